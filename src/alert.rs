@@ -1,0 +1,137 @@
+//! Alerts and scores as they go out: the wire types. Field names follow OpenSearch's anomaly result where it has one.
+//!
+//! A wire type is separate from the types inside, carries a `schema` version, and never changes the meaning of a field.
+
+use serde::{Deserialize, Serialize};
+
+/// One message of the alerts topic: an episode opened, changed, or closed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Alert {
+    /// Version of this format: 1.
+    pub schema: u32,
+    /// The episode's id: stable from open to close, a function of detector, topic, partition and onset offset.
+    pub id: String,
+    /// What happened to the episode.
+    pub event: AlertEvent,
+    /// What kind of anomaly it is.
+    pub kind: AlertKind,
+    /// The detector's name.
+    pub detector: String,
+    /// The record's key.
+    pub key: String,
+    /// When the record that caused this message happened, RFC 3339.
+    pub data_time: String,
+    /// When the anomaly probably began, RFC 3339.
+    pub approx_anomaly_start_time: String,
+    /// When the episode closed, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_time: Option<String>,
+    /// The score of the record that caused this message: higher is stranger.
+    pub anomaly_score: f64,
+    /// The largest score of the episode so far.
+    pub peak_score: f64,
+    /// How strange, from 0 to 1: 0 at the threshold, 1 at p-values that normal records never have.
+    pub anomaly_grade: f64,
+    /// How far the p-value can be trusted, from 0 to 1: grows with the calibration sample, lower while warming up.
+    pub confidence: f64,
+    /// `low`, `medium`, `high` or `critical`, by the episode's peak.
+    pub severity: Severity,
+    /// The probability that a normal record scores as high.
+    pub p_value: f64,
+    /// The score at which a record counts as anomalous.
+    pub threshold: f64,
+    /// Records of the episode so far.
+    pub records: u64,
+    /// Which features made the score: shares that sum to 1 over all features, largest first.
+    pub relevant_attribution: Vec<Attribution>,
+    /// The model's version; 0 is the cold start.
+    pub model_version: u64,
+    /// The input record.
+    pub input: InputRef,
+}
+
+/// What happened to an episode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertEvent {
+    /// It began.
+    Open,
+    /// It goes on, and got worse.
+    Update,
+    /// It ended.
+    Close,
+}
+
+/// What kind of anomaly an episode is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertKind {
+    /// Records that score too high.
+    Score,
+    /// A key that went silent for longer than it ever did.
+    Silence,
+}
+
+/// How bad an episode is, by its smallest p-value against the budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// At the threshold.
+    Low,
+    /// Ten times rarer.
+    Medium,
+    /// A hundred times rarer.
+    High,
+    /// A thousand times rarer.
+    Critical,
+}
+
+/// One feature's part in a score.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attribution {
+    /// The feature.
+    pub feature: String,
+    /// Its share, from 0 to 1.
+    pub share: f64,
+    /// The value the record had; null if it was not observed.
+    pub actual: Option<f64>,
+    /// The value the model expected.
+    pub expected: f64,
+}
+
+/// The place of a record in Kafka.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputRef {
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// Offset.
+    pub offset: i64,
+}
+
+/// One message of the scores topic.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// The detector's name.
+    pub detector: String,
+    /// The record's key.
+    pub key: String,
+    /// Event time, RFC 3339.
+    pub time: String,
+    /// Higher is stranger.
+    pub score: f64,
+    /// The probability that a normal record scores as high.
+    pub p_value: f64,
+    /// Whether the record lies in an open episode.
+    pub alert: bool,
+    /// Whether the window or the cold start is still filling.
+    pub warming_up: bool,
+    /// The model's version; 0 is the cold start.
+    pub model_version: u64,
+    /// The input record.
+    pub input: InputRef,
+    /// The model's code of the record, with `output.emit_code`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Vec<f32>>,
+}

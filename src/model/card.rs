@@ -1,0 +1,75 @@
+//! The card: what a model was made from, and what the gate said of it. Enough to make the model again, bit for bit.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::spec::ModelSpec;
+use crate::seed::Seed;
+use crate::stream::{Offset, Span, TopicPartition};
+use crate::time::Timestamp;
+
+/// The number of a model of a detector; a later one is larger. 0 stands for "no model yet": the cold start.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct ModelVersion(pub u64);
+
+impl std::fmt::Display for ModelVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Records of one key that were kept out of training, guard band included.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Exclusion {
+    /// The partition.
+    pub at: TopicPartition,
+    /// The key.
+    pub key: String,
+    /// The first offset kept out.
+    pub from: Offset,
+    /// The offset after the last kept out; `None` while the episode is open.
+    pub to: Option<Offset>,
+    /// The episode's id, or the maintenance window's: why.
+    pub because: String,
+}
+
+/// What a model was made from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Card {
+    /// The format of this card.
+    pub format: u32,
+    /// The model's number.
+    pub version: ModelVersion,
+    /// The detector it belongs to.
+    pub detector: String,
+    /// When training began. Not an input of training.
+    pub created: Timestamp,
+    /// Names of the D feature columns, in order.
+    pub columns: Vec<String>,
+    /// The checked model settings, complete with defaults.
+    pub spec: ModelSpec,
+    /// The seed of this training run.
+    pub seed: Seed,
+    /// The records that were read, or empty for a model trained on a file.
+    pub spans: Vec<Span>,
+    /// For a model trained on a file: its name and sha256.
+    pub source: Option<String>,
+    /// What was kept out.
+    pub exclusions: Vec<Exclusion>,
+    /// Rows: fitted on, validated on, calibrated on, gated on; and rows excluded.
+    pub rows: BTreeMap<String, u64>,
+    /// Records of one key in a day, as the training data had them: turns "alerts per day and key" into a probability.
+    pub records_per_key_day: f64,
+    /// Mean losses after each epoch: (training, validation).
+    pub losses: Vec<(f64, f64)>,
+    /// What the gate measured, by name.
+    pub measures: BTreeMap<String, f64>,
+    /// The gate's verdict: `promoted`, or why it was rejected. Empty before the gate has spoken.
+    pub verdict: String,
+    /// The program that made it.
+    pub program: String,
+}

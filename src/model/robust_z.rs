@@ -1,0 +1,49 @@
+//! Robust z-scores: the root mean square of the scaled columns. With robust scaling, the plainest model there is.
+
+use ndarray::{Array1, Array2, ArrayView2, Axis};
+
+use super::artefact::{ArtefactError, Tensors};
+use super::spec::ModelSpec;
+use super::{FitData, FitError, Kind, Monitor};
+use crate::seed::Seed;
+
+/// Mean of the squared scaled inputs; the scaler does the learning.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RobustZ {
+    width: usize,
+}
+
+impl RobustZ {
+    /// Remembers the width.
+    pub fn fit(
+        _spec: &ModelSpec,
+        data: &FitData,
+        _seed: Seed,
+        _monitor: &mut dyn Monitor,
+    ) -> Result<Self, FitError> {
+        Ok(Self { width: data.train.ncols() })
+    }
+
+    /// Reads back what [`Kind::save`] wrote.
+    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+        Ok(Self { width: from.get("width")? })
+    }
+}
+
+impl Kind for RobustZ {
+    fn width(&self) -> usize {
+        self.width
+    }
+
+    fn score(&self, rows: ArrayView2<'_, f32>, _seeds: &[Seed]) -> Array1<f32> {
+        rows.mapv(|value| value * value).sum_axis(Axis(1)) / self.width as f32
+    }
+
+    fn expected(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
+        Array2::zeros(rows.raw_dim())
+    }
+
+    fn save(&self, to: &mut Tensors) {
+        to.set("width", &self.width);
+    }
+}

@@ -1,0 +1,1 @@
+//! offline: being written.

@@ -1,0 +1,206 @@
+//! Records: from the bytes of a Kafka message to a row of numbers.
+//!
+//! Pure: no I/O, no clock. What cannot be read is a [`DecodeError`], which becomes a dead letter; never a panic, never a silent drop.
+//! Next: `decode` (JSON into rows), `layout` (the learnt fast path), `schema` (which fields are features).
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::stream::{Offset, TopicPartition};
+use crate::time::Timestamp;
+
+/// What a record belongs to: a machine, a sensor, a meter. Bytes that are not UTF-8 are written in hexadecimal after `0x`.
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(transparent)]
+pub struct Key(pub Arc<str>);
+
+/// A header of a Kafka message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The name; Kafka allows duplicates.
+    pub name: Box<str>,
+    /// The value; `None` is Kafka's null.
+    pub value: Option<Box<[u8]>>,
+}
+
+/// One message as it came, its bytes lying in the batch's arena.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawRecord {
+    /// Which of the batch's sources it came from.
+    pub source: usize,
+    /// Its own offset.
+    pub offset: Offset,
+    /// Kafka's timestamp.
+    pub timestamp: Timestamp,
+    /// Where its key lies in the arena.
+    pub key: Option<Range<usize>>,
+    /// Where its value lies in the arena; `None` is a tombstone.
+    pub value: Option<Range<usize>>,
+    /// Its headers, kept for the dead-letter topic.
+    pub headers: Vec<Header>,
+}
+
+/// Messages of one poll, in the order in which they came; those of one partition are in offset order.
+///
+/// One arena for all bytes: a batch costs a few allocations, not a few per record, and is cleared and used again.
+#[derive(Clone, Debug, Default)]
+pub struct RecordBatch {
+    sources: Vec<TopicPartition>,
+    bytes: Vec<u8>,
+    records: Vec<RawRecord>,
+}
+
+impl RecordBatch {
+    /// Adds a message.
+    pub fn push(
+        &mut self,
+        at: &TopicPartition,
+        place: (Offset, Timestamp),
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: Vec<Header>,
+    ) {
+        // The last source is nearly always the same one: Kafka hands out runs of a partition.
+        let source = self
+            .sources
+            .iter()
+            .rposition(|source| source == at)
+            .unwrap_or_else(|| {
+                self.sources.push(at.clone());
+                self.sources.len() - 1
+            });
+        let key = key.map(|bytes| self.store(bytes));
+        let value = value.map(|bytes| self.store(bytes));
+        let (offset, timestamp) = place;
+        self.records.push(RawRecord {
+            source,
+            offset,
+            timestamp,
+            key,
+            value,
+            headers,
+        });
+    }
+
+    fn store(&mut self, bytes: &[u8]) -> Range<usize> {
+        let from = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        from..self.bytes.len()
+    }
+
+    /// The messages.
+    pub fn records(&self) -> &[RawRecord] {
+        &self.records
+    }
+
+    /// The partitions that the messages came from; [`RawRecord::source`] counts in it.
+    pub fn sources(&self) -> &[TopicPartition] {
+        &self.sources
+    }
+
+    /// The key of `record`, as it came.
+    pub fn key(&self, record: &RawRecord) -> Option<&[u8]> {
+        record.key.clone().map(|range| &self.bytes[range])
+    }
+
+    /// The value of `record`, as it came.
+    pub fn value(&self, record: &RawRecord) -> Option<&[u8]> {
+        record.value.clone().map(|range| &self.bytes[range])
+    }
+
+    /// Bytes of keys and values held.
+    pub fn bytes_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// How many messages there are.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Forgets the messages and keeps the memory.
+    pub fn clear(&mut self) {
+        self.sources.clear();
+        self.bytes.clear();
+        self.records.clear();
+    }
+}
+
+/// What is known of a record that could be read; its numbers are its row in [`DecodedBatch::values`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// What it belongs to.
+    pub key: Key,
+    /// When it happened: event time.
+    pub time: Timestamp,
+}
+
+/// A batch after decoding: `values` is `len × columns`, row-major, NaN where a feature was not observed.
+#[derive(Clone, Debug, Default)]
+pub struct DecodedBatch {
+    /// D, the number of feature columns.
+    pub columns: usize,
+    /// One row of D numbers a record, finite or NaN (missing, under a policy other than `dead_letter`); rows of failed records are NaN.
+    pub values: Vec<f64>,
+    /// One outcome a record, in the batch's order.
+    pub outcomes: Vec<Result<Decoded, DecodeError>>,
+}
+
+impl DecodedBatch {
+    /// The row of record `index`.
+    pub fn row(&self, index: usize) -> &[f64] {
+        &self.values[index * self.columns..(index + 1) * self.columns]
+    }
+}
+
+/// Why a record cannot be read. It becomes a dead letter with this as its reason.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The value is null: a tombstone says nothing to score.
+    #[error("value is null")]
+    NullValue,
+    /// The value is not one JSON object in UTF-8.
+    #[error("value is not a JSON object: {0}")]
+    Syntax(String),
+    /// A field that must be there is not, or has an unusable value.
+    #[error("field `{field}`: {problem}")]
+    Field {
+        /// The field's path.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl DecodeError {
+    /// A short name of the kind of failure: the label of the metric, so of low cardinality.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NullValue => "null_value",
+            Self::Syntax(_) => "syntax",
+            Self::Field { .. } => "field",
+        }
+    }
+}
+
+/// What to do with a feature that is absent, null, not finite or out of range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Missing {
+    /// Score the record by the features that were observed.
+    #[default]
+    Mask,
+    /// Take the last value that this key had.
+    Last,
+    /// Take this number.
+    Constant(f64),
+    /// Send the record to the dead-letter topic.
+    DeadLetter,
+}

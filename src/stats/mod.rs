@@ -1,0 +1,4 @@
+//! Small numeric functions that several layers share: order statistics, and the calibration of scores.
+
+pub mod calibration;
+pub mod order;

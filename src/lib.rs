@@ -20,8 +20,9 @@
 //! | 9 | [`worker`] |
 //! | 10 | `kafka`, `store` |
 //! | 11 | `config` |
-//! | 12 | `offline`, `service`, `demo` |
-//! | 13 | `cli` |
+//! | 12 | `offline`, `service` |
+//! | 13 | `demo` |
+//! | 14 | `cli` |
 //!
 //! ARCHITECTURE.md has the map, the glossary and the invariants.
 

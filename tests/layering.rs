@@ -17,7 +17,8 @@ const LAYERS: &[&[&str]] = &[
     &["worker"],
     &["kafka", "store"],
     &["config"],
-    &["offline", "service", "demo"],
+    &["offline", "service"],
+    &["demo"],
     &["cli"],
 ];
 

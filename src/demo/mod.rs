@@ -1,1 +1,10 @@
-//! demo: being written.
+//! `anomalyd demo`: a simulated plant, an embedded broker, and the real daemon against it, told as a story on the terminal.
+//!
+//! The embedded broker is librdkafka's mock cluster: no setup, but it ignores aborts, drops transactional offsets and fences nobody,
+//! so the demo runs at-least-once on it. `--brokers` tells the same story on a real Kafka, exactly-once.
+//!
+//! Next: `plant` and `faults` (the simulation, pure), `scoreboard` (alerts against faults), `story` (the terminal).
+
+pub mod faults;
+pub mod plant;
+pub mod scoreboard;

@@ -1,0 +1,208 @@
+//! Alerts held against the faults that were really there: found or not, how soon, and by which sensor.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::faults::Fault;
+use crate::alert::{Alert, AlertEvent, AlertKind};
+use crate::time::Timestamp;
+
+/// A fault with its place in the plant's time.
+#[derive(Clone, Debug)]
+pub struct Scheduled {
+    /// What goes wrong.
+    pub fault: Fault,
+    /// The pump's name: the record key.
+    pub key: String,
+    /// When it begins, event time.
+    pub from: Timestamp,
+    /// When it ends, event time.
+    pub to: Timestamp,
+}
+
+/// What became of one fault.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Finding {
+    /// From the fault's beginning to the record that opened the episode, in the plant's time; `None`: not found.
+    pub delay: Option<Duration>,
+    /// What the alert blamed: a feature, or "silence".
+    pub named: Option<String>,
+    /// Whether that is right.
+    pub right: bool,
+}
+
+/// All episodes seen so far.
+#[derive(Debug)]
+pub struct Scoreboard {
+    schedule: Vec<Scheduled>,
+    /// Event time after a fault in which its alerts still belong to it: windows and episodes need records to come to rest.
+    grace: Duration,
+    episodes: BTreeMap<String, Episode>,
+}
+
+#[derive(Debug)]
+struct Episode {
+    key: String,
+    opened: Timestamp,
+    kind: AlertKind,
+    peak: f64,
+    named: Option<String>,
+    fault: Option<usize>,
+}
+
+impl Scoreboard {
+    /// No alerts yet.
+    pub fn new(schedule: Vec<Scheduled>, grace: Duration) -> Self {
+        Self { schedule, grace, episodes: BTreeMap::new() }
+    }
+
+    /// Takes in a message of the alerts topic. Answers the fault that its episode belongs to; `None`: a false alarm.
+    pub fn see(&mut self, alert: &Alert) -> Option<&Fault> {
+        if !self.episodes.contains_key(&alert.id) {
+            let opened = parse(&alert.data_time);
+            let fault = self.fault_at(&alert.key, opened);
+            let episode = Episode {
+                key: alert.key.clone(),
+                opened,
+                kind: alert.kind,
+                peak: f64::MIN,
+                named: None,
+                fault,
+            };
+            self.episodes.insert(alert.id.clone(), episode);
+        }
+        let episode = self.episodes.get_mut(&alert.id)?;
+        let top = alert.relevant_attribution.first().map(|top| top.feature.clone());
+        if alert.event != AlertEvent::Close && alert.anomaly_score > episode.peak && top.is_some() {
+            episode.peak = alert.anomaly_score;
+            episode.named = top;
+        }
+        episode.fault.map(|index| &self.schedule[index].fault)
+    }
+
+    fn fault_at(&self, key: &str, at: Timestamp) -> Option<usize> {
+        let covers = |s: &Scheduled| s.key == key && s.from <= at && at < s.to.plus(self.grace);
+        self.schedule.iter().position(covers)
+    }
+
+    /// What became of each fault, in the schedule's order.
+    pub fn findings(&self) -> Vec<(&Scheduled, Finding)> {
+        let of = |index: usize, scheduled: &Scheduled| {
+            let mut episodes: Vec<&Episode> =
+                self.episodes.values().filter(|episode| episode.fault == Some(index)).collect();
+            episodes.sort_by_key(|episode| episode.opened);
+            let first = episodes.first()?;
+            let named = match first.kind {
+                AlertKind::Silence => Some("silence".to_owned()),
+                AlertKind::Score => first.named.clone(),
+            };
+            let right = match (&named, first.kind) {
+                (Some(_), AlertKind::Silence) => scheduled.fault.sensors.is_empty(),
+                (Some(name), AlertKind::Score) => scheduled.fault.sensors.contains(&name.as_str()),
+                (None, _) => false,
+            };
+            Some(Finding { delay: Some(first.opened.since(scheduled.from)), named, right })
+        };
+        self.schedule
+            .iter()
+            .enumerate()
+            .map(|(index, scheduled)| (scheduled, of(index, scheduled).unwrap_or_default()))
+            .collect()
+    }
+
+    /// Keys of the episodes that no fault explains.
+    pub fn false_alarms(&self) -> Vec<&str> {
+        let unexplained = self.episodes.values().filter(|episode| episode.fault.is_none());
+        unexplained.map(|episode| episode.key.as_str()).collect()
+    }
+
+    /// The faults, as they were planned.
+    pub fn schedule(&self) -> &[Scheduled] {
+        &self.schedule
+    }
+}
+
+/// An RFC 3339 time of our own alerts; the beginning of time if it is none.
+fn parse(time: &str) -> Timestamp {
+    time.parse::<jiff::Timestamp>()
+        .map_or(Timestamp::MIN, |time| Timestamp(time.as_millisecond()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::{Attribution, InputRef, Severity};
+    use crate::demo::faults::story;
+
+    fn board() -> Scoreboard {
+        let schedule = story()
+            .into_iter()
+            .map(|fault| Scheduled {
+                key: format!("pump-{}", fault.pump + 1),
+                from: Timestamp((fault.from * 1e6) as i64),
+                to: Timestamp((fault.to * 1e6) as i64),
+                fault,
+            })
+            .collect();
+        Scoreboard::new(schedule, Duration::from_secs(10))
+    }
+
+    fn alert(id: &str, key: &str, at: i64, feature: &str, score: f64) -> Alert {
+        Alert {
+            schema: 1,
+            id: id.to_owned(),
+            event: AlertEvent::Open,
+            kind: AlertKind::Score,
+            detector: "demo".to_owned(),
+            key: key.to_owned(),
+            data_time: Timestamp(at).rfc3339(),
+            approx_anomaly_start_time: Timestamp(at).rfc3339(),
+            end_time: None,
+            anomaly_score: score,
+            peak_score: score,
+            anomaly_grade: 1.0,
+            confidence: 1.0,
+            severity: Severity::High,
+            p_value: 1e-6,
+            threshold: 1.0,
+            records: 1,
+            relevant_attribution: vec![Attribution {
+                feature: feature.to_owned(),
+                share: 1.0,
+                actual: None,
+                expected: 0.0,
+            }],
+            model_version: 1,
+            input: InputRef { topic: "t".to_owned(), partition: 0, offset: 0 },
+        }
+    }
+
+    #[test]
+    fn an_alert_in_its_fault_is_a_finding_with_a_delay() {
+        let mut board = board();
+        assert!(board.see(&alert("a", "pump-2", 65_000, "bearing_temp_c", 5.0)).is_some());
+        let findings = board.findings();
+        assert_eq!(findings[0].1.delay, Some(Duration::from_secs(5)));
+        assert!(findings[0].1.right);
+        assert_eq!(findings[1].1, Finding::default());
+        assert!(board.false_alarms().is_empty());
+    }
+
+    #[test]
+    fn the_peak_names_the_sensor() {
+        let mut board = board();
+        board.see(&alert("a", "pump-2", 65_000, "flow_m3h", 5.0));
+        assert!(!board.findings()[0].1.right);
+        board.see(&alert("a", "pump-2", 66_000, "bearing_temp_c", 9.0));
+        board.see(&alert("a", "pump-2", 67_000, "flow_m3h", 6.0));
+        assert!(board.findings()[0].1.right);
+    }
+
+    #[test]
+    fn an_alert_elsewhere_is_a_false_alarm() {
+        let mut board = board();
+        assert!(board.see(&alert("a", "pump-2", 1_000, "bearing_temp_c", 5.0)).is_none());
+        assert!(board.see(&alert("b", "pump-1", 65_000, "bearing_temp_c", 5.0)).is_none());
+        assert_eq!(board.false_alarms(), ["pump-2", "pump-1"]);
+    }
+}

@@ -6,7 +6,7 @@ use super::Model;
 use super::card::Card;
 use super::scale::Scaler;
 use crate::seed::Seed;
-use crate::stats::calibration::Calibration;
+use crate::stats::calibration::CalibrationSet;
 
 /// A model that can judge windows of raw records. Immutable once made; shared as `Arc`.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct TrainedModel {
     /// The model, on W · D scaled inputs.
     pub model: Model,
     /// From scores to p-values.
-    pub calibration: Calibration,
+    pub calibration: CalibrationSet,
     /// Mean of [`super::Kind::contributions`] over held-out normal rows, one number an input (W · D), none 0: what attribution divides by,
     /// so that a feature that is always hard to predict is not always blamed.
     pub normal_contribution: Vec<f32>,

@@ -1,1 +1,242 @@
-//! config: being written.
+//! The configuration: the only reader of files and the environment.
+//!
+//! `raw` is what is written, with the defaults; `load` merges the layers; `check` turns the result into a [`Config`], or into all
+//! problems at once. Parameters live with what they configure, in lower layers; this module only fills them.
+
+pub mod check;
+pub mod load;
+pub mod raw;
+pub mod secret;
+pub mod units;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use crate::detect::Params;
+use crate::model::spec::ModelSpec;
+use crate::record::Missing;
+use crate::seed::Seed;
+pub use load::Sources;
+pub use raw::{Delivery, Format, LogFormat, Start, Store};
+
+/// One thing that is wrong with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The key, or the file.
+    pub key: String,
+    /// What is wrong, with the value, and what is allowed.
+    pub problem: String,
+    /// The file, variable or flag it came from, where known.
+    pub origin: Option<String>,
+}
+
+impl Problem {
+    /// A problem of `key`.
+    pub fn new(key: &str, problem: impl Into<String>) -> Self {
+        Self {
+            key: key.to_owned(),
+            problem: problem.into(),
+            origin: None,
+        }
+    }
+
+    fn at(key: String, problem: String, origin: &str) -> Self {
+        Self {
+            key,
+            problem,
+            origin: Some(origin.to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.problem)?;
+        match &self.origin {
+            Some(origin) => write!(f, " ({origin})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// All that is wrong with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the configuration has {} problem(s):\n{}", .0.len(), .0.iter().map(|problem| format!("  {problem}")).collect::<Vec<_>>().join("\n"))]
+pub struct Problems(pub Vec<Problem>);
+
+/// The checked configuration: every value can be used as it stands.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The detector's name.
+    pub name: String,
+    /// This process's name, if it was given one.
+    pub instance: Option<String>,
+    /// Threads that consume, score and produce.
+    pub workers: usize,
+    /// What a crash may cost.
+    pub delivery: Delivery,
+    /// The root of all randomness.
+    pub seed: Seed,
+    /// Where Kafka is.
+    pub kafka: KafkaSettings,
+    /// What is read.
+    pub input: InputSettings,
+    /// What is written.
+    pub output: OutputSettings,
+    /// What the model is.
+    pub model: ModelSpec,
+    /// When it is trained, and on what.
+    pub training: TrainingSettings,
+    /// What a challenger must show.
+    pub gate: raw::Gate,
+    /// Where models are kept.
+    pub models: ModelsSettings,
+    /// When an alert is due.
+    pub detect: Arc<Params>,
+    /// How records are taken together.
+    pub batch: BatchSettings,
+    /// Where HTTP listens; `None`: nowhere.
+    pub http: Option<SocketAddr>,
+    /// The log.
+    pub log: raw::Log,
+    /// The effective settings as TOML, secrets hidden.
+    pub shown: String,
+}
+
+impl Config {
+    /// Loads and checks; or all problems at once.
+    pub fn load(sources: &Sources) -> Result<Self, Problems> {
+        let loaded = load::load(sources);
+        let (config, mut found) = check::check(&loaded);
+        let mut problems = loaded.problems;
+        for problem in &mut found {
+            problem.problem = secret::redact(&problem.problem, &loaded.revealed);
+        }
+        problems.append(&mut found);
+        if problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(Problems(problems))
+        }
+    }
+
+    /// The first 12 hexadecimal digits of the sha256 of the effective settings, secrets hidden: whether two processes run alike.
+    pub fn digest(&self) -> String {
+        Sha256::digest(self.shown.as_bytes())
+            .iter()
+            .take(6)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+}
+
+/// Where Kafka is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KafkaSettings {
+    /// `host:port`, several with commas.
+    pub brokers: String,
+    /// librdkafka's own properties, none of those that a promise rests on.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for KafkaSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Values may be secrets under any name; names suffice to see what was set.
+        f.debug_struct("KafkaSettings")
+            .field("brokers", &self.brokers)
+            .field("properties", &self.properties.keys())
+            .finish()
+    }
+}
+
+/// What is read, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InputSettings {
+    /// Topics.
+    pub topics: Vec<String>,
+    /// The consumer group.
+    pub group: String,
+    /// Where to begin without committed offsets.
+    pub start: Start,
+    /// How a value is encoded.
+    pub format: Format,
+    /// Field paths that make the key; empty: Kafka's key.
+    pub key: Vec<String>,
+    /// Field path of the event time; `None`: Kafka's timestamp.
+    pub timestamp: Option<String>,
+    /// Which fields are features.
+    pub features: raw::Features,
+    /// Values of categorical fields.
+    pub categories: BTreeMap<String, Vec<String>>,
+    /// What to do without a value.
+    pub missing: Missing,
+    /// The same, for single features.
+    pub missing_for: BTreeMap<String, Missing>,
+    /// Dead letters among 10,000 records beyond which the daemon stops.
+    pub dead_letters_max: u32,
+}
+
+/// Topics that are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputSettings {
+    /// Alerts.
+    pub alerts: String,
+    /// Every record's score, if wanted.
+    pub scores: Option<String>,
+    /// Records that cannot be read.
+    pub dead_letters: String,
+    /// Records that come too late.
+    pub late: String,
+    /// The state.
+    pub state: String,
+}
+
+/// When the model is trained, and on what.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainingSettings {
+    /// Time between two trainings.
+    pub interval: Duration,
+    /// Share of the interval by which a training is moved at random, in [0, 1).
+    pub jitter: f64,
+    /// How far back training reads.
+    pub history: Duration,
+    /// Rows that training takes at most.
+    pub rows_max: usize,
+    /// Rows without which no training begins.
+    pub rows_min: usize,
+    /// Records of the key kept out before and after an episode.
+    pub guard: u64,
+}
+
+/// Where models are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelsSettings {
+    /// In Kafka, or in a directory.
+    pub store: Store,
+    /// The compacted topic.
+    pub topic: String,
+    /// The directory.
+    pub directory: PathBuf,
+    /// Versions kept for rollback.
+    pub keep: usize,
+}
+
+/// How records are taken together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchSettings {
+    /// Records at most.
+    pub records_max: usize,
+    /// Bytes at most.
+    pub bytes_max: usize,
+    /// Time that the first record waits for others.
+    pub wait: Duration,
+}
+
+#[cfg(test)]
+mod tests;

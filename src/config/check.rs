@@ -1,0 +1,678 @@
+//! From what is written to what can be used: every rule that a type cannot hold, and those between keys. All problems at once.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::load::Loaded;
+use super::raw::{self, Rate, Raw};
+use super::units::format_duration;
+use super::{
+    BatchSettings, Config, InputSettings, KafkaSettings, ModelsSettings, OutputSettings, Problem,
+    TrainingSettings,
+};
+use crate::detect::{Budget, Params};
+use crate::record::Missing;
+use crate::seed::Seed;
+
+/// librdkafka's default for `max.poll.interval.ms`.
+const MAX_POLL_INTERVAL_MS: u64 = 300_000;
+/// Our default for `transaction.timeout.ms`.
+const TRANSACTION_TIMEOUT_MS: u64 = 10_000;
+
+/// Properties that are ours to set, with the promise or key that they belong to.
+const RESERVED: &[(&str, &str)] = &[
+    ("bootstrap.servers", "set `kafka.brokers` instead"),
+    ("metadata.broker.list", "set `kafka.brokers` instead"),
+    ("group.id", "set `input.group` instead"),
+    ("auto.offset.reset", "set `input.start` instead"),
+    (
+        "enable.auto.commit",
+        "offsets commit with what was made of the records",
+    ),
+    (
+        "auto.commit.enable",
+        "offsets commit with what was made of the records",
+    ),
+    (
+        "auto.commit.interval.ms",
+        "offsets commit with what was made of the records",
+    ),
+    (
+        "enable.auto.offset.store",
+        "offsets commit with what was made of the records",
+    ),
+    (
+        "isolation.level",
+        "only committed records are read, or replay would differ from live",
+    ),
+    (
+        "transactional.id",
+        "it is made from group, instance and worker, so that a stale process is fenced",
+    ),
+    (
+        "enable.idempotence",
+        "without it a retry could publish an alert twice",
+    ),
+    (
+        "acks",
+        "without all acknowledgements a commit could be lost",
+    ),
+    (
+        "request.required.acks",
+        "without all acknowledgements a commit could be lost",
+    ),
+    (
+        "max.in.flight",
+        "it could change the order of a key's records",
+    ),
+    (
+        "max.in.flight.requests.per.connection",
+        "it could change the order of a key's records",
+    ),
+    ("enable.gapless.guarantee", "it is part of exactly-once"),
+    ("enable.partition.eof", "the state is restored by it"),
+];
+
+/// The problems found so far.
+#[derive(Default)]
+struct Found(Vec<Problem>);
+
+impl Found {
+    fn add(&mut self, key: &str, problem: impl Into<String>) {
+        self.0.push(Problem::new(key, problem));
+    }
+
+    fn require(&mut self, holds: bool, key: &str, value: impl std::fmt::Display, allowed: &str) {
+        if !holds {
+            self.add(key, format!("is {value}, but must be {allowed}"));
+        }
+    }
+}
+
+/// Checks everything. The configuration is only good if no problem comes with it.
+pub fn check(loaded: &Loaded) -> (Config, Vec<Problem>) {
+    let raw = &loaded.raw;
+    let mut found = Found::default();
+    top(raw, &mut found);
+    let kafka = kafka(raw, &mut found);
+    let input = input(raw, &mut found);
+    let output = output(raw, &mut found);
+    let detect = detect(raw, &mut found);
+    training(raw, &mut found);
+    let models = models(raw, &mut found);
+    topics_are_distinct(raw, &input, &output, &mut found);
+    let config = Config {
+        name: raw.name.clone(),
+        instance: optional(&raw.instance),
+        workers: raw.workers,
+        delivery: raw.delivery,
+        seed: Seed(raw.seed),
+        kafka,
+        input,
+        output,
+        model: raw.model.clone(),
+        training: TrainingSettings {
+            interval: raw.training.interval.0,
+            jitter: raw.training.jitter,
+            history: raw.training.history.0,
+            rows_max: raw.training.rows_max,
+            rows_min: raw.training.rows_min,
+            guard: raw.training.guard,
+        },
+        gate: raw.gate.clone(),
+        models,
+        detect: Arc::new(detect),
+        batch: batch(raw, &mut found),
+        http: http(raw, &mut found),
+        log: log(raw, &mut found),
+        shown: loaded.shown(),
+    };
+    (config, found.0)
+}
+
+fn optional(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// A name that can be part of topic names, transactional ids and metric labels.
+fn plain_name(name: &str) -> bool {
+    (1..=100).contains(&name.len())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+}
+
+fn top(raw: &Raw, found: &mut Found) {
+    let allowed = "1 to 100 letters, digits, `.`, `_` or `-`";
+    found.require(plain_name(&raw.name), "name", quoted(&raw.name), allowed);
+    found.require(
+        raw.instance.is_empty() || plain_name(&raw.instance),
+        "instance",
+        quoted(&raw.instance),
+        allowed,
+    );
+    found.require(
+        (1..=256).contains(&raw.workers),
+        "workers",
+        raw.workers,
+        "from 1 to 256",
+    );
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{text}\"")
+}
+
+fn kafka(raw: &Raw, found: &mut Found) -> KafkaSettings {
+    let brokers = &raw.kafka.brokers;
+    found.require(
+        !brokers.is_empty() && brokers.split(',').all(|broker| !broker.trim().is_empty()),
+        "kafka.brokers",
+        quoted(brokers),
+        "host:port, several with commas",
+    );
+    let mut properties = BTreeMap::new();
+    for (name, value) in &raw.kafka.properties.0 {
+        let plain = name.to_ascii_lowercase();
+        match RESERVED.iter().find(|(reserved, _)| *reserved == plain) {
+            Some((_, why)) => found.add(
+                &format!("kafka.properties.{name}"),
+                format!("cannot be set: {why}"),
+            ),
+            None => {
+                properties.insert(plain, value.to_string());
+            }
+        }
+    }
+    KafkaSettings {
+        brokers: brokers.clone(),
+        properties,
+    }
+}
+
+fn input(raw: &Raw, found: &mut Found) -> InputSettings {
+    let input = &raw.input;
+    if input.topics.is_empty() {
+        found.add("input.topics", "is empty, but needs at least one topic");
+    }
+    for topic in &input.topics {
+        require_topic(topic, "input.topics", found);
+    }
+    found.require(
+        !input.group.is_empty(),
+        "input.group",
+        quoted(&input.group),
+        "a name",
+    );
+    require_paths(&input.key, "input.key", found);
+    require_features(input, found);
+    for (field, values) in &input.categories {
+        let key = format!("input.categories.{field}");
+        if values.is_empty() {
+            found.add(&key, "is empty, but needs the values of the field");
+        }
+        if has_repeats(values) {
+            found.add(&key, "has a value twice");
+        }
+    }
+    found.require(
+        input.dead_letters_max <= 10_000,
+        "input.dead_letters_max",
+        input.dead_letters_max,
+        "at most 10000: dead letters among 10000 records",
+    );
+    let missing_for = input
+        .missing_for
+        .iter()
+        .map(|(feature, policy)| {
+            let key = format!("input.missing_for.{feature}");
+            (feature.clone(), missing(*policy, &key, found))
+        })
+        .collect();
+    InputSettings {
+        topics: input.topics.clone(),
+        group: input.group.clone(),
+        start: input.start,
+        format: input.format,
+        key: input.key.clone(),
+        timestamp: optional(&input.timestamp),
+        features: input.features.clone(),
+        categories: input.categories.clone(),
+        missing: missing(input.missing, "input.missing", found),
+        missing_for,
+        dead_letters_max: input.dead_letters_max,
+    }
+}
+
+fn require_features(input: &raw::Input, found: &mut Found) {
+    match &input.features {
+        raw::Features::Auto(_) => {}
+        raw::Features::Paths(paths) => {
+            if paths.is_empty() {
+                found.add(
+                    "input.features",
+                    "is empty, but must be \"auto\" or name at least one field",
+                );
+            }
+            require_paths(paths, "input.features", found);
+            for feature in input.missing_for.keys() {
+                if !paths.contains(feature) {
+                    found.add(
+                        &format!("input.missing_for.{feature}"),
+                        format!("`{feature}` is not among `input.features`"),
+                    );
+                }
+            }
+        }
+        raw::Features::Array(field) => {
+            require_paths(
+                std::slice::from_ref(&field.array),
+                "input.features.array",
+                found,
+            );
+            found.require(
+                (1..=65_536).contains(&field.len),
+                "input.features.len",
+                field.len,
+                "from 1 to 65536",
+            );
+        }
+    }
+}
+
+fn missing(policy: raw::Missing, key: &str, found: &mut Found) -> Missing {
+    match policy {
+        raw::Missing::Policy(raw::Policy::Mask) => Missing::Mask,
+        raw::Missing::Policy(raw::Policy::Last) => Missing::Last,
+        raw::Missing::Policy(raw::Policy::DeadLetter) => Missing::DeadLetter,
+        raw::Missing::Constant(number) => {
+            found.require(number.is_finite(), key, number, "a finite number");
+            Missing::Constant(number)
+        }
+    }
+}
+
+fn require_paths(paths: &[String], key: &str, found: &mut Found) {
+    for path in paths {
+        found.require(
+            path.split('.').all(|part| !part.is_empty()),
+            key,
+            quoted(path),
+            "a field path, names joined by dots",
+        );
+    }
+    if has_repeats(paths) {
+        found.add(key, "names a field twice");
+    }
+}
+
+fn has_repeats(values: &[String]) -> bool {
+    let mut sorted: Vec<_> = values.iter().collect();
+    sorted.sort();
+    sorted.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+fn require_topic(topic: &str, key: &str, found: &mut Found) {
+    let legal = (1..=249).contains(&topic.len())
+        && topic != "."
+        && topic != ".."
+        && topic
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    found.require(
+        legal,
+        key,
+        quoted(topic),
+        "a topic's name: 1 to 249 letters, digits, `.`, `_` or `-`",
+    );
+}
+
+fn output(raw: &Raw, found: &mut Found) -> OutputSettings {
+    let output = &raw.output;
+    for (key, topic) in [
+        ("output.alerts", &output.alerts),
+        ("output.dead_letters", &output.dead_letters),
+        ("output.state", &output.state),
+    ] {
+        require_topic(topic, key, found);
+    }
+    for (key, topic) in [
+        ("output.scores", &output.scores),
+        ("output.late", &output.late),
+    ] {
+        if !topic.is_empty() {
+            require_topic(topic, key, found);
+        }
+    }
+    if output.emit_code && output.scores.is_empty() {
+        found.add(
+            "output.emit_code",
+            "is true, but codes go out with the scores, and `output.scores` names no topic",
+        );
+    }
+    OutputSettings {
+        alerts: output.alerts.clone(),
+        scores: optional(&output.scores),
+        dead_letters: output.dead_letters.clone(),
+        late: optional(&output.late).unwrap_or_else(|| output.dead_letters.clone()),
+        state: output.state.clone(),
+    }
+}
+
+/// What is written must not be read again, and two kinds of messages must not share a topic (late records and dead letters may).
+fn topics_are_distinct(
+    raw: &Raw,
+    input: &InputSettings,
+    output: &OutputSettings,
+    found: &mut Found,
+) {
+    let mut written = vec![
+        ("output.alerts", output.alerts.as_str()),
+        ("output.dead_letters", &output.dead_letters),
+        ("output.state", &output.state),
+    ];
+    if let Some(scores) = &output.scores {
+        written.push(("output.scores", scores));
+    }
+    if output.late != output.dead_letters {
+        written.push(("output.late", &output.late));
+    }
+    if raw.models.store == raw::Store::Kafka {
+        written.push(("models.topic", &raw.models.topic));
+    }
+    for (index, (key, topic)) in written.iter().enumerate() {
+        if input.topics.iter().any(|read| read == topic) {
+            found.add(
+                key,
+                format!("is \"{topic}\", which `input.topics` reads: the daemon would read what it writes"),
+            );
+        }
+        if let Some((other, _)) = written[..index].iter().find(|(_, other)| other == topic) {
+            found.add(key, format!("is \"{topic}\", which `{other}` is already"));
+        }
+    }
+    if has_repeats(&input.topics) {
+        found.add("input.topics", "names a topic twice");
+    }
+}
+
+fn training(raw: &Raw, found: &mut Found) {
+    let training = &raw.training;
+    found.require(
+        training.interval.0 >= Duration::from_secs(1),
+        "training.interval",
+        training.interval,
+        "at least 1s",
+    );
+    found.require(
+        training.history.0 >= Duration::from_secs(1),
+        "training.history",
+        training.history,
+        "at least 1s",
+    );
+    found.require(
+        (0.0..1.0).contains(&training.jitter),
+        "training.jitter",
+        training.jitter,
+        "from 0 to below 1",
+    );
+    found.require(
+        training.rows_min >= 50,
+        "training.rows_min",
+        training.rows_min,
+        "at least 50",
+    );
+    found.require(
+        training.rows_max >= training.rows_min,
+        "training.rows_max",
+        training.rows_max,
+        &format!(
+            "at least `training.rows_min`, which is {}",
+            training.rows_min
+        ),
+    );
+    found.require(
+        (0.0..=1.0).contains(&raw.gate.recall_tolerance),
+        "gate.recall_tolerance",
+        raw.gate.recall_tolerance,
+        "from 0 to 1",
+    );
+    found.require(
+        raw.gate.alert_rate_factor >= 1.0,
+        "gate.alert_rate_factor",
+        raw.gate.alert_rate_factor,
+        "at least 1",
+    );
+    found.require(
+        crate::model::KINDS.contains(&raw.model.kind.as_str())
+            || raw.model.kind == crate::model::spec::ModelSpec::default().kind,
+        "model.kind",
+        quoted(&raw.model.kind),
+        &format!("one of {}", crate::model::KINDS.join(", ")),
+    );
+}
+
+fn models(raw: &Raw, found: &mut Found) -> ModelsSettings {
+    let models = &raw.models;
+    match models.store {
+        raw::Store::Kafka => require_topic(&models.topic, "models.topic", found),
+        raw::Store::Directory => found.require(
+            !models.directory.is_empty(),
+            "models.directory",
+            quoted(&models.directory),
+            "a path, because `models.store` is \"directory\"",
+        ),
+    }
+    found.require(
+        models.keep >= 2,
+        "models.keep",
+        models.keep,
+        "at least 2, so that there is one to go back to",
+    );
+    ModelsSettings {
+        store: models.store,
+        topic: models.topic.clone(),
+        directory: PathBuf::from(&models.directory),
+        keep: models.keep,
+    }
+}
+
+fn budget(rate: &Rate, found: &mut Found) -> Budget {
+    let key = "alerts.false_alarm_rate";
+    match rate {
+        Rate::PerRecord(rate) => {
+            found.require(
+                *rate > 0.0 && *rate <= 0.1,
+                key,
+                rate,
+                "a probability above 0 and at most 0.1, or alerts per key and day such as \"1/day\"",
+            );
+            Budget::PerRecord(*rate)
+        }
+        Rate::PerDay(text) => {
+            let number = text
+                .trim()
+                .strip_suffix("/day")
+                .and_then(|number| number.trim().parse::<f64>().ok())
+                .filter(|number| *number > 0.0 && number.is_finite());
+            if number.is_none() {
+                found.add(
+                    key,
+                    format!("is \"{text}\", but must be alerts per key and day such as \"1/day\" or \"0.2/day\", or a probability per record such as 0.0001"),
+                );
+            }
+            Budget::PerKeyDay(number.unwrap_or(1.0))
+        }
+    }
+}
+
+fn detect(raw: &Raw, found: &mut Found) -> Params {
+    let alerts = &raw.alerts;
+    found.require(
+        (1..=1_000).contains(&alerts.open.n),
+        "alerts.open.n",
+        alerts.open.n,
+        "from 1 to 1000",
+    );
+    found.require(
+        (1..=alerts.open.n.max(1)).contains(&alerts.open.k),
+        "alerts.open.k",
+        alerts.open.k,
+        &format!("from 1 to `alerts.open.n`, which is {}", alerts.open.n),
+    );
+    found.require(
+        (0.0..=1.0).contains(&alerts.extreme),
+        "alerts.extreme",
+        alerts.extreme,
+        "from 0 to 1",
+    );
+    found.require(
+        alerts.close_after >= 1,
+        "alerts.close_after",
+        alerts.close_after,
+        "at least 1",
+    );
+    found.require(
+        alerts.hysteresis >= 1.0 && alerts.hysteresis.is_finite(),
+        "alerts.hysteresis",
+        alerts.hysteresis,
+        "at least 1",
+    );
+    found.require(
+        alerts.cold_start_records >= 8,
+        "alerts.cold_start_records",
+        alerts.cold_start_records,
+        "at least 8",
+    );
+    found.require(
+        alerts.silence_factor == 0.0
+            || (alerts.silence_factor >= 1.0 && alerts.silence_factor.is_finite()),
+        "alerts.silence_factor",
+        alerts.silence_factor,
+        "0, which switches it off, or at least 1",
+    );
+    found.require(
+        raw.state.snapshot_records >= 1,
+        "state.snapshot_records",
+        raw.state.snapshot_records,
+        "at least 1",
+    );
+    found.require(
+        raw.state.keys_max >= 1,
+        "state.keys_max",
+        raw.state.keys_max,
+        "at least 1",
+    );
+    Params {
+        detector: raw.name.clone(),
+        budget: budget(&alerts.false_alarm_rate, found),
+        open_k: alerts.open.k,
+        open_n: alerts.open.n,
+        extreme: alerts.extreme,
+        close_after: alerts.close_after,
+        hysteresis: alerts.hysteresis,
+        cooldown: alerts.cooldown.0,
+        cold_start_records: alerts.cold_start_records,
+        silence_factor: alerts.silence_factor,
+        silence_min: alerts.silence_min.0,
+        late_after: raw.input.late_after.0,
+        snapshot_records: raw.state.snapshot_records,
+        keys_max: raw.state.keys_max,
+        emit_scores: !raw.output.scores.is_empty(),
+        emit_code: raw.output.emit_code,
+    }
+}
+
+fn batch(raw: &Raw, found: &mut Found) -> BatchSettings {
+    let batch = &raw.batch;
+    found.require(
+        (1..=1_000_000).contains(&batch.records_max),
+        "batch.records_max",
+        batch.records_max,
+        "from 1 to 1000000",
+    );
+    found.require(
+        (1024..=1 << 30).contains(&batch.bytes_max.0),
+        "batch.bytes_max",
+        batch.bytes_max,
+        "from 1KiB to 1GiB",
+    );
+    let poll = Duration::from_millis(property(
+        raw,
+        "max.poll.interval.ms",
+        MAX_POLL_INTERVAL_MS,
+        found,
+    ));
+    let transaction = Duration::from_millis(property(
+        raw,
+        "transaction.timeout.ms",
+        TRANSACTION_TIMEOUT_MS,
+        found,
+    ));
+    if batch.wait.0 + transaction >= poll {
+        found.add(
+            "batch.wait",
+            format!(
+                "is {}, and with `transaction.timeout.ms` ({}) it must be below `max.poll.interval.ms` ({}), or the group would drop a member that is only slow",
+                batch.wait,
+                format_duration(transaction),
+                format_duration(poll),
+            ),
+        );
+    }
+    BatchSettings {
+        records_max: batch.records_max,
+        bytes_max: usize::try_from(batch.bytes_max.0).unwrap_or(usize::MAX),
+        wait: batch.wait.0,
+    }
+}
+
+/// A whole number among librdkafka's properties.
+fn property(raw: &Raw, name: &str, default: u64, found: &mut Found) -> u64 {
+    let Some(value) = raw.kafka.properties.0.get(name) else {
+        return default;
+    };
+    value.to_string().parse().unwrap_or_else(|_| {
+        found.add(
+            &format!("kafka.properties.{name}"),
+            format!("is \"{value}\", but must be a whole number"),
+        );
+        default
+    })
+}
+
+fn http(raw: &Raw, found: &mut Found) -> Option<SocketAddr> {
+    let listen = raw.http.listen.trim();
+    if listen.is_empty() {
+        return None;
+    }
+    // `:9464` listens everywhere, as people are used to.
+    let full = match listen.strip_prefix(':') {
+        Some(port) => format!("0.0.0.0:{port}"),
+        None => listen.replacen("localhost:", "127.0.0.1:", 1),
+    };
+    let address = full.parse();
+    if address.is_err() {
+        found.add(
+            "http.listen",
+            format!("is \"{listen}\", but must be an address and a port such as \"127.0.0.1:9464\" or \":9464\", or \"\" for none"),
+        );
+    }
+    address.ok()
+}
+
+fn log(raw: &Raw, found: &mut Found) -> raw::Log {
+    if let Err(error) = tracing_subscriber::EnvFilter::try_new(&raw.log.level) {
+        found.add(
+            "log.level",
+            format!(
+                "is \"{}\", but must be error, warn, info, debug, trace, or a filter such as \"info,anomalyd::kafka=debug\": {error}",
+                raw.log.level
+            ),
+        );
+    }
+    raw.log.clone()
+}

@@ -1,0 +1,412 @@
+//! From files, the environment and the command line to one [`Raw`]: defaults < files < environment < `--set`.
+//!
+//! Each setting is tried against its type on its own before the `config` crate merges the layers, so that every problem of every layer is
+//! found at once, with the place it came from.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use super::Problem;
+use super::raw::Raw;
+use super::secret;
+
+/// What environment variables of ours begin with.
+pub const ENVIRONMENT_PREFIX: &str = "ANOMALYD__";
+
+/// Tables whose keys are the user's own: everything below is one key, dots included.
+const FREE: &[&str] = &["kafka.properties", "input.categories", "input.missing_for"];
+
+/// Where settings come from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// Files, later ones win.
+    pub files: Vec<PathBuf>,
+    /// The process's environment.
+    pub environment: Vec<(String, String)>,
+    /// `key=value`, as `--set` takes it; later ones win.
+    pub set: Vec<String>,
+}
+
+/// What the layers came to.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The merged settings; those with problems have their defaults.
+    pub raw: Raw,
+    /// Keys whose values must not be shown.
+    pub hidden: BTreeSet<String>,
+    /// Texts that references stood for.
+    pub revealed: Vec<String>,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+}
+
+impl Loaded {
+    /// The effective settings as TOML, with `***` in the place of secrets.
+    pub fn shown(&self) -> String {
+        let mut table = Table::try_from(&self.raw).unwrap_or_default();
+        hide(&mut table, "", &self.hidden);
+        toml::to_string(&table).unwrap_or_default()
+    }
+}
+
+fn hide(table: &mut Table, prefix: &str, hidden: &BTreeSet<String>) {
+    for (name, value) in table {
+        let key = join(prefix, name);
+        match value {
+            Value::Table(inner) => hide(inner, &key, hidden),
+            _ if hidden.contains(&key) || secret::looks_secret(&key) => {
+                *value = Value::String(secret::HIDDEN.to_owned());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// One setting of one layer.
+struct Leaf {
+    path: Vec<String>,
+    value: Value,
+    /// Whether the value is text whose type must be guessed: from the environment, `--set`, or a reference.
+    text: bool,
+    origin: String,
+}
+
+impl Leaf {
+    fn key(&self) -> String {
+        self.path.join(".")
+    }
+}
+
+/// Reads and merges all layers.
+pub fn load(sources: &Sources) -> Loaded {
+    let known = Table::try_from(Raw::default()).unwrap_or_default();
+    let mut problems = Vec::new();
+    let mut layers: Vec<Vec<Leaf>> = Vec::new();
+    for file in &sources.files {
+        match read(file) {
+            Ok(table) => {
+                let mut leaves = Vec::new();
+                flatten(table, &known, &[], &file.display().to_string(), &mut leaves);
+                layers.push(leaves);
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    layers.push(from_environment(&sources.environment));
+    layers.push(from_flags(&sources.set, &mut problems));
+    merge(layers, &known, &sources.environment, problems)
+}
+
+fn merge(
+    layers: Vec<Vec<Leaf>>,
+    known: &Table,
+    environment: &[(String, String)],
+    mut problems: Vec<Problem>,
+) -> Loaded {
+    let lookup = |name: &str| {
+        environment
+            .iter()
+            .find(|(variable, _)| variable == name)
+            .map(|(_, value)| value.clone())
+    };
+    let mut builder = ::config::Config::builder();
+    let mut hidden = BTreeSet::new();
+    let mut revealed = Vec::new();
+    for layer in layers {
+        let mut table = Table::new();
+        for mut leaf in layer {
+            match dereference(&mut leaf.value, &lookup, &mut revealed) {
+                Ok(true) => {
+                    leaf.text = true;
+                    hidden.insert(leaf.key());
+                }
+                Ok(false) => {
+                    hidden.remove(&leaf.key());
+                }
+                Err(problem) => {
+                    problems.push(Problem::at(leaf.key(), problem, &leaf.origin));
+                    continue;
+                }
+            }
+            match typed(&leaf) {
+                Ok(value) => insert(&mut table, &leaf.path, value),
+                Err(message) => problems.push(explain(&leaf, &message, known)),
+            }
+        }
+        let text = toml::to_string(&table).unwrap_or_default();
+        builder = builder.add_source(::config::File::from_str(&text, ::config::FileFormat::Toml));
+    }
+    let raw = builder
+        .build()
+        .and_then(::config::Config::try_deserialize::<Raw>)
+        .unwrap_or_else(|error| {
+            problems.push(Problem::new("", error.to_string()));
+            Raw::default()
+        });
+    for problem in &mut problems {
+        problem.problem = secret::redact(&problem.problem, &revealed);
+    }
+    Loaded {
+        raw,
+        hidden,
+        revealed,
+        problems,
+    }
+}
+
+fn read(file: &PathBuf) -> Result<Table, Problem> {
+    let name = file.display().to_string();
+    let text = fs::read_to_string(file)
+        .map_err(|error| Problem::new(&name, format!("cannot be read: {error}")))?;
+    text.parse::<Table>().map_err(|error| {
+        // The message without the quoted line: that line may hold a secret.
+        let line = error.span().map_or(1, |span| {
+            text.bytes()
+                .take(span.start)
+                .filter(|byte| *byte == b'\n')
+                .count()
+                + 1
+        });
+        Problem::new(&format!("{name}:{line}"), error.message().to_owned())
+    })
+}
+
+/// Splits a table into its settings: as deep as the known keys go, and one level into the user's own tables.
+fn flatten(table: Table, known: &Table, path: &[String], origin: &str, into: &mut Vec<Leaf>) {
+    for (name, value) in table {
+        let mut path = path.to_vec();
+        path.push(name);
+        let key = path.join(".");
+        if FREE.contains(&key.as_str()) {
+            match value {
+                Value::Table(free) => flatten_free(free, &path, "", origin, into),
+                value => into.push(leaf(path, value, false, origin)),
+            }
+            continue;
+        }
+        let section = known.get(&path[path.len() - 1]);
+        match (value, section) {
+            (Value::Table(inner), Some(Value::Table(known))) => {
+                flatten(inner, known, &path, origin, into);
+            }
+            (value, _) => into.push(leaf(path, value, false, origin)),
+        }
+    }
+}
+
+fn flatten_free(table: Table, path: &[String], prefix: &str, origin: &str, into: &mut Vec<Leaf>) {
+    for (name, value) in table {
+        let name = join(prefix, &name);
+        match value {
+            Value::Table(inner) => flatten_free(inner, path, &name, origin, into),
+            value => {
+                let mut path = path.to_vec();
+                path.push(name);
+                into.push(leaf(path, value, false, origin));
+            }
+        }
+    }
+}
+
+fn from_environment(environment: &[(String, String)]) -> Vec<Leaf> {
+    let mut ours: Vec<_> = environment
+        .iter()
+        .filter_map(|(name, value)| Some((name, name.strip_prefix(ENVIRONMENT_PREFIX)?, value)))
+        .collect();
+    ours.sort();
+    ours.into_iter()
+        .map(|(name, key, value)| {
+            let key = key.to_ascii_lowercase().replace("__", ".");
+            // Variables cannot have dots in their names; librdkafka's properties have little else.
+            let key = match key.strip_prefix("kafka.properties.") {
+                Some(property) => format!("kafka.properties.{}", property.replace('_', ".")),
+                None => key,
+            };
+            let value = Value::String(value.clone());
+            leaf(split(&key), value, true, &format!("environment {name}"))
+        })
+        .collect()
+}
+
+fn from_flags(set: &[String], problems: &mut Vec<Problem>) -> Vec<Leaf> {
+    let mut leaves = Vec::new();
+    for setting in set {
+        match setting.split_once('=') {
+            Some((key, value)) if !key.trim().is_empty() => leaves.push(leaf(
+                split(key.trim()),
+                Value::String(value.trim().to_owned()),
+                true,
+                "--set",
+            )),
+            _ => problems.push(Problem::new(
+                setting,
+                "`--set` takes key=value, such as model.kind=pca",
+            )),
+        }
+    }
+    leaves
+}
+
+fn leaf(path: Vec<String>, value: Value, text: bool, origin: &str) -> Leaf {
+    Leaf {
+        path,
+        value,
+        text,
+        origin: origin.to_owned(),
+    }
+}
+
+fn join(prefix: &str, name: &str) -> String {
+    if prefix.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{prefix}.{name}")
+    }
+}
+
+/// A dotted key as a path; what lies in the user's own tables stays whole.
+fn split(key: &str) -> Vec<String> {
+    for free in FREE {
+        if let Some(own) = key
+            .strip_prefix(free)
+            .and_then(|rest| rest.strip_prefix('.'))
+        {
+            let mut path: Vec<String> = free.split('.').map(str::to_owned).collect();
+            path.push(own.to_owned());
+            return path;
+        }
+    }
+    key.split('.').map(str::to_owned).collect()
+}
+
+/// Resolves references in all texts of a value; whether there were any.
+fn dereference(
+    value: &mut Value,
+    lookup: &dyn Fn(&str) -> Option<String>,
+    revealed: &mut Vec<String>,
+) -> Result<bool, String> {
+    match value {
+        Value::String(text) if secret::is_reference(text) => {
+            *text = secret::resolve(text, lookup, revealed)?;
+            Ok(true)
+        }
+        Value::Array(values) => {
+            let mut any = false;
+            for value in values {
+                any |= dereference(value, lookup, revealed)?;
+            }
+            Ok(any)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// The leaf's value in a type that its key takes. Text is tried as a TOML value, as it stands, and as a list with commas.
+fn typed(leaf: &Leaf) -> Result<Value, String> {
+    let fits = |value: &Value| {
+        let mut table = Table::new();
+        insert(&mut table, &leaf.path, value.clone());
+        Raw::deserialize(Value::Table(table)).map_err(|error| error.message().to_owned())
+    };
+    let text = match &leaf.value {
+        Value::String(text) if leaf.text => text,
+        value => return fits(value).map(|_| value.clone()),
+    };
+    let guess = |text: &str| text.parse::<Value>().ok();
+    let list = text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(|part| guess(part).unwrap_or_else(|| Value::String(part.to_owned())))
+        .collect();
+    let mut candidates: Vec<Value> = guess(text).into_iter().collect();
+    candidates.push(Value::String(text.clone()));
+    candidates.push(Value::Array(list));
+    let mut first = None;
+    for candidate in candidates {
+        match fits(&candidate) {
+            Ok(_) => return Ok(candidate),
+            Err(message) => first = first.or(Some(message)),
+        }
+    }
+    Err(first.unwrap_or_default())
+}
+
+fn insert(table: &mut Table, path: &[String], value: Value) {
+    let Some((name, rest)) = path.split_first() else {
+        return;
+    };
+    if rest.is_empty() {
+        table.insert(name.clone(), value);
+        return;
+    }
+    let entry = table
+        .entry(name.clone())
+        .or_insert_with(|| Value::Table(Table::new()));
+    if !entry.is_table() {
+        *entry = Value::Table(Table::new());
+    }
+    if let Value::Table(inner) = entry {
+        insert(inner, rest, value);
+    }
+}
+
+/// A type error in the user's words: the key, its value, what is allowed; for an unknown key the nearest known one.
+fn explain(leaf: &Leaf, message: &str, known: &Table) -> Problem {
+    let key = leaf.key();
+    if message.contains("unknown field") {
+        let mut keys = Vec::new();
+        known_keys(known, "", &mut keys);
+        let problem = match nearest(&key, &keys) {
+            Some(nearest) => format!("unknown key; did you mean `{nearest}`?"),
+            None => "unknown key; config/default.toml lists all keys".to_owned(),
+        };
+        return Problem::at(key, problem, &leaf.origin);
+    }
+    let message = message.trim().trim_end_matches('.');
+    let problem = if secret::looks_secret(&key) {
+        message.to_owned()
+    } else {
+        format!("is {}: {message}", shorten(&leaf.value.to_string()))
+    };
+    Problem::at(key, problem, &leaf.origin)
+}
+
+fn shorten(text: &str) -> String {
+    if text.chars().count() <= 60 {
+        return text.to_owned();
+    }
+    let start: String = text.chars().take(57).collect();
+    format!("{start}...")
+}
+
+/// All keys there are, dotted, sections included.
+pub fn known_keys(table: &Table, prefix: &str, into: &mut Vec<String>) {
+    for (name, value) in table {
+        let key = join(prefix, name);
+        if let Value::Table(inner) = value {
+            known_keys(inner, &key, into);
+        }
+        into.push(key);
+    }
+}
+
+/// The known key that `key` most likely means: few letters off, or the same name in another section.
+fn nearest<'a>(key: &str, known: &'a [String]) -> Option<&'a String> {
+    let name = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+    let own = name(key);
+    known
+        .iter()
+        .map(|candidate| {
+            let whole = strsim::normalized_damerau_levenshtein(key, candidate);
+            let last = strsim::normalized_damerau_levenshtein(&own, &name(candidate)) * 0.95;
+            (whole.max(last), candidate)
+        })
+        .filter(|(similarity, _)| *similarity >= 0.6)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}

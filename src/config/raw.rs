@@ -1,0 +1,548 @@
+//! The configuration as it is written: what serde reads, and the default of every key, in one place.
+//!
+//! Nothing here is checked beyond its type; `check` turns a [`Raw`] into a [`super::Config`]. `config/default.toml` says what each key
+//! means to the user, and a test proves that it has the same keys and the same defaults.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::units::{OptionalTime, Size, Time};
+use crate::model::spec::ModelSpec;
+
+/// The whole file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Raw {
+    /// The detector's name.
+    pub name: String,
+    /// This process's name among those of the group; empty: made up at start.
+    pub instance: String,
+    /// Threads that consume, score and produce.
+    pub workers: usize,
+    /// What a crash may cost.
+    pub delivery: Delivery,
+    /// The root of all randomness.
+    pub seed: u64,
+    /// `[kafka]`
+    pub kafka: Kafka,
+    /// `[input]`
+    pub input: Input,
+    /// `[output]`
+    pub output: Output,
+    /// `[model]`
+    pub model: ModelSpec,
+    /// `[training]`
+    pub training: Training,
+    /// `[gate]`
+    pub gate: Gate,
+    /// `[models]`
+    pub models: Models,
+    /// `[alerts]`
+    pub alerts: Alerts,
+    /// `[batch]`
+    pub batch: Batch,
+    /// `[state]`
+    pub state: State,
+    /// `[http]`
+    pub http: Http,
+    /// `[log]`
+    pub log: Log,
+}
+
+impl Default for Raw {
+    fn default() -> Self {
+        Self {
+            name: "anomalyd".to_owned(),
+            instance: String::new(),
+            workers: 1,
+            delivery: Delivery::ExactlyOnce,
+            seed: 1,
+            kafka: Kafka::default(),
+            input: Input::default(),
+            output: Output::default(),
+            model: ModelSpec::default(),
+            training: Training::default(),
+            gate: Gate::default(),
+            models: Models::default(),
+            alerts: Alerts::default(),
+            batch: Batch::default(),
+            state: State::default(),
+            http: Http::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+/// What a crash may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// Nothing: results and offsets commit in one transaction.
+    ExactlyOnce,
+    /// Repeated alerts, with the same ids.
+    AtLeastOnce,
+}
+
+/// Where Kafka is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Kafka {
+    /// `host:port`, several with commas.
+    pub brokers: String,
+    /// librdkafka's own properties.
+    pub properties: Properties,
+}
+
+impl Default for Kafka {
+    fn default() -> Self {
+        Self {
+            brokers: "localhost:9092".to_owned(),
+            properties: Properties::default(),
+        }
+    }
+}
+
+/// librdkafka properties by name. Its `Debug` shows `***` for what looks like a secret.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Properties(pub BTreeMap<String, Scalar>);
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map()
+            .entries(self.0.iter().map(|(name, value)| {
+                let secret = super::secret::looks_secret(name);
+                (
+                    name,
+                    if secret {
+                        super::secret::HIDDEN.to_owned()
+                    } else {
+                        value.to_string()
+                    },
+                )
+            }))
+            .finish()
+    }
+}
+
+/// A property's value: librdkafka reads text, but nobody should have to quote a number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "text, a whole number, true or false")]
+pub enum Scalar {
+    /// true or false
+    Flag(bool),
+    /// A number.
+    Number(i64),
+    /// Anything else.
+    Text(String),
+}
+
+impl fmt::Display for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(flag) => flag.fmt(f),
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => text.fmt(f),
+        }
+    }
+}
+
+/// What is read, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Input {
+    /// Topics.
+    pub topics: Vec<String>,
+    /// The consumer group.
+    pub group: String,
+    /// Where to begin without committed offsets.
+    pub start: Start,
+    /// How a value is encoded.
+    pub format: Format,
+    /// Field paths that make the key; empty: Kafka's key.
+    pub key: Vec<String>,
+    /// Field path of the event time; empty: Kafka's timestamp.
+    pub timestamp: String,
+    /// Which fields are features.
+    pub features: Features,
+    /// Values of categorical fields, one-hot encoded.
+    pub categories: BTreeMap<String, Vec<String>>,
+    /// What to do without a value.
+    pub missing: Missing,
+    /// The same, for single features.
+    pub missing_for: BTreeMap<String, Missing>,
+    /// How far behind its key's newest a record may be.
+    pub late_after: OptionalTime,
+    /// Dead letters among 10,000 records beyond which the daemon stops.
+    pub dead_letters_max: u32,
+}
+
+impl Default for Input {
+    fn default() -> Self {
+        Self {
+            topics: vec!["records".to_owned()],
+            group: "anomalyd".to_owned(),
+            start: Start::Latest,
+            format: Format::Json,
+            key: Vec::new(),
+            timestamp: String::new(),
+            features: Features::Auto(Auto::Auto),
+            categories: BTreeMap::new(),
+            missing: Missing::Policy(Policy::Mask),
+            missing_for: BTreeMap::new(),
+            late_after: OptionalTime(None),
+            dead_letters_max: 5_000,
+        }
+    }
+}
+
+/// Where a group without committed offsets begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// With what comes.
+    Latest,
+    /// With all that Kafka has.
+    Earliest,
+}
+
+/// How a value is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// One JSON object a record.
+    Json,
+}
+
+/// Which fields are features.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "\"auto\", a list of field paths, or { array = \"path\", len = N }"
+)]
+pub enum Features {
+    /// Every numeric field.
+    Auto(Auto),
+    /// These paths.
+    Paths(Vec<String>),
+    /// One field that is an array.
+    Array(ArrayField),
+}
+
+/// The word `auto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Auto {
+    /// `auto`
+    Auto,
+}
+
+/// One field that is an array of numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArrayField {
+    /// Its path.
+    pub array: String,
+    /// Its length.
+    pub len: usize,
+}
+
+/// What to do without a value: a policy by name, or the number to take.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "\"mask\", \"last\", \"dead_letter\", or a number to take instead"
+)]
+pub enum Missing {
+    /// By name.
+    Policy(Policy),
+    /// This number.
+    Constant(f64),
+}
+
+/// Policies for missing values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// Score by what was observed.
+    Mask,
+    /// The key's last value.
+    Last,
+    /// Refuse the record.
+    DeadLetter,
+}
+
+/// What is written, and where.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Output {
+    /// Topic of alerts.
+    pub alerts: String,
+    /// Topic of every record's score; empty: none.
+    pub scores: String,
+    /// Topic of records that cannot be read.
+    pub dead_letters: String,
+    /// Topic of records that come too late; empty: that of the dead letters.
+    pub late: String,
+    /// Topic of the state.
+    pub state: String,
+    /// Whether scores carry the model's code.
+    pub emit_code: bool,
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self {
+            alerts: "anomalyd.alerts".to_owned(),
+            scores: String::new(),
+            dead_letters: "anomalyd.dead_letters".to_owned(),
+            late: String::new(),
+            state: "anomalyd.state".to_owned(),
+            emit_code: false,
+        }
+    }
+}
+
+/// When and on what the model is trained again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Training {
+    /// Time between two trainings.
+    pub interval: Time,
+    /// Share of the interval by which a training is moved at random.
+    pub jitter: f64,
+    /// How far back training reads.
+    pub history: Time,
+    /// Rows that training takes at most.
+    pub rows_max: usize,
+    /// Rows without which no training begins.
+    pub rows_min: usize,
+    /// Records of the key kept out before and after an episode.
+    pub guard: u64,
+}
+
+impl Default for Training {
+    fn default() -> Self {
+        Self {
+            interval: Time::seconds(3_600),
+            jitter: 0.1,
+            history: Time::seconds(7 * 86_400),
+            rows_max: 20_000,
+            rows_min: 500,
+            guard: 20,
+        }
+    }
+}
+
+/// What a new model must show before it may replace the one in use.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gate {
+    /// How much of the champion's or the baseline's recall of injected faults a challenger may lack.
+    pub recall_tolerance: f64,
+    /// How many times the budget the alert rate on held-out records may be, beyond chance.
+    pub alert_rate_factor: f64,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            recall_tolerance: 0.05,
+            alert_rate_factor: 3.0,
+        }
+    }
+}
+
+/// Where models are kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Models {
+    /// In Kafka, or in a directory.
+    pub store: Store,
+    /// The compacted topic.
+    pub topic: String,
+    /// The directory.
+    pub directory: String,
+    /// Versions kept for rollback.
+    pub keep: usize,
+}
+
+impl Default for Models {
+    fn default() -> Self {
+        Self {
+            store: Store::Kafka,
+            topic: "anomalyd.models".to_owned(),
+            directory: "models".to_owned(),
+            keep: 10,
+        }
+    }
+}
+
+/// Where models are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Store {
+    /// In a compacted topic.
+    Kafka,
+    /// In a directory.
+    Directory,
+}
+
+/// When an alert is due.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Alerts {
+    /// The budget.
+    pub false_alarm_rate: Rate,
+    /// How many records open an episode.
+    pub open: Open,
+    /// Share of the budget below which one record is enough.
+    pub extreme: f64,
+    /// Calm records that close an episode.
+    pub close_after: usize,
+    /// How far above the budget's p-value a calm record is.
+    pub hysteresis: f64,
+    /// Time in which a closed episode of the key opens again under its old id.
+    pub cooldown: Time,
+    /// Records of a key before it may alert without a model.
+    pub cold_start_records: usize,
+    /// How many times its longest gap a key may be silent; 0: for ever.
+    pub silence_factor: f64,
+    /// Silences shorter than this never count.
+    pub silence_min: Time,
+}
+
+impl Default for Alerts {
+    fn default() -> Self {
+        Self {
+            false_alarm_rate: Rate::PerRecord(0.0001),
+            open: Open::default(),
+            extreme: 0.01,
+            close_after: 10,
+            hysteresis: 5.0,
+            cooldown: Time::seconds(300),
+            cold_start_records: 64,
+            silence_factor: 5.0,
+            silence_min: Time::seconds(60),
+        }
+    }
+}
+
+/// The budget of false alarms: a probability per record, or `"N/day"` per key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a probability per record such as 0.0001, or alerts per key and day such as \"1/day\""
+)]
+pub enum Rate {
+    /// A probability.
+    PerRecord(f64),
+    /// `"N/day"`
+    PerDay(String),
+}
+
+/// k of n.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Open {
+    /// So many ...
+    pub k: usize,
+    /// ... of the last so many.
+    pub n: usize,
+}
+
+impl Default for Open {
+    fn default() -> Self {
+        Self { k: 3, n: 5 }
+    }
+}
+
+/// How records are taken together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Batch {
+    /// Records of a batch at most.
+    pub records_max: usize,
+    /// Bytes of a batch at most.
+    pub bytes_max: Size,
+    /// Time that the first record of a batch waits for others.
+    pub wait: Time,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self {
+            records_max: 10_000,
+            bytes_max: Size(16 << 20),
+            wait: Time::millis(20),
+        }
+    }
+}
+
+/// What is remembered of keys.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct State {
+    /// Records of a partition between two snapshots.
+    pub snapshot_records: u64,
+    /// Keys of a partition at most.
+    pub keys_max: usize,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            snapshot_records: 20_000,
+            keys_max: 100_000,
+        }
+    }
+}
+
+/// The HTTP server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Address and port; empty: none.
+    pub listen: String,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:9464".to_owned(),
+        }
+    }
+}
+
+/// The log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or tracing-subscriber's filter syntax.
+    pub level: String,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Auto,
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// Text.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

@@ -1,0 +1,315 @@
+//! The layers and the checks, from the outside.
+
+use std::path::PathBuf;
+
+use super::*;
+
+/// Sources of one file with this text (none if empty), these variables and these `--set`s.
+fn sources(folder: &tempfile::TempDir, text: &str, env: &[(&str, &str)], set: &[&str]) -> Sources {
+    let mut files = Vec::new();
+    if !text.is_empty() {
+        let path: PathBuf = folder.path().join("a.toml");
+        std::fs::write(&path, text).unwrap();
+        files.push(path);
+    }
+    Sources {
+        files,
+        environment: env
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
+        set: set.iter().map(|text| (*text).to_owned()).collect(),
+    }
+}
+
+fn load(text: &str, env: &[(&str, &str)], set: &[&str]) -> Result<Config, Problems> {
+    let folder = tempfile::tempdir().unwrap();
+    Config::load(&sources(&folder, text, env, set))
+}
+
+/// Loads, and expects one problem with all of `words` in it.
+fn refused(text: &str, env: &[(&str, &str)], set: &[&str], words: &[&str]) {
+    let problems = load(text, env, set).expect_err("a problem");
+    let found = problems.0.iter().any(|problem| {
+        let line = problem.to_string();
+        words.iter().all(|word| line.contains(word))
+    });
+    assert!(found, "no problem with {words:?} in: {problems}");
+}
+
+#[test]
+fn nothing_at_all_is_a_good_configuration() {
+    let config = load("", &[], &[]).unwrap();
+    assert_eq!(config.input.topics, ["records"]);
+    assert_eq!(config.detect.detector, "anomalyd");
+}
+
+#[test]
+fn flags_beat_the_environment_which_beats_files() {
+    let text = "workers = 2\nseed = 2\n[input]\ngroup = \"file\"\n";
+    let env = [
+        ("ANOMALYD__SEED", "3"),
+        ("ANOMALYD__INPUT__GROUP", "env"),
+        ("ANOMALYD_OTHER", "x"),
+    ];
+    let config = load(text, &env, &["input.group=flag"]).unwrap();
+    assert_eq!((config.workers, config.seed.0), (2, 3));
+    assert_eq!(config.input.group, "flag");
+}
+
+#[test]
+fn later_files_beat_earlier_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut both = sources(&folder, "workers = 2\nseed = 5\n", &[], &[]);
+    let second = folder.path().join("b.toml");
+    std::fs::write(&second, "workers = 3\n").unwrap();
+    both.files.push(second);
+    let config = Config::load(&both).unwrap();
+    assert_eq!((config.workers, config.seed.0), (3, 5));
+}
+
+#[test]
+fn text_takes_the_type_of_its_key() {
+    let set = [
+        "name=7",
+        "input.topics=a,b",
+        "model.hidden=[64, 32]",
+        "alerts.false_alarm_rate=2/day",
+        "alerts.open.k=1",
+        "training.interval=30s",
+        "input.features=x.y",
+        "input.missing_for.x.y=last",
+        "kafka.properties.sasl.mechanism=PLAIN",
+    ];
+    let config = load("", &[("ANOMALYD__MODEL__HIDDEN", "8")], &set).unwrap();
+    assert_eq!(config.name, "7");
+    assert_eq!(config.input.topics, ["a", "b"]);
+    assert_eq!(config.model.hidden, [64, 32]);
+    assert_eq!(config.detect.budget, crate::detect::Budget::PerKeyDay(2.0));
+    assert_eq!(config.detect.open_k, 1);
+    assert_eq!(config.training.interval, Duration::from_secs(30));
+    assert_eq!(config.input.missing_for["x.y"], Missing::Last);
+    assert_eq!(config.kafka.properties["sasl.mechanism"], "PLAIN");
+}
+
+#[test]
+fn properties_take_dots_quotes_and_variables() {
+    let text =
+        "[kafka.properties]\nsasl.mechanism = \"PLAIN\"\n\"linger.ms\" = 5\n\"debug\" = \"eos\"\n";
+    let env = [("ANOMALYD__KAFKA__PROPERTIES__SECURITY_PROTOCOL", "SSL")];
+    let config = load(text, &env, &[]).unwrap();
+    let properties = &config.kafka.properties;
+    assert_eq!(properties["sasl.mechanism"], "PLAIN");
+    assert_eq!(properties["linger.ms"], "5");
+    assert_eq!(properties["security.protocol"], "SSL");
+}
+
+#[test]
+fn unknown_keys_are_refused_with_the_nearest() {
+    refused("worker = 2", &[], &[], &["worker:", "`workers`", "a.toml"]);
+    refused(
+        "[alerts]\nfalse_alarm_rat = 1",
+        &[],
+        &[],
+        &["`alerts.false_alarm_rate`"],
+    );
+    refused(
+        "[alert]\ncooldown = \"1s\"",
+        &[],
+        &[],
+        &["did you mean `alerts`"],
+    );
+    refused("[alerts]\nlisten = \"x\"", &[], &[], &["`http.listen`"]);
+    refused(
+        "",
+        &[("ANOMALYD__TRAINING__INTERVALL", "1h")],
+        &[],
+        &[
+            "`training.interval`",
+            "environment ANOMALYD__TRAINING__INTERVALL",
+        ],
+    );
+    refused("", &[], &["model.kindd=pca"], &["`model.kind`", "--set"]);
+    refused("", &[], &["qwertyuiop=1"], &["config/default.toml"]);
+}
+
+#[test]
+fn types_are_refused_with_key_value_and_what_is_allowed() {
+    refused("workers = \"many\"", &[], &[], &["workers", "\"many\""]);
+    refused("workers = 1.5", &[], &[], &["workers", "1.5"]);
+    refused("[batch]\nwait = 20", &[], &[], &["batch.wait", "20", "30s"]);
+    refused(
+        "[batch]\nbytes_max = \"64\"",
+        &[],
+        &[],
+        &["bytes_max", "64MiB"],
+    );
+    refused(
+        "[log]\nformat = \"xml\"",
+        &[],
+        &[],
+        &["log.format", "`json`"],
+    );
+    refused(
+        "[input]\nfeatures = 3",
+        &[],
+        &[],
+        &["input.features", "auto"],
+    );
+    refused("kafka = 3", &[], &[], &["kafka", "3"]);
+    refused("workers = 2 3", &[], &[], &["a.toml:1"]);
+    refused("", &[], &["workers"], &["key=value"]);
+}
+
+#[test]
+fn all_problems_come_at_once() {
+    let text = "workers = 0\nwhat = 1\n[alerts]\nfalse_alarm_rate = 0.5\nopen = { k = 4, n = 3 }\n[log]\nformat = 3";
+    let problems = load(text, &[], &["seed=x"]).unwrap_err().0;
+    let keys: Vec<_> = problems
+        .iter()
+        .map(|problem| problem.key.as_str())
+        .collect();
+    for key in [
+        "workers",
+        "what",
+        "alerts.false_alarm_rate",
+        "alerts.open.k",
+        "log.format",
+        "seed",
+    ] {
+        assert!(keys.contains(&key), "{key} missing in {keys:?}");
+    }
+    assert_eq!(keys.len(), 6, "{problems:?}");
+}
+
+#[test]
+fn values_out_of_range_are_refused() {
+    for (set, words) in [
+        ("alerts.false_alarm_rate=often", ["\"often\"", "1/day"]),
+        ("alerts.false_alarm_rate=nan", ["NaN", "0.1"]),
+        ("alerts.hysteresis=0.5", ["0.5", "at least 1"]),
+        ("alerts.silence_factor=nan", ["NaN", "at least 1"]),
+        ("training.rows_max=100", ["100", "training.rows_min"]),
+        ("training.jitter=1", ["1", "below 1"]),
+        ("input.topics=[]", ["input.topics", "at least one"]),
+        ("input.topics=a/b", ["\"a/b\"", "letters"]),
+        ("input.features=[\"a\", \"a\"]", ["input.features", "twice"]),
+        ("input.missing=nan", ["input.missing", "finite"]),
+        ("model.kind=magic", ["\"magic\"", "robust_z"]),
+        ("http.listen=here", ["\"here\"", "127.0.0.1:9464"]),
+        ("log.level=a=b=c", ["log.level", "debug"]),
+        (
+            "output.emit_code=true",
+            ["output.emit_code", "output.scores"],
+        ),
+        ("models.keep=1", ["models.keep", "2"]),
+    ] {
+        refused("", &[], &[set], &words);
+    }
+}
+
+#[test]
+fn keys_that_contradict_each_other_are_refused() {
+    refused(
+        "",
+        &[],
+        &["output.alerts=records"],
+        &["read what it writes"],
+    );
+    refused(
+        "",
+        &[],
+        &["output.state=anomalyd.alerts"],
+        &["output.state", "output.alerts"],
+    );
+    refused(
+        "",
+        &[],
+        &["kafka.properties.max.poll.interval.ms=10000"],
+        &["batch.wait", "max.poll.interval.ms", "10s"],
+    );
+    refused(
+        "[input]\nfeatures = [\"a\"]\n[input.missing_for]\nb = 0",
+        &[],
+        &[],
+        &["input.missing_for.b", "input.features"],
+    );
+    // Late records may go to the dead letters.
+    assert!(load("", &[], &["output.late=anomalyd.dead_letters"]).is_ok());
+}
+
+#[test]
+fn properties_that_promises_rest_on_are_refused_by_name() {
+    for name in [
+        "enable.auto.commit",
+        "isolation.level",
+        "transactional.id",
+        "enable.idempotence",
+        "group.id",
+        "acks",
+    ] {
+        let set = format!("kafka.properties.{name}=x");
+        refused("", &[], &[&set], &[name, "cannot be set"]);
+    }
+    assert!(load("", &[], &["kafka.properties.linger.ms=5"]).is_ok());
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let text = "[kafka.properties]\nsasl.username = \"${env:WHO}\"\nsasl.password = \"inline-pw\"\nssl.key.password = \"${env:PW}\"\n";
+    let env = [("PW", "hunter2"), ("WHO", "someone")];
+    let config = load(text, &env, &[]).unwrap();
+    assert_eq!(config.kafka.properties["ssl.key.password"], "hunter2");
+    assert_eq!(config.kafka.properties["sasl.username"], "someone");
+    let shown = format!("{config:?}{config:#?}{}", config.shown);
+    for secret in ["hunter2", "inline-pw", "someone"] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+    assert!(config.shown.contains("***"));
+    let folder = tempfile::tempdir().unwrap();
+    let loaded = load::load(&sources(&folder, text, &env, &[]));
+    assert!(!format!("{:?}", loaded.raw).contains("hunter2"));
+}
+
+#[test]
+fn secrets_are_not_in_problems_either() {
+    let env = [("PW", "hunter2")];
+    for set in [
+        "http.listen=${env:PW}",
+        "workers=${env:PW}",
+        "log.format=${env:PW}",
+    ] {
+        let text = load("", &env, &[set]).unwrap_err().to_string();
+        assert!(!text.contains("hunter2"), "{text}");
+        assert!(text.contains("***"), "{text}");
+    }
+    refused(
+        "",
+        &[],
+        &["http.listen=${env:NOPE}"],
+        &["`NOPE` is not set"],
+    );
+}
+
+#[test]
+fn a_later_plain_value_is_shown_again() {
+    let env = [("N", "abcdef")];
+    let config = load("instance = \"${env:N}\"", &env, &["instance=plain"]).unwrap();
+    assert!(config.shown.contains("instance = \"plain\""));
+    let config = load("instance = \"${env:N}\"", &env, &[]).unwrap();
+    assert!(config.shown.contains("instance = \"***\""));
+}
+
+#[test]
+fn what_is_shown_can_be_loaded_again() {
+    let config = load(
+        "",
+        &[],
+        &["alerts.open.k=1", "input.features=[\"a\", \"b\"]"],
+    )
+    .unwrap();
+    let again = load(&config.shown, &[], &[]).unwrap();
+    assert_eq!(again.shown, config.shown);
+    assert_eq!(again.digest(), config.digest());
+    assert_ne!(again.digest(), load("", &[], &[]).unwrap().digest());
+}

@@ -1,0 +1,257 @@
+//! Durations and sizes as people write them: `"30s"`, `"1h30m"`, `"64MiB"`. A bare number is refused, because nobody can see its unit.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::de::{self, Deserialize, Deserializer};
+use serde::ser::{Serialize, Serializer};
+
+/// Units of time in milliseconds, largest first.
+const TIMES: &[(&str, u64)] = &[
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1_000),
+    ("ms", 1),
+];
+
+/// Units of size in bytes, largest first.
+const SIZES: &[(&str, u64)] = &[
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("KB", 1_000),
+    ("kB", 1_000),
+    ("B", 1),
+];
+
+/// Reads `"1h30m"`: whole numbers, each with a unit of d, h, m, s, ms.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || {
+        format!(
+            "`{text}` is not a duration: write a whole number and a unit (ms, s, m, h, d), such as \"30s\" or \"1h30m\""
+        )
+    };
+    let mut rest = text.trim();
+    let mut total: u64 = 0;
+    if rest.is_empty() {
+        return Err(wrong());
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
+        let after = rest[digits..].trim_start();
+        let letters = after
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .unwrap_or(after.len());
+        let (_, scale) = TIMES
+            .iter()
+            .find(|(unit, _)| *unit == &after[..letters])
+            .ok_or_else(wrong)?;
+        total = number
+            .checked_mul(*scale)
+            .and_then(|part| total.checked_add(part))
+            .ok_or_else(wrong)?;
+        rest = after[letters..].trim_start();
+    }
+    Ok(Duration::from_millis(total))
+}
+
+/// Writes a duration in the largest unit that divides it.
+pub fn format_duration(duration: Duration) -> String {
+    let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    if ms == 0 {
+        return "0s".to_owned();
+    }
+    let (unit, scale) = TIMES
+        .iter()
+        .find(|(_, scale)| ms % scale == 0)
+        .unwrap_or(&("ms", 1));
+    format!("{}{unit}", ms / scale)
+}
+
+/// Reads `"64MiB"`: a whole number and a unit.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let wrong = || {
+        format!(
+            "`{text}` is not a size: write a whole number and a unit (B, KiB, MiB, GiB), such as \"64MiB\""
+        )
+    };
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
+    let (_, scale) = SIZES
+        .iter()
+        .find(|(unit, _)| *unit == text[digits..].trim_start())
+        .ok_or_else(wrong)?;
+    number.checked_mul(*scale).ok_or_else(wrong)
+}
+
+/// Writes a size in the largest binary unit that divides it.
+pub fn format_size(bytes: u64) -> String {
+    let (unit, scale) = SIZES[..3]
+        .iter()
+        .find(|(_, scale)| bytes > 0 && bytes % scale == 0)
+        .unwrap_or(&("B", 1));
+    format!("{}{unit}", bytes / scale)
+}
+
+/// A duration in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time(pub Duration);
+
+impl Time {
+    /// So many seconds.
+    pub const fn seconds(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    /// So many milliseconds.
+    pub const fn millis(millis: u64) -> Self {
+        Self(Duration::from_millis(millis))
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&format_duration(self.0))
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format_duration(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer
+            .deserialize_any(Text(
+                "a duration with its unit, such as \"30s\" or \"1h30m\"",
+            ))
+            .and_then(|text| parse_duration(&text).map(Self).map_err(de::Error::custom))
+    }
+}
+
+/// A duration in the configuration that `""` leaves out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OptionalTime(pub Option<Duration>);
+
+impl Serialize for OptionalTime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.map(format_duration).unwrap_or_default())
+    }
+}
+
+impl<'de> Deserialize<'de> for OptionalTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = deserializer.deserialize_any(Text(
+            "a duration with its unit, such as \"30s\", or \"\" for none",
+        ))?;
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        parse_duration(&text)
+            .map(|duration| Self(Some(duration)))
+            .map_err(de::Error::custom)
+    }
+}
+
+/// A size in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&format_size(self.0))
+    }
+}
+
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format_size(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer
+            .deserialize_any(Text("a size with its unit, such as \"64MiB\""))
+            .and_then(|text| parse_size(&text).map(Self).map_err(de::Error::custom))
+    }
+}
+
+/// Takes a string and nothing else, so that a bare number gets the message that says what is expected.
+struct Text(&'static str);
+
+impl de::Visitor<'_> for Text {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
+        Ok(text.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_and_write() {
+        for (text, ms) in [
+            ("250ms", 250),
+            ("30s", 30_000),
+            ("1h30m", 5_400_000),
+            ("7d", 604_800_000),
+            ("1m 5s", 65_000),
+        ] {
+            assert_eq!(
+                parse_duration(text),
+                Ok(Duration::from_millis(ms)),
+                "{text}"
+            );
+        }
+        for text in [
+            "",
+            "30",
+            "s",
+            "-1s",
+            "1.5h",
+            "3 weeks",
+            "99999999999999999d",
+        ] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+        assert_eq!(format_duration(Duration::from_millis(5_400_000)), "90m");
+        assert_eq!(format_duration(Duration::ZERO), "0s");
+    }
+
+    #[test]
+    fn sizes_read_and_write() {
+        assert_eq!(parse_size("64MiB"), Ok(64 << 20));
+        assert_eq!(parse_size("1 GB"), Ok(1_000_000_000));
+        for text in ["", "64", "MiB", "64mib", "1e3B"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+        assert_eq!(format_size(64 << 20), "64MiB");
+        assert_eq!(format_size(1_000), "1000B");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_written_reads_back(ms in 0_u64..u64::MAX / 2, bytes: u64) {
+            proptest::prop_assert_eq!(
+                parse_duration(&format_duration(Duration::from_millis(ms))),
+                Ok(Duration::from_millis(ms))
+            );
+            proptest::prop_assert_eq!(parse_size(&format_size(bytes)), Ok(bytes));
+        }
+    }
+}

@@ -6,8 +6,11 @@
 
 pub mod artefact;
 pub mod card;
+mod linalg;
 pub mod scale;
 pub mod spec;
+#[cfg(test)]
+mod testing;
 pub mod trained;
 
 use std::fmt;
@@ -150,6 +153,8 @@ macro_rules! kinds {
 }
 
 kinds! {
+    /// Principal components: the best linear autoencoder, the line to beat.
+    Pca = pca::Pca, "pca";
     /// Robust z-score per input: the plainest model there is.
     RobustZ = robust_z::RobustZ, "robust_z";
 }

@@ -1,9 +1,23 @@
 //! Column scaling, fitted with the model. Standard and min-max come from linfa-preprocessing.
+//!
+//! Raw values are f64 and may be NaN (not observed); scaled values are f32, clipped, and NaN where the raw value was.
+//! Infinite raw values count as not observed in the fit and are clipped like any other wild value afterwards.
 
-use ndarray::{Array2, ArrayView2};
+use linfa::DatasetBase;
+use linfa::traits::Fit;
+use linfa_preprocessing::linear_scaling::LinearScaler;
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 
+use super::FitError;
 use super::artefact::{ArtefactError, Tensors};
 use super::spec::Scaling;
+use crate::stats::order::{median_and_spread, quantile_sorted};
+
+/// Bound of scaled values when clipping is off: far beyond anything meaningful, yet its square is still an f32.
+const UNCLIPPED: f32 = 1e9;
+
+/// Interquartile range of the standard normal distribution: 2 Φ⁻¹(3/4).
+const IQR_TO_SIGMA: f64 = 1.348_979_500_392_163_5;
 
 /// A fitted scaler of D columns: scaled = clip((value − centre) / spread).
 #[derive(Clone, Debug, PartialEq)]
@@ -14,4 +28,311 @@ pub struct Scaler {
     pub spread: Vec<f64>,
     /// Bound of the scaled values; 0: none.
     pub clip: f32,
+}
+
+impl Scaler {
+    /// Fits on `records`, `n × D` raw values, each column by itself on what was observed of it.
+    ///
+    /// A column that never changes has no scale of its own: its spread is 1 % of its value, or 1 if that value is 0. So a later change
+    /// of a few per cent is seen, rounding noise is not, and the clip bounds what a large one can do. A column that was never
+    /// observed is left as it comes.
+    ///
+    /// # Errors
+    /// If `records` has no row or no column.
+    pub fn fit(
+        records: ArrayView2<'_, f64>,
+        scaling: Scaling,
+        clip: f32,
+    ) -> Result<Self, FitError> {
+        if records.nrows() == 0 || records.ncols() == 0 {
+            return Err(FitError::TooFewRows {
+                kind: "scaling",
+                needed: 1,
+                rows: 0,
+            });
+        }
+        let (mut centre, mut spread) = (Vec::new(), Vec::new());
+        for column in records.columns() {
+            let (middle, width) = fit_column(column, scaling)?;
+            centre.push(middle);
+            spread.push(width);
+        }
+        Ok(Self {
+            centre,
+            spread,
+            clip,
+        })
+    }
+
+    /// D: the columns of a record.
+    pub fn columns(&self) -> usize {
+        self.centre.len()
+    }
+
+    /// Scales records or windows, `n × (W · D)`, to f32 within ± clip; NaN stays NaN.
+    ///
+    /// # Panics
+    /// If the width is no multiple of D.
+    pub fn transform(&self, rows: ArrayView2<'_, f64>) -> Array2<f32> {
+        let columns = self.columns();
+        assert!(
+            rows.ncols().is_multiple_of(columns),
+            "{} inputs, {columns} columns",
+            rows.ncols()
+        );
+        let bound = f64::from(if self.clip > 0.0 {
+            self.clip
+        } else {
+            UNCLIPPED
+        });
+        let mut scaled = Array2::zeros(rows.raw_dim());
+        for (row, mut out) in rows.axis_iter(Axis(0)).zip(scaled.axis_iter_mut(Axis(0))) {
+            for (at, (&value, cell)) in row.iter().zip(out.iter_mut()).enumerate() {
+                let column = at % columns;
+                let z = (value - self.centre[column]) / self.spread[column];
+                // `clamp` keeps NaN.
+                *cell = z.clamp(-bound, bound) as f32;
+            }
+        }
+        scaled
+    }
+
+    /// Brings scaled rows, `n × (W · D)`, back to the features' own units.
+    ///
+    /// # Panics
+    /// If the width is no multiple of D.
+    pub fn inverse(&self, scaled: ArrayView2<'_, f32>) -> Array2<f64> {
+        let columns = self.columns();
+        assert!(
+            scaled.ncols().is_multiple_of(columns),
+            "{} inputs, {columns} columns",
+            scaled.ncols()
+        );
+        let mut raw = scaled.mapv(f64::from);
+        for mut row in raw.axis_iter_mut(Axis(0)) {
+            for (at, cell) in row.iter_mut().enumerate() {
+                let column = at % columns;
+                *cell = self.centre[column] + *cell * self.spread[column];
+            }
+        }
+        raw
+    }
+
+    /// Writes the scaler; as settings, because the values are f64 and must come back bit for bit.
+    pub fn save(&self, to: &mut Tensors) {
+        to.set("scaler.centre", &self.centre);
+        to.set("scaler.spread", &self.spread);
+        to.set("scaler.clip", &self.clip);
+    }
+
+    /// Reads back what [`Self::save`] wrote.
+    ///
+    /// # Errors
+    /// If a part is absent, or the parts do not fit together.
+    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+        let scaler = Self {
+            centre: from.get("scaler.centre")?,
+            spread: from.get("scaler.spread")?,
+            clip: from.get("scaler.clip")?,
+        };
+        let whole = !scaler.centre.is_empty()
+            && scaler.centre.len() == scaler.spread.len()
+            && scaler.centre.iter().all(|value| value.is_finite())
+            && scaler
+                .spread
+                .iter()
+                .all(|value| value.is_finite() && *value > 0.0)
+            && scaler.clip >= 0.0;
+        if whole {
+            Ok(scaler)
+        } else {
+            Err(ArtefactError::Invalid(
+                "scaler is not finite or of uneven length".to_owned(),
+            ))
+        }
+    }
+}
+
+/// Centre and spread of one column.
+fn fit_column(column: ArrayView1<'_, f64>, scaling: Scaling) -> Result<(f64, f64), FitError> {
+    let mut observed: Vec<f64> = column
+        .iter()
+        .copied()
+        .filter(|value| value.is_finite())
+        .collect();
+    if observed.is_empty() || scaling == Scaling::None {
+        return Ok((0.0, 1.0));
+    }
+    let unchanging = constant(&observed);
+    let (centre, spread) = match scaling {
+        // A mean of equal numbers need not be that number.
+        _ if unchanging => (observed[0], 0.0),
+        Scaling::None => (0.0, 1.0),
+        Scaling::Robust => robust(&mut observed),
+        Scaling::Standard => linfa_scaler(&observed, &LinearScaler::standard())?,
+        Scaling::MinMax => linfa_scaler(&observed, &LinearScaler::min_max())?,
+    };
+    let noise = 1e-9 * centre.abs();
+    if spread.is_finite() && spread > noise.max(f64::MIN_POSITIVE) {
+        return Ok((centre, spread));
+    }
+    let one_percent = 0.01 * centre.abs();
+    let normal = one_percent.is_normal();
+    Ok((centre, if normal { one_percent } else { 1.0 }))
+}
+
+/// Whether all values are the same.
+#[expect(
+    clippy::float_cmp,
+    reason = "a constant column repeats the very same number"
+)]
+fn constant(values: &[f64]) -> bool {
+    values.iter().all(|&value| value == values[0])
+}
+
+/// Median and scaled median absolute deviation; where more than half of the values are equal, so that it is 0, the interquartile
+/// range, then the standard deviation.
+fn robust(values: &mut [f64]) -> (f64, f64) {
+    values.sort_unstable_by(f64::total_cmp);
+    let range = quantile_sorted(values, 0.75) - quantile_sorted(values, 0.25);
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64;
+    let (centre, spread) = median_and_spread(values);
+    let spread = [spread, range / IQR_TO_SIGMA, variance.sqrt()]
+        .into_iter()
+        .find(|&width| width > 0.0)
+        .unwrap_or(0.0);
+    (centre, spread)
+}
+
+/// Offset and inverse scale of one column by linfa-preprocessing.
+fn linfa_scaler(
+    values: &[f64],
+    params: &linfa_preprocessing::linear_scaling::LinearScalerParams<f64>,
+) -> Result<(f64, f64), FitError> {
+    let column = ArrayView1::from(values).insert_axis(Axis(1)).to_owned();
+    let scaler = params
+        .fit(&DatasetBase::from(column))
+        .map_err(|error| FitError::Library(format!("scaling: {error}")))?;
+    Ok((scaler.offsets()[0], 1.0 / scaler.scales()[0]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+    use proptest::prelude::*;
+
+    fn close(found: f64, wanted: f64) {
+        assert!(
+            (found - wanted).abs() < 1e-9 * wanted.abs().max(1.0),
+            "{found}, not {wanted}"
+        );
+    }
+
+    #[test]
+    fn worked_by_hand() {
+        let column = array![[1.0], [2.0], [3.0], [4.0], [10.0]];
+        // Mean 4; squares of the deviations 9 4 1 0 36, mean 10.
+        let standard = Scaler::fit(column.view(), Scaling::Standard, 0.0).unwrap();
+        close(standard.centre[0], 4.0);
+        close(standard.spread[0], 10f64.sqrt());
+        let min_max = Scaler::fit(column.view(), Scaling::MinMax, 0.0).unwrap();
+        close(min_max.centre[0], 1.0);
+        close(min_max.spread[0], 9.0);
+        // Median 3; deviations 2 1 0 1 7, median 1.
+        let robust = Scaler::fit(column.view(), Scaling::Robust, 0.0).unwrap();
+        close(robust.centre[0], 3.0);
+        close(robust.spread[0], crate::stats::order::MAD_TO_SIGMA);
+    }
+
+    #[test]
+    fn robust_falls_back_in_order() {
+        // More than half are 0, but the upper quartile is 4: sorted 0 0 0 0 0 4 4 4.
+        let quartile = array![[0.0], [0.0], [0.0], [0.0], [0.0], [4.0], [4.0], [4.0]];
+        let scaler = Scaler::fit(quartile.view(), Scaling::Robust, 10.0).unwrap();
+        close(scaler.spread[0], 4.0 / IQR_TO_SIGMA);
+        // One in ten is 1: variance 0.1 · 0.9.
+        let mut rare = Array2::zeros((10, 1));
+        rare[[3, 0]] = 1.0;
+        close(
+            Scaler::fit(rare.view(), Scaling::Robust, 10.0)
+                .unwrap()
+                .spread[0],
+            0.3,
+        );
+    }
+
+    #[test]
+    fn a_change_of_a_constant_column_shows_and_is_bounded() {
+        for scaling in [Scaling::Standard, Scaling::MinMax, Scaling::Robust] {
+            let records = array![[50.0, 0.0, 0.1], [50.0, 0.0, 0.1], [50.0, 0.0, 0.1]];
+            let scaler = Scaler::fit(records.view(), scaling, 10.0).unwrap();
+            let scaled = scaler.transform(array![[50.0, 0.0, 0.1], [51.0, 1.0, 1e12]].view());
+            assert_eq!(scaled.row(0).to_vec(), vec![0.0, 0.0, 0.0], "{scaling:?}");
+            assert!((scaled[[1, 0]] - 2.0).abs() < 1e-6);
+            assert_eq!(scaled.row(1).to_vec()[1..], [1.0, 10.0]);
+        }
+    }
+
+    #[test]
+    fn missing_values_are_left_out_and_passed_through() {
+        let records = array![
+            [1.0, f64::NAN],
+            [f64::NAN, f64::NAN],
+            [3.0, f64::NAN],
+            [f64::INFINITY, f64::NAN]
+        ];
+        let scaler = Scaler::fit(records.view(), Scaling::Standard, 5.0).unwrap();
+        close(scaler.centre[0], 2.0);
+        close(scaler.spread[0], 1.0);
+        assert_eq!((scaler.centre[1], scaler.spread[1]), (0.0, 1.0));
+        let scaled = scaler.transform(records.view());
+        assert_eq!(scaled[[0, 0]], -1.0);
+        assert!(scaled[[1, 0]].is_nan() && scaled[[0, 1]].is_nan());
+        assert_eq!(scaled[[3, 0]], 5.0);
+    }
+
+    #[test]
+    fn windows_repeat_the_columns() {
+        let scaler = Scaler {
+            centre: vec![1.0, 10.0],
+            spread: vec![1.0, 5.0],
+            clip: 10.0,
+        };
+        let scaled = scaler.transform(array![[2.0, 20.0, 3.0, 0.0]].view());
+        assert_eq!(scaled, array![[1.0, 2.0, 2.0, -2.0]]);
+        assert_eq!(scaler.inverse(scaled.view()), array![[2.0, 20.0, 3.0, 0.0]]);
+    }
+
+    #[test]
+    fn no_rows_is_an_error() {
+        let none = Array2::zeros((0, 3));
+        assert!(Scaler::fit(none.view(), Scaling::Robust, 1.0).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn scaling_inverts_within_the_clip_and_survives_a_file(
+            values in proptest::collection::vec(-1e6f64..1e6, 6..60),
+            which in 0usize..4,
+        ) {
+            let scaling = [Scaling::Standard, Scaling::MinMax, Scaling::Robust, Scaling::None][which];
+            let rows = values.len() / 3;
+            let records = Array2::from_shape_vec((rows, 3), values[..rows * 3].to_vec()).unwrap();
+            let scaler = Scaler::fit(records.view(), scaling, 20.0).unwrap();
+            let scaled = scaler.transform(records.view());
+            let back = scaler.inverse(scaled.view());
+            for ((at, &raw), &z) in records.indexed_iter().zip(scaled.iter()) {
+                prop_assert!(z.abs() <= 20.0);
+                if z.abs() < 20.0 {
+                    let tolerance = 1e-6 * (scaler.spread[at.1] * 20.0 + raw.abs());
+                    prop_assert!((back[at] - raw).abs() <= tolerance, "{} from {raw}", back[at]);
+                }
+            }
+            let mut file = Tensors::default();
+            scaler.save(&mut file);
+            prop_assert_eq!(Scaler::load(&file).unwrap(), scaler);
+        }
+    }
 }

@@ -1,11 +1,17 @@
 //! The `[model]` section of the configuration: which kind of model, on what window, with which settings.
 
+use std::fmt;
+use std::ops::{Deref, RangeInclusive};
+
 use serde::{Deserialize, Serialize};
+
+use super::KINDS;
 
 /// Settings of the model. One flat table for all kinds; a kind reads what concerns it, as `config/default.toml` says key by key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelSpec {
+    // --- every kind
     /// Which kind: a name in [`super::KINDS`].
     pub kind: String,
     /// W: records of one key that are judged together, flattened oldest first. 1 is plain records.
@@ -14,8 +20,30 @@ pub struct ModelSpec {
     pub scale: Scaling,
     /// Scaled values beyond ± this are clipped to it, so that one wild value cannot dominate. 0 switches clipping off.
     pub clip: f32,
+    /// Share of training rows with the largest loss that is left out: a trimmed fit, against faults nobody flagged.
+    pub trim: f32,
+
+    // --- pca, gmm
     /// Fraction of variance that PCA's components keep, in (0, 1).
     pub variance: f64,
+    /// What PCA scores: the whitened residual, the position within its subspace, or both.
+    pub statistic: Statistic,
+    /// The most components of the Gaussian mixture; the number is chosen from 1 to this on held-out rows.
+    pub components: usize,
+
+    // --- knn, iforest, ensemble
+    /// k: how many nearest neighbours a row is compared with.
+    pub neighbours: usize,
+    /// The most rows that nearest neighbours are looked for among.
+    pub reference_rows: usize,
+    /// Trees of the isolation forest.
+    pub trees: usize,
+    /// Rows that each tree of the isolation forest is grown from.
+    pub tree_rows: usize,
+    /// Kinds that `ensemble` combines.
+    pub members: Vec<String>,
+
+    // --- networks
     /// Widths of the encoder's hidden layers; empty: chosen from the input width. The decoder mirrors them.
     pub hidden: Vec<usize>,
     /// Width of the code; 0: chosen from the input width.
@@ -28,25 +56,33 @@ pub struct ModelSpec {
     pub learning_rate: f32,
     /// Epochs without improvement on the validation rows before training ends.
     pub patience: usize,
-    /// Share of training rows with the largest loss that each step leaves out: a trimmed loss, against faults nobody flagged.
-    pub trim: f32,
 }
 
 impl Default for ModelSpec {
     fn default() -> Self {
         Self {
-            kind: "autoencoder".to_owned(),
+            kind: "pca".to_owned(),
             window: 1,
             scale: Scaling::Robust,
             clip: 10.0,
-            variance: 0.9,
+            trim: 0.02,
+
+            variance: 0.95,
+            statistic: Statistic::Q,
+            components: 8,
+
+            neighbours: 5,
+            reference_rows: 2000,
+            trees: 200,
+            tree_rows: 256,
+            members: ["pca", "robust_z"].map(str::to_owned).to_vec(),
+
             hidden: Vec::new(),
             code: 0,
             epochs: 50,
             batch: 128,
             learning_rate: 1e-3,
             patience: 5,
-            trim: 0.02,
         }
     }
 }
@@ -65,6 +101,18 @@ pub enum Scaling {
     None,
 }
 
+/// What PCA scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Statistic {
+    /// Q: the squared residual outside the subspace, each input in units of its own normal residual.
+    Q,
+    /// Hotelling's T²: the squared position within the subspace, each component in units of its own standard deviation.
+    T2,
+    /// Both, summed: the squared Mahalanobis distance under the fitted model.
+    Both,
+}
+
 /// A setting that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpecProblem {
@@ -72,4 +120,187 @@ pub struct SpecProblem {
     pub key: &'static str,
     /// What is wrong, with the value, and what is allowed.
     pub problem: String,
+}
+
+impl fmt::Display for SpecProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "model.{} {}", self.key, self.problem)
+    }
+}
+
+/// Settings that were checked: every kind can be fitted with them, given enough rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckedSpec(ModelSpec);
+
+impl Deref for CheckedSpec {
+    type Target = ModelSpec;
+
+    fn deref(&self) -> &ModelSpec {
+        &self.0
+    }
+}
+
+impl ModelSpec {
+    /// Checks every setting, also those that the chosen kind does not read.
+    ///
+    /// # Errors
+    /// All problems at once, in the order of the fields.
+    pub fn check(&self) -> Result<CheckedSpec, Vec<SpecProblem>> {
+        let mut problems = Problems::default();
+        self.check_common(&mut problems);
+        self.check_classic(&mut problems);
+        self.check_networks(&mut problems);
+        if problems.0.is_empty() {
+            Ok(CheckedSpec(self.clone()))
+        } else {
+            Err(problems.0)
+        }
+    }
+
+    fn check_common(&self, problems: &mut Problems) {
+        problems.name("kind", &self.kind, KINDS);
+        problems.range("window", self.window, 1..=1024);
+        problems.range("clip", self.clip, 0.0..=1e6);
+        problems.range("trim", self.trim, 0.0..=0.5);
+    }
+
+    fn check_classic(&self, problems: &mut Problems) {
+        problems.range("variance", self.variance, 0.01..=0.9999);
+        problems.range("components", self.components, 1..=64);
+        problems.range("neighbours", self.neighbours, 1..=100);
+        problems.range("reference_rows", self.reference_rows, 16..=100_000);
+        problems.range("trees", self.trees, 1..=10_000);
+        problems.range("tree_rows", self.tree_rows, 2..=65_536);
+        if self.members.is_empty() || self.members.len() > 32 {
+            problems.add(
+                "members",
+                format!("must name 1 to 32 kinds, but names {}", self.members.len()),
+            );
+        }
+        let allowed: Vec<&str> = KINDS
+            .iter()
+            .copied()
+            .filter(|kind| !COMBINED.contains(kind))
+            .collect();
+        for member in &self.members {
+            problems.name("members", member, &allowed);
+        }
+    }
+
+    fn check_networks(&self, problems: &mut Problems) {
+        for &width in &self.hidden {
+            problems.range("hidden", width, 1..=65_536);
+        }
+        problems.range("code", self.code, 0..=65_536);
+        problems.range("epochs", self.epochs, 1..=100_000);
+        problems.range("batch", self.batch, 1..=65_536);
+        problems.range("learning_rate", self.learning_rate, 1e-8..=10.0);
+        problems.range("patience", self.patience, 1..=100_000);
+    }
+}
+
+/// Kinds that are made of others and so cannot be members themselves.
+const COMBINED: &[&str] = &["ensemble", "auto"];
+
+/// Collects what is wrong.
+#[derive(Debug, Default)]
+struct Problems(Vec<SpecProblem>);
+
+impl Problems {
+    fn add(&mut self, key: &'static str, problem: String) {
+        self.0.push(SpecProblem { key, problem });
+    }
+
+    /// `value` must lie within `allowed`; NaN never does.
+    fn range<T: PartialOrd + fmt::Display>(
+        &mut self,
+        key: &'static str,
+        value: T,
+        allowed: RangeInclusive<T>,
+    ) {
+        if !allowed.contains(&value) {
+            let (low, high) = (allowed.start(), allowed.end());
+            self.add(
+                key,
+                format!("must be between {low} and {high}, but is {value}"),
+            );
+        }
+    }
+
+    /// `value` must be one of `allowed`.
+    fn name(&mut self, key: &'static str, value: &str, allowed: &[&str]) {
+        if allowed.contains(&value) {
+            return;
+        }
+        let nearest = allowed.iter().min_by_key(|name| edits(value, name));
+        let hint = match nearest {
+            Some(name) if edits(value, name) <= 1 + name.len() / 4 => {
+                format!("; did you mean `{name}`?")
+            }
+            _ => String::new(),
+        };
+        let list = allowed.join(", ");
+        self.add(
+            key,
+            format!("must be one of {list}, but is `{value}`{hint}"),
+        );
+    }
+}
+
+/// Levenshtein's distance, in bytes: insertions, deletions and replacements.
+fn edits(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_pass() {
+        assert!(ModelSpec::default().check().is_ok());
+    }
+
+    #[test]
+    fn all_problems_at_once_with_value_and_allowed() {
+        let spec = ModelSpec {
+            kind: "pva".to_owned(),
+            window: 0,
+            clip: f32::NAN,
+            members: vec!["robustz".to_owned()],
+            ..ModelSpec::default()
+        };
+        let problems = spec.check().unwrap_err();
+        let keys: Vec<_> = problems.iter().map(|problem| problem.key).collect();
+        assert_eq!(keys, ["kind", "window", "clip", "members"]);
+        let text: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        assert!(
+            text[0].ends_with("but is `pva`; did you mean `pca`?"),
+            "{}",
+            text[0]
+        );
+        assert_eq!(text[1], "model.window must be between 1 and 1024, but is 0");
+        assert!(
+            text[3].ends_with("but is `robustz`; did you mean `robust_z`?"),
+            "{}",
+            text[3]
+        );
+    }
+
+    #[test]
+    fn edits_by_hand() {
+        assert_eq!(edits("kitten", "sitting"), 3);
+        assert_eq!(edits("", "abc"), 3);
+        assert_eq!(edits("pca", "pca"), 0);
+    }
 }

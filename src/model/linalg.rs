@@ -1,0 +1,202 @@
+//! What several kinds need of linear algebra in f64: moments of rows, Cholesky factors, and principal axes by linfa-reduction.
+
+use linfa::DatasetBase;
+use linfa::traits::Fit;
+use linfa_reduction::Pca;
+use ndarray::linalg::general_mat_mul;
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
+
+use super::FitError;
+
+/// Rows of a block that is widened to f64 at a time, so that a large training set is never held twice.
+const BLOCK_ROWS: usize = 1024;
+
+/// Mean (`width`) and covariance (`width × width`, divided by n) of rows, `n × width`, n ≥ 1.
+pub fn moments(rows: ArrayView2<'_, f32>) -> (Array1<f64>, Array2<f64>) {
+    let n = rows.nrows().max(1) as f64;
+    let mean = rows
+        .axis_iter(Axis(0))
+        .fold(Array1::zeros(rows.ncols()), |mut sum, row| {
+            sum.zip_mut_with(&row, |a: &mut f64, &b| *a += f64::from(b));
+            sum
+        })
+        / n;
+    let mut covariance = Array2::zeros((rows.ncols(), rows.ncols()));
+    for block in rows.axis_chunks_iter(Axis(0), BLOCK_ROWS) {
+        let centred = block.mapv(f64::from) - &mean;
+        general_mat_mul(1.0 / n, &centred.t(), &centred, 1.0, &mut covariance);
+    }
+    (mean, covariance)
+}
+
+/// The lower triangular L with L Lᵀ = `matrix`, or `None` if `matrix` is not positive definite.
+pub fn cholesky(matrix: ArrayView2<'_, f64>) -> Option<Array2<f64>> {
+    let n = matrix.nrows();
+    let mut lower = Array2::<f64>::zeros((n, n));
+    for j in 0..n {
+        for i in j..n {
+            let done = first(lower.row(i), j).dot(&first(lower.row(j), j));
+            let rest = matrix[[i, j]] - done;
+            lower[[i, j]] = if i == j {
+                rest.sqrt()
+            } else {
+                rest / lower[[j, j]]
+            };
+        }
+        // Also refuses NaN.
+        if !(lower[[j, j]] > 0.0) {
+            return None;
+        }
+    }
+    Some(lower)
+}
+
+/// The inverse of a lower triangular matrix without zeros on its diagonal.
+pub fn invert_lower(lower: ArrayView2<'_, f64>) -> Array2<f64> {
+    let n = lower.nrows();
+    let mut inverse = Array2::<f64>::zeros((n, n));
+    for column in 0..n {
+        inverse[[column, column]] = 1.0 / lower[[column, column]];
+        for i in column + 1..n {
+            let done = first(lower.row(i), i).dot(&first(inverse.column(column), i));
+            inverse[[i, column]] = -done / lower[[i, i]];
+        }
+    }
+    inverse
+}
+
+/// Variances in descending order, and the principal axes that belong to them (one a row), of a covariance matrix. Directions
+/// without variance are left out, so there may be fewer than the matrix has columns, or none.
+///
+/// linfa-reduction takes rows, not a covariance. It gets the 2·D rows [U; −U] with Uᵀ U = covariance, whose mean is 0 and whose
+/// principal axes are the same, because that costs nothing however many records there are, and works for fewer records than columns.
+///
+/// # Errors
+/// If the matrix is not finite, or linfa's solver fails.
+pub fn principal_axes(
+    covariance: ArrayView2<'_, f64>,
+) -> Result<(Array1<f64>, Array2<f64>), FitError> {
+    let width = covariance.nrows();
+    let trace = covariance.diag().sum();
+    if !trace.is_finite() || covariance.iter().any(|value| !value.is_finite()) {
+        return Err(FitError::NotFinite {
+            what: "covariance".to_owned(),
+        });
+    }
+    if trace <= 0.0 {
+        return Ok((Array1::zeros(0), Array2::zeros((0, width))));
+    }
+    // linfa's solver stops at an absolute error, so the problem gets a known size; the ridge makes it definite.
+    let (size, ridge) = (1.0 / trace, 1e-12);
+    let mut scaled = covariance.mapv(|value| value * size);
+    scaled.diag_mut().mapv_inplace(|value| value + ridge);
+    let lower = cholesky(scaled.view()).ok_or_else(|| FitError::NotFinite {
+        what: "covariance".to_owned(),
+    })?;
+    let mut rows = Array2::zeros((2 * width, width));
+    let (mut upper, mut mirrored) = rows.view_mut().split_at(Axis(0), width);
+    upper.assign(&lower.t());
+    mirrored.assign(&lower.t().mapv(|value| -value));
+    let fitted = Pca::params(width)
+        .fit(&DatasetBase::from(rows))
+        .map_err(|error| FitError::Library(format!("linfa-reduction: {error}")))?;
+    let variances = fitted
+        .singular_values()
+        .mapv(|sigma| (sigma * sigma / 2.0 - ridge) / size);
+    let kept = variances
+        .iter()
+        .take_while(|&&variance| variance > 1e-10 * trace)
+        .count();
+    let axes = first_rows(fitted.components().view(), kept).to_owned();
+    check_orthonormal(axes.view())?;
+    Ok((first(variances.view(), kept).to_owned(), axes))
+}
+
+/// The first `count` elements.
+pub fn first(values: ArrayView1<'_, f64>, count: usize) -> ArrayView1<'_, f64> {
+    values.split_at(Axis(0), count).0
+}
+
+/// The first `count` rows.
+pub fn first_rows(rows: ArrayView2<'_, f64>, count: usize) -> ArrayView2<'_, f64> {
+    rows.split_at(Axis(0), count).0
+}
+
+/// Refuses axes that an iterative solver has not brought to right angles and unit length.
+fn check_orthonormal(axes: ArrayView2<'_, f64>) -> Result<(), FitError> {
+    let off = (axes.dot(&axes.t()) - Array2::<f64>::eye(axes.nrows()))
+        .fold(0.0, |worst: f64, v| worst.max(v.abs()));
+    // Written so that NaN fails.
+    if off < 1e-4 {
+        Ok(())
+    } else {
+        Err(FitError::Library(format!(
+            "linfa-reduction: axes are off right angles by {off:.1e}"
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seed::Seed;
+    use ndarray::array;
+    use rand::Rng;
+
+    #[test]
+    fn moments_by_hand() {
+        let (mean, covariance) = moments(array![[1.0f32, 0.0], [3.0, 4.0]].view());
+        assert_eq!(mean, array![2.0, 2.0]);
+        assert_eq!(covariance, array![[1.0, 2.0], [2.0, 4.0]]);
+    }
+
+    #[test]
+    fn cholesky_by_hand() {
+        let matrix = array![[4.0, 2.0], [2.0, 5.0]];
+        let lower = cholesky(matrix.view()).unwrap();
+        assert_eq!(lower, array![[2.0, 0.0], [1.0, 2.0]]);
+        assert_eq!(invert_lower(lower.view()), array![[0.5, 0.0], [-0.25, 0.5]]);
+        assert!(cholesky(array![[1.0, 2.0], [2.0, 1.0]].view()).is_none());
+    }
+
+    #[test]
+    fn axes_by_hand() {
+        // Variance 9 along (0.6, 0.8), 1 across.
+        let covariance = array![
+            [9.0 * 0.36 + 0.64, 8.0 * 0.48],
+            [8.0 * 0.48, 9.0 * 0.64 + 0.36]
+        ];
+        let (variances, axes) = principal_axes(covariance.view()).unwrap();
+        assert!((variances[0] - 9.0).abs() < 1e-6 && (variances[1] - 1.0).abs() < 1e-6);
+        let along = axes[[0, 0]] * 0.6 + axes[[0, 1]] * 0.8;
+        assert!((along.abs() - 1.0).abs() < 1e-6, "{along}");
+    }
+
+    #[test]
+    fn axes_of_degenerate_covariances() {
+        let (none, axes) = principal_axes(Array2::zeros((3, 3)).view()).unwrap();
+        assert_eq!((none.len(), axes.dim()), (0, (0, 3)));
+        let (one, _) = principal_axes(Array2::ones((4, 4)).view()).unwrap();
+        assert_eq!(one.len(), 1);
+        assert!((one[0] - 4.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn axes_reproduce_covariances_of_many_widths_and_ranks() {
+        for (width, rank) in [(1, 1), (2, 2), (9, 4), (38, 38), (60, 20), (130, 130)] {
+            let mut rng = Seed(width as u64).rng();
+            let factor = Array2::from_shape_fn((width, rank), |(_, j)| {
+                rng.gen_range(-1.0..1.0) * 0.8f64.powi(j as i32)
+            });
+            let covariance = factor.dot(&factor.t());
+            let (variances, axes) = principal_axes(covariance.view()).unwrap();
+            let back = axes.t().dot(&(&axes * &variances.insert_axis(Axis(1))));
+            let trace = covariance.diag().sum();
+            let worst = (&back - &covariance).fold(0.0, |w: f64, v| w.max(v.abs()));
+            assert!(
+                worst < 1e-6 * trace,
+                "width {width}, rank {rank}: off by {worst}"
+            );
+        }
+    }
+}

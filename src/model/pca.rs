@@ -1,0 +1,422 @@
+//! Principal component analysis, by linfa-reduction: the best linear autoencoder, and the line that every other model must beat.
+//!
+//! Q is the squared prediction error of Jackson and Mudholkar, "Control Procedures for Residuals Associated with Principal
+//! Component Analysis", Technometrics 1979, here with each residual in units of its own normal size: a feature that the
+//! components explain well is judged strictly, one that they leave alone is not. Without that, the hardest feature to predict
+//! drowns the others. T² is Hotelling's: the position within the subspace. See Qin, "Statistical process monitoring: basics and
+//! beyond", Journal of Chemometrics 2003, for both.
+
+use std::ops::ControlFlow;
+
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
+use rand::Rng;
+use rand_distr::StandardNormal;
+
+use super::artefact::{ArtefactError, Tensors};
+use super::linalg::{first, first_rows, moments, principal_axes};
+use super::spec::{ModelSpec, Statistic};
+use super::{FitData, FitError, Kind, Monitor};
+use crate::seed::Seed;
+
+/// Scaled units below which a residual is noise: a feature that is explained perfectly must not alarm over a hundredth of its
+/// usual spread.
+const RESIDUAL_FLOOR: f64 = 0.03;
+
+/// The training rows' residuals count as this many of the held-out rows when the normal size of a residual is estimated.
+const PRIOR_ROWS: f64 = 100.0;
+
+/// A fitted subspace with the normal sizes of what lies in and beside it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pca {
+    statistic: Statistic,
+    /// Centre, `width`.
+    mean: Array1<f32>,
+    /// Principal axes, `width × k`, one a column.
+    axes: Array2<f32>,
+    /// Standard deviation of each component, `k`.
+    code_spread: Array1<f32>,
+    /// Normal size of each input's residual, `width`.
+    residual_spread: Array1<f32>,
+}
+
+impl Pca {
+    /// Fits on the training rows; then, without the `trim` share of them that lie farthest from the centre by
+    /// Mahalanobis, again. The
+    /// components kept are the fewest that hold `variance` of the variance, and never all, so that there is a residual. The
+    /// normal size of each input's residual is measured on the validation rows, shrunk towards the training rows'.
+    ///
+    /// # Errors
+    /// If there are fewer than two training rows, the monitor says stop, or linfa's solver fails.
+    pub fn fit(
+        spec: &ModelSpec,
+        data: &FitData,
+        _seed: Seed,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Self, FitError> {
+        let rows = data.train.nrows();
+        if rows < 2 {
+            return Err(FitError::TooFewRows {
+                kind: "pca",
+                needed: 2,
+                rows,
+            });
+        }
+        let first = Subspace::fit(data.train.view())?;
+        let kept = first.nearest(data.train.view(), spec.trim);
+        let model = if kept.len() < rows {
+            Subspace::fit(data.train.select(Axis(0), &kept).view())?
+        } else {
+            first
+        };
+        let model = model.truncated(spec.variance);
+        let (trained, spread) = model.residual_spread(data, spec.trim);
+        let held_out = model.mean_q(data.validation.view());
+        if let ControlFlow::Break(()) = monitor.epoch(0, trained, held_out) {
+            return Err(FitError::Cancelled);
+        }
+        let narrow = |values: &Array1<f64>| values.mapv(|value| value as f32);
+        Ok(Self {
+            statistic: spec.statistic,
+            mean: narrow(&model.mean),
+            axes: model.axes.t().mapv(|value| value as f32),
+            code_spread: model
+                .variances
+                .mapv(|v| v.sqrt().max(RESIDUAL_FLOOR) as f32),
+            residual_spread: narrow(&spread),
+        })
+    }
+
+    /// Reads back what [`Kind::save`] wrote.
+    ///
+    /// # Errors
+    /// If a part is absent or of another shape.
+    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+        let model = Self {
+            statistic: from.get("statistic")?,
+            mean: from.get1("mean")?,
+            axes: from.get2("axes")?,
+            code_spread: from.get1("code_spread")?,
+            residual_spread: from.get1("residual_spread")?,
+        };
+        let (width, k) = model.axes.dim();
+        if (
+            model.mean.len(),
+            model.residual_spread.len(),
+            model.code_spread.len(),
+        ) == (width, width, k)
+        {
+            Ok(model)
+        } else {
+            Err(ArtefactError::Invalid(
+                "pca's tensors do not fit together".to_owned(),
+            ))
+        }
+    }
+
+    /// How many components were kept.
+    pub fn components(&self) -> usize {
+        self.axes.ncols()
+    }
+
+    /// Positions within the subspace, `n × k`, and residuals beside it, `n × width`.
+    fn project(&self, rows: ArrayView2<'_, f32>) -> (Array2<f32>, Array2<f32>) {
+        let centred = &rows - &self.mean;
+        let code = centred.dot(&self.axes);
+        let residual = centred - code.dot(&self.axes.t());
+        (code, residual)
+    }
+}
+
+impl Kind for Pca {
+    fn width(&self) -> usize {
+        self.mean.len()
+    }
+
+    /// (Q if asked + T² if asked) / width, where Q = Σ (rⱼ / σⱼ)² over inputs and T² = Σ cₖ² / λₖ over components.
+    fn score(&self, rows: ArrayView2<'_, f32>, _seeds: &[Seed]) -> Array1<f32> {
+        let (code, residual) = self.project(rows);
+        let squares = |values: Array2<f32>, spread: &Array1<f32>| {
+            (values / spread)
+                .mapv(|value| value * value)
+                .sum_axis(Axis(1))
+        };
+        let width = self.width() as f32;
+        match self.statistic {
+            Statistic::Q => squares(residual, &self.residual_spread) / width,
+            Statistic::T2 => squares(code, &self.code_spread) / width,
+            Statistic::Both => {
+                (squares(residual, &self.residual_spread) + squares(code, &self.code_spread))
+                    / width
+            }
+        }
+    }
+
+    fn expected(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
+        self.code_of(rows).dot(&self.axes.t()) + &self.mean
+    }
+
+    /// (rⱼ / σⱼ)² for Q. For T², the part of each input in Σ cₖ² / λₖ, none negative: the partial decomposition of Alcala and
+    /// Qin, "Analysis and generalization of fault diagnosis methods for process monitoring", Journal of Process Control 2011.
+    fn contributions(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
+        let (code, residual) = self.project(rows);
+        let outside = (residual / &self.residual_spread).mapv(|value| value * value);
+        if self.statistic == Statistic::Q {
+            return outside;
+        }
+        let precision = self.code_spread.mapv(|spread| 1.0 / (spread * spread));
+        let pull = (code * &precision).dot(&self.axes.t());
+        let inside = ((&rows - &self.mean) * pull).mapv(|value| value.max(0.0));
+        if self.statistic == Statistic::T2 {
+            inside
+        } else {
+            inside + outside
+        }
+    }
+
+    fn code(&self, rows: ArrayView2<'_, f32>) -> Option<Array2<f32>> {
+        Some(self.code_of(rows))
+    }
+
+    /// Draws components and residuals as independent normal variates (probabilistic PCA, Tipping and Bishop, 1999).
+    fn sample(&self, n: usize, seed: Seed, truncation: f32) -> Option<Array2<f32>> {
+        let mut rng = seed.rng();
+        let mut normal = |spread: &Array1<f32>| {
+            Array2::from_shape_fn((n, spread.len()), |(_, j)| {
+                truncation * spread[j] * rng.sample::<f32, _>(StandardNormal)
+            })
+        };
+        let (code, residual) = (normal(&self.code_spread), normal(&self.residual_spread));
+        Some(code.dot(&self.axes.t()) + residual + &self.mean)
+    }
+
+    fn save(&self, to: &mut Tensors) {
+        to.set("statistic", &self.statistic);
+        to.put1("mean", self.mean.view());
+        to.put2("axes", self.axes.view());
+        to.put1("code_spread", self.code_spread.view());
+        to.put1("residual_spread", self.residual_spread.view());
+    }
+}
+
+impl Pca {
+    fn code_of(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
+        (&rows - &self.mean).dot(&self.axes)
+    }
+}
+
+/// A subspace in f64, while it is fitted.
+#[derive(Debug)]
+struct Subspace {
+    mean: Array1<f64>,
+    /// `k × width`, one axis a row.
+    axes: Array2<f64>,
+    variances: Array1<f64>,
+}
+
+impl Subspace {
+    /// All axes that have variance.
+    fn fit(rows: ArrayView2<'_, f32>) -> Result<Self, FitError> {
+        let (mean, covariance) = moments(rows);
+        let (variances, axes) = principal_axes(covariance.view())?;
+        Ok(Self {
+            mean,
+            axes,
+            variances,
+        })
+    }
+
+    /// The fewest axes that hold `share` of the variance, but never all.
+    fn truncated(self, share: f64) -> Self {
+        let k = enough(self.variances.view(), share).min(self.mean.len() - 1);
+        Self {
+            axes: first_rows(self.axes.view(), k).to_owned(),
+            variances: first(self.variances.view(), k).to_owned(),
+            mean: self.mean,
+        }
+    }
+
+    /// Squared residuals of rows, `n × width`.
+    fn squared_residuals(&self, rows: ArrayView2<'_, f32>) -> Array2<f64> {
+        let mut residual = rows.mapv(f64::from) - &self.mean;
+        let code = residual.dot(&self.axes.t());
+        residual -= &code.dot(&self.axes);
+        residual.mapv_inplace(|value| value * value);
+        residual
+    }
+
+    /// Mean of Q, unwhitened, per input: the loss.
+    fn mean_q(&self, rows: ArrayView2<'_, f32>) -> f64 {
+        self.squared_residuals(rows).mean().unwrap_or(0.0)
+    }
+
+    /// The rows that stay when the `trim` share with the largest Mahalanobis distance is left out, ascending. Not the largest
+    /// residual: a fault that has bent an axis towards itself has none.
+    fn nearest(&self, rows: ArrayView2<'_, f32>, trim: f32) -> Vec<usize> {
+        let spread = self
+            .variances
+            .mapv(|variance| (variance + RESIDUAL_FLOOR * RESIDUAL_FLOOR).sqrt());
+        let code = (rows.mapv(f64::from) - &self.mean).dot(&self.axes.t()) / &spread;
+        keep_smallest(&code.mapv(|value| value * value).sum_axis(Axis(1)), trim)
+    }
+
+    /// The loss on training rows, and the normal size of each input's residual.
+    fn residual_spread(&self, data: &FitData, trim: f32) -> (f64, Array1<f64>) {
+        let mean_square = |rows: ArrayView2<'_, f32>| {
+            let squares = self.squared_residuals(rows);
+            let kept = keep_smallest(&squares.sum_axis(Axis(1)), trim);
+            let count = kept.len();
+            (
+                squares.select(Axis(0), &kept).sum_axis(Axis(0)),
+                count as f64,
+            )
+        };
+        let (train, rows) = mean_square(data.train.view());
+        let train = train / rows.max(1.0);
+        let (held_out, count) = mean_square(data.validation.view());
+        let blend = (held_out + &train * PRIOR_ROWS) / (count + PRIOR_ROWS);
+        let spread = blend.mapv(|square| (square + RESIDUAL_FLOOR * RESIDUAL_FLOOR).sqrt());
+        (train.mean().unwrap_or(0.0), spread)
+    }
+}
+
+/// How many of the descending `variances` hold `share` of their sum.
+fn enough(variances: ArrayView1<'_, f64>, share: f64) -> usize {
+    let wanted = share * variances.sum();
+    let mut held = 0.0;
+    variances
+        .iter()
+        .take_while(|&&variance| {
+            let more = held < wanted;
+            held += variance;
+            more
+        })
+        .count()
+}
+
+/// The indices, ascending, of all values but the `trim` share that is largest.
+fn keep_smallest(values: &Array1<f64>, trim: f32) -> Vec<usize> {
+    let dropped = (values.len() as f64 * f64::from(trim)).floor() as usize;
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
+    order.truncate(values.len() - dropped);
+    order.sort_unstable();
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{check_kind, correlated, fit_data};
+    use super::super::{Model, Unwatched};
+    use super::*;
+    use ndarray::array;
+
+    fn spec() -> ModelSpec {
+        ModelSpec {
+            kind: "pca".to_owned(),
+            ..ModelSpec::default()
+        }
+    }
+
+    fn by_hand(statistic: Statistic) -> Pca {
+        // One component along (0.6, 0.8) with spread 5; residual spreads 1 and 2.
+        Pca {
+            statistic,
+            mean: array![1.0, 1.0],
+            axes: array![[0.6], [0.8]],
+            code_spread: array![5.0],
+            residual_spread: array![1.0, 2.0],
+        }
+    }
+
+    #[test]
+    fn worked_by_hand() {
+        // Centred (5, 0): code 3, within (1.8, 2.4), residual (3.2, −2.4). Q = 3.2² + 1.2² = 11.68; T² = (3/5)² = 0.36.
+        let row = array![[6.0f32, 1.0]];
+        for (statistic, wanted) in [
+            (Statistic::Q, 5.84),
+            (Statistic::T2, 0.18),
+            (Statistic::Both, 6.02),
+        ] {
+            let model = by_hand(statistic);
+            let score = model.score(row.view(), &[]);
+            assert!((score[0] - wanted).abs() < 1e-5, "{statistic:?}: {score}");
+            let sum = model.contributions(row.view()).sum() / 2.0;
+            assert!(
+                (sum - wanted).abs() < 1e-5,
+                "{statistic:?}: contributions sum to {sum}"
+            );
+        }
+        let expected = by_hand(Statistic::Q).expected(row.view());
+        assert!((expected[[0, 0]] - 2.8).abs() < 1e-6 && (expected[[0, 1]] - 3.4).abs() < 1e-6);
+    }
+
+    #[test]
+    fn behaves_as_a_kind() {
+        for statistic in [Statistic::Q, Statistic::Both] {
+            check_kind(
+                &ModelSpec {
+                    statistic,
+                    ..spec()
+                },
+                0.9,
+            );
+        }
+    }
+
+    #[test]
+    fn enough_counts_the_fewest() {
+        let variances = array![6.0, 3.0, 1.0];
+        assert_eq!(enough(variances.view(), 0.59), 1);
+        assert_eq!(enough(variances.view(), 0.61), 2);
+        assert_eq!(enough(variances.view(), 0.91), 3);
+        assert_eq!(enough(array![].view(), 0.9), 0);
+    }
+
+    #[test]
+    fn constant_columns_few_rows_and_single_columns_are_fitted() {
+        let mut constant = correlated(200, 5, Seed(3));
+        constant.column_mut(2).fill(0.0);
+        for train in [
+            constant,
+            correlated(3, 5, Seed(4)),
+            correlated(50, 1, Seed(5)),
+            Array2::zeros((9, 4)),
+        ] {
+            let data = FitData {
+                validation: train.clone(),
+                train,
+            };
+            let model = Model::fit(&spec(), &data, Seed(1), &mut Unwatched).unwrap();
+            let scores = model.as_kind().score(data.train.view(), &[]);
+            assert!(scores.iter().all(|score| score.is_finite()));
+            let wild = Array2::from_elem((1, data.train.ncols()), 10.0);
+            assert!(model.as_kind().score(wild.view(), &[])[0] > scores.mean().unwrap());
+        }
+    }
+
+    #[test]
+    fn trimming_keeps_a_fault_out_of_the_subspace() {
+        // 2 % of the rows have one huge column, enough variance for an axis of its own.
+        let mut data = fit_data(6);
+        let rows = data.train.nrows();
+        for row in 0..rows / 50 {
+            data.train[[row * 50, 1]] = 10.0;
+        }
+        let strange = |trim| {
+            let model = Pca::fit(
+                &ModelSpec { trim, ..spec() },
+                &data,
+                Seed(1),
+                &mut Unwatched,
+            )
+            .unwrap();
+            model.score(data.train.select(Axis(0), &[0]).view(), &[])[0]
+        };
+        assert!(
+            strange(0.03) > 2.0 * strange(0.0),
+            "{} {}",
+            strange(0.03),
+            strange(0.0)
+        );
+    }
+}

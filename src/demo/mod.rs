@@ -5,6 +5,9 @@
 //!
 //! Next: `plant` and `faults` (the simulation, pure), `scoreboard` (alerts against faults), `story` (the terminal).
 
+pub mod broker;
 pub mod faults;
+pub mod gateway;
 pub mod plant;
 pub mod scoreboard;
+pub mod story;

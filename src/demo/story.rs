@@ -1,0 +1,150 @@
+//! What the demo says on the terminal: one line an event, and a table at the end. Colours only on a terminal.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use super::faults::Fault;
+use super::scoreboard::{Finding, Scheduled, Scoreboard};
+use crate::alert::{Alert, AlertEvent, AlertKind};
+
+/// Writes the story.
+#[derive(Debug)]
+pub struct Story<W> {
+    out: W,
+    colour: bool,
+}
+
+/// What a line is about: its label and colour.
+#[derive(Clone, Copy, Debug)]
+pub enum About {
+    /// The set-up.
+    Setup,
+    /// A model.
+    Model,
+    /// A fault begins or ends: what the plant knows and the daemon does not.
+    Fault,
+    /// The daemon raised an alert.
+    Alert,
+    /// The daemon closed one.
+    Closed,
+    /// An alert that no fault explains.
+    FalseAlarm,
+}
+
+impl About {
+    fn label(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Setup => ("·", "2"),
+            Self::Model => ("model", "36"),
+            Self::Fault => ("plant", "33"),
+            Self::Alert => ("ALERT", "1;31"),
+            Self::Closed => ("closed", "32"),
+            Self::FalseAlarm => ("FALSE", "1;35"),
+        }
+    }
+}
+
+/// Figures for the last lines, as measured.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Figures {
+    /// Records scored during the story.
+    pub scored: u64,
+    /// Records a second.
+    pub per_second: f64,
+    /// From a record's arrival to its alert or commit: median and 99th percentile.
+    pub latency: Option<(Duration, Duration)>,
+    /// False alarms that the budget allows over the story.
+    pub budget: u64,
+}
+
+impl<W: Write> Story<W> {
+    /// Writes to `out`.
+    pub fn new(out: W, colour: bool) -> Self {
+        Self { out, colour }
+    }
+
+    fn paint(&self, text: &str, code: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// One line, `at` since the start.
+    pub fn line(&mut self, at: Duration, about: About, text: &str) -> io::Result<()> {
+        let (label, code) = about.label();
+        let label = self.paint(&format!("{label:<6}"), code);
+        writeln!(self.out, "{:>6.1}s  {label}  {text}", at.as_secs_f64())?;
+        self.out.flush()
+    }
+
+    /// Text without a time, as it is.
+    pub fn text(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.out, "{text}")?;
+        self.out.flush()
+    }
+
+    /// An alert as it came; `fault` is what it belongs to.
+    pub fn alert(&mut self, at: Duration, alert: &Alert, fault: Option<&Fault>) -> io::Result<()> {
+        match (alert.event, fault) {
+            (AlertEvent::Open, Some(_)) => self.line(at, About::Alert, &describe(alert)),
+            (AlertEvent::Open, None) => self.line(at, About::FalseAlarm, &describe(alert)),
+            (AlertEvent::Update, _) => Ok(()),
+            (AlertEvent::Close, _) => {
+                let text = format!("{} is normal again, after {} records", alert.key, alert.records);
+                self.line(at, About::Closed, &text)
+            }
+        }
+    }
+
+    /// The table at the end.
+    pub fn table(&mut self, board: &Scoreboard, figures: &Figures) -> io::Result<()> {
+        writeln!(self.out, "\n{:<8} {:<10} {:<6} {:>9}  {:<28} right sensor", "pump", "fault", "found", "delay", "named")?;
+        for (scheduled, finding) in board.findings() {
+            let row = self.row(scheduled, &finding);
+            writeln!(self.out, "{row}")?;
+        }
+        let alarms = board.false_alarms();
+        let found = board.findings().iter().filter(|(_, finding)| finding.delay.is_some()).count();
+        let right = board.findings().iter().filter(|(_, finding)| finding.right).count();
+        let total = board.schedule().len();
+        writeln!(self.out, "\nfound {found} of {total} faults, the right sensor named for {right}")?;
+        writeln!(self.out, "false alarms {} (the budget allows {})", alarms.len(), figures.budget)?;
+        let latency = figures.latency.map_or_else(
+            || "no record measured".to_owned(),
+            |(p50, p99)| format!("p50 {:.0} ms, p99 {:.0} ms", p50.as_secs_f64() * 1e3, p99.as_secs_f64() * 1e3),
+        );
+        writeln!(self.out, "{} records scored, {:.0}/s as the plant sends them; record to commit: {latency}", figures.scored, figures.per_second)?;
+        self.out.flush()
+    }
+
+    fn row(&self, scheduled: &Scheduled, finding: &Finding) -> String {
+        let kind = scheduled.fault.says.split(':').next().unwrap_or_default();
+        let delay = finding.delay.map_or_else(|| "–".to_owned(), |d| format!("{} s", d.as_secs()));
+        let yes = |is: bool| self.paint(if is { "yes" } else { "no " }, if is { "32" } else { "31" });
+        format!(
+            "{:<8} {kind:<10} {}    {delay:>9}  {:<28} {}",
+            scheduled.key,
+            yes(finding.delay.is_some()),
+            finding.named.as_deref().unwrap_or("–"),
+            yes(finding.right),
+        )
+    }
+}
+
+/// An alert in one line: who, how bad, and why.
+fn describe(alert: &Alert) -> String {
+    let mut text = format!("{}  {:?}", alert.key, alert.severity).to_lowercase();
+    if alert.kind == AlertKind::Silence {
+        text.push_str("  silent for longer than ever before");
+        return text;
+    }
+    text.push_str(&format!("  p = {:.0e} ", alert.p_value));
+    for part in alert.relevant_attribution.iter().take(2).filter(|part| part.share >= 0.1) {
+        let actual = part.actual.map_or_else(|| "missing".to_owned(), |v| format!("{v:.2}"));
+        text.push_str(&format!(
+            "  {} {:.0} % ({actual}, expected {:.2})",
+            part.feature,
+            100.0 * part.share,
+            part.expected
+        ));
+    }
+    text
+}

@@ -5,8 +5,16 @@
 use std::collections::BTreeMap;
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
-use serde::Serialize;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::Model;
+use super::card::Card;
+use super::scale::Scaler;
+use super::trained::TrainedModel;
+use crate::stats::calibration::CalibrationSet;
 
 /// Why a model file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +31,12 @@ pub enum ArtefactError {
         found: String,
     },
 }
+
+/// The format of model files that this program writes.
+pub const FORMAT: u32 = 1;
+
+/// The one entry of the file's metadata. One only: safetensors writes several in no particular order.
+const METADATA: &str = "anomalyd";
 
 /// Named f32 tensors and named settings: all that a model is. Ordered by name, so that equal models have equal bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -122,5 +136,280 @@ impl Tensors {
         self.tensors
             .get(name)
             .ok_or_else(|| ArtefactError::Invalid(format!("tensor `{name}` is absent")))
+    }
+}
+
+/// All of a model file that is not tensors, as the JSON text in its metadata.
+#[derive(Serialize, Deserialize)]
+struct Metadata {
+    format: u32,
+    /// Over card, settings and tensors: a file that was damaged anywhere is refused.
+    sha256: String,
+    card: Card,
+    settings: BTreeMap<String, String>,
+}
+
+impl TrainedModel {
+    /// The bytes of the model's file. Equal models have equal bytes, and [`Self::from_bytes`] gives a model that judges bit for bit the same.
+    ///
+    /// # Errors
+    /// If a number of the card is not finite: JSON has no form for it.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, ArtefactError> {
+        let mut tensors = Tensors::default();
+        let mut inner = Tensors::default();
+        self.model.as_kind().save(&mut inner);
+        tensors.nest("model.", inner);
+        tensors.put1(
+            "normal_contribution",
+            ArrayView1::from(&self.normal_contribution),
+        );
+        tensors.set("kind", &self.model.name());
+        self.scaler.save(&mut tensors);
+        tensors.set("calibration", &self.calibration);
+        let metadata = Metadata {
+            format: FORMAT,
+            sha256: tensors.digest(&self.card)?,
+            card: self.card.clone(),
+            settings: tensors.settings.clone(),
+        };
+        let metadata = serde_json::to_string(&metadata).map_err(invalid)?;
+        let bytes: BTreeMap<&str, (&[usize], Vec<u8>)> = tensors
+            .tensors
+            .iter()
+            .map(|(name, (shape, values))| (name.as_str(), (&shape[..], little_endian(values))))
+            .collect();
+        let views = bytes
+            .iter()
+            .map(|(&name, (shape, data))| {
+                Ok((
+                    name,
+                    TensorView::new(Dtype::F32, shape.to_vec(), data).map_err(invalid)?,
+                ))
+            })
+            .collect::<Result<Vec<_>, ArtefactError>>()?;
+        let metadata = [(METADATA.to_owned(), metadata)].into_iter().collect();
+        safetensors::serialize(views, Some(metadata)).map_err(invalid)
+    }
+
+    /// Reads a model file.
+    ///
+    /// # Errors
+    /// If the bytes are not a model file of this format, whole and undamaged.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ArtefactError> {
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(invalid)?;
+        let metadata = header
+            .metadata()
+            .as_ref()
+            .and_then(|metadata| metadata.get(METADATA))
+            .ok_or_else(|| ArtefactError::Invalid(format!("metadata `{METADATA}` is absent")))?;
+        let metadata: Metadata = serde_json::from_str(metadata).map_err(invalid)?;
+        if metadata.format != FORMAT || metadata.card.format != FORMAT {
+            return Err(ArtefactError::Invalid(format!(
+                "format is {}, but this program reads {FORMAT}",
+                metadata.format
+            )));
+        }
+        let mut tensors = Tensors {
+            tensors: BTreeMap::new(),
+            settings: metadata.settings,
+        };
+        for (name, view) in SafeTensors::deserialize(bytes).map_err(invalid)?.tensors() {
+            if view.dtype() != Dtype::F32 {
+                return Err(ArtefactError::Invalid(format!(
+                    "tensor `{name}` is not f32"
+                )));
+            }
+            let shape = view.shape().to_vec();
+            tensors
+                .tensors
+                .insert(name, (shape, from_little_endian(view.data())));
+        }
+        let found = tensors.digest(&metadata.card)?;
+        if found != metadata.sha256 {
+            return Err(ArtefactError::Checksum {
+                expected: metadata.sha256,
+                found,
+            });
+        }
+        let model = Self {
+            scaler: Scaler::load(&tensors)?,
+            model: Model::load(&tensors.get::<String>("kind")?, &tensors.nested("model."))?,
+            calibration: tensors.get::<CalibrationSet>("calibration")?,
+            normal_contribution: tensors.get1("normal_contribution")?.to_vec(),
+            card: metadata.card,
+        };
+        model.check_widths()?;
+        Ok(model)
+    }
+
+    /// Reads a model file whose sha256 is known from elsewhere, such as a manifest.
+    ///
+    /// # Errors
+    /// If the bytes have another sha256, and as [`Self::from_bytes`].
+    pub fn from_checked_bytes(bytes: &[u8], expected: &str) -> Result<Self, ArtefactError> {
+        let found = sha256(bytes);
+        if found != expected {
+            return Err(ArtefactError::Checksum {
+                expected: expected.to_owned(),
+                found,
+            });
+        }
+        Self::from_bytes(bytes)
+    }
+
+    /// Whether all parts are of one width.
+    fn check_widths(&self) -> Result<(), ArtefactError> {
+        let columns = self.card.columns.len();
+        let parts = [
+            ("scaler.centre", self.scaler.centre.len(), columns),
+            ("scaler.spread", self.scaler.spread.len(), columns),
+            ("model", self.model.as_kind().width(), self.width()),
+            (
+                "normal_contribution",
+                self.normal_contribution.len(),
+                self.width(),
+            ),
+        ];
+        for (name, found, needed) in parts {
+            if found != needed {
+                return Err(ArtefactError::Invalid(format!(
+                    "`{name}` has {found} numbers, but the card says {needed}"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Tensors {
+    /// The sha256 of a card, these settings and these tensors.
+    fn digest(&self, card: &Card) -> Result<String, ArtefactError> {
+        let mut hash = Sha256::new();
+        let mut part = |bytes: &[u8]| {
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        part(&serde_json::to_vec(card).map_err(invalid)?);
+        for (name, json) in &self.settings {
+            part(name.as_bytes());
+            part(json.as_bytes());
+        }
+        for (name, (shape, values)) in &self.tensors {
+            part(name.as_bytes());
+            part(&serde_json::to_vec(shape).map_err(invalid)?);
+            part(&little_endian(values));
+        }
+        Ok(hexadecimal(&hash.finalize()))
+    }
+}
+
+/// The sha256 of `bytes`, in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|digit| char::from(DIGITS[usize::from(digit)]))
+        .collect()
+}
+
+fn little_endian(values: &[f32]) -> Vec<u8> {
+    values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect()
+}
+
+fn from_little_endian(bytes: &[u8]) -> Vec<f32> {
+    bytes
+        .chunks_exact(4)
+        .map(|chunk| f32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]))
+        .collect()
+}
+
+fn invalid(error: impl std::fmt::Display) -> ArtefactError {
+    ArtefactError::Invalid(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seed::Seed;
+    use crate::stats::calibration::Calibration;
+    use proptest::prelude::*;
+
+    fn model() -> TrainedModel {
+        let scores: Vec<f64> = (0..400).map(|i| (f64::from(i) * 0.017).exp()).collect();
+        let mut model = TrainedModel::simple(7, &["a", "b"], 2, Calibration::fit(&scores));
+        model.scaler.centre = vec![0.1 + 0.2, 1e-300];
+        model.normal_contribution = vec![0.25, 1.5, 3.0e-7, 9.0];
+        model.card.measures.insert("auc".to_owned(), 1.0 / 3.0);
+        model
+    }
+
+    #[test]
+    fn a_file_gives_back_the_same_model_and_the_same_bytes() {
+        let model = model();
+        let bytes = model.to_bytes().unwrap();
+        assert_eq!(bytes, model.to_bytes().unwrap());
+        let back = TrainedModel::from_checked_bytes(&bytes, &sha256(&bytes)).unwrap();
+        assert_eq!(back.card, model.card);
+        assert_eq!(back.scaler, model.scaler);
+        assert_eq!(back.calibration, model.calibration);
+        assert_eq!(back.normal_contribution, model.normal_contribution);
+        assert_eq!(back.to_bytes().unwrap(), bytes);
+        let rows = ndarray::array![[0.3, 0.1, 0.7, 2.9]];
+        assert_eq!(
+            back.judge(rows.view(), &[Seed(1)]),
+            model.judge(rows.view(), &[Seed(1)])
+        );
+    }
+
+    #[test]
+    fn the_checksum_of_the_manifest_is_held_against_the_bytes() {
+        let bytes = model().to_bytes().unwrap();
+        let error = TrainedModel::from_checked_bytes(&bytes, "00").unwrap_err();
+        assert!(matches!(error, ArtefactError::Checksum { .. }), "{error}");
+        assert_eq!(
+            sha256(b"abc"),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+    }
+
+    #[test]
+    fn a_number_that_is_not_finite_is_not_written() {
+        let mut model = model();
+        model.card.measures.insert("auc".to_owned(), f64::NAN);
+        let bytes = model.to_bytes();
+        assert!(bytes.is_err() || TrainedModel::from_bytes(&bytes.unwrap()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_truncated_file_is_an_error(keep in 0.0..1.0f64) {
+            let bytes = model().to_bytes().unwrap();
+            let keep = (keep * bytes.len() as f64) as usize;
+            prop_assert!(TrainedModel::from_bytes(&bytes[..keep]).is_err());
+        }
+
+        #[test]
+        fn a_damaged_byte_is_an_error_or_changes_nothing(place in 0.0..1.0f64, flip in 1u8..) {
+            let mut bytes = model().to_bytes().unwrap();
+            let whole = bytes.clone();
+            let place = (place * bytes.len() as f64) as usize;
+            bytes[place] ^= flip;
+            if let Ok(model) = TrainedModel::from_bytes(&bytes) {
+                prop_assert_eq!(model.to_bytes().unwrap(), whole);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(TrainedModel::from_bytes(&bytes).is_err());
+        }
     }
 }

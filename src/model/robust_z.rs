@@ -14,6 +14,11 @@ pub struct RobustZ {
 }
 
 impl RobustZ {
+    /// The model of `width` inputs.
+    pub fn new(width: usize) -> Self {
+        Self { width }
+    }
+
     /// Remembers the width.
     pub fn fit(
         _spec: &ModelSpec,

@@ -1,12 +1,19 @@
 //! A model in its setting: scaler, model, calibration and card together turn windows of raw values into p-values and reasons.
-
-use ndarray::ArrayView2;
+//!
+//! The only way to score: the daemon, `score`, `backtest` and training itself all call [`TrainedModel::judge`], so that replay equals live.
 
 use super::Model;
-use super::card::Card;
+use super::card::{Card, ModelVersion};
+use super::robust_z::RobustZ;
 use super::scale::Scaler;
+use super::spec::{ModelSpec, Scaling};
 use crate::seed::Seed;
-use crate::stats::calibration::CalibrationSet;
+use crate::stats::calibration::{Calibration, CalibrationSet};
+use crate::time::Timestamp;
+use ndarray::{Array2, ArrayView2, Axis, Slice, Zip};
+
+/// How often a missing input is replaced by what the model expects in its place, beginning at the centre of its column.
+const FILL_ROUNDS: usize = 3;
 
 /// A model that can judge windows of raw records. Immutable once made; shared as `Arc`.
 #[derive(Debug)]
@@ -27,7 +34,7 @@ pub struct TrainedModel {
 /// What was found about n windows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Judged {
-    /// Higher is stranger; n numbers.
+    /// Higher is stranger; n numbers. Those of windows with missing inputs are brought to the scale of complete ones.
     pub score: Vec<f64>,
     /// The probability that a normal record scores as high; n numbers in (0, 1].
     pub p_value: Vec<f64>,
@@ -42,17 +49,292 @@ pub struct Explanation {
     pub expected: Vec<f64>,
 }
 
+/// Scaled windows without gaps, and where the gaps were.
+struct Filled {
+    /// `n × (W · D)`, finite.
+    rows: Array2<f32>,
+    /// Fraction of inputs missing, n numbers.
+    missing: Vec<f64>,
+}
+
 impl TrainedModel {
-    /// Judges n windows of raw values, `n × (W · D)`, NaN where a feature was not observed. `seeds` has one seed a row, made from the
-    /// record's place, so that replay gives the same bits.
-    pub fn judge(&self, windows: ArrayView2<'_, f64>, seeds: &[Seed]) -> Judged {
-        let _ = (windows, seeds);
-        unimplemented!("being written")
+    /// A model by robust z-scores over unscaled columns, calibrated as given: for tests and examples, not trained on anything.
+    pub fn simple(version: u64, columns: &[&str], window: usize, calibration: Calibration) -> Self {
+        let width = window * columns.len();
+        let spec = ModelSpec {
+            kind: "robust_z".to_owned(),
+            window,
+            scale: Scaling::None,
+            clip: 0.0,
+            ..ModelSpec::default()
+        };
+        Self {
+            card: Card {
+                version: ModelVersion(version),
+                columns: columns.iter().map(|&name| name.to_owned()).collect(),
+                spec,
+                ..Card::blank()
+            },
+            scaler: Scaler {
+                centre: vec![0.0; columns.len()],
+                spread: vec![1.0; columns.len()],
+                clip: 0.0,
+            },
+            model: Model::RobustZ(RobustZ::new(width)),
+            calibration: CalibrationSet::uniform(calibration),
+            normal_contribution: vec![1.0; width],
+        }
     }
 
-    /// Explains one window (`1 × (W · D)` raw values).
+    /// W · D: the inputs of a window.
+    pub fn width(&self) -> usize {
+        self.card.spec.window * self.card.columns.len()
+    }
+
+    /// Judges n windows of raw values, `n × (W · D)`, NaN where a feature was not observed. `seeds` has one seed a row, made from the
+    /// record's place, so that replay gives the same bits. A window of which nothing was observed has p-value 1.
+    pub fn judge(&self, windows: ArrayView2<'_, f64>, seeds: &[Seed]) -> Judged {
+        assert_eq!(windows.nrows(), seeds.len(), "one seed a window");
+        let (raw, missing) = self.raw_scores(windows, seeds);
+        let mut judged = Judged {
+            score: Vec::with_capacity(raw.len()),
+            p_value: Vec::with_capacity(raw.len()),
+        };
+        for (score, missing) in raw.into_iter().zip(missing) {
+            let (score, p_value) = self.calibrate(score, missing);
+            judged.score.push(score);
+            judged.p_value.push(p_value);
+        }
+        judged
+    }
+
+    /// The model's own scores of n windows, and the fraction of each window's inputs that was missing: what calibrations are fitted on.
+    pub fn raw_scores(&self, windows: ArrayView2<'_, f64>, seeds: &[Seed]) -> (Vec<f64>, Vec<f64>) {
+        if windows.nrows() == 0 {
+            return (Vec::new(), Vec::new());
+        }
+        let filled = self.fill(windows);
+        let scores = self.model.as_kind().score(filled.rows.view(), seeds);
+        (
+            scores.iter().map(|&s| f64::from(s)).collect(),
+            filled.missing,
+        )
+    }
+
+    /// Explains one window (`1 × (W · D)` raw values). An input that was not observed has no share.
     pub fn explain(&self, window: ArrayView2<'_, f64>) -> Explanation {
-        let _ = window;
-        unimplemented!("being written")
+        assert_eq!(window.nrows(), 1, "one window is explained at a time");
+        let columns = self.card.columns.len();
+        let filled = self.fill(window);
+        let kind = self.model.as_kind();
+        let contributions = kind.contributions(filled.rows.view());
+        let mut shares = vec![0.0; columns];
+        for (input, &contribution) in contributions.iter().enumerate() {
+            if !window[(0, input)].is_nan() {
+                let normal = f64::from(self.normal_contribution[input]);
+                shares[input % columns] += f64::from(contribution.max(0.0)) / normal;
+            }
+        }
+        normalise(&mut shares);
+        let expected = kind.expected(filled.rows.view());
+        let newest = expected.slice_axis(Axis(1), Slice::from(expected.ncols() - columns..));
+        Explanation {
+            shares,
+            expected: self.scaler.inverse(newest).iter().copied().collect(),
+        }
+    }
+
+    /// The model's code of n windows (`n × code`), for kinds that have one.
+    pub fn codes(&self, windows: ArrayView2<'_, f64>) -> Option<Array2<f32>> {
+        self.model.as_kind().code(self.fill(windows).rows.view())
+    }
+
+    /// Score on the scale of complete windows, and p-value.
+    fn calibrate(&self, raw: f64, missing: f64) -> (f64, f64) {
+        if missing <= 0.0 {
+            return (raw, self.calibration.full.p_value(raw));
+        }
+        if missing >= 1.0 {
+            return (raw, 1.0);
+        }
+        let p_value = self.calibration.at(missing).p_value(raw);
+        // Where the p-value is at its floor the raw score still tells strange from stranger.
+        (self.calibration.full.threshold(p_value).max(raw), p_value)
+    }
+
+    /// Scales windows and fills what is missing with what the model expects there.
+    fn fill(&self, windows: ArrayView2<'_, f64>) -> Filled {
+        assert_eq!(windows.ncols(), self.width(), "windows are W · D wide");
+        let mut rows = self.scaler.transform(windows);
+        let missing: Vec<f64> = rows
+            .rows()
+            .into_iter()
+            .map(|row| {
+                row.iter().filter(|value| value.is_nan()).count() as f64 / row.len().max(1) as f64
+            })
+            .collect();
+        let gappy: Vec<usize> = (0..rows.nrows()).filter(|&i| missing[i] > 0.0).collect();
+        if !gappy.is_empty() {
+            let mut part = rows.select(Axis(0), &gappy);
+            self.fill_gaps(&mut part);
+            for (from, &to) in gappy.iter().enumerate() {
+                rows.row_mut(to).assign(&part.row(from));
+            }
+        }
+        Filled { rows, missing }
+    }
+
+    /// Replaces NaN in scaled rows: by the centre first, then by what the model expects, a few times over.
+    fn fill_gaps(&self, rows: &mut Array2<f32>) {
+        let gaps = rows.mapv(f32::is_nan);
+        let bound = if self.scaler.clip > 0.0 {
+            self.scaler.clip
+        } else {
+            f32::MAX
+        };
+        rows.mapv_inplace(|value| if value.is_nan() { 0.0 } else { value });
+        for _ in 0..FILL_ROUNDS {
+            let expected = self.model.as_kind().expected(rows.view());
+            Zip::from(&mut *rows)
+                .and(&gaps)
+                .and(&expected)
+                .for_each(|value, &gap, &expected| {
+                    if gap && expected.is_finite() {
+                        *value = expected.clamp(-bound, bound);
+                    }
+                });
+        }
+    }
+}
+
+/// Makes `shares` sum to 1; equal shares where there is nothing to divide.
+fn normalise(shares: &mut [f64]) {
+    let sum: f64 = shares.iter().sum();
+    let equal = 1.0 / shares.len().max(1) as f64;
+    for share in shares.iter_mut() {
+        *share = if sum > 0.0 && sum.is_finite() {
+            *share / sum
+        } else {
+            equal
+        };
+    }
+}
+
+impl Card {
+    /// A card that says nothing yet, of the current format.
+    pub fn blank() -> Self {
+        Self {
+            format: super::artefact::FORMAT,
+            version: ModelVersion(0),
+            detector: "anomalyd".to_owned(),
+            created: Timestamp(0),
+            columns: Vec::new(),
+            spec: ModelSpec::default(),
+            seed: Seed(1),
+            spans: Vec::new(),
+            source: None,
+            exclusions: Vec::new(),
+            rows: std::collections::BTreeMap::new(),
+            records_per_key_day: 86_400.0,
+            losses: Vec::new(),
+            measures: std::collections::BTreeMap::new(),
+            verdict: String::new(),
+            program: concat!("anomalyd ", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::calibration::MaskedCalibration;
+    use ndarray::array;
+
+    fn calibration() -> Calibration {
+        let scores: Vec<f64> = (0..1000).map(|i| f64::from(i) / 100.0).collect();
+        Calibration::fit(&scores)
+    }
+
+    fn seeds(n: usize) -> Vec<Seed> {
+        (0..n as u64).map(Seed).collect()
+    }
+
+    #[test]
+    fn scores_are_the_models_and_p_values_fall_as_they_rise() {
+        let model = TrainedModel::simple(3, &["a", "b"], 1, calibration());
+        let judged = model.judge(array![[0.0, 0.0], [1.0, 2.0], [6.0, 6.0]].view(), &seeds(3));
+        assert_eq!(judged.score, vec![0.0, 2.5, 36.0]);
+        assert!(judged.p_value[0] > judged.p_value[1] && judged.p_value[1] > judged.p_value[2]);
+        assert!(judged.p_value.iter().all(|p| 0.0 < *p && *p <= 1.0));
+    }
+
+    #[test]
+    fn a_windows_verdict_does_not_depend_on_its_batch() {
+        let model = TrainedModel::simple(1, &["a", "b"], 2, calibration());
+        let rows = array![
+            [0.1, -0.4, 2.0, f64::NAN],
+            [0.3, 0.7, -1.0, 0.2],
+            [f64::NAN, 0.7, f64::NAN, 0.2]
+        ];
+        let together = model.judge(rows.view(), &seeds(3));
+        for i in 0..3 {
+            let alone = model.judge(
+                rows.slice_axis(Axis(0), Slice::from(i..=i)),
+                &seeds(3)[i..=i],
+            );
+            assert_eq!(alone.score[0].to_bits(), together.score[i].to_bits());
+            assert_eq!(alone.p_value[0].to_bits(), together.p_value[i].to_bits());
+        }
+    }
+
+    #[test]
+    fn shares_are_normalised_by_what_is_normal_and_summed_over_the_window() {
+        let mut model = TrainedModel::simple(1, &["a", "b"], 2, calibration());
+        model.normal_contribution = vec![1.0, 4.0, 1.0, 4.0];
+        // Squares 1, 4, 4, 16 over 1, 4, 1, 4: a = 1 + 4, b = 1 + 4.
+        let explained = model.explain(array![[1.0, 2.0, 2.0, 4.0]].view());
+        assert_eq!(explained.shares, vec![0.5, 0.5]);
+        assert_eq!(explained.expected, vec![0.0, 0.0]);
+    }
+
+    #[test]
+    fn expected_values_are_in_the_features_own_units() {
+        let mut model = TrainedModel::simple(1, &["a", "b"], 1, calibration());
+        model.scaler.centre = vec![20.0, -3.0];
+        model.scaler.spread = vec![5.0, 2.0];
+        let explained = model.explain(array![[30.0, -3.0]].view());
+        assert_eq!(explained.expected, vec![20.0, -3.0]);
+        assert_eq!(explained.shares, vec![1.0, 0.0]);
+    }
+
+    #[test]
+    fn what_is_missing_has_no_share_and_nothing_at_all_is_not_strange() {
+        let model = TrainedModel::simple(1, &["a", "b", "c"], 1, calibration());
+        let explained = model.explain(array![[f64::NAN, 1.0, 1.0]].view());
+        assert_eq!(explained.shares, vec![0.0, 0.5, 0.5]);
+        let nothing = array![[f64::NAN, f64::NAN, f64::NAN]];
+        assert_eq!(model.judge(nothing.view(), &seeds(1)).p_value, vec![1.0]);
+        let sum: f64 = model.explain(nothing.view()).shares.iter().sum();
+        assert!((sum - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn windows_with_gaps_are_judged_by_the_calibration_of_their_kind() {
+        let mut model = TrainedModel::simple(1, &["a", "b"], 1, calibration());
+        let half: Vec<f64> = (0..1000).map(|i| f64::from(i) / 200.0).collect();
+        model.calibration.masked = vec![MaskedCalibration {
+            missing_max: 1.0,
+            calibration: Calibration::fit(&half),
+        }];
+        let judged = model.judge(array![[3.0, f64::NAN], [3.0, 3.0]].view(), &seeds(2));
+        // 4.5 among scores up to 5 is as rare as 9 among scores up to 10.
+        assert!(
+            (judged.p_value[0] - judged.p_value[1]).abs() < 0.01,
+            "{judged:?}"
+        );
+        assert!(
+            (judged.score[0] - judged.score[1]).abs() < 0.2,
+            "{judged:?}"
+        );
     }
 }

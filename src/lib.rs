@@ -18,11 +18,12 @@
 //! | 7 | [`port`] |
 //! | 8 | [`trainer`] |
 //! | 9 | [`worker`] |
-//! | 10 | `kafka`, `store` |
-//! | 11 | `config` |
-//! | 12 | `offline`, `service` |
-//! | 13 | `demo` |
-//! | 14 | `cli` |
+//! | 10 | `store` |
+//! | 11 | `kafka` |
+//! | 12 | `config` |
+//! | 13 | `offline`, `service` |
+//! | 14 | `demo` |
+//! | 15 | `cli` |
 //!
 //! ARCHITECTURE.md has the map, the glossary and the invariants.
 
@@ -51,9 +52,10 @@ pub mod trainer;
 pub mod worker;
 
 #[cfg(feature = "daemon")]
-pub mod kafka;
-#[cfg(feature = "daemon")]
 pub mod store;
+
+#[cfg(feature = "daemon")]
+pub mod kafka;
 
 #[cfg(feature = "daemon")]
 pub mod config;

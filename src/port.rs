@@ -51,6 +51,11 @@ pub trait ModelStore: Send {
     /// What failed.
     type Error: std::error::Error + Send + Sync + 'static;
 
+    /// Makes this the one store that may write: what another process writes from now on under the same identity is refused.
+    /// Called when this process becomes the one that trains.
+    fn claim(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
     /// Stores a model's bytes under its card's version, whole or not at all, and makes it champion if `promote`.
     fn save(&mut self, model: &TrainedModel, promote: bool) -> Result<(), Self::Error>;
     /// Reads a version back and checks its sha256; `None` if it is not there.

@@ -1,1 +1,1 @@
-//! trainer: being written.
+//! trainer: the lead is writing this (worktree demo), see NOTE_FROM_LEAD.txt.

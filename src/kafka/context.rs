@@ -1,0 +1,201 @@
+//! What librdkafka calls back: rebalances, delivery failures, statistics, logs. Callbacks only note; the session acts between polls.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::KafkaError;
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::ProducerContext;
+use rdkafka::statistics::Statistics;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::util::Timeout;
+
+use super::places;
+use crate::stream::{Offset, TopicPartition};
+
+/// What the group coordinator wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Rebalance {
+    /// Take these. Nothing is fetched until they are assigned with the offsets to begin at.
+    Assign(Vec<TopicPartition>),
+    /// Give these back.
+    Revoke(Vec<TopicPartition>),
+}
+
+/// The consumer's side.
+#[derive(Debug, Default)]
+pub(super) struct MemberContext {
+    rebalances: Mutex<VecDeque<Rebalance>>,
+    ends: Mutex<BTreeMap<TopicPartition, Offset>>,
+    closing: AtomicBool,
+}
+
+impl MemberContext {
+    /// The next rebalance that has not been acted on.
+    pub(super) fn take(&self) -> Option<Rebalance> {
+        lock(&self.rebalances).pop_front()
+    }
+
+    /// Whether a rebalance waits.
+    pub(super) fn waiting(&self) -> bool {
+        !lock(&self.rebalances).is_empty()
+    }
+
+    /// The end of each partition as of the last statistics.
+    pub(super) fn ends(&self) -> BTreeMap<TopicPartition, Offset> {
+        std::mem::take(&mut *lock(&self.ends))
+    }
+
+    /// From now on rebalances are answered at once. Returns those that still wait for an answer.
+    pub(super) fn close(&self) -> VecDeque<Rebalance> {
+        self.closing.store(true, Ordering::SeqCst);
+        std::mem::take(&mut *lock(&self.rebalances))
+    }
+}
+
+impl ClientContext for MemberContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        log_error(&error, reason);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let mut ends = lock(&self.ends);
+        #[expect(clippy::iter_over_hash_type, reason = "collected into an ordered map")]
+        for (topic, of_topic) in &statistics.topics {
+            for (number, partition) in &of_topic.partitions {
+                if *number >= 0 && partition.ls_offset >= 0 {
+                    ends.insert(
+                        TopicPartition::new(topic, *number),
+                        Offset(partition.ls_offset),
+                    );
+                }
+            }
+        }
+    }
+}
+
+impl ConsumerContext for MemberContext {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        error: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
+        let partitions: Vec<TopicPartition> = places(list).into_iter().map(|(at, _)| at).collect();
+        let assign = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if self.closing.load(Ordering::SeqCst) || partitions.is_empty() {
+            // Nothing to prepare: answer here, so that the group does not wait.
+            let answered = if assign {
+                take(consumer, list)
+            } else {
+                give_back(consumer, list)
+            };
+            if let Err(error) = answered {
+                tracing::warn!(%error, "answering a rebalance failed");
+            }
+            return;
+        }
+        lock(&self.rebalances).push_back(if assign {
+            Rebalance::Assign(partitions)
+        } else {
+            Rebalance::Revoke(partitions)
+        });
+    }
+
+    fn main_queue_min_poll_interval(&self) -> Timeout {
+        Timeout::After(Duration::from_millis(100))
+    }
+}
+
+/// Begins to fetch the partitions of `list` at its offsets.
+pub(super) fn take<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    list: &TopicPartitionList,
+) -> Result<(), KafkaError> {
+    match consumer.rebalance_protocol() {
+        RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
+        RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(list),
+    }
+}
+
+/// Stops fetching the partitions of `list`; under the eager protocol that is all there are.
+pub(super) fn give_back<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    list: &TopicPartitionList,
+) -> Result<(), KafkaError> {
+    match consumer.rebalance_protocol() {
+        RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
+        RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.unassign(),
+    }
+}
+
+/// The producer's side, and that of plain readers.
+#[derive(Debug, Default)]
+pub(super) struct PlainContext {
+    failed: Mutex<Option<KafkaError>>,
+}
+
+impl PlainContext {
+    /// The first delivery that failed since this was last asked.
+    pub(super) fn take_failure(&self) -> Option<KafkaError> {
+        lock(&self.failed).take()
+    }
+}
+
+impl ClientContext for PlainContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        log_error(&error, reason);
+    }
+
+    fn stats(&self, _: Statistics) {}
+}
+
+impl ConsumerContext for PlainContext {}
+
+impl ProducerContext for PlainContext {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            lock(&self.failed).get_or_insert_with(|| error.clone());
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg
+        | RDKafkaLogLevel::Alert
+        | RDKafkaLogLevel::Critical
+        | RDKafkaLogLevel::Error => {
+            tracing::warn!(target: "librdkafka", facility, "{message}");
+        }
+        RDKafkaLogLevel::Warning => tracing::info!(target: "librdkafka", facility, "{message}"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+            tracing::debug!(target: "librdkafka", facility, "{message}");
+        }
+    }
+}
+
+/// librdkafka goes on by itself after all but fatal errors, and those also come back from a call: a line is enough.
+fn log_error(error: &KafkaError, reason: &str) {
+    tracing::debug!(target: "librdkafka", %error, "{reason}");
+}

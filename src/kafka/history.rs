@@ -1,0 +1,239 @@
+//! The log as training reads it: by place and time, outside the group, only what is committed.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use rdkafka::message::{Headers as _, Message as _};
+
+use super::KafkaFailure;
+use super::publish::parse_state_key;
+use super::restore::TopicReader;
+use super::settings::Connection;
+use super::watchdog::Watchdog;
+use crate::model::card::Exclusion;
+use crate::pipeline::StateEntry;
+use crate::port::History;
+use crate::record::{Header, RecordBatch};
+use crate::stream::{Offset, Positions, Span, TopicPartition};
+use crate::time::{Clock, Timestamp};
+
+/// Makes of an entry of the state topic what it keeps out of training, if it is such an entry: the core knows its own formats.
+pub type ReadExclusion = fn(&StateEntry) -> Option<Exclusion>;
+
+/// [`History`] over the input and state topics.
+#[derive(Debug)]
+pub struct KafkaHistory {
+    reader: TopicReader,
+    inputs: Vec<String>,
+    state: String,
+    exclusion: ReadExclusion,
+}
+
+impl KafkaHistory {
+    /// Reads `inputs`, and the quarantine from the topic `state`.
+    pub fn new(
+        connection: &Connection,
+        inputs: Vec<String>,
+        state: String,
+        exclusion: ReadExclusion,
+        (clock, watchdog): (Arc<dyn Clock>, Watchdog),
+    ) -> Result<Self, KafkaFailure> {
+        Ok(Self {
+            reader: TopicReader::new(connection, clock, watchdog)?,
+            inputs,
+            state,
+            exclusion,
+        })
+    }
+
+    /// All partitions of the input.
+    fn partitions(&self) -> Result<Vec<TopicPartition>, KafkaFailure> {
+        let mut all = Vec::new();
+        for topic in &self.inputs {
+            let count = self.reader.partitions(topic)?;
+            all.extend((0..count).map(|number| TopicPartition::new(topic, number)));
+        }
+        Ok(all)
+    }
+
+    /// The newest records of each partition, at most `each`: what `auto` features are taken from.
+    pub fn newest(&mut self, each: i64) -> Result<RecordBatch, KafkaFailure> {
+        let mut batch = RecordBatch::default();
+        for at in self.partitions()? {
+            let (first, end) = self.reader.ends(&at)?;
+            let from = Offset(first.0.max(end.0 - each));
+            let span = Span { at, from, to: end };
+            self.read_into(&span, &mut batch)?;
+        }
+        Ok(batch)
+    }
+
+    fn read_into(&self, span: &Span, batch: &mut RecordBatch) -> Result<(), KafkaFailure> {
+        self.reader
+            .read_spans(std::slice::from_ref(span), &mut |message| {
+                let place = (
+                    Offset(message.offset()),
+                    Timestamp(message.timestamp().to_millis().unwrap_or(0)),
+                );
+                let headers = message.headers().map_or_else(Vec::new, |headers| {
+                    headers
+                        .iter()
+                        .map(|header| Header {
+                            name: header.key.into(),
+                            value: header.value.map(Into::into),
+                        })
+                        .collect()
+                });
+                batch.push(&span.at, place, message.key(), message.payload(), headers);
+                Ok(ControlFlow::Continue(()))
+            })
+    }
+
+    /// The first record of a span: its offset and time.
+    fn probe(&self, span: &Span) -> Result<Option<(Offset, Timestamp)>, KafkaFailure> {
+        let mut found = None;
+        self.reader
+            .read_spans(std::slice::from_ref(span), &mut |message| {
+                let time = Timestamp(message.timestamp().to_millis().unwrap_or(0));
+                found = Some((Offset(message.offset()), time));
+                Ok(ControlFlow::Break(()))
+            })?;
+        Ok(found)
+    }
+
+    /// Where records since `since` begin: by the broker's time index, or, where it has none, by bisection over record timestamps.
+    fn starts(
+        &self,
+        partitions: &[TopicPartition],
+        since: Timestamp,
+    ) -> Result<BTreeMap<TopicPartition, Option<Offset>>, KafkaFailure> {
+        match self.reader.offsets_at(partitions, since) {
+            Ok(starts) => Ok(starts),
+            Err(error) => {
+                tracing::info!(%error, "the broker does not look up offsets by time: bisecting by record timestamps");
+                let mut starts = BTreeMap::new();
+                for at in partitions {
+                    let (first, end) = self.reader.ends(at)?;
+                    let start = bisect(first, end, since, &mut |from| {
+                        self.probe(&Span {
+                            at: at.clone(),
+                            from,
+                            to: end,
+                        })
+                    })?;
+                    starts.insert(at.clone(), start);
+                }
+                Ok(starts)
+            }
+        }
+    }
+}
+
+impl History for KafkaHistory {
+    type Error = KafkaFailure;
+
+    fn available(&mut self, since: Timestamp) -> Result<Vec<Span>, KafkaFailure> {
+        let partitions = self.partitions()?;
+        let committed = self.reader.group_offsets(&partitions)?;
+        let starts = self.starts(&partitions, since)?;
+        let mut spans = Vec::new();
+        for at in partitions {
+            let from = starts.get(&at).copied().flatten();
+            let to = committed.get(&at).copied().flatten();
+            if let (Some(from), Some(to)) = (from, to) {
+                let (first, _) = self.reader.ends(&at)?;
+                let from = from.max(first);
+                if from < to {
+                    spans.push(Span { at, from, to });
+                }
+            }
+        }
+        Ok(spans)
+    }
+
+    fn read(&mut self, span: &Span) -> Result<RecordBatch, KafkaFailure> {
+        let mut batch = RecordBatch::default();
+        self.read_into(span, &mut batch)?;
+        Ok(batch)
+    }
+
+    fn quarantine(&mut self) -> Result<Vec<Exclusion>, KafkaFailure> {
+        let mut from = Positions::new();
+        for number in 0..self.reader.partitions(&self.state)? {
+            let at = TopicPartition::new(&self.state, number);
+            let (first, _) = self.reader.ends(&at)?;
+            from.insert(at, first);
+        }
+        let mut latest: BTreeMap<Vec<u8>, Exclusion> = BTreeMap::new();
+        let read = self.exclusion;
+        self.reader.read_on(&from, &mut |message| {
+            if let Some(wire) = message.key()
+                && let Some((at, key)) = parse_state_key(wire)
+            {
+                let entry = StateEntry {
+                    at,
+                    key: key.to_vec(),
+                    value: message.payload().map(<[u8]>::to_vec),
+                };
+                match read(&entry) {
+                    Some(exclusion) => latest.insert(wire.to_vec(), exclusion),
+                    None => latest.remove(wire),
+                };
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let mut exclusions: Vec<Exclusion> = latest.into_values().collect();
+        exclusions.sort();
+        Ok(exclusions)
+    }
+}
+
+/// The first offset in `first..end` whose record is not older than `since`; `None` if all are older. `probe` answers the first record
+/// at or after an offset. Assumes that timestamps do not fall, as they do not for log-append time and nearly do not otherwise.
+fn bisect<E>(
+    first: Offset,
+    end: Offset,
+    since: Timestamp,
+    probe: &mut dyn FnMut(Offset) -> Result<Option<(Offset, Timestamp)>, E>,
+) -> Result<Option<Offset>, E> {
+    let (mut low, mut high) = (first.0, end.0);
+    let mut found = None;
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match probe(Offset(middle))? {
+            Some((at, time)) if time < since => low = at.0 + 1,
+            Some((at, _)) => {
+                found = Some(at);
+                high = middle;
+            }
+            None => high = middle,
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bisection_finds_the_first_record_that_is_young_enough() {
+        // Offset 10·i at time i: a log with gaps, as transactions and compaction leave them.
+        let records: Vec<(i64, i64)> = (0..20).map(|i| (10 * i, i)).collect();
+        let mut probes = 0;
+        let mut find = |since| {
+            bisect::<()>(Offset(0), Offset(195), Timestamp(since), &mut |from| {
+                probes += 1;
+                let found = records.iter().find(|(offset, _)| from.0 <= *offset);
+                Ok(found.map(|&(offset, time)| (Offset(offset), Timestamp(time))))
+            })
+            .unwrap()
+        };
+        assert_eq!(find(7), Some(Offset(70)));
+        assert_eq!(find(0), Some(Offset(0)));
+        assert_eq!(find(19), Some(Offset(190)));
+        assert_eq!(find(20), None);
+        assert!(probes < 40, "{probes}");
+    }
+}

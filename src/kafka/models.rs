@@ -1,0 +1,450 @@
+//! Models in a compacted topic: all processes of a group take the same version from there.
+//!
+//! All of a detector lies in partition 0: `DETECTOR/champion`, `DETECTOR/schema`, and for each version a manifest and its bytes in pieces. Pieces,
+//! manifest, pointer and the tombstones of forgotten versions are one transaction; a trainer that lost its leadership is fenced by the id.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message as _;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use serde::de::DeserializeOwned;
+
+use super::context::PlainContext;
+use super::restore::TopicReader;
+use super::settings::Connection;
+use super::watchdog::Watchdog;
+use super::{CALL_MAX, KafkaFailure, RETRY_MAX, code, retry};
+use crate::model::card::{Card, ModelVersion};
+use crate::model::trained::TrainedModel;
+use crate::port::ModelStore;
+use crate::store::{Champion, Manifest, StoreError, superseded};
+use crate::stream::{Offset, Positions, Span, TopicPartition};
+use crate::time::Clock;
+
+/// Largest piece of a model's bytes in one record: below every broker's default limit.
+const CHUNK: usize = 512 * 1024;
+
+/// Why a model cannot be stored or read back.
+#[derive(Debug, thiserror::Error)]
+pub enum TopicStoreError {
+    /// Kafka failed.
+    #[error(transparent)]
+    Kafka(#[from] KafkaFailure),
+    /// The model cannot be made or used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Another process trains now.
+    #[error("another process has taken over training: nothing was written")]
+    Superseded,
+}
+
+/// Which topic, which detector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelTopic {
+    /// The compacted topic.
+    pub topic: String,
+    /// The detector: the prefix of all keys.
+    pub detector: String,
+    /// The transactional id of the writer: the same for all who train, so that a stale one is fenced.
+    pub writer: String,
+    /// Versions kept.
+    pub keep: usize,
+}
+
+/// A [`ModelStore`] over a compacted topic.
+pub struct TopicStore {
+    settings: ModelTopic,
+    connection: Connection,
+    reader: TopicReader,
+    writer: Writer,
+    next: Offset,
+    index: Index,
+    clock: Arc<dyn Clock>,
+    watchdog: Watchdog,
+}
+
+enum Writer {
+    /// Nothing has been written yet: the first write claims.
+    Unclaimed,
+    Held(BaseProducer<PlainContext>),
+    /// Someone else claimed: nothing is written until this process claims again.
+    Fenced,
+}
+
+/// What the topic says, without the models' bytes.
+#[derive(Debug, Default)]
+struct Index {
+    manifests: BTreeMap<ModelVersion, Manifest>,
+    /// Offsets of the pieces.
+    chunks: BTreeMap<ModelVersion, BTreeMap<u32, Offset>>,
+    champion: Option<Champion>,
+    schema: Option<String>,
+}
+
+/// What a key names.
+#[derive(Debug, PartialEq, Eq)]
+enum Entry {
+    Champion,
+    Schema,
+    Manifest(ModelVersion),
+    Chunk(ModelVersion, u32),
+}
+
+impl std::fmt::Debug for TopicStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TopicStore")
+            .field("settings", &self.settings)
+            .field("index", &self.index)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TopicStore {
+    /// A store over a topic that must exist.
+    pub fn open(
+        settings: ModelTopic,
+        connection: &Connection,
+        clock: Arc<dyn Clock>,
+        watchdog: Watchdog,
+    ) -> Result<Self, KafkaFailure> {
+        let reader = TopicReader::new(connection, Arc::clone(&clock), watchdog.clone())?;
+        reader.partitions(&settings.topic)?;
+        Ok(Self {
+            settings,
+            connection: connection.clone(),
+            reader,
+            writer: Writer::Unclaimed,
+            next: Offset(0),
+            index: Index::default(),
+            clock,
+            watchdog,
+        })
+    }
+
+    /// The feature columns that were resolved for `auto`, if they have been.
+    pub fn schema(&mut self) -> Result<Option<String>, TopicStoreError> {
+        self.refresh()?;
+        Ok(self.index.schema.clone())
+    }
+
+    /// Keeps the feature columns that were resolved for `auto`.
+    pub fn put_schema(&mut self, schema: &str) -> Result<(), TopicStoreError> {
+        let record = (self.key("schema"), Some(schema.as_bytes().to_vec()));
+        self.write(&[record])
+    }
+
+    /// Reads what is new in the topic.
+    fn refresh(&mut self) -> Result<(), TopicStoreError> {
+        let at = self.place();
+        let from = Positions::from([(at.clone(), self.next)]);
+        let prefix = format!("{}/", self.settings.detector);
+        let topic = self.settings.topic.clone();
+        let index = &mut self.index;
+        let next = self.reader.read_on(&from, &mut |message| {
+            let name = message
+                .key()
+                .and_then(|key| std::str::from_utf8(key).ok())
+                .and_then(|key| key.strip_prefix(&prefix));
+            if let Some(entry) = name.and_then(Entry::parse) {
+                index.take_in(&topic, entry, Offset(message.offset()), message.payload())?;
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        self.next = next.get(&at).copied().unwrap_or(self.next);
+        Ok(())
+    }
+
+    fn bytes(&self, manifest: &Manifest) -> Result<Vec<u8>, TopicStoreError> {
+        let offsets = self.index.chunks.get(&manifest.version);
+        let ends = offsets.and_then(|offsets| {
+            let first = offsets.values().min()?;
+            Some((*first, offsets.values().max()?.next()))
+        });
+        let mut chunks: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+        if let Some((from, to)) = ends {
+            let span = Span {
+                at: self.place(),
+                from,
+                to,
+            };
+            let prefix = format!("{}/", self.settings.detector);
+            self.reader
+                .read_spans(std::slice::from_ref(&span), &mut |message| {
+                    let name = message
+                        .key()
+                        .and_then(|key| std::str::from_utf8(key).ok())
+                        .and_then(|key| key.strip_prefix(&prefix));
+                    if let (Some(Entry::Chunk(version, number)), Some(bytes)) =
+                        (name.and_then(Entry::parse), message.payload())
+                        && version == manifest.version
+                    {
+                        chunks.insert(number, bytes.to_vec());
+                    }
+                    Ok(ControlFlow::Continue(()))
+                })?;
+        }
+        Ok(chunks.into_values().flatten().collect())
+    }
+
+    fn place(&self) -> TopicPartition {
+        TopicPartition::new(&self.settings.topic, 0)
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}/{name}", self.settings.detector)
+    }
+
+    fn manifest_key(&self, version: ModelVersion) -> String {
+        self.key(&format!("model/{:08}/manifest", version.0))
+    }
+
+    fn chunk_key(&self, version: ModelVersion, number: u32) -> String {
+        self.key(&format!("model/{:08}/chunk/{number:06}", version.0))
+    }
+
+    fn champion_record(&self, version: ModelVersion) -> Result<Written, TopicStoreError> {
+        Ok((
+            self.key("champion"),
+            Some(self.json(&Champion::new(version))?),
+        ))
+    }
+
+    fn json(&self, value: &impl serde::Serialize) -> Result<Vec<u8>, TopicStoreError> {
+        serde_json::to_vec(value).map_err(|error| {
+            TopicStoreError::Kafka(KafkaFailure::Content {
+                topic: self.settings.topic.clone(),
+                problem: error.to_string(),
+            })
+        })
+    }
+
+    /// Writes records in one transaction, claiming the topic if that has not been done.
+    fn write(&mut self, records: &[Written]) -> Result<(), TopicStoreError> {
+        if matches!(self.writer, Writer::Unclaimed) {
+            self.claim()?;
+        }
+        let Writer::Held(producer) = &self.writer else {
+            return Err(TopicStoreError::Superseded);
+        };
+        let _guard = self.watchdog.guard("storing a model", CALL_MAX * 4);
+        match transact(producer, &self.settings.topic, records) {
+            Ok(()) => Ok(()),
+            Err(error) if is_fenced(&error) => {
+                self.writer = Writer::Fenced;
+                Err(TopicStoreError::Superseded)
+            }
+            Err(error) => {
+                // Whether it was committed will be seen when the topic is read next; a new producer resolves what is pending.
+                if let Err(error) = producer.abort_transaction(CALL_MAX) {
+                    tracing::debug!(%error, "abort failed");
+                }
+                self.writer = Writer::Unclaimed;
+                Err(KafkaFailure::call("storing a model")(error).into())
+            }
+        }
+    }
+}
+
+/// A record of the topic: key, and value or tombstone.
+type Written = (String, Option<Vec<u8>>);
+
+impl ModelStore for TopicStore {
+    type Error = TopicStoreError;
+
+    fn claim(&mut self) -> Result<(), TopicStoreError> {
+        self.writer = Writer::Unclaimed;
+        let producer: BaseProducer<PlainContext> = self
+            .connection
+            .transactional(&self.settings.writer)
+            .create_with_context(PlainContext::default())
+            .map_err(KafkaFailure::Client)?;
+        let _guard = self
+            .watchdog
+            .guard("init_transactions", RETRY_MAX + CALL_MAX * 2);
+        retry(&*self.clock, "init_transactions", || {
+            producer.init_transactions(CALL_MAX)
+        })?;
+        self.writer = Writer::Held(producer);
+        Ok(())
+    }
+
+    fn save(&mut self, model: &TrainedModel, promote: bool) -> Result<(), TopicStoreError> {
+        self.refresh()?;
+        let version = model.card.version;
+        let bytes = model
+            .to_bytes()
+            .map_err(|error| StoreError::Model { version, error })?;
+        let manifest = Manifest::new(model, &bytes, CHUNK);
+        let mut records: Vec<Written> = (0..)
+            .zip(bytes.chunks(CHUNK))
+            .map(|(number, chunk)| (self.chunk_key(version, number), Some(chunk.to_vec())))
+            .collect();
+        records.push((self.manifest_key(version), Some(self.json(&manifest)?)));
+        let mut champion = self.index.champion.map(|champion| champion.version);
+        if promote {
+            champion = Some(version);
+            records.push(self.champion_record(version)?);
+        }
+        let mut stored: BTreeSet<ModelVersion> = self.index.manifests.keys().copied().collect();
+        stored.insert(version);
+        for old in superseded(&stored, champion, self.settings.keep) {
+            let chunks = self.index.manifests.get(&old).map_or(0, |old| old.chunks);
+            records.push((self.manifest_key(old), None));
+            records.extend((0..chunks).map(|number| (self.chunk_key(old, number), None)));
+        }
+        self.write(&records)
+    }
+
+    fn load(
+        &mut self,
+        version: ModelVersion,
+    ) -> Result<Option<Arc<TrainedModel>>, TopicStoreError> {
+        self.refresh()?;
+        let Some(manifest) = self.index.manifests.get(&version) else {
+            return Ok(None);
+        };
+        let bytes = self.bytes(manifest)?;
+        let model = manifest
+            .open(&bytes)
+            .map_err(|error| StoreError::Model { version, error })?;
+        Ok(Some(Arc::new(model)))
+    }
+
+    fn champion(&mut self) -> Result<Option<ModelVersion>, TopicStoreError> {
+        self.refresh()?;
+        Ok(self.index.champion.map(|champion| champion.version))
+    }
+
+    fn promote(&mut self, version: ModelVersion) -> Result<(), TopicStoreError> {
+        self.refresh()?;
+        if !self.index.manifests.contains_key(&version) {
+            return Err(StoreError::Absent(version).into());
+        }
+        let record = self.champion_record(version)?;
+        self.write(&[record])
+    }
+
+    fn list(&mut self) -> Result<Vec<Card>, TopicStoreError> {
+        self.refresh()?;
+        Ok(self
+            .index
+            .manifests
+            .values()
+            .map(|manifest| manifest.card.clone())
+            .collect())
+    }
+}
+
+impl Index {
+    fn take_in(
+        &mut self,
+        topic: &str,
+        entry: Entry,
+        offset: Offset,
+        value: Option<&[u8]>,
+    ) -> Result<(), KafkaFailure> {
+        match (entry, value) {
+            (Entry::Champion, value) => {
+                self.champion = value.map(|value| parse(topic, value)).transpose()?;
+            }
+            (Entry::Schema, value) => {
+                self.schema = value.map(|value| String::from_utf8_lossy(value).into_owned());
+            }
+            (Entry::Manifest(version), Some(value)) => {
+                self.manifests.insert(version, parse(topic, value)?);
+            }
+            (Entry::Manifest(version), None) => {
+                self.manifests.remove(&version);
+            }
+            (Entry::Chunk(version, number), Some(_)) => {
+                self.chunks
+                    .entry(version)
+                    .or_default()
+                    .insert(number, offset);
+            }
+            (Entry::Chunk(version, _), None) => {
+                self.chunks.remove(&version);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Entry {
+    fn parse(name: &str) -> Option<Self> {
+        match *name.split('/').collect::<Vec<_>>() {
+            ["champion"] => Some(Self::Champion),
+            ["schema"] => Some(Self::Schema),
+            ["model", version, "manifest"] => {
+                Some(Self::Manifest(ModelVersion(version.parse().ok()?)))
+            }
+            ["model", version, "chunk", number] => Some(Self::Chunk(
+                ModelVersion(version.parse().ok()?),
+                number.parse().ok()?,
+            )),
+            _ => None,
+        }
+    }
+}
+
+fn parse<T: DeserializeOwned>(topic: &str, value: &[u8]) -> Result<T, KafkaFailure> {
+    serde_json::from_slice(value).map_err(|error| KafkaFailure::Content {
+        topic: topic.to_owned(),
+        problem: error.to_string(),
+    })
+}
+
+fn transact(
+    producer: &BaseProducer<PlainContext>,
+    topic: &str,
+    records: &[Written],
+) -> Result<(), KafkaError> {
+    producer.begin_transaction()?;
+    for (key, value) in records {
+        let mut record: BaseRecord<'_, str, [u8]> = BaseRecord::to(topic).partition(0).key(key);
+        record.payload = value.as_deref();
+        producer.send(record).map_err(|(error, _)| error)?;
+    }
+    while producer.in_flight_count() > 0 {
+        producer.poll(Duration::from_millis(1));
+    }
+    producer.commit_transaction(CALL_MAX)
+}
+
+fn is_fenced(error: &KafkaError) -> bool {
+    let fatal = matches!(error, KafkaError::Transaction(inner) if inner.is_fatal());
+    fatal
+        || matches!(
+            code(error),
+            Some(
+                RDKafkaErrorCode::Fenced
+                    | RDKafkaErrorCode::ProducerFenced
+                    | RDKafkaErrorCode::InvalidProducerEpoch
+                    | RDKafkaErrorCode::Fatal
+            )
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_the_topic_are_read_back() {
+        assert_eq!(Entry::parse("champion"), Some(Entry::Champion));
+        assert_eq!(
+            Entry::parse("model/00000012/manifest"),
+            Some(Entry::Manifest(ModelVersion(12)))
+        );
+        assert_eq!(
+            Entry::parse("model/00000012/chunk/000003"),
+            Some(Entry::Chunk(ModelVersion(12), 3))
+        );
+        assert_eq!(Entry::parse("model/x/manifest"), None);
+        assert_eq!(Entry::parse("something/else"), None);
+    }
+}

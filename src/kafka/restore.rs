@@ -1,0 +1,277 @@
+//! Reading topics outside the group: compacted ones whole (state, models), the input by spans (training).
+//!
+//! A killed worker's transaction may still be open when its successor reads the state topic. So the end is taken as an uncommitted reader sees
+//! it, and the reader waits until everything before it is decided: the coordinator aborts what nobody ends, after the transaction timeout.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::topic_partition_list::{Offset as RawOffset, TopicPartitionList};
+
+use super::context::PlainContext;
+use super::settings::{Connection, Isolation};
+use super::watchdog::Watchdog;
+use super::{CALL_MAX, KafkaFailure, RETRY_MAX, bare, code, passes, places, retry};
+use crate::stream::{Offset, Positions, Span, TopicPartition};
+use crate::time::Clock;
+
+/// How long a poll waits before limits are looked at again.
+const POLL_STEP: Duration = Duration::from_millis(100);
+
+/// How long reading may bring nothing new before it counts as failed.
+const STALL_MAX: Duration = Duration::from_secs(60);
+
+/// What is done with each record read; it may stop the reading.
+pub(super) type Visit<'a> =
+    dyn FnMut(&BorrowedMessage<'_>) -> Result<ControlFlow<()>, KafkaFailure> + 'a;
+
+/// Reads topics by place. Not a member of the group.
+pub struct TopicReader {
+    committed: BaseConsumer<PlainContext>,
+    uncommitted: BaseConsumer<PlainContext>,
+    clock: Arc<dyn Clock>,
+    watchdog: Watchdog,
+}
+
+impl std::fmt::Debug for TopicReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TopicReader").finish_non_exhaustive()
+    }
+}
+
+impl TopicReader {
+    /// Connects lazily: this fails only for settings that make no client.
+    pub fn new(
+        connection: &Connection,
+        clock: Arc<dyn Clock>,
+        watchdog: Watchdog,
+    ) -> Result<Self, KafkaFailure> {
+        let create = |isolation| {
+            connection
+                .reader(isolation)
+                .create_with_context(PlainContext::default())
+                .map_err(KafkaFailure::Client)
+        };
+        Ok(Self {
+            committed: create(Isolation::Committed)?,
+            uncommitted: create(Isolation::Uncommitted)?,
+            clock,
+            watchdog,
+        })
+    }
+
+    /// How many partitions `topic` has.
+    pub fn partitions(&self, topic: &str) -> Result<i32, KafkaFailure> {
+        partitions(&self.committed, &*self.clock, topic)
+    }
+
+    /// The first offset of a partition, and the end of what is decided.
+    pub fn ends(&self, at: &TopicPartition) -> Result<(Offset, Offset), KafkaFailure> {
+        self.watermarks(&self.committed, at)
+    }
+
+    /// The group's committed offsets, once no transaction can change them any more; `None` where there is none.
+    pub fn group_offsets(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<BTreeMap<TopicPartition, Option<Offset>>, KafkaFailure> {
+        group_offsets(&self.committed, &*self.clock, &self.watchdog, partitions)
+    }
+
+    /// Where the first record at or after `since` lies, by the broker's index; the end where there is none.
+    pub fn offsets_at(
+        &self,
+        partitions: &[TopicPartition],
+        since: crate::time::Timestamp,
+    ) -> Result<BTreeMap<TopicPartition, Option<Offset>>, KafkaFailure> {
+        let _guard = self.watchdog.guard("offsets for times", RETRY_MAX * 2);
+        let found = retry(&*self.clock, "offsets for times", || {
+            let mut list = TopicPartitionList::new();
+            for at in partitions {
+                list.add_partition_offset(
+                    &at.topic,
+                    at.partition.0,
+                    RawOffset::Offset(since.0.max(0)),
+                )?;
+            }
+            self.committed.offsets_for_times(list, CALL_MAX)
+        })?;
+        Ok(places(&found).into_iter().collect())
+    }
+
+    /// The end of `at` as it is now, after everything before it has been committed or aborted.
+    pub fn decided_end(&self, at: &TopicPartition) -> Result<Offset, KafkaFailure> {
+        let (_, end) = self.watermarks(&self.uncommitted, at)?;
+        let deadline = self.clock.monotonic() + RETRY_MAX;
+        loop {
+            let (_, stable) = self.watermarks(&self.committed, at)?;
+            if end <= stable {
+                return Ok(end);
+            }
+            if self.clock.monotonic() > deadline {
+                return Err(KafkaFailure::TooSlow {
+                    what: "the end of another worker's transaction",
+                    limit: RETRY_MAX,
+                });
+            }
+            tracing::debug!(%at, %end, %stable, "waiting for an open transaction to be decided");
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
+    /// All committed records of some partitions of one topic from `from` to the end as it is now, in offset order within each partition.
+    /// Answers where to read on.
+    pub fn read_on(
+        &self,
+        from: &Positions,
+        visit: &mut Visit<'_>,
+    ) -> Result<Positions, KafkaFailure> {
+        let mut spans = Vec::with_capacity(from.len());
+        let mut next = from.clone();
+        for (at, from) in from {
+            let to = self.decided_end(at)?;
+            if *from < to {
+                next.insert(at.clone(), to);
+                spans.push(Span {
+                    at: at.clone(),
+                    from: *from,
+                    to,
+                });
+            }
+        }
+        self.read_spans(&spans, visit)?;
+        Ok(next)
+    }
+
+    /// The committed records of spans of different partitions of one topic.
+    pub fn read_spans(&self, spans: &[Span], visit: &mut Visit<'_>) -> Result<(), KafkaFailure> {
+        let mut open: BTreeMap<i32, Offset> = spans
+            .iter()
+            .filter(|span| !span.is_empty())
+            .map(|span| (span.at.partition.0, span.to))
+            .collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let starts: Positions = spans
+            .iter()
+            .filter(|span| !span.is_empty())
+            .map(|span| (span.at.clone(), span.from))
+            .collect();
+        let list = super::list(&starts).map_err(KafkaFailure::call("assign"))?;
+        self.committed
+            .assign(&list)
+            .map_err(KafkaFailure::call("assign"))?;
+        let read = self.read_open(&mut open, visit);
+        let left = self.committed.unassign();
+        read?;
+        left.map_err(KafkaFailure::call("unassign"))
+    }
+
+    fn read_open(
+        &self,
+        open: &mut BTreeMap<i32, Offset>,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), KafkaFailure> {
+        let mut stalled_at = self.clock.monotonic() + STALL_MAX;
+        while !open.is_empty() {
+            let polled = {
+                let _guard = self.watchdog.guard("poll", CALL_MAX);
+                self.committed.poll(POLL_STEP)
+            };
+            match polled {
+                Some(Ok(message)) => {
+                    stalled_at = self.clock.monotonic() + STALL_MAX;
+                    let Some(to) = open.get(&message.partition()).copied() else {
+                        continue;
+                    };
+                    if message.offset() < to.0 {
+                        if visit(&message)?.is_break() {
+                            return Ok(());
+                        }
+                    }
+                    if to.0 <= message.offset() + 1 {
+                        open.remove(&message.partition());
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    open.remove(&partition);
+                }
+                Some(Err(error)) if passes(&error) => {}
+                Some(Err(error)) => return Err(KafkaFailure::call("reading a topic")(error)),
+                None => {}
+            }
+            if stalled_at < self.clock.monotonic() {
+                return Err(KafkaFailure::TooSlow {
+                    what: "reading a topic",
+                    limit: STALL_MAX,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn watermarks(
+        &self,
+        consumer: &BaseConsumer<PlainContext>,
+        at: &TopicPartition,
+    ) -> Result<(Offset, Offset), KafkaFailure> {
+        let _guard = self.watchdog.guard("watermarks", RETRY_MAX * 2);
+        let (low, high) = retry(&*self.clock, "watermarks", || {
+            consumer.fetch_watermarks(&at.topic, at.partition.0, CALL_MAX)
+        })?;
+        Ok((Offset(low), Offset(high)))
+    }
+}
+
+/// How many partitions `topic` has, as `consumer`'s broker knows it.
+pub(super) fn partitions<C: rdkafka::consumer::ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    clock: &dyn Clock,
+    topic: &str,
+) -> Result<i32, KafkaFailure> {
+    let metadata = retry(clock, "metadata", || {
+        consumer.fetch_metadata(Some(topic), CALL_MAX)
+    })?;
+    let found = metadata
+        .topics()
+        .iter()
+        .find(|found| found.name() == topic && found.error().is_none())
+        .map_or(0, |found| found.partitions().len());
+    if found == 0 {
+        return Err(KafkaFailure::NoTopic(topic.to_owned()));
+    }
+    Ok(i32::try_from(found).unwrap_or(i32::MAX))
+}
+
+/// The group's stable committed offsets: a `read_committed` consumer is made to wait while a transaction that holds some is open.
+pub(super) fn group_offsets<C: rdkafka::consumer::ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    clock: &dyn Clock,
+    watchdog: &Watchdog,
+    partitions: &[TopicPartition],
+) -> Result<BTreeMap<TopicPartition, Option<Offset>>, KafkaFailure> {
+    let _guard = watchdog.guard("committed offsets", RETRY_MAX * 2);
+    let found = retry(clock, "committed offsets", || {
+        let list = consumer.committed_offsets(bare(partitions), CALL_MAX)?;
+        for element in list.elements() {
+            element.error()?;
+        }
+        Ok(list)
+    })?;
+    Ok(places(&found).into_iter().collect())
+}
+
+/// Whether an error says that a topic is not there.
+pub(super) fn is_absent(error: &KafkaError) -> bool {
+    use rdkafka::error::RDKafkaErrorCode as Code;
+    matches!(
+        code(error),
+        Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition)
+    )
+}

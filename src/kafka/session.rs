@@ -1,0 +1,553 @@
+//! [`Session`] over librdkafka: one member of the group, on one thread.
+//!
+//! Invariants: a granted partition is fetched only after [`Session::rewind`] has said from where (the assignment is answered there, with the
+//! offsets); a partition is given back only between batches; no transaction is open while polling.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+
+use super::context::{self, MemberContext, Rebalance};
+use super::publish::{Delivery, OutputTopics, Publisher, parse_state_key, state_partition};
+use super::restore::{TopicReader, group_offsets};
+use super::settings::Connection;
+use super::watchdog::Watchdog;
+use super::{CALL_MAX, KafkaFailure, RETRY_MAX, bare, code, list, passes};
+use crate::pipeline::{Grant, Outbox, StateEntry};
+use crate::port::{Input, Published, Session};
+use crate::record::{Header, RecordBatch};
+use crate::stream::{Offset, Positions, TopicPartition};
+use crate::time::{Clock, Timestamp};
+
+/// Where a group begins that has committed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// At the oldest record there is.
+    Earliest,
+    /// After the newest: history is for training only.
+    Latest,
+}
+
+/// How large a batch may grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Records.
+    pub records_max: usize,
+    /// Bytes of keys and values.
+    pub bytes_max: usize,
+    /// How long the first record waits for more.
+    pub wait: Duration,
+}
+
+/// What a session is told about a detector.
+#[derive(Clone, Debug)]
+pub struct SessionSettings {
+    /// How to reach Kafka.
+    pub connection: Connection,
+    /// Input topics.
+    pub inputs: Vec<String>,
+    /// Output topics.
+    pub topics: OutputTopics,
+    /// Where a new group begins.
+    pub start: Start,
+    /// What delivery promises.
+    pub delivery: Delivery,
+    /// How large a batch may grow.
+    pub batch: BatchLimits,
+    /// The name of this process, unique in the group; the same after a restart if the restart should end the old one's transactions at once.
+    pub instance: String,
+    /// The number of the worker within the process.
+    pub worker: usize,
+}
+
+/// What a session reports as it goes; the metrics implement it.
+pub trait Observer: Send + Sync + std::fmt::Debug {
+    /// How many records of a partition lie before its end, unread.
+    fn lag(&self, at: &TopicPartition, records: u64);
+    /// The partition is no longer ours.
+    fn revoked(&self, at: &TopicPartition);
+    /// A transaction (or, at least once, its like) ended.
+    fn published(&self, took: Duration, outcome: &'static str);
+    /// Partitions came or went.
+    fn rebalanced(&self);
+}
+
+/// An [`Observer`] that looks away.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoObserver;
+
+impl Observer for NoObserver {
+    fn lag(&self, _: &TopicPartition, _: u64) {}
+    fn revoked(&self, _: &TopicPartition) {}
+    fn published(&self, _: Duration, _: &'static str) {}
+    fn rebalanced(&self) {}
+}
+
+/// One member of the consumer group with its producer.
+pub struct KafkaSession {
+    settings: SessionSettings,
+    consumer: Option<BaseConsumer<MemberContext>>,
+    publisher: Publisher,
+    reader: TopicReader,
+    state_partitions: i32,
+    /// Granted, not yet fetched: where to begin, once that is known.
+    pending: BTreeMap<TopicPartition, (Offset, Option<Offset>)>,
+    /// Fetched: the offset after the last record handed out.
+    active: Positions,
+    /// To seek to as soon as no rebalance waits for its answer: librdkafka pauses everything until then.
+    seeks: Positions,
+    /// Names of the input topics' partitions, so that a record does not allocate one.
+    names: BTreeMap<String, Arc<str>>,
+    observer: Arc<dyn Observer>,
+    clock: Arc<dyn Clock>,
+    watchdog: Watchdog,
+}
+
+impl std::fmt::Debug for KafkaSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaSession")
+            .field("worker", &self.settings.worker)
+            .field("active", &self.active)
+            .field("pending", &self.pending)
+            .finish_non_exhaustive()
+    }
+}
+
+impl KafkaSession {
+    /// Connects, ends what this worker's predecessor left open, and joins the group.
+    pub fn join(
+        settings: SessionSettings,
+        observer: Arc<dyn Observer>,
+        clock: Arc<dyn Clock>,
+        watchdog: Watchdog,
+    ) -> Result<Self, KafkaFailure> {
+        let reader = TopicReader::new(&settings.connection, Arc::clone(&clock), watchdog.clone())?;
+        for topic in &settings.inputs {
+            reader.partitions(topic)?;
+        }
+        let state_partitions = reader.partitions(&settings.topics.state)?;
+        let id = match settings.delivery {
+            Delivery::ExactlyOnce => Some(format!(
+                "{}-{}-{}",
+                settings.connection.group, settings.instance, settings.worker
+            )),
+            Delivery::AtLeastOnce => None,
+        };
+        let publisher = Publisher::new(
+            &settings.connection,
+            settings.topics.clone(),
+            state_partitions,
+            id,
+            (Arc::clone(&clock), watchdog.clone()),
+        )?;
+        let consumer: BaseConsumer<MemberContext> = settings
+            .connection
+            .member(settings.worker)
+            .create_with_context(MemberContext::default())
+            .map_err(KafkaFailure::Client)?;
+        let inputs: Vec<&str> = settings.inputs.iter().map(String::as_str).collect();
+        consumer
+            .subscribe(&inputs)
+            .map_err(KafkaFailure::call("subscribe"))?;
+        let names = settings
+            .inputs
+            .iter()
+            .map(|topic| (topic.clone(), Arc::from(topic.as_str())))
+            .collect();
+        Ok(Self {
+            settings,
+            consumer: Some(consumer),
+            publisher,
+            reader,
+            state_partitions,
+            pending: BTreeMap::new(),
+            active: Positions::new(),
+            seeks: Positions::new(),
+            names,
+            observer,
+            clock,
+            watchdog,
+        })
+    }
+
+    fn consumer(&self) -> Result<&BaseConsumer<MemberContext>, KafkaFailure> {
+        self.consumer
+            .as_ref()
+            .ok_or(KafkaFailure::Client(KafkaError::Canceled))
+    }
+
+    /// Acts on a rebalance, or reads a batch.
+    fn poll(&mut self, until: Timestamp) -> Result<Input, KafkaFailure> {
+        if !self.pending.is_empty() {
+            // The worker said nothing about them: begin where the group stands.
+            self.begin_pending()?;
+        }
+        let waiting = self.consumer()?.context().take();
+        match waiting {
+            Some(Rebalance::Assign(partitions)) => {
+                self.observer.rebalanced();
+                return Ok(Input::Assigned(self.grant(partitions)?));
+            }
+            Some(Rebalance::Revoke(partitions)) => {
+                self.observer.rebalanced();
+                self.let_go(&partitions)?;
+                return Ok(Input::Revoked(partitions));
+            }
+            None => {}
+        }
+        self.seek_due()?;
+        let batch = self.read_batch(until)?;
+        self.report_lag();
+        Ok(if batch.is_empty() {
+            Input::Idle
+        } else {
+            Input::Batch(batch)
+        })
+    }
+
+    fn read_batch(&mut self, until: Timestamp) -> Result<RecordBatch, KafkaFailure> {
+        let limits = self.settings.batch;
+        let mut batch = RecordBatch::default();
+        let mut deadline = self.clock.monotonic() + until.since(self.clock.now());
+        let consumer = self
+            .consumer
+            .as_ref()
+            .ok_or(KafkaFailure::Client(KafkaError::Canceled))?;
+        let _guard = self.watchdog.guard(
+            "poll",
+            until.since(self.clock.now()) + limits.wait + CALL_MAX * 2,
+        );
+        while batch.len() < limits.records_max && batch.bytes_len() < limits.bytes_max {
+            let left = deadline.saturating_sub(self.clock.monotonic());
+            match consumer.poll(left) {
+                Some(Ok(message)) => {
+                    let first = batch.is_empty();
+                    take_in(&mut batch, &message, &mut self.active, &self.names);
+                    if first && !batch.is_empty() {
+                        deadline = self.clock.monotonic() + limits.wait;
+                    }
+                }
+                Some(Err(error)) => tolerate(error)?,
+                None if left.is_zero() => break,
+                None => {}
+            }
+            if consumer.context().waiting() {
+                break;
+            }
+        }
+        Ok(batch)
+    }
+
+    /// What the worker needs to take over: the committed offset, and the state as it was committed with it.
+    fn grant(&mut self, partitions: Vec<TopicPartition>) -> Result<Vec<Grant>, KafkaFailure> {
+        let committed = self.committed(&partitions)?;
+        let mut state = self.restore(&partitions)?;
+        Ok(partitions
+            .into_iter()
+            .map(|at| {
+                let committed = committed.get(&at).copied().unwrap_or_default();
+                self.pending.insert(at.clone(), (committed, None));
+                let state = state.remove(&at).unwrap_or_default();
+                tracing::info!(%at, %committed, entries = state.len(), "partition granted");
+                Grant {
+                    at,
+                    committed,
+                    state,
+                }
+            })
+            .collect())
+    }
+
+    /// The group's offsets. Where there is none the configured start is committed at once: if this process dies before its first batch,
+    /// the next owner must not begin at a later "latest" and lose what came in between.
+    fn committed(&self, partitions: &[TopicPartition]) -> Result<Positions, KafkaFailure> {
+        let consumer = self.consumer()?;
+        let found = group_offsets(consumer, &*self.clock, &self.watchdog, partitions)?;
+        let mut positions = Positions::new();
+        let mut fresh = Positions::new();
+        for (at, offset) in found {
+            let offset = match offset {
+                Some(offset) => offset,
+                None => {
+                    let (first, end) = self.reader.ends(&at)?;
+                    let start = match self.settings.start {
+                        Start::Earliest => first,
+                        Start::Latest => end,
+                    };
+                    fresh.insert(at.clone(), start);
+                    start
+                }
+            };
+            positions.insert(at, offset);
+        }
+        if !fresh.is_empty() {
+            let _guard = self.watchdog.guard("commit", RETRY_MAX * 2);
+            let starts = list(&fresh).map_err(KafkaFailure::call("commit"))?;
+            if let Err(error) = super::retry(&*self.clock, "commit", || {
+                consumer.commit(&starts, CommitMode::Sync)
+            }) {
+                // A rebalance got in between: whoever is granted the partition commits its start.
+                tracing::debug!(%error, "the start was not committed");
+            }
+        }
+        Ok(positions)
+    }
+
+    /// The state topic's entries of some partitions, latest per key.
+    fn restore(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<BTreeMap<TopicPartition, Vec<StateEntry>>, KafkaFailure> {
+        let topic = &self.settings.topics.state;
+        let wanted: BTreeSet<&TopicPartition> = partitions.iter().collect();
+        let mut from = Positions::new();
+        for at in partitions {
+            let number = state_partition(at, self.state_partitions);
+            let place = TopicPartition::new(topic, number);
+            let (first, _) = self.reader.ends(&place)?;
+            from.insert(place, first);
+        }
+        let mut latest: BTreeMap<TopicPartition, BTreeMap<Vec<u8>, Vec<u8>>> = BTreeMap::new();
+        self.reader.read_on(&from, &mut |message| {
+            if let Some((at, key)) = message.key().and_then(parse_state_key)
+                && wanted.contains(&at)
+            {
+                let entries = latest.entry(at).or_default();
+                match message.payload() {
+                    Some(value) => entries.insert(key.to_vec(), value.to_vec()),
+                    None => entries.remove(key),
+                };
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(latest
+            .into_iter()
+            .map(|(at, entries)| {
+                let entries = entries
+                    .into_iter()
+                    .map(|(key, value)| StateEntry {
+                        at: at.clone(),
+                        key,
+                        value: Some(value),
+                    })
+                    .collect();
+                (at, entries)
+            })
+            .collect())
+    }
+
+    fn let_go(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaFailure> {
+        for at in partitions {
+            self.active.remove(at);
+            self.seeks.remove(at);
+            self.observer.revoked(at);
+            tracing::info!(%at, "partition given back");
+        }
+        let _guard = self.watchdog.guard("giving partitions back", CALL_MAX);
+        context::give_back(self.consumer()?, &bare(partitions))
+            .map_err(KafkaFailure::call("giving partitions back"))
+    }
+
+    /// Answers the assignment: fetching begins at the offsets named, or where the group stands.
+    fn begin_pending(&mut self) -> Result<(), KafkaFailure> {
+        let starts: Positions = std::mem::take(&mut self.pending)
+            .into_iter()
+            .map(|(at, (committed, start))| (at, start.unwrap_or(committed)))
+            .collect();
+        let assignment = list(&starts).map_err(KafkaFailure::call("assign"))?;
+        {
+            let _guard = self.watchdog.guard("assign", CALL_MAX);
+            context::take(self.consumer()?, &assignment).map_err(KafkaFailure::call("assign"))?;
+        }
+        self.active.extend(starts);
+        Ok(())
+    }
+
+    /// Goes back where an abort wants it. A failed seek is tried again: a partition that has just been assigned may not be ready for it.
+    fn seek_due(&mut self) -> Result<(), KafkaFailure> {
+        if self.seeks.is_empty() {
+            return Ok(());
+        }
+        let due = std::mem::take(&mut self.seeks);
+        let consumer = self.consumer()?;
+        let _guard = self.watchdog.guard("seek", RETRY_MAX + CALL_MAX * 2);
+        let deadline = self.clock.monotonic() + CALL_MAX;
+        loop {
+            let sought = list(&due)
+                .and_then(|list| consumer.seek_partitions(list, CALL_MAX))
+                .and_then(|list| {
+                    list.elements()
+                        .iter()
+                        .try_for_each(rdkafka::topic_partition_list::TopicPartitionListElem::error)
+                });
+            match sought {
+                Ok(()) => break,
+                Err(error) if deadline < self.clock.monotonic() => {
+                    return Err(KafkaFailure::call("seek")(error));
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "seek failed, trying again");
+                    std::thread::park_timeout(Duration::from_millis(20));
+                }
+            }
+        }
+        self.active.extend(due);
+        Ok(())
+    }
+
+    fn report_lag(&self) {
+        let Ok(consumer) = self.consumer() else {
+            return;
+        };
+        for (at, end) in consumer.context().ends() {
+            if let Some(next) = self.active.get(&at) {
+                let records = u64::try_from(end.0.saturating_sub(next.0)).unwrap_or(0);
+                self.observer.lag(&at, records);
+            }
+        }
+    }
+}
+
+impl Session for KafkaSession {
+    type Fatal = KafkaFailure;
+
+    fn next(&mut self, until: Timestamp) -> Result<Input, KafkaFailure> {
+        self.poll(until)
+    }
+
+    fn publish(&mut self, outbox: &Outbox) -> Result<Published, KafkaFailure> {
+        let began = self.clock.monotonic();
+        let consumer = self
+            .consumer
+            .as_ref()
+            .ok_or(KafkaFailure::Client(KafkaError::Canceled))?;
+        let published = self.publisher.publish(outbox, consumer)?;
+        let outcome = match published {
+            Published::Committed => "committed",
+            Published::Aborted => "aborted",
+        };
+        self.observer
+            .published(self.clock.monotonic().saturating_sub(began), outcome);
+        Ok(published)
+    }
+
+    fn rewind(&mut self, to: &Positions) -> Result<(), KafkaFailure> {
+        let mut answered = false;
+        for (at, offset) in to {
+            if let Some((_, start)) = self.pending.get_mut(at) {
+                *start = Some(*offset);
+                answered = true;
+            } else if self.active.get(at).is_some_and(|next| next != offset) {
+                self.seeks.insert(at.clone(), *offset);
+            }
+        }
+        if answered && self.pending.values().all(|(_, start)| start.is_some()) {
+            self.begin_pending()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for KafkaSession {
+    /// Leaves the group. librdkafka closes only after every rebalance has its answer.
+    fn drop(&mut self) {
+        let _guard = self.watchdog.guard("leaving the group", CALL_MAX);
+        let Some(consumer) = self.consumer.take() else {
+            return;
+        };
+        let waiting = consumer.context().close();
+        let unanswered: Vec<&TopicPartition> = self.pending.keys().collect();
+        let mut answers = Vec::new();
+        if !unanswered.is_empty() {
+            answers.push(context::take(&consumer, &bare(unanswered)));
+        }
+        for rebalance in waiting {
+            answers.push(match rebalance {
+                Rebalance::Assign(partitions) => context::take(&consumer, &bare(&partitions)),
+                Rebalance::Revoke(partitions) => context::give_back(&consumer, &bare(&partitions)),
+            });
+        }
+        for error in answers.into_iter().filter_map(Result::err) {
+            tracing::debug!(%error, "answering a rebalance while leaving");
+        }
+        drop(consumer);
+        for at in self.active.keys() {
+            self.observer.revoked(at);
+        }
+    }
+}
+
+/// Adds a message, unless it comes from a partition that is not being read (any more) or from before the place we went to.
+fn take_in(
+    batch: &mut RecordBatch,
+    message: &BorrowedMessage<'_>,
+    active: &mut Positions,
+    names: &BTreeMap<String, Arc<str>>,
+) {
+    let Some(name) = names.get(message.topic()) else {
+        return;
+    };
+    let at = TopicPartition {
+        topic: Arc::clone(name),
+        partition: crate::stream::Partition(message.partition()),
+    };
+    let Some(next) = active.get_mut(&at) else {
+        return;
+    };
+    let offset = Offset(message.offset());
+    if offset < *next {
+        return;
+    }
+    *next = offset.next();
+    let headers = message.headers().map_or_else(Vec::new, |headers| {
+        headers
+            .iter()
+            .map(|header| Header {
+                name: header.key.into(),
+                value: header.value.map(Into::into),
+            })
+            .collect()
+    });
+    let timestamp = Timestamp(message.timestamp().to_millis().unwrap_or(0));
+    batch.push(
+        &at,
+        (offset, timestamp),
+        message.key(),
+        message.payload(),
+        headers,
+    );
+}
+
+/// Errors of a poll: librdkafka goes on by itself after all but those that say that we may not, or are no longer who we were.
+fn tolerate(error: KafkaError) -> Result<(), KafkaFailure> {
+    let hopeless = matches!(error, KafkaError::MessageConsumptionFatal(_))
+        || matches!(
+            code(&error),
+            Some(
+                RDKafkaErrorCode::TopicAuthorizationFailed
+                    | RDKafkaErrorCode::GroupAuthorizationFailed
+                    | RDKafkaErrorCode::ClusterAuthorizationFailed
+                    | RDKafkaErrorCode::Authentication
+                    | RDKafkaErrorCode::SaslAuthenticationFailed
+                    | RDKafkaErrorCode::Fatal
+                    | RDKafkaErrorCode::FencedInstanceId
+                    | RDKafkaErrorCode::UnsupportedVersion
+                    | RDKafkaErrorCode::UnsupportedFeature
+            )
+        );
+    if hopeless {
+        return Err(KafkaFailure::call("reading the input")(error));
+    }
+    if passes(&error) {
+        tracing::debug!(%error, "reading the input");
+    } else {
+        tracing::warn!(%error, "reading the input: going on");
+    }
+    Ok(())
+}

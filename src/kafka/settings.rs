@@ -1,0 +1,367 @@
+//! Which librdkafka properties a client gets: ours, then the user's, then those that a promise rests on.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+
+/// Properties that a promise rests on, with what to set instead. Configuration refuses them by name.
+const REFUSED: &[(&str, &str)] = &[
+    ("bootstrap.servers", "set `kafka.brokers`"),
+    ("metadata.broker.list", "set `kafka.brokers`"),
+    ("group.id", "set `input.group`"),
+    (
+        "transactional.id",
+        "it is made from `input.group`, `instance` and the worker; set `instance`",
+    ),
+    ("enable.idempotence", "delivery rests on it; set `delivery`"),
+    (
+        "enable.auto.commit",
+        "offsets are committed with the output; set `delivery`",
+    ),
+    (
+        "enable.auto.offset.store",
+        "offsets are committed with the output; set `delivery`",
+    ),
+    (
+        "auto.commit.interval.ms",
+        "offsets are committed with the output",
+    ),
+    ("auto.offset.reset", "set `input.start`"),
+    (
+        "isolation.level",
+        "records of aborted transactions must never be scored",
+    ),
+    ("enable.partition.eof", "it is set where it is needed"),
+    ("acks", "delivery rests on `all`"),
+    ("request.required.acks", "delivery rests on `all`"),
+    ("max.in.flight.requests.per.connection", "order rests on it"),
+    ("max.in.flight", "order rests on it"),
+    ("retries", "delivery rests on it"),
+    ("message.send.max.retries", "delivery rests on it"),
+    ("enable.gapless.guarantee", "delivery rests on it"),
+    ("transaction.timeout.ms", "set `kafka.transaction_timeout`"),
+    ("statistics.interval.ms", "lag is measured by it"),
+    ("test.mock.num.brokers", "use `anomalyd demo`"),
+    (
+        "plugin.library.paths",
+        "code is not loaded by configuration",
+    ),
+];
+
+/// Properties that only a consumer has: librdkafka warns when a producer is given them.
+const CONSUMER_ONLY: &[&str] = &[
+    "auto.offset.reset",
+    "check.crcs",
+    "coordinator.query.interval.ms",
+    "fetch.error.backoff.ms",
+    "fetch.max.bytes",
+    "fetch.message.max.bytes",
+    "fetch.min.bytes",
+    "fetch.queue.backoff.ms",
+    "fetch.wait.max.ms",
+    "group.instance.id",
+    "group.protocol",
+    "group.protocol.type",
+    "group.remote.assignor",
+    "heartbeat.interval.ms",
+    "max.partition.fetch.bytes",
+    "max.poll.interval.ms",
+    "partition.assignment.strategy",
+    "queued.max.messages.kbytes",
+    "queued.min.messages",
+    "session.timeout.ms",
+    "consume.callback.max.messages",
+    "offset.store.method",
+];
+
+/// Properties that only a producer has.
+const PRODUCER_ONLY: &[&str] = &[
+    "batch.num.messages",
+    "batch.size",
+    "compression.codec",
+    "compression.level",
+    "compression.type",
+    "delivery.report.only.error",
+    "delivery.timeout.ms",
+    "linger.ms",
+    "message.timeout.ms",
+    "msg_order_cmp",
+    "partitioner",
+    "queue.buffering.backpressure.threshold",
+    "queue.buffering.max.kbytes",
+    "queue.buffering.max.messages",
+    "queue.buffering.max.ms",
+    "request.timeout.ms",
+    "retry.backoff.max.ms",
+    "retry.backoff.ms",
+    "sticky.partitioning.linger.ms",
+];
+
+/// Membership properties that a reader outside the group must not have.
+const MEMBERSHIP: &[&str] = &[
+    "group.instance.id",
+    "group.protocol",
+    "group.protocol.type",
+    "group.remote.assignor",
+    "heartbeat.interval.ms",
+    "max.poll.interval.ms",
+    "partition.assignment.strategy",
+    "session.timeout.ms",
+];
+
+/// Why a property may not be set by the user and what to do instead; `None` if it may.
+pub fn refused(property: &str) -> Option<&'static str> {
+    REFUSED
+        .iter()
+        .find(|(name, _)| *name == property)
+        .map(|(_, instead)| *instead)
+}
+
+/// Checks that librdkafka knows `property` and takes `value`; the problem in words if not.
+pub fn check_property(property: &str, value: &str) -> Result<(), String> {
+    let mut config = ClientConfig::new();
+    config.set(property, value);
+    match config.create_native_config() {
+        Ok(_) => Ok(()),
+        Err(rdkafka::error::KafkaError::ClientConfig(_, text, ..)) => Err(text),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// How to reach Kafka: what all clients of the process share.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Connection {
+    /// `host:port`, several separated by commas.
+    pub brokers: String,
+    /// The consumer group: one per detector.
+    pub group: String,
+    /// librdkafka's own properties as the user set them, checked, secrets resolved.
+    pub properties: BTreeMap<String, String>,
+    /// How long a transaction may stay open before the broker aborts it: how long a killed worker's partitions wait.
+    pub transaction_timeout: Duration,
+}
+
+impl std::fmt::Debug for Connection {
+    /// Leaves the properties' values out: there may be secrets among them.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("brokers", &self.brokers)
+            .field("group", &self.group)
+            .field("properties", &self.properties.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// A member of the consumer group; `worker` makes a static instance id unique.
+    pub fn member(&self, worker: usize) -> ClientConfig {
+        let mut config = self.base(PRODUCER_ONLY);
+        config.set("group.id", &self.group);
+        if let Some(instance) = self.properties.get("group.instance.id") {
+            config.set("group.instance.id", format!("{instance}-{worker}"));
+        }
+        let new_protocol = self
+            .properties
+            .get("group.protocol")
+            .is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer"));
+        if !new_protocol {
+            self.default(
+                &mut config,
+                "partition.assignment.strategy",
+                "cooperative-sticky",
+            );
+            self.default(&mut config, "session.timeout.ms", "10000");
+            self.default(&mut config, "heartbeat.interval.ms", "1000");
+        }
+        // A consumer whose queue filled once otherwise waits a whole second before it fetches on.
+        self.default(&mut config, "fetch.queue.backoff.ms", "10");
+        self.default(&mut config, "fetch.error.backoff.ms", "100");
+        self.default(&mut config, "queued.max.messages.kbytes", "32768");
+        // Retention overtook us: the oldest record there is. Where a group starts is decided by us, not by this.
+        config.set("auto.offset.reset", "earliest");
+        config.set("isolation.level", "read_committed");
+        config.set("enable.auto.commit", "false");
+        config.set("enable.auto.offset.store", "false");
+        config.set("statistics.interval.ms", "2000");
+        config
+    }
+
+    /// A reader outside the group: `assign` only. It names the group to read its committed offsets.
+    pub fn reader(&self, isolation: Isolation) -> ClientConfig {
+        let mut config = self.base(PRODUCER_ONLY);
+        for name in MEMBERSHIP {
+            config.remove(name);
+        }
+        config.set("group.id", &self.group);
+        config.set("auto.offset.reset", "earliest");
+        config.set("enable.auto.commit", "false");
+        config.set("enable.auto.offset.store", "false");
+        config.set("enable.partition.eof", "true");
+        self.default(&mut config, "fetch.queue.backoff.ms", "10");
+        self.default(&mut config, "fetch.wait.max.ms", "20");
+        config.set(
+            "isolation.level",
+            match isolation {
+                Isolation::Committed => "read_committed",
+                Isolation::Uncommitted => "read_uncommitted",
+            },
+        );
+        config
+    }
+
+    /// A transactional producer.
+    pub fn transactional(&self, id: &str) -> ClientConfig {
+        let mut config = self.producer();
+        config.set("transactional.id", id);
+        let timeout = self.transaction_timeout.as_millis().to_string();
+        config.set("transaction.timeout.ms", &timeout);
+        config
+    }
+
+    /// An idempotent producer without transactions.
+    pub fn idempotent(&self) -> ClientConfig {
+        let mut config = self.producer();
+        config.set("message.timeout.ms", "60000");
+        config
+    }
+
+    /// For metadata, topics and offsets.
+    pub fn admin(&self) -> ClientConfig {
+        let mut config = self.base(PRODUCER_ONLY);
+        for name in CONSUMER_ONLY {
+            config.remove(name);
+        }
+        config
+    }
+
+    fn producer(&self) -> ClientConfig {
+        let mut config = self.base(CONSUMER_ONLY);
+        // A batch is handed over at once and then polled to empty: waiting for more would only add latency.
+        self.default(&mut config, "linger.ms", "1");
+        self.default(&mut config, "compression.type", "lz4");
+        // The partition that Java's clients would choose for the same key.
+        self.default(&mut config, "partitioner", "murmur2_random");
+        // A dead letter is its record plus headers: above the record's own limit.
+        self.default(&mut config, "message.max.bytes", "4194304");
+        self.default(&mut config, "retry.backoff.ms", "20");
+        config.set("delivery.report.only.error", "true");
+        config.set("enable.idempotence", "true");
+        config
+    }
+
+    fn base(&self, without: &[&str]) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set_log_level(RDKafkaLogLevel::Info);
+        config.set("bootstrap.servers", &self.brokers);
+        config.set("client.id", "anomalyd");
+        config.set("reconnect.backoff.ms", "50");
+        config.set("reconnect.backoff.max.ms", "2000");
+        for (name, value) in &self.properties {
+            if !without.contains(&name.as_str()) {
+                config.set(name, value);
+            }
+        }
+        config
+    }
+
+    fn default(&self, config: &mut ClientConfig, name: &str, value: &str) {
+        if !self.properties.contains_key(name) {
+            config.set(name, value);
+        }
+    }
+}
+
+/// Whether records of open transactions are seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Only what was committed.
+    Committed,
+    /// All there is.
+    Uncommitted,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(properties: &[(&str, &str)]) -> Connection {
+        Connection {
+            brokers: "localhost:9092".to_owned(),
+            group: "g".to_owned(),
+            properties: properties
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            transaction_timeout: Duration::from_secs(10),
+        }
+    }
+
+    #[test]
+    fn what_a_promise_rests_on_is_refused_and_the_rest_is_not() {
+        for name in [
+            "enable.auto.commit",
+            "isolation.level",
+            "transactional.id",
+            "enable.idempotence",
+            "group.id",
+            "auto.offset.reset",
+        ] {
+            assert!(refused(name).is_some(), "{name}");
+        }
+        assert_eq!(refused("linger.ms"), None);
+        assert_eq!(refused("sasl.mechanism"), None);
+    }
+
+    #[test]
+    fn librdkafka_knows_every_property_that_is_named_here() {
+        for name in CONSUMER_ONLY.iter().chain(PRODUCER_ONLY).chain(MEMBERSHIP) {
+            let problem = check_property(name, "nonsense value")
+                .err()
+                .unwrap_or_default();
+            assert!(
+                !problem.contains("No such configuration"),
+                "{name}: {problem}"
+            );
+        }
+        assert!(check_property("linger.sm", "1").is_err());
+        assert!(check_property("linger.ms", "1").is_ok());
+    }
+
+    #[test]
+    fn the_users_value_wins_over_a_default_and_loses_to_a_promise() {
+        let config =
+            connection(&[("linger.ms", "7"), ("enable.idempotence", "false")]).idempotent();
+        assert_eq!(config.get("linger.ms"), Some("7"));
+        assert_eq!(config.get("enable.idempotence"), Some("true"));
+    }
+
+    #[test]
+    fn each_side_gets_its_own_properties_only() {
+        let connection = connection(&[("linger.ms", "7"), ("session.timeout.ms", "9000")]);
+        assert_eq!(connection.member(0).get("linger.ms"), None);
+        assert_eq!(connection.member(0).get("session.timeout.ms"), Some("9000"));
+        assert_eq!(connection.idempotent().get("session.timeout.ms"), None);
+        assert_eq!(
+            connection
+                .reader(Isolation::Committed)
+                .get("session.timeout.ms"),
+            None
+        );
+    }
+
+    #[test]
+    fn the_new_protocol_gets_no_classic_properties_and_a_static_name_is_unique() {
+        let connection = connection(&[("group.protocol", "consumer"), ("group.instance.id", "a")]);
+        let member = connection.member(3);
+        assert_eq!(member.get("partition.assignment.strategy"), None);
+        assert_eq!(member.get("session.timeout.ms"), None);
+        assert_eq!(member.get("group.instance.id"), Some("a-3"));
+    }
+
+    #[test]
+    fn secrets_are_not_in_the_debug_text() {
+        let text = format!("{:?}", connection(&[("sasl.password", "hunter2")]));
+        assert!(!text.contains("hunter2"));
+    }
+}

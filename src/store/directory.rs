@@ -1,0 +1,174 @@
+//! Models in a directory: `DETECTOR/00000007.safetensors` with its manifest `00000007.json`, and `champion.json`.
+//!
+//! Each file is written under a temporary name, synced, and renamed: a crash leaves the old one or the new one. The manifest comes after
+//! the bytes and the pointer after the manifest, so that what is named is there.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Champion, Manifest, StoreError, superseded};
+use crate::model::card::{Card, ModelVersion};
+use crate::model::trained::TrainedModel;
+use crate::port::ModelStore;
+
+/// A [`ModelStore`] over one folder.
+#[derive(Clone, Debug)]
+pub struct DirectoryStore {
+    folder: PathBuf,
+    keep: usize,
+}
+
+impl DirectoryStore {
+    /// The models of `detector` below `directory`, which is made if it is not there; the newest `keep` versions are kept.
+    pub fn open(directory: &Path, detector: &str, keep: usize) -> Result<Self, StoreError> {
+        let folder = directory.join(detector);
+        fs::create_dir_all(&folder).map_err(io(&folder))?;
+        Ok(Self { folder, keep })
+    }
+
+    /// The feature columns that were resolved for `auto`, if they have been.
+    pub fn schema(&mut self) -> Result<Option<String>, StoreError> {
+        self.read(&self.folder.join("schema.json"))
+    }
+
+    /// Keeps the feature columns that were resolved for `auto`.
+    pub fn put_schema(&mut self, schema: &str) -> Result<(), StoreError> {
+        self.write("schema.json", schema.as_bytes())
+    }
+
+    fn versions(&self) -> Result<BTreeSet<ModelVersion>, StoreError> {
+        let mut versions = BTreeSet::new();
+        for entry in fs::read_dir(&self.folder).map_err(io(&self.folder))? {
+            let path = entry.map_err(io(&self.folder))?.path();
+            let stem = path.file_stem().and_then(|stem| stem.to_str());
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "json")
+                && let Some(Ok(version)) = stem.map(str::parse)
+            {
+                versions.insert(ModelVersion(version));
+            }
+        }
+        Ok(versions)
+    }
+
+    fn manifest(&self, version: ModelVersion) -> Result<Option<Manifest>, StoreError> {
+        self.read_json(&self.path(version, "json"))
+    }
+
+    fn path(&self, version: ModelVersion, extension: &str) -> PathBuf {
+        self.folder.join(format!("{:08}.{extension}", version.0))
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let path = self.folder.join(name);
+        let draft = self.folder.join(format!(".{name}.{}", std::process::id()));
+        let mut file = File::create(&draft).map_err(io(&draft))?;
+        file.write_all(bytes).map_err(io(&draft))?;
+        file.sync_all().map_err(io(&draft))?;
+        fs::rename(&draft, &path).map_err(io(&path))?;
+        // The rename itself is only durable once the folder is.
+        File::open(&self.folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(io(&self.folder))
+    }
+
+    fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), StoreError> {
+        let text = serde_json::to_vec_pretty(value).map_err(|error| StoreError::Content {
+            path: self.folder.join(name),
+            problem: error.to_string(),
+        })?;
+        self.write(name, &text)
+    }
+
+    fn read(&self, path: &Path) -> Result<Option<String>, StoreError> {
+        match fs::read_to_string(path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io(path)(error)),
+        }
+    }
+
+    fn read_json<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>, StoreError> {
+        let Some(text) = self.read(path)? else {
+            return Ok(None);
+        };
+        serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|error| StoreError::Content {
+                path: path.to_owned(),
+                problem: error.to_string(),
+            })
+    }
+}
+
+impl ModelStore for DirectoryStore {
+    type Error = StoreError;
+
+    fn save(&mut self, model: &TrainedModel, promote: bool) -> Result<(), StoreError> {
+        let version = model.card.version;
+        let bytes = model
+            .to_bytes()
+            .map_err(|error| StoreError::Model { version, error })?;
+        let manifest = Manifest::new(model, &bytes, usize::MAX);
+        self.write(&format!("{:08}.safetensors", version.0), &bytes)?;
+        self.write_json(&format!("{:08}.json", version.0), &manifest)?;
+        if promote {
+            self.write_json("champion.json", &Champion::new(version))?;
+        }
+        let champion = self.champion()?;
+        for old in superseded(&self.versions()?, champion, self.keep) {
+            // The manifest first: without it the bytes are nothing.
+            for extension in ["json", "safetensors"] {
+                let path = self.path(old, extension);
+                fs::remove_file(&path).map_err(io(&path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, version: ModelVersion) -> Result<Option<Arc<TrainedModel>>, StoreError> {
+        let Some(manifest) = self.manifest(version)? else {
+            return Ok(None);
+        };
+        let path = self.path(version, "safetensors");
+        let bytes = fs::read(&path).map_err(io(&path))?;
+        manifest
+            .open(&bytes)
+            .map(|model| Some(Arc::new(model)))
+            .map_err(|error| StoreError::Model { version, error })
+    }
+
+    fn champion(&mut self) -> Result<Option<ModelVersion>, StoreError> {
+        let champion: Option<Champion> = self.read_json(&self.folder.join("champion.json"))?;
+        Ok(champion.map(|champion| champion.version))
+    }
+
+    fn promote(&mut self, version: ModelVersion) -> Result<(), StoreError> {
+        if self.manifest(version)?.is_none() {
+            return Err(StoreError::Absent(version));
+        }
+        self.write_json("champion.json", &Champion::new(version))
+    }
+
+    fn list(&mut self) -> Result<Vec<Card>, StoreError> {
+        let mut cards = Vec::new();
+        for version in self.versions()? {
+            if let Some(manifest) = self.manifest(version)? {
+                cards.push(manifest.card);
+            }
+        }
+        Ok(cards)
+    }
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |error| StoreError::Io { path, error }
+}

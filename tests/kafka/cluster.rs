@@ -1,0 +1,229 @@
+//! A real Apache Kafka for integration tests: the broker named by `ANOMALYD_TEST_BROKERS`, or one that `scripts/kafka.sh` starts and that
+//! ends with this process. And what tests need of it: unique topics, a producer, a `read_committed` reader.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+/// The brokers, or `None`, with the reason printed, where there can be none and `ANOMALYD_KAFKA_OPTIONAL` allows it.
+pub fn brokers() -> Option<&'static str> {
+    static BROKERS: OnceLock<Option<String>> = OnceLock::new();
+    BROKERS.get_or_init(start).as_deref()
+}
+
+fn start() -> Option<String> {
+    if let Ok(brokers) = std::env::var("ANOMALYD_TEST_BROKERS") {
+        return Some(brokers);
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = std::env::temp_dir().join(format!("anomalyd-kafka-{}", std::process::id()));
+    let output = Command::new(root.join("scripts/kafka.sh"))
+        .arg("start")
+        .arg(&folder)
+        .arg("1")
+        .arg(std::process::id().to_string())
+        .output()
+        .expect("bash runs");
+    if output.status.success() {
+        return Some(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    }
+    let problem = String::from_utf8_lossy(&output.stderr).into_owned();
+    let optional = std::env::var_os("ANOMALYD_KAFKA_OPTIONAL").is_some();
+    assert!(
+        optional && problem.contains("is missing"),
+        "no Kafka for this test: {problem}"
+    );
+    eprintln!("skipped: {problem}");
+    None
+}
+
+/// A name that no other test, and no other run, uses.
+pub fn unique(name: &str) -> String {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis());
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("{name}-{now}-{}-{count}", std::process::id())
+}
+
+/// Creates a topic and waits until it can be written to.
+pub fn create_topic(brokers: &str, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .create()
+        .expect("an admin client");
+    let new = settings.iter().fold(
+        NewTopic::new(topic, partitions, TopicReplication::Fixed(1)),
+        |new, (name, value)| new.set(name, value),
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let made = runtime
+        .block_on(admin.create_topics([&new], &AdminOptions::new()))
+        .expect("an answer");
+    made[0].as_ref().expect("a topic");
+}
+
+/// A record to produce.
+pub type Record = (Option<i32>, Option<Vec<u8>>, Option<Vec<u8>>, Option<i64>);
+
+/// Produces records of (partition, key, value, timestamp) and waits until all are in the log.
+pub fn produce(brokers: &str, topic: &str, records: impl IntoIterator<Item = Record>) {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("enable.idempotence", "true")
+        .set("linger.ms", "5")
+        .set("compression.type", "lz4")
+        .create()
+        .expect("a producer");
+    for (partition, key, value, timestamp) in records {
+        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
+        record.partition = partition;
+        record.key = key.as_deref();
+        record.payload = value.as_deref();
+        record.timestamp = timestamp;
+        while let Err((error, back)) = producer.send(record) {
+            assert!(
+                error.rdkafka_error_code() == Some(rdkafka::types::RDKafkaErrorCode::QueueFull),
+                "{error}"
+            );
+            record = back;
+            producer.poll(Duration::from_millis(5));
+        }
+    }
+    producer.flush(Duration::from_secs(60)).expect("all sent");
+}
+
+/// A record as a `read_committed` reader sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Partition.
+    pub partition: i32,
+    /// Offset.
+    pub offset: i64,
+    /// Key.
+    pub key: Option<Vec<u8>>,
+    /// Value.
+    pub value: Option<Vec<u8>>,
+    /// Headers.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Seen {
+    /// The value as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(self.value.as_deref().unwrap_or_default()).into_owned()
+    }
+}
+
+/// All committed records of a topic up to now, in offset order within each partition.
+pub fn read_committed(brokers: &str, topic: &str) -> Vec<Seen> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", "tests-reader")
+        .set("isolation.level", "read_committed")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("fetch.wait.max.ms", "20")
+        .set("fetch.queue.backoff.ms", "10")
+        .create()
+        .expect("a consumer");
+    let metadata = consumer
+        .fetch_metadata(Some(topic), Duration::from_secs(20))
+        .expect("metadata");
+    let count = metadata.topics()[0].partitions().len();
+    let mut list = TopicPartitionList::new();
+    for partition in 0..count {
+        list.add_partition_offset(topic, partition as i32, Offset::Beginning)
+            .expect("an offset");
+    }
+    consumer.assign(&list).expect("assigned");
+    let mut open = count;
+    let mut seen = Vec::new();
+    while open > 0 {
+        match consumer.poll(Duration::from_secs(20)) {
+            Some(Ok(message)) => seen.push(Seen {
+                partition: message.partition(),
+                offset: message.offset(),
+                key: message.key().map(<[u8]>::to_vec),
+                value: message.payload().map(<[u8]>::to_vec),
+                headers: message.headers().map_or_else(Vec::new, |headers| {
+                    headers
+                        .iter()
+                        .map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
+                        .collect()
+                }),
+            }),
+            Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+            Some(Err(error)) => panic!("{error}"),
+            None => panic!("nothing for 20 s"),
+        }
+    }
+    seen
+}
+
+/// How many records of a topic are committed and visible, by the end of each partition (transaction markers included).
+pub fn ends(brokers: &str, topic: &str) -> Vec<i64> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("isolation.level", "read_committed")
+        .create()
+        .expect("a consumer");
+    let metadata = consumer
+        .fetch_metadata(Some(topic), Duration::from_secs(20))
+        .expect("metadata");
+    (0..metadata.topics()[0].partitions().len())
+        .map(|partition| {
+            consumer
+                .fetch_watermarks(topic, partition as i32, Duration::from_secs(20))
+                .expect("ends")
+                .1
+        })
+        .collect()
+}
+
+/// The group's committed offsets of a topic; -1 where there is none.
+pub fn committed(brokers: &str, group: &str, topic: &str, partitions: i32) -> Vec<i64> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", group)
+        .set("isolation.level", "read_committed")
+        .create()
+        .expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    list.add_partition_range(topic, 0, partitions - 1);
+    let found = consumer
+        .committed_offsets(list, Duration::from_secs(20))
+        .expect("offsets");
+    found
+        .elements()
+        .iter()
+        .map(|element| match element.offset() {
+            Offset::Offset(offset) => offset,
+            _ => -1,
+        })
+        .collect()
+}
+
+/// Waits until `done`, looking every 50 ms; panics after `limit`.
+pub fn wait_for(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
+    let until = Instant::now() + limit;
+    while !done() {
+        assert!(Instant::now() < until, "{what}: not within {limit:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

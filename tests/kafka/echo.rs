@@ -1,0 +1,209 @@
+//! The smallest worker there can be over a [`Session`], with state: it answers each record with its place and how many records of its partition
+//! came before. Run in child processes and killed at any moment, it shows whether the adapter alone keeps exactly-once: every place once, in order,
+//! with the right count.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anomalyd::kafka::KafkaFailure;
+use anomalyd::kafka::publish::{Delivery, OutputTopics};
+use anomalyd::kafka::session::{BatchLimits, KafkaSession, NoObserver, SessionSettings, Start};
+use anomalyd::kafka::settings::Connection;
+use anomalyd::kafka::watchdog::{Watchdog, end_process};
+use anomalyd::pipeline::{Grant, Message, Outbox, StateEntry};
+use anomalyd::port::{Input, Published, Session};
+use anomalyd::record::RecordBatch;
+use anomalyd::stream::{Positions, TopicPartition};
+use anomalyd::time::{Clock, SystemClock};
+
+/// The environment variable that turns this test binary into a worker, with its settings.
+pub const CHILD: &str = "ANOMALYD_ECHO_CHILD";
+
+/// What a child is told.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Echo {
+    /// Brokers.
+    pub brokers: String,
+    /// Group, and the prefix of all topics.
+    pub name: String,
+    /// This process.
+    pub instance: String,
+    /// Threads.
+    pub workers: usize,
+    /// Exactly once?
+    pub exactly_once: bool,
+    /// librdkafka properties.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl Echo {
+    /// The input topic.
+    pub fn input(&self) -> String {
+        format!("{}.in", self.name)
+    }
+
+    /// The output topic.
+    pub fn output(&self) -> String {
+        format!("{}.out", self.name)
+    }
+
+    /// The state topic.
+    pub fn state(&self) -> String {
+        format!("{}.state", self.name)
+    }
+
+    /// A session of worker `worker`.
+    pub fn session(&self, worker: usize) -> Result<KafkaSession, KafkaFailure> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let settings = SessionSettings {
+            connection: Connection {
+                brokers: self.brokers.clone(),
+                group: self.name.clone(),
+                properties: self.properties.clone(),
+                transaction_timeout: Duration::from_secs(4),
+            },
+            inputs: vec![self.input()],
+            topics: OutputTopics {
+                alerts: self.output(),
+                scores: None,
+                dead_letters: self.output(),
+                late: None,
+                state: self.state(),
+            },
+            start: Start::Earliest,
+            delivery: if self.exactly_once {
+                Delivery::ExactlyOnce
+            } else {
+                Delivery::AtLeastOnce
+            },
+            batch: BatchLimits {
+                records_max: 50,
+                bytes_max: 1 << 20,
+                wait: Duration::from_millis(5),
+            },
+            instance: self.instance.clone(),
+            worker,
+        };
+        let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
+        KafkaSession::join(settings, Arc::new(NoObserver), clock, watchdog)
+    }
+
+    /// Starts a child process of this test binary that runs the workers until it is killed.
+    pub fn spawn(&self) -> Child {
+        let log =
+            Path::new(&std::env::temp_dir()).join(format!("{}-{}.log", self.name, self.instance));
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .expect("a log file");
+        Command::new(std::env::current_exe().expect("this binary"))
+            .args(["echo_child", "--exact", "--nocapture"])
+            .env(CHILD, serde_json::to_string(self).expect("settings"))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("a child")
+    }
+
+    /// Runs all workers; returns when one fails.
+    pub fn run(&self) {
+        let threads: Vec<_> = (0..self.workers)
+            .map(|worker| {
+                let echo = self.clone();
+                std::thread::spawn(move || {
+                    let session = echo.session(worker);
+                    if let Err(error) = session.and_then(|session| work(session, |_| false)) {
+                        eprintln!("worker {worker}: {error}");
+                        std::process::exit(74);
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().expect("a worker");
+        }
+    }
+}
+
+/// The loop: counts per partition are the state. Ends when `stop` says so, given the sum of the counts.
+pub fn work(mut session: KafkaSession, stop: impl Fn(u64) -> bool) -> Result<(), KafkaFailure> {
+    let clock = SystemClock::default();
+    let mut counts: BTreeMap<TopicPartition, u64> = BTreeMap::new();
+    let mut positions = Positions::new();
+    while !stop(counts.values().sum()) {
+        match session.next(clock.now().plus(Duration::from_millis(50)))? {
+            Input::Batch(batch) => {
+                let (outbox, after) = stage(&batch, &counts);
+                match session.publish(&outbox)? {
+                    Published::Committed => {
+                        counts = after;
+                        positions.extend(outbox.positions);
+                    }
+                    Published::Aborted => session.rewind(&positions)?,
+                }
+            }
+            Input::Assigned(grants) => {
+                for grant in &grants {
+                    counts.insert(grant.at.clone(), restored(grant));
+                    positions.insert(grant.at.clone(), grant.committed);
+                }
+                session.rewind(&positions)?;
+            }
+            Input::Revoked(partitions) => {
+                for at in partitions {
+                    counts.remove(&at);
+                    positions.remove(&at);
+                }
+            }
+            Input::Idle => {}
+        }
+    }
+    Ok(())
+}
+
+fn stage(
+    batch: &RecordBatch,
+    counts: &BTreeMap<TopicPartition, u64>,
+) -> (Outbox, BTreeMap<TopicPartition, u64>) {
+    let mut counts = counts.clone();
+    let mut outbox = Outbox::default();
+    for record in batch.records() {
+        let at = &batch.sources()[record.source];
+        let count = counts.entry(at.clone()).or_default();
+        let value = format!("{}:{}:{count}", at.partition.0, record.offset);
+        *count += 1;
+        outbox.alerts.push(Message {
+            key: batch.key(record).map(<[u8]>::to_vec),
+            value: Some(value.into_bytes()),
+            headers: Vec::new(),
+            timestamp: record.timestamp,
+            cause: at.clone(),
+        });
+        outbox.positions.insert(at.clone(), record.offset.next());
+    }
+    for at in outbox.positions.keys() {
+        outbox.state.push(StateEntry {
+            at: at.clone(),
+            key: b"count".to_vec(),
+            value: Some(counts[at].to_string().into_bytes()),
+        });
+    }
+    (outbox, counts)
+}
+
+fn restored(grant: &Grant) -> u64 {
+    grant
+        .state
+        .iter()
+        .find(|entry| entry.key == b"count")
+        .and_then(|entry| {
+            String::from_utf8_lossy(entry.value.as_deref()?)
+                .parse()
+                .ok()
+        })
+        .unwrap_or(0)
+}

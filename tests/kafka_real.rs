@@ -1,0 +1,199 @@
+//! The adapter and the daemon on a real Apache Kafka.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test may panic, wait and read the clock"
+)]
+
+#[path = "kafka/cluster.rs"]
+mod cluster;
+#[path = "kafka/echo.rs"]
+mod echo;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anomalyd::seed::Seed;
+use echo::{CHILD, Echo};
+use rand::Rng;
+
+const PARTITIONS: i32 = 4;
+
+/// Not a test: the entry of child processes.
+#[test]
+fn echo_child() {
+    if let Ok(settings) = std::env::var(CHILD) {
+        let echo: Echo = serde_json::from_str(&settings).expect("settings");
+        echo.run();
+    }
+}
+
+fn echo(brokers: &str, name: &str, properties: &[(&str, &str)]) -> Echo {
+    let echo = Echo {
+        brokers: brokers.to_owned(),
+        name: cluster::unique(name),
+        instance: "a".to_owned(),
+        workers: 2,
+        exactly_once: true,
+        properties: properties
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
+    };
+    cluster::create_topic(brokers, &echo.input(), PARTITIONS, &[]);
+    cluster::create_topic(brokers, &echo.output(), PARTITIONS, &[]);
+    let compacted = [("cleanup.policy", "compact")];
+    cluster::create_topic(brokers, &echo.state(), PARTITIONS, &compacted);
+    echo
+}
+
+fn feed(echo: &Echo, from: i64, to: i64) {
+    let records = (from..to).flat_map(|n| {
+        (0..PARTITIONS).map(move |partition| {
+            let key = format!("{partition}-{}", n % 7).into_bytes();
+            let value = format!("{n}").into_bytes();
+            (Some(partition), Some(key), Some(value), None)
+        })
+    });
+    cluster::produce(&echo.brokers, &echo.input(), records);
+}
+
+/// The places answered, by partition, in the order in which they were committed.
+fn answers(echo: &Echo) -> BTreeMap<i32, Vec<(i64, u64)>> {
+    let mut answers: BTreeMap<i32, Vec<(i64, u64)>> = BTreeMap::new();
+    for seen in cluster::read_committed(&echo.brokers, &echo.output()) {
+        let text = seen.text();
+        let mut parts = text.split(':').map(|part| part.parse::<i64>().unwrap());
+        let (partition, offset, count) = (
+            parts.next().unwrap() as i32,
+            parts.next().unwrap(),
+            parts.next().unwrap(),
+        );
+        answers
+            .entry(partition)
+            .or_default()
+            .push((offset, count as u64));
+    }
+    answers
+}
+
+fn wait_until_consumed(echo: &Echo, records: i64, limit: Duration) {
+    cluster::wait_for("all records consumed", limit, || {
+        cluster::committed(&echo.brokers, &echo.name, &echo.input(), PARTITIONS)
+            .iter()
+            .all(|offset| *offset >= records)
+    });
+}
+
+/// Two processes of two workers; one of them is killed without warning again and again. Afterwards every record has been answered
+/// once, in order for each key, and with the right count, which lives in the state topic only.
+fn killed_again_and_again(name: &str, properties: &[(&str, &str)], kills: u64) {
+    let Some(brokers) = cluster::brokers() else {
+        return;
+    };
+    let records = 3_000;
+    let first = echo(brokers, name, properties);
+    let second = Echo {
+        instance: "b".to_owned(),
+        ..first.clone()
+    };
+    feed(&first, 0, 500);
+    let mut rng = Seed(11).child(name).rng();
+    let mut children = [(&first, first.spawn()), (&second, second.spawn())];
+    std::thread::sleep(Duration::from_secs(2));
+    let share = (records - 500) / kills as i64;
+    for kill in 0..kills as i64 {
+        let from = 500 + kill * share;
+        let to = if kill + 1 == kills as i64 {
+            records
+        } else {
+            from + share
+        };
+        feed(&first, from, to);
+        std::thread::sleep(Duration::from_millis(rng.gen_range(20..600)));
+        let (echo, child) = &mut children[rng.gen_range(0..2)];
+        child.kill().unwrap();
+        child.wait().unwrap();
+        *child = echo.spawn();
+    }
+    wait_until_consumed(&first, records, Duration::from_secs(60));
+    for (_, child) in &mut children {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let answers = answers(&first);
+    for partition in 0..PARTITIONS {
+        let mut places = answers[&partition].clone();
+        // Keys of one input partition spread over the output's partitions: order holds for each key, so sort by place.
+        places.sort_unstable();
+        let expected: Vec<(i64, u64)> = (0..records).map(|n| (n, n as u64)).collect();
+        let lost = expected
+            .iter()
+            .filter(|place| places.binary_search(place).is_err())
+            .count();
+        assert_eq!(
+            (lost, places.len()),
+            (0, expected.len()),
+            "partition {partition}"
+        );
+    }
+    in_order_for_each_key(&first);
+}
+
+fn in_order_for_each_key(echo: &Echo) {
+    let mut last: BTreeMap<Vec<u8>, i64> = BTreeMap::new();
+    for seen in cluster::read_committed(&echo.brokers, &echo.output()) {
+        let offset: i64 = seen.text().split(':').nth(1).unwrap().parse().unwrap();
+        let key = seen.key.unwrap();
+        if let Some(before) = last.insert(key, offset) {
+            assert!(before < offset, "{before} before {offset}");
+        }
+    }
+}
+
+#[test]
+fn exactly_once_under_kill_9_with_cooperative_rebalancing() {
+    killed_again_and_again("coop", &[("session.timeout.ms", "3000")], 4);
+}
+
+#[test]
+fn exactly_once_under_kill_9_with_the_new_group_protocol() {
+    killed_again_and_again("kip848", &[("group.protocol", "consumer")], 4);
+}
+
+#[test]
+fn exactly_once_under_kill_9_with_eager_rebalancing_and_static_members() {
+    let properties = [
+        ("partition.assignment.strategy", "range"),
+        ("session.timeout.ms", "4000"),
+    ];
+    killed_again_and_again("eager", &properties, 4);
+}
+
+#[test]
+fn at_least_once_loses_nothing_when_killed() {
+    let Some(brokers) = cluster::brokers() else {
+        return;
+    };
+    let echo = Echo {
+        exactly_once: false,
+        ..echo(brokers, "atleast", &[("session.timeout.ms", "3000")])
+    };
+    feed(&echo, 0, 1_000);
+    let mut child = echo.spawn();
+    std::thread::sleep(Duration::from_millis(1_500));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut child = echo.spawn();
+    wait_until_consumed(&echo, 1_000, Duration::from_secs(60));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for (partition, mut places) in answers(&echo) {
+        places.dedup_by_key(|(offset, _)| *offset);
+        let mut offsets: Vec<i64> = places.iter().map(|(offset, _)| *offset).collect();
+        offsets.sort_unstable();
+        offsets.dedup();
+        assert_eq!(offsets.len(), 1_000, "partition {partition}");
+    }
+}

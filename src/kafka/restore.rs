@@ -16,7 +16,7 @@ use rdkafka::topic_partition_list::{Offset as RawOffset, TopicPartitionList};
 use super::context::PlainContext;
 use super::settings::{Connection, Isolation};
 use super::watchdog::Watchdog;
-use super::{CALL_MAX, KafkaFailure, RETRY_MAX, bare, code, passes, places, retry};
+use super::{CALL_MAX, KafkaFailure, RETRY_MAX, bare, passes, places, retry};
 use crate::stream::{Offset, Positions, Span, TopicPartition};
 use crate::time::Clock;
 
@@ -265,13 +265,4 @@ pub(super) fn group_offsets<C: rdkafka::consumer::ConsumerContext>(
         Ok(list)
     })?;
     Ok(places(&found).into_iter().collect())
-}
-
-/// Whether an error says that a topic is not there.
-pub(super) fn is_absent(error: &KafkaError) -> bool {
-    use rdkafka::error::RDKafkaErrorCode as Code;
-    matches!(
-        code(error),
-        Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition)
-    )
 }

@@ -176,26 +176,6 @@ pub fn read_committed(brokers: &str, topic: &str) -> Vec<Seen> {
     seen
 }
 
-/// How many records of a topic are committed and visible, by the end of each partition (transaction markers included).
-pub fn ends(brokers: &str, topic: &str) -> Vec<i64> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .set("isolation.level", "read_committed")
-        .create()
-        .expect("a consumer");
-    let metadata = consumer
-        .fetch_metadata(Some(topic), Duration::from_secs(20))
-        .expect("metadata");
-    (0..metadata.topics()[0].partitions().len())
-        .map(|partition| {
-            consumer
-                .fetch_watermarks(topic, partition as i32, Duration::from_secs(20))
-                .expect("ends")
-                .1
-        })
-        .collect()
-}
-
 /// The group's committed offsets of a topic; -1 where there is none.
 pub fn committed(brokers: &str, group: &str, topic: &str, partitions: i32) -> Vec<i64> {
     let consumer: BaseConsumer = ClientConfig::new()

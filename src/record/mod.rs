@@ -1,8 +1,21 @@
 //! Records: from the bytes of a Kafka message to a row of numbers.
 //!
 //! Pure: no I/O, no clock. What cannot be read is a [`DecodeError`], which becomes a dead letter; never a panic, never a silent drop.
-//! Next: `decode` (JSON into rows), `layout` (the learnt fast path), `schema` (which fields are features).
+//! Next: `schema` (which fields are features), `decode` (bytes into rows), `json` (by serde_json), `layout` (by the learnt bytes between
+//! the values, much faster, same results), `dead_letter` and `limit` (what becomes of the rest).
 
+pub mod auto;
+pub mod dead_letter;
+pub mod decode;
+mod json;
+mod layout;
+pub mod limit;
+mod moment;
+mod number;
+mod row;
+pub mod schema;
+
+use std::borrow::Borrow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,6 +28,12 @@ use crate::time::Timestamp;
 )]
 #[serde(transparent)]
 pub struct Key(pub Arc<str>);
+
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
 
 /// A header of a Kafka message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,6 +196,12 @@ pub enum DecodeError {
         /// What is wrong with it.
         problem: String,
     },
+    /// None of the features has a value.
+    #[error("none of the {columns} features was observed")]
+    NothingObserved {
+        /// How many feature columns there are.
+        columns: usize,
+    },
 }
 
 impl DecodeError {
@@ -186,13 +211,14 @@ impl DecodeError {
             Self::NullValue => "null_value",
             Self::Syntax(_) => "syntax",
             Self::Field { .. } => "field",
+            Self::NothingObserved { .. } => "nothing_observed",
         }
     }
 }
 
-/// What to do with a feature that is absent, null, not finite or out of range.
+/// What to do with a feature that is absent, null, not finite or out of range. Written `"mask"`, `"last"`, `"dead_letter"`, or a number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(from = "MissingText", into = "MissingText")]
 pub enum Missing {
     /// Score the record by the features that were observed.
     #[default]
@@ -203,4 +229,45 @@ pub enum Missing {
     Constant(f64),
     /// Send the record to the dead-letter topic.
     DeadLetter,
+}
+
+/// [`Missing`] as it is written in settings.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(
+    untagged,
+    expecting = "\"mask\", \"last\", \"dead_letter\" or a number"
+)]
+enum MissingText {
+    Word(MissingWord),
+    Constant(f64),
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum MissingWord {
+    Mask,
+    Last,
+    DeadLetter,
+}
+
+impl From<MissingText> for Missing {
+    fn from(text: MissingText) -> Self {
+        match text {
+            MissingText::Word(MissingWord::Mask) => Self::Mask,
+            MissingText::Word(MissingWord::Last) => Self::Last,
+            MissingText::Word(MissingWord::DeadLetter) => Self::DeadLetter,
+            MissingText::Constant(value) => Self::Constant(value),
+        }
+    }
+}
+
+impl From<Missing> for MissingText {
+    fn from(missing: Missing) -> Self {
+        match missing {
+            Missing::Mask => Self::Word(MissingWord::Mask),
+            Missing::Last => Self::Word(MissingWord::Last),
+            Missing::DeadLetter => Self::Word(MissingWord::DeadLetter),
+            Missing::Constant(value) => Self::Constant(value),
+        }
+    }
 }

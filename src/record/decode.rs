@@ -1,0 +1,495 @@
+//! From the bytes of messages to rows of numbers: total, never a panic, the same whatever was decoded before.
+//!
+//! A [`Decoder`] owns memory (interned keys, learnt layouts) that makes it fast; no result depends on it. Next: `json`, `layout`.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use rustc_hash::FxHashSet;
+
+use super::json::{self, Seen};
+use super::layout::Layouts;
+use super::row::{Parts, Row};
+use super::schema::Schema;
+use super::{DecodeError, Decoded, DecodedBatch, Key, RecordBatch};
+use crate::time::Timestamp;
+
+/// Keys remembered at most; beyond, all are forgotten and learnt again.
+const KEYS_MAX: usize = 65_536;
+
+/// Keys longer than this are not remembered.
+const KEY_BYTES_MAX: usize = 256;
+
+/// Decodes records by one schema. One for each thread.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    schema: Arc<Schema>,
+    keys: FxHashSet<Key>,
+    layouts: Option<Layouts>,
+    seen: Seen,
+    parts: Parts,
+    text: String,
+}
+
+impl Decoder {
+    /// A decoder that has seen nothing.
+    pub fn new(schema: Arc<Schema>) -> Self {
+        Self {
+            layouts: Some(Layouts::default()),
+            ..Self::without_layouts(schema)
+        }
+    }
+
+    /// A decoder that reads every record by serde_json: same results, for comparison.
+    pub fn without_layouts(schema: Arc<Schema>) -> Self {
+        Self {
+            schema,
+            keys: FxHashSet::default(),
+            layouts: None,
+            seen: Seen::default(),
+            parts: Parts::default(),
+            text: String::new(),
+        }
+    }
+
+    /// The schema it decodes by.
+    pub fn schema(&self) -> &Arc<Schema> {
+        &self.schema
+    }
+
+    /// Decodes all records of a batch.
+    pub fn decode(&mut self, batch: &RecordBatch) -> DecodedBatch {
+        let mut decoded = DecodedBatch::default();
+        self.decode_into(batch, &mut decoded);
+        decoded
+    }
+
+    /// Decodes all records of a batch into memory that was used before; what was there is forgotten.
+    pub fn decode_into(&mut self, batch: &RecordBatch, decoded: &mut DecodedBatch) {
+        let columns = self.schema.columns().len();
+        decoded.columns = columns;
+        decoded.values.resize(batch.len() * columns, f64::NAN);
+        decoded.outcomes.clear();
+        decoded.outcomes.reserve(batch.len());
+        for (record, row) in batch
+            .records()
+            .iter()
+            .zip(decoded.values.chunks_exact_mut(columns))
+        {
+            let outcome = self.decode_one(
+                batch.key(record),
+                batch.value(record),
+                record.timestamp,
+                row,
+            );
+            decoded.outcomes.push(outcome);
+        }
+    }
+
+    /// Decodes one message into `row`, which has a place for each column. The row of a message that cannot be read is all NaN.
+    pub fn decode_one(
+        &mut self,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        timestamp: Timestamp,
+        row: &mut [f64],
+    ) -> Result<Decoded, DecodeError> {
+        let outcome = self.read(key, value, timestamp, row);
+        if outcome.is_err() {
+            row.fill(f64::NAN);
+        }
+        outcome
+    }
+
+    fn read(
+        &mut self,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        timestamp: Timestamp,
+        row: &mut [f64],
+    ) -> Result<Decoded, DecodeError> {
+        let Self {
+            schema,
+            keys,
+            layouts,
+            seen,
+            parts,
+            text,
+        } = self;
+        let value = value.ok_or(DecodeError::NullValue)?;
+        let mut row = Row::new(schema, row, parts);
+        let known = layouts
+            .as_mut()
+            .is_some_and(|layouts| layouts.read(value, &mut row));
+        if !known {
+            json::read(value, &mut row, seen)?;
+            if let Some(layouts) = layouts {
+                layouts.learn(value, schema);
+            }
+        }
+        let time = parts.time().unwrap_or(timestamp);
+        if time < Timestamp(0) {
+            return Err(DecodeError::Field {
+                field: "timestamp".into(),
+                problem: format!("Kafka's timestamp is {}: there is none", time.0),
+            });
+        }
+        let key = if schema.key.is_empty() {
+            kafka_key(key.unwrap_or_default(), text)
+        } else {
+            parts.key(text)
+        };
+        Ok(Decoded {
+            key: interned(keys, key),
+            time,
+        })
+    }
+}
+
+/// Kafka's key as text: as it is if it is UTF-8, else hexadecimal after `0x`. Records without a key share the empty one: they are one
+/// series in each partition.
+fn kafka_key<'a>(key: &'a [u8], scratch: &'a mut String) -> &'a str {
+    if let Ok(text) = std::str::from_utf8(key) {
+        return text;
+    }
+    scratch.clear();
+    scratch.push_str("0x");
+    for byte in key {
+        // Writing to a string cannot fail.
+        let _written = write!(scratch, "{byte:02x}");
+    }
+    scratch
+}
+
+/// The one `Key` for this text, as long as it is remembered.
+fn interned(keys: &mut FxHashSet<Key>, text: &str) -> Key {
+    if let Some(key) = keys.get(text) {
+        return key.clone();
+    }
+    let key = Key(Arc::from(text));
+    if text.len() <= KEY_BYTES_MAX {
+        if keys.len() >= KEYS_MAX {
+            keys.clear();
+        }
+        keys.insert(key.clone());
+    }
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::schema::SchemaSpec;
+    use super::*;
+    use crate::stream::{Offset, TopicPartition};
+
+    /// A decoder for a schema written in JSON.
+    fn decoder(spec: &str) -> Decoder {
+        let spec: SchemaSpec = serde_json::from_str(spec).expect(spec);
+        Decoder::new(Arc::new(spec.check().expect("a valid schema")))
+    }
+
+    /// Decodes one value, by serde_json and then, learnt, by its layout; both must say the same.
+    fn decode(spec: &str, value: &[u8]) -> Result<(Decoded, Vec<f64>), DecodeError> {
+        let mut decoder = decoder(spec);
+        let mut row = vec![0.5; decoder.schema().columns().len()];
+        let time = Timestamp(1_000);
+        let first = decoder.decode_one(Some(b"k"), Some(value), time, &mut row);
+        let bits: Vec<u64> = row.iter().map(|value| value.to_bits()).collect();
+        let second = decoder.decode_one(Some(b"k"), Some(value), time, &mut row);
+        assert_eq!(first, second);
+        assert_eq!(
+            bits,
+            row.iter().map(|value| value.to_bits()).collect::<Vec<_>>()
+        );
+        first.map(|decoded| (decoded, row))
+    }
+
+    fn row(spec: &str, value: &str) -> Vec<f64> {
+        decode(spec, value.as_bytes()).expect(value).1
+    }
+
+    fn error(spec: &str, value: &[u8]) -> DecodeError {
+        decode(spec, value).expect_err("refused")
+    }
+
+    /// Equal, NaN to NaN.
+    fn assert_row(spec: &str, value: &str, expected: &[f64]) {
+        let row = row(spec, value);
+        let same = row.len() == expected.len()
+            && row
+                .iter()
+                .zip(expected)
+                .all(|(a, b)| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()));
+        assert!(same, "{value}: {row:?}, not {expected:?}");
+    }
+
+    const AB: &str = r#"{"features":["a","b.c"]}"#;
+
+    #[test]
+    fn fields_go_to_their_columns_in_any_order_and_depth() {
+        assert_row(AB, r#"{"a":1,"b":{"c":2}}"#, &[1.0, 2.0]);
+        assert_row(
+            AB,
+            r#" { "x":[{"a":9}], "b":{"d":3,"c":-2e1} ,"a":0.5 } "#,
+            &[0.5, -20.0],
+        );
+        assert_row(AB, r#"{"\u0061":1,"b":{"c":true}}"#, &[1.0, 1.0]);
+        assert_row(
+            AB,
+            r#"{"a":-0,"b":{"c":18446744073709551617}}"#,
+            &[-0.0, 18_446_744_073_709_551_617.0],
+        );
+        assert_row(r#"{"features":["a\\.b"]}"#, r#"{"a.b":3}"#, &[3.0]);
+    }
+
+    #[test]
+    fn missing_null_and_out_of_range_values_follow_the_policy() {
+        let nan = f64::NAN;
+        assert_row(AB, r#"{"a":1}"#, &[1.0, nan]);
+        assert_row(AB, r#"{"a":1,"b":null}"#, &[1.0, nan]);
+        assert_row(AB, r#"{"a":1,"b":{}}"#, &[1.0, nan]);
+        assert_row(AB, r#"{"a":null,"b":{"c":2}}"#, &[nan, 2.0]);
+        assert_row(AB, r#"{"a":1e999,"b":{"c":2}}"#, &[nan, 2.0]);
+        assert_row(
+            r#"{"features":["a","b","c"],"missing":"last","missing_for":{"b":7}}"#,
+            r#"{"a":1}"#,
+            &[1.0, 7.0, nan],
+        );
+        let strict = r#"{"features":["a","b"],"missing":"dead_letter"}"#;
+        assert_eq!(
+            error(strict, br#"{"a":1,"b":null}"#).to_string(),
+            "field `b`: is missing, null or out of range"
+        );
+        assert_eq!(
+            error(AB, b"{}"),
+            DecodeError::NothingObserved { columns: 2 }
+        );
+        assert_eq!(error(AB, br#"{"a":null}"#).reason(), "nothing_observed");
+    }
+
+    #[test]
+    fn categories_and_booleans_become_zeros_and_ones() {
+        let spec = r#"{"features":["on"],"categories":{"mode":["idle","1","true"]}}"#;
+        assert_row(spec, r#"{"on":true,"mode":"idle"}"#, &[1.0, 1.0, 0.0, 0.0]);
+        assert_row(spec, r#"{"on":false,"mode":1}"#, &[0.0, 0.0, 1.0, 0.0]);
+        assert_row(spec, r#"{"on":false,"mode":true}"#, &[0.0, 0.0, 0.0, 1.0]);
+        assert_row(
+            spec,
+            r#"{"on":false,"mode":"other"}"#,
+            &[0.0, 0.0, 0.0, 0.0],
+        );
+        let nan = f64::NAN;
+        assert_row(spec, r#"{"on":false,"mode":null}"#, &[0.0, nan, nan, nan]);
+    }
+
+    #[test]
+    fn an_array_has_its_length() {
+        let spec = r#"{"features":{"array":"d.v","len":3}}"#;
+        assert_row(spec, r#"{"d":{"v":[1,2.5,-3]}}"#, &[1.0, 2.5, -3.0]);
+        assert_row(
+            spec,
+            r#"{"d":{"v":[ 1 ,null, true ]}}"#,
+            &[1.0, f64::NAN, 1.0],
+        );
+        let problem = |value: &str| error(spec, value.as_bytes()).to_string();
+        assert_eq!(
+            problem(r#"{"d":{"v":[1,2]}}"#),
+            "field `d.v`: must have 3 elements, but has 2"
+        );
+        assert_eq!(
+            problem(r#"{"d":{"v":[1,2,3,4]}}"#),
+            "field `d.v`: must have 3 elements, but has 4"
+        );
+        assert_eq!(
+            problem(r#"{"d":{"v":[1,[2],3]}}"#),
+            "field `d.v`: element 1 must be a number"
+        );
+        assert_eq!(
+            problem(r#"{"d":{"v":7}}"#),
+            "field `d.v`: must be an array, but is the number 7"
+        );
+        assert_eq!(
+            error(spec, br#"{"d":{"v":null}}"#).reason(),
+            "nothing_observed"
+        );
+    }
+
+    #[test]
+    fn keys_come_from_kafka_or_from_fields() {
+        let key = |spec: &str, value: &str| {
+            let (decoded, _) = decode(spec, value.as_bytes()).expect(value);
+            decoded.key.0.to_string()
+        };
+        assert_eq!(key(r#"{"features":["a"]}"#, r#"{"a":1}"#), "k");
+        let spec = r#"{"features":["a"],"key":["id"]}"#;
+        assert_eq!(key(spec, r#"{"a":1,"id":"m/1"}"#), "m/1");
+        assert_eq!(key(spec, r#"{"a":1,"id":17}"#), "17");
+        assert_eq!(key(spec, r#"{"a":1,"id":"\u00e9"}"#), "é");
+        let spec = r#"{"features":["a"],"key":["site","id"]}"#;
+        assert_eq!(key(spec, r#"{"a":1,"id":"7","site":"x"}"#), "x/7");
+        assert_eq!(key(spec, r#"{"a":1,"id":"7","site":"x/y"}"#), "x\\/y/7");
+        assert_eq!(
+            error(spec, br#"{"a":1,"id":"7"}"#).to_string(),
+            "field `site`: is missing, but is part of the key"
+        );
+        assert_eq!(
+            error(spec, br#"{"a":1,"id":null,"site":"x"}"#).reason(),
+            "field"
+        );
+
+        let mut decoder = decoder(r#"{"features":["a"]}"#);
+        let mut decode = |key: Option<&[u8]>| {
+            let decoded = decoder.decode_one(key, Some(br#"{"a":1}"#), Timestamp(0), &mut [0.0]);
+            decoded.expect("valid").key.0.to_string()
+        };
+        assert_eq!(decode(None), "");
+        assert_eq!(decode(Some(&[0xff, 0x01])), "0xff01");
+    }
+
+    #[test]
+    fn the_time_comes_from_kafka_or_from_a_field() {
+        let time = |spec: &str, value: &str| {
+            let (decoded, _) = decode(spec, value.as_bytes()).expect(value);
+            decoded.time.0
+        };
+        assert_eq!(time(AB, r#"{"a":1}"#), 1_000);
+        let spec = r#"{"features":["a"],"timestamp":"t.at"}"#;
+        assert_eq!(
+            time(spec, r#"{"a":1,"t":{"at":"2023-11-14T22:13:20.5Z"}}"#),
+            1_700_000_000_500
+        );
+        assert_eq!(
+            time(spec, r#"{"a":1,"t":{"at":1700000000}}"#),
+            1_700_000_000_000
+        );
+        for bad in [
+            r#"{"a":1}"#,
+            r#"{"a":1,"t":{"at":null}}"#,
+            r#"{"a":1,"t":{"at":"soon"}}"#,
+            r#"{"a":1,"t":{"at":-5}}"#,
+            r#"{"a":1,"t":{"at":1e400}}"#,
+        ] {
+            let problem = error(spec, bad.as_bytes()).to_string();
+            assert!(problem.starts_with("field `t.at`: "), "{problem}");
+        }
+        let mut decoder = decoder(AB);
+        let none = decoder.decode_one(None, Some(br#"{"a":1}"#), Timestamp(-1), &mut [0.0; 2]);
+        assert_eq!(none.expect_err("refused").reason(), "field");
+    }
+
+    #[test]
+    fn what_is_no_object_is_a_syntax_error() {
+        let deep = format!(
+            "{{\"a\":1,\"x\":{}{}}}",
+            "[".repeat(10_000),
+            "]".repeat(10_000)
+        );
+        let open = format!("{{\"a\":{}", "{\"a\":".repeat(10_000));
+        let large = format!("{{\"a\":1,\"x\":\"{}\"", "y".repeat(1 << 20));
+        for bad in [
+            &b""[..],
+            b" ",
+            b"{",
+            b"{\"a\":1",
+            b"{\"a\":1}}",
+            b"{\"a\":1} x",
+            b"{\"a\":01}",
+            b"{\"a\":+1}",
+            b"{\"a\":1.}",
+            b"{\"a\":.5}",
+            b"{\"a\":NaN}",
+            b"{\"a\":inf}",
+            b"{\"a\":1,}",
+            b"{'a':1}",
+            b"{\"a\":1,\"b\":\"\xff\"}",
+            b"\xef\xbb\xbf{\"a\":1}",
+            b"{\"a\":1,\"x\":\"\n\"}",
+            b"[1]",
+            b"1",
+            b"null",
+            b"\"a\"",
+            b"[[[[[[[[",
+            deep.as_bytes(),
+            open.as_bytes(),
+            large.as_bytes(),
+        ] {
+            let error = error(AB, bad);
+            let start = String::from_utf8_lossy(&bad[..bad.len().min(40)]);
+            assert_eq!(error.reason(), "syntax", "{start}: {error}");
+        }
+        let large = format!("{large}}}");
+        assert_row(AB, &large, &[1.0, f64::NAN]);
+        let deep = format!("{{\"a\":1,\"x\":{}{}}}", "[".repeat(127), "]".repeat(127));
+        assert_row(AB, &deep, &[1.0, f64::NAN]);
+    }
+
+    #[test]
+    fn unusable_fields_are_named() {
+        let problem = |value: &str| error(AB, value.as_bytes()).to_string();
+        assert_eq!(
+            problem(r#"{"a":"12","b":{"c":1}}"#),
+            "field `a`: must be a number, but is the text `12`"
+        );
+        assert_eq!(problem(r#"{"a":[1]}"#), "field `a`: must not be an array");
+        assert_eq!(problem(r#"{"a":{}}"#), "field `a`: must not be an object");
+        assert_eq!(
+            problem(r#"{"b":5}"#),
+            "field `b`: must be an object, but is the number 5"
+        );
+        assert_eq!(problem(r#"{"a":1,"a":1}"#), "field `a`: appears twice");
+        assert_eq!(
+            problem(r#"{"a":1,"b":{},"b":{}}"#),
+            "field `b`: appears twice"
+        );
+        assert_eq!(
+            problem(r#"{"a":"\ud800"}"#),
+            "field `a`: has an escape that is no character"
+        );
+        // A syntax error comes before an unusable field.
+        assert_eq!(error(AB, br#"{"a":"12","#).reason(), "syntax");
+        // What the schema does not name may be anything, twice.
+        assert_row(AB, r#"{"a":1,"x":1e999,"x":"\ud800"}"#, &[1.0, f64::NAN]);
+    }
+
+    #[test]
+    fn a_batch_has_one_outcome_and_one_row_a_record() {
+        let mut batch = RecordBatch::default();
+        let at = TopicPartition::new("t", 0);
+        let values: [Option<&[u8]>; 4] =
+            [Some(br#"{"a":1}"#), None, Some(b"{"), Some(br#"{"a":2}"#)];
+        for (offset, value) in values.into_iter().enumerate() {
+            let place = (Offset(offset as i64), Timestamp(5));
+            batch.push(&at, place, Some(b"k"), value, Vec::new());
+        }
+        let mut decoder = decoder(AB);
+        let decoded = decoder.decode(&batch);
+        assert_eq!(decoded.outcomes.len(), 4);
+        assert_eq!(decoded.outcomes[1], Err(DecodeError::NullValue));
+        assert!(
+            decoded
+                .row(1)
+                .iter()
+                .chain(decoded.row(2))
+                .all(|value| value.is_nan())
+        );
+        assert_eq!(decoded.row(3)[0].to_bits(), 2.0_f64.to_bits());
+        // Memory used before leaves no trace.
+        let mut again = decoded.clone();
+        decoder.decode_into(&batch, &mut again);
+        assert_eq!(decoded.outcomes, again.outcomes);
+        batch.clear();
+        decoder.decode_into(&batch, &mut again);
+        assert!(again.outcomes.is_empty() && again.values.is_empty());
+    }
+
+    #[test]
+    fn remembered_keys_are_bounded() {
+        let mut keys = FxHashSet::default();
+        for n in 0..=KEYS_MAX {
+            assert_eq!(&*interned(&mut keys, &n.to_string()).0, n.to_string());
+        }
+        assert_eq!(keys.len(), 1);
+        interned(&mut keys, &"x".repeat(KEY_BYTES_MAX + 1));
+        assert_eq!(keys.len(), 1);
+    }
+}

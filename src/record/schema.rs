@@ -1,0 +1,506 @@
+//! Which fields of a record are its key, its time and its features: [`SchemaSpec`] as users write it, [`Schema`] once checked.
+//!
+//! A field is named by its path: names joined by dots reach into nested objects (`motor.bearing.temp`); a backslash before a dot or a
+//! backslash makes it part of a name. Next: `auto` finds the features of a record that nobody has listed.
+
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+
+use super::Missing;
+
+/// Feature columns a record may have at most.
+pub const COLUMNS_MAX: usize = 4_096;
+
+/// Fields that may form the key together at most.
+pub const KEY_FIELDS_MAX: usize = 8;
+
+/// How a record's bytes are to be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// One JSON object.
+    #[default]
+    Json,
+}
+
+/// The features, as users list them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Features {
+    /// `auto`: every numeric or boolean field, found by looking at records; see [`SchemaSpec::resolve`].
+    Auto(Auto),
+    /// Paths of single fields.
+    List(Vec<String>),
+    /// One field that is an array of numbers.
+    Array {
+        /// Its path.
+        array: String,
+        /// How many numbers it has, always.
+        len: usize,
+    },
+}
+
+/// The word `auto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Auto {
+    /// `auto`.
+    Auto,
+}
+
+impl Default for Features {
+    fn default() -> Self {
+        Self::Auto(Auto::Auto)
+    }
+}
+
+/// What users say of their records; unchecked.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SchemaSpec {
+    /// How the bytes are read.
+    pub format: Format,
+    /// The fields that form the key; none: Kafka's key.
+    pub key: Vec<String>,
+    /// The field that has the event time; empty: Kafka's timestamp.
+    pub timestamp: String,
+    /// The features.
+    pub features: Features,
+    /// Fields that take one of a few values, and the values: each becomes a column `field=value` of zeros and ones.
+    pub categories: BTreeMap<String, Vec<String>>,
+    /// What to do with a feature that is absent, null or out of range.
+    pub missing: Missing,
+    /// The same, for single features (or for all elements of the array, by its path).
+    pub missing_for: BTreeMap<String, Missing>,
+}
+
+/// One thing wrong with a [`SchemaSpec`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct SchemaProblem {
+    /// The key, as in [`SchemaSpec`]: `features[2]`.
+    pub key: String,
+    /// What is wrong, and what is allowed.
+    pub problem: String,
+}
+
+/// What a leaf of the tree of fields is used for; one field may have several uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// A number or boolean in this column.
+    Column(usize),
+    /// One of [`Schema::categories`].
+    Category(usize),
+    /// An array of numbers: the first column, and how many.
+    Array(usize, usize),
+    /// A part of the key.
+    Key(usize),
+    /// The event time.
+    Time,
+}
+
+/// A field that the schema names, or an object on the way to one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Node {
+    /// Its path, for messages.
+    pub path: String,
+    /// The fields below it, by name.
+    pub children: FxHashMap<Box<str>, usize>,
+    /// What it is used for, if it is a leaf.
+    pub uses: Vec<Use>,
+}
+
+/// A field that is one-hot encoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Category {
+    /// The listed values; each has a column.
+    pub values: Vec<String>,
+    /// The column of the first value.
+    pub first: usize,
+}
+
+/// A checked schema: columns and policies, and where each field goes.
+#[derive(Clone, Debug)]
+pub struct Schema {
+    format: Format,
+    columns: Vec<String>,
+    missing: Vec<Missing>,
+    /// The root, at index 0, is the record's object.
+    pub(super) nodes: Vec<Node>,
+    pub(super) categories: Vec<Category>,
+    pub(super) key: Vec<String>,
+    pub(super) timestamp: Option<String>,
+}
+
+impl Schema {
+    /// How the bytes are read.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The names of the D feature columns, in order: a field's path, `path[3]` in an array, `path=value` for a category.
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// The policy of each column. [`Missing::Constant`] and [`Missing::DeadLetter`] are done when decoding; a missing value under
+    /// [`Missing::Mask`] or [`Missing::Last`] is NaN in the row.
+    pub fn missing(&self) -> &[Missing] {
+        &self.missing
+    }
+}
+
+impl SchemaSpec {
+    /// Checks everything and says all that is wrong at once.
+    pub fn check(&self) -> Result<Schema, Vec<SchemaProblem>> {
+        let mut builder = Builder::default();
+        builder.nodes.push(Node::default());
+        builder.features(self);
+        builder.place("timestamp", &self.timestamp, Use::Time);
+        if self.key.len() > KEY_FIELDS_MAX {
+            let problem = format!(
+                "at most {KEY_FIELDS_MAX} fields may form the key, but there are {}",
+                self.key.len()
+            );
+            builder.problem("key", problem);
+        }
+        for (part, path) in self.key.iter().enumerate() {
+            if path.is_empty() {
+                builder.problem(
+                    &format!("key[{part}]"),
+                    "a field path must not be empty".into(),
+                );
+            }
+            builder.place(&format!("key[{part}]"), path, Use::Key(part));
+        }
+        builder.policies(self);
+        if builder.problems.is_empty() {
+            Ok(Schema {
+                format: self.format,
+                columns: builder.columns,
+                missing: builder.missing,
+                nodes: builder.nodes,
+                categories: builder.categories,
+                key: self.key.clone(),
+                timestamp: Some(self.timestamp.clone()).filter(|path| !path.is_empty()),
+            })
+        } else {
+            Err(builder.problems)
+        }
+    }
+}
+
+/// A schema in the making, with what is wrong so far.
+#[derive(Default)]
+struct Builder {
+    columns: Vec<String>,
+    /// The path that each column comes from: what `missing_for` names.
+    owners: Vec<String>,
+    missing: Vec<Missing>,
+    nodes: Vec<Node>,
+    categories: Vec<Category>,
+    problems: Vec<SchemaProblem>,
+}
+
+impl Builder {
+    fn problem(&mut self, key: &str, problem: String) {
+        self.problems.push(SchemaProblem {
+            key: key.to_owned(),
+            problem,
+        });
+    }
+
+    /// Columns: the listed features in their order, categories in place where listed, else at the end by name.
+    fn features(&mut self, spec: &SchemaSpec) {
+        let mut unlisted: Vec<&String> = spec.categories.keys().collect();
+        match &spec.features {
+            Features::Auto(_) => {
+                let problem = "`auto` must be resolved before it is used".to_owned();
+                self.problem("features", problem);
+            }
+            Features::List(paths) => {
+                for (at, path) in paths.iter().enumerate() {
+                    let key = format!("features[{at}]");
+                    if path.is_empty() {
+                        self.problem(&key, "a field path must not be empty".into());
+                    } else if let Some(values) = spec.categories.get(path) {
+                        unlisted.retain(|field| *field != path);
+                        self.category(&key, path, values);
+                    } else {
+                        self.place(&key, path, Use::Column(self.columns.len()));
+                        self.column(path, path.clone());
+                    }
+                }
+            }
+            Features::Array { array, len } => {
+                if array.is_empty() {
+                    self.problem("features.array", "a field path must not be empty".into());
+                }
+                if !(1..=COLUMNS_MAX).contains(len) {
+                    let problem = format!("must be from 1 to {COLUMNS_MAX}, but is {len}");
+                    self.problem("features.len", problem);
+                    return;
+                }
+                self.place("features.array", array, Use::Array(0, *len));
+                for element in 0..*len {
+                    self.column(array, format!("{array}[{element}]"));
+                }
+            }
+        }
+        for path in unlisted {
+            let key = format!("categories.{path}");
+            self.category(&key, path, &spec.categories[path]);
+        }
+        let resolved = !matches!(spec.features, Features::Auto(_));
+        if resolved && !(1..=COLUMNS_MAX).contains(&self.columns.len()) {
+            let problem = format!(
+                "there must be from 1 to {COLUMNS_MAX} columns, but there are {}",
+                self.columns.len()
+            );
+            self.problem("features", problem);
+        }
+    }
+
+    fn column(&mut self, owner: &str, name: String) {
+        self.owners.push(owner.to_owned());
+        self.columns.push(name);
+    }
+
+    fn category(&mut self, key: &str, path: &str, values: &[String]) {
+        if values.is_empty() {
+            self.problem(key, "a category needs at least one value".into());
+        }
+        for (at, value) in values.iter().enumerate() {
+            if values[..at].contains(value) {
+                self.problem(key, format!("the value `{value}` is listed twice"));
+            }
+        }
+        self.place(key, path, Use::Category(self.categories.len()));
+        self.categories.push(Category {
+            values: values.to_vec(),
+            first: self.columns.len(),
+        });
+        for value in values {
+            self.column(path, format!("{path}={value}"));
+        }
+    }
+
+    /// Puts a use at the end of a path. An empty path is no field.
+    fn place(&mut self, key: &str, path: &str, what: Use) {
+        if path.is_empty() {
+            return;
+        }
+        let Some(names) = split_path(path) else {
+            let problem = format!(
+                "`{path}` is not a path: names joined by dots, a backslash only before a dot or a backslash"
+            );
+            self.problem(key, problem);
+            return;
+        };
+        let mut node = 0;
+        for name in &names {
+            if !self.nodes[node].uses.is_empty() {
+                let problem = format!(
+                    "`{path}` reaches into `{}`, which is itself used as a value",
+                    self.nodes[node].path
+                );
+                self.problem(key, problem);
+                return;
+            }
+            node = self.child(node, name);
+        }
+        if !self.nodes[node].children.is_empty() {
+            let problem = format!("`{path}` is used as a value, but other fields lie within it");
+            self.problem(key, problem);
+            return;
+        }
+        let twice = self.nodes[node].uses.iter().any(|used| {
+            // One key part or time beside one feature is fine; the same kind of use twice is a slip.
+            matches!(
+                (used, what),
+                (Use::Key(_), Use::Key(_))
+                    | (
+                        Use::Column(_) | Use::Category(_) | Use::Array(..),
+                        Use::Column(_) | Use::Category(_) | Use::Array(..)
+                    )
+            )
+        });
+        if twice {
+            self.problem(key, format!("`{path}` is listed twice"));
+            return;
+        }
+        self.nodes[node].uses.push(what);
+    }
+
+    fn child(&mut self, parent: usize, name: &str) -> usize {
+        if let Some(&child) = self.nodes[parent].children.get(name) {
+            return child;
+        }
+        let child = self.nodes.len();
+        let path = join_path(&self.nodes[parent].path, name);
+        self.nodes.push(Node {
+            path,
+            ..Node::default()
+        });
+        self.nodes[parent].children.insert(name.into(), child);
+        child
+    }
+
+    fn policies(&mut self, spec: &SchemaSpec) {
+        for (path, missing) in spec
+            .missing_for
+            .iter()
+            .map(|(path, missing)| (Some(path), missing))
+            .chain([(None, &spec.missing)])
+        {
+            let key = path.map_or("missing".into(), |path| format!("missing_for.{path}"));
+            if let Missing::Constant(value) = missing
+                && !value.is_finite()
+            {
+                self.problem(&key, format!("the constant must be finite, but is {value}"));
+            }
+            if let Some(path) = path
+                && !self.owners.contains(path)
+            {
+                self.problem(&key, format!("`{path}` is not a feature"));
+            }
+        }
+        self.missing = self
+            .owners
+            .iter()
+            .map(|owner| *spec.missing_for.get(owner).unwrap_or(&spec.missing))
+            .collect();
+    }
+}
+
+/// The names in a path; `None` if it is not one.
+pub(super) fn split_path(path: &str) -> Option<Vec<String>> {
+    let mut names = vec![String::new()];
+    let mut characters = path.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '.' => names.push(String::new()),
+            '\\' => match characters.next()? {
+                escaped @ ('.' | '\\') => names.last_mut()?.push(escaped),
+                _ => return None,
+            },
+            plain => names.last_mut()?.push(plain),
+        }
+    }
+    names.iter().all(|name| !name.is_empty()).then_some(names)
+}
+
+/// `name` within the object at `parent` (empty: the record itself), as a path.
+pub(super) fn join_path(parent: &str, name: &str) -> String {
+    let name = name.replace('\\', "\\\\").replace('.', "\\.");
+    if parent.is_empty() {
+        name
+    } else {
+        format!("{parent}.{name}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(json: &str) -> SchemaSpec {
+        serde_json::from_str(json).expect(json)
+    }
+
+    fn columns(json: &str) -> Vec<String> {
+        spec(json).check().expect(json).columns().to_vec()
+    }
+
+    /// The keys that have problems.
+    fn problems(json: &str) -> Vec<String> {
+        let problems = spec(json).check().expect_err(json);
+        problems.into_iter().map(|problem| problem.key).collect()
+    }
+
+    #[test]
+    fn columns_are_named_after_their_fields() {
+        assert_eq!(columns(r#"{"features":["b","a.x"]}"#), ["b", "a.x"]);
+        assert_eq!(
+            columns(r#"{"features":{"array":"v","len":2}}"#),
+            ["v[0]", "v[1]"]
+        );
+        assert_eq!(
+            columns(r#"{"features":["mode","t"],"categories":{"mode":["on","off"],"band":["a"]}}"#),
+            ["mode=on", "mode=off", "t", "band=a"]
+        );
+        assert_eq!(columns(r#"{"features":["a\\.b"]}"#), ["a\\.b"]);
+    }
+
+    #[test]
+    fn policies_go_to_the_columns_of_their_feature() {
+        let schema = spec(
+            r#"{"features":["a","mode"],"categories":{"mode":["x","y"]},"missing":"last","missing_for":{"mode":0.0}}"#,
+        )
+        .check()
+        .expect("valid");
+        let zero = Missing::Constant(0.0);
+        assert_eq!(schema.missing(), [Missing::Last, zero, zero]);
+    }
+
+    #[test]
+    fn all_problems_come_at_once_with_their_keys() {
+        assert_eq!(problems("{}"), ["features"]);
+        assert_eq!(problems(r#"{"features":[]}"#), ["features"]);
+        assert_eq!(
+            problems(r#"{"features":["a","","a","a.b","c..d","e\\f"],"key":["k","k",""]}"#),
+            [
+                "features[1]",
+                "features[2]",
+                "features[3]",
+                "features[4]",
+                "features[5]",
+                "key[1]",
+                "key[2]"
+            ]
+        );
+        assert_eq!(
+            problems(r#"{"features":{"array":"","len":0},"missing_for":{"z":"mask"}}"#),
+            ["features.array", "features.len", "missing_for.z"]
+        );
+        assert_eq!(
+            problems(r#"{"features":["a"],"categories":{"m":[],"n":["x","x"]}}"#),
+            ["categories.m", "categories.n"]
+        );
+        assert_eq!(
+            problems(r#"{"features":["a.b"],"timestamp":"a"}"#),
+            ["timestamp"]
+        );
+        let many: Vec<String> = (0..9).map(|part| format!("k{part}")).collect();
+        let many = serde_json::to_string(&many).expect("text");
+        assert_eq!(
+            problems(&format!(r#"{{"features":["a"],"key":{many}}}"#)),
+            ["key"]
+        );
+        let infinite = SchemaSpec {
+            features: Features::List(vec!["a".into()]),
+            missing: Missing::Constant(f64::INFINITY),
+            ..SchemaSpec::default()
+        };
+        assert_eq!(infinite.check().expect_err("refused")[0].key, "missing");
+    }
+
+    #[test]
+    fn one_field_may_be_key_time_and_feature() {
+        let json = r#"{"features":["a"],"key":["a"],"timestamp":"a"}"#;
+        assert_eq!(columns(json), ["a"]);
+    }
+
+    #[test]
+    fn settings_are_written_as_in_the_manual() {
+        let written =
+            spec(r#"{"features":"auto","missing":"dead_letter","missing_for":{"a":1.5}}"#);
+        assert_eq!(written.features, Features::default());
+        assert_eq!(written.missing, Missing::DeadLetter);
+        assert_eq!(written.missing_for["a"], Missing::Constant(1.5));
+        assert!(serde_json::from_str::<SchemaSpec>(r#"{"features":"all"}"#).is_err());
+        assert!(serde_json::from_str::<SchemaSpec>(r#"{"missing":"never"}"#).is_err());
+    }
+}

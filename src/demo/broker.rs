@@ -14,7 +14,9 @@ pub struct EmbeddedBroker {
 
 impl std::fmt::Debug for EmbeddedBroker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("EmbeddedBroker").field(&self.address()).finish()
+        f.debug_tuple("EmbeddedBroker")
+            .field(&self.address())
+            .finish()
     }
 }
 
@@ -52,9 +54,15 @@ mod tests {
     fn six_hours_of_history_fit() {
         let broker = EmbeddedBroker::start(&[("readings", 3)]).expect("a broker");
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let target =
-            Target { brokers: broker.address(), topic: "readings".to_owned(), partitions: 3 };
-        let pace = Pace { speed: 40.0, origin: clock.now().minus(Duration::from_secs(6_000)) };
+        let target = Target {
+            brokers: broker.address(),
+            topic: "readings".to_owned(),
+            partitions: 3,
+        };
+        let pace = Pace {
+            speed: 40.0,
+            origin: clock.now().minus(Duration::from_secs(6_000)),
+        };
         let history = Duration::from_secs(6 * 3600);
         let mut gateway =
             Gateway::new(target, story(), (pace, history), Seed(1), clock).expect("a gateway");

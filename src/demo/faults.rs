@@ -43,7 +43,14 @@ pub struct Fault {
 
 /// The story's six faults. They begin one after the other, each at another pump, after the model has been trained.
 pub fn story() -> Vec<Fault> {
-    let fault = |kind, pump, sensors, from, to, says| Fault { kind, pump, sensors, from, to, says };
+    let fault = |kind, pump, sensors, from, to, says| Fault {
+        kind,
+        pump,
+        sensors,
+        from,
+        to,
+        says,
+    };
     vec![
         fault(
             Kind::Offset(6.0),
@@ -85,7 +92,14 @@ pub fn story() -> Vec<Fault> {
             0.76,
             "decoupled: the motor current of pump-6 no longer follows its power",
         ),
-        fault(Kind::Silence, 2, &[], 0.74, 0.90, "silence: pump-3 stops sending"),
+        fault(
+            Kind::Silence,
+            2,
+            &[],
+            0.74,
+            0.90,
+            "silence: pump-3 stops sending",
+        ),
     ]
 }
 
@@ -155,7 +169,11 @@ mod tests {
         assert_eq!(faults.len(), 6);
         let pumps: std::collections::BTreeSet<_> = faults.iter().map(|fault| fault.pump).collect();
         assert_eq!(pumps.len(), 6);
-        assert!(faults.iter().all(|fault| 0.0 < fault.from && fault.from < fault.to && fault.to < 1.0));
+        assert!(
+            faults
+                .iter()
+                .all(|fault| 0.0 < fault.from && fault.from < fault.to && fault.to < 1.0)
+        );
     }
 
     #[test]

@@ -40,7 +40,10 @@ pub struct Gateway {
 
 impl std::fmt::Debug for Gateway {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gateway").field("topic", &self.topic).field("sent", &self.sent).finish_non_exhaustive()
+        f.debug_struct("Gateway")
+            .field("topic", &self.topic)
+            .field("sent", &self.sent)
+            .finish_non_exhaustive()
     }
 }
 
@@ -132,7 +135,9 @@ impl Gateway {
         let seconds = self.step as f64 * STEP;
         for (pump, fault, memory) in &mut self.pumps {
             let reading = pump.read(seconds, STEP);
-            let Some(reading) = memory.distort(fault, place, reading) else { continue };
+            let Some(reading) = memory.distort(fault, place, reading) else {
+                continue;
+            };
             let value = record(&pump.name, time.0, &reading);
             // Two pumps a partition at least, so that one's silence is noticed by the other's records.
             let partition = i32::try_from(fault.pump).unwrap_or(0) % self.partitions;

@@ -96,7 +96,8 @@ impl Pump {
         let power = (discharge - suction) * 1e5 * flow / 3600.0 / efficiency / 1000.0 + 3.0;
         let current = power * 1000.0 / (3f64.sqrt() * 400.0 * 0.86);
         self.motor_temp += step / 600.0 * (ambient + 14.0 + 0.55 * power - self.motor_temp);
-        self.bearing_temp += step / 400.0 * (ambient + 10.0 + 22.0 * pace * pace - self.bearing_temp);
+        self.bearing_temp +=
+            step / 400.0 * (ambient + 10.0 + 22.0 * pace * pace - self.bearing_temp);
         let vibration = 0.9 + 1.3 * pace * pace + 0.6 * (share - 0.7).powi(2);
         [
             100.0 * load.powf(0.8) + self.noise(0.4),
@@ -116,7 +117,8 @@ impl Pump {
 
     /// The load at `time`, as a share of nominal: a slow cycle, a quick one, and a random walk that is pulled back to zero.
     fn load(&mut self, time: f64, step: f64) -> f64 {
-        self.wander += -step / 300.0 * self.wander + self.noise(0.025 * (2.0 * step / 300.0).sqrt());
+        self.wander +=
+            -step / 300.0 * self.wander + self.noise(0.025 * (2.0 * step / 300.0).sqrt());
         self.tank += -step / 900.0 * self.tank + self.noise(0.03 * (2.0 * step / 900.0).sqrt());
         let slow = (std::f64::consts::TAU * time / CYCLE + self.phase).sin();
         let quick = (std::f64::consts::TAU * time / 700.0 + 2.0 * self.phase).sin();
@@ -154,7 +156,10 @@ mod tests {
         let mean = |i: usize| readings.iter().map(|r| r[i]).sum::<f64>() / n;
         let (ma, mb) = (mean(a), mean(b));
         let cov = |i: usize, mi: f64, j: usize, mj: f64| {
-            readings.iter().map(|r| (r[i] - mi) * (r[j] - mj)).sum::<f64>()
+            readings
+                .iter()
+                .map(|r| (r[i] - mi) * (r[j] - mj))
+                .sum::<f64>()
         };
         cov(a, ma, b, mb) / (cov(a, ma, a, ma) * cov(b, mb, b, mb)).sqrt()
     }
@@ -164,7 +169,9 @@ mod tests {
         let readings = run(4000);
         let range = |name: &str| {
             let values = readings[500..].iter().map(|r| r[sensor(name)]);
-            values.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)))
+            values.fold((f64::MAX, f64::MIN), |(low, high), v| {
+                (low.min(v), high.max(v))
+            })
         };
         let within = |name: &str, low: f64, high: f64| {
             let (min, max) = range(name);
@@ -181,7 +188,13 @@ mod tests {
     fn sensors_hang_together() {
         let readings = run(4000);
         assert!(correlation(&readings, sensor("flow_m3h"), sensor("speed_rpm")) > 0.95);
-        assert!(correlation(&readings, sensor("motor_current_a"), sensor("motor_power_kw")) > 0.95);
+        assert!(
+            correlation(
+                &readings,
+                sensor("motor_current_a"),
+                sensor("motor_power_kw")
+            ) > 0.95
+        );
         assert!(correlation(&readings, sensor("flow_m3h"), sensor("suction_bar")) < -0.3);
     }
 
@@ -195,6 +208,9 @@ mod tests {
         let json = record("pump-1", 7, &run(1)[0]);
         let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
         assert_eq!(value["machine"], "pump-1");
-        assert_eq!(value.as_object().expect("an object").len(), SENSORS.len() + 2);
+        assert_eq!(
+            value.as_object().expect("an object").len(),
+            SENSORS.len() + 2
+        );
     }
 }

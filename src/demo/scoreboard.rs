@@ -53,7 +53,11 @@ struct Episode {
 impl Scoreboard {
     /// No alerts yet.
     pub fn new(schedule: Vec<Scheduled>, grace: Duration) -> Self {
-        Self { schedule, grace, episodes: BTreeMap::new() }
+        Self {
+            schedule,
+            grace,
+            episodes: BTreeMap::new(),
+        }
     }
 
     /// Takes in a message of the alerts topic. Answers the fault that its episode belongs to; `None`: a false alarm.
@@ -72,7 +76,10 @@ impl Scoreboard {
             self.episodes.insert(alert.id.clone(), episode);
         }
         let episode = self.episodes.get_mut(&alert.id)?;
-        let top = alert.relevant_attribution.first().map(|top| top.feature.clone());
+        let top = alert
+            .relevant_attribution
+            .first()
+            .map(|top| top.feature.clone());
         if alert.event != AlertEvent::Close && alert.anomaly_score > episode.peak && top.is_some() {
             episode.peak = alert.anomaly_score;
             episode.named = top;
@@ -88,8 +95,11 @@ impl Scoreboard {
     /// What became of each fault, in the schedule's order.
     pub fn findings(&self) -> Vec<(&Scheduled, Finding)> {
         let of = |index: usize, scheduled: &Scheduled| {
-            let mut episodes: Vec<&Episode> =
-                self.episodes.values().filter(|episode| episode.fault == Some(index)).collect();
+            let mut episodes: Vec<&Episode> = self
+                .episodes
+                .values()
+                .filter(|episode| episode.fault == Some(index))
+                .collect();
             episodes.sort_by_key(|episode| episode.opened);
             let first = episodes.first()?;
             let named = match first.kind {
@@ -101,7 +111,11 @@ impl Scoreboard {
                 (Some(name), AlertKind::Score) => scheduled.fault.sensors.contains(&name.as_str()),
                 (None, _) => false,
             };
-            Some(Finding { delay: Some(first.opened.since(scheduled.from)), named, right })
+            Some(Finding {
+                delay: Some(first.opened.since(scheduled.from)),
+                named,
+                right,
+            })
         };
         self.schedule
             .iter()
@@ -112,7 +126,10 @@ impl Scoreboard {
 
     /// Keys of the episodes that no fault explains.
     pub fn false_alarms(&self) -> Vec<&str> {
-        let unexplained = self.episodes.values().filter(|episode| episode.fault.is_none());
+        let unexplained = self
+            .episodes
+            .values()
+            .filter(|episode| episode.fault.is_none());
         unexplained.map(|episode| episode.key.as_str()).collect()
     }
 
@@ -173,14 +190,22 @@ mod tests {
                 expected: 0.0,
             }],
             model_version: 1,
-            input: InputRef { topic: "t".to_owned(), partition: 0, offset: 0 },
+            input: InputRef {
+                topic: "t".to_owned(),
+                partition: 0,
+                offset: 0,
+            },
         }
     }
 
     #[test]
     fn an_alert_in_its_fault_is_a_finding_with_a_delay() {
         let mut board = board();
-        assert!(board.see(&alert("a", "pump-2", 65_000, "bearing_temp_c", 5.0)).is_some());
+        assert!(
+            board
+                .see(&alert("a", "pump-2", 65_000, "bearing_temp_c", 5.0))
+                .is_some()
+        );
         let findings = board.findings();
         assert_eq!(findings[0].1.delay, Some(Duration::from_secs(5)));
         assert!(findings[0].1.right);
@@ -201,8 +226,16 @@ mod tests {
     #[test]
     fn an_alert_elsewhere_is_a_false_alarm() {
         let mut board = board();
-        assert!(board.see(&alert("a", "pump-2", 1_000, "bearing_temp_c", 5.0)).is_none());
-        assert!(board.see(&alert("b", "pump-1", 65_000, "bearing_temp_c", 5.0)).is_none());
+        assert!(
+            board
+                .see(&alert("a", "pump-2", 1_000, "bearing_temp_c", 5.0))
+                .is_none()
+        );
+        assert!(
+            board
+                .see(&alert("b", "pump-1", 65_000, "bearing_temp_c", 5.0))
+                .is_none()
+        );
         assert_eq!(board.false_alarms(), ["pump-2", "pump-1"]);
     }
 }

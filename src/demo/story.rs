@@ -64,7 +64,11 @@ impl<W: Write> Story<W> {
     }
 
     fn paint(&self, text: &str, code: &str) -> String {
-        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.colour {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     /// One line, `at` since the start.
@@ -88,7 +92,10 @@ impl<W: Write> Story<W> {
             (AlertEvent::Open, None) => self.line(at, About::FalseAlarm, &describe(alert)),
             (AlertEvent::Update, _) => Ok(()),
             (AlertEvent::Close, _) => {
-                let text = format!("{} is normal again, after {} records", alert.key, alert.records);
+                let text = format!(
+                    "{} is normal again, after {} records",
+                    alert.key, alert.records
+                );
                 self.line(at, About::Closed, &text)
             }
         }
@@ -96,29 +103,62 @@ impl<W: Write> Story<W> {
 
     /// The table at the end.
     pub fn table(&mut self, board: &Scoreboard, figures: &Figures) -> io::Result<()> {
-        writeln!(self.out, "\n{:<8} {:<10} {:<6} {:>9}  {:<28} right sensor", "pump", "fault", "found", "delay", "named")?;
+        writeln!(
+            self.out,
+            "\n{:<8} {:<10} {:<6} {:>9}  {:<28} right sensor",
+            "pump", "fault", "found", "delay", "named"
+        )?;
         for (scheduled, finding) in board.findings() {
             let row = self.row(scheduled, &finding);
             writeln!(self.out, "{row}")?;
         }
         let alarms = board.false_alarms();
-        let found = board.findings().iter().filter(|(_, finding)| finding.delay.is_some()).count();
-        let right = board.findings().iter().filter(|(_, finding)| finding.right).count();
+        let found = board
+            .findings()
+            .iter()
+            .filter(|(_, finding)| finding.delay.is_some())
+            .count();
+        let right = board
+            .findings()
+            .iter()
+            .filter(|(_, finding)| finding.right)
+            .count();
         let total = board.schedule().len();
-        writeln!(self.out, "\nfound {found} of {total} faults, the right sensor named for {right}")?;
-        writeln!(self.out, "false alarms {} (the budget allows {})", alarms.len(), figures.budget)?;
+        writeln!(
+            self.out,
+            "\nfound {found} of {total} faults, the right sensor named for {right}"
+        )?;
+        writeln!(
+            self.out,
+            "false alarms {} (the budget allows {})",
+            alarms.len(),
+            figures.budget
+        )?;
         let latency = figures.latency.map_or_else(
             || "no record measured".to_owned(),
-            |(p50, p99)| format!("p50 {:.0} ms, p99 {:.0} ms", p50.as_secs_f64() * 1e3, p99.as_secs_f64() * 1e3),
+            |(p50, p99)| {
+                format!(
+                    "p50 {:.0} ms, p99 {:.0} ms",
+                    p50.as_secs_f64() * 1e3,
+                    p99.as_secs_f64() * 1e3
+                )
+            },
         );
-        writeln!(self.out, "{} records scored, {:.0}/s as the plant sends them; record to commit: {latency}", figures.scored, figures.per_second)?;
+        writeln!(
+            self.out,
+            "{} records scored, {:.0}/s as the plant sends them; record to commit: {latency}",
+            figures.scored, figures.per_second
+        )?;
         self.out.flush()
     }
 
     fn row(&self, scheduled: &Scheduled, finding: &Finding) -> String {
         let kind = scheduled.fault.says.split(':').next().unwrap_or_default();
-        let delay = finding.delay.map_or_else(|| "–".to_owned(), |d| format!("{} s", d.as_secs()));
-        let yes = |is: bool| self.paint(if is { "yes" } else { "no " }, if is { "32" } else { "31" });
+        let delay = finding
+            .delay
+            .map_or_else(|| "–".to_owned(), |d| format!("{} s", d.as_secs()));
+        let yes =
+            |is: bool| self.paint(if is { "yes" } else { "no " }, if is { "32" } else { "31" });
         format!(
             "{:<8} {kind:<10} {}    {delay:>9}  {:<28} {}",
             scheduled.key,
@@ -137,8 +177,15 @@ fn describe(alert: &Alert) -> String {
         return text;
     }
     text.push_str(&format!("  p = {:.0e} ", alert.p_value));
-    for part in alert.relevant_attribution.iter().take(2).filter(|part| part.share >= 0.1) {
-        let actual = part.actual.map_or_else(|| "missing".to_owned(), |v| format!("{v:.2}"));
+    for part in alert
+        .relevant_attribution
+        .iter()
+        .take(2)
+        .filter(|part| part.share >= 0.1)
+    {
+        let actual = part
+            .actual
+            .map_or_else(|| "missing".to_owned(), |v| format!("{v:.2}"));
         text.push_str(&format!(
             "  {} {:.0} % ({actual}, expected {:.2})",
             part.feature,

@@ -263,4 +263,3 @@ fn depth_exceeds(text: &[u8], max: usize) -> bool {
     }
     false
 }
-

@@ -6,7 +6,12 @@
 
 pub mod artefact;
 pub mod card;
+mod chunks;
+mod epochs;
 mod linalg;
+mod net_file;
+pub mod options;
+mod residual;
 pub mod scale;
 pub mod spec;
 #[cfg(test)]
@@ -155,6 +160,8 @@ macro_rules! kinds {
 kinds! {
     /// Principal components: the best linear autoencoder, the line to beat.
     Pca = pca::Pca, "pca";
+    /// An autoencoder, dense or convolutional: plain, sparse, denoising, contractive.
+    Autoencoder = autoencoder::Autoencoder, "autoencoder";
     /// Robust z-score per input: the plainest model there is.
     RobustZ = robust_z::RobustZ, "robust_z";
 }

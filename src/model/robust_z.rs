@@ -26,12 +26,16 @@ impl RobustZ {
         _seed: Seed,
         _monitor: &mut dyn Monitor,
     ) -> Result<Self, FitError> {
-        Ok(Self { width: data.train.ncols() })
+        Ok(Self {
+            width: data.train.ncols(),
+        })
     }
 
     /// Reads back what [`Kind::save`] wrote.
     pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
-        Ok(Self { width: from.get("width")? })
+        Ok(Self {
+            width: from.get("width")?,
+        })
     }
 }
 

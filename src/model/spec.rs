@@ -6,6 +6,11 @@ use std::ops::{Deref, RangeInclusive};
 use serde::{Deserialize, Serialize};
 
 use super::KINDS;
+use super::options::{
+    Architecture, Generator, Likelihood, Noise, Regularizer, Regularizers, Residual, Sparsity,
+};
+use crate::nn::activation::Activation;
+use crate::nn::loss::GanLoss;
 
 /// Settings of the model. One flat table for all kinds; a kind reads what concerns it, as `config/default.toml` says key by key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,6 +61,67 @@ pub struct ModelSpec {
     pub learning_rate: f32,
     /// Epochs without improvement on the validation rows before training ends.
     pub patience: usize,
+    /// Share of every weight that Adam takes off at each step, times the step size.
+    pub weight_decay: f32,
+    /// The activation after each hidden layer.
+    pub activation: Activation,
+    /// Share of hidden units that are switched off at random in training, in [0, 0.9].
+    pub dropout: f32,
+
+    // --- autoencoder
+    /// Fully connected, or convolutions over the steps of the window (then `hidden` are their filters).
+    pub architecture: Architecture,
+    /// What keeps the autoencoder from copying its input: `none`, `sparse`, `denoising`, `contractive`, or a list of them.
+    pub regularizer: Regularizers,
+    /// Whether the decoder's weights are the encoder's, transposed (dense only). A contractive autoencoder always ties them: otherwise
+    /// it could shrink its code and stretch it again.
+    pub tied: bool,
+    /// How sparsity is measured: divergence of mean activations from the target, or the code's mean absolute value.
+    pub sparsity: Sparsity,
+    /// Wanted mean activation of a code unit, in (0, 1).
+    pub sparsity_target: f32,
+    /// Weight of the sparsity beside the squared error.
+    pub sparsity_weight: f32,
+    /// How a denoising autoencoder disturbs its input.
+    pub noise: Noise,
+    /// Standard deviation of Gaussian noise in scaled units, or share of masked inputs.
+    pub noise_level: f32,
+    /// Weight of the code's squared derivative by the input, beside the squared error.
+    pub contractive_weight: f32,
+    /// How residuals become a score.
+    pub residual: Residual,
+    /// Weight in the score of how unusual the code is (its squared Mahalanobis distance), beside the residuals; 0: residuals alone.
+    pub code_weight: f32,
+
+    // --- vae
+    /// Weight of the divergence of the code from its prior.
+    pub beta: f32,
+    /// Epochs over which that weight grows from 0.
+    pub warmup: usize,
+    /// K: draws of the code by which the likelihood of a row is estimated.
+    pub samples: usize,
+    /// The likelihood by importance weighting, or the cheaper bound.
+    pub score: Likelihood,
+
+    // --- gan
+    /// A plain generator, or one whose layers are modulated by a style.
+    pub generator: Generator,
+    /// What the two sides minimise.
+    pub gan_loss: GanLoss,
+    /// Critics whose verdicts are averaged, each with its own weights.
+    pub critics: usize,
+    /// Steps of the critics for each step of the generator.
+    pub critic_steps: usize,
+    /// Whether critics' weights are divided by their largest singular value.
+    pub spectral_norm: bool,
+    /// Weight of the penalty on the length of the critics' gradients, for `gan_loss = "wasserstein_gp"`.
+    pub gradient_penalty: f32,
+    /// Standard deviation of the noise that both real and generated rows carry in training.
+    pub instance_noise: f32,
+    /// Weight in the score of how far the critics' last hidden features are from their training mean; 0: the verdict alone.
+    pub feature_matching: f32,
+    /// How much of the averaged weights each step keeps, in [0, 1); averaged weights are the ones that score and sample.
+    pub average: f32,
 }
 
 impl Default for ModelSpec {
@@ -83,6 +149,36 @@ impl Default for ModelSpec {
             batch: 128,
             learning_rate: 1e-3,
             patience: 5,
+            weight_decay: 0.0,
+            activation: Activation::Tanh,
+            dropout: 0.0,
+
+            architecture: Architecture::Dense,
+            regularizer: Regularizers::One(Regularizer::None),
+            tied: false,
+            sparsity: Sparsity::Kl,
+            sparsity_target: 0.1,
+            sparsity_weight: 0.05,
+            noise: Noise::Gaussian,
+            noise_level: 0.5,
+            contractive_weight: 0.05,
+            residual: Residual::Scaled,
+            code_weight: 1.0,
+
+            beta: 1.0,
+            warmup: 5,
+            samples: 16,
+            score: Likelihood::Importance,
+
+            generator: Generator::Dense,
+            gan_loss: GanLoss::Hinge,
+            critics: 3,
+            critic_steps: 1,
+            spectral_norm: true,
+            gradient_penalty: 10.0,
+            instance_noise: 0.3,
+            feature_matching: 1.0,
+            average: 0.995,
         }
     }
 }
@@ -196,6 +292,30 @@ impl ModelSpec {
         problems.range("batch", self.batch, 1..=65_536);
         problems.range("learning_rate", self.learning_rate, 1e-8..=10.0);
         problems.range("patience", self.patience, 1..=100_000);
+        problems.range("weight_decay", self.weight_decay, 0.0..=10.0);
+        problems.range("dropout", self.dropout, 0.0..=0.9);
+        problems.range("sparsity_target", self.sparsity_target, 1e-3..=0.9);
+        problems.range("sparsity_weight", self.sparsity_weight, 0.0..=1e3);
+        let noise_max = match self.noise {
+            Noise::Gaussian => 100.0,
+            Noise::Masking => 0.95,
+        };
+        problems.range("noise_level", self.noise_level, 0.0..=noise_max);
+        problems.range("contractive_weight", self.contractive_weight, 0.0..=1e3);
+        problems.range("code_weight", self.code_weight, 0.0..=1e3);
+        self.check_generative(problems);
+    }
+
+    fn check_generative(&self, problems: &mut Problems) {
+        problems.range("beta", self.beta, 0.0..=1e3);
+        problems.range("warmup", self.warmup, 0..=100_000);
+        problems.range("samples", self.samples, 1..=4096);
+        problems.range("critics", self.critics, 1..=32);
+        problems.range("critic_steps", self.critic_steps, 1..=32);
+        problems.range("gradient_penalty", self.gradient_penalty, 0.0..=1e4);
+        problems.range("instance_noise", self.instance_noise, 0.0..=10.0);
+        problems.range("feature_matching", self.feature_matching, 0.0..=1e3);
+        problems.range("average", self.average, 0.0..=0.9999);
     }
 }
 

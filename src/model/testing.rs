@@ -129,7 +129,7 @@ fn in_batches(model: &Model, rows: ArrayView2<'_, f32>, seeds: &[Seed]) -> Vec<V
 }
 
 /// The probability that a faulty row scores higher than a normal one; half for ties.
-fn auc(normal: &[f32], faulty: &[f32]) -> f64 {
+pub fn auc(normal: &[f32], faulty: &[f32]) -> f64 {
     let wins: f64 = faulty
         .iter()
         .flat_map(|f| {

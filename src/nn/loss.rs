@@ -56,6 +56,52 @@ pub fn trimmed_weights(losses: &[f32], share: f32) -> Vec<f32> {
     weights
 }
 
+/// Trims by what the last epoch looked like: rows whose loss exceeds its (1 − share)-quantile are dropped, in batches of any size. The
+/// first epoch drops nothing: only a net that has seen the bulk can tell what does not belong to it.
+#[derive(Clone, Debug)]
+pub struct Trimmer {
+    share: f32,
+    cutoff: f32,
+    seen: Vec<f32>,
+}
+
+impl Trimmer {
+    /// Drops `share` of the rows.
+    #[must_use]
+    pub fn new(share: f32) -> Self {
+        Self {
+            share,
+            cutoff: f32::INFINITY,
+            seen: Vec::new(),
+        }
+    }
+
+    /// Begins an epoch: the cutoff is taken from the losses of the last.
+    pub fn begin(&mut self) {
+        if self.share > 0.0 && !self.seen.is_empty() {
+            let last = self.seen.len() - 1;
+            let place = ((1.0 - f64::from(self.share)) * last as f64) as usize;
+            let (_, cutoff, _) = self.seen.select_nth_unstable_by(place, f32::total_cmp);
+            self.cutoff = *cutoff;
+        }
+        self.seen.clear();
+    }
+
+    /// Weights of a batch: 0 above the cutoff, 1 / kept below. A batch keeps at least half of its rows.
+    pub fn weights(&mut self, losses: &[f32]) -> Vec<f32> {
+        if self.share > 0.0 {
+            self.seen.extend_from_slice(losses);
+        }
+        let kept = losses.iter().filter(|loss| **loss <= self.cutoff).count();
+        if 2 * kept < losses.len() {
+            return trimmed_weights(losses, 0.5);
+        }
+        let weight = 1.0 / kept.max(1) as f32;
+        let of = |loss: &f32| if *loss <= self.cutoff { weight } else { 0.0 };
+        losses.iter().map(of).collect()
+    }
+}
+
 /// Σ weightᵢ · lossᵢ.
 #[must_use]
 pub fn weighted(losses: &[f32], weights: &[f32]) -> f64 {
@@ -298,6 +344,17 @@ mod tests {
         assert_eq!(trimmed_weights(&[1.0, 2.0], 0.4), vec![0.5, 0.5]);
         assert_eq!(trimmed_weights(&[1.0], 1.0), vec![1.0]);
         assert!((weighted(&[3.0, f32::INFINITY, 1.0, 9.0], &weights) - 2.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_cutoff_comes_from_the_last_epoch() {
+        let mut trimmer = Trimmer::new(0.25);
+        trimmer.begin();
+        assert_eq!(trimmer.weights(&[1.0, 50.0]), vec![0.5, 0.5]);
+        assert_eq!(trimmer.weights(&[2.0, 3.0]), vec![0.5, 0.5]);
+        trimmer.begin();
+        assert_eq!(trimmer.weights(&[2.0, 50.0]), vec![1.0, 0.0]);
+        assert_eq!(trimmer.weights(&[50.0, 60.0]), vec![1.0, 0.0]);
     }
 
     #[test]

@@ -1,0 +1,296 @@
+//! Autoencoders: a row is strange when it cannot be told from its code, or has a code that normal rows do not have.
+//!
+//! Plain (Rumelhart, Hinton and Williams, 1986; Sakurada and Yairi, MLSDA 2014, on detecting anomalies with them), sparse (Ng, CS294A,
+//! 2011), denoising (Vincent, Larochelle, Bengio and Manzagol, ICML 2008), contractive (Rifai, Vincent, Muller, Glorot and Bengio,
+//! ICML 2011), in any combination; dense, or convolutional over the steps of a window. [`train`] has the objective and the epochs;
+//! this file has the shapes and the score.
+//!
+//! The score is the sum of squared residuals, each in the units that [`super::options::Residual`] names, and `code_weight` times the
+//! squared Mahalanobis distance of the code, divided by the width of a row: for a linear autoencoder and weight 1 that is the whole
+//! Mahalanobis distance, so that a row which the net happens to reproduce, because it saw its like in training, still stands out.
+
+mod train;
+
+use ndarray::{Array1, Array2, ArrayView2};
+
+use super::artefact::{ArtefactError, Tensors};
+use super::chunks::{by_chunks, by_chunks2};
+use super::net_file::{get_net, put_net};
+use super::options::{Architecture, Regularizer, Residual, Sparsity};
+use super::residual::ResidualScale;
+use super::spec::ModelSpec;
+use super::{FitData, FitError, Kind, Monitor};
+use crate::nn::activation::Activation;
+use crate::nn::conv::{Conv1d, ConvShape, Upsample};
+use crate::nn::dense::Dense;
+use crate::nn::net::{Layer, Net, Stage};
+use crate::nn::{Pair, Params};
+use crate::seed::Seed;
+
+/// Fewer training rows than this teach a net nothing.
+const ROWS_MIN: usize = 8;
+
+/// A fitted autoencoder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Autoencoder {
+    encoder: Net,
+    decoder: Net,
+    residual: ResidualScale,
+    position: ResidualScale,
+    code_weight: f32,
+    width: usize,
+}
+
+impl Autoencoder {
+    /// Fits the nets by gradient descent, then the measures of residuals and codes on the validation rows.
+    ///
+    /// # Errors
+    /// Too few rows, cancelled by the monitor, or weights that are not finite.
+    pub fn fit(
+        spec: &ModelSpec,
+        data: &FitData,
+        seed: Seed,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Self, FitError> {
+        let rows = data.train.nrows();
+        if rows < ROWS_MIN {
+            return Err(FitError::TooFewRows {
+                kind: "autoencoder",
+                needed: ROWS_MIN,
+                rows,
+            });
+        }
+        let width = data.train.ncols();
+        let start = nets(spec, width, seed.child("weights"));
+        let Pair(encoder, decoder) = train::train(spec, start, data, seed, monitor)?;
+        let mut fitted = Self {
+            encoder,
+            decoder,
+            residual: ResidualScale::fit(Residual::Squared, data.train.view(), 0.0),
+            position: ResidualScale::fit(Residual::Squared, Array2::zeros((0, 0)).view(), 0.0),
+            code_weight: spec.code_weight,
+            width,
+        };
+        let held_out = if data.validation.nrows() >= 2 {
+            &data.validation
+        } else {
+            &data.train
+        };
+        let residuals = fitted.residuals(held_out.view());
+        fitted.residual = ResidualScale::fit(spec.residual, residuals.view(), spec.trim);
+        // Codes are where the net put its training rows: more of them, and no generalisation to hold out for.
+        let codes = by_chunks2(data.train.view(), |rows| fitted.encoder.forward(rows));
+        fitted.position = ResidualScale::fit(Residual::Whitened, codes.view(), spec.trim);
+        Ok(fitted)
+    }
+
+    /// Reads back what [`Kind::save`] wrote.
+    ///
+    /// # Errors
+    /// Tensors or settings that are absent or do not fit.
+    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+        Ok(Self {
+            encoder: get_net("encoder.", from)?,
+            decoder: get_net("decoder.", from)?,
+            residual: ResidualScale::load("residual.", from)?,
+            position: ResidualScale::load("position.", from)?,
+            code_weight: from.get("code_weight")?,
+            width: from.get("width")?,
+        })
+    }
+
+    fn residuals(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
+        by_chunks2(rows, |rows| {
+            &rows - &self.decoder.forward(self.encoder.forward(rows).view())
+        })
+    }
+}
+
+impl Kind for Autoencoder {
+    fn width(&self) -> usize {
+        self.width
+    }
+
+    fn score(&self, rows: ArrayView2<'_, f32>, _seeds: &[Seed]) -> Array1<f32> {
+        by_chunks(rows, |rows| {
+            let code = self.encoder.forward(rows);
+            let residual = &rows - &self.decoder.forward(code.view());
+            let mut score = squares(&self.residual.normalise(residual));
+            if self.code_weight > 0.0 {
+                score.scaled_add(self.code_weight, &squares(&self.position.normalise(code)));
+            }
+            score / self.width as f32
+        })
+    }
+
+    fn expected(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
+        by_chunks2(rows, |rows| {
+            self.decoder.forward(self.encoder.forward(rows).view())
+        })
+    }
+
+    fn contributions(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
+        self.residual.contributions(self.residuals(rows))
+    }
+
+    fn code(&self, rows: ArrayView2<'_, f32>) -> Option<Array2<f32>> {
+        Some(by_chunks2(rows, |rows| self.encoder.forward(rows)))
+    }
+
+    fn save(&self, to: &mut Tensors) {
+        put_net("encoder.", &self.encoder, to);
+        put_net("decoder.", &self.decoder, to);
+        self.residual.save("residual.", to);
+        self.position.save("position.", to);
+        to.set("code_weight", &self.code_weight);
+        to.set("width", &self.width);
+    }
+}
+
+/// Sum of squares of each row.
+fn squares(rows: &Array2<f32>) -> Array1<f32> {
+    rows.rows()
+        .into_iter()
+        .map(|row| row.iter().map(|v| v * v).sum())
+        .collect()
+}
+
+/// Encoder and decoder with initial weights, for rows of `width`.
+fn nets(spec: &ModelSpec, width: usize, seed: Seed) -> Pair<Net, Net> {
+    let steps = spec.window.max(1);
+    let mut both = match spec.architecture {
+        Architecture::Conv1d if steps > 1 && width.is_multiple_of(steps) => {
+            conv_nets(spec, steps, width / steps, seed)
+        }
+        _ => dense_nets(spec, width, seed),
+    };
+    if is_tied(spec) {
+        both.1.tie_to(&both.0);
+    }
+    both
+}
+
+/// Whether the decoder's weights are the encoder's.
+fn is_tied(spec: &ModelSpec) -> bool {
+    let wanted = spec.tied || spec.regularizer.has(Regularizer::Contractive);
+    wanted && (spec.architecture == Architecture::Dense || spec.window <= 1)
+}
+
+/// The width of the code: as set, or a fifth of the row's and at least 2; a sparse code is twice as wide as the row, because its
+/// sparsity, not its width, is what confines it.
+fn code_width(spec: &ModelSpec, width: usize) -> usize {
+    match spec.code {
+        0 if spec.regularizer.has(Regularizer::Sparse) => (2 * width).min(128),
+        0 => width.div_ceil(5).clamp(2, 32),
+        set => set,
+    }
+}
+
+/// The activation of the code: a sigmoid where its mean is held at a target, bounded where it contracts, else none.
+fn code_activation(spec: &ModelSpec) -> Activation {
+    if spec.regularizer.has(Regularizer::Sparse) && spec.sparsity == Sparsity::Kl {
+        Activation::Sigmoid
+    } else if spec.regularizer.has(Regularizer::Contractive) {
+        Activation::Tanh
+    } else {
+        Activation::Identity
+    }
+}
+
+fn dense_nets(spec: &ModelSpec, width: usize, seed: Seed) -> Pair<Net, Net> {
+    let mut widths = vec![width];
+    if spec.hidden.is_empty() {
+        widths.push((2 * width).clamp(16, 128));
+    } else {
+        widths.extend(&spec.hidden);
+    }
+    widths.push(code_width(spec, width));
+    let rng = &mut seed.rng();
+    let encoder = Net::dense(&widths, spec.activation, code_activation(spec), rng);
+    widths.reverse();
+    let decoder = Net::dense(&widths, spec.activation, Activation::Identity, rng);
+    Pair(encoder, decoder)
+}
+
+/// Steps that a filter sees.
+const KERNEL: usize = 3;
+
+/// Each layer of the encoder halves the steps and the decoder's doubles them again; the code is dense, over all that is left.
+fn conv_nets(spec: &ModelSpec, steps: usize, channels: usize, seed: Seed) -> Pair<Net, Net> {
+    let rng = &mut seed.rng();
+    let filters = if spec.hidden.is_empty() {
+        vec![32, 16]
+    } else {
+        spec.hidden.clone()
+    };
+    let (mut encoder, mut shapes) = (Net::default(), Vec::new());
+    let (mut now, mut from) = (steps, channels);
+    for filters in filters {
+        let shape = ConvShape {
+            steps: now,
+            channels: from,
+            filters,
+            kernel: KERNEL,
+            stride: 2,
+        };
+        let layer = Layer::Conv1d(Conv1d::init(shape, spec.activation.gain(), rng));
+        encoder.stages.push(Stage {
+            layer,
+            activation: spec.activation,
+        });
+        shapes.push(shape);
+        (now, from) = (shape.steps_out(), filters);
+    }
+    let code = code_width(spec, steps * channels);
+    let dense = |inputs, outputs, activation: Activation, rng: &mut _| Stage {
+        layer: Layer::Dense(Dense::init(inputs, outputs, activation.gain(), rng)),
+        activation,
+    };
+    encoder
+        .stages
+        .push(dense(now * from, code, code_activation(spec), rng));
+    let mut decoder = Net {
+        stages: vec![dense(code, now * from, spec.activation, rng)],
+    };
+    for (at, shape) in shapes.iter().enumerate().rev() {
+        let up = Upsample {
+            from: shape.steps_out(),
+            to: shape.steps,
+            channels: shape.filters,
+        };
+        let layer = Layer::Upsample(up);
+        decoder.stages.push(Stage {
+            layer,
+            activation: Activation::Identity,
+        });
+        let activation = if at == 0 {
+            Activation::Identity
+        } else {
+            spec.activation
+        };
+        let back = ConvShape {
+            steps: shape.steps,
+            channels: shape.filters,
+            filters: shape.channels,
+            kernel: KERNEL,
+            stride: 1,
+        };
+        let layer = Layer::Conv1d(Conv1d::init(back, activation.gain(), rng));
+        decoder.stages.push(Stage { layer, activation });
+    }
+    Pair(encoder, decoder)
+}
+
+/// Fails unless every weight is a number.
+fn finite(nets: &Pair<Net, Net>) -> Result<(), FitError> {
+    if nets.is_finite() {
+        Ok(())
+    } else {
+        Err(FitError::NotFinite {
+            what: "a weight of the autoencoder".to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! What every kind promises, for each form of the autoencoder, and what sparsity is for.
+
+use std::ops::ControlFlow;
+
+use ndarray::{Axis, concatenate};
+
+use super::*;
+use crate::model::options::{Noise, Regularizers};
+use crate::model::testing::{auc, check_kind, correlated, fit_data};
+
+fn spec(list: &[Regularizer]) -> ModelSpec {
+    ModelSpec {
+        kind: "autoencoder".to_owned(),
+        regularizer: Regularizers::Several(list.to_vec()),
+        ..ModelSpec::default()
+    }
+}
+
+#[test]
+fn keeps_the_promises_of_a_kind() {
+    use Regularizer::{Contractive, Denoising, Sparse};
+    for list in [
+        &[][..],
+        &[Sparse],
+        &[Denoising],
+        &[Contractive],
+        &[Sparse, Denoising],
+    ] {
+        check_kind(&spec(list), 0.9);
+    }
+    check_kind(
+        &ModelSpec {
+            noise: Noise::Masking,
+            noise_level: 0.2,
+            ..spec(&[Denoising])
+        },
+        0.9,
+    );
+    check_kind(
+        &ModelSpec {
+            tied: true,
+            dropout: 0.1,
+            ..spec(&[])
+        },
+        0.9,
+    );
+}
+
+#[test]
+fn every_residual_and_activation_keeps_them() {
+    for residual in [Residual::Squared, Residual::Robust, Residual::Whitened] {
+        check_kind(
+            &ModelSpec {
+                residual,
+                code_weight: 0.0,
+                ..spec(&[])
+            },
+            0.9,
+        );
+    }
+    for activation in [Activation::LeakyRelu, Activation::Relu, Activation::Gelu] {
+        check_kind(
+            &ModelSpec {
+                activation,
+                ..spec(&[])
+            },
+            0.85,
+        );
+    }
+}
+
+#[test]
+fn convolutions_keep_them() {
+    let conv = ModelSpec {
+        architecture: Architecture::Conv1d,
+        window: 3,
+        hidden: vec![8],
+        code: 3,
+        ..spec(&[])
+    };
+    check_kind(&conv, 0.85);
+}
+
+/// Notes the losses.
+#[derive(Default)]
+struct Losses(Vec<(f64, f64)>);
+
+impl Monitor for Losses {
+    fn epoch(&mut self, _: usize, train: f64, validation: f64) -> ControlFlow<()> {
+        self.0.push((train, validation));
+        ControlFlow::Continue(())
+    }
+}
+
+#[test]
+fn the_loss_falls_far_below_that_of_the_mean() {
+    let mut losses = Losses::default();
+    let data = fit_data(6);
+    Autoencoder::fit(&spec(&[]), &data, Seed(1), &mut losses).unwrap();
+    let of_mean = data.validation.mapv(|v| v * v).mean().unwrap();
+    let last = losses.0[losses.0.len() - 1];
+    assert!(last.0 < 0.3 * losses.0[0].0, "{:?}", losses.0);
+    assert!(
+        last.1 < 0.1 * f64::from(of_mean),
+        "{last:?} beside {of_mean}"
+    );
+}
+
+#[test]
+fn a_monitor_can_cancel() {
+    struct Stop;
+    impl Monitor for Stop {
+        fn epoch(&mut self, _: usize, _: f64, _: f64) -> ControlFlow<()> {
+            ControlFlow::Break(())
+        }
+    }
+    let fitted = Autoencoder::fit(&spec(&[]), &fit_data(6), Seed(1), &mut Stop);
+    assert_eq!(fitted, Err(FitError::Cancelled));
+}
+
+/// An overcomplete code, judged by the residual alone: sparse, and without a regulariser.
+#[test]
+fn a_sparse_overcomplete_code_does_not_learn_the_identity() {
+    let overcomplete = ModelSpec {
+        hidden: vec![24],
+        code: 12,
+        residual: Residual::Squared,
+        code_weight: 0.0,
+        epochs: 150,
+        patience: 150,
+        sparsity_target: 0.05,
+        sparsity_weight: 1.0,
+        ..spec(&[])
+    };
+    let sparse = ModelSpec {
+        regularizer: Regularizers::One(Regularizer::Sparse),
+        ..overcomplete.clone()
+    };
+    let data = fit_data(6);
+    let normal = correlated(200, 6, Seed(21));
+    let mut faulty = correlated(200, 6, Seed(22));
+    for (at, mut row) in faulty.axis_iter_mut(Axis(0)).enumerate() {
+        row[at % 6] += if at % 2 == 0 { 1.0 } else { -1.0 };
+    }
+    let rows = concatenate(Axis(0), &[normal.view(), faulty.view()]).unwrap();
+    let found = |spec: &ModelSpec| {
+        let model = Autoencoder::fit(spec, &data, Seed(3), &mut crate::model::Unwatched).unwrap();
+        let scores = model.score(rows.view(), &[]).to_vec();
+        (auc(&scores[..200], &scores[200..]), model)
+    };
+    let (plain, _) = found(&overcomplete);
+    let (with, model) = found(&sparse);
+    let activation = model.code(data.validation.view()).unwrap().mean().unwrap();
+    assert!(activation <= 0.1, "mean activation {activation}");
+    assert!(
+        with > plain + 0.02 && with > 0.9,
+        "sparse {with}, plain {plain}"
+    );
+}

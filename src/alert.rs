@@ -24,7 +24,7 @@ pub struct Alert {
     /// When the anomaly probably began, RFC 3339.
     pub approx_anomaly_start_time: String,
     /// When the episode closed, RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_time: Option<String>,
     /// The score of the record that caused this message: higher is stranger.
     pub anomaly_score: f64,
@@ -44,6 +44,9 @@ pub struct Alert {
     pub records: u64,
     /// Which features made the score: shares that sum to 1 over all features, largest first.
     pub relevant_attribution: Vec<Attribution>,
+    /// Alerts that this one stands for, at the end of a storm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suppressed: Option<u64>,
     /// The model's version; 0 is the cold start.
     pub model_version: u64,
     /// The input record.
@@ -68,8 +71,10 @@ pub enum AlertEvent {
 pub enum AlertKind {
     /// Records that score too high.
     Score,
-    /// A key that went silent for longer than it ever did.
+    /// A key that went silent for longer than it ever did. It has no record to attribute, so no shares.
     Silence,
+    /// So many episodes opened at once that the rest are held back: one alert for all of them, of key `*`.
+    Storm,
 }
 
 /// How bad an episode is, by its smallest p-value against the budget.

@@ -1,6 +1,7 @@
 //! What the worker, the trainer and the follower need from outside, as traits. Kafka implements them in `kafka`, a simulation in `tests/sim`,
 //! files in `offline`. Only types of the core appear here.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::card::{Card, Exclusion, ModelVersion};
@@ -44,6 +45,10 @@ pub trait Session {
     fn publish(&mut self, outbox: &Outbox) -> Result<Published, Self::Fatal>;
     /// Reads on from `to`: after an abort, and at the beginning of an assignment.
     fn rewind(&mut self, to: &Positions) -> Result<(), Self::Fatal>;
+    /// Records that lie ahead of what was read, for each partition held, as far as they are known.
+    fn lag(&mut self) -> BTreeMap<TopicPartition, u64> {
+        BTreeMap::new()
+    }
 }
 
 /// Where models are kept. Versions are immutable; the champion is a pointer that moves.

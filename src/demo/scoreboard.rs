@@ -104,12 +104,12 @@ impl Scoreboard {
             let first = episodes.first()?;
             let named = match first.kind {
                 AlertKind::Silence => Some("silence".to_owned()),
-                AlertKind::Score => first.named.clone(),
+                AlertKind::Score | AlertKind::Storm => first.named.clone(),
             };
             let right = match (&named, first.kind) {
                 (Some(_), AlertKind::Silence) => scheduled.fault.sensors.is_empty(),
                 (Some(name), AlertKind::Score) => scheduled.fault.sensors.contains(&name.as_str()),
-                (None, _) => false,
+                (Some(_), AlertKind::Storm) | (None, _) => false,
             };
             Some(Finding {
                 delay: Some(first.opened.since(scheduled.from)),
@@ -189,6 +189,7 @@ mod tests {
                 actual: None,
                 expected: 0.0,
             }],
+            suppressed: None,
             model_version: 1,
             input: InputRef {
                 topic: "t".to_owned(),

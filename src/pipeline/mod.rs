@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::detect::Params;
+use crate::model::card::{Exclusion, ModelVersion};
 use crate::model::trained::TrainedModel;
-use crate::record::{DecodedBatch, Header, RecordBatch};
+use crate::record::{DecodedBatch, Header, Missing, RecordBatch};
 use crate::stream::{Offset, Positions, TopicPartition};
 use crate::time::Timestamp;
 
@@ -42,12 +43,15 @@ pub struct StateEntry {
 }
 
 /// A partition given to a worker.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Grant {
     /// Which.
     pub at: TopicPartition,
     /// Where to begin: the group's committed offset, or the configured start where there is none.
     pub committed: Offset,
+    /// Nothing was committed yet: `committed` is the configured start, which the worker commits at once, so that a crash before the first
+    /// batch does not move it.
+    pub fresh: bool,
     /// The partition's entries of the state topic, latest per key, all transactions before the grant resolved.
     pub state: Vec<StateEntry>,
 }
@@ -86,7 +90,7 @@ pub struct Tally {
     pub dead_lettered: BTreeMap<&'static str, u64>,
     /// Records below `emit_from`: they changed state again and emitted nothing.
     pub replayed: u64,
-    /// Episodes opened and closed.
+    /// Episodes opened, reopened ones included.
     pub opened: u64,
     /// Episodes closed.
     pub closed: u64,
@@ -98,29 +102,86 @@ pub struct Tally {
 #[must_use = "publish the outbox, then `apply`, or the batch is lost"]
 #[derive(Debug)]
 pub struct Staged {
-    /// To publish.
+    /// To publish. Empty when the batch was all replay: then there is nothing to publish, only to apply.
     pub outbox: Outbox,
     /// To count after the commit.
     pub tally: Tally,
+    /// Kafka timestamps of the records that caused alerts: for the latency from record to alert.
+    pub alerted: Vec<Timestamp>,
+}
+
+/// A feature column, as the schema resolved it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Column {
+    /// The feature's name, as models and alerts know it.
+    pub name: String,
+    /// What to do where it was not observed. `Constant` and `DeadLetter` are decoding's business; here only `Last` acts.
+    pub missing: Missing,
+}
+
+/// What an assignment came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Assigned {
+    /// Where to read on: at or before the committed offset.
+    pub read_from: Offset,
+    /// Offsets to replay before anything is emitted.
+    pub replay: u64,
+    /// State there was, and why it could not be used; the partition begins anew.
+    pub discarded: Option<&'static str>,
+}
+
+/// State that was written by something this program does not understand.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "state entry `{entry}` of {at} is unreadable: {problem}; if no newer program wrote it, delete the state topic"
+)]
+pub struct RestoreError {
+    /// The partition.
+    pub at: TopicPartition,
+    /// The entry's key.
+    pub entry: String,
+    /// What is wrong.
+    pub problem: String,
+}
+
+/// A model that was made for other features than this pipeline has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("model {version} was made for {theirs} columns that are not this detector's {ours}")]
+pub struct ColumnsDiffer {
+    /// The model.
+    pub version: ModelVersion,
+    /// Its columns.
+    pub theirs: usize,
+    /// Ours.
+    pub ours: usize,
 }
 
 /// The state of all partitions that a worker holds.
 #[derive(Debug)]
 pub struct Pipeline {
     params: Arc<Params>,
+    columns: Arc<[Column]>,
 }
 
 impl Pipeline {
-    /// No partitions yet.
-    pub fn new(params: Arc<Params>) -> Self {
-        Self { params }
+    /// No partitions yet. Records have `columns`, in this order.
+    pub fn new(params: Arc<Params>, columns: Arc<[Column]>) -> Self {
+        Self { params, columns }
     }
 
-    /// Takes over a partition: restores its state and answers where to read on: at or before the committed offset.
-    /// `judging` is the model that the state names (see [`snapshot_model`]), or the champion where there is no state.
-    pub fn assign(&mut self, grant: &Grant, judging: Option<Arc<TrainedModel>>) -> Offset {
-        let _ = (&self.params, judging);
-        grant.committed
+    /// Takes over a partition: restores its state and answers where to read on. `judging` is the model that the state names (see
+    /// [`model_version`]), or the champion where there is no state.
+    pub fn assign(
+        &mut self,
+        grant: &Grant,
+        judging: Option<Arc<TrainedModel>>,
+    ) -> Result<Assigned, RestoreError> {
+        let _ = (&self.params, &self.columns, judging);
+        Ok(Assigned {
+            read_from: grant.committed,
+            replay: 0,
+            discarded: None,
+        })
     }
 
     /// Lets go of a partition.
@@ -129,8 +190,9 @@ impl Pipeline {
     }
 
     /// The model to judge by from now on: each partition takes it up at its next batch, when it is not replaying.
-    pub fn promote(&mut self, model: Arc<TrainedModel>) {
+    pub fn promote(&mut self, model: Arc<TrainedModel>) -> Result<(), ColumnsDiffer> {
         let _ = model;
+        Ok(())
     }
 
     /// Works out a batch. Changes nothing. `now` only bounds the timestamps of what is written.
@@ -148,4 +210,22 @@ impl Pipeline {
     pub fn positions(&self) -> Positions {
         Positions::new()
     }
+}
+
+/// The model that the state of a partition names: the one that must judge its replay. `None`: there is no state. Version 0 is the cold start.
+pub fn model_version(state: &[StateEntry]) -> Result<Option<ModelVersion>, RestoreError> {
+    let _ = state;
+    Ok(None)
+}
+
+/// The partition that an entry of the state topic belongs to, from its key; `None` if the key is not ours.
+pub fn owner(detector: &str, key: &[u8]) -> Option<TopicPartition> {
+    let _ = (detector, key);
+    None
+}
+
+/// What the state topic keeps out of training: open and closed episodes, without guard bands.
+pub fn quarantine(state: &[StateEntry]) -> Vec<Exclusion> {
+    let _ = state;
+    Vec::new()
 }

@@ -1,0 +1,95 @@
+//! Silence: a key that says nothing for much longer than it ever did.
+//!
+//! Judged by the partition's stream time, which only records move: the same records find the same silences, whenever they are read. So a
+//! partition whose every key falls silent shows none: watch the lag and the record rate for that.
+
+use std::time::Duration;
+
+use super::Params;
+use crate::time::Timestamp;
+
+/// Records of a key before its silence can mean anything.
+pub const RECORDS_MIN: u64 = 10;
+
+/// How often a key speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rhythm {
+    /// Stream time of its newest record.
+    pub last: Timestamp,
+    /// The longest time between two of its records.
+    pub longest_gap: Duration,
+    /// Records heard.
+    pub records: u64,
+}
+
+impl Rhythm {
+    /// A key heard for the first time.
+    #[must_use]
+    pub fn begin(at: Timestamp) -> Self {
+        Self {
+            last: at,
+            longest_gap: Duration::ZERO,
+            records: 1,
+        }
+    }
+
+    /// The key spoke.
+    pub fn hear(&mut self, at: Timestamp) {
+        self.longest_gap = self.longest_gap.max(at.since(self.last));
+        self.last = self.last.max(at);
+        self.records += 1;
+    }
+
+    /// Stream time after which the key counts as silent; `None`: too little is known of it, or the check is off.
+    #[must_use]
+    pub fn deadline(&self, params: &Params) -> Option<Timestamp> {
+        if self.records < RECORDS_MIN || params.silence_factor < 1.0 {
+            return None;
+        }
+        let patience = self.longest_gap.as_millis() as f64 * params.silence_factor;
+        let patience = Duration::from_millis(patience as u64).max(params.silence_min);
+        Some(self.last.plus(patience))
+    }
+
+    /// The silence at `now` as a multiple of the longest gap before it.
+    #[must_use]
+    pub fn strangeness(&self, now: Timestamp) -> f64 {
+        now.since(self.last).as_millis() as f64 / self.longest_gap.as_millis().max(1) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_by_hand() {
+        let params = Params {
+            silence_factor: 3.0,
+            silence_min: Duration::from_millis(50),
+            ..Params::default()
+        };
+        let mut rhythm = Rhythm::begin(Timestamp(0));
+        for at in [10, 20, 50, 60, 70, 80, 90, 100] {
+            rhythm.hear(Timestamp(at));
+            assert_eq!(rhythm.deadline(&params), None);
+        }
+        rhythm.hear(Timestamp(110));
+        // Longest gap 30 ms: silent after 3 · 30.
+        assert_eq!(rhythm.deadline(&params), Some(Timestamp(200)));
+        assert!((rhythm.strangeness(Timestamp(200)) - 3.0).abs() < 1e-12);
+        // An old record changes nothing; a short patience is raised to the least.
+        rhythm.hear(Timestamp(5));
+        assert_eq!(rhythm.last, Timestamp(110));
+        let eager = Params {
+            silence_factor: 1.0,
+            ..params.clone()
+        };
+        assert_eq!(rhythm.deadline(&eager), Some(Timestamp(160)));
+        let off = Params {
+            silence_factor: 0.0,
+            ..params
+        };
+        assert_eq!(rhythm.deadline(&off), None);
+    }
+}

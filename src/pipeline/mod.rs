@@ -6,15 +6,29 @@
 //! Invariants: a snapshot is never ahead of the committed offset; a change of model always travels with a snapshot that names it; a record
 //! below a partition's `emit_from` changes state and emits nothing (replay); every record ends as scored, warming up, late, or dead letter.
 
+//! Next: `state` (what is remembered), `gather` (the half of staging that needs no scores), `verdict` (the half that does), `message`
+//! (what goes out), `snapshot` (state to bytes and back).
+
+mod gather;
+mod message;
+mod snapshot;
+mod state;
+mod verdict;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use snapshot::{model_version, owner, quarantine};
+
 use crate::detect::Params;
-use crate::model::card::{Exclusion, ModelVersion};
+use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
 use crate::record::{DecodedBatch, Header, Missing, RecordBatch};
 use crate::stream::{Offset, Positions, TopicPartition};
 use crate::time::Timestamp;
+use gather::{Gathered, Rules, Slot, Work};
+use state::{Head, Kept, PartitionState, Quarantined};
+use verdict::Telling;
 
 /// A message to produce.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,6 +122,7 @@ pub struct Staged {
     pub tally: Tally,
     /// Kafka timestamps of the records that caused alerts: for the latency from record to alert.
     pub alerted: Vec<Timestamp>,
+    deltas: Vec<Delta>,
 }
 
 /// A feature column, as the schema resolved it.
@@ -161,71 +176,276 @@ pub struct ColumnsDiffer {
 pub struct Pipeline {
     params: Arc<Params>,
     columns: Arc<[Column]>,
+    /// The champion: what partitions are judged by as soon as they may change.
+    current: Option<Arc<TrainedModel>>,
+    partitions: BTreeMap<TopicPartition, PartitionState>,
+}
+
+/// What a staged batch makes of one partition.
+#[derive(Debug)]
+struct Delta {
+    at: TopicPartition,
+    /// Where the batch began: the state that it was worked out from.
+    from: Offset,
+    head: Head,
+    model: Option<Arc<TrainedModel>>,
+    slots: Vec<Slot>,
+    quarantine: BTreeMap<String, Option<Quarantined>>,
+    snapshot: bool,
 }
 
 impl Pipeline {
     /// No partitions yet. Records have `columns`, in this order.
     pub fn new(params: Arc<Params>, columns: Arc<[Column]>) -> Self {
-        Self { params, columns }
+        Self {
+            params,
+            columns,
+            current: None,
+            partitions: BTreeMap::new(),
+        }
     }
 
     /// Takes over a partition: restores its state and answers where to read on. `judging` is the model that the state names (see
-    /// [`model_version`]), or the champion where there is no state.
+    /// [`model_version`]), `None` for version 0; where there is no state, or none that can be used, the champion judges.
     pub fn assign(
         &mut self,
         grant: &Grant,
         judging: Option<Arc<TrainedModel>>,
     ) -> Result<Assigned, RestoreError> {
-        let _ = (&self.params, &self.columns, judging);
+        let fits = judging.as_ref().is_none_or(|model| self.fits(model));
+        let (mut partition, discarded) = snapshot::restore(grant, &self.columns, fits)?;
+        partition.model = if partition.unsaved {
+            self.current.clone()
+        } else {
+            judging
+        };
+        let read_from = partition.head.position;
+        self.partitions.insert(grant.at.clone(), partition);
         Ok(Assigned {
-            read_from: grant.committed,
-            replay: 0,
-            discarded: None,
+            read_from,
+            replay: u64::try_from(grant.committed.0 - read_from.0).unwrap_or(0),
+            discarded,
         })
     }
 
     /// Lets go of a partition.
     pub fn revoke(&mut self, at: &TopicPartition) {
-        let _ = at;
+        self.partitions.remove(at);
     }
 
     /// The model to judge by from now on: each partition takes it up at its next batch, when it is not replaying.
     pub fn promote(&mut self, model: Arc<TrainedModel>) -> Result<(), ColumnsDiffer> {
-        let _ = model;
+        if !self.fits(&model) {
+            return Err(ColumnsDiffer {
+                version: model.card.version,
+                theirs: model.card.columns.len(),
+                ours: self.columns.len(),
+            });
+        }
+        self.current = Some(model);
         Ok(())
+    }
+
+    fn fits(&self, model: &TrainedModel) -> bool {
+        let ours = self.columns.iter().map(|column| &column.name);
+        model.card.columns.iter().eq(ours)
+    }
+
+    /// The champion, if there is one.
+    pub fn current(&self) -> Option<&Arc<TrainedModel>> {
+        self.current.as_ref()
     }
 
     /// Works out a batch. Changes nothing. `now` only bounds the timestamps of what is written.
     pub fn stage(&self, batch: &RecordBatch, decoded: &DecodedBatch, now: Timestamp) -> Staged {
-        let _ = (batch, decoded, now);
-        unimplemented!("being written")
+        assert_eq!(decoded.outcomes.len(), batch.len(), "one outcome a record");
+        assert_eq!(
+            decoded.columns,
+            self.columns.len(),
+            "the decoder has the pipeline's columns"
+        );
+        let rules = Rules {
+            params: &self.params,
+            columns: &self.columns,
+            fill_last: self.columns.iter().any(|c| c.missing == Missing::Last),
+        };
+        let mut gathered = Gathered::default();
+        let mut place = Vec::with_capacity(batch.sources().len());
+        for at in batch.sources() {
+            let partition = self.partitions.get(at);
+            place.push(partition.map(|partition| {
+                let work = Work::begin(partition, self.current.as_ref(), &self.params);
+                gathered.add(work, rules)
+            }));
+        }
+        gathered.walk(batch, decoded, &place, rules);
+        let mut telling = Telling {
+            params: &self.params,
+            columns: &self.columns,
+            batch,
+            decoded,
+            now,
+            outbox: Outbox::default(),
+            tally: Tally::default(),
+            alerted: Vec::new(),
+        };
+        telling.tell_all(&mut gathered);
+        let Telling {
+            mut outbox,
+            tally,
+            alerted,
+            ..
+        } = telling;
+        assert!(
+            tally.adds_up(),
+            "every record ends as exactly one of four: {tally:?}"
+        );
+        let deltas = gathered
+            .works
+            .into_iter()
+            .map(|work| self.finish(work, &mut outbox))
+            .collect();
+        Staged {
+            outbox,
+            tally,
+            alerted,
+            deltas,
+        }
+    }
+
+    /// Adds what a partition's part of the batch writes to the state topic, and its position.
+    fn finish(&self, mut work: Work<'_>, outbox: &mut Outbox) -> Delta {
+        let (base, detector) = (work.base, &self.params.detector);
+        if work.snapshot {
+            let model = state::version(work.model.as_ref());
+            outbox
+                .state
+                .extend(snapshot::take(detector, base, model, &self.columns));
+            let horizon = base.head.stream_time.minus(self.params.quarantine_keep);
+            for (id, noted) in &base.quarantine {
+                if noted.to_time.is_some_and(|to| to < horizon) {
+                    work.quarantine.entry(id.clone()).or_insert(None);
+                } else if base.unsaved {
+                    let noted = Some(noted.clone());
+                    work.quarantine.entry(id.clone()).or_insert(noted);
+                }
+            }
+        }
+        let caught_up = work.head.position > base.emit_from;
+        if caught_up {
+            for (id, noted) in &work.quarantine {
+                let entry = snapshot::quarantine_entry(detector, &base.at, id, noted.as_ref());
+                outbox.state.push(entry);
+            }
+            outbox.positions.insert(base.at.clone(), work.head.position);
+        }
+        Delta {
+            at: base.at.clone(),
+            from: base.head.position,
+            head: work.head,
+            model: work.model,
+            slots: work.slots,
+            quarantine: work.quarantine,
+            snapshot: work.snapshot,
+        }
     }
 
     /// Makes a published batch state.
     pub fn apply(&mut self, staged: Staged) {
-        drop(staged);
+        for delta in staged.deltas {
+            // Revoked between staging and now: the state is not ours to change any more.
+            let Some(partition) = self.partitions.get_mut(&delta.at) else {
+                continue;
+            };
+            assert_eq!(
+                partition.head.position, delta.from,
+                "a batch is applied to the state that it was staged on: {}",
+                delta.at
+            );
+            partition.apply(delta);
+        }
     }
 
     /// The next offset to read of each partition held.
     pub fn positions(&self) -> Positions {
-        Positions::new()
+        self.partitions
+            .iter()
+            .map(|(at, partition)| (at.clone(), partition.head.position))
+            .collect()
+    }
+
+    /// Episodes and silences that go on, over all partitions. Walks over all keys: for a metric now and then.
+    pub fn episodes_open(&self) -> u64 {
+        self.partitions
+            .values()
+            .map(PartitionState::episodes_open)
+            .sum()
+    }
+
+    /// Keys remembered, over all partitions.
+    pub fn keys(&self) -> u64 {
+        self.partitions.values().map(|p| p.keys.len() as u64).sum()
+    }
+
+    /// The model that judges each partition held; 0: the cold start.
+    pub fn judging(&self) -> BTreeMap<TopicPartition, ModelVersion> {
+        self.partitions
+            .iter()
+            .map(|(at, partition)| (at.clone(), state::version(partition.model.as_ref())))
+            .collect()
+    }
+
+    /// Partitions that are still replaying.
+    pub fn replaying(&self) -> usize {
+        self.partitions.values().filter(|p| p.replaying()).count()
     }
 }
 
-/// The model that the state of a partition names: the one that must judge its replay. `None`: there is no state. Version 0 is the cold start.
-pub fn model_version(state: &[StateEntry]) -> Result<Option<ModelVersion>, RestoreError> {
-    let _ = state;
-    Ok(None)
+impl PartitionState {
+    fn apply(&mut self, delta: Delta) {
+        if delta.snapshot {
+            // What was dirty has just been saved; what the batch touched is dirty again below.
+            #[expect(clippy::iter_over_hash_type, reason = "each is set alike")]
+            for kept in self.keys.values_mut() {
+                kept.dirty = false;
+            }
+            self.forgotten.clear();
+            self.unsaved = false;
+        }
+        self.head = delta.head;
+        self.model = delta.model;
+        for slot in delta.slots {
+            if slot.evicted {
+                self.keys.remove(&slot.key);
+                self.forgotten.insert(slot.key);
+            } else {
+                let kept = Kept {
+                    state: slot.state,
+                    dirty: true,
+                };
+                self.keys.insert(slot.key, kept);
+            }
+        }
+        for (id, noted) in delta.quarantine {
+            match noted {
+                Some(noted) => self.quarantine.insert(id, noted),
+                None => self.quarantine.remove(&id),
+            };
+        }
+    }
 }
 
-/// The partition that an entry of the state topic belongs to, from its key; `None` if the key is not ours.
-pub fn owner(detector: &str, key: &[u8]) -> Option<TopicPartition> {
-    let _ = (detector, key);
-    None
+impl Tally {
+    /// P2: `consumed = scored + warming_up + late + dead_lettered`.
+    pub fn adds_up(&self) -> bool {
+        let dead: u64 = self.dead_lettered.values().sum();
+        self.consumed == self.scored + self.warming_up + self.late + dead
+    }
 }
 
-/// What the state topic keeps out of training: open and closed episodes, without guard bands.
-pub fn quarantine(state: &[StateEntry]) -> Vec<Exclusion> {
-    let _ = state;
-    Vec::new()
+impl Outbox {
+    /// Whether there is nothing to publish: the batch was all replay.
+    pub fn is_empty(&self) -> bool {
+        self.positions.is_empty() && self.state.is_empty()
+    }
 }

@@ -1,0 +1,284 @@
+//! Messages: alerts, scores and refused records as they go out.
+
+use serde::Serialize;
+
+use super::Message;
+use super::gather::Work;
+use super::state::episode_id;
+use crate::alert::{Alert, AlertEvent, AlertKind, Attribution, InputRef, Severity};
+use crate::detect::Params;
+use crate::detect::episode::{Episode, Reading};
+use crate::model::card::ModelVersion;
+use crate::record::{Header, RecordBatch};
+use crate::stream::{Offset, TopicPartition};
+use crate::time::Timestamp;
+
+/// The record that a message is about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cause<'a> {
+    pub at: &'a TopicPartition,
+    pub key: &'a str,
+    pub offset: Offset,
+    /// Event time.
+    pub time: Timestamp,
+    /// Kafka timestamp of the message.
+    pub timestamp: Timestamp,
+    pub model: ModelVersion,
+    /// Its place in the batch.
+    pub record: usize,
+}
+
+/// What an alert says beyond its cause.
+#[derive(Clone, Debug)]
+pub(super) struct Facts {
+    pub id: String,
+    pub event: AlertEvent,
+    pub kind: AlertKind,
+    pub onset_time: Timestamp,
+    pub score: f64,
+    pub peak_score: f64,
+    pub grade: f64,
+    pub confidence: f64,
+    pub severity: Severity,
+    pub p: f64,
+    pub threshold: f64,
+    pub records: u64,
+    pub attribution: Vec<Attribution>,
+    pub suppressed: Option<u64>,
+}
+
+impl Facts {
+    /// Nothing but the kind, the event and the p-value.
+    pub fn bare(kind: AlertKind, event: AlertEvent, p: f64) -> Self {
+        Self {
+            id: String::new(),
+            event,
+            kind,
+            onset_time: Timestamp::MIN,
+            score: 0.0,
+            peak_score: 0.0,
+            grade: 0.0,
+            confidence: 0.0,
+            severity: Severity::Low,
+            p,
+            threshold: 0.0,
+            records: 0,
+            attribution: Vec::new(),
+            suppressed: None,
+        }
+    }
+
+    /// What is known of an episode without its model.
+    pub fn of_episode(
+        params: &Params,
+        work: &Work<'_>,
+        event: AlertEvent,
+        episode: &Episode,
+        reading: &Reading,
+    ) -> Self {
+        Self {
+            id: episode_id(params, &work.base.at, episode.onset),
+            onset_time: episode.onset_time,
+            score: reading.score,
+            peak_score: episode.peak_score,
+            grade: work.rule.grade(reading.p),
+            severity: work.rule.severity(episode.peak_p),
+            records: episode.records,
+            ..Self::bare(AlertKind::Score, event, reading.p)
+        }
+    }
+}
+
+/// An alert, with CloudEvents headers in binary mode.
+pub(super) fn alert(params: &Params, cause: Cause<'_>, facts: Facts) -> Message {
+    let event = match facts.event {
+        AlertEvent::Open => "open",
+        AlertEvent::Update => "update",
+        AlertEvent::Close => "close",
+    };
+    let time = cause.time.rfc3339();
+    let headers = vec![
+        header("ce_specversion", "1.0"),
+        header("ce_type", &format!("anomalyd.alert.{event}")),
+        header("ce_source", &format!("/anomalyd/{}", params.detector)),
+        header("ce_id", &format!("{}-{event}-{}", facts.id, cause.offset)),
+        header("ce_time", &time),
+        header("content-type", "application/json"),
+    ];
+    let alert = Alert {
+        schema: 1,
+        id: facts.id,
+        event: facts.event,
+        kind: facts.kind,
+        detector: params.detector.clone(),
+        key: cause.key.to_owned(),
+        approx_anomaly_start_time: facts.onset_time.rfc3339(),
+        end_time: (facts.event == AlertEvent::Close).then(|| time.clone()),
+        data_time: time,
+        anomaly_score: facts.score,
+        peak_score: facts.peak_score,
+        anomaly_grade: facts.grade,
+        confidence: facts.confidence,
+        severity: facts.severity,
+        p_value: facts.p,
+        threshold: facts.threshold,
+        records: facts.records,
+        relevant_attribution: facts.attribution,
+        suppressed: facts.suppressed,
+        model_version: cause.model.0,
+        input: InputRef {
+            topic: cause.at.topic.as_ref().to_owned(),
+            partition: cause.at.partition.0,
+            offset: cause.offset.0,
+        },
+    };
+    Message {
+        key: Some(cause.key.as_bytes().to_vec()),
+        value: Some(json(&alert)),
+        headers,
+        timestamp: cause.timestamp,
+        cause: cause.at.clone(),
+    }
+}
+
+/// [`crate::alert::Score`], borrowed: one is written for every record.
+#[derive(Debug, Serialize)]
+struct ScoreRef<'a> {
+    detector: &'a str,
+    key: &'a str,
+    time: &'a str,
+    score: f64,
+    p_value: f64,
+    alert: bool,
+    warming_up: bool,
+    model_version: u64,
+    input: InputRefRef<'a>,
+}
+
+/// [`InputRef`], borrowed.
+#[derive(Debug, Serialize)]
+struct InputRefRef<'a> {
+    topic: &'a str,
+    partition: i32,
+    offset: i64,
+}
+
+/// A record's score.
+pub(super) fn score(
+    params: &Params,
+    cause: Cause<'_>,
+    reading: &Reading,
+    (alert, warming_up): (bool, bool),
+) -> Message {
+    let score = ScoreRef {
+        detector: &params.detector,
+        key: cause.key,
+        time: &cause.time.rfc3339(),
+        score: reading.score,
+        p_value: reading.p,
+        alert,
+        warming_up,
+        model_version: cause.model.0,
+        input: InputRefRef {
+            topic: &cause.at.topic,
+            partition: cause.at.partition.0,
+            offset: cause.offset.0,
+        },
+    };
+    Message {
+        key: Some(cause.key.as_bytes().to_vec()),
+        value: Some(json(&score)),
+        headers: Vec::new(),
+        timestamp: cause.timestamp,
+        cause: cause.at.clone(),
+    }
+}
+
+/// A record that is passed on unread: key, value and headers untouched, with Kafka Connect's headers saying whence and why.
+pub(super) fn refused(
+    params: &Params,
+    batch: &RecordBatch,
+    record: usize,
+    now: Timestamp,
+    (reason, text): &(&'static str, String),
+) -> Message {
+    let raw = &batch.records()[record];
+    let at = &batch.sources()[raw.source];
+    let mut headers = raw.headers.clone();
+    headers.extend([
+        header("__connect.errors.topic", &at.topic),
+        header("__connect.errors.partition", &at.partition.0.to_string()),
+        header("__connect.errors.offset", &raw.offset.to_string()),
+        header("__connect.errors.connector.name", &params.detector),
+        header("__connect.errors.task.id", "0"),
+        header("__connect.errors.stage", "VALUE_CONVERTER"),
+        header("__connect.errors.class.name", "anomalyd::record"),
+        header("__connect.errors.exception.class.name", reason),
+        header("__connect.errors.exception.message", text),
+    ]);
+    Message {
+        key: batch.key(raw).map(<[u8]>::to_vec),
+        value: batch.value(raw).map(<[u8]>::to_vec),
+        headers,
+        timestamp: raw.timestamp.min(now),
+        cause: at.clone(),
+    }
+}
+
+fn header(name: &str, value: &str) -> Header {
+    Header {
+        name: name.into(),
+        value: Some(value.as_bytes().into()),
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value)
+        .unwrap_or_else(|error| unreachable!("wire types are plain structs: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::Score;
+
+    #[test]
+    fn a_score_reads_back_as_the_wire_type() {
+        let at = TopicPartition::new("records", 3);
+        let cause = Cause {
+            at: &at,
+            key: "pump \"1\"",
+            offset: Offset(42),
+            time: Timestamp(1_700_000_000_123),
+            timestamp: Timestamp(1_600_000_000_000),
+            model: ModelVersion(7),
+            record: 0,
+        };
+        let reading = Reading {
+            p: 0.1 + 0.2,
+            score: 1e-9,
+            offset: Offset(42),
+            time: Timestamp(0),
+        };
+        let message = score(&Params::default(), cause, &reading, (true, false));
+        let read: Score = serde_json::from_slice(message.value.as_deref().unwrap()).unwrap();
+        let expected = Score {
+            detector: "anomalyd".to_owned(),
+            key: "pump \"1\"".to_owned(),
+            time: "2023-11-14T22:13:20.123Z".to_owned(),
+            score: 1e-9,
+            p_value: 0.1 + 0.2,
+            alert: true,
+            warming_up: false,
+            model_version: 7,
+            input: InputRef {
+                topic: "records".to_owned(),
+                partition: 3,
+                offset: 42,
+            },
+            code: None,
+        };
+        assert_eq!(read, expected);
+        assert_eq!(message.timestamp, Timestamp(1_600_000_000_000));
+    }
+}

@@ -1,0 +1,499 @@
+//! The second half of staging: everything that depends on scores, in the order of the records. Episodes open and close, messages are
+//! written, records are counted. A record below its partition's `emit_from` changes state here like any other, and is not told.
+
+use ndarray::ArrayView2;
+
+use super::gather::{Gathered, Group, Quiet, Step, What, Work};
+use super::message::{self, Cause, Facts};
+use super::state::{Quarantined, Storm, episode_id};
+use super::{Column, Outbox, Tally};
+use crate::alert::{AlertEvent, AlertKind, Attribution, Severity};
+use crate::detect::Params;
+use crate::detect::cold::{ColdStart, ROWS_MAX};
+use crate::detect::episode::{Change, Episode, Reading};
+use crate::model::trained::Judged;
+use crate::record::{DecodedBatch, RecordBatch};
+use crate::stream::Offset;
+use crate::time::Timestamp;
+
+/// What the second half writes to, and what it reads.
+#[derive(Debug)]
+pub(super) struct Telling<'a> {
+    pub params: &'a Params,
+    pub columns: &'a [Column],
+    pub batch: &'a RecordBatch,
+    pub decoded: &'a DecodedBatch,
+    /// Bounds the timestamps of messages.
+    pub now: Timestamp,
+    pub outbox: Outbox,
+    pub tally: Tally,
+    pub alerted: Vec<Timestamp>,
+}
+
+/// A judged record on its way to a verdict.
+#[derive(Clone, Copy, Debug)]
+struct Seen<'a> {
+    step: &'a Step,
+    slot: usize,
+    /// Its newest row.
+    row: &'a [f64],
+    window: &'a [f64],
+    reading: Reading,
+    clock: Timestamp,
+    cold: bool,
+}
+
+impl Telling<'_> {
+    /// Judges everything that was gathered, in order.
+    pub fn tell_all(&mut self, gathered: &mut Gathered<'_>) {
+        let judged: Vec<Judged> = gathered.groups.iter().map(judge).collect();
+        let Gathered {
+            works,
+            groups,
+            steps,
+        } = gathered;
+        for step in steps.iter() {
+            let work = &mut works[step.work];
+            let raw = &self.batch.records()[step.record];
+            let emit = raw.offset >= work.base.emit_from;
+            match step.what {
+                What::Dead => self.dead(step, emit),
+                What::Late => self.late(step, emit),
+                What::Judge {
+                    slot,
+                    row,
+                    warming,
+                    clock,
+                } => {
+                    let judged = &judged[work.group];
+                    let group = &groups[work.group];
+                    let (score, p) = match group.model {
+                        Some(_) => (
+                            judged.score[row],
+                            if warming { 1.0 } else { judged.p_value[row] },
+                        ),
+                        None => (0.0, 1.0),
+                    };
+                    let time = match &self.decoded.outcomes[step.record] {
+                        Ok(found) => found.time,
+                        Err(_) => unreachable!("only records that could be read are judged"),
+                    };
+                    let window = group.row(row);
+                    let seen = Seen {
+                        step,
+                        slot,
+                        row: &window[window.len() - self.columns.len()..],
+                        window,
+                        reading: Reading {
+                            p,
+                            score,
+                            offset: raw.offset,
+                            time,
+                        },
+                        clock,
+                        cold: group.model.is_none(),
+                    };
+                    self.judged(work, seen, warming, emit);
+                }
+                What::Silent { slot, quiet, clock } => {
+                    let allowed = self.admit(work, step, clock, emit);
+                    self.silent(work, step, (slot, quiet, allowed), emit);
+                }
+                What::Spoke { slot, quiet } => self.spoke(work, step, (slot, quiet), emit),
+                What::Forget { slot } => self.forget(work, step, slot, emit),
+            }
+        }
+    }
+
+    fn dead(&mut self, step: &Step, emit: bool) {
+        let Err(error) = &self.decoded.outcomes[step.record] else {
+            unreachable!("only records that could not be read are dead");
+        };
+        if !emit {
+            self.tally.replayed += 1;
+            return;
+        }
+        self.tally.consumed += 1;
+        *self.tally.dead_lettered.entry(error.reason()).or_default() += 1;
+        let failure = (error.reason(), error.to_string());
+        let message = message::refused(self.params, self.batch, step.record, self.now, &failure);
+        self.outbox.dead_letters.push(message);
+    }
+
+    fn late(&mut self, step: &Step, emit: bool) {
+        if !emit {
+            self.tally.replayed += 1;
+            return;
+        }
+        self.tally.consumed += 1;
+        self.tally.late += 1;
+        let bound = self.params.late_after.unwrap_or_default();
+        let failure = (
+            "late",
+            format!("more than {bound:?} older than the newest record of its key"),
+        );
+        let message = message::refused(self.params, self.batch, step.record, self.now, &failure);
+        self.outbox.late.push(message);
+    }
+
+    fn judged(&mut self, work: &mut Work<'_>, mut seen: Seen<'_>, mut warming: bool, emit: bool) {
+        let rule = work.rule;
+        self.end_storm(work, &seen, emit);
+        let state = &mut work.slots[seen.slot].state;
+        if seen.cold {
+            let found = state.cold.judge(seen.row);
+            warming = state.cold.seen < self.params.cold_start_records as u64;
+            seen.reading.score = found.score;
+            seen.reading.p = if warming { 1.0 } else { found.p };
+        } else if state.cold.seen > 0 {
+            state.cold = ColdStart::default();
+        }
+        let change = state.episodes.judge(&rule, seen.reading);
+        let open = state.episodes.open.is_some();
+        match change {
+            Change::Opened(episode) => self.opened(work, &seen, episode, emit),
+            Change::Updated(episode) if !episode.muted => {
+                self.alert(work, &seen, AlertEvent::Update, &episode, emit);
+            }
+            Change::Closed(episode) => {
+                self.quarantine(work, seen.slot, episode.onset, Some(&seen.reading));
+                if emit {
+                    self.tally.closed += 1;
+                }
+                if !episode.muted {
+                    self.alert(work, &seen, AlertEvent::Close, &episode, emit);
+                }
+            }
+            Change::Updated(_) | Change::None => self.speak_up(work, &seen, emit),
+        }
+        // What was found anomalous must not become normal.
+        if seen.cold && !open && !(seen.reading.p <= rule.budget) {
+            work.slots[seen.slot].state.cold.push(seen.row);
+        }
+        if !emit {
+            self.tally.replayed += 1;
+            return;
+        }
+        self.tally.consumed += 1;
+        if warming {
+            self.tally.warming_up += 1;
+        } else {
+            self.tally.scored += 1;
+        }
+        if self.params.emit_scores {
+            let cause = self.cause(work, seen.step, seen.slot);
+            let score = message::score(self.params, cause, &seen.reading, (open, warming));
+            self.outbox.scores.push(score);
+        }
+    }
+
+    fn opened(&mut self, work: &mut Work<'_>, seen: &Seen<'_>, episode: Episode, emit: bool) {
+        let allowed = self.admit(work, seen.step, seen.clock, emit);
+        self.quarantine(work, seen.slot, episode.onset, None);
+        if emit {
+            self.tally.opened += 1;
+        }
+        if let Some(open) = work.slots[seen.slot].state.episodes.open.as_mut() {
+            open.muted = !allowed;
+        }
+        if allowed {
+            self.alert(work, seen, AlertEvent::Open, &episode, emit);
+        }
+    }
+
+    /// Tells of an episode that a storm held back, once the storm is over and the fault is still there.
+    fn speak_up(&mut self, work: &mut Work<'_>, seen: &Seen<'_>, emit: bool) {
+        let storm = work.head.storm.since.is_some();
+        let Some(open) = work.slots[seen.slot].state.episodes.open.as_mut() else {
+            return;
+        };
+        if open.muted && !storm && seen.reading.p <= work.rule.budget {
+            open.muted = false;
+            let episode = *open;
+            self.alert(work, seen, AlertEvent::Open, &episode, emit);
+        }
+    }
+
+    /// Whether one more episode may be told of; more than the limit are a storm, which is told of once.
+    fn admit(&mut self, work: &mut Work<'_>, step: &Step, clock: Timestamp, emit: bool) -> bool {
+        if self.params.storm_opens_max == 0 {
+            return true;
+        }
+        let storm = &mut work.head.storm;
+        let stretch = stretch(self.params, clock);
+        if stretch != storm.stretch {
+            (storm.stretch, storm.opens) = (stretch, 0);
+        }
+        storm.opens += 1;
+        if storm.opens <= self.params.storm_opens_max {
+            return true;
+        }
+        storm.suppressed += 1;
+        let begins = storm.since.is_none();
+        let offset = self.batch.records()[step.record].offset;
+        let since = *storm.since.get_or_insert((offset, clock));
+        if emit {
+            self.tally.suppressed += 1;
+        }
+        if begins && emit {
+            self.storm_alert(work, step, since, AlertEvent::Open);
+        }
+        false
+    }
+
+    fn end_storm(&mut self, work: &mut Work<'_>, seen: &Seen<'_>, emit: bool) {
+        let storm = work.head.storm;
+        let Some(since) = storm.since else { return };
+        let stretch = stretch(self.params, seen.clock);
+        if stretch == storm.stretch {
+            return;
+        }
+        if emit {
+            self.storm_alert(work, seen.step, since, AlertEvent::Close);
+        }
+        work.head.storm = Storm {
+            stretch,
+            ..Default::default()
+        };
+    }
+
+    fn storm_alert(
+        &mut self,
+        work: &Work<'_>,
+        step: &Step,
+        since: (Offset, Timestamp),
+        event: AlertEvent,
+    ) {
+        let mut facts = Facts::bare(AlertKind::Storm, event, work.rule.budget);
+        let closing = event == AlertEvent::Close;
+        facts.id = format!("{}-storm", episode_id(self.params, &work.base.at, since.0));
+        facts.onset_time = since.1;
+        facts.severity = Severity::High;
+        facts.score = f64::from(work.head.storm.opens);
+        facts.peak_score = facts.score;
+        facts.threshold = f64::from(self.params.storm_opens_max);
+        facts.suppressed = closing.then_some(work.head.storm.suppressed);
+        let mut cause = self.cause(work, step, 0);
+        cause.key = "*";
+        self.send(cause, facts);
+    }
+
+    fn silent(
+        &mut self,
+        work: &mut Work<'_>,
+        step: &Step,
+        (slot, quiet, allowed): (usize, Quiet, bool),
+        emit: bool,
+    ) {
+        work.slots[slot].state.silence_muted = !allowed;
+        if !emit {
+            return;
+        }
+        self.tally.opened += 1;
+        if allowed {
+            let facts = self.silence_facts(work, quiet, AlertEvent::Open);
+            let cause = self.cause(work, step, slot);
+            self.send(cause, facts);
+        }
+    }
+
+    fn spoke(
+        &mut self,
+        work: &mut Work<'_>,
+        step: &Step,
+        (slot, quiet): (usize, Quiet),
+        emit: bool,
+    ) {
+        let muted = std::mem::take(&mut work.slots[slot].state.silence_muted);
+        if !emit {
+            return;
+        }
+        self.tally.closed += 1;
+        if !muted {
+            let facts = self.silence_facts(work, quiet, AlertEvent::Close);
+            let cause = self.cause(work, step, slot);
+            self.send(cause, facts);
+        }
+    }
+
+    fn silence_facts(&self, work: &Work<'_>, quiet: Quiet, event: AlertEvent) -> Facts {
+        // The longest of that many gaps.
+        let p = 1.0 / (quiet.records as f64 + 1.0);
+        let mut facts = Facts::bare(AlertKind::Silence, event, p);
+        let onset = episode_id(self.params, &work.base.at, quiet.silence.after);
+        facts.id = format!("{onset}-silence");
+        facts.onset_time = quiet.silence.since;
+        facts.severity = Severity::Medium;
+        facts.score = quiet.strangeness;
+        facts.peak_score = quiet.strangeness;
+        facts.threshold = self.params.silence_factor;
+        facts.grade = 1.0 - p;
+        facts.confidence = 1.0 - p;
+        facts
+    }
+
+    /// Ends what is open of a key that is being forgotten.
+    fn forget(&mut self, work: &mut Work<'_>, step: &Step, slot: usize, emit: bool) {
+        let raw = &self.batch.records()[step.record];
+        let reading = Reading {
+            p: 1.0,
+            score: 0.0,
+            offset: raw.offset,
+            time: raw.timestamp,
+        };
+        let state = &mut work.slots[slot].state;
+        let silence = state.silence.take();
+        let quiet = silence.map(|silence| Quiet::new(silence, state, state.rhythm.last));
+        if let Some(episode) = state.episodes.open.take() {
+            self.quarantine(work, slot, episode.onset, Some(&reading));
+            if emit {
+                self.tally.closed += 1;
+            }
+            if emit && !episode.muted {
+                let facts =
+                    Facts::of_episode(self.params, work, AlertEvent::Close, &episode, &reading);
+                let cause = self.cause(work, step, slot);
+                self.send(cause, facts);
+            }
+        }
+        if let Some(quiet) = quiet {
+            self.spoke(work, step, (slot, quiet), emit);
+        }
+    }
+
+    /// Notes the episode for training to leave out; `end`: the record that closed it.
+    fn quarantine(&self, work: &mut Work<'_>, slot: usize, onset: Offset, end: Option<&Reading>) {
+        let id = episode_id(self.params, &work.base.at, onset);
+        let slot = &work.slots[slot];
+        let before = match work.quarantine.get(&id) {
+            Some(noted) => noted.as_ref(),
+            None => work.base.quarantine.get(&id),
+        };
+        let from_time = before.map(|noted| noted.from_time);
+        let opened = slot.state.episodes.open.map(|episode| episode.onset_time);
+        let closed = slot
+            .state
+            .episodes
+            .closed
+            .map(|(episode, _)| episode.onset_time);
+        let from_time = from_time.or(opened).or(closed).unwrap_or(Timestamp::MIN);
+        let entry = Quarantined {
+            v: 1,
+            key: slot.key.0.as_ref().to_owned(),
+            from: onset,
+            to: end.map(|reading| reading.offset.next()),
+            from_time,
+            to_time: end.map(|reading| reading.time),
+        };
+        work.quarantine.insert(id, Some(entry));
+    }
+
+    fn alert(
+        &mut self,
+        work: &Work<'_>,
+        seen: &Seen<'_>,
+        event: AlertEvent,
+        episode: &Episode,
+        emit: bool,
+    ) {
+        if !emit {
+            return;
+        }
+        let mut facts = Facts::of_episode(self.params, work, event, episode, &seen.reading);
+        let state = &work.slots[seen.slot].state;
+        let missing = seen.window.iter().filter(|value| value.is_nan()).count();
+        let missing = missing as f64 / seen.window.len().max(1) as f64;
+        let (shares, expected) = if let Some(model) = &work.model {
+            let calibration = model.calibration.at(missing);
+            facts.threshold = calibration.threshold(work.rule.budget);
+            facts.confidence = calibration.confidence();
+            let explained = model.explain(view(seen.window, 1, seen.window.len()));
+            (explained.shares, explained.expected)
+        } else {
+            facts.threshold = ColdStart::threshold(self.columns.len(), work.rule.budget);
+            let rows = state.cold.seen as f64;
+            facts.confidence = 0.5 * rows / (rows + ROWS_MAX as f64);
+            state.cold.explain(seen.row)
+        };
+        facts.attribution = attribution(self.columns, seen.row, &shares, &expected);
+        let cause = self.cause(work, seen.step, seen.slot);
+        self.send(cause, facts);
+    }
+
+    fn cause<'w>(&self, work: &'w Work<'_>, step: &Step, slot: usize) -> Cause<'w> {
+        let raw = &self.batch.records()[step.record];
+        let time = match &self.decoded.outcomes[step.record] {
+            Ok(found) => found.time,
+            Err(_) => raw.timestamp,
+        };
+        Cause {
+            at: &work.base.at,
+            key: &work.slots[slot].key.0,
+            offset: raw.offset,
+            time,
+            timestamp: time.min(self.now),
+            model: super::state::version(work.model.as_ref()),
+            record: step.record,
+        }
+    }
+
+    fn send(&mut self, cause: Cause<'_>, facts: Facts) {
+        self.alerted
+            .push(self.batch.records()[cause.record].timestamp);
+        self.outbox
+            .alerts
+            .push(message::alert(self.params, cause, facts));
+    }
+}
+
+/// Scores a group's windows by its model, at once; nothing for the cold start, which looks at each key's own past.
+fn judge(group: &Group) -> Judged {
+    match &group.model {
+        Some(model) if !group.seeds.is_empty() => {
+            let judged = model.judge(
+                view(&group.windows, group.seeds.len(), group.width),
+                &group.seeds,
+            );
+            assert_eq!(judged.score.len(), group.seeds.len(), "one score a window");
+            assert_eq!(
+                judged.p_value.len(),
+                group.seeds.len(),
+                "one p-value a window"
+            );
+            judged
+        }
+        _ => Judged::default(),
+    }
+}
+
+fn view(rows: &[f64], n: usize, width: usize) -> ArrayView2<'_, f64> {
+    ArrayView2::from_shape((n, width), rows)
+        .unwrap_or_else(|error| unreachable!("windows are n × width: {error}"))
+}
+
+/// The number of the stretch of stream time that `clock` lies in.
+fn stretch(params: &Params, clock: Timestamp) -> i64 {
+    let length = i64::try_from(params.storm_window.as_millis()).unwrap_or(i64::MAX);
+    clock.0.div_euclid(length.max(1))
+}
+
+/// Shares by feature, the largest first; equal ones in the features' order.
+fn attribution(
+    columns: &[Column],
+    row: &[f64],
+    shares: &[f64],
+    expected: &[f64],
+) -> Vec<Attribution> {
+    let mut all: Vec<Attribution> = columns
+        .iter()
+        .enumerate()
+        .map(|(index, column)| Attribution {
+            feature: column.name.clone(),
+            share: shares[index],
+            actual: Some(row[index]).filter(|value| !value.is_nan()),
+            expected: expected[index],
+        })
+        .collect();
+    all.sort_by(|a, b| b.share.total_cmp(&a.share));
+    all
+}

@@ -1,1 +1,427 @@
-//! worker: being written.
+//! The loop of one worker: one member of the consumer group, one thread, one transactional producer.
+//!
+//! It runs at its own pace: it asks for input, does one thing with it, and asks again. No transaction is open while it asks, so a rebalance or
+//! a stop finds nothing half-done. It knows no Kafka: the outside is a [`Session`], a function that finds models, a channel of
+//! promotions, and an [`Observer`] that is told what happened.
+//!
+//! Invariants: nothing becomes state before it is committed; after an abort the session reads on from where the state stands; what is
+//! counted was committed.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use crate::model::card::ModelVersion;
+use crate::model::trained::TrainedModel;
+use crate::pipeline::{
+    Assigned, ColumnsDiffer, Grant, Outbox, Pipeline, RestoreError, Tally, model_version,
+};
+use crate::port::{Input, Published, Session};
+use crate::record::{DecodedBatch, RecordBatch};
+use crate::stream::{Positions, TopicPartition};
+use crate::time::{Clock, Timestamp};
+
+/// Any error of a model store.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// Finds a stored model by its version; `None` if there is none.
+pub type LoadModel =
+    Box<dyn FnMut(ModelVersion) -> Result<Option<Arc<TrainedModel>>, BoxError> + Send>;
+/// Reads a batch into rows, in place: [`crate::record::decode`]'s, with its layouts.
+pub type Decode = Box<dyn FnMut(&RecordBatch, &mut DecodedBatch) + Send>;
+
+/// Aborts in a row after which the worker gives up: something is wrong that trying again does not mend.
+const ABORTS_MAX: u32 = 1000;
+/// Records over which dead letters are counted for the limit.
+const DEAD_LETTER_STRETCH: u64 = 10_000;
+/// Between two looks at numbers that cost a walk over all keys.
+const GAUGES_EVERY: Duration = Duration::from_secs(1);
+
+/// What a worker may be set to.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The longest wait for input.
+    pub poll_max: Duration,
+    /// Dead letters among 10,000 records above which the worker stops rather than drain the topic; `None`: never.
+    pub dead_letters_max: Option<u64>,
+    /// The partition whose holder leads: it trains for the group.
+    pub first: TopicPartition,
+}
+
+/// What a worker is given beside its session.
+#[expect(missing_debug_implementations, reason = "it holds closures")]
+pub struct Ports<O> {
+    /// Reads records.
+    pub decode: Decode,
+    /// Finds models.
+    pub load: LoadModel,
+    /// New champions, from whoever follows the store. The first may lie there before the worker runs.
+    pub promotions: Receiver<Arc<TrainedModel>>,
+    /// Is told what happened.
+    pub observer: O,
+    /// Polling, latencies, and the upper bound of message timestamps.
+    pub clock: Arc<dyn Clock>,
+    /// Set to end the loop before its next wait.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// A batch that was committed.
+#[derive(Clone, Copy, Debug)]
+pub struct Committed<'a> {
+    /// What it came to.
+    pub tally: &'a Tally,
+    /// Alerts, scores, dead letters, late records and state entries that went out.
+    pub outbox: &'a Outbox,
+    /// Bytes of keys and values read.
+    pub bytes: u64,
+    /// Time to read the records.
+    pub decode: Duration,
+    /// Time to work them out.
+    pub stage: Duration,
+    /// Time to publish and commit.
+    pub publish: Duration,
+    /// For each alert, the time from the record's Kafka timestamp to the commit.
+    pub alert_latencies: &'a [Duration],
+}
+
+/// Numbers looked at now and then.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Episodes and silences that go on.
+    pub episodes_open: u64,
+    /// Keys remembered.
+    pub keys: u64,
+    /// Partitions that replay.
+    pub replaying: usize,
+    /// The model judging each partition held; 0: the cold start.
+    pub judging: BTreeMap<TopicPartition, ModelVersion>,
+    /// Records ahead, by partition.
+    pub lag: BTreeMap<TopicPartition, u64>,
+}
+
+/// Is told what a worker did: for metrics, logs and status pages. Every method does nothing unless said otherwise.
+pub trait Observer {
+    /// The loop is about to wait for input: the worker is alive.
+    fn stepped(&mut self, _at: Timestamp) {}
+    /// A batch went through.
+    fn committed(&mut self, _batch: &Committed<'_>) {}
+    /// A transaction aborted; its batch will be read again.
+    fn aborted(&mut self) {}
+    /// A batch of nothing but replay changed state.
+    fn replayed(&mut self, _records: u64) {}
+    /// A partition was taken over.
+    fn assigned(&mut self, _at: &TopicPartition, _assigned: &Assigned) {}
+    /// Partitions were let go.
+    fn revoked(&mut self, _partitions: &[TopicPartition]) {}
+    /// What is held changed. `leads`: the first partition is among it, so this process trains.
+    fn holds(&mut self, _partitions: usize, _leads: bool) {}
+    /// A new champion will judge from each partition's next batch on.
+    fn promoted(&mut self, _version: ModelVersion) {}
+    /// A champion could not be taken up.
+    fn refused(&mut self, _why: &ColumnsDiffer) {}
+    /// Numbers looked at now and then.
+    fn gauges(&mut self, _gauges: &Gauges) {}
+}
+
+/// An observer that looks away.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {}
+
+/// Why a worker stopped before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError<F: std::error::Error> {
+    /// The session cannot go on.
+    #[error(transparent)]
+    Session(F),
+    /// The state topic cannot be read.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// The model store failed.
+    #[error("model {version} cannot be loaded: {error}")]
+    Load {
+        /// Which model.
+        version: ModelVersion,
+        /// Why.
+        error: BoxError,
+    },
+    /// Replay would be judged by another model than the first time, and so differ.
+    #[error(
+        "the state of {at} names model {version}, which the model store does not have: restore it, or delete the state topic to begin anew"
+    )]
+    ModelMissing {
+        /// The partition.
+        at: TopicPartition,
+        /// The model.
+        version: ModelVersion,
+    },
+    /// The limit on dead letters.
+    #[error("{dead} of the last {seen} records could not be read, more than {max} in 10,000")]
+    DeadLetters {
+        /// Dead letters.
+        dead: u64,
+        /// Among so many.
+        seen: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// Transactions keep aborting.
+    #[error("{0} transactions in a row were aborted")]
+    Aborts(u32),
+}
+
+/// One member of the group.
+#[expect(missing_debug_implementations, reason = "it holds closures")]
+pub struct Worker<S, O> {
+    session: S,
+    pipeline: Pipeline,
+    ports: Ports<O>,
+    settings: Settings,
+    /// Reused from batch to batch.
+    decoded: DecodedBatch,
+    /// Starting positions that are not committed yet.
+    fresh: Positions,
+    aborts: u32,
+    dead: u64,
+    seen: u64,
+    gauged: Duration,
+}
+
+impl<S: Session, O: Observer> Worker<S, O> {
+    /// A worker that holds nothing yet.
+    pub fn new(session: S, pipeline: Pipeline, ports: Ports<O>, settings: Settings) -> Self {
+        Self {
+            session,
+            pipeline,
+            ports,
+            settings,
+            decoded: DecodedBatch::default(),
+            fresh: Positions::new(),
+            aborts: 0,
+            dead: 0,
+            seen: 0,
+            gauged: Duration::ZERO,
+        }
+    }
+
+    /// Works until it is told to stop, or cannot go on.
+    pub fn run(&mut self) -> Result<(), WorkerError<S::Fatal>> {
+        while !self.ports.stop.load(Ordering::Relaxed) {
+            let input = self.poll()?;
+            self.handle(input)?;
+        }
+        Ok(())
+    }
+
+    /// What the loop waits for: the first half of a step.
+    pub fn poll(&mut self) -> Result<Input, WorkerError<S::Fatal>> {
+        self.take_promotions();
+        self.commit_fresh()?;
+        let now = self.ports.clock.now();
+        self.ports.observer.stepped(now);
+        self.look();
+        let until = now.plus(self.settings.poll_max);
+        self.session.next(until).map_err(WorkerError::Session)
+    }
+
+    /// What the loop does with it: the second half of a step.
+    pub fn handle(&mut self, input: Input) -> Result<(), WorkerError<S::Fatal>> {
+        match input {
+            Input::Batch(batch) => self.process(&batch),
+            Input::Assigned(grants) => self.take_over(&grants),
+            Input::Revoked(partitions) => {
+                self.let_go(&partitions);
+                Ok(())
+            }
+            Input::Idle => Ok(()),
+        }
+    }
+
+    /// The worker's session: to end it.
+    pub fn session(&mut self) -> &mut S {
+        &mut self.session
+    }
+
+    /// The state.
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    fn process(&mut self, batch: &RecordBatch) -> Result<(), WorkerError<S::Fatal>> {
+        let clock = &self.ports.clock;
+        let begun = clock.monotonic();
+        (self.ports.decode)(batch, &mut self.decoded);
+        let read = clock.monotonic();
+        let staged = self.pipeline.stage(batch, &self.decoded, clock.now());
+        let done = clock.monotonic();
+        if staged.outbox.is_empty() {
+            self.ports.observer.replayed(staged.tally.replayed);
+            self.pipeline.apply(staged);
+            return Ok(());
+        }
+        if self.publish(&staged.outbox)?.is_break() {
+            return Ok(());
+        }
+        let clock = &self.ports.clock;
+        let now = clock.now();
+        let latencies: Vec<Duration> = staged.alerted.iter().map(|at| now.since(*at)).collect();
+        self.ports.observer.committed(&Committed {
+            tally: &staged.tally,
+            outbox: &staged.outbox,
+            bytes: batch.bytes_len() as u64,
+            decode: read.saturating_sub(begun),
+            stage: done.saturating_sub(read),
+            publish: clock.monotonic().saturating_sub(done),
+            alert_latencies: &latencies,
+        });
+        let dead: u64 = staged.tally.dead_lettered.values().sum();
+        let consumed = staged.tally.consumed;
+        self.pipeline.apply(staged);
+        self.limit_dead_letters(dead, consumed)
+    }
+
+    /// Publishes; `Break`: aborted, and the session reads on from where the state stands.
+    fn publish(&mut self, outbox: &Outbox) -> Result<ControlFlow<()>, WorkerError<S::Fatal>> {
+        match self.session.publish(outbox).map_err(WorkerError::Session)? {
+            Published::Committed => {
+                self.aborts = 0;
+                Ok(ControlFlow::Continue(()))
+            }
+            Published::Aborted => {
+                self.ports.observer.aborted();
+                self.aborts += 1;
+                if self.aborts >= ABORTS_MAX {
+                    return Err(WorkerError::Aborts(self.aborts));
+                }
+                self.session
+                    .rewind(&self.pipeline.positions())
+                    .map_err(WorkerError::Session)?;
+                Ok(ControlFlow::Break(()))
+            }
+        }
+    }
+
+    fn limit_dead_letters(
+        &mut self,
+        dead: u64,
+        consumed: u64,
+    ) -> Result<(), WorkerError<S::Fatal>> {
+        self.dead += dead;
+        self.seen += consumed;
+        let max = self.settings.dead_letters_max.unwrap_or(u64::MAX);
+        if self.dead > max {
+            return Err(WorkerError::DeadLetters {
+                dead: self.dead,
+                seen: self.seen,
+                max,
+            });
+        }
+        if self.seen >= DEAD_LETTER_STRETCH {
+            (self.dead, self.seen) = (0, 0);
+        }
+        Ok(())
+    }
+
+    fn take_over(&mut self, grants: &[Grant]) -> Result<(), WorkerError<S::Fatal>> {
+        let mut positions = Positions::new();
+        for grant in grants {
+            let judging = self.judging(grant)?;
+            let assigned = self.pipeline.assign(grant, judging)?;
+            positions.insert(grant.at.clone(), assigned.read_from);
+            if grant.fresh {
+                self.fresh.insert(grant.at.clone(), grant.committed);
+            }
+            self.ports.observer.assigned(&grant.at, &assigned);
+        }
+        self.session
+            .rewind(&positions)
+            .map_err(WorkerError::Session)?;
+        self.report_holding();
+        Ok(())
+    }
+
+    /// The model that the state of a partition names: its replay must be judged by no other.
+    fn judging(
+        &mut self,
+        grant: &Grant,
+    ) -> Result<Option<Arc<TrainedModel>>, WorkerError<S::Fatal>> {
+        let Some(version) = model_version(&grant.state)?.filter(|v| *v != ModelVersion(0)) else {
+            return Ok(None);
+        };
+        if let Some(current) = self
+            .pipeline
+            .current()
+            .filter(|m| m.card.version == version)
+        {
+            return Ok(Some(current.clone()));
+        }
+        let found =
+            (self.ports.load)(version).map_err(|error| WorkerError::Load { version, error })?;
+        let at = grant.at.clone();
+        found
+            .map(Some)
+            .ok_or(WorkerError::ModelMissing { at, version })
+    }
+
+    /// Commits where partitions begin of which nothing was committed before: a crash must not move a start at "latest".
+    fn commit_fresh(&mut self) -> Result<(), WorkerError<S::Fatal>> {
+        let held = self.pipeline.positions();
+        self.fresh.retain(|at, from| held.get(at) == Some(from));
+        if self.fresh.is_empty() {
+            return Ok(());
+        }
+        let outbox = Outbox {
+            positions: self.fresh.clone(),
+            ..Outbox::default()
+        };
+        if self.publish(&outbox)?.is_continue() {
+            self.fresh.clear();
+        }
+        Ok(())
+    }
+
+    fn let_go(&mut self, partitions: &[TopicPartition]) {
+        for at in partitions {
+            self.pipeline.revoke(at);
+        }
+        self.ports.observer.revoked(partitions);
+        self.report_holding();
+    }
+
+    fn report_holding(&mut self) {
+        let held = self.pipeline.positions();
+        let leads = held.contains_key(&self.settings.first);
+        self.ports.observer.holds(held.len(), leads);
+    }
+
+    fn take_promotions(&mut self) {
+        // Only the last one counts: those before it never judged anything.
+        let Some(model) = self.ports.promotions.try_iter().last() else {
+            return;
+        };
+        let version = model.card.version;
+        match self.pipeline.promote(model) {
+            Ok(()) => self.ports.observer.promoted(version),
+            Err(why) => self.ports.observer.refused(&why),
+        }
+    }
+
+    fn look(&mut self) {
+        let now = self.ports.clock.monotonic();
+        if now.saturating_sub(self.gauged) < GAUGES_EVERY {
+            return;
+        }
+        self.gauged = now;
+        let gauges = Gauges {
+            episodes_open: self.pipeline.episodes_open(),
+            keys: self.pipeline.keys(),
+            replaying: self.pipeline.replaying(),
+            judging: self.pipeline.judging(),
+            lag: self.session.lag(),
+        };
+        self.ports.observer.gauges(&gauges);
+    }
+}

@@ -579,10 +579,13 @@ fn detect(raw: &Raw, found: &mut Found) -> Params {
         silence_factor: alerts.silence_factor,
         silence_min: alerts.silence_min.0,
         late_after: raw.input.late_after.0,
+        window: raw.model.window,
+        quarantine_keep: raw.training.history.0,
         snapshot_records: raw.state.snapshot_records,
         keys_max: raw.state.keys_max,
         emit_scores: !raw.output.scores.is_empty(),
         emit_code: raw.output.emit_code,
+        ..Params::default()
     }
 }
 

@@ -258,6 +258,8 @@ impl KafkaSession {
                 Grant {
                     at,
                     committed,
+                    // A configured start was committed on the way here.
+                    fresh: false,
                     state,
                 }
             })

@@ -344,3 +344,312 @@ impl Learner<'_> {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    use super::super::decode::Decoder;
+    use super::super::row::Parts;
+    use super::super::schema::SchemaSpec;
+    use super::super::{DecodeError, Decoded};
+    use super::*;
+    use crate::time::Timestamp;
+
+    const FLAT: &str = r#"{"features":["a","b.c","on"],"key":["id"],"timestamp":"t",
+        "categories":{"mode":["x","1"]},"missing_for":{"on":"dead_letter"}}"#;
+    const ARRAY: &str = r#"{"features":{"array":"v","len":3},"key":["id"],"missing":7}"#;
+
+    fn schema(spec: &str) -> Arc<Schema> {
+        let spec: SchemaSpec = serde_json::from_str(spec).expect(spec);
+        Arc::new(spec.check().expect("a valid schema"))
+    }
+
+    /// Whether the layouts read `text`; learns it if not.
+    fn hit(layouts: &mut Layouts, schema: &Schema, text: &str) -> bool {
+        let mut values = vec![0.0; schema.columns().len()];
+        let mut parts = Parts::default();
+        let hit = layouts.read(
+            text.as_bytes(),
+            &mut Row::new(schema, &mut values, &mut parts),
+        );
+        if !hit {
+            layouts.learn(text.as_bytes(), schema);
+        }
+        hit
+    }
+
+    const LEARNT: &str = r#"{"id":"m1","t":1700000000,"a":1,"b":{"c":2,"d":[{},[1,"é"]]},"on":true,"mode":"x","z":"q"}"#;
+
+    #[test]
+    fn values_of_any_scalar_kind_and_length_fit() {
+        for text in [
+            LEARNT,
+            r#"{"id":"","t":"2023-11-14T22:13:20Z","a":-1.5e-7,"b":{"c":null,"d":[{},[true,null]]},"on":0,"mode":1,"z":1e999}"#,
+            r#"{"id":12,"t":1700000000123456789,"a":false,"b":{"c":0.1,"d":[{},["ü",-0]]},"on":1,"mode":null,"z":false}"#,
+        ] {
+            let schema = schema(FLAT);
+            let mut layouts = Layouts::default();
+            assert!(!hit(&mut layouts, &schema, LEARNT));
+            assert!(hit(&mut layouts, &schema, text), "{text}");
+        }
+    }
+
+    #[test]
+    fn whatever_differs_or_is_not_plainly_good_does_not_fit() {
+        let schema = schema(FLAT);
+        let mut layouts = Layouts::default();
+        assert!(!hit(&mut layouts, &schema, LEARNT));
+        for (from, to) in [
+            (r#""a":1"#, r#""a":01"#),
+            (r#""a":1"#, r#""a":+1"#),
+            (r#""a":1"#, r#""a":1."#),
+            (r#""a":1"#, r#""a":.5"#),
+            (r#""a":1"#, r#""a":1e"#),
+            (r#""a":1"#, r#""a":inf"#),
+            (r#""a":1"#, r#""a":NaN"#),
+            (r#""a":1"#, r#""a":"1""#),
+            (r#""a":1"#, r#""a": 1"#),
+            (r#""a":1"#, r#""a":1 "#),
+            (r#""a":1"#, r#""a":"#),
+            (r#""a":1"#, r#""A":1"#),
+            (r#""a":1"#, r#""a":nul"#),
+            (r#""a":1,"#, ""),
+            (r#""id":"m1""#, r#""id":"m\u0031""#),
+            (r#""id":"m1""#, r#""id":true"#),
+            (r#""t":1700000000"#, r#""t":"noon""#),
+            (r#""on":true"#, r#""on":null"#),
+            (r#""z":"q""#, r#""z":[]"#),
+            (r#""z":"q""#, r#""z":"\n""#),
+            (r#""z":"q"}"#, r#""z":"q"} "#),
+            (r#""z":"q"}"#, r#""z":"q"}}"#),
+            (r#""z":"q"}"#, r#""z":"q""#),
+            (r#""z":"q"}"#, r#""z":"q"#),
+        ] {
+            assert!(LEARNT.contains(from), "{from}");
+            let text = LEARNT.replace(from, to);
+            let mut values = [0.0; 5];
+            let mut parts = Parts::default();
+            let mut row = Row::new(&schema, &mut values, &mut parts);
+            assert!(!layouts.read(text.as_bytes(), &mut row), "{text}");
+            assert!(values.iter().all(|value| value.is_nan()), "{text}");
+        }
+    }
+
+    #[test]
+    fn several_layouts_live_at_once_and_the_oldest_is_forgotten() {
+        let schema = schema(r#"{"features":["a"]}"#);
+        let text = |n: usize| format!(r#"{{"x{n}":0,"a":{n}}}"#);
+        let mut layouts = Layouts::default();
+        for n in 0..LAYOUTS_MAX {
+            assert!(!hit(&mut layouts, &schema, &text(n)));
+        }
+        for n in 0..LAYOUTS_MAX {
+            assert!(hit(&mut layouts, &schema, &text(n)));
+        }
+        // 0 is used again, so 1 is the one used longest ago.
+        assert!(hit(&mut layouts, &schema, &text(0)));
+        assert!(!hit(&mut layouts, &schema, &text(LAYOUTS_MAX)));
+        assert_eq!(layouts.layouts.len(), LAYOUTS_MAX);
+        assert!(hit(&mut layouts, &schema, &text(0)));
+        assert!(!hit(&mut layouts, &schema, &text(1)));
+    }
+
+    #[test]
+    fn learning_pauses_while_no_layout_repeats() {
+        let schema = schema(r#"{"features":["a"]}"#);
+        let text = |n: u64| format!(r#"{{"x{n}":0,"a":1}}"#);
+        let mut layouts = Layouts::default();
+        let learnt = 2 * LAYOUTS_MAX as u64;
+        for n in 0..learnt {
+            assert!(!hit(&mut layouts, &schema, &text(n)));
+        }
+        assert_eq!(layouts.pause, PAUSE_MIN);
+        for n in learnt..learnt + PAUSE_MIN {
+            assert!(!hit(&mut layouts, &schema, &text(n)));
+        }
+        assert!(
+            hit(&mut layouts, &schema, &text(learnt - 1)),
+            "kept while pausing"
+        );
+        assert!(!hit(&mut layouts, &schema, "{\"a\":1}"));
+        assert!(hit(&mut layouts, &schema, "{\"a\":2}"), "learns again");
+    }
+
+    #[test]
+    fn huge_records_are_not_learnt() {
+        let schema = schema(r#"{"features":["a"]}"#);
+        let mut layouts = Layouts::default();
+        for filler in [
+            format!("\"{}\"", "x".repeat(BYTES_MAX)),
+            format!("[0{}]", ",0".repeat(SLOTS_MAX)),
+        ] {
+            let text = format!(r#"{{"a":1,"x":{filler}}}"#);
+            assert!(!hit(&mut layouts, &schema, &text));
+            assert!(layouts.layouts.is_empty());
+        }
+    }
+
+    fn number_text() -> impl Strategy<Value = String> {
+        prop_oneof![
+            8 => "-?(0|[1-9][0-9]{0,8})(\\.[0-9]{1,9})?([eE][+-]?[0-9]{1,3})?",
+            1 => "[0-9]{15,22}(\\.[0-9]{1,18})?",
+            1 => Just("null".to_owned()),
+            1 => Just("true".to_owned()),
+        ]
+    }
+
+    fn string_text() -> impl Strategy<Value = String> {
+        prop_oneof![6 => "\"[a-zé/ ]{0,12}\"", 1 => Just("\"\\u00e9\\n\"".to_owned()), 1 => number_text()]
+    }
+
+    fn time_text() -> impl Strategy<Value = String> {
+        prop_oneof![
+            4 => "\"2024-0[1-9]-1[0-9]T0[0-9]:[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?Z\"",
+            4 => "1[67][0-9]{8}(\\.[0-9]{1,6})?",
+            1 => string_text(),
+        ]
+    }
+
+    /// Records of several shapes, most of them good; the same shapes come again with other values.
+    fn record() -> impl Strategy<Value = Vec<u8>> {
+        let numbers = proptest::collection::vec(number_text(), 6);
+        (0..8_u8, numbers, string_text(), time_text(), string_text()).prop_map(
+            |(shape, n, id, t, mode)| {
+                let [a, c, on, x, y, z] = &n[..] else { unreachable!("six numbers") };
+                let text = match shape {
+                    0 => format!(r#"{{"id":{id},"t":{t},"a":{a},"b":{{"c":{c}}},"on":{on},"mode":{mode},"v":[{x},{y},{z}]}}"#),
+                    1 => format!(r#"{{"v":[{x},{y},{z}],"mode":{mode},"on":{on},"b":{{"d":{x},"c":{c}}},"a":{a},"t":{t},"id":{id}}}"#),
+                    2 => format!(r#"{{ "id": {id}, "t": {t}, "a": {a}, "b": {{ "c": {c} }}, "on": {on}, "v": [ {x}, {y}, {z} ] }}"#),
+                    3 => format!(r#"{{"id":{id},"t":{t},"a":{a},"b":null,"on":{on},"extra":{{"deep":[[{x}],{{}},{mode}]}},"v":[{y}]}}"#),
+                    4 => format!(r#"{{"id":{id},"t":{t},"a":{a},"on":{on},"v":null}}"#),
+                    5 => format!(r#"{{"id":{id},"v":[{x},{y},{z}]}}"#),
+                    6 => format!(r#"{{"id":{id},"t":{t},"a":{a},"a":{x},"on":{on},"v":[{x},{y},{z}],"extra":1,"extra":2}}"#),
+                    _ => format!("{{\"id\":{id},\"t\":{t},\"a\":{a},\n\t\"on\":{on},\"v\":[{x},{y},{z}]}}\n"),
+                };
+                text.into_bytes()
+            },
+        )
+    }
+
+    /// One change to a record's bytes.
+    #[derive(Clone, Debug)]
+    enum Change {
+        Flip(Index, u8),
+        Insert(Index, u8),
+        Replace(Index, u8),
+        Delete(Index, usize),
+        Swap(Index, Index),
+        Repeat(Index, usize),
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        let telling = proptest::sample::select(
+            b"{}[]\",:\\0123456789.eE+-ntfu \t\n\r\x00\x1f\x7f\x80\xc3\xff".to_vec(),
+        );
+        prop_oneof![
+            (any::<Index>(), 0..8_u8).prop_map(|(at, bit)| Change::Flip(at, 1 << bit)),
+            (any::<Index>(), telling.clone()).prop_map(|(at, byte)| Change::Insert(at, byte)),
+            (any::<Index>(), telling).prop_map(|(at, byte)| Change::Replace(at, byte)),
+            (any::<Index>(), 1..5_usize).prop_map(|(at, len)| Change::Delete(at, len)),
+            (any::<Index>(), any::<Index>()).prop_map(|(a, b)| Change::Swap(a, b)),
+            (any::<Index>(), 1..9_usize).prop_map(|(at, len)| Change::Repeat(at, len)),
+        ]
+    }
+
+    fn changed(mut bytes: Vec<u8>, changes: &[Change]) -> Vec<u8> {
+        for change in changes {
+            let len = bytes.len();
+            if len == 0 {
+                break;
+            }
+            match change {
+                Change::Flip(at, mask) => bytes[at.index(len)] ^= mask,
+                Change::Insert(at, byte) => bytes.insert(at.index(len), *byte),
+                Change::Replace(at, byte) => bytes[at.index(len)] = *byte,
+                Change::Delete(at, count) => {
+                    let from = at.index(len);
+                    bytes.drain(from..(from + count).min(len));
+                }
+                Change::Swap(a, b) => bytes.swap(a.index(len), b.index(len)),
+                Change::Repeat(at, count) => {
+                    let from = at.index(len);
+                    let piece = bytes[from..(from + count).min(len)].to_vec();
+                    bytes.splice(from..from, piece);
+                }
+            }
+        }
+        bytes
+    }
+
+    fn outcome(decoder: &mut Decoder, value: &[u8]) -> (Result<Decoded, DecodeError>, Vec<u64>) {
+        let mut row = vec![0.0; decoder.schema().columns().len()];
+        let outcome = decoder.decode_one(Some(b"k"), Some(value), Timestamp(1), &mut row);
+        (outcome, row.iter().map(|value| value.to_bits()).collect())
+    }
+
+    fn is_json_object(value: &[u8]) -> bool {
+        std::str::from_utf8(value).is_ok_and(|text| {
+            text.trim_start().starts_with('{')
+                && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+        /// Good records of several shapes and changed ones, interleaved: with and without layouts, every outcome and every bit is the same.
+        #[test]
+        fn both_ways_agree_on_every_input(
+            records in proptest::collection::vec((record(), proptest::collection::vec(change(), 0..3)), 1..24),
+            array in any::<bool>(),
+        ) {
+            let schema = schema(if array { ARRAY } else { FLAT });
+            let mut fast = Decoder::new(Arc::clone(&schema));
+            let mut slow = Decoder::without_layouts(schema);
+            for (good, changes) in &records {
+                // The good one first, so that its layout is known when the changed one comes.
+                for value in [good.clone(), changed(good.clone(), changes), good.clone()] {
+                    let (fast, slow) = (outcome(&mut fast, &value), outcome(&mut slow, &value));
+                    prop_assert_eq!(&fast, &slow, "{}", String::from_utf8_lossy(&value));
+                    prop_assert!(fast.0.is_err() || is_json_object(&value));
+                }
+            }
+        }
+
+        /// Whatever one layout takes after a change of bytes, serde_json takes too: the law that keeps a layout honest on its own.
+        #[test]
+        fn a_layout_takes_nothing_that_serde_json_refuses(
+            good in record(),
+            changes in proptest::collection::vec(change(), 1..4),
+        ) {
+            let schema = schema(ARRAY);
+            let value = changed(good.clone(), &changes);
+            if is_json_object(&good) && let Some(layout) = Layout::learn(&good, &schema) {
+                let mut values = vec![0.0; schema.columns().len()];
+                let mut parts = Parts::default();
+                let taken = layout.read(&value, &mut Row::new(&schema, &mut values, &mut parts));
+                prop_assert!(taken.is_none() || is_json_object(&value), "{}", String::from_utf8_lossy(&value));
+            }
+        }
+
+        /// The numbers of a row are those that serde_json itself reads, bit for bit.
+        #[test]
+        fn numbers_are_serde_json_s_bit_for_bit(texts in proptest::collection::vec("-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,20})?([eE][+-]?[0-9]{1,2})?", 3)) {
+            let value = format!(r#"{{"id":"m","v":[{}]}}"#, texts.join(","));
+            let expected: Vec<u64> = texts
+                .iter()
+                .map(|text| serde_json::from_str::<f64>(text).map_or(7.0, f64::from).to_bits())
+                .collect();
+            let mut decoder = Decoder::new(schema(ARRAY));
+            for _ in 0..2 {
+                let (decoded, row) = outcome(&mut decoder, value.as_bytes());
+                prop_assert!(decoded.is_ok());
+                prop_assert_eq!(&row, &expected, "{}", value);
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Decoding, one thread: the learnt layout against the serde_json visitor, on the same records in the same run.
+//!
+//! Budget: a worker should spend less time on decoding than on everything else, so 1.2 M records/s for flat records of 38 numbers (561 bytes):
+//! 0.8 µs a record, 21 ns a number with its name, 0.67 GB/s.
+
+#![expect(missing_docs, reason = "criterion's macros make public items")]
+
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::sync::Arc;
+
+use anomalyd::record::decode::Decoder;
+use anomalyd::record::schema::{Schema, SchemaSpec};
+use anomalyd::record::{DecodedBatch, RecordBatch};
+use anomalyd::seed::Seed;
+use anomalyd::stream::{Offset, TopicPartition};
+use anomalyd::time::Timestamp;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use rand::Rng;
+
+/// Records a batch.
+const RECORDS: usize = 1_000;
+
+/// Numbers a record.
+const NUMBERS: usize = 38;
+
+fn schema(spec: &str) -> Arc<Schema> {
+    match serde_json::from_str::<SchemaSpec>(spec).map(|spec| spec.check()) {
+        Ok(Ok(schema)) => Arc::new(schema),
+        other => unreachable!("the schema is good: {other:?}"),
+    }
+}
+
+/// A batch of records, made one after the other from seeded numbers of six decimals.
+fn batch(write: impl Fn(usize, &[String]) -> String) -> RecordBatch {
+    let mut rng = Seed(1).child("decode").rng();
+    let at = TopicPartition::new("records", 0);
+    let mut batch = RecordBatch::default();
+    for record in 0..RECORDS {
+        let numbers: Vec<String> = (0..NUMBERS)
+            .map(|_| format!("{:.6}", rng.gen_range(0.0..1.0)))
+            .collect();
+        let value = write(record, &numbers);
+        let place = (
+            Offset(record as i64),
+            Timestamp(1_700_000_000_000 + record as i64),
+        );
+        let key = format!("machine-{}", record % 28);
+        batch.push(
+            &at,
+            place,
+            Some(key.as_bytes()),
+            Some(value.as_bytes()),
+            Vec::new(),
+        );
+    }
+    batch
+}
+
+/// `{"f00":0.123456,…}`.
+fn flat(_: usize, numbers: &[String]) -> String {
+    let mut text = String::from("{");
+    for (at, number) in numbers.iter().enumerate() {
+        let comma = if at == 0 { "" } else { "," };
+        let _written = write!(text, "{comma}\"f{at:02}\":{number}");
+    }
+    text + "}"
+}
+
+/// `{"ts":"…","machine":"…","f00":…}`: key and time from fields.
+fn flat_keyed(record: usize, numbers: &[String]) -> String {
+    let seconds = record % 60;
+    let machine = record % 28;
+    let fields = flat(record, numbers);
+    format!(
+        "{{\"ts\":\"2026-11-24T00:04:{seconds:02}.123Z\",\"machine\":\"machine-{machine}\",{}",
+        &fields[1..]
+    )
+}
+
+/// `{"key":"…","values":[…]}`.
+fn array(record: usize, numbers: &[String]) -> String {
+    let machine = record % 28;
+    format!(
+        "{{\"key\":\"machine-{machine}\",\"values\":[{}]}}",
+        numbers.join(",")
+    )
+}
+
+fn decode(c: &mut Criterion) {
+    let names: Vec<String> = (0..NUMBERS).map(|at| format!("\"f{at:02}\"")).collect();
+    let names = names.join(",");
+    let cases = [
+        (
+            "flat_38",
+            format!("{{\"features\":[{names}]}}"),
+            batch(flat),
+        ),
+        (
+            "flat_38_key_and_time",
+            format!("{{\"features\":[{names}],\"key\":[\"machine\"],\"timestamp\":\"ts\"}}"),
+            batch(flat_keyed),
+        ),
+        (
+            "array_38",
+            format!(
+                "{{\"features\":{{\"array\":\"values\",\"len\":{NUMBERS}}},\"key\":[\"key\"]}}"
+            ),
+            batch(array),
+        ),
+    ];
+    let mut group = c.benchmark_group("decode");
+    group.sample_size(30);
+    group.throughput(Throughput::Elements(RECORDS as u64));
+    for (name, spec, batch) in &cases {
+        let name = format!("{name}/{}_bytes", batch.bytes_len() / RECORDS);
+        let ways = [
+            ("layout", Decoder::new(schema(spec))),
+            ("serde", Decoder::without_layouts(schema(spec))),
+        ];
+        for (way, mut decoder) in ways {
+            let mut decoded = DecodedBatch::default();
+            group.bench_with_input(BenchmarkId::new(way, &name), batch, |bencher, batch| {
+                bencher.iter(|| decoder.decode_into(black_box(batch), &mut decoded));
+            });
+            assert!(decoded.outcomes.iter().all(Result::is_ok));
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, decode);
+criterion_main!(benches);

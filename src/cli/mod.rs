@@ -1,1 +1,115 @@
-//! cli: being written.
+//! The command line: parse, load the configuration, call the body, turn what came of it into an exit code.
+//!
+//! Next: `args` (every option and help text), `exit` (the codes), `validate`, `healthcheck`. Bodies that do more live in `service`,
+//! `offline` and `demo`.
+
+pub mod args;
+pub mod exit;
+mod healthcheck;
+mod validate;
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::config::{Config, Problems, Sources};
+use args::{Cli, Command, ModelsCommand, Settings};
+use exit::Failure;
+
+/// Runs the program with these arguments, the program's name first.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are errors to clap, but not to the shell. A closed pipe is nobody's problem.
+            drop(error.print());
+            let code = if error.use_stderr() {
+                exit::USAGE
+            } else {
+                exit::OK
+            };
+            return ExitCode::from(code);
+        }
+    };
+    match dispatch(&cli) {
+        Ok(()) => ExitCode::from(exit::OK),
+        Err(failure) => {
+            drop(writeln!(io::stderr(), "anomalyd: {failure}"));
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<(), Failure> {
+    let load = || load(&cli.settings);
+    match &cli.command {
+        Command::Validate(arguments) => validate::run(&load()?, arguments),
+        Command::Healthcheck(arguments) => healthcheck::run(&load()?, arguments),
+        Command::Models(ModelsCommand::Kinds) => {
+            print(&format!("{}\n", crate::model::KINDS.join("\n")))
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "anomalyd", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+        Command::Man => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            print(&String::from_utf8_lossy(&page))
+        }
+        Command::Run
+        | Command::Demo(_)
+        | Command::Backtest(_)
+        | Command::Score(_)
+        | Command::Train(_)
+        | Command::Sample(_)
+        | Command::Models(_)
+        | Command::Topics(_) => {
+            load()?;
+            Err(Failure::Internal("this command is being built".to_owned()))
+        }
+    }
+}
+
+/// Loads and checks the configuration of a command, and starts the log as it says.
+fn load(settings: &Settings) -> Result<Config, Problems> {
+    let config = Config::load(&sources(settings))?;
+    crate::service::log::start(&config.log.level, config.log.format);
+    Ok(config)
+}
+
+/// The layers of the configuration: the flags that are short for settings come last.
+fn sources(settings: &Settings) -> Sources {
+    let mut set = settings.set.clone();
+    set.extend(
+        settings
+            .brokers
+            .iter()
+            .map(|brokers| format!("kafka.brokers={brokers}")),
+    );
+    set.extend(
+        settings
+            .log_level
+            .iter()
+            .map(|level| format!("log.level={level}")),
+    );
+    Sources {
+        files: settings.config.clone(),
+        environment: std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect(),
+        set,
+    }
+}
+
+/// Writes to standard output. A reader that went away, as `| head` does, is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,325 @@
+//! The command line: every command, option and help text. Bodies are elsewhere.
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const EXAMPLES: &str = "\
+Try it, nothing needed:
+  anomalyd demo                                  a plant with faults, an embedded broker, alerts on the terminal
+
+Use it:
+  anomalyd validate --config pumps.toml --connect   is the configuration right, can Kafka be used?
+  anomalyd topics create --config pumps.toml        create the topics it writes
+  anomalyd run --config pumps.toml                  read, learn, score, alert, until stopped
+  anomalyd models list --config pumps.toml          which models there are, which is in use, and why
+
+Configuration: defaults < --config files < environment < --set. The same setting three ways:
+  [alerts]                              in pumps.toml
+  false_alarm_rate = \"1/day\"
+  ANOMALYD__ALERTS__FALSE_ALARM_RATE=1/day          in the environment
+  --set alerts.false_alarm_rate=1/day               on the command line
+
+Exit codes: 0 done, 64 wrong usage, 70 a bug, 74 Kafka or a file failed, 75 a Kafka call hung (start again),
+76 too many dead letters, 78 wrong configuration.";
+
+/// Streaming anomaly detection for Kafka
+///
+/// anomalyd reads sensor and feature records from Kafka, learns by itself what normal looks like, scores every record with a model that it
+/// retrains periodically, and publishes explained alerts to Kafka, exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "anomalyd", version, after_help = EXAMPLES, styles = STYLES, max_term_width = 120)]
+pub struct Cli {
+    /// Where settings come from.
+    #[command(flatten)]
+    pub settings: Settings,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where settings come from.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Configuration")]
+pub struct Settings {
+    /// Configuration file (TOML); may be given several times, later files win
+    #[arg(
+        short,
+        long = "config",
+        value_name = "FILE",
+        env = "ANOMALYD_CONFIG",
+        global = true
+    )]
+    pub config: Vec<PathBuf>,
+    /// One setting, such as model.kind=pca; wins over files and environment
+    #[arg(short, long = "set", value_name = "KEY=VALUE", global = true)]
+    pub set: Vec<String>,
+    /// Kafka's addresses: short for --set kafka.brokers=...
+    #[arg(long, value_name = "HOST:PORT", global = true)]
+    pub brokers: Option<String>,
+    /// Log level or filter: short for --set log.level=...
+    #[arg(long, value_name = "LEVEL", global = true)]
+    pub log_level: Option<String>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Read from Kafka, score, alert, retrain, until stopped
+    #[command(after_help = "\
+Stops within seconds on SIGTERM or Ctrl-C: finishes the batch, leaves the group, loses nothing.
+
+  anomalyd run --config pumps.toml
+  anomalyd run --config pumps.toml --set workers=4 --log-level info,anomalyd::kafka=debug")]
+    Run,
+    /// See it work: a simulated plant with faults against the real daemon, no setup
+    #[command(after_help = "\
+  anomalyd demo                       embedded broker, until Ctrl-C
+  anomalyd demo --for 90s             with a table of faults found at the end; exit 0 only if all went well
+  anomalyd demo --brokers localhost:9092 --for 90s     the same story on a real Kafka, exactly once")]
+    Demo(DemoArgs),
+    /// Replay a file through the same code as live, and measure
+    #[command(after_help = "\
+  anomalyd backtest pump.csv --label anomaly --report report.html
+  anomalyd backtest pump.csv --train-rows 5000 --set model.kind=vae --set model.window=8")]
+    Backtest(BacktestArgs),
+    /// Score a file with a stored or freshly loaded model
+    #[command(after_help = "  anomalyd score new.csv --model pump.safetensors --out scores.csv")]
+    Score(ScoreArgs),
+    /// Train a model on a file, or make one again from its card
+    #[command(after_help = "\
+  anomalyd train normal.csv --out pump.safetensors
+  anomalyd train --from-card 7 --config pumps.toml --out again.safetensors    bit for bit the same")]
+    Train(TrainArgs),
+    /// Draw synthetic normal records from a generative model
+    #[command(after_help = "  anomalyd sample --model pump.safetensors --rows 100 --seed 7")]
+    Sample(SampleArgs),
+    /// Check the configuration: exit 0, or 78 with all problems
+    #[command(after_help = "\
+  anomalyd validate --config pumps.toml            the file alone
+  anomalyd validate --config pumps.toml --connect  brokers, topics and rights too
+  anomalyd validate --config pumps.toml --show     the effective settings, secrets hidden")]
+    Validate(ValidateArgs),
+    /// Look at models and choose the one in use
+    #[command(subcommand)]
+    Models(ModelsCommand),
+    /// Create the topics that the daemon writes
+    #[command(subcommand)]
+    Topics(TopicsCommand),
+    /// Ask a running daemon whether it is alive: exit 0 or 74
+    #[command(after_help = "\
+For containers:   HEALTHCHECK CMD [\"anomalyd\", \"healthcheck\"]
+Asks /healthz at http.listen; --ready asks /readyz.")]
+    Healthcheck(HealthcheckArgs),
+    /// Print a shell's completions
+    #[command(after_help = "  anomalyd completions bash > /etc/bash_completion.d/anomalyd")]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    #[command(after_help = "  anomalyd man | man -l -")]
+    Man,
+}
+
+/// `demo`
+#[derive(Clone, Debug, Args)]
+pub struct DemoArgs {
+    /// End after this long, with a table of faults and findings
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    pub length: Option<std::time::Duration>,
+    /// Seed of the plant and its faults
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+/// A file's columns.
+#[derive(Clone, Debug, Args)]
+pub struct TableArgs {
+    /// Column that names the record's key
+    #[arg(long, value_name = "COLUMN")]
+    pub key: Option<String>,
+    /// Column with the event time
+    #[arg(long, value_name = "COLUMN")]
+    pub time: Option<String>,
+    /// Column with labels (not 0: anomalous), left out of the features
+    #[arg(long, value_name = "COLUMN")]
+    pub label: Option<String>,
+    /// Columns to leave out
+    #[arg(long, value_name = "COLUMN")]
+    pub ignore: Vec<String>,
+}
+
+/// `backtest`
+#[derive(Clone, Debug, Args)]
+pub struct BacktestArgs {
+    /// CSV or JSON lines, gzipped or not
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// What the columns are.
+    #[command(flatten)]
+    pub table: TableArgs,
+    /// Rows at the beginning that are only learnt from
+    #[arg(long, value_name = "N")]
+    pub train_rows: Option<usize>,
+    /// Write a self-contained HTML report
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Write every row's score as CSV
+    #[arg(long, value_name = "FILE")]
+    pub scores: Option<PathBuf>,
+}
+
+/// `score`
+#[derive(Clone, Debug, Args)]
+pub struct ScoreArgs {
+    /// CSV or JSON lines, gzipped or not
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The model: a safetensors file; without it the one in use in the store
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+    /// What the columns are.
+    #[command(flatten)]
+    pub table: TableArgs,
+    /// Where to write; standard output if left out
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// `train`
+#[derive(Clone, Debug, Args)]
+pub struct TrainArgs {
+    /// CSV or JSON lines, gzipped or not
+    #[arg(value_name = "FILE", required_unless_present = "from_card")]
+    pub files: Vec<PathBuf>,
+    /// What the columns are.
+    #[command(flatten)]
+    pub table: TableArgs,
+    /// Make this version of the store again, from the records that its card names
+    #[arg(long, value_name = "VERSION", conflicts_with = "files")]
+    pub from_card: Option<u64>,
+    /// Where to write the model; without it only the figures are shown
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// `sample`
+#[derive(Clone, Debug, Args)]
+pub struct SampleArgs {
+    /// The model: a safetensors file; without it the one in use in the store
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+    /// How many records
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub rows: usize,
+    /// Seed of the draw
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// 1 draws from the whole distribution, towards 0 from its centre
+    #[arg(long, value_name = "PSI", default_value_t = 1.0)]
+    pub truncation: f32,
+}
+
+/// `validate`
+#[derive(Clone, Debug, Args)]
+pub struct ValidateArgs {
+    /// Ask Kafka too: brokers, topics, rights
+    #[arg(long)]
+    pub connect: bool,
+    /// Print the effective settings, secrets hidden
+    #[arg(long)]
+    pub show: bool,
+}
+
+/// `models`
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// The kinds of models that `model.kind` can name
+    Kinds,
+    /// All stored versions, and which is in use
+    List,
+    /// One version's card: what it was made from and what the gate said
+    Show {
+        /// The version; the one in use if left out.
+        version: Option<u64>,
+    },
+    /// Take a stored version into use; running daemons follow within seconds
+    Promote {
+        /// The version.
+        version: u64,
+    },
+    /// Go back to the version before the one in use
+    Rollback,
+    /// Write a version's safetensors file, which Python opens in two lines
+    Export {
+        /// The version; the one in use if left out.
+        version: Option<u64>,
+        /// Where to write.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
+/// `topics`
+#[derive(Debug, Subcommand)]
+pub enum TopicsCommand {
+    /// Create those that do not exist yet, compacted where they must be
+    Create {
+        /// Replicas of each partition; the broker's default if left out.
+        #[arg(long, value_name = "N")]
+        replication: Option<i32>,
+    },
+}
+
+/// `healthcheck`
+#[derive(Clone, Debug, Args)]
+pub struct HealthcheckArgs {
+    /// Ask /readyz: partitions assigned and restored
+    #[arg(long)]
+    pub ready: bool,
+}
+
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    crate::config::units::parse_duration(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn settings_may_stand_before_or_after_the_command() {
+        for line in [
+            ["anomalyd", "-c", "a.toml", "run"],
+            ["anomalyd", "run", "-c", "a.toml"],
+        ] {
+            let cli = Cli::try_parse_from(line).unwrap();
+            assert_eq!(cli.settings.config, [PathBuf::from("a.toml")]);
+        }
+    }
+
+    #[test]
+    fn every_command_says_what_it_is_for() {
+        for command in Cli::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for nested in command.get_subcommands() {
+                assert!(nested.get_about().is_some(), "{}", nested.get_name());
+            }
+        }
+    }
+}

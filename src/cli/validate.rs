@@ -1,0 +1,20 @@
+//! `anomalyd validate`: the configuration was loaded and checked on the way here; what is left is to say so, and to ask Kafka.
+
+use super::args::ValidateArgs;
+use super::exit::Failure;
+use super::print;
+use crate::config::Config;
+
+pub(super) fn run(config: &Config, arguments: &ValidateArgs) -> Result<(), Failure> {
+    if arguments.connect {
+        return Err(Failure::Internal("`--connect` is being built".to_owned()));
+    }
+    if arguments.show {
+        return print(&config.shown);
+    }
+    print(&format!(
+        "configuration is valid (detector \"{}\", digest {})\n",
+        config.name,
+        config.digest()
+    ))
+}

@@ -1,0 +1,346 @@
+//! The metrics: every name, its help text and its labels, in one place. No statics: a [`Metrics`] is made with a registry and passed down.
+//!
+//! Names are `anomalyd_<what>_<unit>[_total]` in base units. Labels have few values; a record's key is never one. docs/metrics.md lists
+//! them, and a test holds the two together.
+
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
+};
+
+/// Bounds of histograms of work on one batch, in seconds.
+const WORK: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// Bounds of the histogram of trainings, in seconds.
+const LONG: &[f64] = &[
+    0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0,
+];
+
+/// Bounds of the histogram from a record's Kafka timestamp to its alert, in seconds.
+const LATENCY: &[f64] = &[
+    0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+
+/// All metrics of one detector. Cloning shares them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Records taken from the input.
+    pub consumed: IntCounter,
+    /// Records that got a score.
+    pub scored: IntCounter,
+    /// Records whose window or cold start was still filling.
+    pub warming_up: IntCounter,
+    /// Records later than the bound.
+    pub late: IntCounter,
+    /// Records that could not be read, by reason.
+    pub dead_lettered: IntCounterVec,
+    /// Records read again to restore state.
+    pub replayed: IntCounter,
+    /// Batches, by outcome.
+    pub batches: IntCounterVec,
+    /// Alert messages, by event and severity.
+    pub alerts: IntCounterVec,
+    /// Alerts held back.
+    pub suppressed: IntCounter,
+    /// Episodes open now.
+    pub episodes_open: IntGauge,
+    /// Time to decode a batch.
+    pub decode: Histogram,
+    /// Time to work out a batch: windows, scores, episodes.
+    pub score: Histogram,
+    /// Time to publish a batch, by outcome.
+    pub publish: HistogramVec,
+    /// Time from a record's Kafka timestamp to its alert's commit.
+    pub record_to_alert: Histogram,
+    /// Records not yet read, by topic and partition.
+    pub lag: IntGaugeVec,
+    /// Partitions held now.
+    pub partitions: IntGauge,
+    /// Changes of assignment.
+    pub rebalances: IntCounter,
+    /// The version of the model in use.
+    pub model_version: IntGauge,
+    /// When the model in use was made.
+    pub model_created: Gauge,
+    /// Training runs, by outcome.
+    pub trainings: IntCounterVec,
+    /// How long training runs took.
+    pub training_seconds: Histogram,
+    /// The gate's verdicts.
+    pub verdicts: IntCounterVec,
+    /// When each worker last finished a step.
+    pub last_step: GaugeVec,
+}
+
+/// Makes metrics and registers them.
+struct Maker<'a> {
+    registry: &'a Registry,
+    detector: &'a str,
+}
+
+impl Maker<'_> {
+    fn opts(&self, name: &str, help: &str) -> Opts {
+        Opts::new(name, help).const_label("detector", self.detector)
+    }
+
+    fn add<T: prometheus::core::Collector + Clone + 'static>(
+        &self,
+        made: prometheus::Result<T>,
+    ) -> prometheus::Result<T> {
+        let metric = made?;
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        self.add(IntCounter::with_opts(self.opts(name, help)))
+    }
+
+    /// A counter whose series with these values of its first label exist from the start, so that a rate over the first event is right.
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<IntCounterVec> {
+        self.add(IntCounterVec::new(self.opts(name, help), labels))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        self.add(IntGauge::with_opts(self.opts(name, help)))
+    }
+
+    fn histogram(&self, name: &str, help: &str, bounds: &[f64]) -> prometheus::Result<Histogram> {
+        let opts = HistogramOpts::from(self.opts(name, help)).buckets(bounds.to_vec());
+        self.add(Histogram::with_opts(opts))
+    }
+}
+
+impl Metrics {
+    /// Makes all metrics and registers them. An error is a bug: a name twice, or an illegal one.
+    pub fn register(registry: &Registry, detector: &str) -> prometheus::Result<Self> {
+        let make = Maker { registry, detector };
+        let build = make.add(IntGaugeVec::new(
+            make.opts(
+                "anomalyd_build_info",
+                "Always 1; the label has the version that runs.",
+            ),
+            &["version"],
+        ))?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let metrics = Self {
+            consumed: make.counter(
+                "anomalyd_records_consumed_total",
+                "Records taken from the input, committed; always the sum of scored, warming up, late and dead-lettered.",
+            )?,
+            scored: make.counter("anomalyd_records_scored_total", "Records that got a score and could alert.")?,
+            warming_up: make.counter(
+                "anomalyd_records_warming_up_total",
+                "Records whose window or cold start was still filling: they cannot alert.",
+            )?,
+            late: make.counter(
+                "anomalyd_records_late_total",
+                "Records later than input.late_after behind their key's newest: sent on unscored.",
+            )?,
+            dead_lettered: make.counters(
+                "anomalyd_records_dead_lettered_total",
+                "Records that could not be read, by reason: null_value, syntax, field.",
+                &["reason"],
+            )?,
+            replayed: make.counter(
+                "anomalyd_records_replayed_total",
+                "Records read again after an assignment to restore state; they emit nothing and are not counted as consumed.",
+            )?,
+            batches: make.counters(
+                "anomalyd_batches_total",
+                "Batches by outcome: committed, or aborted and tried again.",
+                &["outcome"],
+            )?,
+            alerts: make.counters(
+                "anomalyd_alerts_total",
+                "Alert messages published, by event (open, update, close) and severity.",
+                &["event", "severity"],
+            )?,
+            suppressed: make.counter(
+                "anomalyd_alerts_suppressed_total",
+                "Alerts held back by cooldown or the storm limit.",
+            )?,
+            episodes_open: make.gauge("anomalyd_episodes_open", "Episodes open on the partitions held.")?,
+            decode: make.histogram("anomalyd_decode_seconds", "Time to decode a batch.", WORK)?,
+            score: make.histogram(
+                "anomalyd_score_seconds",
+                "Time to work out a batch: windows, scores, p-values, episodes.",
+                WORK,
+            )?,
+            publish: make.add(HistogramVec::new(
+                HistogramOpts::from(make.opts(
+                    "anomalyd_publish_seconds",
+                    "Time to publish a batch in one transaction, by outcome.",
+                ))
+                .buckets(WORK.to_vec()),
+                &["outcome"],
+            ))?,
+            record_to_alert: make.histogram(
+                "anomalyd_record_to_alert_seconds",
+                "Time from the Kafka timestamp of the record that caused an alert to the alert's commit.",
+                LATENCY,
+            )?,
+            lag: make.add(IntGaugeVec::new(
+                make.opts("anomalyd_lag_records", "Records of a partition that were not yet read."),
+                &["topic", "partition"],
+            ))?,
+            partitions: make.gauge("anomalyd_partitions_assigned", "Input partitions held by this process.")?,
+            rebalances: make.counter("anomalyd_rebalances_total", "Times that partitions came or went.")?,
+            model_version: make.gauge(
+                "anomalyd_model_version",
+                "Version of the model in use; 0 is the cold start.",
+            )?,
+            model_created: make.add(Gauge::with_opts(make.opts(
+                "anomalyd_model_created_timestamp_seconds",
+                "When the model in use was trained, in seconds since 1970; its age is time() minus this. 0 without a model.",
+            )))?,
+            trainings: make.counters(
+                "anomalyd_training_runs_total",
+                "Training runs by outcome: promoted, rejected, too_few_rows, cancelled, failed.",
+                &["outcome"],
+            )?,
+            training_seconds: make.histogram(
+                "anomalyd_training_seconds",
+                "Time that a training run took, reading history and the gate included.",
+                LONG,
+            )?,
+            verdicts: make.counters(
+                "anomalyd_gate_verdicts_total",
+                "Verdicts of the gate on newly trained models: promoted, or the reason for the rejection.",
+                &["verdict"],
+            )?,
+            last_step: make.add(GaugeVec::new(
+                make.opts(
+                    "anomalyd_last_step_timestamp_seconds",
+                    "When a worker last finished a step of its loop, in seconds since 1970; stands still only if the worker hangs.",
+                ),
+                &["worker"],
+            ))?,
+        };
+        metrics.begin();
+        Ok(metrics)
+    }
+
+    /// Lets the series with known labels exist from the start, so that the first event is an increase and not a new series.
+    fn begin(&self) {
+        for reason in ["null_value", "syntax", "field"] {
+            self.dead_lettered.with_label_values(&[reason]);
+        }
+        for outcome in ["committed", "aborted"] {
+            self.batches.with_label_values(&[outcome]);
+            self.publish.with_label_values(&[outcome]);
+        }
+        for event in ["open", "update", "close"] {
+            for severity in ["low", "medium", "high", "critical"] {
+                self.alerts.with_label_values(&[event, severity]);
+            }
+        }
+        for outcome in [
+            "promoted",
+            "rejected",
+            "too_few_rows",
+            "cancelled",
+            "failed",
+        ] {
+            self.trainings.with_label_values(&[outcome]);
+        }
+        self.verdicts.with_label_values(&["promoted"]);
+    }
+}
+
+/// One metric as docs and tests see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// Its name.
+    pub name: String,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Its labels, without `detector`, which all have.
+    pub labels: Vec<String>,
+    /// Its help text.
+    pub help: String,
+}
+
+/// All metrics there are, by name. Every family is described, those without series too.
+pub fn describe() -> prometheus::Result<Vec<Described>> {
+    let registry = Registry::new();
+    let metrics = Metrics::register(&registry, "detector")?;
+    // A family without series would not be gathered.
+    metrics.lag.with_label_values(&["topic", "0"]);
+    metrics.last_step.with_label_values(&["0"]);
+    Ok(registry
+        .gather()
+        .into_iter()
+        .map(|family| {
+            let kind = match family.get_field_type() {
+                prometheus::proto::MetricType::COUNTER => "counter",
+                prometheus::proto::MetricType::HISTOGRAM => "histogram",
+                _ => "gauge",
+            };
+            let labels = family.get_metric().first().map_or_else(Vec::new, |metric| {
+                metric
+                    .get_label()
+                    .iter()
+                    .map(|label| label.name().to_owned())
+                    .filter(|name| name != "detector")
+                    .collect()
+            });
+            Described {
+                name: family.name().to_owned(),
+                kind,
+                labels,
+                help: family.help().to_owned(),
+            }
+        })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_ours_with_help_and_units() {
+        let all = describe().unwrap();
+        assert!(all.len() >= 20);
+        for metric in all {
+            assert!(metric.name.starts_with("anomalyd_"), "{}", metric.name);
+            assert!(
+                metric.help.ends_with('.'),
+                "{}: {}",
+                metric.name,
+                metric.help
+            );
+            assert_eq!(
+                metric.kind == "counter",
+                metric.name.ends_with("_total"),
+                "{}",
+                metric.name
+            );
+            assert_eq!(
+                metric.kind == "histogram",
+                metric.name.ends_with("_seconds") && !metric.name.contains("timestamp"),
+                "{}",
+                metric.name
+            );
+            assert!(!metric.labels.iter().any(|label| label == "key"));
+        }
+    }
+
+    #[test]
+    fn two_detectors_of_one_process_share_a_registry() {
+        let registry = Registry::new();
+        let a = Metrics::register(&registry, "a").unwrap();
+        let b = Metrics::register(&registry, "b").unwrap();
+        a.consumed.inc_by(2);
+        assert_eq!((a.consumed.get(), b.consumed.get()), (2, 0));
+        assert!(Metrics::register(&registry, "a").is_err());
+    }
+}

@@ -1,0 +1,413 @@
+//! What the process is doing now, for people: `/status`, the page, `/healthz` and `/readyz`.
+//!
+//! Written by the workers and the trainer, read by HTTP; one lock, held for moments. Nothing here reaches an output of the pipeline.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::alert::{Alert, AlertEvent};
+use crate::model::card::Card;
+use crate::stream::TopicPartition;
+use crate::time::Timestamp;
+
+/// Scores kept for the page.
+const SCORES_MAX: usize = 600;
+/// Closed episodes kept for the page.
+const CLOSED_MAX: usize = 50;
+/// Scores of one second that are kept: a page shows the shape, not every record.
+const SCORES_PER_SECOND: u32 = 20;
+/// A worker that finished no step for this long hangs.
+const STEP_MAX: Duration = Duration::from_secs(60);
+
+/// What does not change while the process runs.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Facts {
+    /// The program's version.
+    pub version: String,
+    /// The detector's name.
+    pub detector: String,
+    /// The digest of the configuration without secrets.
+    pub config_digest: String,
+    /// When the process started, RFC 3339.
+    pub started: String,
+    /// Threads that consume, score and produce.
+    pub workers: usize,
+    /// `exactly_once` or `at_least_once`.
+    pub delivery: String,
+    /// Input topics.
+    pub topics: Vec<String>,
+}
+
+/// A partition held.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct PartitionStatus {
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// Records not yet read, as far as known.
+    pub lag: Option<u64>,
+    /// Whether its state is still being restored.
+    pub restoring: bool,
+}
+
+/// The model in use.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ModelStatus {
+    /// Its version; 0 is the cold start.
+    pub version: u64,
+    /// Its kind.
+    pub kind: String,
+    /// When it was trained, RFC 3339.
+    pub created: String,
+    /// Its features.
+    pub columns: Vec<String>,
+    /// What the gate said.
+    pub verdict: String,
+    /// What the gate measured.
+    pub measures: BTreeMap<String, f64>,
+}
+
+impl From<&Card> for ModelStatus {
+    fn from(card: &Card) -> Self {
+        Self {
+            version: card.version.0,
+            kind: card.spec.kind.clone(),
+            created: card.created.rfc3339(),
+            columns: card.columns.clone(),
+            verdict: card.verdict.clone(),
+            measures: card.measures.clone(),
+        }
+    }
+}
+
+/// The last training run.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct TrainingStatus {
+    /// When it ended, RFC 3339.
+    pub ended: String,
+    /// How long it took.
+    pub seconds: f64,
+    /// promoted, rejected, `too_few_rows`, cancelled, failed.
+    pub outcome: String,
+    /// The gate's reason, or the error.
+    pub detail: String,
+    /// The version that it made, if it made one.
+    pub version: Option<u64>,
+}
+
+/// An episode as the page shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct EpisodeStatus {
+    /// Its id.
+    pub id: String,
+    /// Whose.
+    pub key: String,
+    /// `low` to `critical`.
+    pub severity: String,
+    /// `score` or `silence`.
+    pub kind: String,
+    /// When it probably began, RFC 3339.
+    pub since: String,
+    /// When it ended, RFC 3339.
+    pub ended: Option<String>,
+    /// Its features with the largest shares.
+    pub features: Vec<(String, f64)>,
+    /// The largest score so far.
+    pub peak: f64,
+}
+
+/// One score on the page.
+#[derive(Clone, Debug, Serialize)]
+pub struct ScorePoint {
+    /// Its number; the page asks for those after the last it has.
+    pub number: u64,
+    /// Event time in milliseconds since 1970.
+    pub time: i64,
+    /// Whose.
+    pub key: String,
+    /// The probability that a normal record scores as high.
+    pub p_value: f64,
+    /// Whether the record lies in an open episode.
+    pub alert: bool,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    steps: BTreeMap<usize, Timestamp>,
+    partitions: BTreeMap<TopicPartition, PartitionStatus>,
+    model: Option<ModelStatus>,
+    training: Option<TrainingStatus>,
+    open: BTreeMap<String, EpisodeStatus>,
+    closed: VecDeque<EpisodeStatus>,
+    scores: VecDeque<ScorePoint>,
+    next_score: u64,
+    second: (i64, u32),
+    budget: f64,
+}
+
+/// What the process is doing now.
+#[derive(Debug, Default)]
+pub struct Status {
+    facts: Facts,
+    inner: Mutex<Inner>,
+}
+
+/// `/status`.
+#[derive(Clone, Debug, Serialize)]
+pub struct View {
+    /// What does not change.
+    #[serde(flatten)]
+    pub facts: Facts,
+    /// Whether partitions are held and restored.
+    pub ready: bool,
+    /// Partitions held.
+    pub partitions: Vec<PartitionStatus>,
+    /// The model in use; null in the cold start.
+    pub model: Option<ModelStatus>,
+    /// The last training run.
+    pub training: Option<TrainingStatus>,
+    /// The p-value at which a record counts as anomalous; 0 if not known yet.
+    pub budget: f64,
+    /// Open episodes.
+    pub episodes: Vec<EpisodeStatus>,
+    /// Closed episodes, the newest first.
+    pub closed: Vec<EpisodeStatus>,
+}
+
+impl Status {
+    /// Nothing has happened yet.
+    pub fn new(facts: Facts) -> Self {
+        Self {
+            facts,
+            inner: Mutex::default(),
+        }
+    }
+
+    /// A thread that panicked while it held the lock left nothing half-done that matters: the next writer overwrites it.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A worker finished a step.
+    pub fn stepped(&self, worker: usize, at: Timestamp) {
+        self.lock().steps.insert(worker, at);
+    }
+
+    /// A partition came; `restoring` if records must be replayed first.
+    pub fn assigned(&self, at: &TopicPartition, restoring: bool) {
+        let partition = PartitionStatus {
+            topic: at.topic.to_string(),
+            partition: at.partition.0,
+            lag: None,
+            restoring,
+        };
+        self.lock().partitions.insert(at.clone(), partition);
+    }
+
+    /// A partition's state is restored.
+    pub fn restored(&self, at: &TopicPartition) {
+        if let Some(partition) = self.lock().partitions.get_mut(at) {
+            partition.restoring = false;
+        }
+    }
+
+    /// A partition went, and its open episodes with it: its next holder shows them.
+    pub fn revoked(&self, at: &TopicPartition) {
+        let mut inner = self.lock();
+        inner.partitions.remove(at);
+    }
+
+    /// How far behind a partition is.
+    pub fn lag(&self, at: &TopicPartition, records: u64) {
+        if let Some(partition) = self.lock().partitions.get_mut(at) {
+            partition.lag = Some(records);
+        }
+    }
+
+    /// A model was taken up.
+    pub fn model(&self, card: &Card) {
+        self.lock().model = Some(card.into());
+    }
+
+    /// The p-value at which a record counts as anomalous.
+    pub fn budget(&self, p: f64) {
+        self.lock().budget = p;
+    }
+
+    /// A training run ended.
+    pub fn training(&self, training: TrainingStatus) {
+        self.lock().training = Some(training);
+    }
+
+    /// An alert was published.
+    pub fn alert(&self, alert: &Alert) {
+        let episode = EpisodeStatus {
+            id: alert.id.clone(),
+            key: alert.key.clone(),
+            severity: word(&alert.severity),
+            kind: word(&alert.kind),
+            since: alert.approx_anomaly_start_time.clone(),
+            ended: alert.end_time.clone(),
+            features: alert
+                .relevant_attribution
+                .iter()
+                .take(3)
+                .map(|part| (part.feature.clone(), part.share))
+                .collect(),
+            peak: alert.peak_score,
+        };
+        let mut inner = self.lock();
+        if matches!(alert.event, AlertEvent::Close) {
+            inner.open.remove(&episode.id);
+            inner.closed.push_front(episode);
+            inner.closed.truncate(CLOSED_MAX);
+        } else {
+            inner.closed.retain(|closed| closed.id != episode.id);
+            inner.open.insert(episode.id.clone(), episode);
+        }
+    }
+
+    /// A record was scored. Of one second only the first few and all anomalous ones are kept.
+    pub fn score(&self, key: &str, time: Timestamp, p_value: f64, alert: bool) {
+        let mut inner = self.lock();
+        let second = time.0.div_euclid(1000);
+        if inner.second.0 != second {
+            inner.second = (second, 0);
+        }
+        if inner.second.1 >= SCORES_PER_SECOND && !alert {
+            return;
+        }
+        inner.second.1 += 1;
+        inner.next_score += 1;
+        let point = ScorePoint {
+            number: inner.next_score,
+            time: time.0,
+            key: key.to_owned(),
+            p_value,
+            alert,
+        };
+        if inner.scores.len() == SCORES_MAX {
+            inner.scores.pop_front();
+        }
+        inner.scores.push_back(point);
+    }
+
+    /// The scores after number `after`.
+    pub fn scores(&self, after: u64) -> Vec<ScorePoint> {
+        let inner = self.lock();
+        inner
+            .scores
+            .iter()
+            .filter(|point| point.number > after)
+            .cloned()
+            .collect()
+    }
+
+    /// Everything but the scores.
+    pub fn view(&self) -> View {
+        let inner = self.lock();
+        View {
+            facts: self.facts.clone(),
+            ready: not_ready(&inner).is_none(),
+            partitions: inner.partitions.values().cloned().collect(),
+            model: inner.model.clone(),
+            training: inner.training.clone(),
+            budget: inner.budget,
+            episodes: inner.open.values().cloned().collect(),
+            closed: inner.closed.iter().cloned().collect(),
+        }
+    }
+
+    /// Why the process should be restarted; `None` while every worker goes on. Never depends on the broker: a worker that waits for Kafka
+    /// finishes its step all the same.
+    pub fn hangs(&self, now: Timestamp) -> Option<String> {
+        let inner = self.lock();
+        inner.steps.iter().find_map(|(worker, at)| {
+            let ago = now.since(*at);
+            (ago > STEP_MAX)
+                .then(|| format!("worker {worker} finished no step for {} s", ago.as_secs()))
+        })
+    }
+
+    /// Why the process is not ready; `None` if partitions are held and restored.
+    pub fn not_ready(&self) -> Option<String> {
+        not_ready(&self.lock())
+    }
+}
+
+fn not_ready(inner: &Inner) -> Option<String> {
+    if inner.partitions.is_empty() {
+        return Some("no partition is assigned yet".to_owned());
+    }
+    let restoring = inner
+        .partitions
+        .values()
+        .filter(|partition| partition.restoring)
+        .count();
+    (restoring > 0).then(|| format!("{restoring} partition(s) are being restored"))
+}
+
+/// A wire enum's name.
+fn word<T: Serialize>(value: &T) -> String {
+    serde_json::to_value(value)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_means_assigned_and_restored() {
+        let status = Status::new(Facts::default());
+        let at = TopicPartition::new("t", 0);
+        assert!(
+            status
+                .not_ready()
+                .is_some_and(|why| why.contains("no partition"))
+        );
+        status.assigned(&at, true);
+        assert!(
+            status
+                .not_ready()
+                .is_some_and(|why| why.contains("restored"))
+        );
+        status.restored(&at);
+        assert_eq!(status.not_ready(), None);
+        status.revoked(&at);
+        assert!(status.not_ready().is_some());
+    }
+
+    #[test]
+    fn a_worker_without_a_step_for_a_minute_hangs() {
+        let status = Status::new(Facts::default());
+        assert_eq!(status.hangs(Timestamp(1_000_000)), None);
+        status.stepped(0, Timestamp(0));
+        status.stepped(1, Timestamp(50_000));
+        assert_eq!(status.hangs(Timestamp(60_000)), None);
+        let why = status.hangs(Timestamp(61_000)).unwrap();
+        assert!(why.contains("worker 0") && why.contains("61 s"), "{why}");
+    }
+
+    #[test]
+    fn scores_are_bounded_and_anomalous_ones_always_kept() {
+        let status = Status::new(Facts::default());
+        for n in 0..100 {
+            status.score("k", Timestamp(n), 0.5, false);
+        }
+        assert_eq!(status.scores(0).len(), SCORES_PER_SECOND as usize);
+        status.score("k", Timestamp(999), 1e-9, true);
+        let last = status.scores(20);
+        assert_eq!((last.len(), last[0].alert), (1, true));
+        for second in 0..2_000 {
+            status.score("k", Timestamp(second * 1_000), 0.5, false);
+        }
+        assert_eq!(status.scores(0).len(), SCORES_MAX);
+    }
+}

@@ -23,7 +23,7 @@ pub use snapshot::{model_version, owner, quarantine};
 use crate::detect::Params;
 use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
-use crate::record::{DecodedBatch, Header, Missing, RecordBatch};
+use crate::record::{DecodedBatch, Header, Key, Missing, RecordBatch};
 use crate::stream::{Offset, Positions, TopicPartition};
 use crate::time::Timestamp;
 use gather::{Gathered, Rules, Slot, Work};
@@ -122,7 +122,22 @@ pub struct Staged {
     pub tally: Tally,
     /// Kafka timestamps of the records that caused alerts: for the latency from record to alert.
     pub alerted: Vec<Timestamp>,
+    /// A sample of what was judged, for people who watch: the first few records, and all that counted as anomalous.
+    pub watched: Vec<Watched>,
     deltas: Vec<Delta>,
+}
+
+/// A judged record, for people who watch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Watched {
+    /// Whose.
+    pub key: Key,
+    /// Event time.
+    pub time: Timestamp,
+    /// The probability that a normal record scores as high.
+    pub p_value: f64,
+    /// Whether the record lies in an open episode.
+    pub alert: bool,
 }
 
 /// A feature column, as the schema resolved it.
@@ -288,12 +303,14 @@ impl Pipeline {
             outbox: Outbox::default(),
             tally: Tally::default(),
             alerted: Vec::new(),
+            watched: Vec::new(),
         };
         telling.tell_all(&mut gathered);
         let Telling {
             mut outbox,
             tally,
             alerted,
+            watched,
             ..
         } = telling;
         assert!(
@@ -309,6 +326,7 @@ impl Pipeline {
             outbox,
             tally,
             alerted,
+            watched,
             deltas,
         }
     }

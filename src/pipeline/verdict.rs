@@ -6,7 +6,7 @@ use ndarray::ArrayView2;
 use super::gather::{Gathered, Group, Quiet, Step, What, Work};
 use super::message::{self, Cause, Facts};
 use super::state::{Quarantined, Storm, episode_id};
-use super::{Column, Outbox, Tally};
+use super::{Column, Outbox, Tally, Watched};
 use crate::alert::{AlertEvent, AlertKind, Attribution, Severity};
 use crate::detect::Params;
 use crate::detect::cold::{ColdStart, ROWS_MAX};
@@ -28,7 +28,11 @@ pub(super) struct Telling<'a> {
     pub outbox: Outbox,
     pub tally: Tally,
     pub alerted: Vec<Timestamp>,
+    pub watched: Vec<Watched>,
 }
+
+/// Calm records of a batch that are shown to people who watch.
+const WATCHED_MAX: usize = 32;
 
 /// A judged record on its way to a verdict.
 #[derive(Clone, Copy, Debug)]
@@ -180,10 +184,24 @@ impl Telling<'_> {
         } else {
             self.tally.scored += 1;
         }
+        if self.watched.len() < WATCHED_MAX || open {
+            self.watch(&seen, open);
+        }
         if self.params.emit_scores {
             let cause = self.cause(work, seen.step, seen.slot);
             let score = message::score(self.params, cause, &seen.reading, (open, warming));
             self.outbox.scores.push(score);
+        }
+    }
+
+    fn watch(&mut self, seen: &Seen<'_>, alert: bool) {
+        if let Ok(found) = &self.decoded.outcomes[seen.step.record] {
+            self.watched.push(Watched {
+                key: found.key.clone(),
+                time: found.time,
+                p_value: seen.reading.p,
+                alert,
+            });
         }
     }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{
-    Assigned, ColumnsDiffer, Grant, Outbox, Pipeline, RestoreError, Tally, model_version,
+    Assigned, ColumnsDiffer, Grant, Outbox, Pipeline, RestoreError, Tally, Watched, model_version,
 };
 use crate::port::{Input, Published, Session};
 use crate::record::{DecodedBatch, RecordBatch};
@@ -84,6 +84,8 @@ pub struct Committed<'a> {
     pub publish: Duration,
     /// For each alert, the time from the record's Kafka timestamp to the commit.
     pub alert_latencies: &'a [Duration],
+    /// A sample of what was judged, for people who watch.
+    pub watched: &'a [Watched],
 }
 
 /// Numbers looked at now and then.
@@ -276,6 +278,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
             stage: done.saturating_sub(read),
             publish: clock.monotonic().saturating_sub(done),
             alert_latencies: &latencies,
+            watched: &staged.watched,
         });
         let dead: u64 = staged.tally.dead_lettered.values().sum();
         let consumed = staged.tally.consumed;

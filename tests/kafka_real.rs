@@ -10,6 +10,8 @@
 mod cluster;
 #[path = "kafka/echo.rs"]
 mod echo;
+#[path = "kafka/places.rs"]
+mod places;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -38,6 +40,7 @@ fn echo(brokers: &str, name: &str, properties: &[(&str, &str)]) -> Echo {
         exactly_once: true,
         properties: properties
             .iter()
+            .chain(&[("transaction.timeout.ms", "4000")])
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect(),
     };

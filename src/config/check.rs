@@ -14,6 +14,7 @@ use super::{
     TrainingSettings,
 };
 use crate::detect::{Budget, Params};
+use crate::kafka::settings::{check_property, refused};
 use crate::record::Missing;
 use crate::seed::Seed;
 
@@ -21,60 +22,6 @@ use crate::seed::Seed;
 const MAX_POLL_INTERVAL_MS: u64 = 300_000;
 /// Our default for `transaction.timeout.ms`.
 const TRANSACTION_TIMEOUT_MS: u64 = 10_000;
-
-/// Properties that are ours to set, with the promise or key that they belong to.
-const RESERVED: &[(&str, &str)] = &[
-    ("bootstrap.servers", "set `kafka.brokers` instead"),
-    ("metadata.broker.list", "set `kafka.brokers` instead"),
-    ("group.id", "set `input.group` instead"),
-    ("auto.offset.reset", "set `input.start` instead"),
-    (
-        "enable.auto.commit",
-        "offsets commit with what was made of the records",
-    ),
-    (
-        "auto.commit.enable",
-        "offsets commit with what was made of the records",
-    ),
-    (
-        "auto.commit.interval.ms",
-        "offsets commit with what was made of the records",
-    ),
-    (
-        "enable.auto.offset.store",
-        "offsets commit with what was made of the records",
-    ),
-    (
-        "isolation.level",
-        "only committed records are read, or replay would differ from live",
-    ),
-    (
-        "transactional.id",
-        "it is made from group, instance and worker, so that a stale process is fenced",
-    ),
-    (
-        "enable.idempotence",
-        "without it a retry could publish an alert twice",
-    ),
-    (
-        "acks",
-        "without all acknowledgements a commit could be lost",
-    ),
-    (
-        "request.required.acks",
-        "without all acknowledgements a commit could be lost",
-    ),
-    (
-        "max.in.flight",
-        "it could change the order of a key's records",
-    ),
-    (
-        "max.in.flight.requests.per.connection",
-        "it could change the order of a key's records",
-    ),
-    ("enable.gapless.guarantee", "it is part of exactly-once"),
-    ("enable.partition.eof", "the state is restored by it"),
-];
 
 /// The problems found so far.
 #[derive(Default)]
@@ -177,14 +124,14 @@ fn kafka(raw: &Raw, found: &mut Found) -> KafkaSettings {
     let mut properties = BTreeMap::new();
     for (name, value) in &raw.kafka.properties.0 {
         let plain = name.to_ascii_lowercase();
-        match RESERVED.iter().find(|(reserved, _)| *reserved == plain) {
-            Some((_, why)) => found.add(
-                &format!("kafka.properties.{name}"),
-                format!("cannot be set: {why}"),
-            ),
-            None => {
-                properties.insert(plain, value.to_string());
-            }
+        let value = value.to_string();
+        let key = format!("kafka.properties.{name}");
+        if let Some(why) = refused(&plain) {
+            found.add(&key, format!("cannot be set: {why}"));
+        } else if let Err(problem) = check_property(&plain, &value) {
+            found.add(&key, problem);
+        } else {
+            properties.insert(plain, value);
         }
     }
     KafkaSettings {

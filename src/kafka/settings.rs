@@ -1,52 +1,71 @@
 //! Which librdkafka properties a client gets: ours, then the user's, then those that a promise rests on.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 
 /// Properties that a promise rests on, with what to set instead. Configuration refuses them by name.
 const REFUSED: &[(&str, &str)] = &[
-    ("bootstrap.servers", "set `kafka.brokers`"),
-    ("metadata.broker.list", "set `kafka.brokers`"),
-    ("group.id", "set `input.group`"),
-    (
-        "transactional.id",
-        "it is made from `input.group`, `instance` and the worker; set `instance`",
-    ),
-    ("enable.idempotence", "delivery rests on it; set `delivery`"),
+    ("bootstrap.servers", "set `kafka.brokers` instead"),
+    ("metadata.broker.list", "set `kafka.brokers` instead"),
+    ("group.id", "set `input.group` instead"),
+    ("auto.offset.reset", "set `input.start` instead"),
     (
         "enable.auto.commit",
-        "offsets are committed with the output; set `delivery`",
+        "offsets commit with what was made of the records",
     ),
     (
-        "enable.auto.offset.store",
-        "offsets are committed with the output; set `delivery`",
+        "auto.commit.enable",
+        "offsets commit with what was made of the records",
     ),
     (
         "auto.commit.interval.ms",
-        "offsets are committed with the output",
+        "offsets commit with what was made of the records",
     ),
-    ("auto.offset.reset", "set `input.start`"),
+    (
+        "enable.auto.offset.store",
+        "offsets commit with what was made of the records",
+    ),
     (
         "isolation.level",
-        "records of aborted transactions must never be scored",
+        "only committed records are read, or replay would differ from live",
     ),
-    ("enable.partition.eof", "it is set where it is needed"),
-    ("acks", "delivery rests on `all`"),
-    ("request.required.acks", "delivery rests on `all`"),
-    ("max.in.flight.requests.per.connection", "order rests on it"),
-    ("max.in.flight", "order rests on it"),
-    ("retries", "delivery rests on it"),
-    ("message.send.max.retries", "delivery rests on it"),
-    ("enable.gapless.guarantee", "delivery rests on it"),
-    ("transaction.timeout.ms", "set `kafka.transaction_timeout`"),
-    ("statistics.interval.ms", "lag is measured by it"),
-    ("test.mock.num.brokers", "use `anomalyd demo`"),
     (
-        "plugin.library.paths",
-        "code is not loaded by configuration",
+        "transactional.id",
+        "it is made from group, instance and worker, so that a stale process is fenced",
     ),
+    (
+        "enable.idempotence",
+        "without it a retry could publish an alert twice",
+    ),
+    (
+        "acks",
+        "without all acknowledgements a commit could be lost",
+    ),
+    (
+        "request.required.acks",
+        "without all acknowledgements a commit could be lost",
+    ),
+    (
+        "max.in.flight",
+        "it could change the order of a key's records",
+    ),
+    (
+        "max.in.flight.requests.per.connection",
+        "it could change the order of a key's records",
+    ),
+    (
+        "retries",
+        "without them a passing fault would lose an alert",
+    ),
+    (
+        "message.send.max.retries",
+        "without them a passing fault would lose an alert",
+    ),
+    ("enable.gapless.guarantee", "it is part of exactly-once"),
+    ("enable.partition.eof", "the state is restored by it"),
+    ("statistics.interval.ms", "lag is measured by it"),
+    ("plugin.library.paths", "configuration does not load code"),
 ];
 
 /// Properties that only a consumer has: librdkafka warns when a producer is given them.
@@ -96,6 +115,7 @@ const PRODUCER_ONLY: &[&str] = &[
     "retry.backoff.max.ms",
     "retry.backoff.ms",
     "sticky.partitioning.linger.ms",
+    "transaction.timeout.ms",
 ];
 
 /// Membership properties that a reader outside the group must not have.
@@ -138,8 +158,6 @@ pub struct Connection {
     pub group: String,
     /// librdkafka's own properties as the user set them, checked, secrets resolved.
     pub properties: BTreeMap<String, String>,
-    /// How long a transaction may stay open before the broker aborts it: how long a killed worker's partitions wait.
-    pub transaction_timeout: Duration,
 }
 
 impl std::fmt::Debug for Connection {
@@ -149,7 +167,7 @@ impl std::fmt::Debug for Connection {
             .field("brokers", &self.brokers)
             .field("group", &self.group)
             .field("properties", &self.properties.keys())
-            .finish_non_exhaustive()
+            .finish()
     }
 }
 
@@ -214,15 +232,16 @@ impl Connection {
     pub fn transactional(&self, id: &str) -> ClientConfig {
         let mut config = self.producer();
         config.set("transactional.id", id);
-        let timeout = self.transaction_timeout.as_millis().to_string();
-        config.set("transaction.timeout.ms", &timeout);
+        // How long a killed worker's partitions wait for the broker to abort what it left open.
+        self.default(&mut config, "transaction.timeout.ms", "10000");
         config
     }
 
     /// An idempotent producer without transactions.
     pub fn idempotent(&self) -> ClientConfig {
         let mut config = self.producer();
-        config.set("message.timeout.ms", "60000");
+        config.remove("transaction.timeout.ms");
+        self.default(&mut config, "message.timeout.ms", "60000");
         config
     }
 
@@ -293,7 +312,6 @@ mod tests {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
-            transaction_timeout: Duration::from_secs(10),
         }
     }
 

@@ -63,7 +63,6 @@ impl Echo {
                 brokers: self.brokers.clone(),
                 group: self.name.clone(),
                 properties: self.properties.clone(),
-                transaction_timeout: Duration::from_secs(4),
             },
             inputs: vec![self.input()],
             topics: OutputTopics {

@@ -1,0 +1,282 @@
+//! What lies in topics besides the input's flow: models, history, and the topics themselves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anomalyd::kafka::admin::{self, Made};
+use anomalyd::kafka::history::KafkaHistory;
+use anomalyd::kafka::models::{ModelTopic, TopicStore, TopicStoreError};
+use anomalyd::kafka::publish::OutputTopics;
+use anomalyd::kafka::settings::Connection;
+use anomalyd::kafka::watchdog::{Watchdog, end_process};
+use anomalyd::model::card::ModelVersion;
+use anomalyd::model::trained::TrainedModel;
+use anomalyd::port::{History, ModelStore};
+use anomalyd::stats::calibration::Calibration;
+use anomalyd::store::DirectoryStore;
+use anomalyd::stream::{Offset, Span, TopicPartition};
+use anomalyd::time::{Clock, SystemClock, Timestamp};
+
+use crate::cluster;
+
+fn connection(brokers: &str, group: &str) -> Connection {
+    Connection {
+        brokers: brokers.to_owned(),
+        group: group.to_owned(),
+        properties: BTreeMap::new(),
+    }
+}
+
+fn outside() -> (Arc<dyn Clock>, Watchdog) {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
+    (clock, watchdog)
+}
+
+/// A model of that many columns: 3 for a small one, many thousands for one that takes several records.
+fn model(version: u64, columns: usize) -> TrainedModel {
+    let scores: Vec<f64> = (0..1_000).map(f64::from).collect();
+    let names: Vec<String> = (0..columns)
+        .map(|column| format!("feature-{column}"))
+        .collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    TrainedModel::simple(version, &names, 1, Calibration::fit(&scores))
+}
+
+fn topic_store(brokers: &str, topic: &str, writer: &str) -> TopicStore {
+    let (clock, watchdog) = outside();
+    let settings = ModelTopic {
+        topic: topic.to_owned(),
+        detector: "pumps".to_owned(),
+        writer: writer.to_owned(),
+        keep: 3,
+    };
+    TopicStore::open(settings, &connection(brokers, "models"), clock, watchdog).expect("a store")
+}
+
+/// What every store must do.
+fn keeps_versions(
+    store: &mut dyn ModelStore<Error = impl std::error::Error + Send + Sync + 'static>,
+) {
+    assert_eq!(store.champion().unwrap(), None);
+    assert!(store.load(ModelVersion(1)).unwrap().is_none());
+    let large = model(1, 40_000);
+    assert!(
+        large.to_bytes().unwrap().len() > 1_000_000,
+        "more than one record"
+    );
+    store.save(&large, true).unwrap();
+    let back = store.load(ModelVersion(1)).unwrap().expect("stored");
+    assert_eq!(back.to_bytes().unwrap(), large.to_bytes().unwrap());
+    store.save(&model(2, 3), false).unwrap();
+    assert_eq!(
+        store.champion().unwrap(),
+        Some(ModelVersion(1)),
+        "not promoted"
+    );
+    store.promote(ModelVersion(2)).unwrap();
+    assert_eq!(store.champion().unwrap(), Some(ModelVersion(2)));
+    store.promote(ModelVersion(1)).unwrap();
+    assert_eq!(
+        store.champion().unwrap(),
+        Some(ModelVersion(1)),
+        "rolled back"
+    );
+    assert!(
+        store.promote(ModelVersion(9)).is_err(),
+        "there is no version 9"
+    );
+    for version in 3..=5 {
+        store.save(&model(version, 3), version == 5).unwrap();
+    }
+    let versions: Vec<u64> = store
+        .list()
+        .unwrap()
+        .iter()
+        .map(|card| card.version.0)
+        .collect();
+    assert_eq!(versions, [3, 4, 5], "the newest three");
+    assert!(store.load(ModelVersion(1)).unwrap().is_none(), "forgotten");
+}
+
+#[test]
+fn models_in_a_topic_are_kept_by_version() {
+    let Some(brokers) = cluster::brokers() else {
+        return;
+    };
+    let topic = cluster::unique("models");
+    cluster::create_topic(brokers, &topic, 1, &[("cleanup.policy", "compact")]);
+    let mut store = topic_store(brokers, &topic, &topic);
+    keeps_versions(&mut store);
+    store.put_schema("{\"columns\":[\"a\"]}").unwrap();
+    // Another process sees all of it.
+    let mut other = topic_store(brokers, &topic, "other");
+    assert_eq!(other.champion().unwrap(), Some(ModelVersion(5)));
+    assert_eq!(
+        other.schema().unwrap().as_deref(),
+        Some("{\"columns\":[\"a\"]}")
+    );
+    assert_eq!(
+        other
+            .load(ModelVersion(5))
+            .unwrap()
+            .expect("stored")
+            .card
+            .version
+            .0,
+        5
+    );
+}
+
+#[test]
+fn models_in_a_directory_are_kept_by_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = DirectoryStore::open(folder.path(), "pumps", 3).unwrap();
+    keeps_versions(&mut store);
+    let file = folder.path().join("pumps/00000005.safetensors");
+    let mut bytes = std::fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let error = store.load(ModelVersion(5)).unwrap_err().to_string();
+    assert!(error.contains("sha256"), "{error}");
+}
+
+#[test]
+fn a_trainer_that_was_succeeded_writes_nothing() {
+    let Some(brokers) = cluster::brokers() else {
+        return;
+    };
+    let topic = cluster::unique("models");
+    cluster::create_topic(brokers, &topic, 1, &[("cleanup.policy", "compact")]);
+    let mut stale = topic_store(brokers, &topic, &topic);
+    stale.claim().unwrap();
+    stale.save(&model(1, 3), true).unwrap();
+    let mut leader = topic_store(brokers, &topic, &topic);
+    leader.claim().unwrap();
+    for _ in 0..2 {
+        let refused = stale.save(&model(2, 3), true);
+        assert!(
+            matches!(refused, Err(TopicStoreError::Superseded)),
+            "{refused:?}"
+        );
+    }
+    leader.save(&model(2, 4), true).unwrap();
+    assert_eq!(leader.champion().unwrap(), Some(ModelVersion(2)));
+    assert_eq!(
+        leader
+            .load(ModelVersion(2))
+            .unwrap()
+            .expect("stored")
+            .card
+            .columns
+            .len(),
+        4
+    );
+    // When it is its turn again it claims again.
+    stale.claim().unwrap();
+    stale.save(&model(3, 3), true).unwrap();
+    assert_eq!(leader.champion().unwrap(), Some(ModelVersion(3)));
+}
+
+#[test]
+fn history_is_what_is_committed_and_young_enough() {
+    let Some(brokers) = cluster::brokers() else {
+        return;
+    };
+    let (input, group) = (cluster::unique("history"), cluster::unique("group"));
+    let state = format!("{input}.state");
+    cluster::create_topic(brokers, &input, 2, &[]);
+    cluster::create_topic(brokers, &state, 1, &[("cleanup.policy", "compact")]);
+    let now = SystemClock::default().now().0;
+    let records = (0..100).map(|n| {
+        let time = now - 1_000_000 + n * 10_000;
+        (
+            Some(0),
+            Some(vec![1]),
+            Some(n.to_string().into_bytes()),
+            Some(time),
+        )
+    });
+    cluster::produce(brokers, &input, records);
+    let mut history = KafkaHistory::new(
+        &connection(brokers, &group),
+        vec![input.clone()],
+        state,
+        |_| None,
+        outside(),
+    )
+    .unwrap();
+    let since = Timestamp(now - 1_000_000 + 195_000);
+    assert_eq!(
+        history.available(since).unwrap(),
+        [],
+        "nothing is committed"
+    );
+    cluster::commit(brokers, &group, &input, &[(0, 80), (1, 0)]);
+    let span = Span {
+        at: TopicPartition::new(&input, 0),
+        from: Offset(20),
+        to: Offset(80),
+    };
+    assert_eq!(
+        history.available(since).unwrap(),
+        std::slice::from_ref(&span)
+    );
+    let batch = history.read(&span).unwrap();
+    assert_eq!(batch.len(), 60);
+    assert_eq!(batch.value(&batch.records()[0]), Some(&b"20"[..]));
+    assert_eq!(batch.records()[59].offset, Offset(79));
+    assert_eq!(history.newest(7).unwrap().len(), 7);
+    assert_eq!(history.quarantine().unwrap(), []);
+}
+
+#[test]
+fn topics_are_created_once_and_checked() {
+    let Some(brokers) = cluster::brokers() else {
+        return;
+    };
+    let prefix = cluster::unique("plan");
+    let input = format!("{prefix}.in");
+    cluster::create_topic(brokers, &input, 3, &[]);
+    let connection = connection(brokers, &prefix);
+    let (clock, watchdog) = outside();
+    let topics = OutputTopics {
+        alerts: format!("{prefix}.alerts"),
+        scores: Some(format!("{prefix}.scores")),
+        dead_letters: format!("{prefix}.dead"),
+        late: None,
+        state: format!("{prefix}.state"),
+    };
+    let inputs = [input];
+    let count = admin::input_partitions(&connection, &inputs, &*clock).unwrap();
+    assert_eq!(count, 3);
+    let plans = admin::plan(&topics, Some(&format!("{prefix}.models")), count);
+    let check = || admin::check(&connection, &inputs, &plans, (&clock, &watchdog)).unwrap();
+    assert_eq!(check().len(), 5, "none exists: {:?}", check());
+    let made = admin::create(&connection, &plans, Some(1)).unwrap();
+    assert!(
+        made.iter().all(|(_, made)| *made == Made::Created),
+        "{made:?}"
+    );
+    cluster::wait_for("topics", std::time::Duration::from_secs(10), || {
+        check().is_empty()
+    });
+    let again = admin::create(&connection, &plans, Some(1)).unwrap();
+    assert!(
+        again.iter().all(|(_, made)| *made == Made::Existed),
+        "{again:?}"
+    );
+    // A state topic that forgets by age would forget what a restart needs.
+    let wrong = format!("{prefix}.wrong");
+    cluster::create_topic(brokers, &wrong, 3, &[]);
+    let topics = OutputTopics {
+        state: wrong,
+        ..topics
+    };
+    let plans = admin::plan(&topics, None, 3);
+    let problems = admin::check(&connection, &inputs, &plans, (&clock, &watchdog)).unwrap();
+    assert!(
+        problems.len() == 1 && problems[0].contains("cleanup.policy"),
+        "{problems:?}"
+    );
+}

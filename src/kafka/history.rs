@@ -7,50 +7,51 @@ use std::sync::Arc;
 use rdkafka::message::{Headers as _, Message as _};
 
 use super::KafkaFailure;
-use super::publish::parse_state_key;
 use super::restore::TopicReader;
 use super::settings::Connection;
 use super::watchdog::Watchdog;
 use crate::model::card::Exclusion;
-use crate::pipeline::StateEntry;
+use crate::pipeline::{self, StateEntry};
 use crate::port::History;
 use crate::record::{Header, RecordBatch};
 use crate::stream::{Offset, Positions, Span, TopicPartition};
 use crate::time::{Clock, Timestamp};
 
-/// Makes of an entry of the state topic what it keeps out of training, if it is such an entry: the core knows its own formats.
-pub type ReadExclusion = fn(&StateEntry) -> Option<Exclusion>;
+/// What is read, for which detector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryTopics {
+    /// The detector's name: the state topic may hold several.
+    pub detector: String,
+    /// The input.
+    pub inputs: Vec<String>,
+    /// The state topic, for the quarantine.
+    pub state: String,
+}
 
 /// [`History`] over the input and state topics.
 #[derive(Debug)]
 pub struct KafkaHistory {
     reader: TopicReader,
-    inputs: Vec<String>,
-    state: String,
-    exclusion: ReadExclusion,
+    topics: HistoryTopics,
 }
 
 impl KafkaHistory {
-    /// Reads `inputs`, and the quarantine from the topic `state`.
+    /// Connects lazily: this fails only for settings that make no client.
     pub fn new(
         connection: &Connection,
-        inputs: Vec<String>,
-        state: String,
-        exclusion: ReadExclusion,
+        topics: HistoryTopics,
         (clock, watchdog): (Arc<dyn Clock>, Watchdog),
     ) -> Result<Self, KafkaFailure> {
         Ok(Self {
             reader: TopicReader::new(connection, clock, watchdog)?,
-            inputs,
-            state,
-            exclusion,
+            topics,
         })
     }
 
     /// All partitions of the input.
     fn partitions(&self) -> Result<Vec<TopicPartition>, KafkaFailure> {
         let mut all = Vec::new();
-        for topic in &self.inputs {
+        for topic in &self.topics.inputs {
             let count = self.reader.partitions(topic)?;
             all.extend((0..count).map(|number| TopicPartition::new(topic, number)));
         }
@@ -159,31 +160,34 @@ impl History for KafkaHistory {
     }
 
     fn quarantine(&mut self) -> Result<Vec<Exclusion>, KafkaFailure> {
+        let state = &self.topics.state;
         let mut from = Positions::new();
-        for number in 0..self.reader.partitions(&self.state)? {
-            let at = TopicPartition::new(&self.state, number);
+        for number in 0..self.reader.partitions(state)? {
+            let at = TopicPartition::new(state, number);
             let (first, _) = self.reader.ends(&at)?;
             from.insert(at, first);
         }
-        let mut latest: BTreeMap<Vec<u8>, Exclusion> = BTreeMap::new();
-        let read = self.exclusion;
+        let mut latest: BTreeMap<Vec<u8>, StateEntry> = BTreeMap::new();
         self.reader.read_on(&from, &mut |message| {
-            if let Some(wire) = message.key()
-                && let Some((at, key)) = parse_state_key(wire)
+            if let Some(key) = message.key()
+                && let Some(at) = pipeline::owner(&self.topics.detector, key)
             {
-                let entry = StateEntry {
-                    at,
-                    key: key.to_vec(),
-                    value: message.payload().map(<[u8]>::to_vec),
-                };
-                match read(&entry) {
-                    Some(exclusion) => latest.insert(wire.to_vec(), exclusion),
-                    None => latest.remove(wire),
+                match message.payload() {
+                    Some(value) => latest.insert(
+                        key.to_vec(),
+                        StateEntry {
+                            at,
+                            key: key.to_vec(),
+                            value: Some(value.to_vec()),
+                        },
+                    ),
+                    None => latest.remove(key),
                 };
             }
             Ok(ControlFlow::Continue(()))
         })?;
-        let mut exclusions: Vec<Exclusion> = latest.into_values().collect();
+        let entries: Vec<StateEntry> = latest.into_values().collect();
+        let mut exclusions = pipeline::quarantine(&entries);
         exclusions.sort();
         Ok(exclusions)
     }

@@ -271,10 +271,9 @@ impl Publisher {
         producer: &BaseProducer<PlainContext>,
         entry: &StateEntry,
     ) -> Result<(), Failed> {
-        let key = state_key(&entry.at, &entry.key);
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.topics.state)
             .partition(state_partition(&entry.at, self.state_partitions))
-            .key(&key);
+            .key(&entry.key);
         record.payload = entry.value.as_deref();
         self.send(producer, record)
     }
@@ -410,21 +409,6 @@ impl std::fmt::Debug for Publisher {
 /// Values above this are left out of a dead letter that the broker refused as too large.
 const LARGE: usize = 512 * 1024;
 
-/// The key of a state entry on the wire: its partition, then its own name.
-pub(super) fn state_key(at: &TopicPartition, key: &[u8]) -> Vec<u8> {
-    let mut bytes = format!("{}/{}/", at.topic, at.partition.0).into_bytes();
-    bytes.extend_from_slice(key);
-    bytes
-}
-
-/// The partition and the own name of a state entry, from its key on the wire; `None` if it is not one.
-pub(super) fn parse_state_key(bytes: &[u8]) -> Option<(TopicPartition, &[u8])> {
-    let mut parts = bytes.splitn(3, |byte| *byte == b'/');
-    let topic = std::str::from_utf8(parts.next()?).ok()?;
-    let partition = std::str::from_utf8(parts.next()?).ok()?.parse().ok()?;
-    Some((TopicPartition::new(topic, partition), parts.next()?))
-}
-
 /// The partition of the state topic in which an input partition's entries lie. It depends on the number of its partitions,
 /// which therefore must never change.
 pub(super) fn state_partition(at: &TopicPartition, of: i32) -> i32 {
@@ -491,15 +475,6 @@ fn commit_comes_later(error: &KafkaError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_state_key_says_which_partition_it_belongs_to() {
-        let at = TopicPartition::new("plant.records", 17);
-        let wire = state_key(&at, b"key/with/slashes");
-        assert_eq!(wire, b"plant.records/17/key/with/slashes");
-        assert_eq!(parse_state_key(&wire), Some((at, &b"key/with/slashes"[..])));
-        assert_eq!(parse_state_key(b"no partition"), None);
-    }
 
     #[test]
     fn partitions_of_one_topic_spread_over_the_state_topic() {

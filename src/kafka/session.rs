@@ -8,17 +8,17 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 
 use super::context::{self, MemberContext, Rebalance};
-use super::publish::{Delivery, OutputTopics, Publisher, parse_state_key, state_partition};
+use super::publish::{Delivery, OutputTopics, Publisher, state_partition};
 use super::restore::{TopicReader, group_offsets};
 use super::settings::Connection;
 use super::watchdog::Watchdog;
 use super::{CALL_MAX, KafkaFailure, RETRY_MAX, bare, code, list, passes};
-use crate::pipeline::{Grant, Outbox, StateEntry};
+use crate::pipeline::{self, Grant, Outbox, StateEntry};
 use crate::port::{Input, Published, Session};
 use crate::record::{Header, RecordBatch};
 use crate::stream::{Offset, Positions, TopicPartition};
@@ -48,6 +48,8 @@ pub struct BatchLimits {
 /// What a session is told about a detector.
 #[derive(Clone, Debug)]
 pub struct SessionSettings {
+    /// The detector's name: the state topic may hold several.
+    pub detector: String,
     /// How to reach Kafka.
     pub connection: Connection,
     /// Input topics.
@@ -66,29 +68,6 @@ pub struct SessionSettings {
     pub worker: usize,
 }
 
-/// What a session reports as it goes; the metrics implement it.
-pub trait Observer: Send + Sync + std::fmt::Debug {
-    /// How many records of a partition lie before its end, unread.
-    fn lag(&self, at: &TopicPartition, records: u64);
-    /// The partition is no longer ours.
-    fn revoked(&self, at: &TopicPartition);
-    /// A transaction (or, at least once, its like) ended.
-    fn published(&self, took: Duration, outcome: &'static str);
-    /// Partitions came or went.
-    fn rebalanced(&self);
-}
-
-/// An [`Observer`] that looks away.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoObserver;
-
-impl Observer for NoObserver {
-    fn lag(&self, _: &TopicPartition, _: u64) {}
-    fn revoked(&self, _: &TopicPartition) {}
-    fn published(&self, _: Duration, _: &'static str) {}
-    fn rebalanced(&self) {}
-}
-
 /// One member of the consumer group with its producer.
 pub struct KafkaSession {
     settings: SessionSettings,
@@ -104,7 +83,8 @@ pub struct KafkaSession {
     seeks: Positions,
     /// Names of the input topics' partitions, so that a record does not allocate one.
     names: BTreeMap<String, Arc<str>>,
-    observer: Arc<dyn Observer>,
+    /// The end of each partition, as far as statistics told.
+    ends: BTreeMap<TopicPartition, Offset>,
     clock: Arc<dyn Clock>,
     watchdog: Watchdog,
 }
@@ -123,7 +103,6 @@ impl KafkaSession {
     /// Connects, ends what this worker's predecessor left open, and joins the group.
     pub fn join(
         settings: SessionSettings,
-        observer: Arc<dyn Observer>,
         clock: Arc<dyn Clock>,
         watchdog: Watchdog,
     ) -> Result<Self, KafkaFailure> {
@@ -170,7 +149,7 @@ impl KafkaSession {
             active: Positions::new(),
             seeks: Positions::new(),
             names,
-            observer,
+            ends: BTreeMap::new(),
             clock,
             watchdog,
         })
@@ -191,11 +170,9 @@ impl KafkaSession {
         let waiting = self.consumer()?.context().take();
         match waiting {
             Some(Rebalance::Assign(partitions)) => {
-                self.observer.rebalanced();
                 return Ok(Input::Assigned(self.grant(partitions)?));
             }
             Some(Rebalance::Revoke(partitions)) => {
-                self.observer.rebalanced();
                 self.let_go(&partitions)?;
                 return Ok(Input::Revoked(partitions));
             }
@@ -203,7 +180,6 @@ impl KafkaSession {
         }
         self.seek_due()?;
         let batch = self.read_batch(until)?;
-        self.report_lag();
         Ok(if batch.is_empty() {
             Input::Idle
         } else {
@@ -251,52 +227,39 @@ impl KafkaSession {
         Ok(partitions
             .into_iter()
             .map(|at| {
-                let committed = committed.get(&at).copied().unwrap_or_default();
+                let (committed, fresh) = committed.get(&at).copied().unwrap_or_default();
                 self.pending.insert(at.clone(), (committed, None));
                 let state = state.remove(&at).unwrap_or_default();
                 tracing::info!(%at, %committed, entries = state.len(), "partition granted");
                 Grant {
                     at,
                     committed,
-                    // A configured start was committed on the way here.
-                    fresh: false,
+                    fresh,
                     state,
                 }
             })
             .collect())
     }
 
-    /// The group's offsets. Where there is none the configured start is committed at once: if this process dies before its first batch,
-    /// the next owner must not begin at a later "latest" and lose what came in between.
-    fn committed(&self, partitions: &[TopicPartition]) -> Result<Positions, KafkaFailure> {
-        let consumer = self.consumer()?;
-        let found = group_offsets(consumer, &*self.clock, &self.watchdog, partitions)?;
-        let mut positions = Positions::new();
-        let mut fresh = Positions::new();
+    /// The group's offsets; where there is none, the configured start, and that it is fresh.
+    fn committed(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<BTreeMap<TopicPartition, (Offset, bool)>, KafkaFailure> {
+        let found = group_offsets(self.consumer()?, &*self.clock, &self.watchdog, partitions)?;
+        let mut positions = BTreeMap::new();
         for (at, offset) in found {
-            let offset = match offset {
-                Some(offset) => offset,
+            let position = match offset {
+                Some(offset) => (offset, false),
                 None => {
                     let (first, end) = self.reader.ends(&at)?;
-                    let start = match self.settings.start {
-                        Start::Earliest => first,
-                        Start::Latest => end,
-                    };
-                    fresh.insert(at.clone(), start);
-                    start
+                    match self.settings.start {
+                        Start::Earliest => (first, true),
+                        Start::Latest => (end, true),
+                    }
                 }
             };
-            positions.insert(at, offset);
-        }
-        if !fresh.is_empty() {
-            let _guard = self.watchdog.guard("commit", RETRY_MAX * 2);
-            let starts = list(&fresh).map_err(KafkaFailure::call("commit"))?;
-            if let Err(error) = super::retry(&*self.clock, "commit", || {
-                consumer.commit(&starts, CommitMode::Sync)
-            }) {
-                // A rebalance got in between: whoever is granted the partition commits its start.
-                tracing::debug!(%error, "the start was not committed");
-            }
+            positions.insert(at, position);
         }
         Ok(positions)
     }
@@ -317,7 +280,8 @@ impl KafkaSession {
         }
         let mut latest: BTreeMap<TopicPartition, BTreeMap<Vec<u8>, Vec<u8>>> = BTreeMap::new();
         self.reader.read_on(&from, &mut |message| {
-            if let Some((at, key)) = message.key().and_then(parse_state_key)
+            if let Some(key) = message.key()
+                && let Some(at) = pipeline::owner(&self.settings.detector, key)
                 && wanted.contains(&at)
             {
                 let entries = latest.entry(at).or_default();
@@ -348,7 +312,7 @@ impl KafkaSession {
         for at in partitions {
             self.active.remove(at);
             self.seeks.remove(at);
-            self.observer.revoked(at);
+            self.ends.remove(at);
             tracing::info!(%at, "partition given back");
         }
         let _guard = self.watchdog.guard("giving partitions back", CALL_MAX);
@@ -402,18 +366,6 @@ impl KafkaSession {
         self.active.extend(due);
         Ok(())
     }
-
-    fn report_lag(&self) {
-        let Ok(consumer) = self.consumer() else {
-            return;
-        };
-        for (at, end) in consumer.context().ends() {
-            if let Some(next) = self.active.get(&at) {
-                let records = u64::try_from(end.0.saturating_sub(next.0)).unwrap_or(0);
-                self.observer.lag(&at, records);
-            }
-        }
-    }
 }
 
 impl Session for KafkaSession {
@@ -424,19 +376,26 @@ impl Session for KafkaSession {
     }
 
     fn publish(&mut self, outbox: &Outbox) -> Result<Published, KafkaFailure> {
-        let began = self.clock.monotonic();
         let consumer = self
             .consumer
             .as_ref()
             .ok_or(KafkaFailure::Client(KafkaError::Canceled))?;
-        let published = self.publisher.publish(outbox, consumer)?;
-        let outcome = match published {
-            Published::Committed => "committed",
-            Published::Aborted => "aborted",
-        };
-        self.observer
-            .published(self.clock.monotonic().saturating_sub(began), outcome);
-        Ok(published)
+        self.publisher.publish(outbox, consumer)
+    }
+
+    fn lag(&mut self) -> BTreeMap<TopicPartition, u64> {
+        if let Ok(consumer) = self.consumer() {
+            let told = consumer.context().ends();
+            self.ends.extend(told);
+        }
+        self.active
+            .iter()
+            .filter_map(|(at, next)| {
+                let end = self.ends.get(at)?;
+                let ahead = u64::try_from(end.0.saturating_sub(next.0)).unwrap_or(0);
+                Some((at.clone(), ahead))
+            })
+            .collect()
     }
 
     fn rewind(&mut self, to: &Positions) -> Result<(), KafkaFailure> {
@@ -479,9 +438,6 @@ impl Drop for KafkaSession {
             tracing::debug!(%error, "answering a rebalance while leaving");
         }
         drop(consumer);
-        for at in self.active.keys() {
-            self.observer.revoked(at);
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anomalyd::kafka::KafkaFailure;
 use anomalyd::kafka::publish::{Delivery, OutputTopics};
-use anomalyd::kafka::session::{BatchLimits, KafkaSession, NoObserver, SessionSettings, Start};
+use anomalyd::kafka::session::{BatchLimits, KafkaSession, SessionSettings, Start};
 use anomalyd::kafka::settings::Connection;
 use anomalyd::kafka::watchdog::{Watchdog, end_process};
 use anomalyd::pipeline::{Grant, Message, Outbox, StateEntry};
@@ -21,6 +21,9 @@ use anomalyd::time::{Clock, SystemClock};
 
 /// The environment variable that turns this test binary into a worker, with its settings.
 pub const CHILD: &str = "ANOMALYD_ECHO_CHILD";
+
+/// The detector's name.
+const DETECTOR: &str = "echo";
 
 /// What a child is told.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -59,6 +62,7 @@ impl Echo {
     pub fn session(&self, worker: usize) -> Result<KafkaSession, KafkaFailure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let settings = SessionSettings {
+            detector: DETECTOR.to_owned(),
             connection: Connection {
                 brokers: self.brokers.clone(),
                 group: self.name.clone(),
@@ -87,7 +91,7 @@ impl Echo {
             worker,
         };
         let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
-        KafkaSession::join(settings, Arc::new(NoObserver), clock, watchdog)
+        KafkaSession::join(settings, clock, watchdog)
     }
 
     /// Starts a child process of this test binary that runs the workers until it is killed.
@@ -151,6 +155,16 @@ pub fn work(mut session: KafkaSession, stop: impl Fn(u64) -> bool) -> Result<(),
                     positions.insert(grant.at.clone(), grant.committed);
                 }
                 session.rewind(&positions)?;
+                let fresh = grants.iter().filter(|grant| grant.fresh);
+                let outbox = Outbox {
+                    positions: fresh
+                        .map(|grant| (grant.at.clone(), grant.committed))
+                        .collect(),
+                    ..Outbox::default()
+                };
+                if !outbox.positions.is_empty() && session.publish(&outbox)? == Published::Aborted {
+                    session.rewind(&positions)?;
+                }
             }
             Input::Revoked(partitions) => {
                 for at in partitions {
@@ -187,18 +201,23 @@ fn stage(
     for at in outbox.positions.keys() {
         outbox.state.push(StateEntry {
             at: at.clone(),
-            key: b"count".to_vec(),
+            key: count_key(at),
             value: Some(counts[at].to_string().into_bytes()),
         });
     }
     (outbox, counts)
 }
 
+/// A name in the state topic, as the pipeline makes them.
+fn count_key(at: &TopicPartition) -> Vec<u8> {
+    format!("{DETECTOR}/{}/{}/key/count", at.topic, at.partition.0).into_bytes()
+}
+
 fn restored(grant: &Grant) -> u64 {
     grant
         .state
         .iter()
-        .find(|entry| entry.key == b"count")
+        .find(|entry| entry.key == count_key(&grant.at))
         .and_then(|entry| {
             String::from_utf8_lossy(entry.value.as_deref()?)
                 .parse()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anomalyd::kafka::admin::{self, Made};
-use anomalyd::kafka::history::KafkaHistory;
+use anomalyd::kafka::history::{HistoryTopics, KafkaHistory};
 use anomalyd::kafka::models::{ModelTopic, TopicStore, TopicStoreError};
 use anomalyd::kafka::publish::OutputTopics;
 use anomalyd::kafka::settings::Connection;
@@ -200,9 +200,11 @@ fn history_is_what_is_committed_and_young_enough() {
     cluster::produce(brokers, &input, records);
     let mut history = KafkaHistory::new(
         &connection(brokers, &group),
-        vec![input.clone()],
-        state,
-        |_| None,
+        HistoryTopics {
+            detector: "pumps".to_owned(),
+            inputs: vec![input.clone()],
+            state,
+        },
         outside(),
     )
     .unwrap();

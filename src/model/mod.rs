@@ -9,6 +9,9 @@ pub mod card;
 mod chunks;
 mod epochs;
 mod linalg;
+mod marginals;
+mod measure;
+pub mod member;
 mod net_file;
 pub mod options;
 mod residual;
@@ -39,6 +42,11 @@ pub trait Kind: fmt::Debug + Send + Sync {
 
     /// What the model would have expected in place of each row: `n × width`, in scaled units.
     fn expected(&self, rows: ArrayView2<'_, f32>) -> Array2<f32>;
+
+    /// Whether [`Self::expected`] looks at the row: `false` for kinds that expect the centre of everything.
+    fn reconstructs(&self) -> bool {
+        true
+    }
 
     /// How much each input adds to the strangeness of its row: `n × width`, none negative. The default is the squared residual.
     fn contributions(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
@@ -164,4 +172,18 @@ kinds! {
     Autoencoder = autoencoder::Autoencoder, "autoencoder";
     /// Robust z-score per input: the plainest model there is.
     RobustZ = robust_z::RobustZ, "robust_z";
+    /// Isolation forest.
+    IForest = iforest::IForest, "iforest";
+    /// Empirical tails per input.
+    Ecod = ecod::Ecod, "ecod";
+    /// Histograms per input.
+    Hbos = hbos::Hbos, "hbos";
+    /// Distance to the k-th nearest training row.
+    Knn = knn::Knn, "knn";
+    /// Distance to the nearest of a few random training rows, many times.
+    BaggedNn = bagged_nn::BaggedNn, "bagged_nn";
+    /// Several kinds together.
+    Ensemble = ensemble::Ensemble, "ensemble";
+    /// The pool that is chosen and combined without labels: the default.
+    Auto = auto::Auto, "auto";
 }

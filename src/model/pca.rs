@@ -18,9 +18,9 @@ use super::spec::{ModelSpec, Statistic};
 use super::{FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
 
-/// Scaled units below which a residual is noise: a feature that is explained perfectly must not alarm over a hundredth of its
-/// usual spread.
-const RESIDUAL_FLOOR: f64 = 0.03;
+/// Scaled units below which a residual is noise: a feature that is explained perfectly must not alarm over a small part of
+/// its usual spread.
+const RESIDUAL_FLOOR: f64 = 0.1;
 
 /// The training rows' residuals count as this many of the held-out rows when the normal size of a residual is estimated.
 const PRIOR_ROWS: f64 = 100.0;
@@ -29,6 +29,8 @@ const PRIOR_ROWS: f64 = 100.0;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pca {
     statistic: Statistic,
+    /// D: the features of one record.
+    columns: usize,
     /// Centre, `width`.
     mean: Array1<f32>,
     /// Principal axes, `width × k`, one a column.
@@ -77,6 +79,7 @@ impl Pca {
         let narrow = |values: &Array1<f64>| values.mapv(|value| value as f32);
         Ok(Self {
             statistic: spec.statistic,
+            columns: model.mean.len() / spec.window.max(1),
             mean: narrow(&model.mean),
             axes: model.axes.t().mapv(|value| value as f32),
             code_spread: model
@@ -93,6 +96,7 @@ impl Pca {
     pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
         let model = Self {
             statistic: from.get("statistic")?,
+            columns: from.get("columns")?,
             mean: from.get1("mean")?,
             axes: from.get2("axes")?,
             code_spread: from.get1("code_spread")?,
@@ -104,6 +108,8 @@ impl Pca {
             model.residual_spread.len(),
             model.code_spread.len(),
         ) == (width, width, k)
+            && model.columns > 0
+            && width.is_multiple_of(model.columns)
         {
             Ok(model)
         } else {
@@ -132,36 +138,37 @@ impl Kind for Pca {
         self.mean.len()
     }
 
-    /// (Q if asked + T² if asked) / width, where Q = Σ (rⱼ / σⱼ)² over inputs and T² = Σ cₖ² / λₖ over components.
+    /// Over the width: Q = Σ (rⱼ / σⱼ)² over inputs; T² = Σ cₖ² / λₖ over components; their sum; or, by feature, the sum over features
+    /// of the root of that feature's part of Q.
     fn score(&self, rows: ArrayView2<'_, f32>, _seeds: &[Seed]) -> Array1<f32> {
         let (code, residual) = self.project(rows);
         let squares = |values: Array2<f32>, spread: &Array1<f32>| {
-            (values / spread)
-                .mapv(|value| value * value)
-                .sum_axis(Axis(1))
+            (values / spread).mapv(|value| value * value)
         };
-        let width = self.width() as f32;
-        match self.statistic {
-            Statistic::Q => squares(residual, &self.residual_spread) / width,
-            Statistic::T2 => squares(code, &self.code_spread) / width,
-            Statistic::Both => {
-                (squares(residual, &self.residual_spread) + squares(code, &self.code_spread))
-                    / width
-            }
-        }
+        let outside = squares(residual, &self.residual_spread);
+        let inside = squares(code, &self.code_spread);
+        let sum = match self.statistic {
+            Statistic::Group => self.by_feature(&outside).sum_axis(Axis(1)),
+            Statistic::Q => outside.sum_axis(Axis(1)),
+            Statistic::T2 => inside.sum_axis(Axis(1)),
+            Statistic::Both => outside.sum_axis(Axis(1)) + inside.sum_axis(Axis(1)),
+        };
+        sum / self.width() as f32
     }
 
     fn expected(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
         self.code_of(rows).dot(&self.axes.t()) + &self.mean
     }
 
-    /// (rⱼ / σⱼ)² for Q. For T², the part of each input in Σ cₖ² / λₖ, none negative: the partial decomposition of Alcala and
+    /// (rⱼ / σⱼ)² for Q; by feature, each root's parts in proportion to the squares. For T², the part of each input in Σ cₖ² / λₖ, none negative: the partial decomposition of Alcala and
     /// Qin, "Analysis and generalization of fault diagnosis methods for process monitoring", Journal of Process Control 2011.
     fn contributions(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
         let (code, residual) = self.project(rows);
         let outside = (residual / &self.residual_spread).mapv(|value| value * value);
-        if self.statistic == Statistic::Q {
-            return outside;
+        match self.statistic {
+            Statistic::Q => return outside,
+            Statistic::Group => return self.shared_by_feature(outside),
+            Statistic::T2 | Statistic::Both => {}
         }
         let precision = self.code_spread.mapv(|spread| 1.0 / (spread * spread));
         let pull = (code * &precision).dot(&self.axes.t());
@@ -191,6 +198,7 @@ impl Kind for Pca {
 
     fn save(&self, to: &mut Tensors) {
         to.set("statistic", &self.statistic);
+        to.set("columns", &self.columns);
         to.put1("mean", self.mean.view());
         to.put2("axes", self.axes.view());
         to.put1("code_spread", self.code_spread.view());
@@ -199,6 +207,27 @@ impl Kind for Pca {
 }
 
 impl Pca {
+    /// The root of the sum over the window's records of each feature's squares, `n × D`.
+    fn by_feature(&self, squares: &Array2<f32>) -> Array2<f32> {
+        let mut sum = Array2::<f32>::zeros((squares.nrows(), self.columns));
+        for record in squares.axis_chunks_iter(Axis(1), self.columns) {
+            sum += &record;
+        }
+        sum.mapv_inplace(f32::sqrt);
+        sum
+    }
+
+    /// Each input's part of [`Self::by_feature`].
+    fn shared_by_feature(&self, mut squares: Array2<f32>) -> Array2<f32> {
+        let roots = self
+            .by_feature(&squares)
+            .mapv(|root| root.max(f32::MIN_POSITIVE));
+        for mut record in squares.axis_chunks_iter_mut(Axis(1), self.columns) {
+            record /= &roots;
+        }
+        squares
+    }
+
     fn code_of(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
         (&rows - &self.mean).dot(&self.axes)
     }
@@ -274,7 +303,14 @@ impl Subspace {
         let train = train / rows.max(1.0);
         let (held_out, count) = mean_square(data.validation.view());
         let blend = (held_out + &train * PRIOR_ROWS) / (count + PRIOR_ROWS);
-        let spread = blend.mapv(|square| (square + RESIDUAL_FLOOR * RESIDUAL_FLOOR).sqrt());
+        let mut spread = blend.mapv(|square| (square + RESIDUAL_FLOOR * RESIDUAL_FLOOR).sqrt());
+        for (j, column) in data.train.columns().into_iter().enumerate() {
+            // An input that never changed has no normal size; the scaler's unit is the best guess.
+            let low = column.fold(f32::INFINITY, |a, &b| a.min(b));
+            if column.iter().all(|&value| value <= low) {
+                spread[j] = 1.0;
+            }
+        }
         (train.mean().unwrap_or(0.0), spread)
     }
 }
@@ -321,6 +357,7 @@ mod tests {
         // One component along (0.6, 0.8) with spread 5; residual spreads 1 and 2.
         Pca {
             statistic,
+            columns: 1,
             mean: array![1.0, 1.0],
             axes: array![[0.6], [0.8]],
             code_spread: array![5.0],
@@ -336,6 +373,8 @@ mod tests {
             (Statistic::Q, 5.84),
             (Statistic::T2, 0.18),
             (Statistic::Both, 6.02),
+            // Two records of one feature: √11.68 / 2.
+            (Statistic::Group, 1.708_801),
         ] {
             let model = by_hand(statistic);
             let score = model.score(row.view(), &[]);
@@ -352,7 +391,7 @@ mod tests {
 
     #[test]
     fn behaves_as_a_kind() {
-        for statistic in [Statistic::Q, Statistic::Both] {
+        for statistic in [Statistic::Q, Statistic::Both, Statistic::Group] {
             check_kind(
                 &ModelSpec {
                     statistic,

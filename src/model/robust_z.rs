@@ -52,7 +52,30 @@ impl Kind for RobustZ {
         Array2::zeros(rows.raw_dim())
     }
 
+    fn reconstructs(&self) -> bool {
+        false
+    }
+
     fn save(&self, to: &mut Tensors) {
         to.set("width", &self.width);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::check_kind;
+    use super::*;
+    use ndarray::array;
+
+    #[test]
+    fn worked_by_hand() {
+        let model = RobustZ { width: 2 };
+        assert_eq!(model.score(array![[3.0f32, 4.0], [0.0, 1.0]].view(), &[]), array![12.5, 0.5]);
+        assert_eq!(model.contributions(array![[3.0f32, -4.0]].view()), array![[9.0, 16.0]]);
+    }
+
+    #[test]
+    fn behaves_as_a_kind() {
+        check_kind(&ModelSpec { kind: "robust_z".to_owned(), ..ModelSpec::default() }, 0.8);
     }
 }

@@ -6,6 +6,7 @@ use std::ops::{Deref, RangeInclusive};
 use serde::{Deserialize, Serialize};
 
 use super::KINDS;
+use super::member::MemberSpec;
 use super::options::{
     Architecture, Generator, Likelihood, Noise, Regularizer, Regularizers, Residual, Sparsity,
 };
@@ -45,8 +46,10 @@ pub struct ModelSpec {
     pub trees: usize,
     /// Rows that each tree of the isolation forest is grown from.
     pub tree_rows: usize,
-    /// Kinds that `ensemble` combines.
+    /// What `ensemble` combines: kinds, each with options as [`super::member::MemberSpec`] has them, such as `knn:gauss:trim=0.2`.
     pub members: Vec<String>,
+    /// How `ensemble` brings its members' scores to a common measure.
+    pub combine: Combine,
 
     // --- networks
     /// Widths of the encoder's hidden layers; empty: chosen from the input width. The decoder mirrors them.
@@ -127,21 +130,24 @@ pub struct ModelSpec {
 impl Default for ModelSpec {
     fn default() -> Self {
         Self {
-            kind: "pca".to_owned(),
+            kind: "auto".to_owned(),
             window: 1,
             scale: Scaling::Robust,
             clip: 10.0,
             trim: 0.02,
 
-            variance: 0.95,
-            statistic: Statistic::Q,
+            variance: 0.9,
+            statistic: Statistic::Group,
             components: 8,
 
             neighbours: 5,
-            reference_rows: 2000,
+            reference_rows: 4096,
             trees: 200,
             tree_rows: 256,
-            members: ["pca", "robust_z"].map(str::to_owned).to_vec(),
+            members: ["pca", "iforest", "ecod", "knn"]
+                .map(str::to_owned)
+                .to_vec(),
+            combine: Combine::Tail,
 
             hidden: Vec::new(),
             code: 0,
@@ -197,10 +203,23 @@ pub enum Scaling {
     None,
 }
 
+/// How an ensemble's members come to a common measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Combine {
+    /// −ln of the share of rows at hand that score as high, and beyond all of these down an exponential tail.
+    Tail,
+    /// Multiples of the 99 % quantile of the scores of the rows at hand.
+    Quantile,
+}
+
 /// What PCA scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Statistic {
+    /// As Q, but the sum over features of the root of each one's squares over the window: several features a little off count for
+    /// more than one that is far off.
+    Group,
     /// Q: the squared residual outside the subspace, each input in units of its own normal residual.
     Q,
     /// Hotelling's T²: the squared position within the subspace, each component in units of its own standard deviation.
@@ -265,8 +284,9 @@ impl ModelSpec {
         problems.range("components", self.components, 1..=64);
         problems.range("neighbours", self.neighbours, 1..=100);
         problems.range("reference_rows", self.reference_rows, 16..=100_000);
-        problems.range("trees", self.trees, 1..=10_000);
-        problems.range("tree_rows", self.tree_rows, 2..=65_536);
+        // Together below 2²⁴ nodes, so that a node's number is exact in a file of f32.
+        problems.range("trees", self.trees, 1..=2000);
+        problems.range("tree_rows", self.tree_rows, 2..=4096);
         if self.members.is_empty() || self.members.len() > 32 {
             problems.add(
                 "members",
@@ -278,8 +298,11 @@ impl ModelSpec {
             .copied()
             .filter(|kind| !COMBINED.contains(kind))
             .collect();
-        for member in &self.members {
-            problems.name("members", member, &allowed);
+        for text in &self.members {
+            match text.parse::<MemberSpec>() {
+                Ok(member) => problems.name("members", &member.kind, &allowed),
+                Err(problem) => problems.add("members", problem),
+            }
         }
     }
 

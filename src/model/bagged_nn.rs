@@ -1,0 +1,166 @@
+//! Distance to the nearest of a few random training rows, averaged over many such samples: Sugiyama and Borgwardt, "Rapid
+//! Distance-Based Outlier Detection via Sampling", NIPS 2013; and Ting, Washio, Wells and Aryal, "Defying the gravity of learning
+//! curve", Machine Learning 2017. A small sample rarely holds a row of a rare fault, so the fault cannot hide behind itself.
+
+use std::ops::ControlFlow;
+
+use ndarray::{Array1, Array2, ArrayView2, Axis};
+use rand::seq::index;
+
+use super::artefact::{ArtefactError, Tensors};
+use super::knn::{each_row, nearest};
+use super::spec::ModelSpec;
+use super::{FitData, FitError, Kind, Monitor};
+use crate::seed::Seed;
+
+/// Samples, and rows of each.
+const BAGS: usize = 30;
+const BAG_ROWS: usize = 64;
+
+/// The samples, one below the other.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BaggedNn {
+    bag_rows: usize,
+    /// `bags · bag_rows × width`.
+    references: Array2<f32>,
+}
+
+impl BaggedNn {
+    /// Draws the samples, each without replacement.
+    ///
+    /// # Errors
+    /// If there are fewer than two training rows, or the monitor says stop.
+    pub fn fit(
+        _spec: &ModelSpec,
+        data: &FitData,
+        seed: Seed,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Self, FitError> {
+        let rows = data.train.nrows();
+        if rows < 2 {
+            return Err(FitError::TooFewRows {
+                kind: "bagged_nn",
+                needed: 2,
+                rows,
+            });
+        }
+        let bag_rows = BAG_ROWS.min(rows.div_ceil(2));
+        let mut rng = seed.rng();
+        let drawn: Vec<usize> = (0..BAGS)
+            .flat_map(|_| index::sample(&mut rng, rows, bag_rows).into_vec())
+            .collect();
+        match monitor.epoch(0, 0.0, 0.0) {
+            ControlFlow::Break(()) => Err(FitError::Cancelled),
+            ControlFlow::Continue(()) => Ok(Self {
+                bag_rows,
+                references: data.train.select(Axis(0), &drawn),
+            }),
+        }
+    }
+
+    /// Reads back what [`Kind::save`] wrote.
+    ///
+    /// # Errors
+    /// If a part is absent or of another shape.
+    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+        let model = Self {
+            bag_rows: from.get("bag_rows")?,
+            references: from.get2("references")?,
+        };
+        let rows = model.references.nrows();
+        if model.bag_rows > 0 && rows > 0 && rows.is_multiple_of(model.bag_rows) {
+            Ok(model)
+        } else {
+            Err(ArtefactError::Invalid(
+                "bagged_nn's samples are of uneven size".to_owned(),
+            ))
+        }
+    }
+
+    /// As [`Kind::score`], for rows of the training set: in each sample, a reference that equals the row is taken to be the row.
+    pub fn score_training(&self, rows: ArrayView2<'_, f32>) -> Array1<f32> {
+        self.mean_distance(rows, true)
+    }
+
+    fn mean_distance(&self, rows: ArrayView2<'_, f32>, skip_self: bool) -> Array1<f32> {
+        let bags: Vec<_> = self
+            .references
+            .axis_chunks_iter(Axis(0), self.bag_rows)
+            .collect();
+        Array1::from(each_row(rows, |row| {
+            let distance = |bag: &ArrayView2<'_, f32>| {
+                let found = nearest(*bag, row, 1 + usize::from(skip_self));
+                let own = skip_self && found.len() > 1 && found[0].0 <= 0.0;
+                found[usize::from(own)].0.sqrt()
+            };
+            bags.iter().map(distance).sum::<f32>() / bags.len() as f32
+        }))
+    }
+}
+
+impl Kind for BaggedNn {
+    fn width(&self) -> usize {
+        self.references.ncols()
+    }
+
+    fn score(&self, rows: ArrayView2<'_, f32>, _seeds: &[Seed]) -> Array1<f32> {
+        self.mean_distance(rows, false)
+    }
+
+    /// The mean of the nearest of each sample.
+    fn expected(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
+        let bags: Vec<_> = self
+            .references
+            .axis_chunks_iter(Axis(0), self.bag_rows)
+            .collect();
+        let mut expected = Array2::zeros((rows.nrows(), self.width()));
+        let found = each_row(rows, |row| {
+            bags.iter()
+                .filter_map(|bag| nearest(*bag, row, 1).first().map(|&(_, at)| at))
+                .collect::<Vec<_>>()
+        });
+        for (mut out, places) in expected.rows_mut().into_iter().zip(found) {
+            for (bag, at) in bags.iter().zip(places) {
+                out += &bag.row(at);
+            }
+            out /= bags.len() as f32;
+        }
+        expected
+    }
+
+    fn save(&self, to: &mut Tensors) {
+        to.set("bag_rows", &self.bag_rows);
+        to.put2("references", self.references.view());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::check_kind;
+    use super::*;
+    use ndarray::array;
+
+    #[test]
+    fn worked_by_hand() {
+        // From 2: nearest of {0, 10} is 2 away, of {3, 20} 1.
+        let model = BaggedNn {
+            bag_rows: 2,
+            references: array![[0.0], [10.0], [3.0], [20.0]],
+        };
+        assert_eq!(model.score(array![[2.0f32]].view(), &[]), array![1.5]);
+        assert_eq!(model.expected(array![[2.0f32]].view()), array![[1.5]]);
+        // The row 3 itself is in the second sample: 17 away from the other there.
+        assert_eq!(model.score_training(array![[3.0f32]].view()), array![10.0]);
+    }
+
+    #[test]
+    fn behaves_as_a_kind() {
+        check_kind(
+            &ModelSpec {
+                kind: "bagged_nn".to_owned(),
+                ..ModelSpec::default()
+            },
+            0.9,
+        );
+    }
+}

@@ -1,0 +1,123 @@
+//! Empirical tails per input: Li, Zhao, Hu, Botta, Ionescu and Chen, "ECOD: Unsupervised Outlier Detection Using Empirical
+//! Cumulative Distribution Functions", TKDE 2022. No parameters; blind to what only a combination of inputs shows.
+
+use std::ops::ControlFlow;
+
+use ndarray::{Array1, Array2, ArrayView2, Axis};
+
+use super::artefact::{ArtefactError, Tensors};
+use super::marginals::Marginals;
+use super::spec::ModelSpec;
+use super::{FitData, FitError, Kind, Monitor};
+use crate::seed::Seed;
+
+/// The sum over inputs of −ln of the smaller empirical tail probability. (ECOD takes the largest of three sums, by the skewness of
+/// each input; the more extreme tail of each input does as well, and one input's share is then its own.)
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ecod {
+    marginals: Marginals,
+}
+
+impl Ecod {
+    /// Sorts each input.
+    ///
+    /// # Errors
+    /// If there is no training row, or the monitor says stop.
+    pub fn fit(
+        _spec: &ModelSpec,
+        data: &FitData,
+        _seed: Seed,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Self, FitError> {
+        if data.train.nrows() == 0 {
+            return Err(FitError::TooFewRows {
+                kind: "ecod",
+                needed: 1,
+                rows: 0,
+            });
+        }
+        let model = Self {
+            marginals: Marginals::fit(data.train.view()),
+        };
+        match monitor.epoch(0, 0.0, 0.0) {
+            ControlFlow::Break(()) => Err(FitError::Cancelled),
+            ControlFlow::Continue(()) => Ok(model),
+        }
+    }
+
+    /// Reads back what [`Kind::save`] wrote.
+    ///
+    /// # Errors
+    /// If a part is absent or of another shape.
+    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+        Ok(Self {
+            marginals: Marginals::load(from)?,
+        })
+    }
+}
+
+impl Kind for Ecod {
+    fn width(&self) -> usize {
+        self.marginals.width()
+    }
+
+    fn score(&self, rows: ArrayView2<'_, f32>, _seeds: &[Seed]) -> Array1<f32> {
+        self.contributions(rows).sum_axis(Axis(1))
+    }
+
+    fn expected(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
+        Array2::zeros(rows.raw_dim())
+    }
+
+    fn reconstructs(&self) -> bool {
+        false
+    }
+
+    /// −ln min(P(X ≤ x), P(X ≥ x)), each at least ½ / (n + 1).
+    fn contributions(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
+        let (_, n) = self.marginals.counts(0, f32::NEG_INFINITY);
+        Array2::from_shape_fn(rows.dim(), |(i, j)| {
+            let (up_to, from) = self.marginals.counts(j, rows[[i, j]]);
+            -(up_to.min(from).max(0.5) / (n + 1.0)).ln()
+        })
+    }
+
+    fn save(&self, to: &mut Tensors) {
+        self.marginals.save(to);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Unwatched;
+    use super::super::testing::check_kind;
+    use super::*;
+    use ndarray::array;
+
+    fn spec() -> ModelSpec {
+        ModelSpec {
+            kind: "ecod".to_owned(),
+            ..ModelSpec::default()
+        }
+    }
+
+    #[test]
+    fn worked_by_hand() {
+        let train = array![[1.0f32, 0.0], [2.0, 0.0], [3.0, 0.0]];
+        let data = FitData {
+            validation: train.clone(),
+            train,
+        };
+        let model = Ecod::fit(&spec(), &data, Seed(1), &mut Unwatched).unwrap();
+        // 3 is the largest of three: tail 1 of 4. 9 is beyond: ½ of 4. A constant input: 3 of 4.
+        let scores = model.score(array![[3.0f32, 0.0], [9.0, 0.0]].view(), &[]);
+        let constant = -(0.75f32.ln());
+        assert!((scores[0] - (4f32.ln() + constant)).abs() < 1e-6);
+        assert!((scores[1] - (8f32.ln() + constant)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn behaves_as_a_kind() {
+        check_kind(&spec(), 0.8);
+    }
+}

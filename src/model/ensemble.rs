@@ -1,0 +1,485 @@
+//! Several kinds together. Each member's score is brought to a common measure on the rows at hand, and the weighted mean of these is
+//! the ensemble's: different kinds are blind to different faults, and agree on noise less than on faults (Aggarwal and Sathe,
+//! "Theoretical Foundations and Algorithms for Outlier Ensembles", SIGKDD Explorations 2015).
+
+use ndarray::{Array1, Array2, ArrayView2, Axis};
+use serde::{Deserialize, Serialize};
+
+use super::artefact::{ArtefactError, Tensors};
+use super::marginals::Marginals;
+use super::measure::Measure;
+use super::member::MemberSpec;
+use super::spec::ModelSpec;
+use super::{FitData, FitError, Kind, Model, Monitor};
+use crate::seed::Seed;
+
+/// The members, in the order of the configuration.
+#[derive(Debug)]
+pub struct Ensemble {
+    width: usize,
+    members: Vec<Member>,
+}
+
+/// A fitted member with what its score and its contributions normally are.
+#[derive(Debug)]
+struct Member {
+    card: MemberCard,
+    /// Turns values into normal scores, for members that want these.
+    gauss: Option<Marginals>,
+    model: Model,
+    measure: Measure,
+    /// Mean contribution of each of its inputs over the rows at hand, none 0.
+    normal: Array1<f32>,
+}
+
+/// What is stored of a member beside its model.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct MemberCard {
+    kind: String,
+    /// It sees the last this many inputs of a row.
+    inputs: usize,
+    weight: f32,
+    gauss: bool,
+}
+
+impl Ensemble {
+    /// Fits the members that `spec.members` names.
+    ///
+    /// Those without `trim` come first. The others are fitted on what is left when the rows have been dropped that the former
+    /// find strangest, by the mean of those of them that do not remember single rows.
+    ///
+    /// # Errors
+    /// As the members' own fits; [`FitError::Library`] if a member's text cannot be read.
+    pub fn fit(
+        spec: &ModelSpec,
+        data: &FitData,
+        seed: Seed,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Self, FitError> {
+        let wanted: Vec<MemberSpec> = spec
+            .members
+            .iter()
+            .map(|text| {
+                text.parse()
+                    .map_err(|problem| FitError::Library(format!("model.members {problem}")))
+            })
+            .collect::<Result<_, _>>()?;
+        let mut members: Vec<Option<Member>> = wanted.iter().map(|_| None).collect();
+        let mut consensus = Consensus::default();
+        for trimmed in [false, true] {
+            for (place, member) in wanted
+                .iter()
+                .enumerate()
+                .filter(|(_, m)| m.trim.is_some() == trimmed)
+            {
+                let kept = member
+                    .trim
+                    .map(|share| consensus.nearest(data.train.nrows(), share));
+                let seed = seed.child(&member.to_string()).nth(place as u64);
+                let fitted = Member::fit(spec, member, (data, kept.as_deref()), seed, monitor)?;
+                if !trimmed {
+                    consensus.add(&fitted, data.train.view());
+                }
+                members[place] = Some(fitted);
+            }
+        }
+        Ok(Self {
+            width: data.train.ncols(),
+            members: members.into_iter().flatten().collect(),
+        })
+    }
+
+    /// Reads back what [`Kind::save`] wrote.
+    ///
+    /// # Errors
+    /// If a part is absent or of another shape.
+    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+        let (width, count): (usize, usize) = (from.get("width")?, from.get("members")?);
+        let members: Vec<Member> = (0..count)
+            .map(|place| Member::load(&from.nested(&prefix(place))))
+            .collect::<Result<_, _>>()?;
+        if !members.is_empty() && members.iter().all(|member| member.card.inputs <= width) {
+            Ok(Self { width, members })
+        } else {
+            Err(ArtefactError::Invalid(
+                "an ensemble's members do not fit its width".to_owned(),
+            ))
+        }
+    }
+}
+
+/// Where a member's tensors are.
+fn prefix(place: usize) -> String {
+    format!("member.{place}.")
+}
+
+/// What the members without a trim of their own think of the training rows.
+#[derive(Debug, Default)]
+struct Consensus {
+    /// Sum of measures over members that know the whole and no single rows; and over all.
+    global: Option<Array1<f32>>,
+    all: Option<Array1<f32>>,
+}
+
+impl Consensus {
+    fn add(&mut self, member: &Member, rows: ArrayView2<'_, f32>) {
+        let measured = member.measured(rows, &[], true);
+        let add = |sum: &mut Option<Array1<f32>>| match sum {
+            Some(sum) => *sum += &measured,
+            None => *sum = Some(measured.clone()),
+        };
+        if !matches!(member.model, Model::Knn(_) | Model::BaggedNn(_)) {
+            add(&mut self.global);
+        }
+        add(&mut self.all);
+    }
+
+    /// The rows, ascending, that stay when the strangest `share` is dropped; all, if nobody has an opinion.
+    fn nearest(&self, rows: usize, share: f32) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..rows).collect();
+        if let Some(scores) = self.global.as_ref().or(self.all.as_ref()) {
+            order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+            order.truncate(rows - (rows as f64 * f64::from(share)) as usize);
+            order.sort_unstable();
+        }
+        order
+    }
+}
+
+impl Member {
+    /// Fits on the rows of `data` (with the indices of the training rows that are used, if not all).
+    fn fit(
+        spec: &ModelSpec,
+        member: &MemberSpec,
+        (data, kept): (&FitData, Option<&[usize]>),
+        seed: Seed,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Self, FitError> {
+        let width = data.train.ncols();
+        let window = spec.window.max(1);
+        let last = member.last.unwrap_or(window).min(window);
+        let card = MemberCard {
+            kind: member.kind.clone(),
+            inputs: width / window * last,
+            weight: member.weight,
+            gauss: member.gauss,
+        };
+        let gauss = member
+            .gauss
+            .then(|| Marginals::fit(newest(data.train.view(), card.inputs)));
+        let seen = |rows: &Array2<f32>| view(rows.view(), card.inputs, gauss.as_ref());
+        let (train, validation) = (seen(&data.train), seen(&data.validation));
+        let own_spec = ModelSpec {
+            kind: member.kind.clone(),
+            window: last,
+            // Trimmed by the others' judgement, not once more by its own.
+            trim: if kept.is_some() { 0.0 } else { spec.trim },
+            ..spec.clone()
+        };
+        let own_data = FitData {
+            train: kept.map_or_else(|| train.clone(), |kept| train.select(Axis(0), kept)),
+            validation,
+        };
+        let model = Model::fit(&own_spec, &own_data, seed, monitor)?;
+        let mut scores = raw_scores(&model, train.view(), &[], true).to_vec();
+        scores.extend(raw_scores(&model, own_data.validation.view(), &[], false));
+        let at_hand = if own_data.validation.nrows() > 0 {
+            &own_data.validation
+        } else {
+            &train
+        };
+        let normal = model
+            .as_kind()
+            .contributions(at_hand.view())
+            .mean_axis(Axis(0));
+        let normal = normal.unwrap_or_else(|| Array1::ones(card.inputs));
+        // An input that never contributed must not divide by zero.
+        let floor = (0.01 * normal.mean().unwrap_or(1.0)).max(1e-12);
+        Ok(Self {
+            card,
+            gauss,
+            model,
+            measure: Measure::fit(spec.combine, &scores),
+            normal: normal.mapv(|share| share.max(floor)),
+        })
+    }
+
+    fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+        let card: MemberCard = from.get("member")?;
+        let gauss = card
+            .gauss
+            .then(|| Marginals::load(&from.nested("gauss.")))
+            .transpose()?;
+        let model = Model::load(&card.kind, &from.nested("model."))?;
+        let normal = from.get1("normal")?;
+        let widths = [
+            model.as_kind().width(),
+            normal.len(),
+            gauss.as_ref().map_or(card.inputs, Marginals::width),
+        ];
+        if widths != [card.inputs; 3] {
+            return Err(ArtefactError::Invalid(format!(
+                "member `{}` has uneven widths {widths:?}",
+                card.kind
+            )));
+        }
+        Ok(Self {
+            card,
+            gauss,
+            model,
+            measure: Measure::load(from)?,
+            normal,
+        })
+    }
+
+    fn save(&self) -> Tensors {
+        let (mut to, mut model) = (Tensors::default(), Tensors::default());
+        to.set("member", &self.card);
+        to.put1("normal", self.normal.view());
+        self.measure.save(&mut to);
+        self.model.as_kind().save(&mut model);
+        to.nest("model.", model);
+        if let Some(gauss) = &self.gauss {
+            let mut inner = Tensors::default();
+            gauss.save(&mut inner);
+            to.nest("gauss.", inner);
+        }
+        to
+    }
+
+    /// What it sees of whole rows.
+    fn view(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
+        view(rows, self.card.inputs, self.gauss.as_ref())
+    }
+
+    /// Its scores of whole rows, in the common measure.
+    fn measured(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed], training: bool) -> Array1<f32> {
+        let scores = raw_scores(&self.model, self.view(rows).view(), seeds, training);
+        scores.mapv(|score| self.measure.of(score))
+    }
+}
+
+/// The newest `inputs` inputs of rows.
+fn newest(rows: ArrayView2<'_, f32>, inputs: usize) -> ArrayView2<'_, f32> {
+    let older = rows.ncols() - inputs;
+    rows.split_at(Axis(1), older).1
+}
+
+/// The newest `inputs` inputs of rows, as normal scores if so wished.
+fn view(rows: ArrayView2<'_, f32>, inputs: usize, gauss: Option<&Marginals>) -> Array2<f32> {
+    let rows = newest(rows, inputs);
+    // `to_owned` would keep the order of the axes, but scores must not depend on how a batch lies in memory.
+    gauss.map_or_else(
+        || rows.as_standard_layout().into_owned(),
+        |gauss| gauss.normal_scores(rows),
+    )
+}
+
+/// A model's scores. Kinds that remember training rows must not meet themselves when these are scored.
+fn raw_scores(
+    model: &Model,
+    rows: ArrayView2<'_, f32>,
+    seeds: &[Seed],
+    training: bool,
+) -> Array1<f32> {
+    let made: Vec<Seed>;
+    let seeds = if seeds.len() == rows.nrows() {
+        seeds
+    } else {
+        made = (0..rows.nrows() as u64)
+            .map(|row| Seed(0).nth(row))
+            .collect();
+        &made
+    };
+    match model {
+        Model::Knn(model) if training => model.score_training(rows),
+        Model::BaggedNn(model) if training => model.score_training(rows),
+        model => model.as_kind().score(rows, seeds),
+    }
+}
+
+impl Kind for Ensemble {
+    fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The weighted mean of the members' scores in the common measure.
+    fn score(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed]) -> Array1<f32> {
+        let mut sum = Array1::zeros(rows.nrows());
+        let mut weights = 0.0;
+        for member in &self.members {
+            sum.scaled_add(member.card.weight, &member.measured(rows, seeds, false));
+            weights += member.card.weight;
+        }
+        sum / weights
+    }
+
+    /// The mean of what those members expect that look at the row and see values; zeros where none does.
+    fn expected(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
+        let mut sum = Array2::<f32>::zeros((rows.nrows(), self.width));
+        let mut weights = Array1::<f32>::zeros(self.width);
+        for member in &self.members {
+            if member.gauss.is_some() || !member.model.as_kind().reconstructs() {
+                continue;
+            }
+            let older = self.width - member.card.inputs;
+            let expected = member.model.as_kind().expected(member.view(rows).view());
+            sum.view_mut()
+                .split_at(Axis(1), older)
+                .1
+                .scaled_add(member.card.weight, &expected);
+            weights
+                .view_mut()
+                .split_at(Axis(0), older)
+                .1
+                .mapv_inplace(|w| w + member.card.weight);
+        }
+        sum / weights.mapv(|weight| weight.max(f32::MIN_POSITIVE))
+    }
+
+    fn reconstructs(&self) -> bool {
+        self.members
+            .iter()
+            .any(|member| member.gauss.is_none() && member.model.as_kind().reconstructs())
+    }
+
+    /// Each member distributes its part of the score over its inputs, in proportion to their contributions in units of normal.
+    fn contributions(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
+        let mut sum = Array2::zeros((rows.nrows(), self.width));
+        for member in &self.members {
+            let seen = member.view(rows);
+            let parts = member.measured(rows, &[], false) * member.card.weight;
+            let mut shares = member.model.as_kind().contributions(seen.view()) / &member.normal;
+            for (mut row, part) in shares.rows_mut().into_iter().zip(parts) {
+                let total = row.sum();
+                let scale = if total > 0.0 {
+                    part.max(0.0) / total
+                } else {
+                    0.0
+                };
+                row.mapv_inplace(|share| share * scale);
+            }
+            let older = self.width - member.card.inputs;
+            sum.view_mut()
+                .split_at(Axis(1), older)
+                .1
+                .scaled_add(1.0, &shares);
+        }
+        sum
+    }
+
+    /// The code of the first member that has one.
+    fn code(&self, rows: ArrayView2<'_, f32>) -> Option<Array2<f32>> {
+        self.members
+            .iter()
+            .find_map(|member| member.model.as_kind().code(member.view(rows).view()))
+    }
+
+    /// Samples of the first member that sees whole rows as they are and can draw.
+    fn sample(&self, n: usize, seed: Seed, truncation: f32) -> Option<Array2<f32>> {
+        let whole = |member: &&Member| member.gauss.is_none() && member.card.inputs == self.width;
+        let able = self.members.iter().filter(whole);
+        able.filter_map(|member| member.model.as_kind().sample(n, seed, truncation))
+            .next()
+    }
+
+    fn save(&self, to: &mut Tensors) {
+        to.set("width", &self.width);
+        to.set("members", &self.members.len());
+        for (place, member) in self.members.iter().enumerate() {
+            to.nest(&prefix(place), member.save());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Unwatched;
+    use super::super::spec::Combine;
+    use super::super::testing::{check_kind, correlated, fit_data};
+    use super::*;
+
+    fn spec(members: &[&str]) -> ModelSpec {
+        ModelSpec {
+            kind: "ensemble".to_owned(),
+            members: members.iter().map(ToString::to_string).collect(),
+            trees: 50,
+            ..ModelSpec::default()
+        }
+    }
+
+    #[test]
+    fn behaves_as_a_kind_under_both_rules() {
+        let members = ["pca", "iforest:weight=0.5", "ecod", "knn:gauss:trim=0.2"];
+        for combine in [Combine::Tail, Combine::Quantile] {
+            check_kind(
+                &ModelSpec {
+                    combine,
+                    ..spec(&members)
+                },
+                0.9,
+            );
+        }
+    }
+
+    #[test]
+    fn members_see_the_newest_records_only() {
+        // Six inputs are three records of two; a change in the oldest is invisible to `last=1`.
+        let spec = ModelSpec {
+            window: 3,
+            ..spec(&["robust_z:last=1"])
+        };
+        let model = Ensemble::fit(&spec, &fit_data(6), Seed(1), &mut Unwatched).unwrap();
+        let row = correlated(1, 6, Seed(2));
+        let (mut oldest, mut latest) = (row.clone(), row.clone());
+        oldest[[0, 0]] += 5.0;
+        latest[[0, 5]] += 5.0;
+        let scores = |row: &Array2<f32>| model.score(row.view(), &[])[0];
+        assert_eq!(scores(&oldest).to_bits(), scores(&row).to_bits());
+        assert!(scores(&latest) > scores(&row));
+        assert!(model.contributions(latest.view())[[0, 5]] > 0.0);
+        assert!(model.contributions(oldest.view())[[0, 0]] <= 0.0);
+    }
+
+    #[test]
+    fn one_member_ranks_as_it_would_alone() {
+        let data = fit_data(6);
+        let alone = Model::fit(
+            &ModelSpec {
+                kind: "pca".to_owned(),
+                ..spec(&[])
+            },
+            &data,
+            Seed(1),
+            &mut Unwatched,
+        );
+        let alone = alone.unwrap();
+        let combined = ModelSpec {
+            combine: Combine::Quantile,
+            ..spec(&["pca"])
+        };
+        let combined = Ensemble::fit(&combined, &data, Seed(1), &mut Unwatched).unwrap();
+        let rows = correlated(40, 6, Seed(9));
+        let order = |scores: Array1<f32>| {
+            let mut order: Vec<usize> = (0..scores.len()).collect();
+            order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+            order
+        };
+        assert_eq!(
+            order(alone.as_kind().score(rows.view(), &[])),
+            order(combined.score(rows.view(), &[]))
+        );
+    }
+
+    #[test]
+    fn unreadable_members_are_named() {
+        let error = Ensemble::fit(
+            &spec(&["pca:depth=3"]),
+            &fit_data(6),
+            Seed(1),
+            &mut Unwatched,
+        )
+        .unwrap_err();
+        assert!(error.to_string().contains("pca:depth=3"), "{error}");
+    }
+}

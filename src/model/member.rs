@@ -1,0 +1,107 @@
+//! One member of an ensemble, as the configuration writes it: `kind[:option[=value]]…`.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A kind with the options that set it apart from the ensemble's other members.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemberSpec {
+    /// The kind's name.
+    pub kind: String,
+    /// `last=N`: it sees only the newest N records of the window. `None`: all.
+    pub last: Option<usize>,
+    /// `weight=X`: its share in the mean, beside the others' 1.
+    pub weight: f32,
+    /// `trim=X`: it is trained without this share of the rows, those that the members without `trim` find strangest.
+    pub trim: Option<f32>,
+    /// `gauss`: it sees each input's normal score instead of its value.
+    pub gauss: bool,
+}
+
+impl FromStr for MemberSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.split(':');
+        let kind = parts.next().unwrap_or_default().to_owned();
+        let mut member = Self {
+            kind,
+            last: None,
+            weight: 1.0,
+            trim: None,
+            gauss: false,
+        };
+        for part in parts {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            let number = |low: f32, high: f32| {
+                let found = value
+                    .parse::<f32>()
+                    .ok()
+                    .filter(|x| (low..=high).contains(x));
+                found.ok_or_else(|| {
+                    format!("needs `{name}` between {low} and {high}, but `{text}` has `{value}`")
+                })
+            };
+            match name {
+                "last" => member.last = Some(number(1.0, 1024.0)? as usize),
+                "weight" => member.weight = number(0.001, 1000.0)?,
+                "trim" => member.trim = Some(number(0.0, 0.5)?),
+                "gauss" if value.is_empty() => member.gauss = true,
+                _ => {
+                    return Err(format!(
+                        "takes the options last=, weight=, trim= and gauss, but `{text}` has `{part}`"
+                    ));
+                }
+            }
+        }
+        Ok(member)
+    }
+}
+
+impl fmt::Display for MemberSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.kind)?;
+        if let Some(last) = self.last {
+            write!(f, ":last={last}")?;
+        }
+        if self.gauss {
+            f.write_str(":gauss")?;
+        }
+        if let Some(trim) = self.trim {
+            write!(f, ":trim={trim}")?;
+        }
+        if (self.weight - 1.0).abs() > f32::EPSILON {
+            write!(f, ":weight={}", self.weight)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_and_writes_members() {
+        for text in ["pca", "knn:gauss:trim=0.2", "pca:last=5:weight=0.5"] {
+            assert_eq!(text.parse::<MemberSpec>().unwrap().to_string(), text);
+        }
+        let member: MemberSpec = "knn:gauss:trim=0.2".parse().unwrap();
+        assert_eq!(
+            (member.gauss, member.trim, member.last),
+            (true, Some(0.2), None)
+        );
+        for text in [
+            "pca:first=2",
+            "pca:last=0",
+            "pca:weight=NaN",
+            "knn:trim=0.9",
+            "knn:gauss=1",
+        ] {
+            assert!(
+                text.parse::<MemberSpec>().unwrap_err().contains(text),
+                "{text}"
+            );
+        }
+    }
+}

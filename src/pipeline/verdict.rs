@@ -423,7 +423,8 @@ impl Telling<'_> {
         let missing = missing as f64 / seen.window.len().max(1) as f64;
         let (shares, expected) = if let Some(model) = &work.model {
             let calibration = model.calibration.at(missing);
-            facts.threshold = calibration.threshold(work.rule.budget);
+            // Scores are told on the scale of complete windows, whatever is missing: so is the threshold.
+            facts.threshold = model.calibration.full.threshold(work.rule.budget);
             facts.confidence = calibration.confidence();
             let explained = model.explain(view(seen.window, 1, seen.window.len()));
             (explained.shares, explained.expected)

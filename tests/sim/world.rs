@@ -1,0 +1,193 @@
+//! What the simulated records, models and parameters are: a function of the seed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anomalyd::detect::{Budget, Params};
+use anomalyd::model::trained::TrainedModel;
+use anomalyd::pipeline::Column;
+use anomalyd::record::{DecodeError, Decoded, DecodedBatch, Key, Missing, RecordBatch};
+use anomalyd::seed::Seed;
+use anomalyd::stats::calibration::Calibration;
+use anomalyd::stream::TopicPartition;
+use anomalyd::time::Timestamp;
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+/// Names of the two features.
+const COLUMNS: [&str; 2] = ["x", "y"];
+/// What the clock shows: after every record.
+pub const NOW: Timestamp = Timestamp(10_000_000);
+
+/// A record of the input.
+#[derive(Clone, Debug)]
+pub struct Input {
+    pub offset: i64,
+    pub timestamp: Timestamp,
+    pub value: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub struct World {
+    pub partitions: Vec<TopicPartition>,
+    /// One log a partition. Offsets have holes, as transaction markers leave them.
+    pub logs: Vec<Vec<Input>>,
+    /// Versions 1, 2, …
+    pub models: Vec<Arc<TrainedModel>>,
+    pub params: Arc<Params>,
+    pub columns: Arc<[Column]>,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let mut rng = Seed(seed).child("world").rng();
+        let partitions: Vec<_> = (0..3).map(|p| TopicPartition::new("in", p)).collect();
+        let logs = partitions.iter().map(|_| log(&mut rng)).collect();
+        let params = Params {
+            detector: "sim".to_owned(),
+            budget: Budget::PerRecord(0.02),
+            open_k: 2,
+            open_n: 4,
+            extreme: 0.1,
+            close_after: 2,
+            hysteresis: 2.0,
+            cooldown: Duration::from_millis(rng.gen_range(0..60)),
+            cold_start_records: 5,
+            silence_factor: if rng.gen_bool(0.7) { 1.5 } else { 0.0 },
+            silence_min: Duration::from_millis(60),
+            late_after: Some(Duration::from_millis(200)),
+            storm_opens_max: rng.gen_range(0..4),
+            storm_window: Duration::from_millis(150),
+            window: rng.gen_range(1..3),
+            snapshot_records: rng.gen_range(3..40),
+            keys_max: rng.gen_range(3..8),
+            quarantine_keep: Duration::from_millis(400),
+            emit_scores: true,
+            ..Params::default()
+        };
+        assert_eq!(params.check(), Vec::new());
+        let last = rng.gen_bool(0.5);
+        let missing = |index: usize| {
+            if last && index == 0 {
+                Missing::Last
+            } else {
+                Missing::Mask
+            }
+        };
+        let columns = COLUMNS
+            .iter()
+            .enumerate()
+            .map(|(index, name)| Column {
+                name: (*name).to_owned(),
+                missing: missing(index),
+            })
+            .collect();
+        let models = (1..=4)
+            .map(|version| {
+                let width = 0.5 + f64::from(u32::try_from(version).unwrap()) * 0.4;
+                let scores: Vec<f64> = (0..600)
+                    .map(|_| {
+                        let (a, b): (f64, f64) = (rng.r#gen(), rng.r#gen());
+                        width * (a * a + b * b)
+                    })
+                    .collect();
+                let window = rng.gen_range(1..4);
+                Arc::new(TrainedModel::simple(
+                    version,
+                    &COLUMNS,
+                    window,
+                    Calibration::fit(&scores),
+                ))
+            })
+            .collect();
+        Self {
+            partitions,
+            logs,
+            models,
+            params: Arc::new(params),
+            columns,
+        }
+    }
+
+    /// A model by its version.
+    pub fn model(&self, version: u64) -> Arc<TrainedModel> {
+        self.models[usize::try_from(version).unwrap() - 1].clone()
+    }
+}
+
+/// The records of a partition: keys that come and go, spikes, faults that last, bad and late records.
+fn log(rng: &mut ChaCha8Rng) -> Vec<Input> {
+    let keys = rng.gen_range(3..9_usize);
+    let mut asleep = vec![0_i64; keys];
+    let mut faulty = vec![0_u32; keys];
+    let (mut offset, mut time) = (rng.gen_range(0..5_i64), 1000_i64);
+    let mut records = Vec::new();
+    for _ in 0..rng.gen_range(60..140) {
+        offset += if rng.gen_bool(0.05) { 3 } else { 1 };
+        time += rng.gen_range(0..12);
+        let key = rng.gen_range(0..keys);
+        if rng.gen_bool(0.02) {
+            asleep[key] = time + rng.gen_range(100..600);
+        }
+        if rng.gen_bool(0.02) {
+            faulty[key] = rng.gen_range(1..8);
+        }
+        let key = (0..keys)
+            .map(|i| (key + i) % keys)
+            .find(|k| asleep[*k] <= time)
+            .unwrap_or(key);
+        let size = if faulty[key] > 0 {
+            faulty[key] -= 1;
+            rng.gen_range(2.0..9.0)
+        } else {
+            1.0
+        };
+        let mut number = || -> String {
+            if rng.gen_bool(0.06) {
+                "-".to_owned()
+            } else {
+                format!("{}", size * rng.gen_range(-1.0..1.0))
+            }
+        };
+        let (x, y) = (number(), number());
+        let late = if rng.gen_bool(0.03) {
+            rng.gen_range(150..400)
+        } else {
+            rng.gen_range(0..10)
+        };
+        let value = if rng.gen_bool(0.03) {
+            format!("bad {}", rng.r#gen::<u32>())
+        } else {
+            format!("k{key} {} {x} {y}", time - late)
+        };
+        records.push(Input {
+            offset,
+            timestamp: Timestamp(time - rng.gen_range(0..5)),
+            value: value.into_bytes(),
+        });
+    }
+    records
+}
+
+/// The decoder: `key time x y`, `-` for missing.
+pub fn decode(batch: &RecordBatch, into: &mut DecodedBatch) {
+    into.columns = 2;
+    into.values.clear();
+    into.outcomes.clear();
+    for raw in batch.records() {
+        let text = std::str::from_utf8(batch.value(raw).unwrap()).unwrap();
+        let parts: Vec<&str> = text.split(' ').collect();
+        if let [key, time, x, y] = parts[..] {
+            let number = |text: &str| text.parse().unwrap_or(f64::NAN);
+            into.values.extend([number(x), number(y)]);
+            into.outcomes.push(Ok(Decoded {
+                key: Key(Arc::from(key)),
+                time: Timestamp(time.parse().unwrap()),
+            }));
+        } else {
+            into.values.extend([f64::NAN; 2]);
+            into.outcomes
+                .push(Err(DecodeError::Syntax(text.to_owned())));
+        }
+    }
+}

@@ -6,6 +6,7 @@
 pub mod args;
 pub mod exit;
 mod healthcheck;
+mod topics;
 mod validate;
 
 use std::ffi::OsString;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 
 use crate::config::{Config, Problems, Sources};
-use args::{Cli, Command, ModelsCommand, Settings};
+use args::{Cli, Command, ModelsCommand, Settings, TopicsCommand};
 use exit::Failure;
 
 /// Runs the program with these arguments, the program's name first.
@@ -46,6 +47,9 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
     let load = || load(&cli.settings);
     match &cli.command {
         Command::Validate(arguments) => validate::run(&load()?, arguments),
+        Command::Topics(TopicsCommand::Create { replication }) => {
+            topics::create(&load()?, *replication)
+        }
         Command::Healthcheck(arguments) => healthcheck::run(&load()?, arguments),
         Command::Models(ModelsCommand::Kinds) => {
             print(&format!("{}\n", crate::model::KINDS.join("\n")))
@@ -66,8 +70,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         | Command::Score(_)
         | Command::Train(_)
         | Command::Sample(_)
-        | Command::Models(_)
-        | Command::Topics(_) => {
+        | Command::Models(_) => {
             load()?;
             Err(Failure::Internal("this command is being built".to_owned()))
         }

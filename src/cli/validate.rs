@@ -7,13 +7,18 @@ use crate::config::Config;
 
 pub(super) fn run(config: &Config, arguments: &ValidateArgs) -> Result<(), Failure> {
     if arguments.connect {
-        return Err(Failure::Internal("`--connect` is being built".to_owned()));
+        super::topics::check(config)?;
     }
     if arguments.show {
         return print(&config.shown);
     }
+    let asked = if arguments.connect {
+        ", and Kafka is ready for it"
+    } else {
+        ""
+    };
     print(&format!(
-        "configuration is valid (detector \"{}\", digest {})\n",
+        "configuration is valid{asked} (detector \"{}\", digest {})\n",
         config.name,
         config.digest()
     ))

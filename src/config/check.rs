@@ -15,7 +15,7 @@ use super::{
 };
 use crate::detect::{Budget, Params};
 use crate::kafka::settings::{check_property, refused};
-use crate::record::Missing;
+use crate::record::schema::Features;
 use crate::seed::Seed;
 
 /// librdkafka's default for `max.poll.interval.ms`.
@@ -154,31 +154,25 @@ fn input(raw: &Raw, found: &mut Found) -> InputSettings {
         quoted(&input.group),
         "a name",
     );
-    require_paths(&input.key, "input.key", found);
-    require_features(input, found);
-    for (field, values) in &input.categories {
-        let key = format!("input.categories.{field}");
-        if values.is_empty() {
-            found.add(&key, "is empty, but needs the values of the field");
-        }
-        if has_repeats(values) {
-            found.add(&key, "has a value twice");
-        }
-    }
     found.require(
         input.dead_letters_max <= 10_000,
         "input.dead_letters_max",
         input.dead_letters_max,
         "at most 10000: dead letters among 10000 records",
     );
-    let missing_for = input
-        .missing_for
-        .iter()
-        .map(|(feature, policy)| {
-            let key = format!("input.missing_for.{feature}");
-            (feature.clone(), missing(*policy, &key, found))
-        })
-        .collect();
+    let schema = input.schema();
+    let mut stand_in = schema.clone();
+    if stand_in.is_auto() {
+        // The features are found later; what is said about them is checked now, as if they were those that it names.
+        let named = input.missing_for.keys().cloned();
+        let features = named.filter(|path| !input.categories.contains_key(path));
+        stand_in.features = Features::List(features.chain(["\u{0}".to_owned()]).collect());
+    }
+    if let Err(problems) = stand_in.check() {
+        for problem in problems {
+            found.add(&format!("input.{}", problem.key), problem.problem);
+        }
+    }
     InputSettings {
         topics: input.topics.clone(),
         group: input.group.clone(),
@@ -188,71 +182,10 @@ fn input(raw: &Raw, found: &mut Found) -> InputSettings {
         timestamp: optional(&input.timestamp),
         features: input.features.clone(),
         categories: input.categories.clone(),
-        missing: missing(input.missing, "input.missing", found),
-        missing_for,
+        missing: schema.missing,
+        missing_for: schema.missing_for.clone(),
+        schema,
         dead_letters_max: input.dead_letters_max,
-    }
-}
-
-fn require_features(input: &raw::Input, found: &mut Found) {
-    match &input.features {
-        raw::Features::Auto(_) => {}
-        raw::Features::Paths(paths) => {
-            if paths.is_empty() {
-                found.add(
-                    "input.features",
-                    "is empty, but must be \"auto\" or name at least one field",
-                );
-            }
-            require_paths(paths, "input.features", found);
-            for feature in input.missing_for.keys() {
-                if !paths.contains(feature) {
-                    found.add(
-                        &format!("input.missing_for.{feature}"),
-                        format!("`{feature}` is not among `input.features`"),
-                    );
-                }
-            }
-        }
-        raw::Features::Array(field) => {
-            require_paths(
-                std::slice::from_ref(&field.array),
-                "input.features.array",
-                found,
-            );
-            found.require(
-                (1..=65_536).contains(&field.len),
-                "input.features.len",
-                field.len,
-                "from 1 to 65536",
-            );
-        }
-    }
-}
-
-fn missing(policy: raw::Missing, key: &str, found: &mut Found) -> Missing {
-    match policy {
-        raw::Missing::Policy(raw::Policy::Mask) => Missing::Mask,
-        raw::Missing::Policy(raw::Policy::Last) => Missing::Last,
-        raw::Missing::Policy(raw::Policy::DeadLetter) => Missing::DeadLetter,
-        raw::Missing::Constant(number) => {
-            found.require(number.is_finite(), key, number, "a finite number");
-            Missing::Constant(number)
-        }
-    }
-}
-
-fn require_paths(paths: &[String], key: &str, found: &mut Found) {
-    for path in paths {
-        found.require(
-            path.split('.').all(|part| !part.is_empty()),
-            key,
-            quoted(path),
-            "a field path, names joined by dots",
-        );
-    }
-    if has_repeats(paths) {
-        found.add(key, "names a field twice");
     }
 }
 
@@ -393,13 +326,11 @@ fn training(raw: &Raw, found: &mut Found) {
         raw.gate.alert_rate_factor,
         "at least 1",
     );
-    found.require(
-        crate::model::KINDS.contains(&raw.model.kind.as_str())
-            || raw.model.kind == crate::model::spec::ModelSpec::default().kind,
-        "model.kind",
-        quoted(&raw.model.kind),
-        &format!("one of {}", crate::model::KINDS.join(", ")),
-    );
+    if let Err(problems) = raw.model.check() {
+        for problem in problems {
+            found.add(&format!("model.{}", problem.key), problem.problem);
+        }
+    }
 }
 
 fn models(raw: &Raw, found: &mut Found) -> ModelsSettings {
@@ -428,26 +359,16 @@ fn models(raw: &Raw, found: &mut Found) -> ModelsSettings {
 }
 
 fn budget(rate: &Rate, found: &mut Found) -> Budget {
-    let key = "alerts.false_alarm_rate";
     match rate {
-        Rate::PerRecord(rate) => {
-            found.require(
-                *rate > 0.0 && *rate <= 0.1,
-                key,
-                rate,
-                "a probability above 0 and at most 0.1, or alerts per key and day such as \"1/day\"",
-            );
-            Budget::PerRecord(*rate)
-        }
+        Rate::PerRecord(rate) => Budget::PerRecord(*rate),
         Rate::PerDay(text) => {
             let number = text
                 .trim()
                 .strip_suffix("/day")
-                .and_then(|number| number.trim().parse::<f64>().ok())
-                .filter(|number| *number > 0.0 && number.is_finite());
+                .and_then(|number| number.trim().parse::<f64>().ok());
             if number.is_none() {
                 found.add(
-                    key,
+                    "alerts.false_alarm_rate",
                     format!("is \"{text}\", but must be alerts per key and day such as \"1/day\" or \"0.2/day\", or a probability per record such as 0.0001"),
                 );
             }
@@ -458,62 +379,7 @@ fn budget(rate: &Rate, found: &mut Found) -> Budget {
 
 fn detect(raw: &Raw, found: &mut Found) -> Params {
     let alerts = &raw.alerts;
-    found.require(
-        (1..=1_000).contains(&alerts.open.n),
-        "alerts.open.n",
-        alerts.open.n,
-        "from 1 to 1000",
-    );
-    found.require(
-        (1..=alerts.open.n.max(1)).contains(&alerts.open.k),
-        "alerts.open.k",
-        alerts.open.k,
-        &format!("from 1 to `alerts.open.n`, which is {}", alerts.open.n),
-    );
-    found.require(
-        (0.0..=1.0).contains(&alerts.extreme),
-        "alerts.extreme",
-        alerts.extreme,
-        "from 0 to 1",
-    );
-    found.require(
-        alerts.close_after >= 1,
-        "alerts.close_after",
-        alerts.close_after,
-        "at least 1",
-    );
-    found.require(
-        alerts.hysteresis >= 1.0 && alerts.hysteresis.is_finite(),
-        "alerts.hysteresis",
-        alerts.hysteresis,
-        "at least 1",
-    );
-    found.require(
-        alerts.cold_start_records >= 8,
-        "alerts.cold_start_records",
-        alerts.cold_start_records,
-        "at least 8",
-    );
-    found.require(
-        alerts.silence_factor == 0.0
-            || (alerts.silence_factor >= 1.0 && alerts.silence_factor.is_finite()),
-        "alerts.silence_factor",
-        alerts.silence_factor,
-        "0, which switches it off, or at least 1",
-    );
-    found.require(
-        raw.state.snapshot_records >= 1,
-        "state.snapshot_records",
-        raw.state.snapshot_records,
-        "at least 1",
-    );
-    found.require(
-        raw.state.keys_max >= 1,
-        "state.keys_max",
-        raw.state.keys_max,
-        "at least 1",
-    );
-    Params {
+    let params = Params {
         detector: raw.name.clone(),
         budget: budget(&alerts.false_alarm_rate, found),
         open_k: alerts.open.k,
@@ -526,14 +392,22 @@ fn detect(raw: &Raw, found: &mut Found) -> Params {
         silence_factor: alerts.silence_factor,
         silence_min: alerts.silence_min.0,
         late_after: raw.input.late_after.0,
+        storm_opens_max: alerts.storm_opens_max,
+        storm_window: alerts.storm_window.0,
         window: raw.model.window,
-        quarantine_keep: raw.training.history.0,
         snapshot_records: raw.state.snapshot_records,
         keys_max: raw.state.keys_max,
+        quarantine_keep: raw.training.history.0,
         emit_scores: !raw.output.scores.is_empty(),
         emit_code: raw.output.emit_code,
-        ..Params::default()
+    };
+    for problem in params.check() {
+        // The window belongs to the model, and a name is checked more strictly here.
+        if problem.key != "model.window" && problem.key != "name" {
+            found.add(problem.key, problem.problem);
+        }
     }
+    params
 }
 
 fn batch(raw: &Raw, found: &mut Found) -> BatchSettings {

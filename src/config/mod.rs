@@ -19,8 +19,11 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::detect::Params;
+use crate::kafka::publish::OutputTopics;
+use crate::kafka::settings::Connection;
 use crate::model::spec::ModelSpec;
 use crate::record::Missing;
+use crate::record::schema::SchemaSpec;
 use crate::seed::Seed;
 pub use load::Sources;
 pub use raw::{Delivery, Format, LogFormat, Start, Store};
@@ -126,6 +129,31 @@ impl Config {
         }
     }
 
+    /// How to reach Kafka.
+    pub fn connection(&self) -> Connection {
+        Connection {
+            brokers: self.kafka.brokers.clone(),
+            group: self.input.group.clone(),
+            properties: self.kafka.properties.clone(),
+        }
+    }
+
+    /// The topics that are written.
+    pub fn output_topics(&self) -> OutputTopics {
+        OutputTopics {
+            alerts: self.output.alerts.clone(),
+            scores: self.output.scores.clone(),
+            dead_letters: self.output.dead_letters.clone(),
+            late: Some(self.output.late.clone()),
+            state: self.output.state.clone(),
+        }
+    }
+
+    /// The topic of models, if they are kept in one.
+    pub fn models_topic(&self) -> Option<&str> {
+        (self.models.store == Store::Kafka).then_some(self.models.topic.as_str())
+    }
+
     /// The first 12 hexadecimal digits of the sha256 of the effective settings, secrets hidden: whether two processes run alike.
     pub fn digest(&self) -> String {
         Sha256::digest(self.shown.as_bytes())
@@ -178,6 +206,8 @@ pub struct InputSettings {
     pub missing: Missing,
     /// The same, for single features.
     pub missing_for: BTreeMap<String, Missing>,
+    /// All of that as decoding takes it; `auto` features are not resolved yet.
+    pub schema: SchemaSpec,
     /// Dead letters among 10,000 records beyond which the daemon stops.
     pub dead_letters_max: u32,
 }

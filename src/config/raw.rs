@@ -9,7 +9,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::units::{OptionalTime, Size, Time};
+use crate::detect::{Budget, Params};
 use crate::model::spec::ModelSpec;
+use crate::record::schema::{self, SchemaSpec};
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -194,6 +196,40 @@ impl Default for Input {
             missing_for: BTreeMap::new(),
             late_after: OptionalTime(None),
             dead_letters_max: 5_000,
+        }
+    }
+}
+
+impl Input {
+    /// What concerns single records, as decoding takes it.
+    pub fn schema(&self) -> SchemaSpec {
+        let policy = |missing: &Missing| match missing {
+            Missing::Policy(Policy::Mask) => crate::record::Missing::Mask,
+            Missing::Policy(Policy::Last) => crate::record::Missing::Last,
+            Missing::Policy(Policy::DeadLetter) => crate::record::Missing::DeadLetter,
+            Missing::Constant(number) => crate::record::Missing::Constant(*number),
+        };
+        SchemaSpec {
+            format: match self.format {
+                Format::Json => schema::Format::Json,
+            },
+            key: self.key.clone(),
+            timestamp: self.timestamp.clone(),
+            features: match &self.features {
+                Features::Auto(_) => schema::Features::default(),
+                Features::Paths(paths) => schema::Features::List(paths.clone()),
+                Features::Array(field) => schema::Features::Array {
+                    array: field.array.clone(),
+                    len: field.len,
+                },
+            },
+            categories: self.categories.clone(),
+            missing: policy(&self.missing),
+            missing_for: self
+                .missing_for
+                .iter()
+                .map(|(feature, missing)| (feature.clone(), policy(missing)))
+                .collect(),
         }
     }
 }
@@ -412,20 +448,30 @@ pub struct Alerts {
     pub silence_factor: f64,
     /// Silences shorter than this never count.
     pub silence_min: Time,
+    /// Episodes of a partition that may open within the storm window; 0: any number.
+    pub storm_opens_max: u32,
+    /// Event time over which openings are counted.
+    pub storm_window: Time,
 }
 
 impl Default for Alerts {
     fn default() -> Self {
+        let params = Params::default();
         Self {
-            false_alarm_rate: Rate::PerRecord(0.0001),
+            false_alarm_rate: match params.budget {
+                Budget::PerRecord(rate) => Rate::PerRecord(rate),
+                Budget::PerKeyDay(rate) => Rate::PerDay(format!("{rate}/day")),
+            },
             open: Open::default(),
-            extreme: 0.01,
-            close_after: 10,
-            hysteresis: 5.0,
-            cooldown: Time::seconds(300),
-            cold_start_records: 64,
-            silence_factor: 5.0,
-            silence_min: Time::seconds(60),
+            extreme: params.extreme,
+            close_after: params.close_after,
+            hysteresis: params.hysteresis,
+            cooldown: Time(params.cooldown),
+            cold_start_records: params.cold_start_records,
+            silence_factor: params.silence_factor,
+            silence_min: Time(params.silence_min),
+            storm_opens_max: params.storm_opens_max,
+            storm_window: Time(params.storm_window),
         }
     }
 }
@@ -455,7 +501,11 @@ pub struct Open {
 
 impl Default for Open {
     fn default() -> Self {
-        Self { k: 3, n: 5 }
+        let params = Params::default();
+        Self {
+            k: params.open_k,
+            n: params.open_n,
+        }
     }
 }
 
@@ -493,9 +543,10 @@ pub struct State {
 
 impl Default for State {
     fn default() -> Self {
+        let params = Params::default();
         Self {
-            snapshot_records: 20_000,
-            keys_max: 100_000,
+            snapshot_records: params.snapshot_records,
+            keys_max: params.keys_max,
         }
     }
 }

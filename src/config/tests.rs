@@ -173,7 +173,7 @@ fn all_problems_come_at_once() {
         "workers",
         "what",
         "alerts.false_alarm_rate",
-        "alerts.open.k",
+        "alerts.open",
         "log.format",
         "seed",
     ] {
@@ -195,7 +195,7 @@ fn values_out_of_range_are_refused() {
         ("input.topics=a/b", ["\"a/b\"", "letters"]),
         ("input.features=[\"a\", \"a\"]", ["input.features", "twice"]),
         ("input.missing=nan", ["input.missing", "finite"]),
-        ("model.kind=magic", ["\"magic\"", "robust_z"]),
+        ("model.kind=magic", ["`magic`", "robust_z"]),
         ("http.listen=here", ["\"here\"", "127.0.0.1:9464"]),
         ("log.level=a=b=c", ["log.level", "debug"]),
         (
@@ -232,7 +232,7 @@ fn keys_that_contradict_each_other_are_refused() {
         "[input]\nfeatures = [\"a\"]\n[input.missing_for]\nb = 0",
         &[],
         &[],
-        &["input.missing_for.b", "input.features"],
+        &["input.missing_for.b", "`b` is not a feature"],
     );
     // Late records may go to the dead letters.
     assert!(load("", &[], &["output.late=anomalyd.dead_letters"]).is_ok());

@@ -27,7 +27,10 @@ pub enum Format {
 
 /// The features, as users list them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "\"auto\", a list of field paths, or { array = \"path\", len = N }"
+)]
 pub enum Features {
     /// `auto`: every numeric or boolean field, found by looking at records; see [`SchemaSpec::resolve`].
     Auto(Auto),

@@ -146,7 +146,7 @@ impl Metrics {
             )?,
             dead_lettered: make.counters(
                 "anomalyd_records_dead_lettered_total",
-                "Records that could not be read, by reason: null_value, syntax, field.",
+                "Records that could not be read, by reason: null_value, syntax, field, nothing_observed.",
                 &["reason"],
             )?,
             replayed: make.counter(
@@ -230,7 +230,7 @@ impl Metrics {
 
     /// Lets the series with known labels exist from the start, so that the first event is an increase and not a new series.
     fn begin(&self) {
-        for reason in ["null_value", "syntax", "field"] {
+        for reason in ["null_value", "syntax", "field", "nothing_observed"] {
             self.dead_lettered.with_label_values(&[reason]);
         }
         for outcome in ["committed", "aborted"] {

@@ -1,0 +1,58 @@
+# make help says what there is.
+SHELL := /bin/bash
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+# How long the demo lasts, and the profile that it is built with.
+FOR ?= 90s
+PROFILE ?= quick
+CARGO ?= cargo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-kafka test lint quality bench build release docs clean-kafka
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+demo: ## a plant with faults, an embedded broker, the real daemon: nothing else needed (FOR=90s)
+	@scripts/bootstrap.sh
+	$(CARGO) build --profile $(PROFILE) --bin anomalyd
+	target/$(PROFILE)/anomalyd demo --for $(FOR)
+
+demo-kafka: ## the same story on a real Apache Kafka, exactly once
+	@scripts/bootstrap.sh tests
+	$(CARGO) build --profile $(PROFILE) --bin anomalyd
+	scripts/kafka.sh with bash -c 'target/$(PROFILE)/anomalyd demo --brokers "$$ANOMALYD_TEST_BROKERS" --for $(FOR)'
+
+test: ## all tests; fetches and runs Apache Kafka for those that need one
+	@scripts/bootstrap.sh tests
+	@[ -n "$${ANOMALYD_TEST_BROKERS:-}" ] || scripts/kafka.sh fetch
+	$(CARGO) test --no-fail-fast
+
+lint: ## formatting and clippy, warnings are errors
+	@scripts/bootstrap.sh
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+
+quality: ## detection quality on labelled data, beside the peers' figures (needs the data sets; see docs/quality.md)
+	@scripts/bootstrap.sh
+	$(CARGO) build --profile $(PROFILE) --bin anomalyd
+	@[ -x scripts/quality.sh ] || { echo "scripts/quality.sh is not there yet" >&2; exit 1; }
+	scripts/quality.sh
+
+bench: ## benchmarks with fixed seeds
+	@scripts/bootstrap.sh
+	$(CARGO) bench --profile $(PROFILE)
+
+build: ## a debug build
+	@scripts/bootstrap.sh
+	$(CARGO) build
+
+release: ## the binary to install: target/release/anomalyd
+	@scripts/bootstrap.sh
+	$(CARGO) build --release --bin anomalyd
+
+docs: ## write docs/configuration.md and docs/metrics.md from the code
+	ANOMALYD_WRITE_DOCS=1 $(CARGO) test --test documents
+
+clean-kafka: ## remove the fetched Apache Kafka
+	rm -rf .kafka

@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# What a build needs, on a machine with git and rustup: installs it by apt where it may, else says exactly what is missing.
+#
+#   scripts/bootstrap.sh          for building and the demo: a C and C++ compiler, make, pkg-config, OpenSSL, a Rust toolchain
+#   scripts/bootstrap.sh tests    and for the tests: Java 17 or later and Maven, which fetch and run Apache Kafka
+#
+# KAFKA_HOME (an unpacked Apache Kafka) makes Maven unnecessary, ANOMALYD_TEST_BROKERS (a running one) Java too.
+# ANOMALYD_NO_INSTALL=1 installs nothing and only says what is missing.
+set -euo pipefail
+
+say() { printf 'bootstrap: %s\n' "$*" >&2; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+packages=()
+need() { # need PACKAGE if the command that follows fails
+  local package=$1
+  shift
+  "$@" >/dev/null 2>&1 || packages+=("$package")
+}
+
+has_header() { echo "#include <$1>" | cc -E - ; }
+
+java_is_new() {
+  local version
+  version=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -1)
+  [ "${version:-0}" -ge 17 ]
+}
+
+missing() {
+  packages=()
+  need gcc have cc
+  need g++ have c++
+  need make have make
+  need pkg-config have pkg-config
+  need libssl-dev has_header openssl/ssl.h
+  if [ "${1:-}" = tests ] && [ -z "${ANOMALYD_TEST_BROKERS:-}" ]; then
+    need openjdk-17-jre-headless java_is_new
+    [ -n "${KAFKA_HOME:-}" ] || need maven have mvn
+  fi
+}
+
+install() {
+  local as=()
+  [ "$(id -u)" = 0 ] || as=(sudo -n)
+  export DEBIAN_FRONTEND=noninteractive
+  # Debian's newest releases have no Java 17 any more: take their default then.
+  "${as[@]}" apt-get update -qq || say "apt-get update failed; trying with the lists there are"
+  local wanted=() package
+  for package in "${packages[@]}"; do
+    if [ "$package" = openjdk-17-jre-headless ] && ! apt-cache show "$package" >/dev/null 2>&1; then
+      package=default-jre-headless
+    fi
+    wanted+=("$package")
+  done
+  say "installing ${wanted[*]}"
+  "${as[@]}" apt-get install -y -qq --no-install-recommends "${wanted[@]}" >&2
+}
+
+missing "${1:-}"
+if [ "${#packages[@]}" -gt 0 ]; then
+  if [ -z "${ANOMALYD_NO_INSTALL:-}" ] && have apt-get && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; then
+    install || say "the installation failed"
+    missing "${1:-}"
+  fi
+  if [ "${#packages[@]}" -gt 0 ]; then
+    say "missing: ${packages[*]}"
+    say "on Debian or Ubuntu: apt-get install -y ${packages[*]}"
+    say "elsewhere: a C and C++ compiler, make, pkg-config, OpenSSL's headers; for the tests Java 17 or later and Maven"
+    exit 1
+  fi
+fi
+
+if ! have cargo; then
+  # rustup's usual place, when the shell was not started anew after its installation.
+  [ -x "$HOME/.cargo/bin/cargo" ] || { say "missing: cargo; install rustup from https://rustup.rs"; exit 1; }
+  PATH="$HOME/.cargo/bin:$PATH"
+fi
+if ! cargo --version >/dev/null 2>&1; then
+  say "installing the stable Rust toolchain"
+  rustup toolchain install stable --profile minimal --component rustfmt --component clippy >&2
+  rustup default stable >&2
+fi

@@ -1,0 +1,213 @@
+//! The texts of `deploy/`: every metric that a rule or a panel names is one that the code has, every rule has a section in the runbook, and
+//! the files are well formed as far as can be told without the programs that read them.
+#![cfg(feature = "daemon")]
+#![expect(clippy::unwrap_used, reason = "a test's helpers")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anomalyd::service::metrics::describe;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// The names that Prometheus would know, histograms' parts included.
+fn exported() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for metric in describe().unwrap() {
+        if metric.kind == "histogram" {
+            for part in ["_bucket", "_sum", "_count"] {
+                names.insert(format!("{}{part}", metric.name));
+            }
+        } else {
+            names.insert(metric.name);
+        }
+    }
+    names
+}
+
+/// The metric names in a query: words that begin with our prefix.
+fn named(query: &str) -> BTreeSet<String> {
+    query
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.starts_with("anomalyd_"))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn assert_known(text: &str, origin: &str) {
+    let exported = exported();
+    let unknown: Vec<_> = named(text)
+        .into_iter()
+        .filter(|name| !exported.contains(name))
+        .collect();
+    assert!(
+        unknown.is_empty(),
+        "{origin} names {unknown:?}, which the code does not export"
+    );
+}
+
+/// Whether brackets close in the order in which they open.
+fn balanced(query: &str) -> bool {
+    let mut open = Vec::new();
+    for c in query.chars() {
+        match c {
+            '(' | '{' | '[' => open.push(c),
+            ')' if open.pop() != Some('(') => return false,
+            '}' if open.pop() != Some('{') => return false,
+            ']' if open.pop() != Some('[') => return false,
+            _ => {}
+        }
+    }
+    open.is_empty()
+}
+
+#[test]
+fn rules_name_metrics_that_exist_and_have_a_section_in_the_runbook() {
+    let rules = read("deploy/prometheus/alerts.yml");
+    assert_known(&rules, "alerts.yml");
+    let runbook = read("docs/runbook.md");
+    let mut found = 0;
+    for line in rules.lines() {
+        if let Some(name) = line.trim().strip_prefix("- alert: ") {
+            assert!(
+                runbook.contains(&format!("\n## {name}\n")),
+                "docs/runbook.md has no section {name}"
+            );
+            let link = format!("docs/runbook.md#{}", name.to_lowercase());
+            assert!(
+                rules.contains(&link),
+                "{name} does not point to its section"
+            );
+            found += 1;
+        }
+    }
+    assert!(found >= 10, "only {found} rules found");
+    for query in rules.split("expr:").skip(1) {
+        let query = query
+            .split("labels:")
+            .next()
+            .unwrap()
+            .split("for:")
+            .next()
+            .unwrap();
+        assert!(balanced(query), "{query}");
+    }
+}
+
+#[test]
+fn every_panel_queries_metrics_that_exist() {
+    let text = read("deploy/grafana/dashboards/anomalyd.json");
+    let dashboard: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let mut shown = BTreeSet::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().unwrap() {
+            let query = target["expr"].as_str().unwrap();
+            assert_known(query, panel["title"].as_str().unwrap());
+            assert!(balanced(query), "{query}");
+            shown.extend(named(query));
+        }
+    }
+    let bases: BTreeSet<_> = shown
+        .iter()
+        .map(|name| {
+            name.trim_end_matches("_bucket")
+                .trim_end_matches("_sum")
+                .trim_end_matches("_count")
+        })
+        .collect();
+    let unshown: Vec<_> = describe()
+        .unwrap()
+        .into_iter()
+        .map(|metric| metric.name)
+        .filter(|name| name != "anomalyd_build_info" && !bases.contains(name.as_str()))
+        .collect();
+    assert!(unshown.is_empty(), "no panel shows {unshown:?}");
+}
+
+#[test]
+fn a_metric_that_does_not_exist_would_be_found() {
+    let unknown: Vec<_> = named("rate(anomalyd_recordz_total{a=\"b\"}[5m]) + up")
+        .into_iter()
+        .filter(|name| !exported().contains(name))
+        .collect();
+    assert_eq!(unknown, ["anomalyd_recordz_total"]);
+    assert!(!balanced("rate(x[5m)]") && balanced("sum(rate(x{a=\"b\"}[5m]))"));
+}
+
+#[test]
+fn yaml_files_have_no_tabs_and_indent_by_two() {
+    let files = [
+        "deploy/compose.yaml",
+        "deploy/prometheus/prometheus.yml",
+        "deploy/prometheus/alerts.yml",
+        "deploy/grafana/provisioning/datasources/prometheus.yaml",
+        "deploy/grafana/provisioning/dashboards/anomalyd.yaml",
+    ];
+    for file in files {
+        for (number, line) in read(file).lines().enumerate() {
+            let indent = line.len() - line.trim_start_matches(' ').len();
+            assert!(
+                !line.contains('\t') && indent % 2 == 0,
+                "{file}:{}",
+                number + 1
+            );
+        }
+    }
+}
+
+#[test]
+fn files_that_the_deployment_mounts_or_copies_are_there() {
+    let compose = read("deploy/compose.yaml");
+    for line in compose.lines() {
+        if let Some(path) = line.trim().strip_prefix("- ./") {
+            let path = path.split(':').next().unwrap();
+            assert!(root().join("deploy").join(path).exists(), "{path}");
+        }
+    }
+    for line in read("deploy/Dockerfile").lines() {
+        if let Some(rest) = line
+            .strip_prefix("COPY ")
+            .filter(|rest| !rest.starts_with("--"))
+        {
+            let mut paths: Vec<_> = rest.split_whitespace().collect();
+            paths.pop();
+            for path in paths {
+                assert!(
+                    Path::new(&root().join(path)).exists(),
+                    "Dockerfile copies {path}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn settings_in_the_environment_of_the_deployment_are_settings() {
+    let environment: Vec<(String, String)> = read("deploy/compose.yaml")
+        .lines()
+        .chain(read("deploy/Dockerfile").lines())
+        .filter_map(|line| {
+            let line = line.trim().trim_start_matches("ENV ");
+            let (name, value) = line.split_once([':', '='])?;
+            name.starts_with("ANOMALYD__").then(|| {
+                let value = value.trim().trim_matches('"');
+                (name.to_owned(), value.to_owned())
+            })
+        })
+        .collect();
+    assert!(environment.len() >= 4, "{environment:?}");
+    let sources = anomalyd::config::Sources {
+        environment,
+        ..anomalyd::config::Sources::default()
+    };
+    if let Err(problems) = anomalyd::config::Config::load(&sources) {
+        panic!("{problems}");
+    }
+}

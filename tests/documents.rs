@@ -1,0 +1,130 @@
+//! docs/configuration.md and docs/metrics.md say what the code does: they are written from it, and this test fails when they are old.
+//! `make docs` writes them anew.
+#![cfg(feature = "daemon")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test's helpers"
+)]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anomalyd::service::metrics::describe;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Compares a document with what it should be; with ANOMALYD_WRITE_DOCS, writes it.
+fn hold(path: &str, expected: &str) {
+    let path = root().join(path);
+    if std::env::var_os("ANOMALYD_WRITE_DOCS").is_some() {
+        fs::write(&path, expected).unwrap();
+    }
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == expected,
+        "{} is old: run `make docs`",
+        path.display()
+    );
+}
+
+#[test]
+fn the_configuration_is_documented() {
+    let text = fs::read_to_string(root().join("config/default.toml")).unwrap();
+    let mut out = String::from(
+        "# Configuration\n\nWritten by `make docs` from config/default.toml, which a test holds to the code's defaults. \
+         A file needs only the keys that it changes.\n",
+    );
+    let (mut section, mut comment, mut table) = (String::new(), Vec::new(), false);
+    for line in text.lines() {
+        if let Some(words) = line.strip_prefix('#') {
+            comment.push(words.strip_prefix(' ').unwrap_or(words).to_owned());
+        } else if let Some(name) = line
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+        {
+            write!(out, "\n## [{name}]\n").unwrap();
+            if !comment.is_empty() {
+                write!(out, "\n{}\n", comment.join(" ")).unwrap();
+            }
+            name.clone_into(&mut section);
+            table = false;
+            comment.clear();
+        } else if let Some((key, value)) = line.split_once(" = ") {
+            if !table {
+                out.push_str("\n| key | default | |\n|---|---|---|\n");
+                table = true;
+            }
+            let key = if section.is_empty() {
+                key.to_owned()
+            } else {
+                format!("{section}.{key}")
+            };
+            writeln!(
+                out,
+                "| `{key}` | `{value}` | {} |",
+                comment.join(" ").replace('|', "\\|")
+            )
+            .unwrap();
+            comment.clear();
+        } else {
+            // A comment of its own: the head of the file, a group within a section, or examples.
+            let examples = comment.iter().all(|line| line.contains(" = "));
+            if !comment.is_empty() {
+                if examples {
+                    write!(out, "\n```toml\n{}\n```\n", comment.join("\n")).unwrap();
+                } else {
+                    write!(out, "\n{}\n", comment.join("\n").replace("\n  ", "\n    ")).unwrap();
+                }
+                table = false;
+            }
+            comment.clear();
+        }
+    }
+    hold("docs/configuration.md", &out);
+}
+
+#[test]
+fn the_metrics_are_documented() {
+    let mut out = String::from(
+        "# Metrics\n\nWritten by `make docs` from src/service/metrics.rs. All have the label `detector` besides those named here. \
+         Names, labels and meanings are stable within a major version.\n\n| name | kind | labels | |\n|---|---|---|---|\n",
+    );
+    for metric in describe().unwrap() {
+        writeln!(
+            out,
+            "| `{}` | {} | {} | {} |",
+            metric.name,
+            metric.kind,
+            metric.labels.join(", "),
+            metric.help
+        )
+        .unwrap();
+    }
+    hold("docs/metrics.md", &out);
+}
+
+#[test]
+fn documents_link_to_files_that_exist() {
+    for document in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "docs/runbook.md",
+    ] {
+        let text = fs::read_to_string(root().join(document)).unwrap();
+        let folder = Path::new(document).parent().unwrap();
+        for link in text.split("](").skip(1) {
+            let link = link.split(')').next().unwrap().split('#').next().unwrap();
+            if !link.is_empty() && !link.contains("://") {
+                assert!(
+                    root().join(folder).join(link).exists(),
+                    "{document} links to {link}"
+                );
+            }
+        }
+    }
+}

@@ -1,1 +1,225 @@
-//! train: being written.
+//! Training as a function: decoded rows, settings and a seed in; a model and a verdict out. The same job gives the same bytes.
+//!
+//! Reading order: [`rows`] (what was read), [`sample`] (what to read), `window` (rows to windows, what is kept out, the split by time),
+//! `fit` (scaler, model, calibration), [`inject`] (faults that the gate tries), [`gate`] (may this model judge?).
+
+mod fit;
+pub mod gate;
+pub mod inject;
+pub mod rows;
+pub mod sample;
+mod window;
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crate::detect::Budget;
+use crate::model::card::{Card, Exclusion, ModelVersion};
+use crate::model::spec::ModelSpec;
+use crate::model::trained::TrainedModel;
+use crate::model::{FitError, Monitor};
+use crate::seed::Seed;
+use crate::stream::Span;
+use crate::time::Timestamp;
+use gate::Verdict;
+use rows::PartitionRows;
+
+/// How training uses its rows, and what the gate asks for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Params {
+    /// Windows below which there is no training.
+    pub rows_min: usize,
+    /// Windows that are used at most; more are thinned evenly.
+    pub rows_max: usize,
+    /// Records of the key kept out before and after an episode.
+    pub guard: u64,
+    /// Share of the windows, the ones before the gate's, that only calibrate. In [0, 0.5].
+    pub calibrate_share: f64,
+    /// Share of the windows, the latest, that the gate tries. In [0, 0.5].
+    pub gate_share: f64,
+    /// How much of the champion's or the baseline's recall of injected faults a challenger may lack.
+    pub recall_tolerance: f64,
+    /// How many times the budget the alert rate on held-out records may be, beyond chance.
+    pub alert_rate_factor: f64,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self {
+            rows_min: 500,
+            rows_max: 20_000,
+            guard: 20,
+            calibrate_share: 0.15,
+            gate_share: 0.15,
+            recall_tolerance: 0.05,
+            alert_rate_factor: 3.0,
+        }
+    }
+}
+
+/// Everything that a training run depends on.
+#[derive(Clone, Debug)]
+pub struct TrainJob {
+    /// The detector.
+    pub detector: String,
+    /// The number of the model to be.
+    pub version: ModelVersion,
+    /// Goes into the card; changes nothing else.
+    pub created: Timestamp,
+    /// Names of the D feature columns.
+    pub columns: Vec<String>,
+    /// Columns under the policy `last`: a missing value takes the key's last one, as it does live.
+    pub fill_last: Vec<usize>,
+    /// What to fit.
+    pub spec: ModelSpec,
+    /// The root of this run's randomness.
+    pub seed: Seed,
+    /// What was read, a part a partition.
+    pub rows: Vec<PartitionRows>,
+    /// The spans it was read from; windows do not cross from one to another. Empty for a file.
+    pub spans: Vec<Span>,
+    /// The file it was read from: name and sha256.
+    pub source: Option<String>,
+    /// What to keep out, without guard bands.
+    pub exclusions: Vec<Exclusion>,
+    /// The false-alarm budget, which the gate holds the alert rate against.
+    pub budget: Budget,
+    /// The model in use.
+    pub champion: Option<Arc<TrainedModel>>,
+    /// Make again the model of this card: its verdict and measures are taken over instead of asking the gate.
+    pub remake: Option<Card>,
+    /// How rows are used.
+    pub params: Params,
+}
+
+/// A trained model, and what the gate says of it.
+#[derive(Debug)]
+pub struct Candidate {
+    /// The model; its card has the verdict.
+    pub model: TrainedModel,
+    /// Whether it may judge.
+    pub verdict: Verdict,
+}
+
+/// Why there is no candidate.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum TrainError {
+    /// Too little is left to learn from.
+    #[error("training needs at least {needed} windows, but has {windows} ({rows} records read, {excluded} kept out)")]
+    TooFewRows {
+        /// Windows needed.
+        needed: usize,
+        /// Windows there are.
+        windows: usize,
+        /// Records read.
+        rows: usize,
+        /// Records kept out, guard bands included.
+        excluded: usize,
+    },
+    /// Nothing varies.
+    #[error("all {columns} features are constant or missing over {rows} records: there is nothing to learn")]
+    Constant {
+        /// D.
+        columns: usize,
+        /// Records looked at.
+        rows: usize,
+    },
+    /// The settings cannot be used.
+    #[error("{0}")]
+    Settings(String),
+    /// The fit failed or was cancelled.
+    #[error(transparent)]
+    Fit(#[from] FitError),
+}
+
+impl TrainError {
+    /// Whether it was `stop` that ended the run.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Fit(FitError::Cancelled))
+    }
+}
+
+/// Trains and gates. `stop` is asked now and then; when it says so, the run ends as cancelled.
+pub fn run(job: &TrainJob, stop: &dyn Fn() -> bool) -> Result<Candidate, TrainError> {
+    run_watched(job, &mut Stopping(stop))
+}
+
+/// [`run`], watched epoch by epoch.
+pub fn run_watched(job: &TrainJob, monitor: &mut dyn Monitor) -> Result<Candidate, TrainError> {
+    if let Err(problems) = job.spec.check() {
+        let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        return Err(TrainError::Settings(text.join("; ")));
+    }
+    let windows = window::Windows::build(job);
+    let needed = job.params.rows_min.max(window::WINDOWS_MIN);
+    if windows.len() < needed {
+        return Err(TrainError::TooFewRows {
+            needed,
+            windows: windows.len(),
+            rows: windows.rows,
+            excluded: windows.excluded,
+        });
+    }
+    let split = windows.split(&job.params);
+    let mut fitted = fit::fit(job, &windows, &split, monitor)?;
+    let verdict = match &job.remake {
+        Some(card) => {
+            fitted.model.card.verdict.clone_from(&card.verdict);
+            fitted.model.card.measures.clone_from(&card.measures);
+            fitted.model.card.created = card.created;
+            card.program.clone_into(&mut fitted.model.card.program);
+            Verdict::of_card(card)
+        }
+        None => {
+            let trial = gate::Trial {
+                job,
+                fitted: &fitted,
+                held_out: windows.matrix(&split.gate),
+            };
+            let (verdict, measures) = trial.verdict(monitor)?;
+            fitted.model.card.verdict = verdict.to_string();
+            fitted.model.card.measures = measures;
+            verdict
+        }
+    };
+    fit::calibrate_finally(job, &windows, &split, &mut fitted);
+    Ok(Candidate {
+        model: fitted.model,
+        verdict,
+    })
+}
+
+/// A monitor that only asks whether to stop.
+struct Stopping<'a>(&'a dyn Fn() -> bool);
+
+impl Monitor for Stopping<'_> {
+    fn epoch(&mut self, _: usize, _: f64, _: f64) -> ControlFlow<()> {
+        if (self.0)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+/// A card filled in from the job; the rest is added as it becomes known.
+fn card(job: &TrainJob, windows: &window::Windows<'_>) -> Card {
+    Card {
+        version: job.version,
+        detector: job.detector.clone(),
+        created: job.created,
+        columns: job.columns.clone(),
+        spec: job.spec.clone(),
+        seed: job.seed,
+        spans: job.spans.clone(),
+        source: job.source.clone(),
+        exclusions: job.exclusions.clone(),
+        rows: BTreeMap::from([
+            ("read".to_owned(), windows.rows as u64),
+            ("excluded".to_owned(), windows.excluded as u64),
+            ("windows".to_owned(), windows.len() as u64),
+        ]),
+        records_per_key_day: windows.records_per_key_day,
+        ..Card::blank()
+    }
+}
+
+#[cfg(test)]
+mod tests;

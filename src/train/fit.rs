@@ -1,0 +1,233 @@
+//! Scaler, model, calibration: in this order, each on windows of its own.
+
+use std::ops::ControlFlow;
+
+use ndarray::{Array2, ArrayView2, Axis, Slice};
+use rand::Rng;
+use rand::seq::index;
+
+use super::window::{Split, Window, Windows};
+use super::{TrainError, TrainJob, card};
+use crate::model::scale::Scaler;
+use crate::model::spec::ModelSpec;
+use crate::model::trained::TrainedModel;
+use crate::model::{FitData, Model, Monitor};
+use crate::seed::Seed;
+use crate::stats::calibration::{Calibration, CalibrationSet, MaskedCalibration};
+
+/// Upper bounds of the missing fractions that are calibrated together.
+const MISSING_BOUNDS: [f64; 4] = [0.1, 0.3, 0.6, 1.0];
+
+/// Held-out windows that are masked for each bound, at most.
+const MASKED_WINDOWS_MAX: usize = 2000;
+
+/// An input's normal contribution is at least this share of the mean over all inputs: what never varied is not infinitely to blame.
+const CONTRIBUTION_FLOOR: f32 = 0.01;
+
+/// A model calibrated on the calibration windows alone, and what it was fitted on.
+#[derive(Debug)]
+pub(super) struct Fitted {
+    /// The model.
+    pub model: TrainedModel,
+    /// Scaled windows, for the baseline.
+    pub data: FitData,
+}
+
+/// Fits and calibrates.
+pub(super) fn fit(
+    job: &TrainJob,
+    windows: &Windows<'_>,
+    split: &Split,
+    monitor: &mut dyn Monitor,
+) -> Result<Fitted, TrainError> {
+    let raw = windows.matrix(&split.train);
+    let columns = job.columns.len();
+    let newest = raw.slice_axis(Axis(1), Slice::from(raw.ncols() - columns..));
+    if constant(newest) {
+        return Err(TrainError::Constant { columns, rows: windows.rows });
+    }
+    let scaler = Scaler::fit(newest, job.spec.scale, job.spec.clip)?;
+    let data = FitData {
+        train: centred(scaler.transform(raw.view())),
+        validation: centred(scaler.transform(windows.matrix(&split.validation).view())),
+    };
+    drop(raw);
+    let mut losses = Losses { kept: Vec::new(), inner: monitor };
+    let model = Model::fit(&job.spec, &data, job.seed.child("fit"), &mut losses)?;
+    let mut card = card(job, windows);
+    card.losses = losses.kept;
+    for (name, part) in [
+        ("fit", &split.train),
+        ("validation", &split.validation),
+        ("calibrate", &split.calibrate),
+        ("gate", &split.gate),
+    ] {
+        card.rows.insert(name.to_owned(), part.len() as u64);
+    }
+    let mut model = TrainedModel {
+        card,
+        scaler,
+        model,
+        calibration: CalibrationSet::uniform(Calibration::fit(&[])),
+        normal_contribution: vec![1.0; job.spec.window * columns],
+    };
+    let held_out = windows.matrix(held_out(&[&split.calibrate, &split.validation, &split.train]));
+    model.normal_contribution = normal_contribution(&model, held_out.view());
+    model.calibration = calibrate(&model, held_out.view(), job.seed);
+    Ok(Fitted { model, data })
+}
+
+/// The same model under another kind, on the same data: the line that the gate draws.
+pub(super) fn baseline(
+    job: &TrainJob,
+    fitted: &Fitted,
+    monitor: &mut dyn Monitor,
+) -> Result<TrainedModel, TrainError> {
+    let spec = ModelSpec { kind: "pca".to_owned(), ..job.spec.clone() };
+    let mut silent = Losses { kept: Vec::new(), inner: monitor };
+    let model = Model::fit(&spec, &fitted.data, job.seed.child("baseline"), &mut silent)?;
+    Ok(TrainedModel {
+        card: fitted.model.card.clone(),
+        scaler: fitted.model.scaler.clone(),
+        model,
+        calibration: fitted.model.calibration.clone(),
+        normal_contribution: fitted.model.normal_contribution.clone(),
+    })
+}
+
+/// Calibrates again on all held-out windows, the gate's among them: they are as unseen as the others, and the latest.
+pub(super) fn calibrate_finally(
+    job: &TrainJob,
+    windows: &Windows<'_>,
+    split: &Split,
+    fitted: &mut Fitted,
+) {
+    if split.gate.is_empty() {
+        return;
+    }
+    let mut places = split.calibrate.clone();
+    places.extend_from_slice(&split.gate);
+    let held_out = windows.matrix(&places);
+    fitted.model.calibration = calibrate(&fitted.model, held_out.view(), job.seed);
+}
+
+/// The first of several parts that has enough windows.
+fn held_out<'a>(parts: &[&'a Vec<Window>]) -> &'a [Window] {
+    parts.iter().find(|part| part.len() >= 10).map_or(&[], |part| part.as_slice())
+}
+
+/// Whether no column varies.
+#[expect(clippy::float_cmp, reason = "a constant column repeats the very same number")]
+fn constant(records: ArrayView2<'_, f64>) -> bool {
+    records.columns().into_iter().all(|column| {
+        let mut observed = column.iter().filter(|value| value.is_finite());
+        let first = observed.next();
+        observed.all(|value| Some(value) == first)
+    })
+}
+
+/// Missing inputs at the centre of their column.
+fn centred(mut rows: Array2<f32>) -> Array2<f32> {
+    rows.mapv_inplace(|value| if value.is_finite() { value } else { 0.0 });
+    rows
+}
+
+/// Seeds for scoring held-out windows.
+pub(super) fn seeds(n: usize, seed: Seed) -> Vec<Seed> {
+    let seed = seed.child("held out");
+    (0..n as u64).map(|i| seed.nth(i)).collect()
+}
+
+/// Mean contribution of each input over normal windows.
+fn normal_contribution(model: &TrainedModel, held_out: ArrayView2<'_, f64>) -> Vec<f32> {
+    let width = held_out.ncols();
+    if held_out.nrows() == 0 {
+        return vec![1.0; width];
+    }
+    let rows = centred(model.scaler.transform(held_out));
+    let contributions = model.model.as_kind().contributions(rows.view());
+    let mut means: Vec<f32> = contributions
+        .columns()
+        .into_iter()
+        .map(|column| {
+            let sum: f64 = column.iter().map(|&c| f64::from(c.max(0.0))).sum();
+            (sum / column.len() as f64) as f32
+        })
+        .collect();
+    let overall = means.iter().sum::<f32>() / width as f32;
+    let floor = (CONTRIBUTION_FLOOR * overall).max(1e-6);
+    for mean in &mut means {
+        *mean = if mean.is_finite() { mean.max(floor) } else { floor };
+    }
+    means
+}
+
+/// Calibrations of complete windows and of windows with gaps.
+fn calibrate(model: &TrainedModel, held_out: ArrayView2<'_, f64>, seed: Seed) -> CalibrationSet {
+    let seeds = seeds(held_out.nrows(), seed);
+    let (scores, missing) = model.raw_scores(held_out, &seeds);
+    let complete: Vec<f64> = picked(&scores, &missing, |missing| missing <= 0.0);
+    // Where records are hardly ever complete, those with gaps stand in.
+    let few = complete.len() * 10 < scores.len();
+    let full = Calibration::fit(if few { &scores } else { &complete });
+    let mut masked = Vec::new();
+    let mut below = 0.0;
+    for bound in MISSING_BOUNDS {
+        let mut scores = picked(&scores, &missing, |m| below < m && m <= bound);
+        let rows: Vec<usize> = (0..held_out.nrows()).filter(|&i| missing[i] <= below).collect();
+        let step = rows.len().div_ceil(MASKED_WINDOWS_MAX).max(1);
+        let rows: Vec<usize> = rows.into_iter().step_by(step).collect();
+        if !rows.is_empty() {
+            let mut part = held_out.select(Axis(0), &rows);
+            let columns = model.card.columns.len();
+            mask(&mut part, columns, (below, bound), seed);
+            let seeds: Vec<Seed> = rows.iter().map(|&i| seeds[i]).collect();
+            scores.extend(model.raw_scores(part.view(), &seeds).0);
+        }
+        masked.push(MaskedCalibration { missing_max: bound, calibration: Calibration::fit(&scores) });
+        below = bound;
+    }
+    CalibrationSet { full, masked }
+}
+
+fn picked(scores: &[f64], missing: &[f64], pick: impl Fn(f64) -> bool) -> Vec<f64> {
+    scores.iter().zip(missing).filter(|(_, m)| pick(**m)).map(|(s, _)| *s).collect()
+}
+
+/// Takes away a share of each row's inputs between the two `bounds`: half of the rows lose single inputs, half whole features.
+fn mask(rows: &mut Array2<f64>, columns: usize, bounds: (f64, f64), seed: Seed) {
+    let mut rng = seed.child("mask").nth((bounds.1 * 100.0) as u64).rng();
+    for mut row in rows.rows_mut() {
+        let share = rng.gen_range(bounds.0..bounds.1);
+        let width = row.len();
+        let by_feature = rng.gen_bool(0.5) || width == columns;
+        let units = if by_feature { columns } else { width };
+        // At least one goes and one stays.
+        let gone = ((share * units as f64).ceil() as usize).clamp(1, (units - 1).max(1));
+        for unit in index::sample(&mut rng, units, gone.min(units)) {
+            if by_feature {
+                for input in (unit..width).step_by(columns) {
+                    row[input] = f64::NAN;
+                }
+            } else {
+                row[unit] = f64::NAN;
+            }
+        }
+    }
+}
+
+/// Keeps the losses for the card and hands them on.
+struct Losses<'a> {
+    kept: Vec<(f64, f64)>,
+    inner: &'a mut dyn Monitor,
+}
+
+impl Monitor for Losses<'_> {
+    fn epoch(&mut self, epoch: usize, train: f64, validation: f64) -> ControlFlow<()> {
+        // A card holds finite numbers only; a fit with others fails by itself.
+        if train.is_finite() && validation.is_finite() {
+            self.kept.push((train, validation));
+        }
+        self.inner.epoch(epoch, train, validation)
+    }
+}

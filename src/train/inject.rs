@@ -1,0 +1,166 @@
+//! Faults put into held-out windows: what the gate tries a model on, since there are no labels.
+
+use ndarray::Array2;
+use rand::Rng;
+use rand::seq::index;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+use crate::seed::Seed;
+
+/// The kinds of faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// A feature is shifted by 2 to 6 spreads.
+    Offset,
+    /// A feature moves away, record by record, up to 2 to 6 spreads.
+    Drift,
+    /// A feature stays where it was (with windows of one record: where it was at another time).
+    Stuck,
+    /// A feature becomes noisy, by 2 to 4 spreads.
+    Noise,
+    /// A feature follows another time's course: each by itself is normal, together they are not.
+    Decouple,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Offset, Self::Drift, Self::Stuck, Self::Noise, Self::Decouple];
+
+    /// The name in the card's measures.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Offset => "offset",
+            Self::Drift => "drift",
+            Self::Stuck => "stuck",
+            Self::Noise => "noise",
+            Self::Decouple => "decouple",
+        }
+    }
+}
+
+/// `n` of the `windows` (`m × (W · D)` raw values, oldest record first; drawn with replacement), each with one fault in one or two
+/// features, which lasts to its newest record. `spread` has D numbers, the features' normal spreads. Empty without windows.
+pub fn inject(
+    fault: Fault,
+    windows: &Array2<f64>,
+    spread: &[f64],
+    n: usize,
+    seed: Seed,
+) -> Array2<f64> {
+    let (m, width, columns) = (windows.nrows(), windows.ncols(), spread.len());
+    if m == 0 || columns == 0 {
+        return Array2::zeros((0, width));
+    }
+    let mut rng = seed.child("inject").child(fault.name()).rng();
+    let mut out = Array2::zeros((n, width));
+    for mut row in out.rows_mut() {
+        row.assign(&windows.row(rng.gen_range(0..m)));
+        let records = width / columns;
+        // A fault that began in the last record of a long window has hardly begun; half of the window at least is struck.
+        let struck = rng.gen_range(records.div_ceil(2)..=records);
+        let donor = rng.gen_range(0..m);
+        for column in index::sample(&mut rng, columns, rng_count(columns)) {
+            let mut track: Vec<f64> = (0..records).map(|r| row[r * columns + column]).collect();
+            let other: Vec<f64> =
+                (0..records).map(|r| windows[(donor, r * columns + column)]).collect();
+            strike(fault, &mut track[records - struck..], &other, spread[column], &mut rng);
+            for (r, value) in track.into_iter().enumerate() {
+                row[r * columns + column] = value;
+            }
+        }
+    }
+    out
+}
+
+/// How many features a fault touches: one in ten, at least one.
+fn rng_count(columns: usize) -> usize {
+    columns.div_ceil(10)
+}
+
+/// Puts a fault into the struck records of one feature. `other` is the feature's course in another window.
+fn strike(fault: Fault, track: &mut [f64], other: &[f64], spread: f64, rng: &mut ChaCha8Rng) {
+    let sign = if rng.gen_bool(0.5) { 1.0 } else { -1.0 };
+    let size = spread * rng.gen_range(2.0..6.0);
+    let length = track.len();
+    match fault {
+        Fault::Offset => track.iter_mut().for_each(|value| *value += sign * size),
+        Fault::Drift => {
+            for (i, value) in track.iter_mut().enumerate() {
+                *value += sign * size * (i + 1) as f64 / length as f64;
+            }
+        }
+        Fault::Stuck if length == 1 => track[0] = other[other.len() - 1],
+        Fault::Stuck => {
+            let held = track[0];
+            track.fill(held);
+        }
+        Fault::Noise => {
+            for value in track {
+                let normal: f64 = StandardNormal.sample(rng);
+                *value += spread * rng.gen_range(2.0..4.0) * normal;
+            }
+        }
+        Fault::Decouple => track.copy_from_slice(&other[other.len() - length..]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn windows() -> Array2<f64> {
+        // Two records of two features; the value tells window, record and feature apart.
+        Array2::from_shape_fn((50, 4), |(i, j)| 100.0 * i as f64 + j as f64)
+    }
+
+    /// Faulty windows beside the windows they were made from, which the untouched feature tells.
+    fn pairs(fault: Fault) -> Vec<(Vec<f64>, Vec<f64>, usize)> {
+        let windows = windows();
+        inject(fault, &windows, &[1.0, 1.0], 40, Seed(5))
+            .rows()
+            .into_iter()
+            .map(|row| {
+                let row = row.to_vec();
+                let whole = windows.rows().into_iter().map(|w| w.to_vec());
+                let (same, column) = whole
+                    .flat_map(|w| [(w.clone(), 0), (w, 1)])
+                    .find(|(w, column)| w[1 - column] == row[1 - column] && w[3 - column] == row[3 - column])
+                    .unwrap();
+                (row, same, column)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn each_fault_does_what_it_says_to_one_feature() {
+        for (faulty, whole, column) in pairs(Fault::Offset) {
+            let shift = (faulty[2 + column] - whole[2 + column]).abs();
+            assert!((2.0..=6.0).contains(&shift), "{shift}");
+        }
+        for (faulty, whole, column) in pairs(Fault::Drift) {
+            let (early, late) = (faulty[column] - whole[column], faulty[2 + column] - whole[2 + column]);
+            assert!(early.abs() < 1e-9 || (late - 2.0 * early).abs() < 1e-9, "{early} {late}");
+        }
+        for (faulty, whole, column) in pairs(Fault::Stuck) {
+            let held = faulty[2 + column] == faulty[column];
+            // Struck in the last record alone there is nothing before it to hold: another time's value.
+            assert!(held || faulty[column] == whole[column]);
+        }
+        for (faulty, _, column) in pairs(Fault::Decouple) {
+            assert_eq!(faulty[2 + column] % 100.0, (2 + column) as f64);
+        }
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_faults() {
+        let windows = windows();
+        for fault in Fault::ALL {
+            let once = inject(fault, &windows, &[1.0, 2.0], 10, Seed(1));
+            assert_eq!(once, inject(fault, &windows, &[1.0, 2.0], 10, Seed(1)));
+            assert_ne!(once, inject(fault, &windows, &[1.0, 2.0], 10, Seed(2)));
+        }
+        assert_eq!(inject(Fault::Noise, &Array2::zeros((0, 4)), &[1.0, 1.0], 9, Seed(1)).nrows(), 0);
+    }
+}

@@ -1,0 +1,114 @@
+//! What training reads: decoded records of one partition, in offset order.
+
+use std::collections::BTreeMap;
+
+use crate::record::{DecodedBatch, Key, RecordBatch};
+use crate::stream::{Offset, TopicPartition};
+use crate::time::Timestamp;
+
+/// Decoded records of one partition. Columns of the same length, so that a week of records costs little more than its numbers.
+#[derive(Clone, Debug)]
+pub struct PartitionRows {
+    /// The partition.
+    pub at: TopicPartition,
+    /// D.
+    columns: usize,
+    /// Distinct keys, in order of appearance.
+    keys: Vec<Key>,
+    index: BTreeMap<Key, u32>,
+    key_of: Vec<u32>,
+    times: Vec<Timestamp>,
+    offsets: Vec<Offset>,
+    /// `n × D`, row-major, NaN where not observed.
+    values: Vec<f64>,
+}
+
+impl PartitionRows {
+    /// None yet, of `columns` features each.
+    pub fn new(at: TopicPartition, columns: usize) -> Self {
+        Self {
+            at,
+            columns,
+            keys: Vec::new(),
+            index: BTreeMap::new(),
+            key_of: Vec::new(),
+            times: Vec::new(),
+            offsets: Vec::new(),
+            values: Vec::new(),
+        }
+    }
+
+    /// Adds a record; offsets ascend.
+    pub fn push(&mut self, key: &Key, time: Timestamp, offset: Offset, row: &[f64]) {
+        assert_eq!(row.len(), self.columns, "a row has D numbers");
+        let number = match self.index.get(key) {
+            Some(&number) => number,
+            None => {
+                let number = self.keys.len() as u32;
+                self.keys.push(key.clone());
+                self.index.insert(key.clone(), number);
+                number
+            }
+        };
+        self.key_of.push(number);
+        self.times.push(time);
+        self.offsets.push(offset);
+        self.values.extend_from_slice(row);
+    }
+
+    /// Adds the readable records of `batch` that came from this partition; the rest are passed over, as they never reach a model.
+    pub fn extend(&mut self, batch: &RecordBatch, decoded: &DecodedBatch) {
+        for (i, raw) in batch.records().iter().enumerate() {
+            if batch.sources()[raw.source] != self.at {
+                continue;
+            }
+            if let Ok(found) = &decoded.outcomes[i] {
+                self.push(&found.key, found.time, raw.offset, decoded.row(i));
+            }
+        }
+    }
+
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.offsets.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.offsets.is_empty()
+    }
+
+    /// Distinct keys; [`Self::key_number`] counts in it.
+    pub fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
+    /// Which key record `i` belongs to.
+    pub fn key_number(&self, i: usize) -> usize {
+        self.key_of[i] as usize
+    }
+
+    /// When record `i` happened.
+    pub fn time(&self, i: usize) -> Timestamp {
+        self.times[i]
+    }
+
+    /// Where record `i` is.
+    pub fn offset(&self, i: usize) -> Offset {
+        self.offsets[i]
+    }
+
+    /// The numbers of record `i`.
+    pub fn row(&self, i: usize) -> &[f64] {
+        &self.values[i * self.columns..(i + 1) * self.columns]
+    }
+
+    /// Forgets records below `offset`: for callers that keep a bounded history.
+    pub fn forget_before(&mut self, offset: Offset) {
+        let keep = self.offsets.partition_point(|&at| at < offset);
+        self.key_of.drain(..keep);
+        self.times.drain(..keep);
+        self.offsets.drain(..keep);
+        self.values.drain(..keep * self.columns);
+    }
+}

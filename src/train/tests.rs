@@ -1,0 +1,193 @@
+//! Whole training runs.
+
+use super::*;
+use crate::model::spec::Scaling;
+use crate::record::Key;
+use crate::stream::{Offset, TopicPartition};
+use rand::Rng;
+
+/// Two keys in one partition; three features of which the third is the sum of the others, and noise.
+fn rows(n: usize) -> PartitionRows {
+    let mut rng = Seed(3).rng();
+    let mut rows = PartitionRows::new(TopicPartition::new("t", 0), 3);
+    for i in 0..n {
+        let key = Key(if i % 2 == 0 { "a" } else { "b" }.into());
+        let (x, y): (f64, f64) = (rng.gen_range(-1.0..1.0), rng.gen_range(-1.0..1.0));
+        let noise: f64 = rng.gen_range(-0.05..0.05);
+        rows.push(&key, Timestamp(1000 * i as i64), Offset(i as i64), &[x, y, x + y + noise]);
+    }
+    rows
+}
+
+fn job(n: usize, kind: &str, window: usize) -> TrainJob {
+    TrainJob {
+        detector: "d".to_owned(),
+        version: ModelVersion(1),
+        created: Timestamp(5),
+        columns: ["x", "y", "sum"].map(str::to_owned).to_vec(),
+        fill_last: Vec::new(),
+        spec: ModelSpec {
+            kind: kind.to_owned(),
+            window,
+            scale: Scaling::Standard,
+            ..ModelSpec::default()
+        },
+        seed: Seed(11),
+        rows: vec![rows(n)],
+        spans: Vec::new(),
+        source: None,
+        exclusions: Vec::new(),
+        budget: Budget::PerRecord(1e-3),
+        champion: None,
+        remake: None,
+        params: Params { rows_min: 100, ..Params::default() },
+    }
+}
+
+fn trained(job: &TrainJob) -> Candidate {
+    run(job, &|| false).unwrap()
+}
+
+#[test]
+fn a_run_gives_a_promoted_model_and_the_same_bytes_again() {
+    let job = job(2000, "pca", 2);
+    let first = trained(&job);
+    assert!(first.verdict.is_promoted(), "{}", first.verdict);
+    let card = &first.model.card;
+    assert_eq!(card.verdict, "promoted");
+    assert_eq!(card.rows["windows"], 1998);
+    // A key's records are 2 s apart.
+    assert!((card.records_per_key_day - 43_200.0).abs() < 1e-6);
+    assert!(card.measures["recall"] > 0.3, "{:?}", card.measures);
+    let bytes = first.model.to_bytes().unwrap();
+    assert_eq!(trained(&job).model.to_bytes().unwrap(), bytes);
+}
+
+#[test]
+fn a_model_is_made_again_from_its_card_whatever_the_champion_was() {
+    let mut job = job(2000, "pca", 1);
+    job.champion = Some(Arc::new(trained(&job).model));
+    let original = trained(&job);
+    let again = TrainJob {
+        champion: None,
+        created: Timestamp(99),
+        remake: Some(original.model.card.clone()),
+        ..job
+    };
+    let again = trained(&again);
+    assert_eq!(again.model.to_bytes().unwrap(), original.model.to_bytes().unwrap());
+}
+
+#[test]
+fn a_challenger_that_learnt_less_is_rejected_with_the_reason() {
+    let mut job = job(3000, "pca", 1);
+    job.champion = Some(Arc::new(trained(&job).model));
+    // Robust z-scores are blind to the relation between the features.
+    job.spec.kind = "robust_z".to_owned();
+    let candidate = trained(&job);
+    assert!(!candidate.verdict.is_promoted());
+    assert_eq!(candidate.verdict.reasons()[0].name(), "below_champion");
+    assert!(candidate.model.card.verdict.starts_with("rejected: finds "), "{}", candidate.verdict);
+}
+
+#[test]
+fn excluded_records_and_their_guard_are_not_learnt() {
+    let mut job = job(1000, "pca", 1);
+    job.exclusions = vec![Exclusion {
+        at: TopicPartition::new("t", 0),
+        key: "a".to_owned(),
+        from: Offset(200),
+        to: Some(Offset(300)),
+        because: "episode".to_owned(),
+    }];
+    job.params.guard = 5;
+    // 50 records of key `a` and 5 on either side; the windows that reach over the hole are gone as well.
+    assert_eq!(trained(&job).model.card.rows["excluded"], 60);
+    job.spec.window = 3;
+    assert_eq!(trained(&job).model.card.rows["windows"], 1000 - 60 - 3 * 2);
+    job.exclusions[0].to = None;
+    assert_eq!(trained(&job).model.card.rows["excluded"], 400 + 5);
+}
+
+#[test]
+fn a_fault_that_is_kept_out_changes_nothing() {
+    let clean = job(1200, "pca", 1);
+    let mut faulty = clean.clone();
+    let mut rows = PartitionRows::new(TopicPartition::new("t", 0), 3);
+    for i in 0..clean.rows[0].len() {
+        let bad = (600..700).contains(&i) && i % 2 == 0;
+        let row = if bad { [50.0; 3] } else { clean.rows[0].row(i).try_into().unwrap() };
+        let key = &clean.rows[0].keys()[clean.rows[0].key_number(i)];
+        rows.push(key, clean.rows[0].time(i), clean.rows[0].offset(i), &row);
+    }
+    faulty.rows = vec![rows];
+    let exclusions = vec![Exclusion {
+        at: TopicPartition::new("t", 0),
+        key: "a".to_owned(),
+        from: Offset(600),
+        to: Some(Offset(700)),
+        because: "episode".to_owned(),
+    }];
+    let clean = TrainJob { exclusions: exclusions.clone(), ..clean };
+    let faulty = TrainJob { exclusions, ..faulty };
+    assert_eq!(
+        trained(&clean).model.to_bytes().unwrap(),
+        trained(&faulty).model.to_bytes().unwrap()
+    );
+}
+
+#[test]
+fn what_cannot_be_learnt_is_an_error_with_its_numbers() {
+    let few = run(&job(50, "pca", 1), &|| false).unwrap_err();
+    assert_eq!(
+        few.to_string(),
+        "training needs at least 100 windows, but has 50 (50 records read, 0 kept out)"
+    );
+    let mut all = job(500, "pca", 1);
+    for key in ["a", "b"] {
+        all.exclusions.push(Exclusion {
+            at: TopicPartition::new("t", 0),
+            key: key.to_owned(),
+            from: Offset(0),
+            to: None,
+            because: "episode".to_owned(),
+        });
+    }
+    let all = run(&all, &|| false).unwrap_err();
+    assert!(matches!(all, TrainError::TooFewRows { excluded: 500, .. }), "{all}");
+    let mut still = job(500, "pca", 1);
+    let mut rows = PartitionRows::new(TopicPartition::new("t", 0), 3);
+    for i in 0..500 {
+        rows.push(&Key("a".into()), Timestamp(i), Offset(i), &[1.0, f64::NAN, 3.0]);
+    }
+    still.rows = vec![rows];
+    assert!(matches!(run(&still, &|| false).unwrap_err(), TrainError::Constant { .. }));
+}
+
+#[test]
+fn missing_values_do_not_make_more_alerts() {
+    let mut job = job(8000, "pca", 1);
+    job.params.rows_max = 10_000;
+    let model = trained(&job).model;
+    let mut rng = Seed(77).rng();
+    let mut fresh = ndarray::Array2::zeros((4000, 3));
+    for mut row in fresh.rows_mut() {
+        let (x, y): (f64, f64) = (rng.gen_range(-1.0..1.0), rng.gen_range(-1.0..1.0));
+        row[0] = x;
+        row[1] = y;
+        row[2] = x + y + rng.gen_range(-0.05..0.05);
+        row[rng.gen_range(0..3)] = f64::NAN;
+    }
+    let seeds: Vec<Seed> = (0..4000).map(Seed).collect();
+    let judged = model.judge(fresh.view(), &seeds);
+    let share = |p: f64| judged.p_value.iter().filter(|&&q| q <= p).count() as f64 / 4000.0;
+    assert!(share(0.05) < 0.09 && share(0.05) > 0.02, "{}", share(0.05));
+    assert!(share(0.01) < 0.03, "{}", share(0.01));
+}
+
+#[test]
+fn a_run_can_be_stopped() {
+    let job = job(2000, "autoencoder", 1);
+    let error = run(&job, &|| true).unwrap_err();
+    assert!(error.is_cancelled(), "{error}");
+}

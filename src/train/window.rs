@@ -1,0 +1,243 @@
+//! From rows to windows: runs of neighbours of one key, without what is kept out; and their split by time.
+
+use std::collections::BTreeMap;
+
+use ndarray::Array2;
+
+use super::rows::PartitionRows;
+use super::{Params, TrainJob};
+use crate::stream::{Offset, Span};
+use crate::time::Timestamp;
+
+/// Windows below which nothing can be learnt and calibrated.
+pub(super) const WINDOWS_MIN: usize = 30;
+
+/// Milliseconds of a day.
+const DAY_MS: f64 = 86_400_000.0;
+
+/// The windows of a job, oldest first.
+#[derive(Debug)]
+pub(super) struct Windows<'a> {
+    job: &'a TrainJob,
+    /// Records of one key that follow each other, as values `len × D` with `last` filled in.
+    runs: Vec<Vec<f64>>,
+    windows: Vec<Window>,
+    /// Records read.
+    pub rows: usize,
+    /// Records kept out.
+    pub excluded: usize,
+    /// Records of one key in a day.
+    pub records_per_key_day: f64,
+}
+
+/// W records of one key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    run: usize,
+    /// The place of its oldest record in the run.
+    first: usize,
+    oldest: Timestamp,
+    newest: Timestamp,
+    /// Tells windows of the same time apart, in a fixed order.
+    place: (usize, Offset),
+}
+
+/// The windows by use, each oldest first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Split {
+    /// Weights are fitted on these ...
+    pub train: Vec<Window>,
+    /// ... watched by these ...
+    pub validation: Vec<Window>,
+    /// ... calibrated on these ...
+    pub calibrate: Vec<Window>,
+    /// ... and tried on these.
+    pub gate: Vec<Window>,
+}
+
+/// Share of the fitted windows that only validate.
+const VALIDATION_SHARE: f64 = 0.15;
+
+impl<'a> Windows<'a> {
+    /// All windows of full length that have no record that is kept out.
+    pub fn build(job: &'a TrainJob) -> Self {
+        let mut built = Self {
+            job,
+            runs: Vec::new(),
+            windows: Vec::new(),
+            rows: job.rows.iter().map(PartitionRows::len).sum(),
+            excluded: 0,
+            records_per_key_day: 0.0,
+        };
+        let mut gaps = Vec::new();
+        for (part, rows) in job.rows.iter().enumerate() {
+            built.add_part(part, rows, &mut gaps);
+        }
+        built.windows.sort_by_key(|window| (window.newest, window.place));
+        let most = job.params.rows_max.max(WINDOWS_MIN);
+        if built.windows.len() > most {
+            let step = built.windows.len() as f64 / most as f64;
+            built.windows = (0..most)
+                .map(|i| built.windows[(i as f64 * step) as usize])
+                .collect();
+        }
+        gaps.sort_unstable_by(f64::total_cmp);
+        let gap = crate::stats::order::quantile_sorted(&gaps, 0.5);
+        built.records_per_key_day = if gap > 0.0 { DAY_MS / gap } else { 86_400.0 };
+        built
+    }
+
+    /// Adds the windows of one partition, and the gaps between a key's records in milliseconds.
+    fn add_part(&mut self, part: usize, rows: &PartitionRows, gaps: &mut Vec<f64>) {
+        let mut of_key: Vec<Vec<usize>> = vec![Vec::new(); rows.keys().len()];
+        for i in 0..rows.len() {
+            of_key[rows.key_number(i)].push(i);
+        }
+        let out = self.kept_out(rows, &of_key);
+        self.excluded += out.iter().filter(|&&out| out).count();
+        let spans: Vec<&Span> = self.job.spans.iter().filter(|span| span.at == rows.at).collect();
+        let mut last = vec![f64::NAN; self.job.columns.len()];
+        for records in &of_key {
+            last.fill(f64::NAN);
+            let mut run: Vec<usize> = Vec::new();
+            let mut values: Vec<f64> = Vec::new();
+            let mut before: Option<usize> = None;
+            for &i in records {
+                let apart = before.is_some_and(|before| {
+                    stretch(&spans, rows.offset(before)) != stretch(&spans, rows.offset(i))
+                });
+                if let (Some(before), false) = (before, apart) {
+                    gaps.push(rows.time(i).since(rows.time(before)).as_millis() as f64);
+                }
+                if apart {
+                    last.fill(f64::NAN);
+                }
+                if apart || out[i] {
+                    self.close_run(part, rows, &mut run, &mut values);
+                }
+                before = Some(i);
+                let row = rows.row(i);
+                for &column in &self.job.fill_last {
+                    if !row[column].is_nan() {
+                        last[column] = row[column];
+                    }
+                }
+                if !out[i] {
+                    run.push(i);
+                    let from = values.len();
+                    values.extend_from_slice(row);
+                    for &column in &self.job.fill_last {
+                        values[from + column] = last[column];
+                    }
+                }
+            }
+            self.close_run(part, rows, &mut run, &mut values);
+        }
+    }
+
+    /// Makes windows of a run and begins another.
+    fn close_run(
+        &mut self,
+        part: usize,
+        rows: &PartitionRows,
+        run: &mut Vec<usize>,
+        values: &mut Vec<f64>,
+    ) {
+        let length = self.job.spec.window;
+        for first in 0..(run.len() + 1).saturating_sub(length) {
+            let (oldest, newest) = (run[first], run[first + length - 1]);
+            self.windows.push(Window {
+                run: self.runs.len(),
+                first,
+                oldest: rows.time(oldest),
+                newest: rows.time(newest),
+                place: (part, rows.offset(newest)),
+            });
+        }
+        if run.len() >= length {
+            self.runs.push(std::mem::take(values));
+        }
+        values.clear();
+        run.clear();
+    }
+
+    /// Which records of a partition are kept out: those of excluded stretches, and `guard` records of the key on either side.
+    fn kept_out(&self, rows: &PartitionRows, of_key: &[Vec<usize>]) -> Vec<bool> {
+        let mut out = vec![false; rows.len()];
+        let guard = usize::try_from(self.job.params.guard).unwrap_or(usize::MAX);
+        let numbers: BTreeMap<&str, usize> =
+            rows.keys().iter().enumerate().map(|(i, key)| (&*key.0, i)).collect();
+        for exclusion in self.job.exclusions.iter().filter(|e| e.at == rows.at) {
+            let Some(&number) = numbers.get(exclusion.key.as_str()) else {
+                continue;
+            };
+            let records = &of_key[number];
+            let from = records.partition_point(|&i| rows.offset(i) < exclusion.from);
+            let to = exclusion
+                .to
+                .map_or(records.len(), |to| records.partition_point(|&i| rows.offset(i) < to));
+            // The guard also where the stretch itself was not sampled, if its neighbours were.
+            let to = to.max(from).saturating_add(guard).min(records.len());
+            for &i in &records[from.saturating_sub(guard)..to] {
+                out[i] = true;
+            }
+        }
+        out
+    }
+
+    /// How many windows there are.
+    pub fn len(&self) -> usize {
+        self.windows.len()
+    }
+
+    /// Cuts by time: fitted first, gated last. A window that reaches back over a cut is dropped, so that no record is on both sides.
+    pub fn split(&self, params: &Params) -> Split {
+        let n = self.windows.len();
+        let gate = (n as f64 * params.gate_share.clamp(0.0, 0.5)) as usize;
+        let calibrate = (n as f64 * params.calibrate_share.clamp(0.0, 0.5)) as usize;
+        let fitted = n - gate - calibrate;
+        let train = fitted - (fitted as f64 * VALIDATION_SHARE) as usize;
+        Split {
+            train: self.windows[..train].to_vec(),
+            validation: purged(&self.windows[train..fitted]),
+            calibrate: purged(&self.windows[fitted..fitted + calibrate]),
+            gate: purged(&self.windows[fitted + calibrate..]),
+        }
+    }
+
+    /// The values of windows, `n × (W · D)`.
+    pub fn matrix(&self, windows: &[Window]) -> Array2<f64> {
+        let columns = self.job.columns.len();
+        let width = self.job.spec.window * columns;
+        let mut values = Vec::with_capacity(windows.len() * width);
+        for window in windows {
+            let from = window.first * columns;
+            values.extend_from_slice(&self.runs[window.run][from..from + width]);
+        }
+        Array2::from_shape_vec((windows.len(), width), values)
+            .unwrap_or_else(|error| unreachable!("windows have one width: {error}"))
+    }
+}
+
+/// The windows that lie wholly within the stretch; all of them where that would leave next to nothing.
+fn purged(windows: &[Window]) -> Vec<Window> {
+    let Some(begin) = windows.first().map(|window| window.newest) else {
+        return Vec::new();
+    };
+    let within: Vec<Window> = windows.iter().filter(|w| begin <= w.oldest).copied().collect();
+    if within.len() * 2 < windows.len() { windows.to_vec() } else { within }
+}
+
+/// Which stretch of reading an offset belongs to; adjoining spans are one.
+fn stretch(spans: &[&Span], offset: Offset) -> usize {
+    let mut number = 0;
+    for (i, span) in spans.iter().enumerate() {
+        if i > 0 && spans[i - 1].to != span.from {
+            number += 1;
+        }
+        if span.contains(offset) {
+            return number;
+        }
+    }
+    0
+}

@@ -1,1 +1,373 @@
-//! trainer: the lead is writing this (worktree demo), see NOTE_FROM_LEAD.txt.
+//! The background thread around [`crate::train`]: when to train, from which records, and what becomes of the result.
+//!
+//! At most one trainer of a group is active: the process that holds the input's first partition. A stale one is fenced by the store. Training
+//! never delays scoring: it has its own thread and its own reader of the log, and meets the workers only through the store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use rand::Rng;
+
+use crate::detect::Budget;
+use crate::model::card::{Exclusion, ModelVersion};
+use crate::model::spec::ModelSpec;
+use crate::model::trained::TrainedModel;
+use crate::port::{History, ModelStore};
+use crate::record::Missing;
+use crate::record::decode::Decoder;
+use crate::record::schema::Schema;
+use crate::seed::Seed;
+use crate::stream::{Span, TopicPartition};
+use crate::time::Clock;
+use crate::train::gate::Verdict;
+use crate::train::rows::PartitionRows;
+use crate::train::{self, Candidate, TrainError, TrainJob};
+
+/// How often a trainer without a model looks whether the log has enough records by now.
+const FIRST_TRY_EVERY: Duration = Duration::from_secs(2);
+
+/// What to train, when, and on what.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The detector.
+    pub detector: String,
+    /// The model to fit.
+    pub spec: ModelSpec,
+    /// The budget that the gate holds the alert rate against.
+    pub budget: Budget,
+    /// How rows are used, and what the gate asks for.
+    pub params: train::Params,
+    /// Between two runs.
+    pub interval: Duration,
+    /// The share of the interval by which a run may come earlier or later, so that a fleet does not train in step.
+    pub jitter: f64,
+    /// How far back training data goes.
+    pub history: Duration,
+    /// The root seed: each version has its child.
+    pub seed: Seed,
+}
+
+/// What the trainer reports as it goes; the metrics implement it.
+pub trait Observer: Send + Sync + std::fmt::Debug {
+    /// A run began for this version.
+    fn started(&self, version: ModelVersion);
+    /// A run ended after `took`: `outcome` is `promoted`, `rejected`, `cancelled`, `skipped` or `failed`; `verdict` says why.
+    fn finished(&self, version: ModelVersion, outcome: &'static str, verdict: &str, took: Duration);
+}
+
+/// What the trainer is told.
+#[derive(Debug)]
+enum Order {
+    /// Whether this process holds the input's first partition.
+    Lead(bool),
+    /// Train now.
+    Now,
+}
+
+/// The other end of the trainer: tells it what to do. Dropping it, or [`Control::stop`], ends the thread.
+#[derive(Clone, Debug)]
+pub struct Control {
+    orders: Sender<Order>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Control {
+    /// Tells whether this process holds the input's first partition.
+    pub fn lead(&self, leads: bool) {
+        // A trainer that is gone needs no orders.
+        self.orders.send(Order::Lead(leads)).unwrap_or_default();
+    }
+
+    /// Asks for a run at once.
+    pub fn train_now(&self) {
+        self.orders.send(Order::Now).unwrap_or_default();
+    }
+
+    /// Cancels a run at its next step and ends the thread.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.orders.send(Order::Lead(false)).unwrap_or_default();
+    }
+}
+
+/// The thread's own: everything that a run needs.
+#[derive(Debug)]
+pub struct Trainer<H, S> {
+    history: H,
+    store: S,
+    schema: Arc<Schema>,
+    plan: Plan,
+    clock: Arc<dyn Clock>,
+    observer: Arc<dyn Observer>,
+    orders: Receiver<Order>,
+    stop: Arc<AtomicBool>,
+}
+
+/// Where a trainer gets its data and leaves its models.
+#[derive(Debug)]
+pub struct Sources<H, S> {
+    /// The log.
+    pub history: H,
+    /// The models.
+    pub store: S,
+    /// How records are read.
+    pub schema: Arc<Schema>,
+}
+
+impl<H: History, S: ModelStore> Trainer<H, S> {
+    /// A trainer and its control.
+    pub fn new(
+        sources: Sources<H, S>,
+        plan: Plan,
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn Observer>,
+    ) -> (Self, Control) {
+        let (send, orders) = channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let control = Control {
+            orders: send,
+            stop: Arc::clone(&stop),
+        };
+        let Sources {
+            history,
+            store,
+            schema,
+        } = sources;
+        (
+            Self {
+                history,
+                store,
+                schema,
+                plan,
+                clock,
+                observer,
+                orders,
+                stop,
+            },
+            control,
+        )
+    }
+
+    /// Runs until told to stop. Errors end a run, never the thread.
+    pub fn run(mut self) {
+        let mut leads = false;
+        let mut due = self.clock.monotonic();
+        let mut runs = 0;
+        while !self.stop.load(Ordering::Relaxed) {
+            let now = self.clock.monotonic();
+            let wait = if leads {
+                due.saturating_sub(now)
+            } else {
+                Duration::from_secs(3600)
+            };
+            match self.orders.recv_timeout(wait) {
+                Ok(Order::Lead(is)) => {
+                    if is && !leads {
+                        due = self.first_due();
+                    }
+                    leads = is;
+                }
+                Ok(Order::Now) => due = self.clock.monotonic(),
+                Err(RecvTimeoutError::Timeout) if leads => {
+                    let again = self.attempt();
+                    runs += 1;
+                    due = self.clock.monotonic() + again.unwrap_or_else(|| self.jittered(runs));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// A new leader trains at once where there is no model yet; else when the champion is an interval old.
+    fn first_due(&mut self) -> Duration {
+        let now = self.clock.monotonic();
+        let age = match self.store.list() {
+            Ok(cards) => cards
+                .last()
+                .map(|card| self.clock.now().since(card.created)),
+            Err(error) => {
+                tracing::warn!(%error, "the models cannot be listed; training as if there were none");
+                None
+            }
+        };
+        now + age.map_or(Duration::ZERO, |age| self.plan.interval.saturating_sub(age))
+    }
+
+    /// The interval, moved by at most `jitter` of it.
+    fn jittered(&self, run: u64) -> Duration {
+        let mut random = self.plan.seed.child("jitter").nth(run).rng();
+        let by = self.plan.jitter * random.gen_range(-1.0..=1.0);
+        self.plan.interval.mul_f64((1.0 + by).max(0.0))
+    }
+
+    /// One run, reported. Answers when to try again if that is sooner than the interval.
+    fn attempt(&mut self) -> Option<Duration> {
+        let began = self.clock.monotonic();
+        let outcome = self.train();
+        let took = self.clock.monotonic().saturating_sub(began);
+        match outcome {
+            Ok((version, promoted, verdict)) => {
+                let outcome = if promoted { "promoted" } else { "rejected" };
+                tracing::info!(%version, outcome, verdict, seconds = took.as_secs_f64(), "trained a model");
+                self.observer.finished(version, outcome, &verdict, took);
+                None
+            }
+            Err(Failure::NotYet {
+                version,
+                reason,
+                first,
+            }) => {
+                tracing::debug!(%version, reason, "not enough records to train on");
+                if !first {
+                    self.observer.finished(version, "skipped", &reason, took);
+                }
+                first.then_some(FIRST_TRY_EVERY)
+            }
+            Err(Failure::Cancelled(version)) => {
+                self.observer
+                    .finished(version, "cancelled", "the process is stopping", took);
+                None
+            }
+            Err(Failure::Failed { version, reason }) => {
+                tracing::warn!(%version, reason, "training failed; scoring goes on with the model in use");
+                self.observer.finished(version, "failed", &reason, took);
+                Some(self.plan.interval.min(Duration::from_secs(60)))
+            }
+        }
+    }
+
+    fn train(&mut self) -> Result<(ModelVersion, bool, String), Failure> {
+        let cards = self
+            .store
+            .list()
+            .map_err(|error| failed(ModelVersion(0), &error))?;
+        let version = ModelVersion(cards.last().map_or(0, |card| card.version.0) + 1);
+        let failed = |error: &dyn std::error::Error| failed(version, error);
+        let champion = match self.store.champion().map_err(|error| failed(&error))? {
+            Some(champion) => self.store.load(champion).map_err(|error| failed(&error))?,
+            None => None,
+        };
+        let first = champion.is_none();
+        let now = self.clock.now();
+        let seed = self.seed(version);
+        let since = now.minus(self.plan.history);
+        let available = self
+            .history
+            .available(since)
+            .map_err(|error| failed(&error))?;
+        let spans = train::sample::choose(&available, self.plan.params.rows_max as u64, seed);
+        let held: u64 = spans.iter().map(Span::len).sum();
+        if held < self.plan.params.rows_min as u64 {
+            let reason = format!(
+                "{held} records in the log, {} needed",
+                self.plan.params.rows_min
+            );
+            return Err(Failure::NotYet {
+                version,
+                reason,
+                first,
+            });
+        }
+        let exclusions = self.history.quarantine().map_err(|error| failed(&error))?;
+        self.observer.started(version);
+        let rows = self.read(&spans).map_err(|error| failed(&error))?;
+        let job = self.job(version, (spans, rows), (exclusions, champion));
+        let stop = Arc::clone(&self.stop);
+        let Candidate { model, verdict } =
+            match train::run(&job, &move || stop.load(Ordering::Relaxed)) {
+                Ok(candidate) => candidate,
+                Err(error) if error.is_cancelled() => return Err(Failure::Cancelled(version)),
+                Err(error @ TrainError::TooFewRows { .. }) => {
+                    return Err(Failure::NotYet {
+                        version,
+                        reason: error.to_string(),
+                        first,
+                    });
+                }
+                Err(error) => return Err(failed(&error)),
+            };
+        let promoted = matches!(verdict, Verdict::Promoted(_));
+        self.store
+            .save(&model, promoted)
+            .map_err(|error| failed(&error))?;
+        Ok((version, promoted, verdict.to_string()))
+    }
+
+    fn job(
+        &self,
+        version: ModelVersion,
+        (spans, rows): (Vec<Span>, Vec<PartitionRows>),
+        (exclusions, champion): (Vec<Exclusion>, Option<Arc<TrainedModel>>),
+    ) -> TrainJob {
+        let missing = self.schema.missing().iter();
+        let last = missing
+            .enumerate()
+            .filter(|(_, missing)| **missing == Missing::Last);
+        TrainJob {
+            detector: self.plan.detector.clone(),
+            version,
+            created: self.clock.now(),
+            columns: self.schema.columns().to_vec(),
+            fill_last: last.map(|(column, _)| column).collect(),
+            spec: self.plan.spec.clone(),
+            seed: self.seed(version),
+            rows,
+            spans,
+            source: None,
+            exclusions,
+            budget: self.plan.budget,
+            champion,
+            remake: None,
+            params: self.plan.params,
+        }
+    }
+
+    /// The seed of one version's training.
+    fn seed(&self, version: ModelVersion) -> Seed {
+        self.plan.seed.child("train").nth(version.0)
+    }
+
+    /// Reads and decodes the records of `spans`, by partition; what cannot be read is left out, as scoring left it out.
+    fn read(&mut self, spans: &[Span]) -> Result<Vec<PartitionRows>, H::Error> {
+        let columns = self.schema.columns().len();
+        let mut decoder = Decoder::new(Arc::clone(&self.schema));
+        let mut parts: BTreeMap<TopicPartition, PartitionRows> = BTreeMap::new();
+        for span in spans {
+            let batch = self.history.read(span)?;
+            let decoded = decoder.decode(&batch);
+            parts
+                .entry(span.at.clone())
+                .or_insert_with(|| PartitionRows::new(span.at.clone(), columns))
+                .extend(&batch, &decoded);
+        }
+        Ok(parts.into_values().collect())
+    }
+}
+
+/// Why a run brought no model.
+enum Failure {
+    NotYet {
+        version: ModelVersion,
+        reason: String,
+        first: bool,
+    },
+    Cancelled(ModelVersion),
+    Failed {
+        version: ModelVersion,
+        reason: String,
+    },
+}
+
+fn failed(version: ModelVersion, error: &dyn std::error::Error) -> Failure {
+    let mut reason = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        reason = format!("{reason}: {inner}");
+        source = inner.source();
+    }
+    Failure::Failed { version, reason }
+}

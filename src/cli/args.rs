@@ -147,10 +147,10 @@ pub struct TableArgs {
     #[arg(long, value_name = "COLUMN")]
     pub key: Option<String>,
     /// Column with the event time
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long = "timestamp", value_name = "COLUMN")]
     pub time: Option<String>,
     /// Column with labels (not 0: anomalous), left out of the features
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long = "labels", value_name = "COLUMN")]
     pub label: Option<String>,
     /// Columns to leave out
     #[arg(long, value_name = "COLUMN")]

@@ -4,6 +4,7 @@
 //! `offline` and `demo`.
 
 pub mod args;
+mod daemon;
 pub mod exit;
 mod healthcheck;
 mod topics;
@@ -64,9 +65,9 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
             clap_mangen::Man::new(Cli::command()).render(&mut page)?;
             print(&String::from_utf8_lossy(&page))
         }
-        Command::Run
-        | Command::Demo(_)
-        | Command::Backtest(_)
+        Command::Run => daemon::run(&load()?),
+        Command::Demo(arguments) => daemon::demo(arguments, &cli.settings),
+        Command::Backtest(_)
         | Command::Score(_)
         | Command::Train(_)
         | Command::Sample(_)

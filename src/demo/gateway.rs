@@ -124,6 +124,11 @@ impl Gateway {
         Timestamp(self.pace.origin.0 + (steps * STEP * 1000.0) as i64)
     }
 
+    /// The plant's time when live sending began.
+    pub fn origin(&self) -> Timestamp {
+        self.pace.origin
+    }
+
     /// Records sent so far.
     pub fn sent(&self) -> u64 {
         self.sent

@@ -9,5 +9,6 @@ pub mod broker;
 pub mod faults;
 pub mod gateway;
 pub mod plant;
+pub mod run;
 pub mod scoreboard;
 pub mod story;

@@ -109,25 +109,44 @@ impl KafkaHistory {
         partitions: &[TopicPartition],
         since: Timestamp,
     ) -> Result<BTreeMap<TopicPartition, Option<Offset>>, KafkaFailure> {
-        match self.reader.offsets_at(partitions, since) {
-            Ok(starts) => Ok(starts),
+        let found = match self.reader.offsets_at(partitions, since) {
+            Ok(found) => found,
             Err(error) => {
                 tracing::info!(%error, "the broker does not look up offsets by time: bisecting by record timestamps");
-                let mut starts = BTreeMap::new();
-                for at in partitions {
-                    let (first, end) = self.reader.ends(at)?;
-                    let start = bisect(first, end, since, &mut |from| {
-                        self.probe(&Span {
-                            at: at.clone(),
-                            from,
-                            to: end,
-                        })
-                    })?;
-                    starts.insert(at.clone(), start);
-                }
-                Ok(starts)
+                BTreeMap::new()
             }
+        };
+        let mut starts = BTreeMap::new();
+        for at in partitions {
+            // A broker that cannot look up by time may also say that there is nothing, without an error: ask the records.
+            let start = match found.get(at).copied().flatten() {
+                Some(start) => Some(start),
+                None => self.bisected(at, since)?,
+            };
+            starts.insert(at.clone(), start);
         }
+        Ok(starts)
+    }
+
+    /// Where records of one partition since `since` begin, by their own timestamps.
+    fn bisected(
+        &self,
+        at: &TopicPartition,
+        since: Timestamp,
+    ) -> Result<Option<Offset>, KafkaFailure> {
+        let (first, end) = self.reader.ends(at)?;
+        let probe = |from| {
+            self.probe(&Span {
+                at: at.clone(),
+                from,
+                to: end,
+            })
+        };
+        let newest = Offset((end.0 - 1).max(first.0));
+        if first >= end || probe(newest)?.is_none_or(|(_, time)| time < since) {
+            return Ok(None);
+        }
+        bisect(first, end, since, &mut |from| probe(from))
     }
 }
 

@@ -1,8 +1,14 @@
 //! The process around the workers: HTTP, metrics, status and the log.
 //!
-//! Next: `metrics` (every name), `status` (what people see), `http` (who answers), `log`.
+//! Next: `run` (starts and stops everything), `models` (the store and who follows it), `schema` (which features there are), `observe` (events to
+//! metrics and status), `metrics` (every name), `status` (what people see), `http` (who answers), `log`, `signal`.
 
 pub mod http;
 pub mod log;
 pub mod metrics;
+pub mod models;
+pub mod observe;
+pub mod run;
+pub mod schema;
+pub mod signal;
 pub mod status;

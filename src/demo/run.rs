@@ -1,0 +1,459 @@
+//! The demo's course of events: broker, history, daemon, model, faults, and the table at the end.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message as _;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::broker::EmbeddedBroker;
+use super::faults::story;
+use super::gateway::{Gateway, Pace, STEP, Target};
+use super::plant::SENSORS;
+use super::scoreboard::{Scheduled, Scoreboard};
+use super::story::{About, Figures, Story};
+use crate::alert::Alert;
+use crate::config::{Config, Problems, Sources};
+use crate::kafka::KafkaFailure;
+use crate::kafka::admin::{self, TopicPlan};
+use crate::seed::Seed;
+use crate::service::run::{self as service, Running, ServiceError};
+use crate::time::{Clock, SystemClock, Timestamp};
+
+/// Plant time that passes in a second of ours.
+const SPEED: f64 = 40.0;
+/// Plant time that has passed when the demo begins: three shifts of load cycles.
+const HISTORY: Duration = Duration::from_secs(6 * 3600);
+/// Plant time after a fault in which its alerts still belong to it.
+const GRACE: Duration = Duration::from_secs(120);
+/// How long a first model may take.
+const MODEL_MAX: Duration = Duration::from_secs(60);
+/// Partitions of the input: two pumps each.
+const PARTITIONS: i32 = 3;
+/// How long one look at the alerts topic waits.
+const LOOK: Duration = Duration::from_millis(10);
+/// False alarms a day and pump that the demo accepts.
+const FALSE_ALARMS: f64 = 1.0;
+
+/// The topics, without prefix, and their partitions.
+const TOPICS: [(&str, i32); 5] = [
+    ("readings", PARTITIONS),
+    ("alerts", 1),
+    ("dead-letters", 1),
+    ("state", PARTITIONS),
+    ("models", 1),
+];
+
+/// How the demo is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long it takes, from the start of the daemon to the table.
+    pub length: Duration,
+    /// A real Kafka to use in place of the embedded broker.
+    pub brokers: Option<String>,
+    /// Of the plant, its noise and its faults.
+    pub seed: u64,
+    /// Configuration files, under the demo's own settings.
+    pub files: Vec<PathBuf>,
+    /// Settings over the demo's own, `key=value`.
+    pub set: Vec<String>,
+    /// Whether to use colours.
+    pub colour: bool,
+}
+
+/// Why the demo ended without its table, or badly.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// Kafka.
+    #[error("kafka: {0}")]
+    Kafka(#[from] KafkaError),
+    /// The topics could not be made.
+    #[error(transparent)]
+    Topics(#[from] KafkaFailure),
+    /// The daemon.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// A setting.
+    #[error("{0}")]
+    Config(#[from] Problems),
+    /// The terminal.
+    #[error("cannot write the story: {0}")]
+    Io(#[from] io::Error),
+    /// No model was promoted in time.
+    #[error("no model was promoted within {} s; the log says why", MODEL_MAX.as_secs())]
+    NoModel,
+    /// Faults were missed, or there were too many false alarms.
+    #[error("the demo did not go as promised: {0}")]
+    Promise(String),
+}
+
+/// Tells the whole story on `out`.
+pub fn run(options: &Options, out: impl Write) -> Result<(), DemoError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let mut story = Story::new(out, options.colour);
+    let began = clock.monotonic();
+    let place = Place::new(options, &*clock)?;
+    introduce(&mut story, &place)?;
+
+    let config = Config::load(&sources(options, &place))?;
+    place.create_topics(&config)?;
+    let pace = Pace {
+        speed: SPEED,
+        origin: clock
+            .now()
+            .minus((options.length + MODEL_MAX).mul_f64(SPEED)),
+    };
+    let target = Target {
+        brokers: place.brokers.clone(),
+        topic: place.topic("readings"),
+        partitions: PARTITIONS,
+    };
+    let mut gateway = Gateway::new(
+        target,
+        self::story(),
+        (pace, HISTORY),
+        Seed(options.seed),
+        Arc::clone(&clock),
+    )?;
+    let sent = gateway.preload()?;
+    let text = format!(
+        "{sent} records of the last {} hours are in the topic {}",
+        HISTORY.as_secs() / 3600,
+        place.topic("readings")
+    );
+    story.line(clock.monotonic().saturating_sub(began), About::Setup, &text)?;
+
+    let running = service::start(&config, Arc::new(AtomicBool::new(false)))?;
+    let mut telling = Telling {
+        alerts: alerts(&place)?,
+        gateway,
+        running,
+        story,
+        clock,
+        began,
+        live: Duration::ZERO,
+        delays: Vec::new(),
+    };
+    telling.live = telling.clock.monotonic();
+    let outcome = telling.tell(options.length);
+    telling.running.teller().stop();
+    let stopped = telling.running.wait();
+    let verdict = outcome?;
+    stopped?;
+    verdict.map_err(DemoError::Promise)
+}
+
+/// The broker in use, and the names on it.
+#[derive(Debug)]
+struct Place {
+    brokers: String,
+    /// Before each topic's name: a real Kafka may hold an earlier demo.
+    prefix: String,
+    /// Kept alive; `None` on a real Kafka.
+    embedded: Option<EmbeddedBroker>,
+}
+
+impl Place {
+    fn new(options: &Options, clock: &dyn Clock) -> Result<Self, DemoError> {
+        let prefix = match options.brokers {
+            Some(_) => format!("demo-{}-", clock.now().0 / 1000),
+            None => "demo-".to_owned(),
+        };
+        let Some(brokers) = &options.brokers else {
+            let topics = TOPICS.map(|(name, partitions)| (format!("{prefix}{name}"), partitions));
+            let topics: Vec<(&str, i32)> =
+                topics.iter().map(|(name, n)| (name.as_str(), *n)).collect();
+            let embedded = EmbeddedBroker::start(&topics)?;
+            return Ok(Self {
+                brokers: embedded.address(),
+                prefix,
+                embedded: Some(embedded),
+            });
+        };
+        Ok(Self {
+            brokers: brokers.clone(),
+            prefix,
+            embedded: None,
+        })
+    }
+
+    /// Makes the topics on a real Kafka; the embedded broker has them.
+    fn create_topics(&self, config: &Config) -> Result<(), KafkaFailure> {
+        if self.embedded.is_some() {
+            return Ok(());
+        }
+        let mut plans = admin::plan(
+            &service::output_topics(config),
+            Some(&config.models.topic),
+            PARTITIONS,
+        );
+        plans.push(TopicPlan {
+            name: self.topic("readings"),
+            partitions: PARTITIONS,
+            settings: Vec::new(),
+        });
+        // One partition: the story reads the alerts in order.
+        for plan in plans
+            .iter_mut()
+            .filter(|plan| plan.name == config.output.alerts)
+        {
+            plan.partitions = 1;
+        }
+        admin::create(&service::connection(config), &plans, None)?;
+        Ok(())
+    }
+
+    fn topic(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+}
+
+fn introduce<W: Write>(story: &mut Story<W>, place: &Place) -> io::Result<()> {
+    let kind = if place.embedded.is_some() {
+        "embedded in this process, at least once: librdkafka's mock cluster knows no aborts"
+    } else {
+        "a real Kafka, exactly once"
+    };
+    story.text(&format!(
+        "anomalyd demo: six pumps with {} sensors each, {SPEED} times as fast as life.\n\
+         The daemon has never seen them. It learns from six hours of history, then six faults begin, one after the other.\n\n\
+         broker   {}  ({kind})\n\
+         read the alerts yourself:  kcat -b {} -t {} -C\n",
+        SENSORS.len(),
+        place.brokers,
+        place.brokers,
+        place.topic("alerts"),
+    ))
+}
+
+fn sources(options: &Options, place: &Place) -> Sources {
+    let delivery = if place.embedded.is_some() {
+        "at_least_once"
+    } else {
+        "exactly_once"
+    };
+    let mut set = vec![
+        "name=demo".to_owned(),
+        format!("kafka.brokers={}", place.brokers),
+        format!("delivery={delivery}"),
+        format!("input.topics=[\"{}\"]", place.topic("readings")),
+        format!("input.group={}group", place.prefix),
+        "input.key=[\"machine\"]".to_owned(),
+        "input.timestamp=time".to_owned(),
+        format!("output.alerts={}", place.topic("alerts")),
+        format!("output.dead_letters={}", place.topic("dead-letters")),
+        format!("output.state={}", place.topic("state")),
+        format!("models.topic={}", place.topic("models")),
+        format!("alerts.false_alarm_rate=\"{FALSE_ALARMS}/day\""),
+        "training.interval=10m".to_owned(),
+        "http.listen=127.0.0.1:0".to_owned(),
+    ];
+    set.extend(options.set.iter().cloned());
+    Sources {
+        files: options.files.clone(),
+        environment: Vec::new(),
+        set,
+    }
+}
+
+fn alerts(place: &Place) -> Result<BaseConsumer, KafkaError> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &place.brokers)
+        .set("group.id", "demo-reader")
+        .set("isolation.level", "read_committed")
+        .set("fetch.wait.max.ms", "10")
+        .create()?;
+    let mut partitions = TopicPartitionList::new();
+    partitions.add_partition_offset(&place.topic("alerts"), 0, Offset::Beginning)?;
+    consumer.assign(&partitions)?;
+    Ok(consumer)
+}
+
+/// Everything that is at work while the story is told.
+struct Telling<W> {
+    alerts: BaseConsumer,
+    gateway: Gateway,
+    running: Running,
+    story: Story<W>,
+    clock: Arc<dyn Clock>,
+    began: Duration,
+    /// When live sending began.
+    live: Duration,
+    /// From a record's sending to its alert's arrival.
+    delays: Vec<Duration>,
+}
+
+impl<W: Write> Telling<W> {
+    fn at(&self) -> Duration {
+        self.clock.monotonic().saturating_sub(self.began)
+    }
+
+    /// From the first live record to the table. The outer error is a failure, the inner one a promise not kept.
+    fn tell(&mut self, length: Duration) -> Result<Result<(), String>, DemoError> {
+        if let Some(address) = self.running.http() {
+            let text = format!(
+                "the daemon runs: status page at http://{address}/, metrics at http://{address}/metrics"
+            );
+            self.story.line(self.at(), About::Setup, &text)?;
+        }
+        let text = "no model yet: records are scored by each pump's own median and spread";
+        self.story.line(self.at(), About::Model, text)?;
+        self.await_model()?;
+        let end = self.began + length;
+        let from = self.clock.monotonic();
+        let left = end.saturating_sub(from).max(Duration::from_secs(30));
+        let mut board = self.schedule(left);
+        let scored = self.running.metrics().scored.get();
+        let (first, span) = (self.gateway.plant_time(), left.mul_f64(SPEED));
+        let place = |time: Timestamp| time.since(first).as_secs_f64() / span.as_secs_f64();
+        let mut before = -1.0;
+        while self.clock.monotonic() < from + left {
+            self.gateway
+                .catch_up(self.clock.monotonic().saturating_sub(self.live), place)?;
+            let now = place(self.gateway.plant_time());
+            self.tell_turns(before, now)?;
+            before = now;
+            self.look(&mut board)?;
+        }
+        // What was sent last is still on its way.
+        for _ in 0..50 {
+            self.look(&mut board)?;
+        }
+        let scored = self.running.metrics().scored.get() - scored;
+        let budget = FALSE_ALARMS * 6.0 * span.as_secs_f64() / 86_400.0;
+        self.delays.sort_unstable();
+        let quantile = |q: f64| {
+            self.delays
+                .get((q * (self.delays.len().max(1) - 1) as f64) as usize)
+                .copied()
+        };
+        let figures = Figures {
+            scored,
+            per_second: scored as f64 / left.as_secs_f64(),
+            latency: quantile(0.5).zip(quantile(0.99)),
+            budget: budget.ceil() as u64,
+        };
+        self.story.table(&board, &figures)?;
+        Ok(promise(&board, &figures))
+    }
+
+    /// Lets the plant run without faults until there is a model.
+    fn await_model(&mut self) -> Result<(), DemoError> {
+        let deadline = self.clock.monotonic() + MODEL_MAX;
+        while self.running.metrics().model_version.get() == 0 {
+            if self.clock.monotonic() > deadline {
+                return Err(DemoError::NoModel);
+            }
+            self.gateway
+                .catch_up(self.clock.monotonic().saturating_sub(self.live), |_| -1.0)?;
+            let mut none = Scoreboard::new(Vec::new(), GRACE);
+            self.look(&mut none)?;
+        }
+        let view = self.running.status().view();
+        let text = match (view.model, view.training) {
+            (Some(model), Some(training)) => format!(
+                "version {} ({}) trained in {:.1} s on the history in Kafka, passed the gate: {}",
+                model.version, model.kind, training.seconds, training.detail
+            ),
+            _ => "a first model is in use".to_owned(),
+        };
+        self.story.line(self.at(), About::Model, &text)?;
+        Ok(())
+    }
+
+    fn schedule(&self, left: Duration) -> Scoreboard {
+        let first = self.gateway.plant_time();
+        let moment = |share: f64| first.plus(left.mul_f64(SPEED * share));
+        let schedule = self::story()
+            .into_iter()
+            .map(|fault| Scheduled {
+                key: format!("pump-{}", fault.pump + 1),
+                from: moment(fault.from),
+                to: moment(fault.to),
+                fault,
+            })
+            .collect();
+        Scoreboard::new(schedule, GRACE)
+    }
+
+    fn tell_turns(&mut self, before: f64, now: f64) -> io::Result<()> {
+        let at = self.at();
+        for (fault, begins) in self.gateway.turns(before, now) {
+            let text = if begins {
+                fault.says.to_owned()
+            } else {
+                format!(
+                    "(the {} of pump-{} is mended)",
+                    fault.says.split(':').next().unwrap_or_default(),
+                    fault.pump + 1
+                )
+            };
+            self.story.line(at, About::Fault, &text)?;
+        }
+        Ok(())
+    }
+
+    /// Waits a moment for an alert, and tells of it.
+    fn look(&mut self, board: &mut Scoreboard) -> Result<(), DemoError> {
+        let Some(message) = self.alerts.poll(LOOK) else {
+            return Ok(());
+        };
+        let message = message?;
+        let Some(Ok(alert)) = message.payload().map(serde_json::from_slice::<Alert>) else {
+            return Ok(());
+        };
+        let now = self.clock.monotonic();
+        if let Some(sent) = self.sent_at(&alert) {
+            self.delays.push(now.saturating_sub(sent));
+        }
+        let at = self.at();
+        let fault = board.see(&alert).cloned();
+        Ok(self.story.alert(at, &alert, fault.as_ref())?)
+    }
+
+    /// When the record that caused an alert was sent: plant time runs evenly, in steps.
+    fn sent_at(&self, alert: &Alert) -> Option<Duration> {
+        let time = alert.data_time.parse::<jiff::Timestamp>().ok()?;
+        let ahead = Timestamp(time.as_millisecond())
+            .since(self.gateway.origin())
+            .as_secs_f64();
+        Some(self.live + Duration::from_secs_f64((ahead + STEP) / SPEED))
+    }
+}
+
+/// What the demo promises: all faults found, at most one wrong sensor, false alarms within the budget.
+fn promise(board: &Scoreboard, figures: &Figures) -> Result<(), String> {
+    let findings = board.findings();
+    let missed: Vec<&str> = findings
+        .iter()
+        .filter(|(_, finding)| finding.delay.is_none())
+        .map(|(scheduled, _)| scheduled.key.as_str())
+        .collect();
+    let wrong = findings
+        .iter()
+        .filter(|(_, finding)| !finding.right)
+        .count();
+    let alarms = board.false_alarms().len() as u64;
+    if !missed.is_empty() {
+        return Err(format!(
+            "the faults of {} were not found",
+            missed.join(", ")
+        ));
+    }
+    if wrong > 1 {
+        return Err(format!("the wrong sensor was named for {wrong} faults"));
+    }
+    if alarms > figures.budget {
+        return Err(format!(
+            "{alarms} false alarms, where the budget allows {}",
+            figures.budget
+        ));
+    }
+    Ok(())
+}

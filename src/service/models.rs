@@ -1,0 +1,183 @@
+//! The configured model store, and the thread that follows it: whoever promotes a model, all workers of all processes take it up.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::config::{self, Config};
+use crate::kafka::models::{ModelTopic, TopicStore, TopicStoreError};
+use crate::kafka::settings::Connection;
+use crate::kafka::watchdog::Watchdog;
+use crate::model::card::{Card, ModelVersion};
+use crate::model::trained::TrainedModel;
+use crate::port::ModelStore;
+use crate::store::{DirectoryStore, StoreError};
+use crate::time::Clock;
+
+/// How often the store is asked for its champion: with a rollback in mind, which should take less than a second.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// The store that the configuration names.
+#[derive(Debug)]
+pub enum AnyStore {
+    /// A compacted topic.
+    Topic(Box<TopicStore>),
+    /// A directory.
+    Directory(DirectoryStore),
+}
+
+/// What failed in either.
+#[derive(Debug, thiserror::Error)]
+pub enum AnyStoreError {
+    /// The topic.
+    #[error(transparent)]
+    Topic(#[from] TopicStoreError),
+    /// The directory.
+    #[error(transparent)]
+    Directory(#[from] StoreError),
+}
+
+impl AnyStore {
+    /// Opens the store that `config` names.
+    pub fn open(
+        config: &Config,
+        connection: &Connection,
+        clock: Arc<dyn Clock>,
+        watchdog: Watchdog,
+    ) -> Result<Self, AnyStoreError> {
+        match config.models.store {
+            config::raw::Store::Kafka => {
+                let topic = ModelTopic {
+                    topic: config.models.topic.clone(),
+                    detector: config.name.clone(),
+                    writer: format!("{}-{}-trainer", connection.group, config.name),
+                    keep: config.models.keep,
+                };
+                let store = TopicStore::open(topic, connection, clock, watchdog)
+                    .map_err(TopicStoreError::Kafka)?;
+                Ok(Self::Topic(Box::new(store)))
+            }
+            config::raw::Store::Directory => {
+                let models = &config.models;
+                Ok(Self::Directory(DirectoryStore::open(
+                    &models.directory,
+                    &config.name,
+                    models.keep,
+                )?))
+            }
+        }
+    }
+
+    /// The features that were resolved for `auto`, as JSON, if they have been.
+    pub fn schema(&mut self) -> Result<Option<String>, AnyStoreError> {
+        match self {
+            Self::Topic(store) => Ok(store.schema()?),
+            Self::Directory(store) => Ok(store.schema()?),
+        }
+    }
+
+    /// Keeps the features that were resolved for `auto`.
+    pub fn put_schema(&mut self, schema: &str) -> Result<(), AnyStoreError> {
+        match self {
+            Self::Topic(store) => Ok(store.put_schema(schema)?),
+            Self::Directory(store) => Ok(store.put_schema(schema)?),
+        }
+    }
+}
+
+impl ModelStore for AnyStore {
+    type Error = AnyStoreError;
+
+    fn save(&mut self, model: &TrainedModel, promote: bool) -> Result<(), Self::Error> {
+        match self {
+            Self::Topic(store) => Ok(store.save(model, promote)?),
+            Self::Directory(store) => Ok(store.save(model, promote)?),
+        }
+    }
+
+    fn load(&mut self, version: ModelVersion) -> Result<Option<Arc<TrainedModel>>, Self::Error> {
+        match self {
+            Self::Topic(store) => Ok(store.load(version)?),
+            Self::Directory(store) => Ok(store.load(version)?),
+        }
+    }
+
+    fn champion(&mut self) -> Result<Option<ModelVersion>, Self::Error> {
+        match self {
+            Self::Topic(store) => Ok(store.champion()?),
+            Self::Directory(store) => Ok(store.champion()?),
+        }
+    }
+
+    fn promote(&mut self, version: ModelVersion) -> Result<(), Self::Error> {
+        match self {
+            Self::Topic(store) => Ok(store.promote(version)?),
+            Self::Directory(store) => Ok(store.promote(version)?),
+        }
+    }
+
+    fn list(&mut self) -> Result<Vec<Card>, Self::Error> {
+        match self {
+            Self::Topic(store) => Ok(store.list()?),
+            Self::Directory(store) => Ok(store.list()?),
+        }
+    }
+}
+
+/// A store that several threads use, one at a time.
+pub type SharedStore = Arc<Mutex<AnyStore>>;
+
+/// Tells all workers of each new champion.
+#[derive(Debug)]
+pub struct Follower {
+    /// Where champions are looked up.
+    pub store: SharedStore,
+    /// The workers.
+    pub workers: Vec<Sender<Arc<TrainedModel>>>,
+    /// The champion that they have.
+    pub current: Option<ModelVersion>,
+    /// Ends the thread.
+    pub stop: Arc<AtomicBool>,
+    /// Wakes the thread early, to end it.
+    pub wake: Receiver<()>,
+}
+
+impl Follower {
+    /// Looks until stopped. `seen` is told of each new champion.
+    pub fn run(self, seen: impl Fn(&TrainedModel)) {
+        let mut current = self.current;
+        while !self.stop.load(Ordering::Relaxed) {
+            match self.look(current) {
+                Ok(Some(model)) => {
+                    current = Some(model.card.version);
+                    tracing::info!(version = %model.card.version, kind = model.model.name(), "a new champion");
+                    seen(&model);
+                    for worker in &self.workers {
+                        // A worker that is gone needs no model.
+                        worker.send(Arc::clone(&model)).unwrap_or_default();
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "the model store cannot be read; scoring goes on with the model in use");
+                }
+            }
+            if let Err(RecvTimeoutError::Disconnected) = self.wake.recv_timeout(LOOK_EVERY) {
+                return;
+            }
+        }
+    }
+
+    /// The champion, if it is another than `current`.
+    fn look(
+        &self,
+        current: Option<ModelVersion>,
+    ) -> Result<Option<Arc<TrainedModel>>, AnyStoreError> {
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        match store.champion()? {
+            Some(version) if Some(version) != current => store.load(version),
+            _ => Ok(None),
+        }
+    }
+}

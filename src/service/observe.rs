@@ -1,0 +1,279 @@
+//! What happens in workers and in training, turned into metrics and status: one place an event, so that the two cannot drift apart.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::metrics::Metrics;
+use super::status::{Status, TrainingStatus};
+use crate::alert::Alert;
+use crate::model::card::ModelVersion;
+use crate::pipeline::{Assigned, ColumnsDiffer, Tally};
+use crate::stream::TopicPartition;
+use crate::time::{Clock, Timestamp};
+use crate::trainer::{self, Control};
+use crate::worker::{self, Committed, Gauges};
+
+/// Gauges that are sums over the workers of a process: each worker adds its own part.
+#[derive(Clone, Debug, Default)]
+pub struct Parts(Arc<Mutex<BTreeMap<usize, Part>>>);
+
+/// One worker's part.
+#[derive(Clone, Copy, Debug, Default)]
+struct Part {
+    episodes: u64,
+    partitions: usize,
+    leads: bool,
+}
+
+impl Parts {
+    /// Changes one worker's part; answers (episodes open, partitions held, whether one of them leads) of the process.
+    fn change(&self, worker: usize, change: impl FnOnce(&mut Part)) -> (u64, usize, bool) {
+        let mut parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        change(parts.entry(worker).or_default());
+        parts
+            .values()
+            .fold((0, 0, false), |(episodes, partitions, leads), part| {
+                (
+                    episodes + part.episodes,
+                    partitions + part.partitions,
+                    leads || part.leads,
+                )
+            })
+    }
+}
+
+/// Tells metrics, status and trainer what one worker did.
+#[derive(Debug)]
+pub struct WorkerObserver {
+    worker: usize,
+    metrics: Metrics,
+    status: Arc<Status>,
+    control: Control,
+    parts: Parts,
+}
+
+impl WorkerObserver {
+    /// For worker number `worker`; `parts` is shared by all workers of the process.
+    pub fn new(
+        worker: usize,
+        metrics: Metrics,
+        status: Arc<Status>,
+        control: Control,
+        parts: Parts,
+    ) -> Self {
+        Self {
+            worker,
+            metrics,
+            status,
+            control,
+            parts,
+        }
+    }
+
+    fn count(&self, tally: &Tally) {
+        let metrics = &self.metrics;
+        metrics.consumed.inc_by(tally.consumed);
+        metrics.scored.inc_by(tally.scored);
+        metrics.warming_up.inc_by(tally.warming_up);
+        metrics.late.inc_by(tally.late);
+        metrics.replayed.inc_by(tally.replayed);
+        metrics.suppressed.inc_by(tally.suppressed);
+        for (reason, count) in &tally.dead_lettered {
+            metrics
+                .dead_lettered
+                .with_label_values(&[reason])
+                .inc_by(*count);
+        }
+    }
+
+    fn alert(&self, bytes: &[u8]) {
+        let alert: Alert = match serde_json::from_slice(bytes) {
+            Ok(alert) => alert,
+            Err(error) => {
+                tracing::error!(%error, "an alert of our own cannot be read back: a bug");
+                return;
+            }
+        };
+        let (event, severity) = (word(&alert.event), word(&alert.severity));
+        self.metrics
+            .alerts
+            .with_label_values(&[&event, &severity])
+            .inc();
+        let top = alert
+            .relevant_attribution
+            .first()
+            .map_or("", |top| top.feature.as_str());
+        tracing::info!(
+            id = alert.id,
+            key = alert.key,
+            severity,
+            p_value = alert.p_value,
+            top,
+            "alert {event}"
+        );
+        self.status.alert(&alert);
+    }
+}
+
+impl worker::Observer for WorkerObserver {
+    fn stepped(&mut self, at: Timestamp) {
+        self.status.stepped(self.worker, at);
+        let worker = self.worker.to_string();
+        self.metrics
+            .last_step
+            .with_label_values(&[&worker])
+            .set(at.0 as f64 / 1000.0);
+    }
+
+    fn committed(&mut self, batch: &Committed<'_>) {
+        self.count(batch.tally);
+        let metrics = &self.metrics;
+        metrics.batches.with_label_values(&["committed"]).inc();
+        metrics.decode.observe(batch.decode.as_secs_f64());
+        metrics.score.observe(batch.stage.as_secs_f64());
+        metrics
+            .publish
+            .with_label_values(&["committed"])
+            .observe(batch.publish.as_secs_f64());
+        for latency in batch.alert_latencies {
+            metrics.record_to_alert.observe(latency.as_secs_f64());
+        }
+        for message in &batch.outbox.alerts {
+            if let Some(value) = &message.value {
+                self.alert(value);
+            }
+        }
+        for seen in batch.watched {
+            self.status
+                .score(&seen.key.0, seen.time, seen.p_value, seen.alert);
+        }
+    }
+
+    fn aborted(&mut self) {
+        tracing::warn!("a transaction was aborted; its records are read again");
+        self.metrics.batches.with_label_values(&["aborted"]).inc();
+    }
+
+    fn replayed(&mut self, records: u64) {
+        self.metrics.replayed.inc_by(records);
+    }
+
+    fn assigned(&mut self, at: &TopicPartition, assigned: &Assigned) {
+        tracing::info!(partition = %at, read_from = %assigned.read_from, replay = assigned.replay, "took over a partition");
+        if let Some(why) = assigned.discarded {
+            tracing::warn!(partition = %at, why, "its state could not be used: the partition begins anew");
+        }
+        self.metrics.rebalances.inc();
+        self.status.assigned(at, assigned.replay > 0);
+    }
+
+    fn revoked(&mut self, partitions: &[TopicPartition]) {
+        self.metrics.rebalances.inc();
+        for at in partitions {
+            tracing::info!(partition = %at, "let go of a partition");
+            self.status.revoked(at);
+            let labels = [&*at.topic, &at.partition.0.to_string()];
+            // A series that was never made need not be removed.
+            self.metrics
+                .lag
+                .remove_label_values(&labels)
+                .unwrap_or_default();
+        }
+    }
+
+    fn holds(&mut self, partitions: usize, leads: bool) {
+        let (_, held, any_leads) = self.parts.change(self.worker, |part| {
+            part.partitions = partitions;
+            part.leads = leads;
+        });
+        self.metrics
+            .partitions
+            .set(i64::try_from(held).unwrap_or(i64::MAX));
+        self.control.lead(any_leads);
+    }
+
+    fn promoted(&mut self, version: ModelVersion) {
+        tracing::info!(worker = self.worker, %version, "judges by a new model from the next batch on");
+    }
+
+    fn refused(&mut self, why: &ColumnsDiffer) {
+        tracing::error!(%why, "the champion cannot be used; scoring goes on with the model before it");
+    }
+
+    fn gauges(&mut self, gauges: &Gauges) {
+        let (episodes, _, _) = self
+            .parts
+            .change(self.worker, |part| part.episodes = gauges.episodes_open);
+        self.metrics
+            .episodes_open
+            .set(i64::try_from(episodes).unwrap_or(i64::MAX));
+        for (at, lag) in &gauges.lag {
+            let labels = [&*at.topic, &at.partition.0.to_string()];
+            let records = i64::try_from(*lag).unwrap_or(i64::MAX);
+            self.metrics.lag.with_label_values(&labels).set(records);
+            self.status.lag(at, *lag);
+        }
+        if gauges.replaying == 0 {
+            for at in gauges.judging.keys() {
+                self.status.restored(at);
+            }
+        }
+    }
+}
+
+/// Tells metrics and status what training came to.
+#[derive(Debug)]
+pub struct TrainingObserver {
+    metrics: Metrics,
+    status: Arc<Status>,
+    clock: Arc<dyn Clock>,
+}
+
+impl TrainingObserver {
+    /// For the process's one trainer.
+    pub fn new(metrics: Metrics, status: Arc<Status>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            metrics,
+            status,
+            clock,
+        }
+    }
+}
+
+impl trainer::Observer for TrainingObserver {
+    fn started(&self, version: ModelVersion) {
+        tracing::info!(%version, "training a model");
+    }
+
+    fn finished(
+        &self,
+        version: ModelVersion,
+        outcome: &'static str,
+        verdict: &str,
+        took: Duration,
+    ) {
+        self.metrics.trainings.with_label_values(&[outcome]).inc();
+        self.metrics.training_seconds.observe(took.as_secs_f64());
+        if matches!(outcome, "promoted" | "rejected") {
+            // The verdict's first word is its reason: of few values, as a label must be.
+            let reason = verdict.split([':', ' ']).next().unwrap_or(outcome);
+            self.metrics.verdicts.with_label_values(&[reason]).inc();
+        }
+        self.status.training(TrainingStatus {
+            ended: self.clock.now().rfc3339(),
+            seconds: took.as_secs_f64(),
+            outcome: outcome.to_owned(),
+            detail: verdict.to_owned(),
+            version: Some(version.0),
+        });
+    }
+}
+
+/// The word that JSON has for a value of a plain enum.
+fn word(value: &impl serde::Serialize) -> String {
+    serde_json::to_value(value)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
+}

@@ -1,0 +1,553 @@
+//! `anomalyd run`: builds everything, starts the threads, waits for a signal or a failure, and stops within five seconds.
+//!
+//! Threads: one a worker, one that trains, one that follows the model store, one for HTTP, one for signals, one watchdog. They meet in
+//! channels, the metrics and the stop flag, nowhere else.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use prometheus::Registry;
+
+use super::http::{self, Server};
+use super::metrics::Metrics;
+use super::models::{AnyStore, AnyStoreError, Follower, SharedStore};
+use super::observe::{Parts as Shares, TrainingObserver, WorkerObserver};
+use super::schema::{self, SchemaError, Waiting};
+use super::status::{Facts, Status};
+use crate::config::{Config, raw};
+use crate::kafka::KafkaFailure;
+use crate::kafka::history::{HistoryTopics, KafkaHistory};
+use crate::kafka::publish::{Delivery, OutputTopics};
+use crate::kafka::session::{BatchLimits, KafkaSession, SessionSettings, Start};
+use crate::kafka::settings::Connection;
+use crate::kafka::watchdog::{Watchdog, end_process};
+use crate::model::trained::TrainedModel;
+use crate::pipeline::{Column, Pipeline};
+use crate::port::ModelStore;
+use crate::record::decode::Decoder;
+use crate::record::schema::Schema;
+use crate::stream::TopicPartition;
+use crate::time::{Clock, SystemClock};
+use crate::train;
+use crate::trainer::{Control, Plan, Sources, Trainer};
+use crate::worker::{BoxError, Ports, Settings, Worker, WorkerError};
+
+/// From a signal to the end of the process, at most.
+const STOP_MAX: Duration = Duration::from_secs(5);
+/// The longest wait of a worker for input: how soon it sees a stop or a new model.
+const POLL_MAX: Duration = Duration::from_millis(100);
+
+/// Why the daemon could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// Kafka.
+    #[error(transparent)]
+    Kafka(#[from] KafkaFailure),
+    /// The model store.
+    #[error(transparent)]
+    Store(#[from] AnyStoreError),
+    /// The features.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// A thread or a port.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// Two metrics of one name: a mistake in this program.
+    #[error("the metrics do not fit together: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// A worker could not go on.
+    #[error("worker {worker}: {error}")]
+    Worker {
+        /// Which.
+        worker: usize,
+        /// Why.
+        error: WorkerError<KafkaFailure>,
+    },
+    /// A thread panicked: a mistake in this program.
+    #[error("worker {0} panicked")]
+    Panicked(usize),
+    /// Threads that did not stop in time.
+    #[error("not stopped in time: {0} of the workers still busy")]
+    Slow(usize),
+}
+
+/// How the daemon came to its end.
+enum Ended {
+    Worker(usize, Result<(), WorkerError<KafkaFailure>>),
+    Panicked(usize),
+    Told,
+}
+
+/// The daemon, at work.
+#[derive(Debug)]
+pub struct Running {
+    status: Arc<Status>,
+    metrics: Metrics,
+    server: Option<Server>,
+    stop: Arc<AtomicBool>,
+    ended: Receiver<Ended>,
+    teller: Teller,
+    workers: usize,
+    control: Control,
+    /// Dropping it wakes the follower.
+    wake: Option<Sender<()>>,
+    helpers: Vec<JoinHandle<()>>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Ends a running daemon from another thread: a signal handler, or the demo's clock.
+#[derive(Clone, Debug)]
+pub struct Teller(Sender<Ended>);
+
+impl Teller {
+    /// Says that it is time to stop.
+    pub fn stop(&self) {
+        // A daemon that has ended needs no telling.
+        self.0.send(Ended::Told).unwrap_or_default();
+    }
+}
+
+impl std::fmt::Debug for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ended")
+    }
+}
+
+/// Runs the daemon until SIGTERM, SIGINT, or a failure.
+pub fn run(config: &Config) -> Result<(), ServiceError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    // Before the start: it may wait for a first record, and a signal must end that too.
+    let (told, signals) = channel();
+    spawn("signals", {
+        let stop = Arc::clone(&stop);
+        move || {
+            super::signal::wait(|name| {
+                tracing::info!(signal = name, "stopping");
+                stop.store(true, Ordering::Relaxed);
+                told.send(()).unwrap_or_default();
+            })
+        }
+    })?;
+    let running = match start(config, Arc::clone(&stop)) {
+        Err(ServiceError::Schema(SchemaError::Stopped)) => return Ok(()),
+        started => started?,
+    };
+    let teller = running.teller();
+    spawn("stopper", move || {
+        if signals.recv().is_ok() {
+            teller.stop();
+        }
+    })?;
+    running.wait()
+}
+
+/// Starts everything and returns while it works. `stop` ends a start that waits, and later every thread.
+pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
+    let connection = connection(config);
+    let registry = Registry::new();
+    let metrics = Metrics::register(&registry, &config.name)?;
+    let status = Arc::new(Status::new(facts(config, &*clock)));
+    let server = serve(config, registry, &status, &clock)?;
+    let store = || AnyStore::open(config, &connection, Arc::clone(&clock), watchdog.clone());
+    let mut history = KafkaHistory::new(
+        &connection,
+        HistoryTopics {
+            inputs: config.input.topics.clone(),
+            state: config.output.state.clone(),
+            detector: config.name.clone(),
+        },
+        (Arc::clone(&clock), watchdog.clone()),
+    )?;
+    let (wake, woken) = channel();
+    let mut shared = store()?;
+    let waiting = Waiting {
+        stop: &stop,
+        wake: &woken,
+    };
+    let schema = Arc::new(schema::settle(config, &mut shared, &mut history, &waiting)?);
+    let champion = match shared.champion()? {
+        Some(version) => shared.load(version)?,
+        None => None,
+    };
+    let shared: SharedStore = Arc::new(Mutex::new(shared));
+
+    let observer = TrainingObserver::new(metrics.clone(), Arc::clone(&status), Arc::clone(&clock));
+    let (trainer, control) = Trainer::new(
+        Sources {
+            history,
+            store: store()?,
+            schema: Arc::clone(&schema),
+        },
+        plan(config),
+        Arc::clone(&clock),
+        Arc::new(observer),
+    );
+    let (teller, ended) = channel();
+    let shares = Shares::default();
+    // Without a name of its own an instance is new each time: what it left open ends when its transaction times out.
+    let instance = config
+        .instance
+        .clone()
+        .unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+    let mut promotions = Vec::new();
+    for worker in 0..config.workers {
+        let (send, receive) = channel();
+        if let Some(champion) = &champion {
+            send.send(Arc::clone(champion)).unwrap_or_default();
+        }
+        promotions.push(send);
+        let parts = Parts {
+            config: config.clone(),
+            connection: connection.clone(),
+            instance: instance.clone(),
+            schema: Arc::clone(&schema),
+            store: Arc::clone(&shared),
+            promotions: receive,
+            observer: WorkerObserver::new(
+                worker,
+                metrics.clone(),
+                Arc::clone(&status),
+                control.clone(),
+                shares.clone(),
+            ),
+            stop: Arc::clone(&stop),
+            clock: Arc::clone(&clock),
+            watchdog: watchdog.clone(),
+        };
+        start_worker(worker, parts, &teller)?;
+    }
+    let follower = Follower {
+        store: shared,
+        workers: promotions,
+        current: champion.as_ref().map(|model| model.card.version),
+        stop: Arc::clone(&stop),
+        wake: woken,
+    };
+    if let Some(champion) = &champion {
+        take_up(champion, &metrics, &status, config);
+    }
+    let helpers = vec![
+        spawn("trainer", move || trainer.run())?,
+        spawn("follower", {
+            let (metrics, status, config) = (metrics.clone(), Arc::clone(&status), config.clone());
+            move || follower.run(|model| take_up(model, &metrics, &status, &config))
+        })?,
+    ];
+    tracing::info!(
+        workers = config.workers,
+        columns = schema.columns().len(),
+        "started"
+    );
+    Ok(Running {
+        status,
+        metrics,
+        server,
+        stop,
+        ended,
+        teller: Teller(teller),
+        workers: config.workers,
+        control,
+        wake: Some(wake),
+        helpers,
+        clock,
+    })
+}
+
+impl Running {
+    /// What people see.
+    pub fn status(&self) -> &Arc<Status> {
+        &self.status
+    }
+
+    /// What Prometheus sees.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Where HTTP is served, if it is.
+    pub fn http(&self) -> Option<std::net::SocketAddr> {
+        self.server.as_ref().map(Server::address)
+    }
+
+    /// Ends it from elsewhere.
+    pub fn teller(&self) -> Teller {
+        self.teller.clone()
+    }
+
+    /// Waits for the end, stops all threads, and says what happened.
+    pub fn wait(mut self) -> Result<(), ServiceError> {
+        let mut left = self.workers;
+        // The channel cannot close: this value holds a sender.
+        let first = self.ended.recv().unwrap_or(Ended::Told);
+        let mut outcome = self.note(first, &mut left);
+        self.stop.store(true, Ordering::Relaxed);
+        self.control.stop();
+        drop(self.wake.take());
+        let deadline = self.clock.monotonic() + STOP_MAX;
+        while left > 0 {
+            let wait = deadline.saturating_sub(self.clock.monotonic());
+            match self.ended.recv_timeout(wait) {
+                Ok(ended) => {
+                    let later = self.note(ended, &mut left);
+                    outcome = outcome.and(later);
+                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    return outcome.and(Err(ServiceError::Slow(left)));
+                }
+            }
+        }
+        for helper in self.helpers.drain(..) {
+            // Training is cancelled at its next epoch; the process does not wait longer than it promised.
+            if helper.is_finished() || self.clock.monotonic() < deadline {
+                wait_for(&helper, deadline, &*self.clock);
+            }
+        }
+        tracing::info!("stopped");
+        outcome
+    }
+
+    fn note(&self, ended: Ended, left: &mut usize) -> Result<(), ServiceError> {
+        match ended {
+            Ended::Told => Ok(()),
+            Ended::Worker(worker, result) => {
+                *left -= 1;
+                result.map_err(|error| ServiceError::Worker { worker, error })
+            }
+            Ended::Panicked(worker) => {
+                *left -= 1;
+                Err(ServiceError::Panicked(worker))
+            }
+        }
+    }
+}
+
+/// Waits until a thread has ended, or the deadline has passed.
+fn wait_for(thread: &JoinHandle<()>, deadline: Duration, clock: &dyn Clock) {
+    while !thread.is_finished() && clock.monotonic() < deadline {
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// All that one worker's thread takes along.
+struct Parts {
+    config: Config,
+    connection: Connection,
+    instance: String,
+    schema: Arc<Schema>,
+    store: SharedStore,
+    promotions: Receiver<Arc<TrainedModel>>,
+    observer: WorkerObserver,
+    stop: Arc<AtomicBool>,
+    clock: Arc<dyn Clock>,
+    watchdog: Watchdog,
+}
+
+fn start_worker(number: usize, parts: Parts, teller: &Sender<Ended>) -> Result<(), ServiceError> {
+    let teller = teller.clone();
+    spawn("worker", move || {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(number, parts)));
+        let ended = match result {
+            Ok(result) => Ended::Worker(number, result),
+            Err(_) => Ended::Panicked(number),
+        };
+        teller.send(ended).unwrap_or_default();
+    })?;
+    Ok(())
+}
+
+/// The body of a worker's thread: joins the group, works, and leaves it.
+fn work(number: usize, parts: Parts) -> Result<(), WorkerError<KafkaFailure>> {
+    let Parts {
+        config,
+        connection,
+        instance,
+        schema,
+        store,
+        promotions,
+        observer,
+        stop,
+        clock,
+        watchdog,
+    } = parts;
+    let session = KafkaSession::join(
+        session_settings(&config, connection, (instance, number)),
+        Arc::clone(&clock),
+        watchdog,
+    )
+    .map_err(WorkerError::Session)?;
+    let columns: Arc<[Column]> = schema
+        .columns()
+        .iter()
+        .zip(schema.missing())
+        .map(|(name, missing)| Column {
+            name: name.clone(),
+            missing: *missing,
+        })
+        .collect();
+    let mut decoder = Decoder::new(schema);
+    let ports = Ports {
+        decode: Box::new(move |batch, decoded| decoder.decode_into(batch, decoded)),
+        load: Box::new(move |version| {
+            let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+            store
+                .load(version)
+                .map_err(|error| Box::new(error) as BoxError)
+        }),
+        promotions,
+        observer,
+        clock,
+        stop,
+    };
+    let pipeline = Pipeline::new(Arc::clone(&config.detect), columns);
+    let settings = Settings {
+        poll_max: POLL_MAX,
+        dead_letters_max: Some(u64::from(config.input.dead_letters_max)),
+        first: first_partition(&config),
+    };
+    Worker::new(session, pipeline, ports, settings).run()
+}
+
+/// The partition whose holder trains: partition 0 of the topic that comes first.
+fn first_partition(config: &Config) -> TopicPartition {
+    let first = config.input.topics.iter().min().map_or("", String::as_str);
+    TopicPartition::new(first, 0)
+}
+
+fn take_up(model: &TrainedModel, metrics: &Metrics, status: &Status, config: &Config) {
+    metrics
+        .model_version
+        .set(i64::try_from(model.card.version.0).unwrap_or(i64::MAX));
+    metrics
+        .model_created
+        .set(model.card.created.0 as f64 / 1000.0);
+    status.model(&model.card);
+    status.budget(config.detect.budget.p_value(model.card.records_per_key_day));
+}
+
+fn serve(
+    config: &Config,
+    registry: Registry,
+    status: &Arc<Status>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Server>, ServiceError> {
+    let Some(address) = config.http else {
+        return Ok(None);
+    };
+    let sources = http::Sources {
+        registry,
+        status: Arc::clone(status),
+        clock: Arc::clone(clock),
+    };
+    let server = Server::start(address, sources).map_err(|error| ServiceError::Io {
+        what: "listening for HTTP (`http.listen`)",
+        error,
+    })?;
+    tracing::info!(address = %server.address(), "serving HTTP");
+    Ok(Some(server))
+}
+
+fn facts(config: &Config, clock: &dyn Clock) -> Facts {
+    Facts {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        detector: config.name.clone(),
+        config_digest: config.digest(),
+        started: clock.now().rfc3339(),
+        workers: config.workers,
+        delivery: match config.delivery {
+            raw::Delivery::ExactlyOnce => "exactly_once".to_owned(),
+            raw::Delivery::AtLeastOnce => "at_least_once".to_owned(),
+        },
+        topics: config.input.topics.clone(),
+    }
+}
+
+/// How to reach Kafka, as configured.
+pub fn connection(config: &Config) -> Connection {
+    Connection {
+        brokers: config.kafka.brokers.clone(),
+        group: config.input.group.clone(),
+        properties: config.kafka.properties.clone(),
+    }
+}
+
+/// The topics that are written, as configured.
+pub fn output_topics(config: &Config) -> OutputTopics {
+    let output = &config.output;
+    OutputTopics {
+        alerts: output.alerts.clone(),
+        scores: output.scores.clone(),
+        dead_letters: output.dead_letters.clone(),
+        late: Some(output.late.clone()),
+        state: output.state.clone(),
+    }
+}
+
+fn session_settings(
+    config: &Config,
+    connection: Connection,
+    (instance, worker): (String, usize),
+) -> SessionSettings {
+    SessionSettings {
+        detector: config.name.clone(),
+        connection,
+        inputs: config.input.topics.clone(),
+        topics: output_topics(config),
+        start: match config.input.start {
+            raw::Start::Latest => Start::Latest,
+            raw::Start::Earliest => Start::Earliest,
+        },
+        delivery: match config.delivery {
+            raw::Delivery::ExactlyOnce => Delivery::ExactlyOnce,
+            raw::Delivery::AtLeastOnce => Delivery::AtLeastOnce,
+        },
+        batch: BatchLimits {
+            records_max: config.batch.records_max,
+            bytes_max: config.batch.bytes_max,
+            wait: config.batch.wait,
+        },
+        instance,
+        worker,
+    }
+}
+
+/// What to train, when, and on what, as configured.
+pub fn plan(config: &Config) -> Plan {
+    let training = &config.training;
+    Plan {
+        detector: config.name.clone(),
+        spec: config.model.clone(),
+        budget: config.detect.budget,
+        params: train::Params {
+            rows_min: training.rows_min,
+            rows_max: training.rows_max,
+            guard: training.guard,
+            recall_tolerance: config.gate.recall_tolerance,
+            alert_rate_factor: config.gate.alert_rate_factor,
+            ..train::Params::default()
+        },
+        interval: training.interval,
+        jitter: training.jitter,
+        history: training.history,
+        seed: config.seed,
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ServiceError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map_err(|error| ServiceError::Io {
+            what: "starting a thread",
+            error,
+        })
+}

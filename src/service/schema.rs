@@ -1,0 +1,129 @@
+//! Which features there are, settled once before any worker starts: all instances, and every model to come, see the same columns.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use super::models::{AnyStore, AnyStoreError};
+use crate::config::{Config, raw};
+use crate::kafka::KafkaFailure;
+use crate::kafka::history::KafkaHistory;
+use crate::model::card::ModelVersion;
+use crate::port::ModelStore;
+use crate::record::schema::{Features, Format, Schema, SchemaProblem, SchemaSpec};
+
+/// Records of each partition that `auto` looks at.
+const PEEK: i64 = 200;
+/// Between two looks at an input that is still empty.
+const PEEK_EVERY: Duration = Duration::from_millis(500);
+
+/// Why the features could not be settled.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// The model store failed.
+    #[error("the features kept in the model store cannot be read: {0}")]
+    Store(#[from] AnyStoreError),
+    /// The input cannot be read.
+    #[error("the input cannot be read to find its features: {0}")]
+    Kafka(#[from] KafkaFailure),
+    /// What the store keeps is not what this program wrote.
+    #[error("the features kept in the model store are unreadable: {0}")]
+    Kept(#[from] serde_json::Error),
+    /// The specification has problems.
+    #[error("input.{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; input."))]
+    Problems(Vec<SchemaProblem>),
+    /// Stopped while waiting for a first record.
+    #[error("stopped before the input had a record to find features in")]
+    Stopped,
+}
+
+/// What is known of the process while it waits.
+#[derive(Debug)]
+pub struct Waiting<'a> {
+    /// Ends the wait.
+    pub stop: &'a AtomicBool,
+    /// Never sends: waiting on it is a sleep that a stop may cut short.
+    pub wake: &'a Receiver<()>,
+}
+
+/// What the configuration says of records.
+pub fn spec(config: &Config) -> SchemaSpec {
+    let input = &config.input;
+    let features = match &input.features {
+        raw::Features::Auto(_) => Features::default(),
+        raw::Features::Paths(paths) => Features::List(paths.clone()),
+        raw::Features::Array(field) => Features::Array {
+            array: field.array.clone(),
+            len: field.len,
+        },
+    };
+    SchemaSpec {
+        format: match input.format {
+            raw::Format::Json => Format::Json,
+        },
+        key: input.key.clone(),
+        timestamp: input.timestamp.clone().unwrap_or_default(),
+        features,
+        categories: input.categories.clone(),
+        missing: input.missing,
+        missing_for: input.missing_for.clone(),
+    }
+}
+
+/// The schema: as configured; with `auto`, as the champion has it, as the store keeps it, or as the input's newest records show it.
+/// Waits for a first record where there is none.
+pub fn settle(
+    config: &Config,
+    store: &mut AnyStore,
+    history: &mut KafkaHistory,
+    waiting: &Waiting<'_>,
+) -> Result<Schema, SchemaError> {
+    let mut spec = spec(config);
+    if spec.is_auto() {
+        if let Some(kept) = store.schema()? {
+            spec.features = serde_json::from_str::<Features>(&kept)?;
+        } else if let Some(columns) = champion_columns(store)? {
+            spec.resolve_from_columns(&columns);
+        } else {
+            peek(&mut spec, history, waiting)?;
+            store.put_schema(&serde_json::to_string(&spec.features)?)?;
+            tracing::info!(features = ?spec.features, "found the input's features; they are fixed from now on");
+        }
+    }
+    spec.check().map_err(SchemaError::Problems)
+}
+
+fn champion_columns(store: &mut AnyStore) -> Result<Option<Vec<String>>, AnyStoreError> {
+    let Some(version) = store
+        .champion()?
+        .filter(|version| *version != ModelVersion(0))
+    else {
+        return Ok(None);
+    };
+    Ok(store.load(version)?.map(|model| model.card.columns.clone()))
+}
+
+fn peek(
+    spec: &mut SchemaSpec,
+    history: &mut KafkaHistory,
+    waiting: &Waiting<'_>,
+) -> Result<(), SchemaError> {
+    let mut said = false;
+    while !waiting.stop.load(Ordering::Relaxed) {
+        let batch = history.newest(PEEK)?;
+        let samples = batch
+            .records()
+            .iter()
+            .filter_map(|record| batch.value(record));
+        if spec.resolve(samples) {
+            return Ok(());
+        }
+        if !said {
+            tracing::info!("waiting for a first record to find the features in");
+            said = true;
+        }
+        // A timeout is what is expected here; a closed channel means stop, which the loop sees.
+        waiting.wake.recv_timeout(PEEK_EVERY).unwrap_or_default();
+    }
+    Err(SchemaError::Stopped)
+}

@@ -58,7 +58,11 @@ pub fn roc_auc(labels: &[bool], scores: &[f64]) -> f64 {
         area += (fp - before.1) * (tp + before.0) / 2.0;
         before = (tp, fp);
     }
-    if positives * negatives > 0.0 { area / (positives * negatives) } else { f64::NAN }
+    if positives * negatives > 0.0 {
+        area / (positives * negatives)
+    } else {
+        f64::NAN
+    }
 }
 
 /// Average precision: Σ (recall step) · precision. NaN without both anomalies and normal records.
@@ -138,7 +142,13 @@ pub fn vus(labels: &[bool], scores: &[f64], window: usize) -> (f64, f64) {
     sorted.sort_by(|a, b| b.total_cmp(a));
     let step = (n - 1) as f64 / (THRESHOLDS - 1) as f64;
     let thresholds: Vec<f64> = (0..THRESHOLDS)
-        .map(|k| if k == THRESHOLDS - 1 { n - 1 } else { (k as f64 * step) as usize })
+        .map(|k| {
+            if k == THRESHOLDS - 1 {
+                n - 1
+            } else {
+                (k as f64 * step) as usize
+            }
+        })
         .map(|place| sorted[place])
         .collect();
     // The first threshold that each score reaches.
@@ -155,7 +165,15 @@ pub fn vus(labels: &[bool], scores: &[f64], window: usize) -> (f64, f64) {
     let inside = cumulative(&first, |i| labels[i] && in_outer[i], &ones);
     let labelled = (0..n).filter(|&i| labels[i] && in_outer[i]).count() as f64;
     let positives = labels.iter().filter(|&&label| label).count() as f64;
-    let surface = Surface { n, first, in_outer, predicted, inside, labelled, positives };
+    let surface = Surface {
+        n,
+        first,
+        in_outer,
+        predicted,
+        inside,
+        labelled,
+        positives,
+    };
     let (mut roc, mut pr) = (0.0, 0.0);
     for width in 0..=window {
         let (a, b) = surface.slice(labels, &segments, width);
@@ -197,14 +215,27 @@ impl Surface {
     /// Areas under ROC and PR curve at one shoulder width.
     fn slice(&self, labels: &[bool], segments: &[(usize, usize)], width: usize) -> (f64, f64) {
         let n = self.n;
-        let mut soft: Vec<f64> = labels.iter().map(|&label| f64::from(u8::from(label))).collect();
+        let mut soft: Vec<f64> = labels
+            .iter()
+            .map(|&label| f64::from(u8::from(label)))
+            .collect();
         let half = width / 2;
         for &(from, to) in segments.iter().filter(|_| half > 0) {
-            for (i, value) in soft.iter_mut().enumerate().take((to + half + 1).min(n)).skip(to + 1) {
+            for (i, value) in soft
+                .iter_mut()
+                .enumerate()
+                .take((to + half + 1).min(n))
+                .skip(to + 1)
+            {
                 *value += (1.0 - (i - to) as f64 / width as f64).sqrt();
             }
             let range = from.saturating_sub(half)..from;
-            for (i, value) in soft.iter_mut().enumerate().take(range.end).skip(range.start) {
+            for (i, value) in soft
+                .iter_mut()
+                .enumerate()
+                .take(range.end)
+                .skip(range.start)
+            {
                 *value += (1.0 - (from - i) as f64 / width as f64).sqrt();
             }
         }
@@ -216,7 +247,11 @@ impl Surface {
         let mut exist = vec![0.0; THRESHOLDS + 1];
         for &(from, to) in &ranges {
             in_range[from..=to].fill(true);
-            let earliest = self.first[from..=to].iter().copied().min().unwrap_or(THRESHOLDS);
+            let earliest = self.first[from..=to]
+                .iter()
+                .copied()
+                .min()
+                .unwrap_or(THRESHOLDS);
             exist[earliest] += 1.0;
         }
         let shoulder = |i: usize| in_range[i] && self.in_outer[i] && !labels[i] && soft[i] > 0.0;
@@ -256,7 +291,11 @@ pub struct AlertFigures {
 /// Figures of `alerts` against `labels`.
 pub fn alert_figures(labels: &[bool], alerts: &[bool]) -> AlertFigures {
     let count = |pick: &dyn Fn(bool, bool) -> bool| {
-        labels.iter().zip(alerts).filter(|(label, alert)| pick(**label, **alert)).count() as f64
+        labels
+            .iter()
+            .zip(alerts)
+            .filter(|(label, alert)| pick(**label, **alert))
+            .count() as f64
     };
     let tp = count(&|label, alert| label && alert);
     let fp = count(&|label, alert| !label && alert);
@@ -267,12 +306,24 @@ pub fn alert_figures(labels: &[bool], alerts: &[bool]) -> AlertFigures {
         .filter_map(|&(from, to)| alerts[from..=to].iter().position(|&alert| alert))
         .map(|delay| delay as f64)
         .collect();
-    let wrong: Vec<bool> = labels.iter().zip(alerts).map(|(&label, &alert)| alert && !label).collect();
+    let wrong: Vec<bool> = labels
+        .iter()
+        .zip(alerts)
+        .map(|(&label, &alert)| alert && !label)
+        .collect();
     AlertFigures {
         f1: 2.0 * tp / (2.0 * tp + fp + missed).max(1.0),
         precision: tp / (tp + fp).max(1.0),
-        event_recall: if events.is_empty() { f64::NAN } else { delays.len() as f64 / events.len() as f64 },
-        delay: if delays.is_empty() { f64::NAN } else { delays.iter().sum::<f64>() / delays.len() as f64 },
+        event_recall: if events.is_empty() {
+            f64::NAN
+        } else {
+            delays.len() as f64 / events.len() as f64
+        },
+        delay: if delays.is_empty() {
+            f64::NAN
+        } else {
+            delays.iter().sum::<f64>() / delays.len() as f64
+        },
         false_bursts_per_1k: 1000.0 * segments(&wrong).len() as f64 / labels.len().max(1) as f64,
     }
 }

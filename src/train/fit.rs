@@ -44,7 +44,10 @@ pub(super) fn fit(
     let columns = job.columns.len();
     let newest = raw.slice_axis(Axis(1), Slice::from(raw.ncols() - columns..));
     if constant(newest) {
-        return Err(TrainError::Constant { columns, rows: windows.rows });
+        return Err(TrainError::Constant {
+            columns,
+            rows: windows.rows,
+        });
     }
     let scaler = Scaler::fit(newest, job.spec.scale, job.spec.clip)?;
     let data = FitData {
@@ -52,7 +55,10 @@ pub(super) fn fit(
         validation: centred(scaler.transform(windows.matrix(&split.validation).view())),
     };
     drop(raw);
-    let mut losses = Losses { kept: Vec::new(), inner: monitor };
+    let mut losses = Losses {
+        kept: Vec::new(),
+        inner: monitor,
+    };
     let model = Model::fit(&job.spec, &data, job.seed.child("fit"), &mut losses)?;
     let mut card = card(job, windows);
     card.losses = losses.kept;
@@ -71,7 +77,11 @@ pub(super) fn fit(
         calibration: CalibrationSet::uniform(Calibration::fit(&[])),
         normal_contribution: vec![1.0; job.spec.window * columns],
     };
-    let held_out = windows.matrix(held_out(&[&split.calibrate, &split.validation, &split.train]));
+    let held_out = windows.matrix(held_out(&[
+        &split.calibrate,
+        &split.validation,
+        &split.train,
+    ]));
     model.normal_contribution = normal_contribution(&model, held_out.view());
     model.calibration = calibrate(&model, held_out.view(), job.seed);
     Ok(Fitted { model, data })
@@ -83,8 +93,14 @@ pub(super) fn baseline(
     fitted: &Fitted,
     monitor: &mut dyn Monitor,
 ) -> Result<TrainedModel, TrainError> {
-    let spec = ModelSpec { kind: "pca".to_owned(), ..job.spec.clone() };
-    let mut silent = Losses { kept: Vec::new(), inner: monitor };
+    let spec = ModelSpec {
+        kind: "pca".to_owned(),
+        ..job.spec.clone()
+    };
+    let mut silent = Losses {
+        kept: Vec::new(),
+        inner: monitor,
+    };
     let model = Model::fit(&spec, &fitted.data, job.seed.child("baseline"), &mut silent)?;
     Ok(TrainedModel {
         card: fitted.model.card.clone(),
@@ -113,11 +129,17 @@ pub(super) fn calibrate_finally(
 
 /// The first of several parts that has enough windows.
 fn held_out<'a>(parts: &[&'a Vec<Window>]) -> &'a [Window] {
-    parts.iter().find(|part| part.len() >= 10).map_or(&[], |part| part.as_slice())
+    parts
+        .iter()
+        .find(|part| part.len() >= 10)
+        .map_or(&[], |part| part.as_slice())
 }
 
 /// Whether no column varies.
-#[expect(clippy::float_cmp, reason = "a constant column repeats the very same number")]
+#[expect(
+    clippy::float_cmp,
+    reason = "a constant column repeats the very same number"
+)]
 fn constant(records: ArrayView2<'_, f64>) -> bool {
     records.columns().into_iter().all(|column| {
         let mut observed = column.iter().filter(|value| value.is_finite());
@@ -157,7 +179,11 @@ fn normal_contribution(model: &TrainedModel, held_out: ArrayView2<'_, f64>) -> V
     let overall = means.iter().sum::<f32>() / width as f32;
     let floor = (CONTRIBUTION_FLOOR * overall).max(1e-6);
     for mean in &mut means {
-        *mean = if mean.is_finite() { mean.max(floor) } else { floor };
+        *mean = if mean.is_finite() {
+            mean.max(floor)
+        } else {
+            floor
+        };
     }
     means
 }
@@ -174,46 +200,69 @@ fn calibrate(model: &TrainedModel, held_out: ArrayView2<'_, f64>, seed: Seed) ->
     let mut below = 0.0;
     for bound in MISSING_BOUNDS {
         let mut scores = picked(&scores, &missing, |m| below < m && m <= bound);
-        let rows: Vec<usize> = (0..held_out.nrows()).filter(|&i| missing[i] <= below).collect();
+        let rows: Vec<usize> = (0..held_out.nrows())
+            .filter(|&i| missing[i] <= below)
+            .collect();
         let step = rows.len().div_ceil(MASKED_WINDOWS_MAX).max(1);
         let rows: Vec<usize> = rows.into_iter().step_by(step).collect();
         if !rows.is_empty() {
             let mut part = held_out.select(Axis(0), &rows);
             let columns = model.card.columns.len();
-            mask(&mut part, columns, (below, bound), seed);
-            let seeds: Vec<Seed> = rows.iter().map(|&i| seeds[i]).collect();
-            scores.extend(model.raw_scores(part.view(), &seeds).0);
+            if mask(&mut part, columns, (below, bound), seed) {
+                let seeds: Vec<Seed> = rows.iter().map(|&i| seeds[i]).collect();
+                scores.extend(model.raw_scores(part.view(), &seeds).0);
+            }
         }
-        masked.push(MaskedCalibration { missing_max: bound, calibration: Calibration::fit(&scores) });
+        // Without any there are no such windows: the width has no such share.
+        if !scores.is_empty() {
+            masked.push(MaskedCalibration {
+                missing_max: bound,
+                calibration: Calibration::fit(&scores),
+            });
+        }
         below = bound;
     }
     CalibrationSet { full, masked }
 }
 
 fn picked(scores: &[f64], missing: &[f64], pick: impl Fn(f64) -> bool) -> Vec<f64> {
-    scores.iter().zip(missing).filter(|(_, m)| pick(**m)).map(|(s, _)| *s).collect()
+    scores
+        .iter()
+        .zip(missing)
+        .filter(|(_, m)| pick(**m))
+        .map(|(s, _)| *s)
+        .collect()
 }
 
-/// Takes away a share of each row's inputs between the two `bounds`: half of the rows lose single inputs, half whole features.
-fn mask(rows: &mut Array2<f64>, columns: usize, bounds: (f64, f64), seed: Seed) {
+/// Takes away a share of each row's inputs, above the lower and up to the upper bound: half of the rows lose single inputs, half whole
+/// features. Says whether there is such a share: of three inputs, none is between 0.4 and 0.6.
+fn mask(rows: &mut Array2<f64>, columns: usize, bounds: (f64, f64), seed: Seed) -> bool {
     let mut rng = seed.child("mask").nth((bounds.1 * 100.0) as u64).rng();
+    let width = rows.ncols();
+    let counts = |units: usize| {
+        let (low, high) = (bounds.0 * units as f64, bounds.1 * units as f64);
+        (low.floor() as usize + 1)..=(high.floor() as usize).min(units.saturating_sub(1))
+    };
+    let (features, inputs) = (counts(columns), counts(width));
+    if inputs.is_empty() {
+        return false;
+    }
     for mut row in rows.rows_mut() {
-        let share = rng.gen_range(bounds.0..bounds.1);
-        let width = row.len();
-        let by_feature = rng.gen_bool(0.5) || width == columns;
-        let units = if by_feature { columns } else { width };
-        // At least one goes and one stays.
-        let gone = ((share * units as f64).ceil() as usize).clamp(1, (units - 1).max(1));
-        for unit in index::sample(&mut rng, units, gone.min(units)) {
-            if by_feature {
-                for input in (unit..width).step_by(columns) {
+        if !features.is_empty() && (width == columns || rng.gen_bool(0.5)) {
+            let gone = rng.gen_range(features.clone());
+            for feature in index::sample(&mut rng, columns, gone) {
+                for input in (feature..width).step_by(columns) {
                     row[input] = f64::NAN;
                 }
-            } else {
-                row[unit] = f64::NAN;
+            }
+        } else {
+            let gone = rng.gen_range(inputs.clone());
+            for input in index::sample(&mut rng, width, gone) {
+                row[input] = f64::NAN;
             }
         }
     }
+    true
 }
 
 /// Keeps the losses for the card and hands them on.

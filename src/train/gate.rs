@@ -90,7 +90,11 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotFinite { scores } => write!(f, "{scores} held-out scores are not finite"),
-            Self::AlertRate { alerts, bound, windows } => write!(
+            Self::AlertRate {
+                alerts,
+                bound,
+                windows,
+            } => write!(
                 f,
                 "{alerts} of {windows} held-out windows would count as anomalous, but at most {bound:.1} may"
             ),
@@ -183,12 +187,23 @@ impl Trial<'_> {
         let model = &trial.fitted.model;
         let seeds = fit::seeds(trial.held_out.nrows(), trial.job.seed);
         let judged = model.judge(trial.held_out.view(), &seeds);
-        let broken = judged.score.iter().filter(|score| !score.is_finite()).count();
+        let broken = judged
+            .score
+            .iter()
+            .filter(|score| !score.is_finite())
+            .count();
         if broken > 0 {
-            return Ok((Verdict::Rejected(vec![Reason::NotFinite { scores: broken }]), measures));
+            return Ok((
+                Verdict::Rejected(vec![Reason::NotFinite { scores: broken }]),
+                measures,
+            ));
         }
         let mut reasons = Vec::new();
-        let champion = trial.job.champion.as_deref().filter(|champion| trial.comparable(champion));
+        let champion = trial
+            .job
+            .champion
+            .as_deref()
+            .filter(|champion| trial.comparable(champion));
         trial.alert_rate(&judged.p_value, champion, &mut reasons, &mut measures);
         let faulty = trial.faulty();
         let ours = trial.findings(model, &faulty);
@@ -202,7 +217,10 @@ impl Trial<'_> {
             let theirs = trial.findings(champion, &faulty).recall;
             measures.insert("champion.recall".to_owned(), theirs);
             if theirs > floor {
-                reasons.push(Reason::BelowChampion { recall: ours.recall, champion: theirs });
+                reasons.push(Reason::BelowChampion {
+                    recall: ours.recall,
+                    champion: theirs,
+                });
             }
         }
         // A baseline that cannot be fitted draws no line; neither do the plain kinds need one.
@@ -212,7 +230,10 @@ impl Trial<'_> {
             let theirs = trial.findings(&baseline, &faulty).recall;
             measures.insert("baseline.recall".to_owned(), theirs);
             if theirs > floor {
-                reasons.push(Reason::BelowBaseline { recall: ours.recall, baseline: theirs });
+                reasons.push(Reason::BelowBaseline {
+                    recall: ours.recall,
+                    baseline: theirs,
+                });
             }
         }
         let first = trial.job.champion.is_none();
@@ -229,7 +250,10 @@ impl Trial<'_> {
         let n = self.held_out.nrows();
         let step = n.div_ceil(WINDOWS_MAX);
         let kept: Vec<usize> = (0..n).step_by(step).collect();
-        Self { held_out: self.held_out.select(Axis(0), &kept), ..self }
+        Self {
+            held_out: self.held_out.select(Axis(0), &kept),
+            ..self
+        }
     }
 
     /// Whether the model in use can be asked about these windows.
@@ -247,7 +271,10 @@ impl Trial<'_> {
         measures: &mut BTreeMap<String, f64>,
     ) {
         let n = p_values.len();
-        let budget = self.job.budget.p_value(self.fitted.model.card.records_per_key_day);
+        let budget = self
+            .job
+            .budget
+            .p_value(self.fitted.model.card.records_per_key_day);
         let p = budget.max(10.0 / n as f64).min(0.5);
         let count = |p_values: &[f64]| p_values.iter().filter(|&&value| value <= p).count();
         let alerts = count(p_values);
@@ -264,7 +291,11 @@ impl Trial<'_> {
         }
         let excused = theirs.is_some_and(|theirs| alerts <= theirs);
         if alerts as f64 > bound && !excused {
-            reasons.push(Reason::AlertRate { alerts, bound, windows: n });
+            reasons.push(Reason::AlertRate {
+                alerts,
+                bound,
+                windows: n,
+            });
         }
     }
 
@@ -282,7 +313,9 @@ impl Trial<'_> {
 
     fn findings(&self, model: &TrainedModel, faulty: &[(Fault, Array2<f64>)]) -> Findings {
         let scores = |rows: &Array2<f64>| {
-            model.raw_scores(rows.view(), &fit::seeds(rows.nrows(), self.job.seed)).0
+            model
+                .raw_scores(rows.view(), &fit::seeds(rows.nrows(), self.job.seed))
+                .0
         };
         let clean = scores(&self.held_out);
         let mut sorted = clean.clone();
@@ -293,8 +326,9 @@ impl Trial<'_> {
             let struck = scores(rows);
             let found = struck.iter().filter(|&&score| score > threshold).count();
             let recall = found as f64 / struck.len().max(1) as f64;
-            let labels: Vec<bool> =
-                (0..clean.len() + struck.len()).map(|i| i >= clean.len()).collect();
+            let labels: Vec<bool> = (0..clean.len() + struck.len())
+                .map(|i| i >= clean.len())
+                .collect();
             findings.auc += roc_auc(&labels, &[clean.clone(), struck].concat());
             findings.recall += recall;
             findings.by_fault.push((*fault, recall));

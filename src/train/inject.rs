@@ -25,8 +25,13 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Offset, Self::Drift, Self::Stuck, Self::Noise, Self::Decouple];
+    pub const ALL: [Self; 5] = [
+        Self::Offset,
+        Self::Drift,
+        Self::Stuck,
+        Self::Noise,
+        Self::Decouple,
+    ];
 
     /// The name in the card's measures.
     pub fn name(self) -> &'static str {
@@ -63,9 +68,16 @@ pub fn inject(
         let donor = rng.gen_range(0..m);
         for column in index::sample(&mut rng, columns, rng_count(columns)) {
             let mut track: Vec<f64> = (0..records).map(|r| row[r * columns + column]).collect();
-            let other: Vec<f64> =
-                (0..records).map(|r| windows[(donor, r * columns + column)]).collect();
-            strike(fault, &mut track[records - struck..], &other, spread[column], &mut rng);
+            let other: Vec<f64> = (0..records)
+                .map(|r| windows[(donor, r * columns + column)])
+                .collect();
+            strike(
+                fault,
+                &mut track[records - struck..],
+                &other,
+                spread[column],
+                &mut rng,
+            );
             for (r, value) in track.into_iter().enumerate() {
                 row[r * columns + column] = value;
             }
@@ -126,7 +138,9 @@ mod tests {
                 let whole = windows.rows().into_iter().map(|w| w.to_vec());
                 let (same, column) = whole
                     .flat_map(|w| [(w.clone(), 0), (w, 1)])
-                    .find(|(w, column)| w[1 - column] == row[1 - column] && w[3 - column] == row[3 - column])
+                    .find(|(w, column)| {
+                        w[1 - column] == row[1 - column] && w[3 - column] == row[3 - column]
+                    })
                     .unwrap();
                 (row, same, column)
             })
@@ -140,8 +154,14 @@ mod tests {
             assert!((2.0..=6.0).contains(&shift), "{shift}");
         }
         for (faulty, whole, column) in pairs(Fault::Drift) {
-            let (early, late) = (faulty[column] - whole[column], faulty[2 + column] - whole[2 + column]);
-            assert!(early.abs() < 1e-9 || (late - 2.0 * early).abs() < 1e-9, "{early} {late}");
+            let (early, late) = (
+                faulty[column] - whole[column],
+                faulty[2 + column] - whole[2 + column],
+            );
+            assert!(
+                early.abs() < 1e-9 || (late - 2.0 * early).abs() < 1e-9,
+                "{early} {late}"
+            );
         }
         for (faulty, whole, column) in pairs(Fault::Stuck) {
             let held = faulty[2 + column] == faulty[column];
@@ -161,6 +181,16 @@ mod tests {
             assert_eq!(once, inject(fault, &windows, &[1.0, 2.0], 10, Seed(1)));
             assert_ne!(once, inject(fault, &windows, &[1.0, 2.0], 10, Seed(2)));
         }
-        assert_eq!(inject(Fault::Noise, &Array2::zeros((0, 4)), &[1.0, 1.0], 9, Seed(1)).nrows(), 0);
+        assert_eq!(
+            inject(
+                Fault::Noise,
+                &Array2::zeros((0, 4)),
+                &[1.0, 1.0],
+                9,
+                Seed(1)
+            )
+            .nrows(),
+            0
+        );
     }
 }

@@ -106,7 +106,9 @@ pub struct Candidate {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum TrainError {
     /// Too little is left to learn from.
-    #[error("training needs at least {needed} windows, but has {windows} ({rows} records read, {excluded} kept out)")]
+    #[error(
+        "training needs at least {needed} windows, but has {windows} ({rows} records read, {excluded} kept out)"
+    )]
     TooFewRows {
         /// Windows needed.
         needed: usize,
@@ -118,7 +120,9 @@ pub enum TrainError {
         excluded: usize,
     },
     /// Nothing varies.
-    #[error("all {columns} features are constant or missing over {rows} records: there is nothing to learn")]
+    #[error(
+        "all {columns} features are constant or missing over {rows} records: there is nothing to learn"
+    )]
     Constant {
         /// D.
         columns: usize,
@@ -195,7 +199,11 @@ struct Stopping<'a>(&'a dyn Fn() -> bool);
 
 impl Monitor for Stopping<'_> {
     fn epoch(&mut self, _: usize, _: f64, _: f64) -> ControlFlow<()> {
-        if (self.0)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if (self.0)() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     }
 }
 

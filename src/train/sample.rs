@@ -16,7 +16,11 @@ const STRETCH_MIN: u64 = 1000;
 pub fn choose(available: &[Span], rows_max: u64, seed: Seed) -> Vec<Span> {
     let total: u64 = available.iter().map(Span::len).sum();
     if total <= rows_max {
-        return available.iter().filter(|span| !span.is_empty()).cloned().collect();
+        return available
+            .iter()
+            .filter(|span| !span.is_empty())
+            .cloned()
+            .collect();
     }
     let mut rng = seed.child("sample").rng();
     let mut chosen = Vec::new();
@@ -52,7 +56,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn span(partition: i32, from: i64, to: i64) -> Span {
-        Span { at: TopicPartition::new("t", partition), from: Offset(from), to: Offset(to) }
+        Span {
+            at: TopicPartition::new("t", partition),
+            from: Offset(from),
+            to: Offset(to),
+        }
     }
 
     #[test]

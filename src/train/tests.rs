@@ -14,7 +14,12 @@ fn rows(n: usize) -> PartitionRows {
         let key = Key(if i % 2 == 0 { "a" } else { "b" }.into());
         let (x, y): (f64, f64) = (rng.gen_range(-1.0..1.0), rng.gen_range(-1.0..1.0));
         let noise: f64 = rng.gen_range(-0.05..0.05);
-        rows.push(&key, Timestamp(1000 * i as i64), Offset(i as i64), &[x, y, x + y + noise]);
+        rows.push(
+            &key,
+            Timestamp(1000 * i as i64),
+            Offset(i as i64),
+            &[x, y, x + y + noise],
+        );
     }
     rows
 }
@@ -40,7 +45,10 @@ fn job(n: usize, kind: &str, window: usize) -> TrainJob {
         budget: Budget::PerRecord(1e-3),
         champion: None,
         remake: None,
-        params: Params { rows_min: 100, ..Params::default() },
+        params: Params {
+            rows_min: 100,
+            ..Params::default()
+        },
     }
 }
 
@@ -75,7 +83,10 @@ fn a_model_is_made_again_from_its_card_whatever_the_champion_was() {
         ..job
     };
     let again = trained(&again);
-    assert_eq!(again.model.to_bytes().unwrap(), original.model.to_bytes().unwrap());
+    assert_eq!(
+        again.model.to_bytes().unwrap(),
+        original.model.to_bytes().unwrap()
+    );
 }
 
 #[test]
@@ -87,7 +98,11 @@ fn a_challenger_that_learnt_less_is_rejected_with_the_reason() {
     let candidate = trained(&job);
     assert!(!candidate.verdict.is_promoted());
     assert_eq!(candidate.verdict.reasons()[0].name(), "below_champion");
-    assert!(candidate.model.card.verdict.starts_with("rejected: finds "), "{}", candidate.verdict);
+    assert!(
+        candidate.model.card.verdict.starts_with("rejected: finds "),
+        "{}",
+        candidate.verdict
+    );
 }
 
 #[test]
@@ -116,7 +131,11 @@ fn a_fault_that_is_kept_out_changes_nothing() {
     let mut rows = PartitionRows::new(TopicPartition::new("t", 0), 3);
     for i in 0..clean.rows[0].len() {
         let bad = (600..700).contains(&i) && i % 2 == 0;
-        let row = if bad { [50.0; 3] } else { clean.rows[0].row(i).try_into().unwrap() };
+        let row = if bad {
+            [50.0; 3]
+        } else {
+            clean.rows[0].row(i).try_into().unwrap()
+        };
         let key = &clean.rows[0].keys()[clean.rows[0].key_number(i)];
         rows.push(key, clean.rows[0].time(i), clean.rows[0].offset(i), &row);
     }
@@ -128,8 +147,14 @@ fn a_fault_that_is_kept_out_changes_nothing() {
         to: Some(Offset(700)),
         because: "episode".to_owned(),
     }];
-    let clean = TrainJob { exclusions: exclusions.clone(), ..clean };
-    let faulty = TrainJob { exclusions, ..faulty };
+    let clean = TrainJob {
+        exclusions: exclusions.clone(),
+        ..clean
+    };
+    let faulty = TrainJob {
+        exclusions,
+        ..faulty
+    };
     assert_eq!(
         trained(&clean).model.to_bytes().unwrap(),
         trained(&faulty).model.to_bytes().unwrap()
@@ -154,14 +179,25 @@ fn what_cannot_be_learnt_is_an_error_with_its_numbers() {
         });
     }
     let all = run(&all, &|| false).unwrap_err();
-    assert!(matches!(all, TrainError::TooFewRows { excluded: 500, .. }), "{all}");
+    assert!(
+        matches!(all, TrainError::TooFewRows { excluded: 500, .. }),
+        "{all}"
+    );
     let mut still = job(500, "pca", 1);
     let mut rows = PartitionRows::new(TopicPartition::new("t", 0), 3);
     for i in 0..500 {
-        rows.push(&Key("a".into()), Timestamp(i), Offset(i), &[1.0, f64::NAN, 3.0]);
+        rows.push(
+            &Key("a".into()),
+            Timestamp(i),
+            Offset(i),
+            &[1.0, f64::NAN, 3.0],
+        );
     }
     still.rows = vec![rows];
-    assert!(matches!(run(&still, &|| false).unwrap_err(), TrainError::Constant { .. }));
+    assert!(matches!(
+        run(&still, &|| false).unwrap_err(),
+        TrainError::Constant { .. }
+    ));
 }
 
 #[test]

@@ -73,7 +73,9 @@ impl<'a> Windows<'a> {
         for (part, rows) in job.rows.iter().enumerate() {
             built.add_part(part, rows, &mut gaps);
         }
-        built.windows.sort_by_key(|window| (window.newest, window.place));
+        built
+            .windows
+            .sort_by_key(|window| (window.newest, window.place));
         let most = job.params.rows_max.max(WINDOWS_MIN);
         if built.windows.len() > most {
             let step = built.windows.len() as f64 / most as f64;
@@ -95,7 +97,12 @@ impl<'a> Windows<'a> {
         }
         let out = self.kept_out(rows, &of_key);
         self.excluded += out.iter().filter(|&&out| out).count();
-        let spans: Vec<&Span> = self.job.spans.iter().filter(|span| span.at == rows.at).collect();
+        let spans: Vec<&Span> = self
+            .job
+            .spans
+            .iter()
+            .filter(|span| span.at == rows.at)
+            .collect();
         let mut last = vec![f64::NAN; self.job.columns.len()];
         for records in &of_key {
             last.fill(f64::NAN);
@@ -165,17 +172,21 @@ impl<'a> Windows<'a> {
     fn kept_out(&self, rows: &PartitionRows, of_key: &[Vec<usize>]) -> Vec<bool> {
         let mut out = vec![false; rows.len()];
         let guard = usize::try_from(self.job.params.guard).unwrap_or(usize::MAX);
-        let numbers: BTreeMap<&str, usize> =
-            rows.keys().iter().enumerate().map(|(i, key)| (&*key.0, i)).collect();
+        let numbers: BTreeMap<&str, usize> = rows
+            .keys()
+            .iter()
+            .enumerate()
+            .map(|(i, key)| (&*key.0, i))
+            .collect();
         for exclusion in self.job.exclusions.iter().filter(|e| e.at == rows.at) {
             let Some(&number) = numbers.get(exclusion.key.as_str()) else {
                 continue;
             };
             let records = &of_key[number];
             let from = records.partition_point(|&i| rows.offset(i) < exclusion.from);
-            let to = exclusion
-                .to
-                .map_or(records.len(), |to| records.partition_point(|&i| rows.offset(i) < to));
+            let to = exclusion.to.map_or(records.len(), |to| {
+                records.partition_point(|&i| rows.offset(i) < to)
+            });
             // The guard also where the stretch itself was not sampled, if its neighbours were.
             let to = to.max(from).saturating_add(guard).min(records.len());
             for &i in &records[from.saturating_sub(guard)..to] {
@@ -224,8 +235,16 @@ fn purged(windows: &[Window]) -> Vec<Window> {
     let Some(begin) = windows.first().map(|window| window.newest) else {
         return Vec::new();
     };
-    let within: Vec<Window> = windows.iter().filter(|w| begin <= w.oldest).copied().collect();
-    if within.len() * 2 < windows.len() { windows.to_vec() } else { within }
+    let within: Vec<Window> = windows
+        .iter()
+        .filter(|w| begin <= w.oldest)
+        .copied()
+        .collect();
+    if within.len() * 2 < windows.len() {
+        windows.to_vec()
+    } else {
+        within
+    }
 }
 
 /// Which stretch of reading an offset belongs to; adjoining spans are one.

@@ -125,7 +125,11 @@ fn killed_again_and_again(name: &str, properties: &[(&str, &str)], kills: u64) {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    let answers = answers(&first);
+    each_place_once(&first, records);
+}
+
+fn each_place_once(echo: &Echo, records: i64) {
+    let answers = answers(echo);
     for partition in 0..PARTITIONS {
         let mut places = answers[&partition].clone();
         // Keys of one input partition spread over the output's partitions: order holds for each key, so sort by place.
@@ -141,7 +145,7 @@ fn killed_again_and_again(name: &str, properties: &[(&str, &str)], kills: u64) {
             "partition {partition}"
         );
     }
-    in_order_for_each_key(&first);
+    in_order_for_each_key(echo);
 }
 
 fn in_order_for_each_key(echo: &Echo) {
@@ -172,6 +176,32 @@ fn exactly_once_under_kill_9_with_eager_rebalancing_and_static_members() {
         ("session.timeout.ms", "4000"),
     ];
     killed_again_and_again("eager", &properties, 4);
+}
+
+/// A broker that freezes while transactions commit: answers are lost, producers are made again, and the log decides what became of each
+/// transaction. The broker is this test's own, for it disturbs everyone else.
+#[test]
+fn exactly_once_when_answers_are_lost() {
+    let Some(own) = cluster::Own::start() else {
+        return;
+    };
+    let records = 1_500;
+    let properties = [
+        ("session.timeout.ms", "30000"),
+        ("transaction.timeout.ms", "2000"),
+    ];
+    let echo = echo(&own.brokers, "frozen", &properties);
+    feed(&echo, 0, records);
+    let mut child = echo.spawn();
+    let mut rng = Seed(5).rng();
+    for _ in 0..2 {
+        std::thread::sleep(Duration::from_millis(rng.gen_range(1_200..2_200)));
+        own.freeze(Duration::from_secs(6));
+    }
+    wait_until_consumed(&echo, records, Duration::from_secs(90));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    each_place_once(&echo, records);
 }
 
 #[test]

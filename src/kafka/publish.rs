@@ -25,6 +25,9 @@ use crate::time::Clock;
 /// Steps in which the producer is polled: `flush` would wait in steps of 100 ms.
 const POLL_STEP: Duration = Duration::from_millis(1);
 
+/// How much longer than the transaction itself may last its calls are waited for.
+const ANSWER_MARGIN: Duration = Duration::from_secs(3);
+
 /// The header of a dead letter whose value was too large even for the dead-letter topic, and was left out.
 const TRUNCATED: &str = "anomalyd.value.omitted";
 
@@ -64,6 +67,8 @@ pub(super) struct Publisher {
     producer: Option<BaseProducer<PlainContext>>,
     clock: Arc<dyn Clock>,
     watchdog: Watchdog,
+    /// How long a transaction call waits for its answer.
+    answer_max: Duration,
     omit_large: bool,
 }
 
@@ -87,6 +92,8 @@ impl Publisher {
         (clock, watchdog): (Arc<dyn Clock>, Watchdog),
     ) -> Result<Self, KafkaFailure> {
         let mut publisher = Self {
+            // Later than this the coordinator has given the transaction up: no answer will come that says otherwise.
+            answer_max: connection.transaction_timeout() + ANSWER_MARGIN,
             connection: connection.clone(),
             topics,
             state_partitions,
@@ -142,22 +149,27 @@ impl Publisher {
         consumer: &BaseConsumer<MemberContext>,
     ) -> Result<(), Failed> {
         let producer = self.producer()?;
-        let lost = |error| classify(error, false);
+        let begun = self.clock.monotonic();
+        let lost = |error| self.classify(error, begun, false);
         producer.begin_transaction().map_err(lost)?;
         self.send_all(producer, outbox)?;
         self.drain(producer)?;
-        let positions = super::list(&outbox.positions).map_err(|error| classify(error, false))?;
-        let _guard = self.watchdog.guard("transaction", CALL_MAX * 4);
+        let positions = super::list(&outbox.positions).map_err(lost)?;
+        let _guard = self
+            .watchdog
+            .guard("transaction", self.answer_max * 3 + CALL_MAX * 2);
         if !outbox.positions.is_empty() {
             // Fresh for each commit: it carries the generation that fences a member that was expelled (KIP-447).
             let Some(group) = consumer.group_metadata() else {
                 return Err(Failed::Abort(KafkaError::Canceled));
             };
-            self.again(|| producer.send_offsets_to_transaction(&positions, &group, CALL_MAX))
-                .map_err(lost)?;
+            self.again(|| {
+                producer.send_offsets_to_transaction(&positions, &group, self.answer_max)
+            })
+            .map_err(lost)?;
         }
-        self.again(|| producer.commit_transaction(CALL_MAX))
-            .map_err(|error| classify(error, true))
+        self.again(|| producer.commit_transaction(self.answer_max))
+            .map_err(|error| self.classify(error, begun, true))
     }
 
     /// At least once: everything acknowledged, then the offsets.
@@ -175,7 +187,7 @@ impl Publisher {
         if outbox.positions.is_empty() {
             return Ok(());
         }
-        let positions = super::list(&outbox.positions).map_err(|error| classify(error, false))?;
+        let positions = super::list(&outbox.positions).map_err(Failed::Abort)?;
         let _guard = self.watchdog.guard("commit", RETRY_MAX * 2);
         let committed = retry(&*self.clock, "commit", || {
             match consumer.commit(&positions, CommitMode::Sync) {
@@ -187,6 +199,39 @@ impl Publisher {
             }
         });
         committed.map_err(Failed::Fatal)
+    }
+
+    /// Which of the three classes an error of a transaction call belongs to, in a transaction that was begun at `begun`.
+    ///
+    /// librdkafka calls many things fatal: fatal is the producer, and a new one may go on. Fenced is final, except when the transaction
+    /// outlasted its timeout: then it was the coordinator that fenced it, to abort it.
+    fn classify(&self, error: KafkaError, begun: Duration, committing: bool) -> Failed {
+        let KafkaError::Transaction(inner) = &error else {
+            return Failed::Lost { error, committing };
+        };
+        if inner.txn_requires_abort() && !inner.is_fatal() {
+            return Failed::Abort(error);
+        }
+        let lasted = self.clock.monotonic().saturating_sub(begun);
+        let outlasted = self.connection.transaction_timeout().mul_f64(0.9) <= lasted;
+        match inner.code() {
+            RDKafkaErrorCode::Fenced
+            | RDKafkaErrorCode::ProducerFenced
+            | RDKafkaErrorCode::InvalidProducerEpoch
+                if !outlasted =>
+            {
+                Failed::Fatal(KafkaFailure::Fenced(error))
+            }
+            RDKafkaErrorCode::TransactionalIdAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed
+            | RDKafkaErrorCode::GroupAuthorizationFailed
+            | RDKafkaErrorCode::UnsupportedVersion
+            | RDKafkaErrorCode::UnsupportedFeature => Failed::Fatal(KafkaFailure::Call {
+                what: "transaction",
+                error,
+            }),
+            _ => Failed::Lost { error, committing },
+        }
     }
 
     /// Calls again while librdkafka says that the call can be made again and it was not for want of time.
@@ -319,17 +364,17 @@ impl Publisher {
             return Ok(());
         }
         let aborted = {
-            let _guard = self.watchdog.guard("abort", CALL_MAX * 4);
+            let _guard = self.watchdog.guard("abort", self.answer_max + CALL_MAX * 2);
             match self.producer.as_ref() {
-                Some(producer) => self.again(|| producer.abort_transaction(CALL_MAX)),
+                Some(producer) => self.again(|| producer.abort_transaction(self.answer_max)),
                 None => Ok(()),
             }
         };
-        match aborted.map_err(|error| classify(error, false)) {
+        match aborted {
             Ok(()) => Ok(()),
-            Err(Failed::Fatal(failure)) => Err(failure),
-            // Nothing was committed: making the producer again aborts what is left.
-            Err(Failed::Abort(error) | Failed::Lost { error, .. }) => {
+            // Nothing was committed: making the producer again aborts what is left. That also fences whoever has the same id,
+            // but then the failure that led here was not the first to say so.
+            Err(error) => {
                 tracing::warn!(%error, "abort failed: making the producer again");
                 self.renew()
             }
@@ -434,25 +479,16 @@ fn too_large(error: &KafkaError) -> bool {
     )
 }
 
-/// Which of the three classes an error of a transaction call belongs to.
-fn classify(error: KafkaError, committing: bool) -> Failed {
-    if let KafkaError::Transaction(inner) = &error {
-        if inner.is_fatal() {
-            return Failed::Fatal(KafkaFailure::Fenced(error));
-        }
-        if inner.txn_requires_abort() {
-            return Failed::Abort(error);
-        }
-    }
-    Failed::Lost { error, committing }
-}
-
-/// The same for a record that librdkafka did not take.
+/// Which of the three classes the error of a record belongs to that librdkafka did not take.
 fn classify_send(error: KafkaError) -> Failed {
     match code(&error) {
-        Some(
-            RDKafkaErrorCode::Fatal | RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced,
-        ) => Failed::Fatal(KafkaFailure::Fenced(error)),
+        Some(RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced) => {
+            Failed::Fatal(KafkaFailure::Fenced(error))
+        }
+        Some(RDKafkaErrorCode::Fatal) => Failed::Lost {
+            error,
+            committing: false,
+        },
         _ => Failed::Abort(error),
     }
 }

@@ -1,6 +1,7 @@
 //! Which librdkafka properties a client gets: ours, then the user's, then those that a promise rests on.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 
@@ -130,6 +131,9 @@ const MEMBERSHIP: &[&str] = &[
     "session.timeout.ms",
 ];
 
+/// Our default for `transaction.timeout.ms`.
+const TRANSACTION_TIMEOUT_MS: u64 = 10_000;
+
 /// Why a property may not be set by the user and what to do instead; `None` if it may.
 pub fn refused(property: &str) -> Option<&'static str> {
     REFUSED
@@ -233,8 +237,16 @@ impl Connection {
         let mut config = self.producer();
         config.set("transactional.id", id);
         // How long a killed worker's partitions wait for the broker to abort what it left open.
-        self.default(&mut config, "transaction.timeout.ms", "10000");
+        let timeout = TRANSACTION_TIMEOUT_MS.to_string();
+        self.default(&mut config, "transaction.timeout.ms", &timeout);
         config
+    }
+
+    /// How long a transaction may stay open before the broker aborts it.
+    pub fn transaction_timeout(&self) -> Duration {
+        let set = self.properties.get("transaction.timeout.ms");
+        let millis = set.and_then(|millis| millis.parse().ok());
+        Duration::from_millis(millis.unwrap_or(TRANSACTION_TIMEOUT_MS))
     }
 
     /// An idempotent producer without transactions.

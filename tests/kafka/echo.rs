@@ -178,7 +178,8 @@ pub fn work(mut session: KafkaSession, stop: impl Fn(u64) -> bool) -> Result<(),
     Ok(())
 }
 
-fn stage(
+/// Works out a batch: one answer a record, and the new counts as state.
+pub fn stage(
     batch: &RecordBatch,
     counts: &BTreeMap<TopicPartition, u64>,
 ) -> (Outbox, BTreeMap<TopicPartition, u64>) {

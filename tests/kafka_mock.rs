@@ -1,0 +1,223 @@
+//! The adapter against librdkafka's mock cluster, which fails on demand: each kind of error must end in its class, try again, abort, or fatal.
+//! (The mock keeps no transactional offsets and fences nobody, so what a commit means is shown on a real broker, in `kafka_real`.)
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test may panic and read the clock"
+)]
+
+#[expect(dead_code, reason = "the child processes are started elsewhere")]
+#[path = "kafka/echo.rs"]
+mod echo;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anomalyd::kafka::KafkaFailure;
+use anomalyd::kafka::session::KafkaSession;
+use anomalyd::pipeline::Outbox;
+use anomalyd::port::{Input, Published, Session};
+use anomalyd::record::RecordBatch;
+use anomalyd::stream::Positions;
+use anomalyd::time::{Clock, SystemClock};
+use echo::{Echo, stage};
+use rdkafka::config::ClientConfig;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Error};
+
+type Cluster = MockCluster<'static, DefaultProducerContext>;
+
+/// A cluster with 20 records of input, and a worker's settings for it.
+fn cluster(exactly_once: bool) -> (Cluster, Echo) {
+    let cluster = MockCluster::new(1).unwrap();
+    let echo = Echo {
+        brokers: cluster.bootstrap_servers(),
+        name: "mock".to_owned(),
+        instance: "a".to_owned(),
+        workers: 1,
+        exactly_once,
+        properties: BTreeMap::new(),
+    };
+    for topic in [echo.input(), echo.output(), echo.state()] {
+        cluster.create_topic(&topic, 1, 1).unwrap();
+    }
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &echo.brokers)
+        .create()
+        .unwrap();
+    for n in 0..20 {
+        let (key, value) = (format!("{}", n % 3), n.to_string());
+        producer
+            .send(BaseRecord::to(&echo.input()).key(&key).payload(&value))
+            .map_err(|(error, _)| error)
+            .unwrap();
+    }
+    producer.flush(Duration::from_secs(10)).unwrap();
+    (cluster, echo)
+}
+
+/// The next batch, taking over what is granted on the way.
+fn next_batch(session: &mut KafkaSession) -> RecordBatch {
+    let clock = SystemClock::default();
+    let limit = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < limit {
+        match session
+            .next(clock.now().plus(Duration::from_millis(100)))
+            .unwrap()
+        {
+            Input::Batch(batch) => return batch,
+            Input::Assigned(grants) => {
+                let start: Positions = grants
+                    .iter()
+                    .map(|grant| (grant.at.clone(), grant.committed))
+                    .collect();
+                session.rewind(&start).unwrap();
+            }
+            Input::Revoked(_) | Input::Idle => {}
+        }
+    }
+    panic!("no batch within 30 s");
+}
+
+/// Where a batch begins.
+fn start(batch: &RecordBatch) -> Positions {
+    let first = &batch.records()[0];
+    Positions::from([(batch.sources()[0].clone(), first.offset)])
+}
+
+/// Publishes a first batch while `api` fails with `errors`.
+fn publish_under(
+    api: Api,
+    errors: &[Error],
+) -> (
+    Cluster,
+    KafkaSession,
+    RecordBatch,
+    Outbox,
+    Result<Published, KafkaFailure>,
+) {
+    let (cluster, echo) = cluster(true);
+    let mut session = echo.session(0).unwrap();
+    let batch = next_batch(&mut session);
+    let (outbox, _) = stage(&batch, &BTreeMap::new());
+    cluster.request_errors(api, errors);
+    let published = session.publish(&outbox);
+    (cluster, session, batch, outbox, published)
+}
+
+#[test]
+fn errors_that_pass_are_tried_again() {
+    let (_cluster, _session, _, _, published) = publish_under(
+        Api::EndTxn,
+        &[
+            Error::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE,
+            Error::RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS,
+        ],
+    );
+    assert_eq!(published.unwrap(), Published::Committed);
+    let (_cluster, _session, _, _, published) = publish_under(
+        Api::TxnOffsetCommit,
+        &[Error::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS],
+    );
+    assert_eq!(published.unwrap(), Published::Committed);
+}
+
+#[test]
+fn a_cold_coordinator_is_waited_for() {
+    let (cluster, echo) = cluster(true);
+    cluster.request_errors(
+        Api::InitProducerId,
+        &[
+            Error::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
+            Error::RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
+        ],
+    );
+    let mut session = echo.session(0).unwrap();
+    assert!(!next_batch(&mut session).is_empty());
+}
+
+/// The same records come again after an abort, and can then be published.
+fn aborts_and_goes_on(api: Api, error: Error) {
+    let (_cluster, mut session, batch, outbox, published) = publish_under(api, &[error]);
+    assert_eq!(published.unwrap(), Published::Aborted, "{error:?}");
+    session.rewind(&start(&batch)).unwrap();
+    let again = next_batch(&mut session);
+    let count = batch.len().min(again.len());
+    assert_eq!(again.records()[..count], batch.records()[..count]);
+    // The mock has forgotten the sequence numbers of what it refused, so that it may take one more abort.
+    let outcomes: Vec<Published> = (0..3)
+        .map(|_| {
+            let published = session.publish(&outbox).unwrap();
+            session.rewind(&start(&again)).unwrap();
+            published
+        })
+        .collect();
+    assert!(outcomes.contains(&Published::Committed), "{outcomes:?}");
+}
+
+#[test]
+fn a_member_that_was_expelled_aborts() {
+    aborts_and_goes_on(
+        Api::TxnOffsetCommit,
+        Error::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION,
+    );
+    aborts_and_goes_on(
+        Api::TxnOffsetCommit,
+        Error::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID,
+    );
+}
+
+#[test]
+fn what_the_broker_does_not_take_aborts() {
+    aborts_and_goes_on(
+        Api::AddPartitionsToTxn,
+        Error::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+    );
+    aborts_and_goes_on(Api::Produce, Error::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+}
+
+#[test]
+fn a_fenced_producer_is_the_end() {
+    let error = Error::RD_KAFKA_RESP_ERR_PRODUCER_FENCED;
+    let (_cluster, _session, _, _, published) = publish_under(Api::EndTxn, &[error]);
+    assert!(
+        matches!(published, Err(KafkaFailure::Fenced(_))),
+        "{published:?}"
+    );
+}
+
+#[test]
+fn a_right_that_is_missing_is_the_end() {
+    let error = Error::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
+    let (_cluster, _session, _, _, published) = publish_under(Api::EndTxn, &[error]);
+    assert!(
+        matches!(published, Err(KafkaFailure::Call { .. })),
+        "{published:?}"
+    );
+}
+
+#[test]
+fn a_producer_that_is_of_no_use_any_more_is_made_again() {
+    // The coordinator gave the transaction up: the mock keeps no offsets, so the log says that nothing was committed.
+    let error = Error::RD_KAFKA_RESP_ERR_INVALID_TXN_STATE;
+    let (_cluster, mut session, batch, outbox, published) = publish_under(Api::EndTxn, &[error]);
+    assert_eq!(published.unwrap(), Published::Aborted);
+    session.rewind(&start(&batch)).unwrap();
+    assert_eq!(session.publish(&outbox).unwrap(), Published::Committed);
+}
+
+#[test]
+fn at_least_once_commits_after_the_output() {
+    let (cluster, echo) = cluster(false);
+    let mut session = echo.session(0).unwrap();
+    let batch = next_batch(&mut session);
+    let (outbox, _) = stage(&batch, &BTreeMap::new());
+    // A rebalance gets between output and commit: the offsets go with the next batch.
+    cluster.request_errors(
+        Api::OffsetCommit,
+        &[Error::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION],
+    );
+    assert_eq!(session.publish(&outbox).unwrap(), Published::Committed);
+    assert_eq!(session.publish(&outbox).unwrap(), Published::Committed);
+}

@@ -153,6 +153,8 @@ struct ScoreRef<'a> {
     warming_up: bool,
     model_version: u64,
     input: InputRefRef<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'a [f32]>,
 }
 
 /// [`InputRef`], borrowed.
@@ -163,12 +165,13 @@ struct InputRefRef<'a> {
     offset: i64,
 }
 
-/// A record's score.
+/// A record's score; `code`: the model's code of its window.
 pub(super) fn score(
     params: &Params,
     cause: Cause<'_>,
     reading: &Reading,
     (alert, warming_up): (bool, bool),
+    code: Option<&[f32]>,
 ) -> Message {
     let score = ScoreRef {
         detector: &params.detector,
@@ -184,6 +187,7 @@ pub(super) fn score(
             partition: cause.at.partition.0,
             offset: cause.offset.0,
         },
+        code,
     };
     Message {
         key: Some(cause.key.as_bytes().to_vec()),
@@ -260,7 +264,14 @@ mod tests {
             offset: Offset(42),
             time: Timestamp(0),
         };
-        let message = score(&Params::default(), cause, &reading, (true, false));
+        let code = [0.5_f32, -1.0];
+        let message = score(
+            &Params::default(),
+            cause,
+            &reading,
+            (true, false),
+            Some(&code),
+        );
         let read: Score = serde_json::from_slice(message.value.as_deref().unwrap()).unwrap();
         let expected = Score {
             detector: "anomalyd".to_owned(),
@@ -276,7 +287,7 @@ mod tests {
                 partition: 3,
                 offset: 42,
             },
-            code: None,
+            code: Some(code.to_vec()),
         };
         assert_eq!(read, expected);
         assert_eq!(message.timestamp, Timestamp(1_600_000_000_000));

@@ -467,3 +467,6 @@ impl Outbox {
         self.positions.is_empty() && self.state.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;

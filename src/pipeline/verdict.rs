@@ -1,7 +1,7 @@
 //! The second half of staging: everything that depends on scores, in the order of the records. Episodes open and close, messages are
 //! written, records are counted. A record below its partition's `emit_from` changes state here like any other, and is not told.
 
-use ndarray::ArrayView2;
+use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use super::gather::{Gathered, Group, Quiet, Step, What, Work};
 use super::message::{self, Cause, Facts};
@@ -45,12 +45,16 @@ struct Seen<'a> {
     reading: Reading,
     clock: Timestamp,
     cold: bool,
+    /// The model's code of the window, if it goes out.
+    code: Option<ArrayView1<'a, f32>>,
 }
 
 impl Telling<'_> {
     /// Judges everything that was gathered, in order.
     pub fn tell_all(&mut self, gathered: &mut Gathered<'_>) {
         let judged: Vec<Judged> = gathered.groups.iter().map(judge).collect();
+        let codes: Vec<Option<Array2<f32>>> =
+            gathered.groups.iter().map(|g| self.codes(g)).collect();
         let Gathered {
             works,
             groups,
@@ -96,6 +100,7 @@ impl Telling<'_> {
                         },
                         clock,
                         cold: group.model.is_none(),
+                        code: codes[work.group].as_ref().map(|codes| codes.row(row)),
                     };
                     self.judged(work, seen, warming, emit);
                 }
@@ -107,6 +112,13 @@ impl Telling<'_> {
                 What::Forget { slot } => self.forget(work, step, slot, emit),
             }
         }
+    }
+
+    /// The model's codes of a group's windows, if they go out.
+    fn codes(&self, group: &Group) -> Option<Array2<f32>> {
+        let wanted = self.params.emit_scores && self.params.emit_code && !group.seeds.is_empty();
+        let model = group.model.as_ref().filter(|_| wanted)?;
+        model.codes(view(&group.windows, group.seeds.len(), group.width))
     }
 
     fn dead(&mut self, step: &Step, emit: bool) {
@@ -189,7 +201,8 @@ impl Telling<'_> {
         }
         if self.params.emit_scores {
             let cause = self.cause(work, seen.step, seen.slot);
-            let score = message::score(self.params, cause, &seen.reading, (open, warming));
+            let code = seen.code.as_ref().and_then(ArrayView1::as_slice);
+            let score = message::score(self.params, cause, &seen.reading, (open, warming), code);
             self.outbox.scores.push(score);
         }
     }

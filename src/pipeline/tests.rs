@@ -1,0 +1,553 @@
+//! Small cases of the pipeline, each with one thing to see. What is true under faults and random records is proved in `tests/sim`.
+
+use std::time::Duration;
+
+use super::*;
+use crate::alert::{Alert, AlertEvent, AlertKind, Score};
+use crate::detect::Budget;
+use crate::record::{DecodeError, Decoded, Key};
+use crate::stats::calibration::Calibration;
+
+const NOW: Timestamp = Timestamp(1_000_000);
+
+/// Offset, key, event time in ms, and the numbers; no numbers: a record that cannot be read.
+type Row<'a> = (i64, &'a str, i64, &'a [f64]);
+
+fn at() -> TopicPartition {
+    TopicPartition::new("in", 3)
+}
+
+fn params() -> Params {
+    Params {
+        detector: "test".to_owned(),
+        budget: Budget::PerRecord(0.01),
+        open_k: 1,
+        open_n: 1,
+        close_after: 2,
+        cooldown: Duration::ZERO,
+        silence_factor: 0.0,
+        emit_scores: true,
+        ..Params::default()
+    }
+}
+
+fn model(version: u64, window: usize) -> Arc<TrainedModel> {
+    // Scores of two columns in −1..1: means of squares, evenly spread from 0 to 1.
+    let scores: Vec<f64> = (0..1000)
+        .map(|i| f64::from(i * 617 % 1000) / 1000.0)
+        .collect();
+    let calibration = Calibration::fit(&scores);
+    Arc::new(TrainedModel::simple(
+        version,
+        &["x", "y"],
+        window,
+        calibration,
+    ))
+}
+
+fn pipeline(params: Params, missing: Missing) -> Pipeline {
+    assert_eq!(params.check(), Vec::new());
+    let column = |name: &str| Column {
+        name: name.to_owned(),
+        missing,
+    };
+    Pipeline::new(Arc::new(params), Arc::new([column("x"), column("y")]))
+}
+
+fn grant(committed: i64, state: Vec<StateEntry>) -> Grant {
+    Grant {
+        at: at(),
+        committed: Offset(committed),
+        fresh: false,
+        state,
+    }
+}
+
+/// A pipeline that holds the partition from 0 on, under model 1 with windows of `window`.
+fn ready(params: Params, window: usize) -> Pipeline {
+    let mut pipeline = pipeline(params, Missing::Mask);
+    pipeline.promote(model(1, window)).unwrap();
+    pipeline.assign(&grant(0, Vec::new()), None).unwrap();
+    pipeline
+}
+
+fn batch(rows: &[Row<'_>]) -> (RecordBatch, DecodedBatch) {
+    let mut batch = RecordBatch::default();
+    let mut decoded = DecodedBatch {
+        columns: 2,
+        ..DecodedBatch::default()
+    };
+    for (offset, key, time, values) in rows {
+        let place = (Offset(*offset), Timestamp(*time));
+        let header = Header {
+            name: "own".into(),
+            value: None,
+        };
+        batch.push(
+            &at(),
+            place,
+            Some(key.as_bytes()),
+            Some(b"value"),
+            vec![header],
+        );
+        if values.is_empty() {
+            decoded.values.extend([f64::NAN; 2]);
+            decoded.outcomes.push(Err(DecodeError::NullValue));
+        } else {
+            decoded.values.extend(*values);
+            let key = Key(Arc::from(*key));
+            decoded.outcomes.push(Ok(Decoded {
+                key,
+                time: Timestamp(*time),
+            }));
+        }
+    }
+    (batch, decoded)
+}
+
+fn stage(pipeline: &Pipeline, rows: &[Row<'_>]) -> Staged {
+    let (batch, decoded) = batch(rows);
+    pipeline.stage(&batch, &decoded, NOW)
+}
+
+/// Stages and applies.
+fn work(pipeline: &mut Pipeline, rows: &[Row<'_>]) -> (Outbox, Tally) {
+    let staged = stage(pipeline, rows);
+    let told = (staged.outbox.clone(), staged.tally.clone());
+    pipeline.apply(staged);
+    told
+}
+
+fn alerts(outbox: &Outbox) -> Vec<Alert> {
+    let read = |m: &Message| serde_json::from_slice(m.value.as_deref().unwrap()).unwrap();
+    outbox.alerts.iter().map(read).collect()
+}
+
+fn scores(outbox: &Outbox) -> Vec<Score> {
+    let read = |m: &Message| serde_json::from_slice(m.value.as_deref().unwrap()).unwrap();
+    outbox.scores.iter().map(read).collect()
+}
+
+fn events(outbox: &Outbox) -> Vec<(String, AlertEvent)> {
+    alerts(outbox)
+        .into_iter()
+        .map(|alert| (alert.id, alert.event))
+        .collect()
+}
+
+const CALM: &[f64] = &[0.1, 0.2];
+const WILD: &[f64] = &[9.0, 0.2];
+
+#[test]
+fn an_alert_says_why_and_where() {
+    let mut pipeline = ready(params(), 1);
+    let (outbox, tally) = work(
+        &mut pipeline,
+        &[(0, "k", 5, CALM), (4, "k", 2_000_000, WILD)],
+    );
+    assert_eq!((tally.consumed, tally.scored, tally.opened), (2, 2, 1));
+    assert_eq!(outbox.positions, Positions::from([(at(), Offset(5))]));
+    let alert = &alerts(&outbox)[0];
+    assert_eq!(alert.id, "test-in-3-4");
+    assert_eq!(
+        (alert.event, alert.kind, alert.model_version),
+        (AlertEvent::Open, AlertKind::Score, 1)
+    );
+    assert!((alert.anomaly_score - f64::midpoint(81.0, 0.04)).abs() < 1e-4);
+    assert!(alert.p_value < 0.01 && alert.anomaly_score > alert.threshold && alert.threshold > 0.9);
+    let top = &alert.relevant_attribution[0];
+    assert_eq!((top.feature.as_str(), top.actual), ("x", Some(9.0)));
+    let sum: f64 = alert
+        .relevant_attribution
+        .iter()
+        .map(|part| part.share)
+        .sum();
+    assert!((sum - 1.0).abs() < 1e-9 && top.share > 0.99);
+    assert_eq!(alert.input.offset, 4);
+    // Event time lies in the future of the clock: Kafka would refuse it as a timestamp.
+    assert_eq!(outbox.alerts[0].timestamp, NOW);
+    assert_eq!(outbox.scores[0].timestamp, Timestamp(5));
+    assert!(!scores(&outbox)[0].alert && scores(&outbox)[1].alert);
+}
+
+#[test]
+fn staging_changes_nothing_and_can_be_done_again() {
+    let mut pipeline = ready(params(), 2);
+    let rows: &[Row<'_>] = &[(0, "k", 1, CALM), (1, "k", 2, WILD), (2, "l", 3, &[])];
+    let first = stage(&pipeline, rows).outbox;
+    assert_eq!(stage(&pipeline, rows).outbox, first);
+    assert_eq!(work(&mut pipeline, rows).0, first);
+}
+
+#[test]
+fn one_batch_of_n_equals_n_batches_of_one() {
+    let values: Vec<[f64; 2]> = (0..200)
+        .map(|i| {
+            let x = f64::from(i * 7919 % 101) / 60.0 - 0.8;
+            [
+                if i % 41 == 0 { f64::NAN } else { x },
+                if i % 67 < 3 { 5.0 } else { x * x },
+            ]
+        })
+        .collect();
+    let keys = ["a", "b", "c", "d", "e"];
+    let rows: Vec<Row<'_>> = values
+        .iter()
+        .zip(0_i64..)
+        .map(|(values, i)| {
+            let values: &[f64] = if i % 31 == 7 { &[] } else { values };
+            (
+                i * 2,
+                keys[usize::try_from(i * i % 5).unwrap()],
+                i * 100,
+                values,
+            )
+        })
+        .collect();
+    let run = |size: usize| {
+        let params = Params {
+            silence_factor: 1.2,
+            silence_min: Duration::from_millis(300),
+            keys_max: 4,
+            storm_opens_max: 1,
+            storm_window: Duration::from_secs(1),
+            ..params()
+        };
+        let mut pipeline = ready(params, 3);
+        let mut all = Outbox::default();
+        let mut consumed = 0;
+        for part in rows.chunks(size) {
+            let (outbox, tally) = work(&mut pipeline, part);
+            all.alerts.extend(outbox.alerts);
+            all.scores.extend(outbox.scores);
+            all.dead_letters.extend(outbox.dead_letters);
+            consumed += tally.consumed;
+        }
+        assert_eq!(consumed, 200);
+        all
+    };
+    let one = run(1);
+    assert!(one.alerts.len() > 8, "{:?}", events(&one));
+    assert!(!one.dead_letters.is_empty());
+    for size in [2, 7, 50, 200] {
+        assert_eq!(run(size), one, "batches of {size}");
+    }
+}
+
+#[test]
+fn windows_fill_before_they_count() {
+    let mut pipeline = ready(params(), 3);
+    let (outbox, tally) = work(
+        &mut pipeline,
+        &[
+            (0, "k", 1, WILD),
+            (1, "k", 2, WILD),
+            (2, "k", 3, &[3.0, 0.0]),
+            (3, "k", 4, CALM),
+        ],
+    );
+    assert_eq!((tally.warming_up, tally.scored), (2, 2));
+    let told = scores(&outbox);
+    assert!(told[0].warming_up && (told[0].p_value - 1.0).abs() < 1e-12 && told[2].p_value < 0.01);
+    // Mean of squares over the window's six numbers, oldest first: 81.04 + 81.04 + 9, then 81.04 + 9 + 0.05.
+    assert!((told[2].score - 171.08 / 6.0).abs() < 1e-4);
+    assert!((told[3].score - 90.09 / 6.0).abs() < 1e-4);
+    // Padded with its oldest row: the mean is that of the row itself.
+    assert!((told[0].score - 81.04 / 2.0).abs() < 1e-4);
+}
+
+#[test]
+fn the_last_value_stands_in_where_the_policy_says_so() {
+    let mut pipeline = pipeline(params(), Missing::Last);
+    pipeline.promote(model(1, 1)).unwrap();
+    pipeline.assign(&grant(0, Vec::new()), None).unwrap();
+    let nan = f64::NAN;
+    let rows: &[Row<'_>] = &[
+        (0, "k", 1, &[nan, 0.0]),
+        (1, "k", 2, &[0.6, nan]),
+        (2, "k", 3, &[nan, 0.8]),
+    ];
+    let (outbox, _) = work(&mut pipeline, rows);
+    let told = scores(&outbox);
+    assert!((told[1].score - 0.18).abs() < 1e-6);
+    assert!((told[2].score - 0.5).abs() < 1e-6);
+}
+
+#[test]
+fn without_a_model_records_are_scored_by_the_cold_start() {
+    let mut pipeline = pipeline(
+        Params {
+            cold_start_records: 10,
+            ..params()
+        },
+        Missing::Mask,
+    );
+    pipeline.assign(&grant(0, Vec::new()), None).unwrap();
+    let values: Vec<[f64; 2]> = (0..20)
+        .map(|i| [f64::from(i * 7 % 5), f64::from(i % 3)])
+        .collect();
+    let rows: Vec<Row<'_>> = values
+        .iter()
+        .zip(0..)
+        .map(|(values, i)| (i, "k", i, values.as_slice()))
+        .collect();
+    let (outbox, tally) = work(&mut pipeline, &rows);
+    assert_eq!((tally.warming_up, tally.scored), (10, 10));
+    assert!(outbox.alerts.is_empty());
+    assert!(scores(&outbox)[19].score > 0.0);
+    let (outbox, _) = work(&mut pipeline, &[(20, "k", 30, &[1e6, 1.0])]);
+    let alert = &alerts(&outbox)[0];
+    assert_eq!(
+        (
+            alert.model_version,
+            alert.relevant_attribution[0].feature.as_str()
+        ),
+        (0, "x")
+    );
+    // A model comes: from the next batch on it judges, and the snapshot says so.
+    pipeline.promote(model(1, 1)).unwrap();
+    let (outbox, _) = work(&mut pipeline, &[(21, "k", 31, CALM)]);
+    assert_eq!(model_version(&outbox.state).unwrap(), Some(ModelVersion(1)));
+    assert_eq!(scores(&outbox)[0].model_version, 1);
+}
+
+#[test]
+fn a_model_changes_between_batches_with_a_snapshot_and_never_in_replay() {
+    let mut pipeline = ready(params(), 1);
+    let (outbox, _) = work(&mut pipeline, &[(0, "k", 1, CALM)]);
+    assert_eq!(model_version(&outbox.state).unwrap(), Some(ModelVersion(1)));
+    let state = outbox.state;
+    assert!(work(&mut pipeline, &[(1, "k", 2, CALM)]).0.state.is_empty());
+    pipeline.promote(model(2, 1)).unwrap();
+    let (outbox, _) = work(&mut pipeline, &[(2, "k", 3, CALM)]);
+    assert_eq!(model_version(&outbox.state).unwrap(), Some(ModelVersion(2)));
+
+    // The state of model 1 is taken over by a worker whose champion is model 2.
+    let mut heir = self::pipeline(params(), Missing::Mask);
+    heir.promote(model(2, 1)).unwrap();
+    let assigned = heir.assign(&grant(2, state), Some(model(1, 1))).unwrap();
+    assert_eq!((assigned.read_from, assigned.replay), (Offset(0), 2));
+    let (outbox, tally) = work(&mut heir, &[(0, "k", 1, CALM)]);
+    assert!(outbox.is_empty());
+    assert_eq!((tally.replayed, tally.consumed), (1, 0));
+    // This batch begins in replay and ends beyond it: judged by model 1 as a whole, told from offset 2 on.
+    let (outbox, tally) = work(&mut heir, &[(1, "k", 2, CALM), (2, "k", 3, CALM)]);
+    assert_eq!((tally.replayed, tally.consumed), (1, 1));
+    assert_eq!(scores(&outbox)[0].model_version, 1);
+    let (outbox, _) = work(&mut heir, &[(3, "k", 4, CALM)]);
+    assert_eq!(scores(&outbox)[0].model_version, 2);
+}
+
+#[test]
+fn state_that_cannot_be_used_is_put_away() {
+    let mut pipeline = ready(
+        Params {
+            snapshot_records: 1,
+            ..params()
+        },
+        1,
+    );
+    work(&mut pipeline, &[(0, "k", 1, WILD)]);
+    let (outbox, _) = work(&mut pipeline, &[(1, "k", 2, WILD)]);
+    let mut state = outbox.state;
+    state.extend(
+        work(&mut pipeline, &[(2, "k", 3, CALM)])
+            .0
+            .state
+            .into_iter()
+            .skip(1),
+    );
+    // The group's offset was set back below the snapshot.
+    let mut heir = ready(params(), 1);
+    let assigned = heir
+        .assign(&grant(0, state.clone()), Some(model(1, 1)))
+        .unwrap();
+    assert_eq!(
+        assigned.discarded,
+        Some("it is ahead of the committed offset")
+    );
+    assert_eq!(assigned.read_from, Offset(0));
+    // The first batch replaces it, and deletes what is no longer meant.
+    let (outbox, _) = work(&mut heir, &[(0, "other", 1, CALM)]);
+    let gone = outbox
+        .state
+        .iter()
+        .filter(|entry| entry.value.is_none())
+        .count();
+    assert_eq!(gone, 1, "{:?}", outbox.state);
+
+    let head: &mut StateEntry = state
+        .iter_mut()
+        .find(|entry| entry.key.ends_with(b"/head"))
+        .unwrap();
+    head.value = Some(b"{\"v\":9}".to_vec());
+    let error = heir.assign(&grant(5, state), None).unwrap_err();
+    assert!(error.to_string().contains("test/in/3/head"), "{error}");
+}
+
+#[test]
+fn a_model_of_other_features_is_refused() {
+    let mut pipeline = ready(params(), 1);
+    let calibration = Calibration::fit(&[1.0]);
+    let other = Arc::new(TrainedModel::simple(9, &["x", "z"], 1, calibration));
+    assert!(pipeline.promote(other).is_err());
+    assert_eq!(pipeline.current().unwrap().card.version, ModelVersion(1));
+}
+
+#[test]
+fn what_is_flagged_is_quarantined_until_it_is_old() {
+    let params = Params {
+        quarantine_keep: Duration::from_millis(500),
+        snapshot_records: 1,
+        ..params()
+    };
+    let mut pipeline = ready(params, 1);
+    let (outbox, _) = work(&mut pipeline, &[(0, "k", 1, CALM), (1, "k", 10, WILD)]);
+    let open = quarantine(&outbox.state);
+    assert_eq!(
+        (open[0].from, open[0].to, open[0].key.as_str()),
+        (Offset(1), None, "k")
+    );
+    assert_eq!(open[0].because, "test-in-3-1");
+    let (outbox, _) = work(&mut pipeline, &[(2, "k", 20, CALM), (3, "k", 30, CALM)]);
+    assert_eq!(quarantine(&outbox.state)[0].to, Some(Offset(4)));
+    work(&mut pipeline, &[(4, "k", 1000, CALM)]);
+    let (outbox, _) = work(&mut pipeline, &[(5, "k", 1001, CALM)]);
+    let gone: Vec<_> = outbox
+        .state
+        .iter()
+        .filter(|entry| entry.value.is_none())
+        .collect();
+    assert_eq!(gone[0].key, b"test/in/3/episode/test-in-3-1");
+}
+
+#[test]
+fn a_key_that_falls_silent_is_told_by_the_records_of_others() {
+    let params = Params {
+        silence_factor: 3.0,
+        silence_min: Duration::from_millis(20),
+        ..params()
+    };
+    let mut pipeline = ready(params, 1);
+    let mut rows: Vec<Row<'_>> = (0..12).map(|i| (i, "k", i * 10, CALM)).collect();
+    // The last record of k is at 110; silent after 3 · 10 ms.
+    rows.extend([
+        (12, "l", 140, CALM),
+        (13, "l", 141, CALM),
+        (14, "l", 150, CALM),
+        (15, "k", 155, CALM),
+    ]);
+    let (outbox, tally) = work(&mut pipeline, &rows);
+    let id = "test-in-3-11-silence".to_owned();
+    assert_eq!(
+        events(&outbox),
+        [(id.clone(), AlertEvent::Open), (id, AlertEvent::Close)]
+    );
+    assert_eq!((tally.opened, tally.closed), (1, 1));
+    let told = alerts(&outbox);
+    assert_eq!(
+        (told[0].kind, told[0].key.as_str(), told[0].input.offset),
+        (AlertKind::Silence, "k", 13)
+    );
+    assert!(
+        (told[0].anomaly_score - 3.1).abs() < 1e-9 && (told[1].anomaly_score - 4.5).abs() < 1e-9
+    );
+}
+
+#[test]
+fn a_storm_is_one_alert_and_what_outlasts_it_is_told_then() {
+    let params = Params {
+        storm_opens_max: 2,
+        storm_window: Duration::from_millis(100),
+        ..params()
+    };
+    let mut pipeline = ready(params, 1);
+    let keys = ["a", "b", "c", "d", "e"];
+    let rows: Vec<Row<'_>> = keys
+        .iter()
+        .zip(0..)
+        .map(|(key, i)| (i, *key, i, WILD))
+        .collect();
+    let (outbox, tally) = work(&mut pipeline, &rows);
+    let open = |id: &str| (format!("test-in-3-{id}"), AlertEvent::Open);
+    let close = |id: &str| (format!("test-in-3-{id}"), AlertEvent::Close);
+    assert_eq!(events(&outbox), [open("0"), open("1"), open("2-storm")]);
+    assert_eq!((tally.opened, tally.suppressed), (5, 3));
+    // Two of the held back close before the storm ends and are never told; the third is still there afterwards.
+    let calm: Vec<Row<'_>> = (5..9)
+        .map(|i| (i, if i < 7 { "c" } else { "d" }, i, CALM))
+        .collect();
+    assert_eq!(events(&work(&mut pipeline, &calm).0), []);
+    let (outbox, _) = work(&mut pipeline, &[(9, "e", 100, WILD)]);
+    assert_eq!(events(&outbox), [close("2-storm"), open("4")]);
+    assert_eq!(alerts(&outbox)[0].suppressed, Some(3));
+}
+
+#[test]
+fn the_key_seen_longest_ago_is_forgotten_and_its_episode_closed() {
+    let params = Params {
+        keys_max: 2,
+        snapshot_records: 1,
+        ..params()
+    };
+    let mut pipeline = ready(params, 1);
+    work(&mut pipeline, &[(0, "a", 1, WILD), (1, "b", 2, CALM)]);
+    let (outbox, tally) = work(&mut pipeline, &[(2, "c", 3, CALM)]);
+    assert_eq!(
+        events(&outbox),
+        [("test-in-3-0".to_owned(), AlertEvent::Close)]
+    );
+    assert_eq!((tally.closed, pipeline.keys()), (1, 2));
+    assert_eq!(
+        quarantine(&outbox.state).last().unwrap().to,
+        Some(Offset(3))
+    );
+    let (outbox, _) = work(&mut pipeline, &[(3, "c", 4, CALM)]);
+    let gone: Vec<_> = outbox
+        .state
+        .iter()
+        .filter(|entry| entry.value.is_none())
+        .collect();
+    assert_eq!(gone[0].key, b"test/in/3/key/a");
+}
+
+#[test]
+fn what_cannot_be_read_or_is_late_goes_on_untouched() {
+    let params = Params {
+        late_after: Some(Duration::from_millis(10)),
+        ..params()
+    };
+    let mut pipeline = ready(params, 1);
+    let rows: &[Row<'_>] = &[
+        (0, "k", 100, CALM),
+        (1, "k", 5, &[]),
+        (2, "k", 89, WILD),
+        (3, "k", 90, CALM),
+    ];
+    let (outbox, tally) = work(&mut pipeline, rows);
+    assert_eq!((tally.late, tally.scored), (1, 2));
+    assert_eq!(tally.dead_lettered, BTreeMap::from([("null_value", 1)]));
+    for (message, offset) in [(&outbox.dead_letters[0], "1"), (&outbox.late[0], "2")] {
+        assert_eq!(message.key.as_deref(), Some(&b"k"[..]));
+        assert_eq!(message.value.as_deref(), Some(&b"value"[..]));
+        assert_eq!(&*message.headers[0].name, "own");
+        let told = |name: &str| {
+            let found = message.headers.iter().find(|header| &*header.name == name);
+            String::from_utf8(found.unwrap().value.clone().unwrap().into_vec()).unwrap()
+        };
+        assert_eq!(told("__connect.errors.offset"), offset);
+        assert_eq!(told("__connect.errors.topic"), "in");
+    }
+    assert_eq!(outbox.dead_letters[0].timestamp, Timestamp(5));
+}
+
+#[test]
+fn records_of_partitions_that_are_not_ours_and_records_seen_before_are_left_alone() {
+    let mut pipeline = ready(params(), 1);
+    work(&mut pipeline, &[(0, "k", 1, CALM), (1, "k", 2, CALM)]);
+    let (_, tally) = work(&mut pipeline, &[(1, "k", 2, WILD), (2, "k", 3, CALM)]);
+    assert_eq!(tally.consumed, 1);
+    pipeline.revoke(&at());
+    let (outbox, tally) = work(&mut pipeline, &[(3, "k", 4, WILD)]);
+    assert!(outbox.is_empty() && tally.consumed == 0);
+}

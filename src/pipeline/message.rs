@@ -9,7 +9,7 @@ use crate::alert::{Alert, AlertEvent, AlertKind, Attribution, InputRef, Severity
 use crate::detect::Params;
 use crate::detect::episode::{Episode, Reading};
 use crate::model::card::ModelVersion;
-use crate::record::{Header, RecordBatch};
+use crate::record::{Header, RecordBatch, dead_letter};
 use crate::stream::{Offset, TopicPartition};
 use crate::time::Timestamp;
 
@@ -208,18 +208,7 @@ pub(super) fn refused(
 ) -> Message {
     let raw = &batch.records()[record];
     let at = &batch.sources()[raw.source];
-    let mut headers = raw.headers.clone();
-    headers.extend([
-        header("__connect.errors.topic", &at.topic),
-        header("__connect.errors.partition", &at.partition.0.to_string()),
-        header("__connect.errors.offset", &raw.offset.to_string()),
-        header("__connect.errors.connector.name", &params.detector),
-        header("__connect.errors.task.id", "0"),
-        header("__connect.errors.stage", "VALUE_CONVERTER"),
-        header("__connect.errors.class.name", "anomalyd::record"),
-        header("__connect.errors.exception.class.name", reason),
-        header("__connect.errors.exception.message", text),
-    ]);
+    let headers = dead_letter::headers(&params.detector, at, raw, reason, text);
     Message {
         key: batch.key(raw).map(<[u8]>::to_vec),
         value: batch.value(raw).map(<[u8]>::to_vec),

@@ -1,26 +1,22 @@
 //! Dead letters: a record that cannot be read goes on as it came, with headers that say why, in the names of Kafka Connect's
 //! `errors.deadletterqueue.context.headers.enable`, which existing tools understand.
 
-use super::{DecodeError, Header, RawRecord};
+use super::{Header, RawRecord};
 use crate::stream::TopicPartition;
 
 /// What the names of the added headers begin with.
 pub const PREFIX: &str = "__connect.errors.";
 
-/// The headers of the dead letter for `record`: its own, untouched and first, then Kafka Connect's. Depends on nothing but the
-/// arguments, so that a replay writes the same; therefore the task is always 0.
+/// The headers of the dead letter for `record`: its own, untouched and first, then Kafka Connect's. `reason` is the short name of what is
+/// wrong (as [`super::DecodeError::reason`] has it), `message` the whole of it. Depends on nothing but the arguments, so that a replay writes the
+/// same; therefore the task is always 0.
 pub fn headers(
     detector: &str,
     at: &TopicPartition,
     record: &RawRecord,
-    error: &DecodeError,
+    reason: &str,
+    message: &str,
 ) -> Vec<Header> {
-    let class = match error {
-        DecodeError::NullValue => "anomalyd.DecodeError.NullValue",
-        DecodeError::Syntax(_) => "anomalyd.DecodeError.Syntax",
-        DecodeError::Field { .. } => "anomalyd.DecodeError.Field",
-        DecodeError::NothingObserved { .. } => "anomalyd.DecodeError.NothingObserved",
-    };
     let added = [
         ("topic", at.topic.to_string()),
         ("partition", at.partition.0.to_string()),
@@ -29,8 +25,8 @@ pub fn headers(
         ("task.id", "0".to_owned()),
         ("stage", "VALUE_CONVERTER".to_owned()),
         ("class.name", "anomalyd.record.Decoder".to_owned()),
-        ("exception.class.name", class.to_owned()),
-        ("exception.message", error.to_string()),
+        ("exception.class.name", format!("anomalyd.{reason}")),
+        ("exception.message", message.to_owned()),
     ];
     let added = added.into_iter().map(|(name, value)| Header {
         name: format!("{PREFIX}{name}").into(),
@@ -60,8 +56,7 @@ mod tests {
             headers: vec![own.clone()],
         };
         let at = TopicPartition::new("records", 3);
-        let error = DecodeError::Syntax("EOF".into());
-        let headers = headers("pumps", &at, &record, &error);
+        let headers = headers("pumps", &at, &record, "syntax", "no JSON: EOF");
         assert_eq!(headers[0], own);
         let added: Vec<(&str, &str)> = headers[1..]
             .iter()
@@ -80,14 +75,8 @@ mod tests {
                 ("__connect.errors.task.id", "0"),
                 ("__connect.errors.stage", "VALUE_CONVERTER"),
                 ("__connect.errors.class.name", "anomalyd.record.Decoder"),
-                (
-                    "__connect.errors.exception.class.name",
-                    "anomalyd.DecodeError.Syntax"
-                ),
-                (
-                    "__connect.errors.exception.message",
-                    "value is not a JSON object: EOF"
-                ),
+                ("__connect.errors.exception.class.name", "anomalyd.syntax"),
+                ("__connect.errors.exception.message", "no JSON: EOF"),
             ]
         );
     }

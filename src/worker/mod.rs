@@ -20,6 +20,7 @@ use crate::pipeline::{
     Assigned, ColumnsDiffer, Grant, Outbox, Pipeline, RestoreError, Tally, Watched, model_version,
 };
 use crate::port::{Input, Published, Session};
+use crate::record::limit::{DeadLetterLimit, TooManyDeadLetters, WINDOW_RECORDS};
 use crate::record::{DecodedBatch, RecordBatch};
 use crate::stream::{Positions, TopicPartition};
 use crate::time::{Clock, Timestamp};
@@ -34,8 +35,6 @@ pub type Decode = Box<dyn FnMut(&RecordBatch, &mut DecodedBatch) + Send>;
 
 /// Aborts in a row after which the worker gives up: something is wrong that trying again does not mend.
 const ABORTS_MAX: u32 = 1000;
-/// Records over which dead letters are counted for the limit.
-const DEAD_LETTER_STRETCH: u64 = 10_000;
 /// Between two looks at numbers that cost a walk over all keys.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
 
@@ -161,15 +160,8 @@ pub enum WorkerError<F: std::error::Error> {
         version: ModelVersion,
     },
     /// The limit on dead letters.
-    #[error("{dead} of the last {seen} records could not be read, more than {max} in 10,000")]
-    DeadLetters {
-        /// Dead letters.
-        dead: u64,
-        /// Among so many.
-        seen: u64,
-        /// The limit.
-        max: u64,
-    },
+    #[error(transparent)]
+    DeadLetters(#[from] TooManyDeadLetters),
     /// Transactions keep aborting.
     #[error("{0} transactions in a row were aborted")]
     Aborts(u32),
@@ -187,14 +179,14 @@ pub struct Worker<S, O> {
     /// Starting positions that are not committed yet.
     fresh: Positions,
     aborts: u32,
-    dead: u64,
-    seen: u64,
+    limit: DeadLetterLimit,
     gauged: Duration,
 }
 
 impl<S: Session, O: Observer> Worker<S, O> {
     /// A worker that holds nothing yet.
     pub fn new(session: S, pipeline: Pipeline, ports: Ports<O>, settings: Settings) -> Self {
+        let limit = DeadLetterLimit::new(settings.dead_letters_max.unwrap_or(WINDOW_RECORDS));
         Self {
             session,
             pipeline,
@@ -203,8 +195,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
             decoded: DecodedBatch::default(),
             fresh: Positions::new(),
             aborts: 0,
-            dead: 0,
-            seen: 0,
+            limit,
             gauged: Duration::ZERO,
         }
     }
@@ -283,7 +274,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
         let dead: u64 = staged.tally.dead_lettered.values().sum();
         let consumed = staged.tally.consumed;
         self.pipeline.apply(staged);
-        self.limit_dead_letters(dead, consumed)
+        Ok(self.limit.count(consumed, dead)?)
     }
 
     /// Publishes; `Break`: aborted, and the session reads on from where the state stands.
@@ -305,27 +296,6 @@ impl<S: Session, O: Observer> Worker<S, O> {
                 Ok(ControlFlow::Break(()))
             }
         }
-    }
-
-    fn limit_dead_letters(
-        &mut self,
-        dead: u64,
-        consumed: u64,
-    ) -> Result<(), WorkerError<S::Fatal>> {
-        self.dead += dead;
-        self.seen += consumed;
-        let max = self.settings.dead_letters_max.unwrap_or(u64::MAX);
-        if self.dead > max {
-            return Err(WorkerError::DeadLetters {
-                dead: self.dead,
-                seen: self.seen,
-                max,
-            });
-        }
-        if self.seen >= DEAD_LETTER_STRETCH {
-            (self.dead, self.seen) = (0, 0);
-        }
-        Ok(())
     }
 
     fn take_over(&mut self, grants: &[Grant]) -> Result<(), WorkerError<S::Fatal>> {

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 
+use super::floats;
 use super::json::{self, Seen};
 use super::layout::Layouts;
 use super::row::{Parts, Row};
-use super::schema::Schema;
+use super::schema::{Format, Schema};
 use super::{DecodeError, Decoded, DecodedBatch, Key, RecordBatch};
 use crate::time::Timestamp;
 
@@ -118,13 +119,14 @@ impl Decoder {
         } = self;
         let value = value.ok_or(DecodeError::NullValue)?;
         let mut row = Row::new(schema, row, parts);
-        let known = layouts
-            .as_mut()
-            .is_some_and(|layouts| layouts.read(value, &mut row));
-        if !known {
-            json::read(value, &mut row, seen)?;
-            if let Some(layouts) = layouts {
-                layouts.learn(value, schema);
+        match (schema.format(), layouts) {
+            (Format::F32, _) => floats::read(value, &mut row)?,
+            (Format::Json, None) => json::read(value, &mut row, seen)?,
+            (Format::Json, Some(layouts)) => {
+                if !layouts.read(value, &mut row) {
+                    json::read(value, &mut row, seen)?;
+                    layouts.learn(value, schema);
+                }
             }
         }
         let time = parts.time().unwrap_or(timestamp);
@@ -421,6 +423,28 @@ mod tests {
         assert_row(AB, &large, &[1.0, f64::NAN]);
         let deep = format!("{{\"a\":1,\"x\":{}{}}}", "[".repeat(127), "]".repeat(127));
         assert_row(AB, &deep, &[1.0, f64::NAN]);
+    }
+
+    #[test]
+    fn floats_are_the_row_itself() {
+        let spec = r#"{"format":"f32","features":["a","b","c"],"missing_for":{"c":9}}"#;
+        let bytes = |numbers: &[f32]| -> Vec<u8> {
+            numbers
+                .iter()
+                .flat_map(|number| number.to_le_bytes())
+                .collect()
+        };
+        let (decoded, row) = decode(spec, &bytes(&[1.5, f32::NAN, f32::INFINITY])).expect("good");
+        assert_eq!((&*decoded.key.0, decoded.time), ("k", Timestamp(1_000)));
+        assert!(row[1].is_nan());
+        assert_eq!(
+            [row[0], row[2]].map(f64::to_bits),
+            [1.5, 9.0].map(f64::to_bits)
+        );
+        let short = error(spec, &bytes(&[1.5, 2.0]));
+        assert_eq!(short.to_string(), "value has 8 bytes, but must have 12");
+        assert_eq!(short.reason(), "length");
+        assert_eq!(error(spec, &[0xff; 12]).reason(), "nothing_observed");
     }
 
     #[test]

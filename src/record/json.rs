@@ -139,13 +139,13 @@ impl Reader<'_, '_> {
                 Some(b'n') => (Scalar::Null, at + 4),
                 Some(b't') => (Scalar::Bool(true), at + 4),
                 Some(b'f') => (Scalar::Bool(false), at + 5),
-                Some(_) => match number::scan(text, at) {
-                    Some((value, end)) => (Scalar::Number(value, ""), end),
-                    None => {
+                Some(_) => {
+                    let Some((value, end)) = number::scan(text, at) else {
                         let problem = format!("element {count} must be a number");
                         return Err(wrong(field, problem));
-                    }
-                },
+                    };
+                    (Scalar::Number(value, ""), end)
+                }
             };
             if count < len {
                 self.row.take_number(field, first + count, value.0)?;

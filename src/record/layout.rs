@@ -33,7 +33,7 @@ const PAUSE_MAX: u64 = 64_000;
 #[derive(Clone, Debug)]
 pub(super) struct Layouts {
     /// The latest used first.
-    layouts: VecDeque<Layout>,
+    known: VecDeque<Layout>,
     /// Layouts forgotten unused since one was used for the first time.
     useless: u32,
     /// Records still to pass before anything is learnt again.
@@ -45,7 +45,7 @@ pub(super) struct Layouts {
 impl Default for Layouts {
     fn default() -> Self {
         Self {
-            layouts: VecDeque::new(),
+            known: VecDeque::new(),
             useless: 0,
             pause: 0,
             next_pause: PAUSE_MIN,
@@ -56,19 +56,19 @@ impl Default for Layouts {
 impl Layouts {
     /// Reads a record by one of the layouts. False if none fits, or if there is anything to complain of; the row is then empty.
     pub fn read(&mut self, text: &[u8], row: &mut Row<'_>) -> bool {
-        for at in 0..self.layouts.len() {
-            if self.layouts[at].read(text, row).is_none() {
+        for at in 0..self.known.len() {
+            if self.known[at].read(text, row).is_none() {
                 row.clear();
                 continue;
             }
-            if !std::mem::replace(&mut self.layouts[at].used, true) {
+            if !std::mem::replace(&mut self.known[at].used, true) {
                 self.useless = 0;
                 self.next_pause = PAUSE_MIN;
             }
             if at > 0
-                && let Some(layout) = self.layouts.remove(at)
+                && let Some(layout) = self.known.remove(at)
             {
-                self.layouts.push_front(layout);
+                self.known.push_front(layout);
             }
             return true;
         }
@@ -84,8 +84,8 @@ impl Layouts {
         let Some(layout) = Layout::learn(text, schema) else {
             return;
         };
-        if self.layouts.len() == LAYOUTS_MAX
-            && let Some(forgotten) = self.layouts.pop_back()
+        if self.known.len() == LAYOUTS_MAX
+            && let Some(forgotten) = self.known.pop_back()
             && !forgotten.used
         {
             self.useless += 1;
@@ -95,7 +95,7 @@ impl Layouts {
                 self.next_pause = (self.next_pause * 2).min(PAUSE_MAX);
             }
         }
-        self.layouts.push_front(layout);
+        self.known.push_front(layout);
     }
 }
 
@@ -453,7 +453,7 @@ mod tests {
         // 0 is used again, so 1 is the one used longest ago.
         assert!(hit(&mut layouts, &schema, &text(0)));
         assert!(!hit(&mut layouts, &schema, &text(LAYOUTS_MAX)));
-        assert_eq!(layouts.layouts.len(), LAYOUTS_MAX);
+        assert_eq!(layouts.known.len(), LAYOUTS_MAX);
         assert!(hit(&mut layouts, &schema, &text(0)));
         assert!(!hit(&mut layouts, &schema, &text(1)));
     }
@@ -489,7 +489,7 @@ mod tests {
         ] {
             let text = format!(r#"{{"a":1,"x":{filler}}}"#);
             assert!(!hit(&mut layouts, &schema, &text));
-            assert!(layouts.layouts.is_empty());
+            assert!(layouts.known.is_empty());
         }
     }
 

@@ -7,6 +7,7 @@
 pub mod auto;
 pub mod dead_letter;
 pub mod decode;
+mod floats;
 mod json;
 mod layout;
 pub mod limit;
@@ -196,6 +197,14 @@ pub enum DecodeError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The value of a format of fixed length has another length.
+    #[error("value has {bytes} bytes, but must have {expected}")]
+    Length {
+        /// How many it has.
+        bytes: usize,
+        /// How many it must have.
+        expected: usize,
+    },
     /// None of the features has a value.
     #[error("none of the {columns} features was observed")]
     NothingObserved {
@@ -211,6 +220,7 @@ impl DecodeError {
             Self::NullValue => "null_value",
             Self::Syntax(_) => "syntax",
             Self::Field { .. } => "field",
+            Self::Length { .. } => "length",
             Self::NothingObserved { .. } => "nothing_observed",
         }
     }

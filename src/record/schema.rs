@@ -23,6 +23,8 @@ pub enum Format {
     /// One JSON object.
     #[default]
     Json,
+    /// One 32-bit float for each feature, little end first, and nothing else: the key and the time are Kafka's.
+    F32,
 }
 
 /// The features, as users list them.
@@ -179,6 +181,9 @@ impl SchemaSpec {
             builder.place(&format!("key[{part}]"), path, Use::Key(part));
         }
         builder.policies(self);
+        if self.format == Format::F32 {
+            builder.floats(self);
+        }
         if builder.problems.is_empty() {
             Ok(Schema {
                 format: self.format,
@@ -351,6 +356,20 @@ impl Builder {
         child
     }
 
+    /// An array of floats has neither key nor time nor words.
+    fn floats(&mut self, spec: &SchemaSpec) {
+        for (key, used) in [
+            ("key", !spec.key.is_empty()),
+            ("timestamp", !spec.timestamp.is_empty()),
+            ("categories", !spec.categories.is_empty()),
+        ] {
+            if used {
+                let problem = "must be empty: a value of format `f32` has only numbers".to_owned();
+                self.problem(key, problem);
+            }
+        }
+    }
+
     fn policies(&mut self, spec: &SchemaSpec) {
         for (path, missing) in spec
             .missing_for
@@ -481,6 +500,10 @@ mod tests {
         assert_eq!(
             problems(&format!(r#"{{"features":["a"],"key":{many}}}"#)),
             ["key"]
+        );
+        assert_eq!(
+            problems(r#"{"format":"f32","features":["a"],"key":["k"],"timestamp":"t"}"#),
+            ["key", "timestamp"]
         );
         let infinite = SchemaSpec {
             features: Features::List(vec!["a".into()]),

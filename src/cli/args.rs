@@ -87,16 +87,16 @@ Stops within seconds on SIGTERM or Ctrl-C: finishes the batch, leaves the group,
     Demo(DemoArgs),
     /// Replay a file through the same code as live, and measure
     #[command(after_help = "\
-  anomalyd backtest pump.csv --label anomaly --report report.html
-  anomalyd backtest pump.csv --train-rows 5000 --set model.kind=vae --set model.window=8")]
+  anomalyd backtest --input pump.csv --warmup 5000 --output scores.csv --labels anomaly
+  anomalyd backtest --input pump.csv.gz --timestamp time --key pump --set model.window=8 --set training.every_records=5000")]
     Backtest(BacktestArgs),
-    /// Score a file with a stored or freshly loaded model
-    #[command(after_help = "  anomalyd score new.csv --model pump.safetensors --out scores.csv")]
+    /// Score a file with a trained model
+    #[command(after_help = "  anomalyd score --model pump.safetensors --input new.csv --output scores.csv")]
     Score(ScoreArgs),
     /// Train a model on a file, or make one again from its card
     #[command(after_help = "\
-  anomalyd train normal.csv --out pump.safetensors
-  anomalyd train --from-card 7 --config pumps.toml --out again.safetensors    bit for bit the same")]
+  anomalyd train --input normal.csv --model pump.safetensors
+  anomalyd train --input normal.csv --from-card pump.safetensors --model again.safetensors    bit for bit the same")]
     Train(TrainArgs),
     /// Draw synthetic normal records from a generative model
     #[command(after_help = "  anomalyd sample --model pump.safetensors --rows 100 --seed 7")]
@@ -143,15 +143,15 @@ pub struct DemoArgs {
 /// A file's columns.
 #[derive(Clone, Debug, Args)]
 pub struct TableArgs {
-    /// Column that names the record's key
+    /// Column that names the record's key; several make it together
     #[arg(long, value_name = "COLUMN")]
-    pub key: Option<String>,
-    /// Column with the event time
-    #[arg(long = "timestamp", value_name = "COLUMN")]
-    pub time: Option<String>,
+    pub key: Vec<String>,
+    /// Column with the event time; without one, rows are a second apart
+    #[arg(long, value_name = "COLUMN")]
+    pub timestamp: Option<String>,
     /// Column with labels (not 0: anomalous), left out of the features
-    #[arg(long = "labels", value_name = "COLUMN")]
-    pub label: Option<String>,
+    #[arg(long, value_name = "COLUMN")]
+    pub labels: Option<String>,
     /// Columns to leave out
     #[arg(long, value_name = "COLUMN")]
     pub ignore: Vec<String>,
@@ -160,55 +160,58 @@ pub struct TableArgs {
 /// `backtest`
 #[derive(Clone, Debug, Args)]
 pub struct BacktestArgs {
-    /// CSV or JSON lines, gzipped or not
-    #[arg(value_name = "FILE", required = true)]
-    pub files: Vec<PathBuf>,
+    /// CSV with a header or JSON lines, gzipped or not
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
     /// What the columns are.
     #[command(flatten)]
     pub table: TableArgs,
-    /// Rows at the beginning that are only learnt from
+    /// Rows at the beginning that the first model learns from; training.rows_min if left out
     #[arg(long, value_name = "N")]
-    pub train_rows: Option<usize>,
-    /// Write a self-contained HTML report
+    pub warmup: Option<usize>,
+    /// Where to write score,p_value,alert,model_version, a line a row; standard output if left out
     #[arg(long, value_name = "FILE")]
-    pub report: Option<PathBuf>,
-    /// Write every row's score as CSV
-    #[arg(long, value_name = "FILE")]
-    pub scores: Option<PathBuf>,
+    pub output: Option<PathBuf>,
+    /// Records around a labelled stretch in which VUS counts a late or early score [default: 100]
+    #[arg(long, value_name = "N")]
+    pub vus_window: Option<usize>,
 }
 
 /// `score`
 #[derive(Clone, Debug, Args)]
 pub struct ScoreArgs {
-    /// CSV or JSON lines, gzipped or not
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    /// The model: a safetensors file; without it the one in use in the store
+    /// CSV with a header or JSON lines, gzipped or not
     #[arg(long, value_name = "FILE")]
-    pub model: Option<PathBuf>,
+    pub input: PathBuf,
+    /// The model: a safetensors file
+    #[arg(long, value_name = "FILE")]
+    pub model: PathBuf,
     /// What the columns are.
     #[command(flatten)]
     pub table: TableArgs,
-    /// Where to write; standard output if left out
+    /// Where to write score,p_value,alert,model_version, a line a row; standard output if left out
     #[arg(long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
+    pub output: Option<PathBuf>,
+    /// Records around a labelled stretch in which VUS counts a late or early score [default: 100]
+    #[arg(long, value_name = "N")]
+    pub vus_window: Option<usize>,
 }
 
 /// `train`
 #[derive(Clone, Debug, Args)]
 pub struct TrainArgs {
-    /// CSV or JSON lines, gzipped or not
-    #[arg(value_name = "FILE", required_unless_present = "from_card")]
-    pub files: Vec<PathBuf>,
+    /// CSV with a header or JSON lines, gzipped or not
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
     /// What the columns are.
     #[command(flatten)]
     pub table: TableArgs,
-    /// Make this version of the store again, from the records that its card names
-    #[arg(long, value_name = "VERSION", conflicts_with = "files")]
-    pub from_card: Option<u64>,
+    /// Make the model of this card (JSON) or model file again, from the same file as then
+    #[arg(long, value_name = "FILE")]
+    pub from_card: Option<PathBuf>,
     /// Where to write the model; without it only the figures are shown
     #[arg(long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
+    pub model: Option<PathBuf>,
 }
 
 /// `sample`

@@ -6,6 +6,7 @@
 pub mod args;
 mod daemon;
 pub mod exit;
+mod files;
 mod healthcheck;
 mod topics;
 mod validate;
@@ -67,11 +68,10 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         }
         Command::Run => daemon::run(&load()?),
         Command::Demo(arguments) => daemon::demo(arguments, &cli.settings),
-        Command::Backtest(_)
-        | Command::Score(_)
-        | Command::Train(_)
-        | Command::Sample(_)
-        | Command::Models(_) => {
+        Command::Backtest(arguments) => files::backtest(&load()?, arguments),
+        Command::Score(arguments) => files::score(&load()?, arguments),
+        Command::Train(arguments) => files::train(&load()?, arguments),
+        Command::Sample(_) | Command::Models(_) => {
             load()?;
             Err(Failure::Internal("this command is being built".to_owned()))
         }

@@ -242,6 +242,8 @@ pub struct TrainingSettings {
     pub rows_min: usize,
     /// Records of the key kept out before and after an episode.
     pub guard: u64,
+    /// In a backtest: records between two trainings; 0: by `interval`.
+    pub every_records: usize,
 }
 
 /// Where models are kept.

@@ -357,6 +357,8 @@ pub struct Training {
     pub rows_min: usize,
     /// Records of the key kept out before and after an episode.
     pub guard: u64,
+    /// In a backtest: records between two trainings; 0: by `interval`.
+    pub every_records: usize,
 }
 
 impl Default for Training {
@@ -368,6 +370,7 @@ impl Default for Training {
             rows_max: 20_000,
             rows_min: 500,
             guard: 20,
+            every_records: 0,
         }
     }
 }

@@ -1,1 +1,68 @@
-//! offline: being written.
+//! Files instead of Kafka: train, score and backtest on tables, through the same training and the same pipeline as live.
+//!
+//! Next: [`table`] (what is read), [`learn`] (`train`), `replay` (rows through the pipeline), [`judge`] (`score`, `backtest`), [`figures`]
+//! (how good that was, given labels), [`write`] (what is written).
+
+pub mod figures;
+pub mod judge;
+pub mod learn;
+mod replay;
+pub mod table;
+pub mod write;
+
+use std::path::PathBuf;
+
+pub use replay::Line;
+
+use crate::model::artefact::ArtefactError;
+use crate::train::TrainError;
+
+/// Why a command on files failed.
+#[derive(Debug, thiserror::Error)]
+pub enum OfflineError {
+    /// A file cannot be read or written.
+    #[error("{path}: {error}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A line of a table cannot be used.
+    #[error("{path}, line {line}: {problem}")]
+    Line {
+        /// The file.
+        path: String,
+        /// The line, the first is 1.
+        line: u64,
+        /// What is wrong, with column and value.
+        problem: String,
+    },
+    /// A table cannot be used.
+    #[error("{path}: {problem}")]
+    Table {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A model file cannot be used.
+    #[error("{path}: {error}")]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: ArtefactError,
+    },
+    /// Training failed.
+    #[error("{path}: {error}")]
+    Train {
+        /// The table.
+        path: String,
+        /// Why.
+        error: TrainError,
+    },
+    /// What was asked for cannot be done.
+    #[error("{0}")]
+    Asked(String),
+}

@@ -138,6 +138,12 @@ pub struct Watched {
     pub p_value: f64,
     /// Whether the record lies in an open episode.
     pub alert: bool,
+    /// Its place in the batch.
+    pub record: usize,
+    /// How strange it is.
+    pub score: f64,
+    /// What judged it; 0: the cold start.
+    pub model: ModelVersion,
 }
 
 /// A feature column, as the schema resolved it.
@@ -194,6 +200,8 @@ pub struct Pipeline {
     /// The champion: what partitions are judged by as soon as they may change.
     current: Option<Arc<TrainedModel>>,
     partitions: BTreeMap<TopicPartition, PartitionState>,
+    /// [`Staged::watched`] has every record that was judged.
+    watch_all: bool,
 }
 
 /// What a staged batch makes of one partition.
@@ -217,7 +225,15 @@ impl Pipeline {
             columns,
             current: None,
             partitions: BTreeMap::new(),
+            watch_all: false,
         }
+    }
+
+    /// The same, with every judged record in [`Staged::watched`]: for files, where each line gets its score.
+    #[must_use]
+    pub fn watching_all(mut self) -> Self {
+        self.watch_all = true;
+        self
     }
 
     /// Takes over a partition: restores its state and answers where to read on. `judging` is the model that the state names (see
@@ -304,6 +320,7 @@ impl Pipeline {
             tally: Tally::default(),
             alerted: Vec::new(),
             watched: Vec::new(),
+            watch_all: self.watch_all,
         };
         telling.tell_all(&mut gathered);
         let Telling {

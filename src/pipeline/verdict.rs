@@ -29,6 +29,8 @@ pub(super) struct Telling<'a> {
     pub tally: Tally,
     pub alerted: Vec<Timestamp>,
     pub watched: Vec<Watched>,
+    /// Every judged record is shown, not a sample.
+    pub watch_all: bool,
 }
 
 /// Calm records of a batch that are shown to people who watch.
@@ -196,8 +198,8 @@ impl Telling<'_> {
         } else {
             self.tally.scored += 1;
         }
-        if self.watched.len() < WATCHED_MAX || open {
-            self.watch(&seen, open);
+        if self.watch_all || self.watched.len() < WATCHED_MAX || open {
+            self.watch(work, &seen, open);
         }
         if self.params.emit_scores {
             let cause = self.cause(work, seen.step, seen.slot);
@@ -207,13 +209,16 @@ impl Telling<'_> {
         }
     }
 
-    fn watch(&mut self, seen: &Seen<'_>, alert: bool) {
+    fn watch(&mut self, work: &Work<'_>, seen: &Seen<'_>, alert: bool) {
         if let Ok(found) = &self.decoded.outcomes[seen.step.record] {
             self.watched.push(Watched {
                 key: found.key.clone(),
                 time: found.time,
                 p_value: seen.reading.p,
                 alert,
+                record: seen.step.record,
+                score: seen.reading.score,
+                model: super::state::version(work.model.as_ref()),
             });
         }
     }

@@ -11,7 +11,7 @@ mod floats;
 mod json;
 mod layout;
 pub mod limit;
-mod moment;
+pub mod moment;
 mod number;
 mod row;
 pub mod schema;

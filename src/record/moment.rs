@@ -4,6 +4,14 @@
 
 use crate::time::Timestamp;
 
+/// The time that a cell of a file names: a number or a text, as in the functions below.
+pub fn read(text: &str) -> Result<Timestamp, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() => from_number(text, value),
+        _ => from_text(text),
+    }
+}
+
 /// The time that `text` names. RFC 3339; a space may stand for the `T`; without an offset it is UTC.
 pub(super) fn from_text(text: &str) -> Result<Timestamp, String> {
     let time = match plain_utc(text.as_bytes()) {

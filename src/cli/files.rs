@@ -1,0 +1,214 @@
+//! `train`, `score` and `backtest`: files in, files out; figures on standard output, or on standard error where that is taken by scores.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::args::{BacktestArgs, ScoreArgs, TableArgs, TrainArgs};
+use super::exit::Failure;
+use super::print;
+use crate::config::Config;
+use crate::model::Monitor;
+use crate::model::card::Card;
+use crate::offline::figures::{self, VUS_WINDOW};
+use crate::offline::judge::{self, Outcome, Watch};
+use crate::offline::table::{Roles, Table};
+use crate::offline::{OfflineError, learn, write};
+use crate::time::{Clock as _, SystemClock};
+
+impl From<OfflineError> for Failure {
+    fn from(error: OfflineError) -> Self {
+        match error {
+            OfflineError::Asked(text) => Self::Usage(text),
+            other => Self::Io(other.to_string()),
+        }
+    }
+}
+
+/// `anomalyd train`
+pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failure> {
+    let mut roles = roles(config, &arguments.table);
+    let card = arguments.from_card.as_deref().map(card).transpose()?;
+    if let Some((card, _)) = &card {
+        roles.features = Some(card.columns.clone());
+    }
+    let table = read(&arguments.input, &roles)?;
+    let mut monitor = Epochs::begin();
+    let clock = SystemClock::default();
+    let began = clock.monotonic();
+    let candidate = match &card {
+        Some((card, _)) => learn::again(config, &table, card, &mut monitor)?,
+        None => learn::train(config, &table, clock.now(), &mut monitor)?,
+    };
+    monitor.bar.finish_and_clear();
+    let took = clock.monotonic().saturating_sub(began);
+    let card_now = &candidate.model.card;
+    let mut text = format!(
+        "{} rows of {} features, {} windows of {}: a {} in {:.2} s\n",
+        table.len(),
+        table.columns.len(),
+        card_now.rows.get("fit").copied().unwrap_or(0),
+        card_now.spec.window,
+        card_now.spec.kind,
+        took.as_secs_f64(),
+    );
+    writeln!(text, "gate: {}", candidate.verdict).unwrap_or_default();
+    if let Some(path) = &arguments.model {
+        let bytes = write::model_bytes(&candidate.model, path)?;
+        write::whole(path, &bytes)?;
+        writeln!(text, "{}: {} bytes", path.display(), bytes.len()).unwrap_or_default();
+        if let Some((_, Some(old))) = &card {
+            let same = if *old == bytes {
+                "the same bytes as"
+            } else {
+                "other bytes than"
+            };
+            writeln!(text, "{same} the model it was made again from").unwrap_or_default();
+        }
+    }
+    print(&text)
+}
+
+/// The card in a file, which is a model file or the card alone as JSON; and the model's bytes.
+fn card(path: &Path) -> Result<(Card, Option<Vec<u8>>), Failure> {
+    let bytes = std::fs::read(path).map_err(|error| OfflineError::File {
+        path: path.to_owned(),
+        error,
+    })?;
+    if let Ok(card) = serde_json::from_slice(&bytes) {
+        return Ok((card, None));
+    }
+    let (model, bytes) = write::read_model(path)?;
+    Ok((model.card, Some(bytes)))
+}
+
+/// `anomalyd score`
+pub(super) fn score(config: &Config, arguments: &ScoreArgs) -> Result<(), Failure> {
+    let (model, _) = write::read_model(&arguments.model)?;
+    let mut roles = roles(config, &arguments.table);
+    roles.features = Some(model.card.columns.clone());
+    let table = read(&arguments.input, &roles)?;
+    let bar = rows_bar(&table);
+    let outcome = judge::score(config, &table, model, &|rows| bar.set_position(rows as u64))?;
+    bar.finish_and_clear();
+    let window = arguments.vus_window.unwrap_or(VUS_WINDOW);
+    tell(&table, &outcome, (0, window), arguments.output.as_deref())
+}
+
+/// `anomalyd backtest`
+pub(super) fn backtest(config: &Config, arguments: &BacktestArgs) -> Result<(), Failure> {
+    let table = read(&arguments.input, &roles(config, &arguments.table))?;
+    let warmup = arguments.warmup.unwrap_or(config.training.rows_min);
+    let bar = rows_bar(&table);
+    let mut watch = Watch {
+        rows: &|rows| bar.set_position(rows as u64),
+        monitor: &mut Quiet,
+    };
+    let outcome = judge::backtest(config, &table, warmup, &mut watch)?;
+    bar.finish_and_clear();
+    let window = arguments.vus_window.unwrap_or(VUS_WINDOW);
+    let output = arguments.output.as_deref();
+    tell(&table, &outcome, (warmup, window), output)
+}
+
+/// Writes scores, and says what came of it; figures are of the rows from `begin` on.
+fn tell(
+    table: &Table,
+    outcome: &Outcome,
+    (begin, vus_window): (usize, usize),
+    output: Option<&Path>,
+) -> Result<(), Failure> {
+    let scores = write::scores(&outcome.lines);
+    let mut text = String::new();
+    for trained in &outcome.models {
+        let version = trained
+            .model
+            .as_ref()
+            .map_or(0, |model| model.card.version.0);
+        let number = if version > 0 {
+            format!("model {version}")
+        } else {
+            "no model".to_owned()
+        };
+        writeln!(text, "row {}: {number}: {}", trained.row, trained.verdict).unwrap_or_default();
+    }
+    let flagged = outcome.lines.iter().filter(|line| line.alert).count();
+    writeln!(text, "{} rows, {flagged} of them in alerts", table.len()).unwrap_or_default();
+    if let Some(labels) = &table.labels {
+        let begin = begin.min(labels.len());
+        let found = figures::figures(&labels[begin..], &outcome.lines[begin..], vus_window);
+        text.push_str(&figures::shown(&found));
+    }
+    match output {
+        Some(path) => {
+            write::whole(path, scores.as_bytes())?;
+            print(&text)
+        }
+        None => {
+            drop(io::stderr().write_all(text.as_bytes()));
+            print(&scores)
+        }
+    }
+}
+
+fn roles(config: &Config, arguments: &TableArgs) -> Roles {
+    let mut roles = Roles::of_input(&config.input);
+    if !arguments.key.is_empty() {
+        roles.key.clone_from(&arguments.key);
+    }
+    if arguments.timestamp.is_some() {
+        roles.timestamp.clone_from(&arguments.timestamp);
+    }
+    roles.labels.clone_from(&arguments.labels);
+    roles.ignore.clone_from(&arguments.ignore);
+    roles
+}
+
+fn read(path: &Path, roles: &Roles) -> Result<Table, Failure> {
+    let table = Table::read(path, roles)?;
+    if !table.ignored.is_empty() {
+        tracing::info!(columns = ?table.ignored, "columns without numbers are left out");
+    }
+    Ok(table)
+}
+
+/// A bar that shows itself on a terminal only.
+fn rows_bar(table: &Table) -> ProgressBar {
+    let bar = ProgressBar::new(table.len() as u64);
+    let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} rows, {eta} left");
+    style.map_or(bar.clone(), |style| bar.with_style(style))
+}
+
+/// Shows epochs as they pass.
+struct Epochs {
+    bar: ProgressBar,
+}
+
+impl Epochs {
+    fn begin() -> Self {
+        let bar = ProgressBar::new_spinner();
+        Self { bar }
+    }
+}
+
+impl Monitor for Epochs {
+    fn epoch(&mut self, epoch: usize, train: f64, validation: f64) -> ControlFlow<()> {
+        self.bar.set_message(format!(
+            "epoch {epoch}: loss {train:.5}, validation {validation:.5}"
+        ));
+        self.bar.tick();
+        ControlFlow::Continue(())
+    }
+}
+
+/// Says nothing.
+struct Quiet;
+
+impl Monitor for Quiet {
+    fn epoch(&mut self, _: usize, _: f64, _: f64) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}

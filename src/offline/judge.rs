@@ -1,0 +1,184 @@
+//! `score` and `backtest`: a verdict a row.
+
+use std::sync::Arc;
+
+use super::OfflineError;
+use super::learn::{self, Run};
+use super::replay::{Line, Replay};
+use super::table::Table;
+use crate::config::Config;
+use crate::detect::Params;
+use crate::model::Monitor;
+use crate::model::trained::TrainedModel;
+use crate::time::Timestamp;
+use crate::train;
+
+/// A model that was trained on the way.
+#[derive(Clone, Debug)]
+pub struct Trained {
+    /// The number of rows that were read before.
+    pub row: usize,
+    /// The model; `None` if training failed.
+    pub model: Option<Arc<TrainedModel>>,
+    /// Whether it judged from then on.
+    pub promoted: bool,
+    /// The gate's verdict, or why training failed.
+    pub verdict: String,
+}
+
+/// What came of a table.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// One a row.
+    pub lines: Vec<Line>,
+    /// The values of all alerts, in order.
+    pub alerts: Vec<(usize, Vec<u8>)>,
+    /// Models trained on the way.
+    pub models: Vec<Trained>,
+}
+
+/// What is told along the way, and what ends it.
+pub struct Watch<'a> {
+    /// Rows done.
+    pub rows: &'a dyn Fn(usize),
+    /// Watches training.
+    pub monitor: &'a mut dyn Monitor,
+}
+
+impl std::fmt::Debug for Watch<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch").finish_non_exhaustive()
+    }
+}
+
+/// Scores all rows by one model. Each window is made of the rows before, of the same key.
+pub fn score(
+    config: &Config,
+    table: &Table,
+    model: TrainedModel,
+    rows: &dyn Fn(usize),
+) -> Result<Outcome, OfflineError> {
+    let params = params(config, model.card.spec.window);
+    let batch = config.batch.records_max;
+    let mut replay = Replay::begin(table, &params, &learn::place(config), batch)?;
+    replay.promote(Arc::new(model))?;
+    replay.advance(table.len(), rows);
+    Ok(Outcome {
+        lines: replay.lines,
+        alerts: replay.alerts,
+        models: Vec::new(),
+    })
+}
+
+fn params(config: &Config, window: usize) -> Params {
+    Params {
+        window,
+        ..(*config.detect).clone()
+    }
+}
+
+/// Scores first and learns after, as live: the cold start judges the first `warmup` rows, which the first model learns from; from then on
+/// models are trained as configured, gated, and take over where they are better.
+pub fn backtest(
+    config: &Config,
+    table: &Table,
+    warmup: usize,
+    watch: &mut Watch<'_>,
+) -> Result<Outcome, OfflineError> {
+    let params = params(config, config.model.window);
+    let at = learn::place(config);
+    let mut replay = Replay::begin(table, &params, &at, config.batch.records_max)?;
+    let mut models = Vec::new();
+    let mut next = warmup.clamp(1, table.len().max(1));
+    loop {
+        replay.advance(next, watch.rows);
+        if replay.lines.len() >= table.len() {
+            break;
+        }
+        let trained = retrain(config, table, &mut replay, (&models, next, warmup), watch)?;
+        models.push(trained);
+        next = if replay.champion().is_some() {
+            following(config, table, next)
+        } else {
+            // No model yet: once more when a tenth as many rows have come.
+            next + (next / 10).max(1)
+        };
+    }
+    Ok(Outcome {
+        lines: replay.lines,
+        alerts: replay.alerts,
+        models,
+    })
+}
+
+/// The number of rows before the training after the one at `row`.
+fn following(config: &Config, table: &Table, row: usize) -> usize {
+    let training = &config.training;
+    if training.every_records > 0 {
+        return row + training.every_records;
+    }
+    let due = newest(table, row).plus(training.interval);
+    let later = table.times[row..].iter().position(|time| *time >= due);
+    later.map_or(table.len(), |ahead| row + ahead + 1)
+}
+
+/// The latest event time among the rows before `row`.
+fn newest(table: &Table, row: usize) -> Timestamp {
+    let times = table.times[..row].iter().copied();
+    times.max().unwrap_or(Timestamp::MIN)
+}
+
+fn retrain(
+    config: &Config,
+    table: &Table,
+    replay: &mut Replay<'_>,
+    (models, row, warmup): (&[Trained], usize, usize),
+    watch: &mut Watch<'_>,
+) -> Result<Trained, OfflineError> {
+    let now = newest(table, row);
+    let since = now.minus(config.training.history);
+    let from = (0..row).find(|&i| table.times[i] >= since).unwrap_or(row);
+    let champion = replay.champion();
+    // The first rows are all there is, and what they were given for; later models are held against the one in use, on rows held back.
+    let params = match champion {
+        None => learn::whole(config),
+        Some(_) => train::Params {
+            rows_min: config.training.rows_min.min(warmup),
+            ..learn::live(config)
+        },
+    };
+    let run = Run {
+        version: models.len() as u64 + 1,
+        created: now,
+        rows: learn::rows(table, &learn::place(config), from, row),
+        params,
+        exclusions: replay.quarantine(),
+        champion,
+    };
+    let job = learn::job(config, table, run);
+    match train::run_watched(&job, watch.monitor) {
+        Ok(candidate) => {
+            let promoted = candidate.verdict.is_promoted();
+            let model = Arc::new(candidate.model);
+            if promoted {
+                replay.promote(Arc::clone(&model))?;
+            }
+            Ok(Trained {
+                row,
+                model: Some(model),
+                promoted,
+                verdict: candidate.verdict.to_string(),
+            })
+        }
+        Err(error) if error.is_cancelled() => Err(OfflineError::Train {
+            path: table.path.clone(),
+            error,
+        }),
+        Err(error) => Ok(Trained {
+            row,
+            model: None,
+            promoted: false,
+            verdict: error.to_string(),
+        }),
+    }
+}

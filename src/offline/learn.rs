@@ -1,0 +1,182 @@
+//! `train`: a table to a model, by the daemon's own training.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::OfflineError;
+use super::table::Table;
+use crate::config::Config;
+use crate::model::Monitor;
+use crate::model::card::{Card, Exclusion, ModelVersion};
+use crate::model::trained::TrainedModel;
+use crate::stream::{Offset, TopicPartition};
+use crate::time::Timestamp;
+use crate::train::rows::PartitionRows;
+use crate::train::{self, Candidate, TrainJob};
+
+/// The partition that rows of a file stand in: so scores, which are seeded by a record's place, equal those of the topic's first partition.
+pub fn place(config: &Config) -> TopicPartition {
+    let topic = config
+        .input
+        .topics
+        .first()
+        .map_or("records", String::as_str);
+    TopicPartition::new(topic, 0)
+}
+
+/// How rows of a whole file are used: all are fitted on but those that validate, which also calibrate. There is no model that the new one
+/// would replace, so no rows are held back for a gate.
+pub fn whole(config: &Config) -> train::Params {
+    train::Params {
+        rows_min: 0,
+        calibrate_share: 0.0,
+        gate_share: 0.0,
+        ..live(config)
+    }
+}
+
+/// How the daemon uses rows.
+pub fn live(config: &Config) -> train::Params {
+    let training = &config.training;
+    train::Params {
+        rows_min: training.rows_min,
+        rows_max: training.rows_max,
+        guard: training.guard,
+        recall_tolerance: config.gate.recall_tolerance,
+        alert_rate_factor: config.gate.alert_rate_factor,
+        ..train::Params::default()
+    }
+}
+
+/// The rows `from..to` as training reads them; rows in which nothing was observed never reach a model.
+pub fn rows(table: &Table, at: &TopicPartition, from: usize, to: usize) -> PartitionRows {
+    let mut rows = PartitionRows::new(at.clone(), table.columns.len());
+    for row in (from..to).filter(|&row| !table.empty[row]) {
+        let offset = Offset(row as i64);
+        rows.push(&table.keys[row], table.times[row], offset, table.row(row));
+    }
+    rows
+}
+
+/// A run on rows of a table, with the seed that the daemon would take.
+#[derive(Debug)]
+pub struct Run {
+    /// The number of the model to be.
+    pub version: u64,
+    /// Goes into the card.
+    pub created: Timestamp,
+    /// What to learn from.
+    pub rows: PartitionRows,
+    /// How.
+    pub params: train::Params,
+    /// What to keep out.
+    pub exclusions: Vec<Exclusion>,
+    /// The model in use.
+    pub champion: Option<Arc<TrainedModel>>,
+}
+
+/// The job of a run.
+pub fn job(config: &Config, table: &Table, run: Run) -> TrainJob {
+    TrainJob {
+        detector: config.name.clone(),
+        version: ModelVersion(run.version),
+        created: run.created,
+        columns: table.columns.clone(),
+        fill_last: table.fill_last(),
+        spec: config.model.clone(),
+        seed: config.seed.child("train").nth(run.version),
+        rows: vec![run.rows],
+        spans: Vec::new(),
+        source: Some(source(table)),
+        exclusions: run.exclusions,
+        budget: config.detect.budget,
+        champion: run.champion,
+        remake: None,
+        params: run.params,
+    }
+}
+
+/// How a card names a file.
+fn source(table: &Table) -> String {
+    let name = Path::new(&table.path).file_name().map_or_else(
+        || table.path.clone(),
+        |name| name.to_string_lossy().into_owned(),
+    );
+    format!("{name} sha256:{}", table.sha256)
+}
+
+/// Trains on a whole table.
+pub fn train(
+    config: &Config,
+    table: &Table,
+    created: Timestamp,
+    monitor: &mut dyn Monitor,
+) -> Result<Candidate, OfflineError> {
+    let run = Run {
+        version: 1,
+        created,
+        rows: rows(table, &place(config), 0, table.len()),
+        params: whole(config),
+        exclusions: Vec::new(),
+        champion: None,
+    };
+    finish(table, &job(config, table, run), monitor)
+}
+
+/// Makes the model of a card again, from the same file.
+pub fn again(
+    config: &Config,
+    table: &Table,
+    card: &Card,
+    monitor: &mut dyn Monitor,
+) -> Result<Candidate, OfflineError> {
+    let asked = |problem: String| Err(OfflineError::Asked(problem));
+    let Some(named) = &card.source else {
+        return asked(format!(
+            "model {} was trained on a topic, not on a file",
+            card.version
+        ));
+    };
+    if named.rsplit("sha256:").next() != Some(table.sha256.as_str()) {
+        return asked(format!(
+            "model {} was made from {named}, but {} has sha256 {}",
+            card.version, table.path, table.sha256
+        ));
+    }
+    if card.columns != table.columns {
+        return asked(format!(
+            "model {} was made from the columns {}, but the table has {}: give the same --key, --timestamp, --labels and --ignore",
+            card.version,
+            card.columns.join(", "),
+            table.columns.join(", ")
+        ));
+    }
+    let run = Run {
+        version: card.version.0,
+        created: card.created,
+        rows: rows(table, &place(config), 0, table.len()),
+        params: whole(config),
+        exclusions: card.exclusions.clone(),
+        champion: None,
+    };
+    let job = TrainJob {
+        detector: card.detector.clone(),
+        spec: card.spec.clone(),
+        seed: card.seed,
+        source: card.source.clone(),
+        remake: Some(card.clone()),
+        ..job(config, table, run)
+    };
+    finish(table, &job, monitor)
+}
+
+fn finish(
+    table: &Table,
+    job: &TrainJob,
+    monitor: &mut dyn Monitor,
+) -> Result<Candidate, OfflineError> {
+    train::run_watched(job, monitor).map_err(|error| OfflineError::Train {
+        path: table.path.clone(),
+        error,
+    })
+}

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::Problem;
-use super::raw::Raw;
+use super::raw::{MODEL_WINDOW, Raw};
 use super::secret;
 
 /// What environment variables of ours begin with.
@@ -113,7 +113,10 @@ fn merge(
             .find(|(variable, _)| variable == name)
             .map(|(_, value)| value.clone())
     };
-    let mut builder = ::config::Config::builder();
+    // serde fills in what a table leaves out by the model's own defaults; the detector's window is another.
+    let mut builder = ::config::Config::builder()
+        .set_default("model.window", MODEL_WINDOW as i64)
+        .unwrap_or_default();
     let mut hidden = BTreeSet::new();
     let mut revealed = Vec::new();
     for layer in layers {

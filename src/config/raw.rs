@@ -53,6 +53,10 @@ pub struct Raw {
     pub log: Log,
 }
 
+/// Records that a detector judges together unless told otherwise: what a stream shows over a few records is most of what a model can know of it
+/// (docs/quality.md), while a table of unrelated rows, for which [`ModelSpec`] has its own default, has no window.
+pub const MODEL_WINDOW: usize = 10;
+
 impl Default for Raw {
     fn default() -> Self {
         Self {
@@ -64,7 +68,7 @@ impl Default for Raw {
             kafka: Kafka::default(),
             input: Input::default(),
             output: Output::default(),
-            model: ModelSpec::default(),
+            model: ModelSpec { window: MODEL_WINDOW, ..ModelSpec::default() },
             training: Training::default(),
             gate: Gate::default(),
             models: Models::default(),

@@ -103,8 +103,8 @@ pub fn story() -> Vec<Fault> {
     ]
 }
 
-/// Steps that a decoupled sensor lags behind: long enough that the load has moved on.
-const LAG: usize = 240;
+/// Steps that a decoupled sensor lags behind: half a load cycle, so that it falls while its partner rises.
+const LAG: usize = 600;
 
 /// What a faulty sensor remembers. One for each fault, fed with every reading of its pump so that it is ready when the fault begins.
 #[derive(Debug)]

@@ -253,6 +253,8 @@ fn sources(options: &Options, place: &Place) -> Sources {
         format!("alerts.false_alarm_rate=\"{FALSE_ALARMS}/day\""),
         "training.interval=10m".to_owned(),
         "http.listen=127.0.0.1:0".to_owned(),
+        // The embedded broker answers a fetch only when its wait is over.
+        "kafka.properties.fetch.wait.max.ms=20".to_owned(),
     ];
     set.extend(options.set.iter().cloned());
     Sources {

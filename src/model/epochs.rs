@@ -77,7 +77,8 @@ pub fn descend<P: Params + Clone>(
         if monitor.epoch(epoch, loss, held_out).is_break() {
             return Err(FitError::Cancelled);
         }
-        if stop.look(held_out, &nets) {
+        // A net that starts small first has to find its directions: no verdict in the first quarter.
+        if stop.look(held_out, &nets) && 4 * epoch >= spec.epochs {
             break;
         }
     }

@@ -170,6 +170,10 @@ kinds! {
     Pca = pca::Pca, "pca";
     /// An autoencoder, dense or convolutional: plain, sparse, denoising, contractive.
     Autoencoder = autoencoder::Autoencoder, "autoencoder";
+    /// A variational autoencoder: a density, and a source of synthetic rows.
+    Vae = vae::Vae, "vae";
+    /// A generative adversarial network, dense or style-based: critics that tell real rows from generated ones.
+    Gan = gan::Gan, "gan";
     /// Robust z-score per input: the plainest model there is.
     RobustZ = robust_z::RobustZ, "robust_z";
     /// Isolation forest.

@@ -52,7 +52,8 @@ pub struct ModelSpec {
     pub combine: Combine,
 
     // --- networks
-    /// Widths of the encoder's hidden layers; empty: chosen from the input width. The decoder mirrors them.
+    /// Widths of the encoder's hidden layers between row and code; the decoder mirrors them. Empty: none, because deep nets learn the
+    /// faults in unclean training data too (convolutional nets have two, GANs are given theirs).
     pub hidden: Vec<usize>,
     /// Width of the code; 0: chosen from the input width.
     pub code: usize,
@@ -97,7 +98,8 @@ pub struct ModelSpec {
     pub code_weight: f32,
 
     // --- vae
-    /// Weight of the divergence of the code from its prior.
+    /// Weight of the divergence of the code from its prior. A direction of the code is used only if it explains some β times the variance
+    /// that the inputs keep (exactly so for linear nets), so a large β learns few faults from unclean rows; 1 is the plain likelihood.
     pub beta: f32,
     /// Epochs over which that weight grows from 0.
     pub warmup: usize,
@@ -151,10 +153,10 @@ impl Default for ModelSpec {
 
             hidden: Vec::new(),
             code: 0,
-            epochs: 50,
+            epochs: 60,
             batch: 128,
-            learning_rate: 1e-3,
-            patience: 5,
+            learning_rate: 5e-3,
+            patience: 10,
             weight_decay: 0.0,
             activation: Activation::Tanh,
             dropout: 0.0,
@@ -163,17 +165,17 @@ impl Default for ModelSpec {
             regularizer: Regularizers::One(Regularizer::None),
             tied: false,
             sparsity: Sparsity::Kl,
-            sparsity_target: 0.1,
-            sparsity_weight: 0.05,
+            sparsity_target: 0.05,
+            sparsity_weight: 4.0,
             noise: Noise::Gaussian,
-            noise_level: 0.5,
-            contractive_weight: 0.05,
+            noise_level: 1.0,
+            contractive_weight: 2.0,
             residual: Residual::Scaled,
             code_weight: 1.0,
 
-            beta: 1.0,
-            warmup: 5,
-            samples: 16,
+            beta: 4.0,
+            warmup: 0,
+            samples: 8,
             score: Likelihood::Importance,
 
             generator: Generator::Dense,

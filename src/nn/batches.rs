@@ -47,10 +47,10 @@ impl Batches {
     }
 }
 
-/// The size of a batch for `rows` rows: `wanted`, but small enough that an epoch has some 16 steps, and at least 16.
+/// The size of a batch for `rows` rows: `wanted`, but small enough that an epoch has some 32 steps, and at least 16.
 #[must_use]
 pub fn batch_size(rows: usize, wanted: usize) -> usize {
-    wanted.min((rows / 16).max(16)).max(1)
+    wanted.min((rows / 32).max(16)).max(1)
 }
 
 #[cfg(test)]

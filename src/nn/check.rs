@@ -40,7 +40,7 @@ pub fn check_gradient<P: Params + Clone>(at: &P, grads: &P, loss: &mut dyn FnMut
                 .abs()
                 .max(numeric.abs())
                 .max(typical)
-                .max(1e-4);
+                .max(1e-3);
             let error = (f64::from(analytic) - numeric).abs() / scale;
             assert!(
                 error < TOLERANCE,

@@ -41,6 +41,16 @@ pub trait Params {
     }
 }
 
+impl Params for ndarray::Array1<f32> {
+    fn tensors(&self) -> Vec<(&[f32], bool)> {
+        vec![(self.as_slice().unwrap_or_default(), false)]
+    }
+
+    fn tensors_mut(&mut self) -> Vec<&mut [f32]> {
+        vec![self.as_slice_mut().unwrap_or_default()]
+    }
+}
+
 /// Two modules that are trained as one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pair<A, B>(pub A, pub B);

@@ -176,34 +176,33 @@ fn is_tied(spec: &ModelSpec) -> bool {
     wanted && (spec.architecture == Architecture::Dense || spec.window <= 1)
 }
 
-/// The width of the code: as set, or a fifth of the row's and at least 2; a sparse code is twice as wide as the row, because its
-/// sparsity, not its width, is what confines it.
+/// The width of the code: as set, or half of the row's where sparsity or contraction confines it too, else a quarter.
 fn code_width(spec: &ModelSpec, width: usize) -> usize {
+    let confined = [Regularizer::Sparse, Regularizer::Contractive];
     match spec.code {
-        0 if spec.regularizer.has(Regularizer::Sparse) => (2 * width).min(128),
-        0 => width.div_ceil(5).clamp(2, 32),
+        0 if confined.iter().any(|one| spec.regularizer.has(*one)) => {
+            width.div_ceil(2).clamp(2, 64)
+        }
+        0 => width.div_ceil(4).clamp(2, 32),
         set => set,
     }
 }
 
-/// The activation of the code: a sigmoid where its mean is held at a target, bounded where it contracts, else none.
+/// The activation of the code: a sigmoid where its mean is held at a target, else the hidden layers' own. A bounded code cannot follow
+/// a wild row.
 fn code_activation(spec: &ModelSpec) -> Activation {
     if spec.regularizer.has(Regularizer::Sparse) && spec.sparsity == Sparsity::Kl {
         Activation::Sigmoid
     } else if spec.regularizer.has(Regularizer::Contractive) {
         Activation::Tanh
     } else {
-        Activation::Identity
+        spec.activation
     }
 }
 
 fn dense_nets(spec: &ModelSpec, width: usize, seed: Seed) -> Pair<Net, Net> {
     let mut widths = vec![width];
-    if spec.hidden.is_empty() {
-        widths.push((2 * width).clamp(16, 128));
-    } else {
-        widths.extend(&spec.hidden);
-    }
+    widths.extend(&spec.hidden);
     widths.push(code_width(spec, width));
     let rng = &mut seed.rng();
     let encoder = Net::dense(&widths, spec.activation, code_activation(spec), rng);

@@ -54,6 +54,8 @@ pub struct Plan {
 pub trait Observer: Send + Sync + std::fmt::Debug {
     /// A run began for this version.
     fn started(&self, version: ModelVersion);
+    /// The gate has spoken.
+    fn judged(&self, _version: ModelVersion, _verdict: &Verdict) {}
     /// A run ended after `took`: `outcome` is `promoted`, `rejected`, `cancelled`, `skipped` or `failed`; `verdict` says why.
     fn finished(&self, version: ModelVersion, outcome: &'static str, verdict: &str, took: Duration);
 }
@@ -290,6 +292,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                 }
                 Err(error) => return Err(failed(&error)),
             };
+        self.observer.judged(version, &verdict);
         let promoted = matches!(verdict, Verdict::Promoted(_));
         self.store
             .save(&model, promoted)

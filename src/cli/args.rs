@@ -91,7 +91,9 @@ Stops within seconds on SIGTERM or Ctrl-C: finishes the batch, leaves the group,
   anomalyd backtest --input pump.csv.gz --timestamp time --key pump --set model.window=8 --set training.every_records=5000")]
     Backtest(BacktestArgs),
     /// Score a file with a trained model
-    #[command(after_help = "  anomalyd score --model pump.safetensors --input new.csv --output scores.csv")]
+    #[command(
+        after_help = "  anomalyd score --model pump.safetensors --input new.csv --output scores.csv"
+    )]
     Score(ScoreArgs),
     /// Train a model on a file, or make one again from its card
     #[command(after_help = "\

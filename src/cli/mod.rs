@@ -8,6 +8,7 @@ mod daemon;
 pub mod exit;
 mod files;
 mod healthcheck;
+mod models;
 mod topics;
 mod validate;
 
@@ -56,6 +57,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Models(ModelsCommand::Kinds) => {
             print(&format!("{}\n", crate::model::KINDS.join("\n")))
         }
+        Command::Models(command) => models::run(&load()?, command),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "anomalyd", &mut script);
@@ -71,7 +73,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Backtest(arguments) => files::backtest(&load()?, arguments),
         Command::Score(arguments) => files::score(&load()?, arguments),
         Command::Train(arguments) => files::train(&load()?, arguments),
-        Command::Sample(_) | Command::Models(_) => {
+        Command::Sample(_) => {
             load()?;
             Err(Failure::Internal("this command is being built".to_owned()))
         }

@@ -203,7 +203,7 @@ impl Metrics {
             )))?,
             trainings: make.counters(
                 "anomalyd_training_runs_total",
-                "Training runs by outcome: promoted, rejected, too_few_rows, cancelled, failed.",
+                "Training runs by outcome: promoted, rejected, skipped (too few records), cancelled, failed.",
                 &["outcome"],
             )?,
             training_seconds: make.histogram(
@@ -213,7 +213,7 @@ impl Metrics {
             )?,
             verdicts: make.counters(
                 "anomalyd_gate_verdicts_total",
-                "Verdicts of the gate on newly trained models: promoted, or the reason for the rejection.",
+                "Verdicts of the gate on newly trained models: promoted, or the reasons of a rejection: not_finite, alert_rate, below_champion, below_baseline.",
                 &["verdict"],
             )?,
             last_step: make.add(GaugeVec::new(
@@ -242,16 +242,18 @@ impl Metrics {
                 self.alerts.with_label_values(&[event, severity]);
             }
         }
-        for outcome in [
-            "promoted",
-            "rejected",
-            "too_few_rows",
-            "cancelled",
-            "failed",
-        ] {
+        for outcome in ["promoted", "rejected", "skipped", "cancelled", "failed"] {
             self.trainings.with_label_values(&[outcome]);
         }
-        self.verdicts.with_label_values(&["promoted"]);
+        for verdict in [
+            "promoted",
+            "not_finite",
+            "alert_rate",
+            "below_champion",
+            "below_baseline",
+        ] {
+            self.verdicts.with_label_values(&[verdict]);
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::model::card::ModelVersion;
 use crate::pipeline::{Assigned, ColumnsDiffer, Tally};
 use crate::stream::TopicPartition;
 use crate::time::{Clock, Timestamp};
+use crate::train::gate::Verdict;
 use crate::trainer::{self, Control};
 use crate::worker::{self, Committed, Gauges};
 
@@ -246,6 +247,19 @@ impl trainer::Observer for TrainingObserver {
         tracing::info!(%version, "training a model");
     }
 
+    fn judged(&self, _: ModelVersion, verdict: &Verdict) {
+        if verdict.is_promoted() {
+            self.metrics.verdicts.with_label_values(&["promoted"]).inc();
+            return;
+        }
+        for reason in verdict.reasons() {
+            self.metrics
+                .verdicts
+                .with_label_values(&[reason.name()])
+                .inc();
+        }
+    }
+
     fn finished(
         &self,
         version: ModelVersion,
@@ -255,11 +269,6 @@ impl trainer::Observer for TrainingObserver {
     ) {
         self.metrics.trainings.with_label_values(&[outcome]).inc();
         self.metrics.training_seconds.observe(took.as_secs_f64());
-        if matches!(outcome, "promoted" | "rejected") {
-            // The verdict's first word is its reason: of few values, as a label must be.
-            let reason = verdict.split([':', ' ']).next().unwrap_or(outcome);
-            self.metrics.verdicts.with_label_values(&[reason]).inc();
-        }
         self.status.training(TrainingStatus {
             ended: self.clock.now().rfc3339(),
             seconds: took.as_secs_f64(),

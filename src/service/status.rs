@@ -91,7 +91,7 @@ pub struct TrainingStatus {
     pub ended: String,
     /// How long it took.
     pub seconds: f64,
-    /// promoted, rejected, `too_few_rows`, cancelled, failed.
+    /// promoted, rejected, skipped, cancelled, failed.
     pub outcome: String,
     /// The gate's reason, or the error.
     pub detail: String,

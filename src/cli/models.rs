@@ -1,0 +1,192 @@
+//! `anomalyd models`: look at the store, and move the pointer that all daemons of the group follow.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::args::ModelsCommand;
+use super::exit::Failure;
+use super::print;
+use crate::config::Config;
+use crate::kafka::watchdog::{Watchdog, end_process};
+use crate::model::card::{Card, ModelVersion};
+use crate::model::trained::TrainedModel;
+use crate::port::ModelStore;
+use crate::service::models::{AnyStore, AnyStoreError};
+use crate::time::{Clock, SystemClock};
+
+pub(super) fn run(config: &Config, command: &ModelsCommand) -> Result<(), Failure> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
+    let mut store = AnyStore::open(config, &config.connection(), clock, watchdog)?;
+    match command {
+        ModelsCommand::Kinds => Ok(()),
+        ModelsCommand::List => print(&table(&store.list()?, store.champion()?)),
+        ModelsCommand::Show { version } => {
+            let model = chosen(&mut store, *version)?;
+            let card = serde_json::to_string_pretty(&model.card)
+                .map_err(|error| Failure::Internal(error.to_string()))?;
+            print(&(card + "\n"))
+        }
+        ModelsCommand::Promote { version } => promote(&mut store, ModelVersion(*version)),
+        ModelsCommand::Rollback => {
+            let target = before(&store.list()?, store.champion()?)?;
+            promote(&mut store, target)
+        }
+        ModelsCommand::Export { version, out } => {
+            let model = chosen(&mut store, *version)?;
+            write(&model, out)
+        }
+    }
+}
+
+/// The model of this version; the champion if there is none.
+fn chosen(store: &mut AnyStore, version: Option<u64>) -> Result<Arc<TrainedModel>, Failure> {
+    let version = match version {
+        Some(version) => ModelVersion(version),
+        None => store
+            .champion()?
+            .ok_or_else(|| Failure::Usage("no model is in use yet".to_owned()))?,
+    };
+    store.load(version)?.ok_or_else(|| {
+        Failure::Usage(format!(
+            "there is no model {version}: `anomalyd models list` shows those there are"
+        ))
+    })
+}
+
+fn promote(store: &mut AnyStore, version: ModelVersion) -> Result<(), Failure> {
+    chosen(store, Some(version.0))?;
+    store.promote(version)?;
+    print(&format!(
+        "model {version} is in use; running daemons take it up with their next batch\n"
+    ))
+}
+
+/// The newest version before the champion that the gate had promoted.
+fn before(cards: &[Card], champion: Option<ModelVersion>) -> Result<ModelVersion, Failure> {
+    let champion = champion.ok_or_else(|| Failure::Usage("no model is in use yet".to_owned()))?;
+    cards
+        .iter()
+        .filter(|card| card.version < champion && card.verdict.starts_with("promoted"))
+        .map(|card| card.version)
+        .max()
+        .ok_or_else(|| {
+            Failure::Usage(format!(
+                "there is no promoted model before {champion}, which is in use"
+            ))
+        })
+}
+
+fn write(model: &TrainedModel, out: &Path) -> Result<(), Failure> {
+    let bytes = model
+        .to_bytes()
+        .map_err(|error| Failure::Internal(error.to_string()))?;
+    fs::write(out, &bytes).map_err(|error| Failure::Io(format!("{}: {error}", out.display())))?;
+    print(&format!(
+        "model {}: {} bytes written to {}\n",
+        model.card.version,
+        bytes.len(),
+        out.display()
+    ))
+}
+
+/// One line a version, the newest last; a star marks the one in use.
+fn table(cards: &[Card], champion: Option<ModelVersion>) -> String {
+    if cards.is_empty() {
+        return "no models yet: the first is trained when there are enough records\n".to_owned();
+    }
+    let mut out = format!(
+        "  {:>7}  {:<12}  {:<24}  {:>8}  {}\n",
+        "version", "kind", "trained", "rows", "verdict"
+    );
+    for card in cards {
+        let star = if Some(card.version) == champion {
+            '*'
+        } else {
+            ' '
+        };
+        let rows: u64 = card.rows.get("fit").copied().unwrap_or_default();
+        // Writing to a string cannot fail.
+        writeln!(
+            out,
+            "{star} {:>7}  {:<12}  {:<24}  {:>8}  {}",
+            card.version.0,
+            card.spec.kind,
+            card.created.rfc3339(),
+            rows,
+            card.verdict
+        )
+        .unwrap_or_default();
+    }
+    out
+}
+
+impl From<AnyStoreError> for Failure {
+    fn from(error: AnyStoreError) -> Self {
+        Self::Io(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::spec::ModelSpec;
+    use crate::seed::Seed;
+    use crate::time::Timestamp;
+
+    fn card(version: u64, verdict: &str) -> Card {
+        Card {
+            format: 1,
+            version: ModelVersion(version),
+            detector: "d".to_owned(),
+            created: Timestamp(0),
+            columns: vec!["a".to_owned()],
+            spec: ModelSpec::default(),
+            seed: Seed(1),
+            spans: Vec::new(),
+            source: None,
+            exclusions: Vec::new(),
+            rows: [("fit".to_owned(), 700)].into(),
+            records_per_key_day: 1.0,
+            losses: Vec::new(),
+            measures: std::collections::BTreeMap::new(),
+            verdict: verdict.to_owned(),
+            program: "test".to_owned(),
+        }
+    }
+
+    #[test]
+    fn rollback_goes_to_the_newest_promoted_version_before() {
+        let cards = [
+            card(1, "promoted"),
+            card(2, "promoted"),
+            card(3, "recall: worse"),
+            card(4, "promoted"),
+        ];
+        let target = |champion| before(&cards, Some(ModelVersion(champion))).ok();
+        assert_eq!(target(4), Some(ModelVersion(2)));
+        assert_eq!(target(2), Some(ModelVersion(1)));
+        assert_eq!(target(1), None);
+        assert!(before(&cards, None).is_err());
+    }
+
+    #[test]
+    fn the_table_stars_the_model_in_use() {
+        let text = table(
+            &[card(1, "promoted"), card(2, "promoted")],
+            Some(ModelVersion(2)),
+        );
+        let lines: Vec<_> = text.lines().collect();
+        assert!(
+            lines[1].starts_with("        1") && lines[2].starts_with("*       2"),
+            "{text}"
+        );
+        assert!(
+            lines[2].contains("700") && lines[2].contains("1970-01-01"),
+            "{text}"
+        );
+        assert!(table(&[], None).contains("no models yet"));
+    }
+}

@@ -189,8 +189,8 @@ impl EpisodeState {
             .retain(|hit| records - hit.record < rule.open_n as u64);
         let cooled = |at: Timestamp| reading.time.since(at) > rule.cooldown;
         self.closed = self.closed.take().filter(|(_, at)| !cooled(*at));
-        // Also keeps out NaN.
-        if !(reading.p <= rule.budget) {
+        // NaN is no exceedance either.
+        if reading.p > rule.budget || reading.p.is_nan() {
             return Change::None;
         }
         self.hits.push(Hit {

@@ -123,11 +123,12 @@ impl Params {
     #[must_use]
     pub fn check(&self) -> Vec<ParamProblem> {
         let mut problems = Vec::new();
-        let mut require = |holds: bool, key: &'static str, problem: String| {
-            if !holds {
-                problems.push(ParamProblem { key, problem });
-            }
-        };
+        self.check_alerts(&mut require_into(&mut problems));
+        self.check_state(&mut require_into(&mut problems));
+        problems
+    }
+
+    fn check_alerts(&self, require: &mut impl FnMut(bool, &'static str, String)) {
         let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         require(
             !self.detector.is_empty() && self.detector.chars().all(legal),
@@ -185,6 +186,9 @@ impl Params {
             "alerts.silence_factor",
             format!("must be 0 or at least 1, but is {}", self.silence_factor),
         );
+    }
+
+    fn check_state(&self, require: &mut impl FnMut(bool, &'static str, String)) {
         require(
             self.storm_opens_max == 0 || !self.storm_window.is_zero(),
             "alerts.storm_window",
@@ -205,7 +209,15 @@ impl Params {
             "state.keys_max",
             "must be at least 1".to_owned(),
         );
-        problems
+    }
+}
+
+/// Notes a problem where something required does not hold.
+fn require_into(problems: &mut Vec<ParamProblem>) -> impl FnMut(bool, &'static str, String) {
+    |holds, key, problem| {
+        if !holds {
+            problems.push(ParamProblem { key, problem });
+        }
     }
 }
 

@@ -360,7 +360,7 @@ impl<'a> Gathered<'a> {
                 work: at,
                 record,
                 what,
-            })
+            });
         };
         let heard = found.time.min(raw.timestamp);
         let slot = if let Some(slot) = work.touch(&found.key) {

@@ -288,6 +288,10 @@ impl Pipeline {
     }
 
     /// Works out a batch. Changes nothing. `now` only bounds the timestamps of what is written.
+    ///
+    /// # Panics
+    /// If `decoded` is not of `batch` or has other columns, or if a record would end as more or less than one of four (P2): mistakes in this
+    /// program.
     pub fn stage(&self, batch: &RecordBatch, decoded: &DecodedBatch, now: Timestamp) -> Staged {
         assert_eq!(decoded.outcomes.len(), batch.len(), "one outcome a record");
         assert_eq!(
@@ -386,6 +390,9 @@ impl Pipeline {
     }
 
     /// Makes a published batch state.
+    ///
+    /// # Panics
+    /// If the batch was staged on another state than the present one: it was applied already, or out of order.
     pub fn apply(&mut self, staged: Staged) {
         for delta in staged.deltas {
             // Revoked between staging and now: the state is not ours to change any more.

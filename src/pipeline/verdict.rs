@@ -185,7 +185,7 @@ impl Telling<'_> {
             Change::Updated(_) | Change::None => self.speak_up(work, &seen, emit),
         }
         // What was found anomalous must not become normal.
-        if seen.cold && !open && !(seen.reading.p <= rule.budget) {
+        if seen.cold && !open && seen.reading.p > rule.budget {
             work.slots[seen.slot].state.cold.push(seen.row);
         }
         if !emit {

@@ -274,6 +274,8 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                 first,
             });
         }
+        // Whoever writes under this identity from here on, a successor or a person who rolls back, makes the store refuse this run's model.
+        self.store.claim().map_err(|error| failed(&error))?;
         let exclusions = self.history.quarantine().map_err(|error| failed(&error))?;
         self.observer.started(version);
         let rows = self.read(&spans).map_err(|error| failed(&error))?;

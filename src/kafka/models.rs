@@ -275,6 +275,10 @@ impl ModelStore for TopicStore {
     fn save(&mut self, model: &TrainedModel, promote: bool) -> Result<(), TopicStoreError> {
         self.refresh()?;
         let version = model.card.version;
+        if self.index.manifests.contains_key(&version) {
+            // Versions are immutable: someone else was quicker, and was the leader.
+            return Err(TopicStoreError::Superseded);
+        }
         let bytes = model
             .to_bytes()
             .map_err(|error| StoreError::Model { version, error })?;

@@ -89,6 +89,13 @@ impl AnyStore {
 impl ModelStore for AnyStore {
     type Error = AnyStoreError;
 
+    fn claim(&mut self) -> Result<(), Self::Error> {
+        match self {
+            Self::Topic(store) => Ok(store.claim()?),
+            Self::Directory(store) => Ok(store.claim()?),
+        }
+    }
+
     fn save(&mut self, model: &TrainedModel, promote: bool) -> Result<(), Self::Error> {
         match self {
             Self::Topic(store) => Ok(store.save(model, promote)?),

@@ -174,6 +174,8 @@ kinds! {
     Vae = vae::Vae, "vae";
     /// A generative adversarial network, dense or style-based: critics that tell real rows from generated ones.
     Gan = gan::Gan, "gan";
+    /// A mixture of Gaussians on principal components.
+    Gmm = gmm::Gmm, "gmm";
     /// Robust z-score per input: the plainest model there is.
     RobustZ = robust_z::RobustZ, "robust_z";
     /// Isolation forest.

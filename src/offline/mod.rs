@@ -7,6 +7,8 @@ pub mod figures;
 pub mod judge;
 pub mod learn;
 mod replay;
+pub mod report;
+pub mod sample;
 pub mod table;
 pub mod write;
 

@@ -136,7 +136,11 @@ mod tests {
     fn oracle(text: &str) -> Option<f64> {
         match serde_json::from_str::<f64>(text) {
             Ok(value) => Some(value),
-            Err(error) if error.to_string().starts_with("number out of range") => {
+            // serde_json says "out of range" before it has seen the end of the text: the grammar is asked for by itself.
+            Err(error)
+                if error.to_string().starts_with("number out of range")
+                    && serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok() =>
+            {
                 Some(if text.starts_with('-') {
                     f64::NEG_INFINITY
                 } else {

@@ -1,0 +1,449 @@
+//! The report of a backtest: one HTML file that needs nothing else. No script, nothing loaded; lines are inline SVG, all text is HTML,
+//! so that it stays readable on a telephone.
+//!
+//! Pure: series in, text out. Next: `chart` (axes, lines, downsampling).
+
+mod chart;
+
+use std::fmt::Write as _;
+
+use crate::alert::{AlertKind, Severity};
+use chart::{Axis, Chart, number, surprise};
+
+/// Episodes that the table lists; the worst are kept.
+const EPISODES_MAX: usize = 60;
+
+/// Features that the map of attribution shows; those with the largest shares are kept.
+const FEATURES_MAX: usize = 20;
+
+/// Columns of the map of attribution.
+const CELLS: usize = 120;
+
+/// Everything that the report shows. Series have one entry a row of the input.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// What was replayed.
+    pub title: String,
+    /// One line below it: settings in brief.
+    pub subtitle: String,
+    /// Name and value of each figure, as text.
+    pub figures: Vec<(String, String)>,
+    /// Event times, for the axis; empty: rows are counted instead.
+    pub times: Vec<String>,
+    /// Scores.
+    pub scores: Vec<f64>,
+    /// P-values in (0, 1].
+    pub p_values: Vec<f64>,
+    /// Whether each row is still warming up: neither judged nor counted.
+    pub warming_up: Vec<bool>,
+    /// Labels, where there are any; else empty.
+    pub labels: Vec<bool>,
+    /// The p-value at or below which a record counts as anomalous.
+    pub budget: f64,
+    /// Episodes.
+    pub episodes: Vec<EpisodeRow>,
+    /// Trainings, those of rejected models among them.
+    pub trainings: Vec<TrainingRow>,
+    /// Names of the features.
+    pub features: Vec<String>,
+    /// Shares of the features (summing to 1) in the scores of some rows.
+    pub attribution: Vec<(usize, Vec<f64>)>,
+}
+
+/// One episode.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EpisodeRow {
+    /// The record's key.
+    pub key: String,
+    /// Its first row.
+    pub from: usize,
+    /// The row after its last.
+    pub to: usize,
+    /// Score or silence.
+    pub kind: AlertKind,
+    /// How bad it was.
+    pub severity: Severity,
+    /// Its smallest p-value.
+    pub p_value: f64,
+    /// The features most to blame, with their shares.
+    pub features: Vec<(String, f64)>,
+    /// Whether it overlaps a label; `None` without labels.
+    pub labelled: Option<bool>,
+}
+
+/// One training.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainingRow {
+    /// The row before which it took place.
+    pub row: usize,
+    /// The model's number.
+    pub version: u64,
+    /// The kind of model.
+    pub kind: String,
+    /// Rows it was fitted on.
+    pub rows: u64,
+    /// Whether it took over.
+    pub promoted: bool,
+    /// What the gate said, or why there is no model.
+    pub verdict: String,
+    /// Recall of injected faults, if the gate measured it.
+    pub recall: Option<f64>,
+    /// The score at the budget's p-value.
+    pub threshold: Option<f64>,
+    /// Losses by epoch: training, validation.
+    pub losses: Vec<(f64, f64)>,
+}
+
+impl Report {
+    /// The whole file.
+    pub fn html(&self) -> String {
+        let mut out = String::with_capacity(1 << 18);
+        self.head(&mut out);
+        self.surprise(&mut out);
+        self.scores(&mut out);
+        self.attribution(&mut out);
+        self.episodes(&mut out);
+        out.push_str("<div class=\"pair\">");
+        self.calibration(&mut out);
+        self.losses(&mut out);
+        out.push_str("</div>");
+        self.trainings(&mut out);
+        out.push_str("<footer>anomalyd ");
+        out.push_str(env!("CARGO_PKG_VERSION"));
+        out.push_str("</footer></main></body></html>\n");
+        out
+    }
+
+    fn head(&self, out: &mut String) {
+        let title = escape(&self.title);
+        out.push_str("<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">");
+        out.push_str("<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">");
+        out.push_str("<meta name=\"color-scheme\" content=\"light dark\"><title>");
+        out.push_str(&title);
+        out.push_str("</title><style>");
+        out.push_str(include_str!("style.css"));
+        put(
+            out,
+            format_args!("</style></head><body><main><h1>{title}</h1>"),
+        );
+        put(
+            out,
+            format_args!("<p>{}</p><div class=\"tiles\">", escape(&self.subtitle)),
+        );
+        for (name, value) in &self.figures {
+            let (name, value) = (escape(name), escape(value));
+            put(
+                out,
+                format_args!("<div class=\"tile\"><b>{value}</b><span>{name}</span></div>"),
+            );
+        }
+        out.push_str("</div>");
+    }
+
+    /// Shaded and dashed marks that all charts over rows share.
+    fn marks(&self, chart: &mut Chart) {
+        chart.bands(&self.warming_up, "warm", 0.0, 1.0);
+        chart.bands(&self.labels, "label", 0.0, 1.0);
+        for training in &self.trainings {
+            let class = if training.promoted {
+                "change"
+            } else {
+                "change rejected"
+            };
+            let text = format!(
+                "model {} at row {}: {}",
+                training.version, training.row, training.verdict
+            );
+            chart.vertical(training.row as f64, class, &escape(&text));
+        }
+    }
+
+    fn surprise(&self, out: &mut String) {
+        let values: Vec<f64> = self.p_values.iter().map(|&p| surprise(p)).collect();
+        let limit = surprise(self.budget);
+        let most = values.iter().copied().fold(limit * 1.5, f64::max);
+        let mut chart = Chart::new(self.p_values.len(), Axis::linear(0.0, most), 230);
+        self.marks(&mut chart);
+        for episode in &self.episodes {
+            let text = format!("{}, rows {} to {}", episode.key, episode.from, episode.to);
+            chart.band(
+                (episode.from, episode.to),
+                "alert",
+                (0.955, 1.0),
+                &escape(&text),
+            );
+        }
+        chart.series(&values, "score");
+        chart.horizontal(limit, "limit");
+        out.push_str("<h2>How surprising each record was</h2><p>Tens of the p-value: 3 means that one normal record in a thousand is as strange. Comparable from model to model.</p>");
+        chart.write(out, &self.times, |tens| number(tens));
+        out.push_str("<div class=\"key\"><span><i style=\"background:var(--score)\"></i>surprise</span><span><i style=\"background:var(--limit)\"></i>budget</span><span><i style=\"background:var(--alert)\"></i>episodes</span>");
+        if !self.labels.is_empty() {
+            out.push_str(
+                "<span><i style=\"background:var(--label);opacity:.4\"></i>labelled</span>",
+            );
+        }
+        out.push_str("<span><i style=\"background:var(--model)\"></i>trainings (faint: rejected)</span><span><i style=\"background:var(--line)\"></i>warming up</span></div>");
+    }
+
+    fn scores(&self, out: &mut String) {
+        let mut chart = Chart::new(self.scores.len(), Axis::logarithmic(&self.scores), 190);
+        self.marks(&mut chart);
+        chart.series(&self.scores, "score");
+        let changes: Vec<&TrainingRow> = self.trainings.iter().filter(|t| t.promoted).collect();
+        for (i, training) in changes.iter().enumerate() {
+            let to = changes
+                .get(i + 1)
+                .map_or(self.scores.len(), |next| next.row);
+            if let Some(threshold) = training.threshold {
+                chart.level(threshold, training.row, to, "limit");
+            }
+        }
+        out.push_str("<h2>Scores and thresholds</h2><p>The models' own scores, on a logarithmic scale; each model has its own threshold for the same budget.</p>");
+        chart.write(out, &self.times, |value| number(value));
+    }
+
+    fn attribution(&self, out: &mut String) {
+        if self.attribution.is_empty() || self.scores.is_empty() {
+            return;
+        }
+        let mut cells = vec![vec![0.0_f64; self.features.len()]; CELLS];
+        for (row, shares) in &self.attribution {
+            let cell = (row * CELLS / self.scores.len()).min(CELLS - 1);
+            for (most, &share) in cells[cell].iter_mut().zip(shares) {
+                *most = most.max(share);
+            }
+        }
+        let total =
+            |feature: usize| -> f64 { cells.iter().map(|cell| cell[feature].powi(2)).sum() };
+        let mut order: Vec<usize> = (0..self.features.len()).collect();
+        order.sort_by(|&a, &b| total(b).total_cmp(&total(a)).then(a.cmp(&b)));
+        order.truncate(FEATURES_MAX);
+        out.push_str("<h2>Which features were to blame, over time</h2><p>Share of each feature in the scores of anomalous records, by time; darker is more.");
+        if order.len() < self.features.len() {
+            put(
+                out,
+                format_args!(
+                    " The {} of {} features with the largest shares.",
+                    order.len(),
+                    self.features.len()
+                ),
+            );
+        }
+        out.push_str("</p><div class=\"heat\">");
+        for feature in order {
+            let name = escape(&self.features[feature]);
+            put(
+                out,
+                format_args!(
+                    "<div class=\"name\" title=\"{name}\">{name}</div><svg viewBox=\"0 0 {CELLS} 1\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{name}\">"
+                ),
+            );
+            for (x, cell) in cells
+                .iter()
+                .enumerate()
+                .filter(|(_, cell)| cell[feature] > 0.01)
+            {
+                put(
+                    out,
+                    format_args!(
+                        "<rect x=\"{x}\" width=\"1.03\" height=\"1\" opacity=\"{:.2}\"/>",
+                        cell[feature]
+                    ),
+                );
+            }
+            out.push_str("</svg>");
+        }
+        out.push_str("</div>");
+    }
+
+    fn episodes(&self, out: &mut String) {
+        put(
+            out,
+            format_args!("<h2>Episodes: {}</h2>", self.episodes.len()),
+        );
+        if self.episodes.is_empty() {
+            out.push_str("<p>None opened.</p>");
+            return;
+        }
+        let mut worst: Vec<&EpisodeRow> = self.episodes.iter().collect();
+        worst.sort_by(|a, b| a.p_value.total_cmp(&b.p_value).then(a.from.cmp(&b.from)));
+        if worst.len() > EPISODES_MAX {
+            put(
+                out,
+                format_args!("<p>The {EPISODES_MAX} worst, in order of time.</p>"),
+            );
+            worst.truncate(EPISODES_MAX);
+        }
+        worst.sort_by_key(|episode| (episode.from, episode.to));
+        out.push_str("<div class=\"scroll\"><table><tr><th>from</th><th>records</th><th>key</th><th>severity</th><th>p-value</th><th>most to blame</th>");
+        out.push_str(if self.labels.is_empty() {
+            "</tr>"
+        } else {
+            "<th>labelled</th></tr>"
+        });
+        for episode in worst {
+            let from = self
+                .times
+                .get(episode.from)
+                .map_or_else(|| episode.from.to_string(), |t| escape(t));
+            let (severity, class) = match episode.severity {
+                Severity::Low => ("low", "low"),
+                Severity::Medium => ("medium", "medium"),
+                Severity::High => ("high", "high"),
+                Severity::Critical => ("critical", "critical"),
+            };
+            let severity = if episode.kind == AlertKind::Silence {
+                "silence"
+            } else {
+                severity
+            };
+            put(
+                out,
+                format_args!(
+                    "<tr><td>{from}</td><td class=\"n\">{}</td><td>{}</td><td class=\"sev {class}\">{severity}</td><td class=\"n\">{:.0e}</td><td>",
+                    episode.to.saturating_sub(episode.from),
+                    escape(&episode.key),
+                    episode.p_value
+                ),
+            );
+            for (name, share) in episode.features.iter().take(3) {
+                let width = (share * 80.0).round();
+                put(
+                    out,
+                    format_args!(
+                        "<div class=\"bar\"><i style=\"width:{width}px\"></i>{} {:.0} %</div>",
+                        escape(name),
+                        share * 100.0
+                    ),
+                );
+            }
+            out.push_str("</td>");
+            if !self.labels.is_empty() {
+                let hit = episode.labelled == Some(true);
+                out.push_str(if hit {
+                    "<td class=\"promoted\">yes</td>"
+                } else {
+                    "<td class=\"critical\">no</td>"
+                });
+            }
+            out.push_str("</tr>");
+        }
+        out.push_str("</table></div>");
+    }
+
+    /// Observed against claimed tail probabilities, of rows that are not labelled.
+    fn calibration(&self, out: &mut String) {
+        let judged = |i: &usize| {
+            !self.warming_up.get(*i).copied().unwrap_or(false)
+                && !self.labels.get(*i).copied().unwrap_or(false)
+        };
+        let mut claimed: Vec<f64> = (0..self.p_values.len())
+            .filter(judged)
+            .map(|i| surprise(self.p_values[i]))
+            .collect();
+        claimed.sort_by(|a, b| b.total_cmp(a));
+        if claimed.len() < 10 {
+            return;
+        }
+        out.push_str("<section><h2>Calibration</h2><p>Tens of the p-values of records that are not labelled, against what they would be if all were normal. On the dashed line the budget is kept exactly; above it, there are more alerts than that.</p>");
+        let n = claimed.len() as f64;
+        let points: Vec<(f64, f64)> = (0..claimed.len())
+            .filter(|rank| {
+                *rank < 40 || rank.is_power_of_two() || rank % (claimed.len() / 150 + 1) == 0
+            })
+            .map(|rank| (-((rank as f64 + 0.5) / n).log10(), claimed[rank]))
+            .collect();
+        let right = points[0].0;
+        let top = (right * 2.0).min(points[0].1.max(right)).max(1.0);
+        let mut chart = Chart::over((0.0, right), Axis::linear(0.0, top), 260);
+        chart.line(&[(0.0, 0.0), (right, right)], "diagonal");
+        chart.dots(&points, "dot");
+        let ticks: Vec<String> = (0..5).map(|i| number(right * f64::from(i) / 4.0)).collect();
+        chart.write_with(out, &ticks, |tens| number(tens));
+        out.push_str("</section>");
+    }
+
+    fn losses(&self, out: &mut String) {
+        let Some(last) = self.trainings.iter().rev().find(|t| t.losses.len() > 1) else {
+            return;
+        };
+        let all: Vec<f64> = last.losses.iter().flat_map(|&(a, b)| [a, b]).collect();
+        let mut chart = Chart::over(
+            (1.0, last.losses.len() as f64),
+            Axis::logarithmic(&all),
+            260,
+        );
+        let line = |pick: fn(&(f64, f64)) -> f64| -> Vec<(f64, f64)> {
+            last.losses
+                .iter()
+                .enumerate()
+                .map(|(i, pair)| ((i + 1) as f64, pick(pair)))
+                .collect()
+        };
+        chart.line(&line(|pair| pair.0), "score");
+        chart.line(&line(|pair| pair.1), "second");
+        put(
+            out,
+            format_args!(
+                "<section><h2>Losses of model {}</h2><p>Mean loss by epoch, on fitted records and on later ones that only validate.</p>",
+                last.version
+            ),
+        );
+        let epochs = last.losses.len();
+        let ticks = if epochs > 4 {
+            vec![1, epochs.div_ceil(2), epochs]
+        } else {
+            (1..=epochs).collect()
+        };
+        let ticks: Vec<String> = ticks.iter().map(usize::to_string).collect();
+        chart.write_with(out, &ticks, |value| number(value));
+        out.push_str("<div class=\"key\"><span><i style=\"background:var(--score)\"></i>fitted</span><span><i style=\"background:var(--limit)\"></i>validation</span></div></section>");
+    }
+
+    fn trainings(&self, out: &mut String) {
+        if self.trainings.is_empty() {
+            return;
+        }
+        out.push_str("<h2>Trainings</h2><div class=\"scroll\"><table><tr><th>model</th><th>before row</th><th>kind</th><th>windows</th><th>injected faults found</th><th>verdict</th></tr>");
+        for training in &self.trainings {
+            let recall = training
+                .recall
+                .map_or_else(String::new, |r| format!("{:.0} %", 100.0 * r));
+            let class = if training.promoted {
+                "w promoted"
+            } else {
+                "w critical"
+            };
+            put(
+                out,
+                format_args!(
+                    "<tr><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{recall}</td><td class=\"{class}\">{}</td></tr>",
+                    training.version,
+                    training.row,
+                    escape(&training.kind),
+                    training.rows,
+                    escape(&training.verdict)
+                ),
+            );
+        }
+        out.push_str("</table></div>");
+    }
+}
+
+/// Text as HTML has it, in content and in quoted attributes.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
+
+/// Appends formatted text.
+fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    drop(out.write_fmt(text));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,223 @@
+//! `anomalyd sample`: synthetic normal records from a model that can draw them, and how like real ones they are.
+//!
+//! Next: `fidelity` (the comparison).
+
+pub mod fidelity;
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use ndarray::{Array2, ArrayView2, Axis, Slice};
+
+use crate::model::artefact::ArtefactError;
+use crate::model::trained::TrainedModel;
+use crate::seed::Seed;
+use fidelity::Fidelity;
+
+/// Rows of a file that synthetic records are compared with, at most.
+const REAL_ROWS_MAX: usize = 20_000;
+
+/// What to draw.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// The model's file.
+    pub model: PathBuf,
+    /// How many records.
+    pub n: usize,
+    /// Of the draw.
+    pub seed: Seed,
+    /// ψ: 1 draws from the whole distribution, towards 0 from its centre.
+    pub truncation: f32,
+    /// Where the records go as CSV; `None`: to the writer.
+    pub output: Option<PathBuf>,
+    /// A CSV file of real records to compare with, gzipped or not.
+    pub against: Option<PathBuf>,
+}
+
+/// Why there is no sample.
+#[derive(Debug, thiserror::Error)]
+pub enum SampleError {
+    /// A file cannot be read or written.
+    #[error("{path}: {error}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The model's file is no model.
+    #[error("{path}: {error}")]
+    Model {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: ArtefactError,
+    },
+    /// The kind cannot draw.
+    #[error("a model of kind `{0}` cannot draw records; vae, gan, autoencoder, gmm and pca can")]
+    NotGenerative(String),
+    /// The table lacks what the model needs.
+    #[error("{path}: there is no column `{column}`, which the model was trained on")]
+    Column {
+        /// Which file.
+        path: PathBuf,
+        /// The model's column.
+        column: String,
+    },
+    /// The table is broken.
+    #[error("{path}: {error}")]
+    Table {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: csv::Error,
+    },
+}
+
+/// Draws, writes the records as CSV, and answers how like real ones they are, if there are real ones to compare with.
+pub fn run(request: &Request, out: &mut dyn Write) -> Result<Option<Fidelity>, SampleError> {
+    let file = |path: &Path| {
+        let path = path.to_owned();
+        move |error| SampleError::File { path, error }
+    };
+    let bytes = std::fs::read(&request.model).map_err(file(&request.model))?;
+    let model = TrainedModel::from_bytes(&bytes).map_err(|error| SampleError::Model {
+        path: request.model.clone(),
+        error,
+    })?;
+    let drawn = draw(&model, request.n, request.seed, request.truncation)?;
+    let fidelity = match &request.against {
+        None => None,
+        Some(path) => {
+            let real = read(path, &model.card.columns)?;
+            Some(Fidelity::measure(
+                &model.card.columns,
+                real.view(),
+                drawn.view(),
+                request.seed,
+            ))
+        }
+    };
+    match &request.output {
+        None => write(out, &model.card.columns, drawn.view()).map_err(file(Path::new("output")))?,
+        Some(path) => {
+            let mut out = io::BufWriter::new(File::create(path).map_err(file(path))?);
+            write(&mut out, &model.card.columns, drawn.view()).map_err(file(path))?;
+            out.flush().map_err(file(path))?;
+        }
+    }
+    Ok(fidelity)
+}
+
+/// `n` synthetic records, `n × D` in the features' own units. Of a model over windows, the newest record of each drawn window.
+pub fn draw(
+    model: &TrainedModel,
+    n: usize,
+    seed: Seed,
+    truncation: f32,
+) -> Result<Array2<f64>, SampleError> {
+    let scaled = model
+        .model
+        .as_kind()
+        .sample(n, seed, truncation)
+        .ok_or_else(|| SampleError::NotGenerative(model.model.name().to_owned()))?;
+    let columns = model.card.columns.len();
+    let newest = scaled.slice_axis(Axis(1), Slice::from(scaled.ncols() - columns..));
+    Ok(model.scaler.inverse(newest))
+}
+
+fn write(out: &mut dyn Write, columns: &[String], rows: ArrayView2<'_, f64>) -> io::Result<()> {
+    let mut table = csv::Writer::from_writer(out);
+    table.write_record(columns)?;
+    for row in rows.rows() {
+        table.write_record(row.iter().map(ToString::to_string))?;
+    }
+    table.flush()
+}
+
+/// The model's columns of a CSV file; what is no number is NaN.
+fn read(path: &Path, columns: &[String]) -> Result<Array2<f64>, SampleError> {
+    let broken = |error| SampleError::Table {
+        path: path.to_owned(),
+        error,
+    };
+    let file = File::open(path).map_err(|error| SampleError::File {
+        path: path.to_owned(),
+        error,
+    })?;
+    let gzipped = path.extension().is_some_and(|extension| extension == "gz");
+    let bytes: Box<dyn Read> = if gzipped {
+        Box::new(flate2::read::MultiGzDecoder::new(file))
+    } else {
+        Box::new(file)
+    };
+    let mut table = csv::Reader::from_reader(bytes);
+    let header = table.headers().map_err(broken)?.clone();
+    let places = columns
+        .iter()
+        .map(|column| {
+            header
+                .iter()
+                .position(|name| name == column)
+                .ok_or_else(|| SampleError::Column {
+                    path: path.to_owned(),
+                    column: column.clone(),
+                })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut values = Vec::new();
+    for row in table.records().take(REAL_ROWS_MAX) {
+        let row = row.map_err(broken)?;
+        values.extend(places.iter().map(|&place| {
+            row.get(place)
+                .and_then(|text| text.trim().parse().ok())
+                .unwrap_or(f64::NAN)
+        }));
+    }
+    let rows = values.len() / columns.len().max(1);
+    Ok(Array2::from_shape_vec((rows, columns.len()), values)
+        .unwrap_or_else(|error| unreachable!("rows have one width: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::calibration::Calibration;
+
+    #[test]
+    fn a_kind_that_cannot_draw_says_so() {
+        let model = TrainedModel::simple(1, &["a"], 1, Calibration::fit(&[]));
+        let error = draw(&model, 5, Seed(1), 1.0).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("a model of kind `robust_z` cannot draw records")
+        );
+    }
+
+    #[test]
+    fn tables_are_read_by_the_models_columns_and_written_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("real.csv");
+        std::fs::write(&path, "b,time,a\n1.5,now,2\n,then,3\n").unwrap();
+        let columns = ["a", "b"].map(str::to_owned);
+        let rows = read(&path, &columns).unwrap();
+        assert_eq!(rows.row(0).to_vec(), [2.0, 1.5]);
+        assert!(rows[(1, 1)].is_nan());
+        let missing = read(&path, &["c".to_owned()]).unwrap_err();
+        assert!(
+            missing
+                .to_string()
+                .ends_with("there is no column `c`, which the model was trained on")
+        );
+        let mut out = Vec::new();
+        write(
+            &mut out,
+            &columns,
+            rows.slice_axis(Axis(0), Slice::from(..1)),
+        )
+        .unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "a,b\n2,1.5\n");
+    }
+}

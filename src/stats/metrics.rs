@@ -327,3 +327,138 @@ pub fn alert_figures(labels: &[bool], alerts: &[bool]) -> AlertFigures {
         false_bursts_per_1k: 1000.0 * segments(&wrong).len() as f64 / labels.len().max(1) as f64,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scores and labels that scikit-learn and TSB-AD's code were given too: a linear congruential generator, lifted within the labels.
+    fn case(n: usize, events: &[(usize, usize)], seed: u64, steps: f64) -> (Vec<bool>, Vec<f64>) {
+        let mut labels = vec![false; n];
+        for &(from, to) in events {
+            labels[from..=to].fill(true);
+        }
+        let mut state = seed;
+        let mut next = || {
+            state = (state * 1_103_515_245 + 12_345) % (1 << 31);
+            state as f64 / f64::from(1u32 << 31)
+        };
+        let scores = labels
+            .iter()
+            .map(|&label| {
+                let (base, lift) = (next(), next());
+                let score = base + if label { 0.6 * lift } else { 0.0 };
+                if steps > 0.0 {
+                    (score * steps).floor() / steps
+                } else {
+                    score
+                }
+            })
+            .collect();
+        (labels, scores)
+    }
+
+    fn check(found: f64, expected: f64) {
+        assert!((found - expected).abs() < 1e-9, "{found}, not {expected}");
+    }
+
+    struct Expected {
+        roc: f64,
+        ap: f64,
+        f1: f64,
+        vus: (f64, f64),
+        alerts: [f64; 4],
+    }
+
+    /// Flags what lies above `flag`, so that the alert figures are tried too.
+    fn check_all(
+        (labels, scores): (Vec<bool>, Vec<f64>),
+        window: usize,
+        flag: f64,
+        expected: &Expected,
+    ) {
+        check(roc_auc(&labels, &scores), expected.roc);
+        check(average_precision(&labels, &scores), expected.ap);
+        check(best_f1(&labels, &scores), expected.f1);
+        let (roc, pr) = vus(&labels, &scores, window);
+        check(roc, expected.vus.0);
+        check(pr, expected.vus.1);
+        let alerts: Vec<bool> = scores.iter().map(|&score| score > flag).collect();
+        let figures = alert_figures(&labels, &alerts);
+        let found = [
+            figures.f1,
+            figures.precision,
+            figures.event_recall,
+            figures.false_bursts_per_1k,
+        ];
+        for (found, expected) in found.into_iter().zip(expected.alerts) {
+            check(found, expected);
+        }
+    }
+
+    #[test]
+    fn figures_equal_those_of_the_reference_implementations() {
+        check_all(
+            case(400, &[(50, 70), (200, 204), (390, 399)], 7, 0.0),
+            20,
+            0.934_099_118_970_334_6,
+            &Expected {
+                roc: 0.716_575_091_575_091_6,
+                ap: 0.407_476_509_938_288_05,
+                f1: 0.434_782_608_695_652_2,
+                vus: (0.800_820_317_499_804_5, 0.459_521_195_095_994_8),
+                alerts: [0.289_473_684_210_526_3, 0.275, 1.0, 60.0],
+            },
+        );
+        // Ties, an event at the very beginning, two that touch when widened, one of a single record.
+        check_all(
+            case(1000, &[(0, 5), (30, 60), (64, 80), (500, 500)], 11, 20.0),
+            33,
+            0.85,
+            &Expected {
+                roc: 0.761_250_601_250_601_3,
+                ap: 0.433_788_143_942_853_03,
+                f1: 0.513_513_513_513_513_5,
+                vus: (0.842_605_217_240_684_3, 0.467_503_358_474_460_84),
+                alerts: [0.331_125_827_814_569_56, 0.260_416_666_666_666_7, 1.0, 64.0],
+            },
+        );
+        check_all(
+            case(300, &[(100, 150)], 3, 0.0),
+            10,
+            0.938_922_785_269_706_1,
+            &Expected {
+                roc: 0.839_514_922_434_837_4,
+                ap: 0.649_794_324_027_244_6,
+                f1: 0.563_636_363_636_363_6,
+                vus: (0.850_186_268_879_223_6, 0.660_600_823_775_156_6),
+                alerts: [
+                    0.543_209_876_543_209_8,
+                    0.733_333_333_333_333_3,
+                    1.0,
+                    26.666_666_666_666_668,
+                ],
+            },
+        );
+    }
+
+    #[test]
+    fn worked_by_hand() {
+        // Descending: 0.9 (anomaly), 0.8, 0.7 (anomaly), 0.1.
+        let labels = [true, false, true, false];
+        let scores = [0.9, 0.8, 0.7, 0.1];
+        check(roc_auc(&labels, &scores), 3.0 / 4.0);
+        check(average_precision(&labels, &scores), 0.5 * (1.0 + 2.0 / 3.0));
+        check(best_f1(&labels, &scores), 0.8);
+        let figures = alert_figures(
+            &[false, true, true, true, false],
+            &[true, false, true, false, true],
+        );
+        check(figures.event_recall, 1.0);
+        check(figures.delay, 1.0);
+        check(figures.false_bursts_per_1k, 400.0);
+        assert_eq!(segments(&[true, true, false, true]), [(0, 1), (3, 3)]);
+        assert!(roc_auc(&[false, false], &[1.0, 2.0]).is_nan());
+        assert!(vus(&[false, false], &[1.0, 2.0], 3).0.is_nan());
+    }
+}

@@ -442,7 +442,7 @@ fn escape(text: &str) -> String {
 /// Appends formatted text.
 fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
     // Writing to a String cannot fail.
-    drop(out.write_fmt(text));
+    out.write_fmt(text).unwrap_or_default();
 }
 
 #[cfg(test)]

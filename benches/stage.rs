@@ -3,7 +3,7 @@
 //! Budget: windows of one record, 20 keys, 38 features: one hash and one look at the key's state a record, 304 bytes copied to the window
 //! matrix; above 1 M records/s. The model here (robust z) scales and squares each number, and is measured with it; `cold` is the cold start.
 //! Run: `cargo bench --bench stage`.
-#![expect(missing_docs, clippy::unwrap_used, reason = "a bench")]
+#![expect(clippy::unwrap_used, reason = "a bench")]
 
 use std::sync::Arc;
 

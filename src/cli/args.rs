@@ -98,10 +98,11 @@ Stops within seconds on SIGTERM or Ctrl-C: finishes the batch, leaves the group,
     /// Train a model on a file, or make one again from its card
     #[command(after_help = "\
   anomalyd train --input normal.csv --model pump.safetensors
-  anomalyd train --input normal.csv --from-card pump.safetensors --model again.safetensors    bit for bit the same")]
+  anomalyd train --input normal.csv --from-card pump.safetensors --model again.safetensors    bit for bit the same
+  anomalyd train --config pumps.toml --from-card exported.safetensors --model again.safetensors     from the topics")]
     Train(TrainArgs),
     /// Draw synthetic normal records from a generative model
-    #[command(after_help = "  anomalyd sample --model pump.safetensors --rows 100 --seed 7")]
+    #[command(after_help = "  anomalyd sample --model pump.safetensors -n 100 --seed 7")]
     Sample(SampleArgs),
     /// Check the configuration: exit 0, or 78 with all problems
     #[command(after_help = "\
@@ -203,12 +204,12 @@ pub struct ScoreArgs {
 #[derive(Clone, Debug, Args)]
 pub struct TrainArgs {
     /// CSV with a header or JSON lines, gzipped or not
-    #[arg(long, value_name = "FILE")]
-    pub input: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "from_card")]
+    pub input: Option<PathBuf>,
     /// What the columns are.
     #[command(flatten)]
     pub table: TableArgs,
-    /// Make the model of this card (JSON) or model file again, from the same file as then
+    /// Make the model of this card (JSON) or model file again: from the same file as then, or from the topics that it names
     #[arg(long, value_name = "FILE")]
     pub from_card: Option<PathBuf>,
     /// Where to write the model; without it only the figures are shown
@@ -219,18 +220,29 @@ pub struct TrainArgs {
 /// `sample`
 #[derive(Clone, Debug, Args)]
 pub struct SampleArgs {
-    /// The model: a safetensors file; without it the one in use in the store
+    /// The model: a safetensors file of a generative kind
     #[arg(long, value_name = "FILE")]
-    pub model: Option<PathBuf>,
+    pub model: PathBuf,
     /// How many records
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
     pub rows: usize,
     /// Seed of the draw
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// 1 draws from the whole distribution, towards 0 from its centre
-    #[arg(long, value_name = "PSI", default_value_t = 1.0)]
+    /// ψ: 1 draws from the whole distribution, towards 0 from its centre
+    #[arg(
+        long = "psi",
+        visible_alias = "truncation",
+        value_name = "PSI",
+        default_value_t = 1.0
+    )]
     pub truncation: f32,
+    /// Where the records go, as CSV; without it to standard output
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Real records (CSV) to compare with: how like them the synthetic ones are
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
 }
 
 /// `validate`

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -11,13 +12,15 @@ use super::args::{BacktestArgs, ScoreArgs, TableArgs, TrainArgs};
 use super::exit::Failure;
 use super::print;
 use crate::config::Config;
+use crate::kafka::history::{HistoryTopics, KafkaHistory};
+use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::model::Monitor;
 use crate::model::card::Card;
 use crate::offline::figures::{self, VUS_WINDOW};
 use crate::offline::judge::{self, Outcome, Watch};
 use crate::offline::table::{Roles, Table};
 use crate::offline::{OfflineError, learn, write};
-use crate::time::{Clock as _, SystemClock};
+use crate::time::{Clock, SystemClock};
 
 impl From<OfflineError> for Failure {
     fn from(error: OfflineError) -> Self {
@@ -30,46 +33,74 @@ impl From<OfflineError> for Failure {
 
 /// `anomalyd train`
 pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failure> {
-    let mut roles = roles(config, &arguments.table);
-    let card = arguments.from_card.as_deref().map(card).transpose()?;
-    if let Some((card, _)) = &card {
-        roles.features = Some(card.columns.clone());
-    }
-    let table = read(&arguments.input, &roles)?;
+    let old = arguments.from_card.as_deref().map(card).transpose()?;
     let mut monitor = Epochs::begin();
     let clock = SystemClock::default();
-    let began = clock.monotonic();
-    let candidate = match &card {
-        Some((card, _)) => learn::again(config, &table, card, &mut monitor)?,
-        None => learn::train(config, &table, clock.now(), &mut monitor)?,
+    let (began, now) = (clock.monotonic(), clock.now());
+    let candidate = match (&old, &arguments.input) {
+        (old, Some(input)) => {
+            let mut roles = roles(config, &arguments.table);
+            if let Some((card, _)) = old {
+                roles.features = Some(card.columns.clone());
+            }
+            let table = read(input, &roles)?;
+            match old {
+                Some((card, _)) => learn::again(config, &table, card, &mut monitor)?,
+                None => learn::train(config, &table, now, &mut monitor)?,
+            }
+        }
+        (Some((card, _)), None) if !card.spans.is_empty() => {
+            let mut history = history(config)?;
+            learn::again_from_log(config, card, &mut history, &mut monitor)?
+        }
+        (_, None) => {
+            let problem = "--input is missing: the model was trained on a file";
+            return Err(Failure::Usage(problem.to_owned()));
+        }
     };
     monitor.bar.finish_and_clear();
-    let took = clock.monotonic().saturating_sub(began);
-    let card_now = &candidate.model.card;
+    let took = clock.monotonic().saturating_sub(began).as_secs_f64();
+    let card = &candidate.model.card;
+    let rows = |name: &str| card.rows.get(name).copied().unwrap_or(0);
     let mut text = format!(
-        "{} rows of {} features, {} windows of {}: a {} in {:.2} s\n",
-        table.len(),
-        table.columns.len(),
-        card_now.rows.get("fit").copied().unwrap_or(0),
-        card_now.spec.window,
-        card_now.spec.kind,
-        took.as_secs_f64(),
+        "{} rows of {} features: a {} fitted on {} windows of {} in {took:.2} s\n",
+        rows("read"),
+        card.columns.len(),
+        card.spec.kind,
+        rows("fit"),
+        card.spec.window,
     );
-    writeln!(text, "gate: {}", candidate.verdict).unwrap_or_default();
+    text += &format!("gate: {}\n", candidate.verdict);
     if let Some(path) = &arguments.model {
         let bytes = write::model_bytes(&candidate.model, path)?;
         write::whole(path, &bytes)?;
-        writeln!(text, "{}: {} bytes", path.display(), bytes.len()).unwrap_or_default();
-        if let Some((_, Some(old))) = &card {
+        text += &format!("{}: {} bytes\n", path.display(), bytes.len());
+        if let Some((_, Some(old))) = &old {
             let same = if *old == bytes {
                 "the same bytes as"
             } else {
                 "other bytes than"
             };
-            writeln!(text, "{same} the model it was made again from").unwrap_or_default();
+            text += &format!("{same} the model it was made again from\n");
         }
     }
     print(&text)
+}
+
+/// The log, read without being a member of the group.
+fn history(config: &Config) -> Result<KafkaHistory, Failure> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
+    let topics = HistoryTopics {
+        inputs: config.input.topics.clone(),
+        state: config.output.state.clone(),
+        detector: config.name.clone(),
+    };
+    Ok(KafkaHistory::new(
+        &config.connection(),
+        topics,
+        (clock, watchdog),
+    )?)
 }
 
 /// The card in a file, which is a model file or the card alone as JSON; and the model's bytes.

@@ -9,6 +9,7 @@ pub mod exit;
 mod files;
 mod healthcheck;
 mod models;
+mod sample;
 mod topics;
 mod validate;
 
@@ -73,10 +74,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Backtest(arguments) => files::backtest(&load()?, arguments),
         Command::Score(arguments) => files::score(&load()?, arguments),
         Command::Train(arguments) => files::train(&load()?, arguments),
-        Command::Sample(_) => {
-            load()?;
-            Err(Failure::Internal("this command is being built".to_owned()))
-        }
+        Command::Sample(arguments) => sample::run(arguments),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `train`: a table to a model, by the daemon's own training.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,6 +10,9 @@ use crate::config::Config;
 use crate::model::Monitor;
 use crate::model::card::{Card, Exclusion, ModelVersion};
 use crate::model::trained::TrainedModel;
+use crate::port::History;
+use crate::record::Missing;
+use crate::record::decode::Decoder;
 use crate::stream::{Offset, TopicPartition};
 use crate::time::Timestamp;
 use crate::train::rows::PartitionRows;
@@ -168,6 +172,68 @@ pub fn again(
         ..job(config, table, run)
     };
     finish(table, &job, monitor)
+}
+
+/// Makes the model of a card again, from the spans of the topics that it names, as far as Kafka still has them.
+pub fn again_from_log<H: History>(
+    config: &Config,
+    card: &Card,
+    history: &mut H,
+    monitor: &mut dyn Monitor,
+) -> Result<Candidate, OfflineError> {
+    let asked = |problem: String| OfflineError::Asked(problem);
+    let mut spec = config.input.schema.clone();
+    spec.resolve_from_columns(&card.columns);
+    let schema = spec.check().map_err(|problems| {
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        asked(format!("input.{}", problems.join("; input.")))
+    })?;
+    if schema.columns() != card.columns {
+        return Err(asked(format!(
+            "model {} was made from the columns {}, but [input] has {}",
+            card.version,
+            card.columns.join(", "),
+            schema.columns().join(", ")
+        )));
+    }
+    let schema = Arc::new(schema);
+    let mut decoder = Decoder::new(Arc::clone(&schema));
+    let mut parts: BTreeMap<TopicPartition, PartitionRows> = BTreeMap::new();
+    for span in &card.spans {
+        let batch = history
+            .read(span)
+            .map_err(|error| OfflineError::Log(error.to_string()))?;
+        let decoded = decoder.decode(&batch);
+        parts
+            .entry(span.at.clone())
+            .or_insert_with(|| PartitionRows::new(span.at.clone(), card.columns.len()))
+            .extend(&batch, &decoded);
+    }
+    let last = schema.missing().iter().enumerate();
+    let job = TrainJob {
+        detector: card.detector.clone(),
+        version: card.version,
+        created: card.created,
+        columns: card.columns.clone(),
+        fill_last: last
+            .filter(|(_, missing)| **missing == Missing::Last)
+            .map(|(column, _)| column)
+            .collect(),
+        spec: card.spec.clone(),
+        seed: card.seed,
+        rows: parts.into_values().collect(),
+        spans: card.spans.clone(),
+        source: None,
+        exclusions: card.exclusions.clone(),
+        budget: config.detect.budget,
+        champion: None,
+        remake: Some(card.clone()),
+        params: live(config),
+    };
+    train::run_watched(&job, monitor).map_err(|error| OfflineError::Train {
+        path: format!("model {}", card.version),
+        error,
+    })
 }
 
 fn finish(

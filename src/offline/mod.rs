@@ -64,7 +64,13 @@ pub enum OfflineError {
         /// Why.
         error: TrainError,
     },
+    /// The topics cannot be read.
+    #[error("the records that the card names cannot be read: {0}")]
+    Log(String),
     /// What was asked for cannot be done.
     #[error("{0}")]
     Asked(String),
 }
+
+#[cfg(test)]
+mod tests;

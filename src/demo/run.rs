@@ -189,7 +189,7 @@ impl Place {
             return Ok(());
         }
         let mut plans = admin::plan(
-            &service::output_topics(config),
+            &config.output_topics(),
             Some(&config.models.topic),
             PARTITIONS,
         );
@@ -205,7 +205,7 @@ impl Place {
         {
             plan.partitions = 1;
         }
-        admin::create(&service::connection(config), &plans, None)?;
+        admin::create(&config.connection(), &plans, None)?;
         Ok(())
     }
 

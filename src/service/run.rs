@@ -20,7 +20,7 @@ use super::status::{Facts, Status};
 use crate::config::{Config, raw};
 use crate::kafka::KafkaFailure;
 use crate::kafka::history::{HistoryTopics, KafkaHistory};
-use crate::kafka::publish::{Delivery, OutputTopics};
+use crate::kafka::publish::Delivery;
 use crate::kafka::session::{BatchLimits, KafkaSession, SessionSettings, Start};
 use crate::kafka::settings::Connection;
 use crate::kafka::watchdog::{Watchdog, end_process};
@@ -153,7 +153,7 @@ pub fn run(config: &Config) -> Result<(), ServiceError> {
 pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
-    let connection = connection(config);
+    let connection = config.connection();
     let registry = Registry::new();
     let metrics = Metrics::register(&registry, &config.name)?;
     let status = Arc::new(Status::new(facts(config, &*clock)));
@@ -471,27 +471,6 @@ fn facts(config: &Config, clock: &dyn Clock) -> Facts {
     }
 }
 
-/// How to reach Kafka, as configured.
-pub fn connection(config: &Config) -> Connection {
-    Connection {
-        brokers: config.kafka.brokers.clone(),
-        group: config.input.group.clone(),
-        properties: config.kafka.properties.clone(),
-    }
-}
-
-/// The topics that are written, as configured.
-pub fn output_topics(config: &Config) -> OutputTopics {
-    let output = &config.output;
-    OutputTopics {
-        alerts: output.alerts.clone(),
-        scores: output.scores.clone(),
-        dead_letters: output.dead_letters.clone(),
-        late: Some(output.late.clone()),
-        state: output.state.clone(),
-    }
-}
-
 fn session_settings(
     config: &Config,
     connection: Connection,
@@ -501,7 +480,7 @@ fn session_settings(
         detector: config.name.clone(),
         connection,
         inputs: config.input.topics.clone(),
-        topics: output_topics(config),
+        topics: config.output_topics(),
         start: match config.input.start {
             raw::Start::Latest => Start::Latest,
             raw::Start::Earliest => Start::Earliest,

@@ -5,12 +5,12 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::models::{AnyStore, AnyStoreError};
-use crate::config::{Config, raw};
+use crate::config::Config;
 use crate::kafka::KafkaFailure;
 use crate::kafka::history::KafkaHistory;
 use crate::model::card::ModelVersion;
 use crate::port::ModelStore;
-use crate::record::schema::{Features, Format, Schema, SchemaProblem, SchemaSpec};
+use crate::record::schema::{Features, Schema, SchemaProblem, SchemaSpec};
 
 /// Records of each partition that `auto` looks at.
 const PEEK: i64 = 200;
@@ -46,30 +46,6 @@ pub struct Waiting<'a> {
     pub wake: &'a Receiver<()>,
 }
 
-/// What the configuration says of records.
-pub fn spec(config: &Config) -> SchemaSpec {
-    let input = &config.input;
-    let features = match &input.features {
-        raw::Features::Auto(_) => Features::default(),
-        raw::Features::Paths(paths) => Features::List(paths.clone()),
-        raw::Features::Array(field) => Features::Array {
-            array: field.array.clone(),
-            len: field.len,
-        },
-    };
-    SchemaSpec {
-        format: match input.format {
-            raw::Format::Json => Format::Json,
-        },
-        key: input.key.clone(),
-        timestamp: input.timestamp.clone().unwrap_or_default(),
-        features,
-        categories: input.categories.clone(),
-        missing: input.missing,
-        missing_for: input.missing_for.clone(),
-    }
-}
-
 /// The schema: as configured; with `auto`, as the champion has it, as the store keeps it, or as the input's newest records show it.
 /// Waits for a first record where there is none.
 pub fn settle(
@@ -78,7 +54,7 @@ pub fn settle(
     history: &mut KafkaHistory,
     waiting: &Waiting<'_>,
 ) -> Result<Schema, SchemaError> {
-    let mut spec = spec(config);
+    let mut spec = config.input.schema.clone();
     if spec.is_auto() {
         if let Some(kept) = store.schema()? {
             spec.features = serde_json::from_str::<Features>(&kept)?;

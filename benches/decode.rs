@@ -3,7 +3,6 @@
 //! Budget: a worker should spend less time on decoding than on everything else, so 1.2 M records/s for flat records of 38 numbers (561 bytes):
 //! 0.8 µs a record, 21 ns a number with its name, 0.67 GB/s.
 
-
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::sync::Arc;

@@ -68,7 +68,10 @@ impl Default for Raw {
             kafka: Kafka::default(),
             input: Input::default(),
             output: Output::default(),
-            model: ModelSpec { window: MODEL_WINDOW, ..ModelSpec::default() },
+            model: ModelSpec {
+                window: MODEL_WINDOW,
+                ..ModelSpec::default()
+            },
             training: Training::default(),
             gate: Gate::default(),
             models: Models::default(),

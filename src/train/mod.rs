@@ -181,7 +181,7 @@ pub fn run_watched(job: &TrainJob, monitor: &mut dyn Monitor) -> Result<Candidat
                 fitted: &fitted,
                 held_out: windows.matrix(&split.gate),
             };
-            let (verdict, measures) = trial.verdict(monitor)?;
+            let (verdict, measures) = trial.verdict(monitor);
             fitted.model.card.verdict = verdict.to_string();
             fitted.model.card.measures = measures;
             verdict

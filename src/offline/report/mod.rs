@@ -176,7 +176,7 @@ impl Report {
         chart.series(&values, "score");
         chart.horizontal(limit, "limit");
         out.push_str("<h2>How surprising each record was</h2><p>Tens of the p-value: 3 means that one normal record in a thousand is as strange. Comparable from model to model.</p>");
-        chart.write(out, &self.times, |tens| number(tens));
+        chart.write(out, &self.times, number);
         out.push_str("<div class=\"key\"><span><i style=\"background:var(--score)\"></i>surprise</span><span><i style=\"background:var(--limit)\"></i>budget</span><span><i style=\"background:var(--alert)\"></i>episodes</span>");
         if !self.labels.is_empty() {
             out.push_str(
@@ -200,7 +200,7 @@ impl Report {
             }
         }
         out.push_str("<h2>Scores and thresholds</h2><p>The models' own scores, on a logarithmic scale; each model has its own threshold for the same budget.</p>");
-        chart.write(out, &self.times, |value| number(value));
+        chart.write(out, &self.times, number);
     }
 
     fn attribution(&self, out: &mut String) {
@@ -360,7 +360,7 @@ impl Report {
         chart.line(&[(0.0, 0.0), (right, right)], "diagonal");
         chart.dots(&points, "dot");
         let ticks: Vec<String> = (0..5).map(|i| number(right * f64::from(i) / 4.0)).collect();
-        chart.write_with(out, &ticks, |tens| number(tens));
+        chart.write_with(out, &ticks, number);
         out.push_str("</section>");
     }
 
@@ -397,7 +397,7 @@ impl Report {
             (1..=epochs).collect()
         };
         let ticks: Vec<String> = ticks.iter().map(usize::to_string).collect();
-        chart.write_with(out, &ticks, |value| number(value));
+        chart.write_with(out, &ticks, number);
         out.push_str("<div class=\"key\"><span><i style=\"background:var(--score)\"></i>fitted</span><span><i style=\"background:var(--limit)\"></i>validation</span></div></section>");
     }
 

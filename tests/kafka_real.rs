@@ -6,12 +6,18 @@
     reason = "a test may panic, wait and read the clock"
 )]
 
+#[path = "kafka/binary.rs"]
+mod binary;
 #[path = "kafka/cluster.rs"]
 mod cluster;
+#[path = "kafka/daemon.rs"]
+mod daemon;
 #[path = "kafka/echo.rs"]
 mod echo;
 #[path = "kafka/places.rs"]
 mod places;
+#[path = "kafka/plant.rs"]
+mod plant;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! `anomalyd topics create` and `validate --connect`: what Kafka has, and what it should have.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::exit::{self, Failure};
 use super::print;
@@ -10,9 +11,44 @@ use crate::kafka::admin::{self, Made, TopicPlan};
 use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::time::{Clock, SystemClock};
 
-/// Creates the topics that are missing, and says what became of each.
-pub(super) fn create(config: &Config, replication: Option<i32>) -> Result<(), Failure> {
-    let made = admin::create(&config.connection(), &plans(config)?, replication)?;
+/// How long a topic that was just created may take to be known everywhere.
+const KNOWN_MAX: Duration = Duration::from_secs(20);
+
+/// Creates the topics that are missing, and says what became of each. Input topics are someone else's: they are created only when
+/// `input_partitions` says how large.
+pub(super) fn create(
+    config: &Config,
+    replication: Option<i32>,
+    input_partitions: Option<i32>,
+) -> Result<(), Failure> {
+    let connection = config.connection();
+    let mut made = Vec::new();
+    if let Some(partitions) = input_partitions {
+        let plans: Vec<TopicPlan> = config
+            .input
+            .topics
+            .iter()
+            .map(|name| TopicPlan {
+                name: name.clone(),
+                partitions,
+                settings: Vec::new(),
+            })
+            .collect();
+        made = admin::create(&connection, &plans, replication)?;
+        tell(&made)?;
+    }
+    let plans = plans(config, &made).map_err(|failure| match failure {
+        KafkaFailure::NoTopic(topic) => Failure::Usage(format!(
+            "the input topic `{topic}` does not exist, and the topics to create get as many partitions as the input has: \
+             --input-partitions N creates it too"
+        )),
+        failure => failure.into(),
+    })?;
+    tell(&admin::create(&connection, &plans, replication)?)
+}
+
+/// A line a topic; fails where one could not be created.
+fn tell(made: &[(String, Made)]) -> Result<(), Failure> {
     let mut failed = 0;
     for (topic, made) in made {
         let word = match made {
@@ -38,7 +74,7 @@ pub(super) fn check(config: &Config) -> Result<(), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
     // A missing input topic is one of the problems that the check itself finds.
-    let plans = plans(config)
+    let plans = plans(config, &[])
         .unwrap_or_else(|_| admin::plan(&config.output_topics(), config.models_topic(), 1));
     let problems = admin::check(
         &config.connection(),
@@ -59,10 +95,21 @@ pub(super) fn check(config: &Config) -> Result<(), Failure> {
     })
 }
 
-/// The topics that should be there, with as many partitions as the input has.
-fn plans(config: &Config) -> Result<Vec<TopicPlan>, KafkaFailure> {
+/// The topics that should be there, with as many partitions as the input has. Topics that were `made` just now are waited for: not
+/// every broker knows them at once.
+fn plans(config: &Config, made: &[(String, Made)]) -> Result<Vec<TopicPlan>, KafkaFailure> {
     let clock = SystemClock::default();
-    let inputs = admin::input_partitions(&config.connection(), &config.input.topics, &clock)?;
+    let deadline = clock.monotonic() + KNOWN_MAX;
+    let inputs = loop {
+        match admin::input_partitions(&config.connection(), &config.input.topics, &clock) {
+            Err(KafkaFailure::NoTopic(topic))
+                if made.iter().any(|(name, _)| *name == topic) && clock.monotonic() < deadline =>
+            {
+                std::thread::park_timeout(Duration::from_millis(100));
+            }
+            found => break found?,
+        }
+    };
     Ok(admin::plan(
         &config.output_topics(),
         config.models_topic(),

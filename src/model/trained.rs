@@ -235,6 +235,7 @@ impl Card {
             source: None,
             exclusions: Vec::new(),
             rows: std::collections::BTreeMap::new(),
+            usage: None,
             records_per_key_day: 86_400.0,
             losses: Vec::new(),
             measures: std::collections::BTreeMap::new(),

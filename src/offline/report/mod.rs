@@ -175,7 +175,7 @@ impl Report {
         }
         chart.series(&values, "score");
         chart.horizontal(limit, "limit");
-        out.push_str("<h2>How surprising each record was</h2><p>Tens of the p-value: 3 means that one normal record in a thousand is as strange. Comparable from model to model.</p>");
+        out.push_str("<h2>How surprising each record was</h2><p>Powers of ten of the p-value: 3 means that one normal record in a thousand is as strange. Comparable from model to model.</p>");
         chart.write(out, &self.times, |tens| number(tens));
         out.push_str("<div class=\"key\"><span><i style=\"background:var(--score)\"></i>surprise</span><span><i style=\"background:var(--limit)\"></i>budget</span><span><i style=\"background:var(--alert)\"></i>episodes</span>");
         if !self.labels.is_empty() {
@@ -346,7 +346,7 @@ impl Report {
         if claimed.len() < 10 {
             return;
         }
-        out.push_str("<section><h2>Calibration</h2><p>Tens of the p-values of records that are not labelled, against what they would be if all were normal. On the dashed line the budget is kept exactly; above it, there are more alerts than that.</p>");
+        out.push_str("<section><h2>Calibration</h2><p>Powers of ten of the p-values of records that are not labelled, against what they would be if all were normal. On the dashed line the budget is kept exactly; above it, there are more alerts than that.</p>");
         let n = claimed.len() as f64;
         let points: Vec<(f64, f64)> = (0..claimed.len())
             .filter(|rank| {
@@ -410,6 +410,10 @@ impl Report {
             let recall = training
                 .recall
                 .map_or_else(String::new, |r| format!("{:.0} %", 100.0 * r));
+            let version = match training.version {
+                0 => "–".to_owned(),
+                number => number.to_string(),
+            };
             let class = if training.promoted {
                 "w promoted"
             } else {
@@ -418,8 +422,7 @@ impl Report {
             put(
                 out,
                 format_args!(
-                    "<tr><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{recall}</td><td class=\"{class}\">{}</td></tr>",
-                    training.version,
+                    "<tr><td class=\"n\">{version}</td><td class=\"n\">{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{recall}</td><td class=\"{class}\">{}</td></tr>",
                     training.row,
                     escape(&training.kind),
                     training.rows,

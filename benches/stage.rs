@@ -97,7 +97,7 @@ fn stage(criterion: &mut Criterion) {
     let seeds = vec![Seed(0); RECORDS];
     let rows = ndarray::ArrayView2::from_shape((RECORDS, COLUMNS), &decoded.values).unwrap();
     group.bench_function("the_model_alone_w1", |bencher| {
-        bencher.iter(|| model.judge(rows, &seeds))
+        bencher.iter(|| model.judge(rows, &seeds));
     });
     group.finish();
 }

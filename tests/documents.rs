@@ -1,11 +1,7 @@
 //! docs/configuration.md and docs/metrics.md say what the code does: they are written from it, and this test fails when they are old.
 //! `make docs` writes them anew.
 #![cfg(feature = "daemon")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "a test's helpers"
-)]
+#![expect(clippy::unwrap_used, reason = "a test's helpers")]
 
 use std::fmt::Write as _;
 use std::fs;

@@ -2,6 +2,7 @@
 //! (The mock keeps no transactional offsets and fences nobody, so what a commit means is shown on a real broker, in `kafka_real`.)
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::disallowed_methods,
     reason = "a test may panic and read the clock"
 )]

@@ -1,5 +1,7 @@
 //! The layers of `src/lib.rs`, enforced: a module uses only modules of its own or a lower layer, and every module is in the list.
 
+#![expect(clippy::expect_used, reason = "a test's helpers")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -93,7 +93,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 pub fn format_size(bytes: u64) -> String {
     let (unit, scale) = SIZES[..3]
         .iter()
-        .find(|(_, scale)| bytes > 0 && bytes % scale == 0)
+        .find(|(_, scale)| bytes > 0 && bytes.is_multiple_of(*scale))
         .unwrap_or(&("B", 1));
     format!("{}{unit}", bytes / scale)
 }
@@ -229,7 +229,7 @@ mod tests {
         ] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
-        assert_eq!(format_duration(Duration::from_millis(5_400_000)), "90m");
+        assert_eq!(format_duration(Duration::from_mins(90)), "90m");
         assert_eq!(format_duration(Duration::ZERO), "0s");
     }
 

@@ -190,10 +190,8 @@ impl TopicReader {
                     let Some(to) = open.get(&message.partition()).copied() else {
                         continue;
                     };
-                    if message.offset() < to.0 {
-                        if visit(&message)?.is_break() {
-                            return Ok(());
-                        }
+                    if message.offset() < to.0 && visit(&message)?.is_break() {
+                        return Ok(());
                     }
                     if to.0 <= message.offset() + 1 {
                         open.remove(&message.partition());

@@ -378,9 +378,8 @@ impl Kind for Ensemble {
     /// Samples of the first member that sees whole rows as they are and can draw.
     fn sample(&self, n: usize, seed: Seed, truncation: f32) -> Option<Array2<f32>> {
         let whole = |member: &&Member| member.gauss.is_none() && member.card.inputs == self.width;
-        let able = self.members.iter().filter(whole);
-        able.filter_map(|member| member.model.as_kind().sample(n, seed, truncation))
-            .next()
+        let mut able = self.members.iter().filter(whole);
+        able.find_map(|member| member.model.as_kind().sample(n, seed, truncation))
     }
 
     fn save(&self, to: &mut Tensors) {

@@ -30,12 +30,13 @@ const GRADIENT_MAX: f32 = 5.0;
 /// Adam with a step size that falls along half a cosine to a twentieth (Loshchilov and Hutter, ICLR 2017), early stopping on the
 /// validation rows, the best weights restored.
 ///
+/// `nets` comes with a value of the same shapes to keep gradients in.
+///
 /// # Errors
 /// Cancelled, or weights that are not finite.
 pub fn descend<P: Params + Clone>(
     spec: &ModelSpec,
-    mut nets: P,
-    mut grads: P,
+    (mut nets, mut grads): (P, P),
     objective: &mut dyn Objective<P>,
     data: &FitData,
     seed: Seed,

@@ -44,8 +44,7 @@ pub fn cholesky(matrix: ArrayView2<'_, f64>) -> Option<Array2<f64>> {
                 rest / lower[[j, j]]
             };
         }
-        // Also refuses NaN.
-        if !(lower[[j, j]] > 0.0) {
+        if lower[[j, j]].is_nan() || lower[[j, j]] <= 0.0 {
             return None;
         }
     }

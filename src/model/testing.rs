@@ -134,7 +134,7 @@ pub fn auc(normal: &[f32], faulty: &[f32]) -> f64 {
         .iter()
         .flat_map(|f| {
             normal.iter().map(move |n| {
-                f64::from(u8::from(f > n)) + 0.5 * f64::from(u8::from(f >= n && f <= n))
+                f64::from(u8::from(f > n)) + 0.5 * f64::from(u8::from(f.total_cmp(n).is_eq()))
             })
         })
         .sum();

@@ -93,6 +93,9 @@ impl TrainedModel {
 
     /// Judges n windows of raw values, `n × (W · D)`, NaN where a feature was not observed. `seeds` has one seed a row, made from the
     /// record's place, so that replay gives the same bits. A window of which nothing was observed has p-value 1.
+    ///
+    /// # Panics
+    /// If there is not one seed a window.
     pub fn judge(&self, windows: ArrayView2<'_, f64>, seeds: &[Seed]) -> Judged {
         assert_eq!(windows.nrows(), seeds.len(), "one seed a window");
         let (raw, missing) = self.raw_scores(windows, seeds);
@@ -122,6 +125,9 @@ impl TrainedModel {
     }
 
     /// Explains one window (`1 × (W · D)` raw values). An input that was not observed has no share.
+    ///
+    /// # Panics
+    /// If it is not one window.
     pub fn explain(&self, window: ArrayView2<'_, f64>) -> Explanation {
         assert_eq!(window.nrows(), 1, "one window is explained at a time");
         let columns = self.card.columns.len();

@@ -76,7 +76,7 @@ impl Vae {
             Array1::zeros(raw.len()),
         );
         let mut objective = Bound::new(spec, seed);
-        let nets = descend(spec, start, grads, &mut objective, data, seed, monitor)?;
+        let nets = descend(spec, (start, grads), &mut objective, data, seed, monitor)?;
         if !nets.is_finite() {
             return Err(FitError::NotFinite {
                 what: "a weight of the variational autoencoder".to_owned(),
@@ -243,7 +243,7 @@ impl Kind for Vae {
 }
 
 /// Means and log-variances.
-fn halves<'a>(stats: ArrayView2<'a, f32>) -> (ArrayView2<'a, f32>, ArrayView2<'a, f32>) {
+fn halves(stats: ArrayView2<'_, f32>) -> (ArrayView2<'_, f32>, ArrayView2<'_, f32>) {
     let half = stats.ncols() / 2;
     stats.split_at(Axis(1), half)
 }

@@ -21,6 +21,9 @@ impl Params for Array2<f32> {
 }
 
 /// Fails unless `grads` is the gradient of `loss` at `at`, for each parameter to 1e-3 of itself or of its tensor's root mean square.
+///
+/// # Panics
+/// If it is not: this is for tests.
 pub fn check_gradient<P: Params + Clone>(at: &P, grads: &P, loss: &mut dyn FnMut(&P) -> f64) {
     let h = 0.03_f32;
     let mut worst = 0.0_f64;

@@ -77,7 +77,9 @@ pub fn clip_gradient<P: Params>(grads: &mut P, limit: f32) -> f32 {
     if length > limit {
         let factor = limit / length;
         for tensor in grads.tensors_mut() {
-            tensor.iter_mut().for_each(|g| *g *= factor);
+            for g in tensor.iter_mut() {
+                *g *= factor;
+            }
         }
     }
     length
@@ -140,8 +142,9 @@ impl<P: Clone> EarlyStop<P> {
     /// Looks at the loss after an epoch; true: stop. A loss that is not a number never counts as an improvement.
     pub fn look(&mut self, loss: f64, params: &P) -> bool {
         let margin = |best: f64| best - IMPROVEMENT * best.abs();
+        let improved = |best: f64| loss < margin(best);
         match &self.best {
-            Some((best, _)) if !(loss < margin(*best)) => {
+            Some((best, _)) if !improved(*best) => {
                 self.waited += 1;
                 if loss < *best {
                     self.best = Some((loss, params.clone()));

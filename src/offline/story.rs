@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ndarray::ArrayView2;
 
 use super::judge::{Outcome, Trained};
-use super::report::{EpisodeRow, Report, TrainingRow};
+use super::report::{EpisodeRow, Report, TrainingRow, number};
 use super::table::Table;
 use crate::alert::{Alert, AlertEvent, AlertKind};
 use crate::config::Config;
@@ -52,7 +52,7 @@ pub fn report(told: Told<'_>) -> Report {
         let value = if value.is_nan() {
             "–".to_owned()
         } else {
-            format!("{value:.3}")
+            number(value)
         };
         (name.to_owned(), value)
     }));
@@ -153,7 +153,10 @@ fn training(trained: &Trained, budget: f64) -> TrainingRow {
         verdict: trained.verdict.clone(),
         recall: card.and_then(|card| card.measures.get("recall").copied()),
         threshold: model.map(|model| model.calibration.full.threshold(budget)),
-        losses: card.map_or_else(Vec::new, |card| card.losses.clone()),
+        // Of several members, or of a kind without epochs, they are no course of anything.
+        losses: card
+            .filter(|card| card.spec.validates() && card.spec.kind != "ensemble")
+            .map_or_else(Vec::new, |card| card.losses.clone()),
     }
 }
 

@@ -231,7 +231,7 @@ impl<'a> Cells<'a> {
         let head = content.split(|&byte| byte == b'\n').next().unwrap_or(b"");
         let separator = [b',', b';', b'\t']
             .into_iter()
-            .max_by_key(|&byte| (head.iter().filter(|&&b| b == byte).count(), byte == b','))
+            .max_by_key(|&byte| (head.split(|&b| b == byte).count(), byte == b','))
             .unwrap_or(b',');
         let mut reader = csv::ReaderBuilder::new()
             .delimiter(separator)
@@ -474,9 +474,12 @@ impl<'a> Cells<'a> {
         for value in values {
             let numbers = texts
                 .iter()
-                .map(|text| match text.is_empty() {
-                    true => f64::NAN,
-                    false => f64::from(u8::from(text == value)),
+                .map(|text| {
+                    if text.is_empty() {
+                        f64::NAN
+                    } else {
+                        f64::from(u8::from(text == value))
+                    }
                 })
                 .collect();
             into.push((format!("{name}={value}"), numbers));

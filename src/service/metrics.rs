@@ -120,6 +120,7 @@ impl Maker<'_> {
 
 impl Metrics {
     /// Makes all metrics and registers them. An error is a bug: a name twice, or an illegal one.
+    #[expect(clippy::too_many_lines, reason = "a list: every name, once")]
     pub fn register(registry: &Registry, detector: &str) -> prometheus::Result<Self> {
         let make = Maker { registry, detector };
         let build = make.add(IntGaugeVec::new(

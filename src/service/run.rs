@@ -132,7 +132,7 @@ pub fn run(config: &Config) -> Result<(), ServiceError> {
                 tracing::info!(signal = name, "stopping");
                 stop.store(true, Ordering::Relaxed);
                 told.send(()).unwrap_or_default();
-            })
+            });
         }
     })?;
     let running = match start(config, Arc::clone(&stop)) {
@@ -149,6 +149,10 @@ pub fn run(config: &Config) -> Result<(), ServiceError> {
 }
 
 /// Starts everything and returns while it works. `stop` ends a start that waits, and later every thread.
+#[expect(
+    clippy::too_many_lines,
+    reason = "all that the process consists of, once, in the order in which it starts"
+)]
 pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
@@ -288,7 +292,7 @@ impl Running {
         let mut left = self.workers;
         // The channel cannot close: this value holds a sender.
         let first = self.ended.recv().unwrap_or(Ended::Told);
-        let mut outcome = self.note(first, &mut left);
+        let mut outcome = Self::note(first, &mut left);
         self.stop.store(true, Ordering::Relaxed);
         self.control.stop();
         drop(self.wake.take());
@@ -297,7 +301,7 @@ impl Running {
             let wait = deadline.saturating_sub(self.clock.monotonic());
             match self.ended.recv_timeout(wait) {
                 Ok(ended) => {
-                    let later = self.note(ended, &mut left);
+                    let later = Self::note(ended, &mut left);
                     outcome = outcome.and(later);
                 }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
@@ -315,7 +319,7 @@ impl Running {
         outcome
     }
 
-    fn note(&self, ended: Ended, left: &mut usize) -> Result<(), ServiceError> {
+    fn note(ended: Ended, left: &mut usize) -> Result<(), ServiceError> {
         match ended {
             Ended::Told => Ok(()),
             Ended::Worker(worker, result) => {

@@ -34,7 +34,7 @@ impl DirectoryStore {
 
     /// The feature columns that were resolved for `auto`, if they have been.
     pub fn schema(&mut self) -> Result<Option<String>, StoreError> {
-        self.read(&self.folder.join("schema.json"))
+        Self::read(&self.folder.join("schema.json"))
     }
 
     /// Keeps the feature columns that were resolved for `auto`.
@@ -59,7 +59,7 @@ impl DirectoryStore {
     }
 
     fn manifest(&self, version: ModelVersion) -> Result<Option<Manifest>, StoreError> {
-        self.read_json(&self.path(version, "json"))
+        Self::read_json(&self.path(version, "json"))
     }
 
     fn path(&self, version: ModelVersion, extension: &str) -> PathBuf {
@@ -87,7 +87,7 @@ impl DirectoryStore {
         self.write(name, &text)
     }
 
-    fn read(&self, path: &Path) -> Result<Option<String>, StoreError> {
+    fn read(path: &Path) -> Result<Option<String>, StoreError> {
         match fs::read_to_string(path) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -95,8 +95,8 @@ impl DirectoryStore {
         }
     }
 
-    fn read_json<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>, StoreError> {
-        let Some(text) = self.read(path)? else {
+    fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
+        let Some(text) = Self::read(path)? else {
             return Ok(None);
         };
         serde_json::from_str(&text)
@@ -146,7 +146,7 @@ impl ModelStore for DirectoryStore {
     }
 
     fn champion(&mut self) -> Result<Option<ModelVersion>, StoreError> {
-        let champion: Option<Champion> = self.read_json(&self.folder.join("champion.json"))?;
+        let champion: Option<Champion> = Self::read_json(&self.folder.join("champion.json"))?;
         Ok(champion.map(|champion| champion.version))
     }
 

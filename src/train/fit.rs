@@ -151,10 +151,6 @@ fn held_out<'a>(parts: &[&'a Vec<Window>]) -> &'a [Window] {
 }
 
 /// Whether no column varies.
-#[expect(
-    clippy::float_cmp,
-    reason = "a constant column repeats the very same number"
-)]
 fn constant(records: ArrayView2<'_, f64>) -> bool {
     records.columns().into_iter().all(|column| {
         let mut observed = column.iter().filter(|value| value.is_finite());

@@ -10,9 +10,9 @@ use std::fmt;
 
 use ndarray::{Array2, Axis};
 
+use super::TrainJob;
 use super::fit::{self, Fitted};
 use super::inject::{Fault, inject};
-use super::{TrainError, TrainJob};
 use crate::model::Monitor;
 use crate::model::card::Card;
 use crate::model::trained::TrainedModel;
@@ -179,13 +179,10 @@ pub(super) struct Trial<'a> {
 
 impl Trial<'_> {
     /// The verdict, and what was measured.
-    pub fn verdict(
-        self,
-        monitor: &mut dyn Monitor,
-    ) -> Result<(Verdict, BTreeMap<String, f64>), TrainError> {
+    pub fn verdict(self, monitor: &mut dyn Monitor) -> (Verdict, BTreeMap<String, f64>) {
         let mut measures = BTreeMap::new();
         if self.held_out.nrows() < WINDOWS_MIN {
-            return Ok((Verdict::Promoted(Vec::new()), measures));
+            return (Verdict::Promoted(Vec::new()), measures);
         }
         let trial = self.thinned();
         let model = &trial.fitted.model;
@@ -197,10 +194,10 @@ impl Trial<'_> {
             .filter(|score| !score.is_finite())
             .count();
         if broken > 0 {
-            return Ok((
+            return (
                 Verdict::Rejected(vec![Reason::NotFinite { scores: broken }]),
                 measures,
-            ));
+            );
         }
         let mut reasons = Vec::new();
         let champion = trial
@@ -248,7 +245,7 @@ impl Trial<'_> {
         } else {
             Verdict::Rejected(reasons)
         };
-        Ok((verdict, measures))
+        (verdict, measures)
     }
 
     /// At most [`WINDOWS_MAX`] windows, evenly.

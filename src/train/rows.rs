@@ -39,6 +39,9 @@ impl PartitionRows {
     }
 
     /// Adds a record; offsets ascend.
+    ///
+    /// # Panics
+    /// If `row` has not as many numbers as there are columns.
     pub fn push(&mut self, key: &Key, time: Timestamp, offset: Offset, row: &[f64]) {
         assert_eq!(row.len(), self.columns, "a row has D numbers");
         let number = match self.index.get(key) {

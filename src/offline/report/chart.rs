@@ -18,7 +18,7 @@ pub(super) fn surprise(p: f64) -> f64 {
 }
 
 /// A number as people read it: three significant digits.
-pub(super) fn number(value: f64) -> String {
+pub(in crate::offline) fn number(value: f64) -> String {
     let size = value.abs();
     if size <= 0.0 {
         "0".to_owned()
@@ -304,14 +304,7 @@ impl Chart {
 
     /// Writes the chart over rows; `times` has a text for each row, or none.
     pub fn write(&self, out: &mut String, times: &[String], label: impl Fn(f64) -> String) {
-        let n = self.across.1 as usize;
-        let rows = (0..=3).map(|i| (i * n / 3).min(n.saturating_sub(1)));
-        let ticks = if times.is_empty() {
-            rows.map(|row| row.to_string()).collect()
-        } else {
-            moments(rows.filter_map(|row| times.get(row)).map(String::as_str))
-        };
-        self.write_with(out, &ticks, label);
+        self.write_with(out, &ticks(self.across.1 as usize, times), label);
     }
 
     /// Writes the chart with these texts below, evenly spread.
@@ -344,6 +337,16 @@ impl Chart {
             put(out, format_args!("<span>{tick}</span>"));
         }
         out.push_str("</div></div>");
+    }
+}
+
+/// Marks below an axis of `n` rows.
+pub(super) fn ticks(n: usize, times: &[String]) -> Vec<String> {
+    let rows = (0..=3).map(|i| (i * n / 3).min(n.saturating_sub(1)));
+    if times.is_empty() {
+        rows.map(|row| row.to_string()).collect()
+    } else {
+        moments(rows.filter_map(|row| times.get(row)).map(String::as_str))
     }
 }
 
@@ -398,7 +401,7 @@ mod tests {
             (1234.5, "1234"),
             (0.012_34, "0.0123"),
             (2.5e-7, "2.5e-7"),
-            (-3.14159, "-3.14"),
+            (-4.567, "-4.57"),
         ];
         for (value, text) in cases {
             assert_eq!(number(value), text);

@@ -8,7 +8,8 @@ mod chart;
 use std::fmt::Write as _;
 
 use crate::alert::{AlertKind, Severity};
-use chart::{Axis, Chart, number, surprise};
+pub(super) use chart::number;
+use chart::{Axis, Chart, surprise};
 
 /// Episodes that the table lists; the worst are kept.
 const EPISODES_MAX: usize = 60;
@@ -175,8 +176,13 @@ impl Report {
         }
         chart.series(&values, "score");
         chart.horizontal(limit, "limit");
+<<<<<<< HEAD
         out.push_str("<h2>How surprising each record was</h2><p>Powers of ten of the p-value: 3 means that one normal record in a thousand is as strange. Comparable from model to model.</p>");
         chart.write(out, &self.times, |tens| number(tens));
+=======
+        out.push_str("<h2>How surprising each record was</h2><p>Tens of the p-value: 3 means that one normal record in a thousand is as strange. Comparable from model to model.</p>");
+        chart.write(out, &self.times, number);
+>>>>>>> main
         out.push_str("<div class=\"key\"><span><i style=\"background:var(--score)\"></i>surprise</span><span><i style=\"background:var(--limit)\"></i>budget</span><span><i style=\"background:var(--alert)\"></i>episodes</span>");
         if !self.labels.is_empty() {
             out.push_str(
@@ -200,7 +206,7 @@ impl Report {
             }
         }
         out.push_str("<h2>Scores and thresholds</h2><p>The models' own scores, on a logarithmic scale; each model has its own threshold for the same budget.</p>");
-        chart.write(out, &self.times, |value| number(value));
+        chart.write(out, &self.times, number);
     }
 
     fn attribution(&self, out: &mut String) {
@@ -230,6 +236,7 @@ impl Report {
                 ),
             );
         }
+        let most = cells.iter().flatten().copied().fold(0.01, f64::max);
         out.push_str("</p><div class=\"heat\">");
         for feature in order {
             let name = escape(&self.features[feature]);
@@ -248,13 +255,17 @@ impl Report {
                     out,
                     format_args!(
                         "<rect x=\"{x}\" width=\"1.03\" height=\"1\" opacity=\"{:.2}\"/>",
-                        cell[feature]
+                        cell[feature] / most
                     ),
                 );
             }
             out.push_str("</svg>");
         }
-        out.push_str("</div>");
+        out.push_str("<div class=\"xs\">");
+        for tick in chart::ticks(self.scores.len(), &self.times) {
+            put(out, format_args!("<span>{tick}</span>"));
+        }
+        out.push_str("</div></div>");
     }
 
     fn episodes(&self, out: &mut String) {
@@ -276,7 +287,11 @@ impl Report {
             worst.truncate(EPISODES_MAX);
         }
         worst.sort_by_key(|episode| (episode.from, episode.to));
-        out.push_str("<div class=\"scroll\"><table><tr><th>from</th><th>records</th><th>key</th><th>severity</th><th>p-value</th><th>most to blame</th>");
+        out.push_str("<div class=\"scroll\"><table><tr><th>from</th><th class=\"n\">records</th>");
+        // Rows of a file without a key all have the same, empty one.
+        let keyed = self.episodes.iter().any(|episode| !episode.key.is_empty());
+        out.push_str(if keyed { "<th>key</th>" } else { "" });
+        out.push_str("<th>severity</th><th class=\"n\">p-value</th><th>most to blame</th>");
         out.push_str(if self.labels.is_empty() {
             "</tr>"
         } else {
@@ -286,7 +301,12 @@ impl Report {
             let from = self
                 .times
                 .get(episode.from)
-                .map_or_else(|| episode.from.to_string(), |t| escape(t));
+                .map_or_else(|| episode.from.to_string(), |time| escape(&second(time)));
+            let key = if keyed {
+                format!("<td>{}</td>", escape(&episode.key))
+            } else {
+                String::new()
+            };
             let (severity, class) = match episode.severity {
                 Severity::Low => ("low", "low"),
                 Severity::Medium => ("medium", "medium"),
@@ -301,9 +321,8 @@ impl Report {
             put(
                 out,
                 format_args!(
-                    "<tr><td>{from}</td><td class=\"n\">{}</td><td>{}</td><td class=\"sev {class}\">{severity}</td><td class=\"n\">{:.0e}</td><td>",
+                    "<tr><td>{from}</td><td class=\"n\">{}</td>{key}<td class=\"sev {class}\">{severity}</td><td class=\"n\">{:.0e}</td><td>",
                     episode.to.saturating_sub(episode.from),
-                    escape(&episode.key),
                     episode.p_value
                 ),
             );
@@ -359,8 +378,10 @@ impl Report {
         let mut chart = Chart::over((0.0, right), Axis::linear(0.0, top), 260);
         chart.line(&[(0.0, 0.0), (right, right)], "diagonal");
         chart.dots(&points, "dot");
-        let ticks: Vec<String> = (0..5).map(|i| number(right * f64::from(i) / 4.0)).collect();
-        chart.write_with(out, &ticks, |tens| number(tens));
+        let ticks: Vec<String> = (0..5)
+            .map(|i| format!("{:.1}", right * f64::from(i) / 4.0))
+            .collect();
+        chart.write_with(out, &ticks, number);
         out.push_str("</section>");
     }
 
@@ -397,7 +418,7 @@ impl Report {
             (1..=epochs).collect()
         };
         let ticks: Vec<String> = ticks.iter().map(usize::to_string).collect();
-        chart.write_with(out, &ticks, |value| number(value));
+        chart.write_with(out, &ticks, number);
         out.push_str("<div class=\"key\"><span><i style=\"background:var(--score)\"></i>fitted</span><span><i style=\"background:var(--limit)\"></i>validation</span></div></section>");
     }
 
@@ -405,7 +426,7 @@ impl Report {
         if self.trainings.is_empty() {
             return;
         }
-        out.push_str("<h2>Trainings</h2><div class=\"scroll\"><table><tr><th>model</th><th>before row</th><th>kind</th><th>windows</th><th>injected faults found</th><th>verdict</th></tr>");
+        out.push_str("<h2>Trainings</h2><div class=\"scroll\"><table><tr><th class=\"n\">model</th><th class=\"n\">before row</th><th>kind</th><th class=\"n\">windows</th><th class=\"n\">injected faults found</th><th>verdict</th></tr>");
         for training in &self.trainings {
             let recall = training
                 .recall
@@ -432,6 +453,11 @@ impl Report {
         }
         out.push_str("</table></div>");
     }
+}
+
+/// An RFC 3339 time to the second, as people write it.
+fn second(time: &str) -> String {
+    time.get(..19).unwrap_or(time).replacen('T', " ", 1)
 }
 
 /// Text as HTML has it, in content and in quoted attributes.

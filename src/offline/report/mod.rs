@@ -176,13 +176,8 @@ impl Report {
         }
         chart.series(&values, "score");
         chart.horizontal(limit, "limit");
-<<<<<<< HEAD
         out.push_str("<h2>How surprising each record was</h2><p>Powers of ten of the p-value: 3 means that one normal record in a thousand is as strange. Comparable from model to model.</p>");
-        chart.write(out, &self.times, |tens| number(tens));
-=======
-        out.push_str("<h2>How surprising each record was</h2><p>Tens of the p-value: 3 means that one normal record in a thousand is as strange. Comparable from model to model.</p>");
         chart.write(out, &self.times, number);
->>>>>>> main
         out.push_str("<div class=\"key\"><span><i style=\"background:var(--score)\"></i>surprise</span><span><i style=\"background:var(--limit)\"></i>budget</span><span><i style=\"background:var(--alert)\"></i>episodes</span>");
         if !self.labels.is_empty() {
             out.push_str(
@@ -225,7 +220,7 @@ impl Report {
         let mut order: Vec<usize> = (0..self.features.len()).collect();
         order.sort_by(|&a, &b| total(b).total_cmp(&total(a)).then(a.cmp(&b)));
         order.truncate(FEATURES_MAX);
-        out.push_str("<h2>Which features were to blame, over time</h2><p>Share of each feature in the scores of anomalous records, by time; darker is more.");
+        out.push_str("<h2>Which features were to blame, over time</h2><p>Share of each feature in the scores of anomalous records, by time; the stronger the colour, the more.");
         if order.len() < self.features.len() {
             put(
                 out,

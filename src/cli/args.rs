@@ -87,7 +87,7 @@ Stops within seconds on SIGTERM or Ctrl-C: finishes the batch, leaves the group,
     Demo(DemoArgs),
     /// Replay a file through the same code as live, and measure
     #[command(after_help = "\
-  anomalyd backtest --input pump.csv --warmup 5000 --output scores.csv --labels anomaly
+  anomalyd backtest --input pump.csv --warmup 5000 --output scores.csv --labels anomaly --report pump.html
   anomalyd backtest --input pump.csv.gz --timestamp time --key pump --set model.window=8 --set training.every_records=5000")]
     Backtest(BacktestArgs),
     /// Score a file with a trained model
@@ -175,6 +175,9 @@ pub struct BacktestArgs {
     /// Where to write score,p_value,alert,model_version, a line a row; standard output if left out
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Where to write a report: one HTML file with scores, episodes, models, attribution and calibration
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
     /// Records around a labelled stretch in which VUS counts a late or early score [default: 100]
     #[arg(long, value_name = "N")]
     pub vus_window: Option<usize>,

@@ -18,6 +18,7 @@ use crate::model::Monitor;
 use crate::model::card::Card;
 use crate::offline::figures::{self, VUS_WINDOW};
 use crate::offline::judge::{self, Outcome, Watch};
+use crate::offline::story::{self, Told};
 use crate::offline::table::{Roles, Table};
 use crate::offline::{OfflineError, learn, write};
 use crate::time::{Clock, SystemClock};
@@ -63,14 +64,15 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
     let card = &candidate.model.card;
     let rows = |name: &str| card.rows.get(name).copied().unwrap_or(0);
     let mut text = format!(
-        "{} rows of {} features: a {} fitted on {} windows of {} in {took:.2} s\n",
+        "{} rows of {} features; model {} of {}-record windows, fitted on {} of them in {took:.2} s\n",
         rows("read"),
         card.columns.len(),
         card.spec.kind,
-        rows("fit"),
         card.spec.window,
+        rows("fit"),
     );
-    text += &format!("gate: {}\n", candidate.verdict);
+    text += &format!("{}\n", calibrated(card));
+    text += &format!("gate: {}{}\n", candidate.verdict, measured(card));
     if let Some(path) = &arguments.model {
         let bytes = write::model_bytes(&candidate.model, path)?;
         write::whole(path, &bytes)?;
@@ -85,6 +87,49 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
         }
     }
     print(&text)
+}
+
+/// Which windows told what is normal.
+fn calibrated(card: &Card) -> String {
+    let rows = |name: &str| card.rows.get(name).copied().unwrap_or(0);
+    match card.usage {
+        Some(usage) if usage.folds > 0 => format!(
+            "calibrated on {} windows, each scored by one of {} models that had not seen it",
+            rows("calibrate"),
+            usage.folds
+        ),
+        _ => format!(
+            "calibrated on {} windows that weights were not fitted on",
+            rows("calibrate").max(rows("validation"))
+        ),
+    }
+}
+
+/// What the gate measured, in a sentence; nothing if it did not.
+fn measured(card: &Card) -> String {
+    let measure = |name: &str| card.measures.get(name).copied();
+    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    let Some(recall) = measure("recall") else {
+        return String::new();
+    };
+    // A verdict that speaks of recall has said so already.
+    let mut text = match card.verdict.contains(" of injected faults") {
+        true => String::new(),
+        false => format!("; finds {} of injected faults", percent(recall)),
+    };
+    if !text.is_empty()
+        && let Some(baseline) = measure("baseline.recall")
+    {
+        text += &format!(" (principal components: {})", percent(baseline));
+    }
+    if let (Some(rate), Some(at)) = (measure("alert_rate"), measure("alert_rate.at")) {
+        text += &format!(
+            "; {} of held-out windows have a p-value of at most {}",
+            percent(rate),
+            percent(at)
+        );
+    }
+    text
 }
 
 /// The log, read without being a member of the group.
@@ -125,13 +170,14 @@ pub(super) fn score(config: &Config, arguments: &ScoreArgs) -> Result<(), Failur
     let bar = rows_bar(&table);
     let outcome = judge::score(config, &table, model, &|rows| bar.set_position(rows as u64))?;
     bar.finish_and_clear();
-    let window = arguments.vus_window.unwrap_or(VUS_WINDOW);
-    tell(&table, &outcome, (0, window), arguments.output.as_deref())
+    let found = measure(&table, &outcome, 0, arguments.vus_window);
+    tell(&table, &outcome, &found, arguments.output.as_deref())
 }
 
 /// `anomalyd backtest`
 pub(super) fn backtest(config: &Config, arguments: &BacktestArgs) -> Result<(), Failure> {
-    let table = read(&arguments.input, &roles(config, &arguments.table))?;
+    let roles = roles(config, &arguments.table);
+    let table = read(&arguments.input, &roles)?;
     let warmup = arguments.warmup.unwrap_or(config.training.rows_min);
     let bar = rows_bar(&table);
     let mut watch = Watch {
@@ -140,16 +186,41 @@ pub(super) fn backtest(config: &Config, arguments: &BacktestArgs) -> Result<(), 
     };
     let outcome = judge::backtest(config, &table, warmup, &mut watch)?;
     bar.finish_and_clear();
-    let window = arguments.vus_window.unwrap_or(VUS_WINDOW);
-    let output = arguments.output.as_deref();
-    tell(&table, &outcome, (warmup, window), output)
+    let found = measure(&table, &outcome, warmup, arguments.vus_window);
+    if let Some(path) = &arguments.report {
+        let report = story::report(Told {
+            config,
+            table: &table,
+            outcome: &outcome,
+            warmup,
+            figures: &found,
+            timed: roles.timestamp.is_some(),
+        });
+        write::whole(path, report.html().as_bytes())?;
+    }
+    tell(&table, &outcome, &found, arguments.output.as_deref())
 }
 
-/// Writes scores, and says what came of it; figures are of the rows from `begin` on.
+/// The figures of the rows from `begin` on, if there are labels.
+fn measure(
+    table: &Table,
+    outcome: &Outcome,
+    begin: usize,
+    vus_window: Option<usize>,
+) -> Vec<(&'static str, f64)> {
+    let Some(labels) = &table.labels else {
+        return Vec::new();
+    };
+    let begin = begin.min(labels.len());
+    let window = vus_window.unwrap_or(VUS_WINDOW);
+    figures::figures(&labels[begin..], &outcome.lines[begin..], window)
+}
+
+/// Writes scores, and says what came of it.
 fn tell(
     table: &Table,
     outcome: &Outcome,
-    (begin, vus_window): (usize, usize),
+    found: &[(&'static str, f64)],
     output: Option<&Path>,
 ) -> Result<(), Failure> {
     let scores = write::scores(&outcome.lines);
@@ -168,11 +239,7 @@ fn tell(
     }
     let flagged = outcome.lines.iter().filter(|line| line.alert).count();
     writeln!(text, "{} rows, {flagged} of them in alerts", table.len()).unwrap_or_default();
-    if let Some(labels) = &table.labels {
-        let begin = begin.min(labels.len());
-        let found = figures::figures(&labels[begin..], &outcome.lines[begin..], vus_window);
-        text.push_str(&figures::shown(&found));
-    }
+    text.push_str(&figures::shown(found));
     match output {
         Some(path) => {
             write::whole(path, scores.as_bytes())?;

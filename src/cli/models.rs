@@ -149,6 +149,7 @@ mod tests {
             source: None,
             exclusions: Vec::new(),
             rows: [("fit".to_owned(), 700)].into(),
+            usage: None,
             records_per_key_day: 1.0,
             losses: Vec::new(),
             measures: std::collections::BTreeMap::new(),

@@ -68,6 +68,7 @@ pub fn check(loaded: &Loaded) -> (Config, Vec<Problem>) {
             rows_max: raw.training.rows_max,
             rows_min: raw.training.rows_min,
             guard: raw.training.guard,
+            calibration: raw.training.calibration,
             every_records: raw.training.every_records,
         },
         gate: raw.gate.clone(),

@@ -25,6 +25,7 @@ use crate::model::spec::ModelSpec;
 use crate::record::Missing;
 use crate::record::schema::SchemaSpec;
 use crate::seed::Seed;
+use crate::train;
 pub use load::Sources;
 pub use raw::{Delivery, Format, LogFormat, Start, Store};
 
@@ -138,6 +139,23 @@ impl Config {
         }
     }
 
+    /// How training uses its rows, and what the gate asks for.
+    pub fn training_params(&self) -> train::Params {
+        let training = &self.training;
+        train::Params {
+            rows_min: training.rows_min,
+            rows_max: training.rows_max,
+            guard: training.guard,
+            cross_below: match training.calibration {
+                raw::Calibration::Auto | raw::Calibration::HeldOut => 0,
+                raw::Calibration::Cross => usize::MAX,
+            },
+            recall_tolerance: self.gate.recall_tolerance,
+            alert_rate_factor: self.gate.alert_rate_factor,
+            ..train::Params::default()
+        }
+    }
+
     /// The topics that are written.
     pub fn output_topics(&self) -> OutputTopics {
         OutputTopics {
@@ -242,6 +260,8 @@ pub struct TrainingSettings {
     pub rows_min: usize,
     /// Records of the key kept out before and after an episode.
     pub guard: u64,
+    /// Which windows calibrate a model.
+    pub calibration: raw::Calibration,
     /// In a backtest: records between two trainings; 0: by `interval`.
     pub every_records: usize,
 }

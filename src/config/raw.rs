@@ -364,6 +364,8 @@ pub struct Training {
     pub rows_min: usize,
     /// Records of the key kept out before and after an episode.
     pub guard: u64,
+    /// Which windows calibrate a model.
+    pub calibration: Calibration,
     /// In a backtest: records between two trainings; 0: by `interval`.
     pub every_records: usize,
 }
@@ -377,9 +379,22 @@ impl Default for Training {
             rows_max: 20_000,
             rows_min: 500,
             guard: 20,
+            calibration: Calibration::Auto,
             every_records: 0,
         }
     }
+}
+
+/// Which windows calibrate a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Calibration {
+    /// Held-out ones in the daemon; on files, out-of-fold ones where there are few.
+    Auto,
+    /// Windows that are held back.
+    HeldOut,
+    /// Every window, by a model fitted on others.
+    Cross,
 }
 
 /// What a new model must show before it may replace the one in use.

@@ -29,7 +29,7 @@ use crate::stream::{Positions, TopicPartition};
 use crate::time::Clock;
 
 /// Steps in which the producer is polled: `flush` would wait in steps of 100 ms.
-const POLL_STEP: Duration = Duration::from_millis(1);
+const POLL_STEP: Duration = Duration::from_micros(200);
 
 /// How much longer than the transaction itself may last its calls are waited for.
 const ANSWER_MARGIN: Duration = Duration::from_secs(3);
@@ -319,7 +319,8 @@ impl Publisher {
                         && self.clock.monotonic() < deadline =>
                 {
                     record = back;
-                    producer.poll(POLL_STEP);
+                    producer.poll(Duration::ZERO);
+                    std::thread::park_timeout(POLL_STEP);
                 }
                 Err((error, _)) => return Err(classify_send(error)),
             }
@@ -330,7 +331,9 @@ impl Publisher {
     fn drain(&self, producer: &BaseProducer<PlainContext>) -> Result<(), Failed> {
         let deadline = self.clock.monotonic() + CALL_MAX * 3;
         while producer.in_flight_count() > 0 {
-            producer.poll(POLL_STEP);
+            // Not `poll(step)`: below a millisecond librdkafka does not wait, and rust-rdkafka calls it again and again.
+            producer.poll(Duration::ZERO);
+            std::thread::park_timeout(POLL_STEP);
             if deadline < self.clock.monotonic() {
                 return Err(Failed::Abort(KafkaError::Flush(
                     RDKafkaErrorCode::OperationTimedOut,

@@ -200,8 +200,16 @@ impl KafkaSession {
             until.since(self.clock.now()) + limits.wait + CALL_MAX * 2,
         );
         while batch.len() < limits.records_max && batch.bytes_len() < limits.bytes_max {
-            let left = deadline.saturating_sub(self.clock.monotonic());
-            match consumer.poll(left) {
+            // What is queued is taken without a look at the clock, which would cost more than the record does.
+            let mut polled = consumer.poll(Duration::ZERO);
+            if polled.is_none() {
+                let left = deadline.saturating_sub(self.clock.monotonic());
+                if left.is_zero() {
+                    break;
+                }
+                polled = consumer.poll(left);
+            }
+            match polled {
                 Some(Ok(message)) => {
                     let first = batch.is_empty();
                     take_in(&mut batch, &message, &mut self.active, &self.names);
@@ -210,7 +218,6 @@ impl KafkaSession {
                     }
                 }
                 Some(Err(error)) => tolerate(error)?,
-                None if left.is_zero() => break,
                 None => {}
             }
             if consumer.context().waiting() {

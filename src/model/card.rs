@@ -62,6 +62,9 @@ pub struct Card {
     pub exclusions: Vec<Exclusion>,
     /// Rows: fitted on, validated on, calibrated on, gated on; and rows excluded.
     pub rows: BTreeMap<String, u64>,
+    /// How training used its rows. Cards of older programs lack it; then the configuration at hand is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
     /// Records of one key in a day, as the training data had them: turns "alerts per day and key" into a probability.
     pub records_per_key_day: f64,
     /// Mean losses after each epoch: (training, validation).
@@ -72,4 +75,19 @@ pub struct Card {
     pub verdict: String,
     /// The program that made it.
     pub program: String,
+}
+
+/// How training used its rows: all that decides which row goes where.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Windows that were used at most.
+    pub rows_max: u64,
+    /// Records of a key that were kept out before and after an episode.
+    pub guard: u64,
+    /// Share of the windows that only calibrated.
+    pub calibrate_share: f64,
+    /// Share of the windows that the gate tried.
+    pub gate_share: f64,
+    /// Folds whose out-of-fold scores calibrated; 0: none, held-out windows did.
+    pub folds: u64,
 }

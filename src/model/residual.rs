@@ -15,6 +15,31 @@ use crate::stats::order::median_and_spread;
 /// reproduced exactly would decide every score.
 const FLOOR: f64 = 0.1;
 
+/// Sums kept side by side, so that one addition need not wait for another. The order of additions is part of the score's bits.
+const LANES: usize = 8;
+
+/// Σ ((r − c) f)².
+fn sum_of_squares(row: &[f32], centre: &[f32], factor: &[f32]) -> f32 {
+    let mut sums = [0.0; LANES];
+    let (mut rows, mut centres, mut factors) = (
+        row.chunks_exact(LANES),
+        centre.chunks_exact(LANES),
+        factor.chunks_exact(LANES),
+    );
+    for ((row, centre), factor) in (&mut rows).zip(&mut centres).zip(&mut factors) {
+        for lane in 0..LANES {
+            let unit = (row[lane] - centre[lane]) * factor[lane];
+            sums[lane] += unit * unit;
+        }
+    }
+    let rest = rows.remainder().iter().zip(centres.remainder());
+    let rest: f32 = rest
+        .zip(factors.remainder())
+        .map(|((r, c), f)| (r - c) * f * (r - c) * f)
+        .sum();
+    sums.iter().sum::<f32>() + rest
+}
+
 /// A fitted measure of residuals.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResidualScale {
@@ -108,6 +133,24 @@ impl ResidualScale {
         } else {
             residuals.dot(&self.whitening)
         }
+    }
+
+    /// The sum of squares of each row of [`Self::normalise`]: the score of a residual.
+    #[must_use]
+    pub fn squares(&self, residuals: Array2<f32>) -> Array1<f32> {
+        let width = residuals.ncols().max(1);
+        let (centre, factor, residuals) = if self.whitening.is_empty() {
+            (self.centre.to_vec(), self.factor.to_vec(), residuals)
+        } else {
+            let whitened = self.normalise(residuals);
+            (vec![0.0; width], vec![1.0; width], whitened)
+        };
+        let residuals = residuals.as_standard_layout();
+        let values = residuals.as_slice().unwrap_or_default();
+        values
+            .chunks_exact(width)
+            .map(|row| sum_of_squares(row, &centre, &factor))
+            .collect()
     }
 
     /// What each input adds: the square of its residual in usual units, without whitening, which mixes inputs.

@@ -85,16 +85,19 @@ impl Scaler {
         } else {
             UNCLIPPED
         });
-        let mut scaled = Array2::zeros(rows.raw_dim());
-        for (row, mut out) in rows.axis_iter(Axis(0)).zip(scaled.axis_iter_mut(Axis(0))) {
-            for (at, (&value, cell)) in row.iter().zip(out.iter_mut()).enumerate() {
-                let column = at % columns;
-                let z = (value - self.centre[column]) / self.spread[column];
-                // `clamp` keeps NaN.
-                *cell = z.clamp(-bound, bound) as f32;
-            }
+        let standard = rows.as_standard_layout();
+        let values = standard.as_slice().unwrap_or_default();
+        let mut scaled = Vec::with_capacity(values.len());
+        // Whole records of plain slices: on this path every record goes, and so the compiler makes vectors of it.
+        for record in values.chunks_exact(columns) {
+            let each = record.iter().zip(&self.centre).zip(&self.spread);
+            // `clamp` keeps NaN.
+            scaled.extend(each.map(|((value, centre), spread)| {
+                ((value - centre) / spread).clamp(-bound, bound) as f32
+            }));
         }
-        scaled
+        Array2::from_shape_vec(rows.raw_dim(), scaled)
+            .unwrap_or_else(|_| unreachable!("as many numbers as there were"))
     }
 
     /// Brings scaled rows, `n × (W · D)`, back to the features' own units.

@@ -274,6 +274,13 @@ impl ModelSpec {
         }
     }
 
+    /// Whether the kind needs rows that it does not learn from: to know when to stop, or how large to be.
+    pub fn validates(&self) -> bool {
+        let does = |kind: &str| ["autoencoder", "vae", "gan", "gmm"].contains(&kind);
+        let member = |text: &String| text.split(':').next().is_some_and(does);
+        does(&self.kind) || (self.kind == "ensemble" && self.members.iter().any(member))
+    }
+
     fn check_common(&self, problems: &mut Problems) {
         problems.name("kind", &self.kind, KINDS);
         problems.range("window", self.window, 1..=1024);

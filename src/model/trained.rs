@@ -4,6 +4,7 @@
 
 use super::Model;
 use super::card::{Card, ModelVersion};
+use super::chunks::CHUNK;
 use super::robust_z::RobustZ;
 use super::scale::Scaler;
 use super::spec::{ModelSpec, Scaling};
@@ -113,15 +114,18 @@ impl TrainedModel {
 
     /// The model's own scores of n windows, and the fraction of each window's inputs that was missing: what calibrations are fitted on.
     pub fn raw_scores(&self, windows: ArrayView2<'_, f64>, seeds: &[Seed]) -> (Vec<f64>, Vec<f64>) {
-        if windows.nrows() == 0 {
-            return (Vec::new(), Vec::new());
+        let mut raw = Vec::with_capacity(windows.nrows());
+        let mut missing = Vec::with_capacity(windows.nrows());
+        let kind = self.model.as_kind();
+        // In pieces that stay in the cache, from scaling to the score, whatever the kind and however wide the window.
+        let pieces = windows.axis_chunks_iter(Axis(0), CHUNK);
+        for (piece, seeds) in pieces.zip(seeds.chunks(CHUNK)) {
+            let filled = self.fill(piece);
+            let scores = kind.score(filled.rows.view(), seeds);
+            raw.extend(scores.iter().map(|&score| f64::from(score)));
+            missing.extend(filled.missing);
         }
-        let filled = self.fill(windows);
-        let scores = self.model.as_kind().score(filled.rows.view(), seeds);
-        (
-            scores.iter().map(|&s| f64::from(s)).collect(),
-            filled.missing,
-        )
+        (raw, missing)
     }
 
     /// Explains one window (`1 × (W · D)` raw values). An input that was not observed has no share.
@@ -241,6 +245,7 @@ impl Card {
             source: None,
             exclusions: Vec::new(),
             rows: std::collections::BTreeMap::new(),
+            usage: None,
             records_per_key_day: 86_400.0,
             losses: Vec::new(),
             measures: std::collections::BTreeMap::new(),

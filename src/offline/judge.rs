@@ -6,6 +6,7 @@ use super::OfflineError;
 use super::learn::{self, Run};
 use super::replay::{Line, Replay};
 use super::table::Table;
+use crate::alert::Alert;
 use crate::config::Config;
 use crate::detect::Params;
 use crate::model::Monitor;
@@ -31,8 +32,8 @@ pub struct Trained {
 pub struct Outcome {
     /// One a row.
     pub lines: Vec<Line>,
-    /// The values of all alerts, in order.
-    pub alerts: Vec<(usize, Vec<u8>)>,
+    /// All alerts, in order, each with the row that caused it.
+    pub alerts: Vec<(usize, Alert)>,
     /// Models trained on the way.
     pub models: Vec<Trained>,
 }
@@ -144,7 +145,7 @@ fn retrain(
         None => learn::whole(config),
         Some(_) => train::Params {
             rows_min: config.training.rows_min.min(warmup),
-            ..learn::live(config)
+            ..config.training_params()
         },
     };
     let run = Run {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::OfflineError;
 use super::table::Table;
 use crate::config::Config;
+use crate::config::raw::Calibration;
 use crate::model::Monitor;
 use crate::model::card::{Card, Exclusion, ModelVersion};
 use crate::model::trained::TrainedModel;
@@ -28,27 +29,23 @@ pub fn place(config: &Config) -> TopicPartition {
     TopicPartition::new(topic, 0)
 }
 
-/// How rows of a whole file are used: all are fitted on but those that validate, which also calibrate. There is no model that the new one
-/// would replace, so no rows are held back for a gate.
+/// Windows below which a file's calibrate across folds. With more, the 15 % that validate are enough to calibrate on: 750, where a tail is
+/// fitted from 400 on (with fewer it is guessed, cautiously). Below, five fits cost no more than one of 25,000 windows.
+const CROSS_BELOW: usize = 5000;
+
+/// How rows of a whole file are used. There is no model that the new one would replace, so no rows are held back for a gate, and none only to
+/// calibrate: those that validate do, or, of few rows, all.
 pub fn whole(config: &Config) -> train::Params {
+    let live = config.training_params();
     train::Params {
         rows_min: 0,
         calibrate_share: 0.0,
         gate_share: 0.0,
-        ..live(config)
-    }
-}
-
-/// How the daemon uses rows.
-pub fn live(config: &Config) -> train::Params {
-    let training = &config.training;
-    train::Params {
-        rows_min: training.rows_min,
-        rows_max: training.rows_max,
-        guard: training.guard,
-        recall_tolerance: config.gate.recall_tolerance,
-        alert_rate_factor: config.gate.alert_rate_factor,
-        ..train::Params::default()
+        cross_below: match config.training.calibration {
+            Calibration::Auto => CROSS_BELOW,
+            Calibration::HeldOut | Calibration::Cross => live.cross_below,
+        },
+        ..live
     }
 }
 
@@ -159,7 +156,7 @@ pub fn again(
         version: card.version.0,
         created: card.created,
         rows: rows(table, &place(config), 0, table.len()),
-        params: whole(config),
+        params: whole(config).again(card),
         exclusions: card.exclusions.clone(),
         champion: None,
     };
@@ -228,7 +225,7 @@ pub fn again_from_log<H: History>(
         budget: config.detect.budget,
         champion: None,
         remake: Some(card.clone()),
-        params: live(config),
+        params: config.training_params().again(card),
     };
     train::run_watched(&job, monitor).map_err(|error| OfflineError::Train {
         path: format!("model {}", card.version),

@@ -1,7 +1,8 @@
 //! Files instead of Kafka: train, score and backtest on tables, through the same training and the same pipeline as live.
 //!
 //! Next: [`table`] (what is read), [`learn`] (`train`), `replay` (rows through the pipeline), [`judge`] (`score`, `backtest`), [`figures`]
-//! (how good that was, given labels), [`write`] (what is written).
+//! (how good that was, given labels), [`write`] (what is written), [`story`] and [`report`] (the same for people, in one HTML file),
+//! [`sample`] (synthetic records).
 
 pub mod figures;
 pub mod judge;
@@ -9,6 +10,7 @@ pub mod learn;
 mod replay;
 pub mod report;
 pub mod sample;
+pub mod story;
 pub mod table;
 pub mod write;
 

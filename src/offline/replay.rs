@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::OfflineError;
 use super::table::Table;
+use crate::alert::Alert;
 use crate::detect::Params;
 use crate::model::card::{Exclusion, ModelVersion};
 use crate::model::trained::TrainedModel;
@@ -46,8 +47,8 @@ pub(super) struct Replay<'a> {
     episodes: BTreeMap<Vec<u8>, StateEntry>,
     /// What became of the rows so far.
     pub lines: Vec<Line>,
-    /// Values of the alerts, with the row that caused each.
-    pub alerts: Vec<(usize, Vec<u8>)>,
+    /// The alerts, with the row that caused each.
+    pub alerts: Vec<(usize, Alert)>,
 }
 
 impl<'a> Replay<'a> {
@@ -155,8 +156,13 @@ impl<'a> Replay<'a> {
                 self.episodes.remove(&entry.key);
             }
         }
-        for alert in std::mem::take(&mut staged.outbox.alerts) {
-            self.alerts.push((to - 1, alert.value.unwrap_or_default()));
+        for message in std::mem::take(&mut staged.outbox.alerts) {
+            let value = message.value.unwrap_or_default();
+            match serde_json::from_slice::<Alert>(&value) {
+                // Offsets are rows here.
+                Ok(alert) => self.alerts.push((alert.input.offset as usize, alert)),
+                Err(error) => unreachable!("an alert reads back as it was written: {error}"),
+            }
         }
         self.pipeline.apply(staged);
     }

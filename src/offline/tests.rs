@@ -173,7 +173,13 @@ fn a_model_is_made_again_from_its_card_to_the_byte() {
         398 - 2
     );
     // The card decides, not the configuration.
-    let again = learn::again(&config(&["seed=9"]), &table_, &first.card, &mut Quiet).unwrap();
+    let other = config(&[
+        "seed=9",
+        "training.rows_max=200",
+        "training.guard=1",
+        "training.calibration=held_out",
+    ]);
+    let again = learn::again(&other, &table_, &first.card, &mut Quiet).unwrap();
     assert_eq!(first.to_bytes().unwrap(), again.model.to_bytes().unwrap());
     let other = table(&text.replace("a,b", "a,c"), &Roles::default());
     let refused = learn::again(&config_, &other, &first.card, &mut Quiet);

@@ -375,6 +375,8 @@ impl<'a> Gathered<'a> {
             if let Some(silence) = state.silence.take() {
                 let quiet = Quiet::new(silence, state, heard);
                 tell(What::Spoke { slot, quiet });
+                // Records from before and after a silence are no neighbours: a window of both would look strange for nothing.
+                state.rows.clear();
             }
             state.rhythm.hear(heard);
             slot

@@ -455,6 +455,35 @@ fn a_key_that_falls_silent_is_told_by_the_records_of_others() {
 }
 
 #[test]
+fn after_a_silence_the_window_fills_anew() {
+    let params = Params {
+        window: 3,
+        silence_factor: 3.0,
+        silence_min: Duration::from_millis(20),
+        ..params()
+    };
+    let mut pipeline = ready(params, 3);
+    let mut rows: Vec<Row<'_>> = (0..12).map(|i| (i, "k", i * 10, WILD)).collect();
+    let (_, tally) = work(&mut pipeline, &rows);
+    assert_eq!((tally.warming_up, tally.scored), (2, 10));
+    // Silent after 110 + 3 · 10 ms, as the record of l shows; then two records of k fill the window with no WILD one in it.
+    rows = vec![
+        (12, "l", 150, CALM),
+        (13, "k", 160, CALM),
+        (14, "k", 170, CALM),
+        (15, "k", 180, CALM),
+    ];
+    let (outbox, tally) = work(&mut pipeline, &rows);
+    assert_eq!((tally.warming_up, tally.scored), (3, 1));
+    let scores: Vec<Score> = outbox
+        .scores
+        .iter()
+        .map(|message| serde_json::from_slice(message.value.as_deref().unwrap()).unwrap())
+        .collect();
+    assert!(scores[3].score < 0.1, "{scores:?}");
+}
+
+#[test]
 fn a_storm_is_one_alert_and_what_outlasts_it_is_told_then() {
     let params = Params {
         storm_opens_max: 2,

@@ -31,7 +31,6 @@ use crate::record::decode::Decoder;
 use crate::record::schema::Schema;
 use crate::stream::TopicPartition;
 use crate::time::{Clock, SystemClock};
-use crate::train;
 use crate::trainer::{Control, Plan, Sources, Trainer};
 use crate::worker::{BoxError, Ports, Settings, Worker, WorkerError};
 
@@ -510,14 +509,7 @@ pub fn plan(config: &Config) -> Plan {
         detector: config.name.clone(),
         spec: config.model.clone(),
         budget: config.detect.budget,
-        params: train::Params {
-            rows_min: training.rows_min,
-            rows_max: training.rows_max,
-            guard: training.guard,
-            recall_tolerance: config.gate.recall_tolerance,
-            alert_rate_factor: config.gate.alert_rate_factor,
-            ..train::Params::default()
-        },
+        params: config.training_params(),
         interval: training.interval,
         jitter: training.jitter,
         history: training.history,

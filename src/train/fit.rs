@@ -40,7 +40,37 @@ pub(super) fn fit(
     split: &Split,
     monitor: &mut dyn Monitor,
 ) -> Result<Fitted, TrainError> {
-    let raw = windows.matrix(&split.train);
+    let parts = (&split.train[..], &split.validation[..]);
+    let mut fitted = weights(job, windows, parts, job.seed.child("fit"), monitor)?;
+    let rows = &mut fitted.model.card.rows;
+    for (name, part) in [
+        ("fit", &split.train),
+        ("validation", &split.validation),
+        ("calibrate", &split.calibrate),
+        ("gate", &split.gate),
+    ] {
+        rows.insert(name.to_owned(), part.len() as u64);
+    }
+    let held_out = windows.matrix(held_out(&[
+        &split.calibrate,
+        &split.validation,
+        &split.train,
+    ]));
+    let seen = HeldOut::of(&fitted.model, held_out.view(), job.seed);
+    fitted.model.normal_contribution = seen.normal_contribution(held_out.ncols());
+    fitted.model.calibration = seen.calibration();
+    Ok(fitted)
+}
+
+/// Scaler and model, not yet calibrated.
+pub(super) fn weights(
+    job: &TrainJob,
+    windows: &Windows<'_>,
+    (train, validation): (&[Window], &[Window]),
+    seed: Seed,
+    monitor: &mut dyn Monitor,
+) -> Result<Fitted, TrainError> {
+    let raw = windows.matrix(train);
     let columns = job.columns.len();
     let newest = raw.slice_axis(Axis(1), Slice::from(raw.ncols() - columns..));
     if constant(newest) {
@@ -52,38 +82,23 @@ pub(super) fn fit(
     let scaler = Scaler::fit(newest, job.spec.scale, job.spec.clip)?;
     let data = FitData {
         train: centred(scaler.transform(raw.view())),
-        validation: centred(scaler.transform(windows.matrix(&split.validation).view())),
+        validation: centred(scaler.transform(windows.matrix(validation).view())),
     };
     drop(raw);
     let mut losses = Losses {
         kept: Vec::new(),
         inner: monitor,
     };
-    let model = Model::fit(&job.spec, &data, job.seed.child("fit"), &mut losses)?;
+    let model = Model::fit(&job.spec, &data, seed, &mut losses)?;
     let mut card = card(job, windows);
     card.losses = losses.kept;
-    for (name, part) in [
-        ("fit", &split.train),
-        ("validation", &split.validation),
-        ("calibrate", &split.calibrate),
-        ("gate", &split.gate),
-    ] {
-        card.rows.insert(name.to_owned(), part.len() as u64);
-    }
-    let mut model = TrainedModel {
+    let model = TrainedModel {
         card,
         scaler,
         model,
         calibration: CalibrationSet::uniform(Calibration::fit(&[])),
         normal_contribution: vec![1.0; job.spec.window * columns],
     };
-    let held_out = windows.matrix(held_out(&[
-        &split.calibrate,
-        &split.validation,
-        &split.train,
-    ]));
-    model.normal_contribution = normal_contribution(&model, held_out.view());
-    model.calibration = calibrate(&model, held_out.view(), job.seed);
     Ok(Fitted { model, data })
 }
 
@@ -124,7 +139,7 @@ pub(super) fn calibrate_finally(
     let mut places = split.calibrate.clone();
     places.extend_from_slice(&split.gate);
     let held_out = windows.matrix(&places);
-    fitted.model.calibration = calibrate(&fitted.model, held_out.view(), job.seed);
+    fitted.model.calibration = HeldOut::of(&fitted.model, held_out.view(), job.seed).calibration();
 }
 
 /// The first of several parts that has enough windows.
@@ -156,69 +171,129 @@ pub(super) fn seeds(n: usize, seed: Seed) -> Vec<Seed> {
     (0..n as u64).map(|i| seed.nth(i)).collect()
 }
 
-/// Mean contribution of each input over normal windows.
-fn normal_contribution(model: &TrainedModel, held_out: ArrayView2<'_, f64>) -> Vec<f32> {
-    let width = held_out.ncols();
+/// What models say of windows that they were not fitted on: all that calibration needs, in order of time. Adds up over several models, each
+/// with windows of its own.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HeldOut {
+    /// Raw scores ...
+    scores: Vec<f64>,
+    /// ... and the fraction of inputs missing.
+    missing: Vec<f64>,
+    /// Scores of windows that inputs were taken away from, for each of [`MISSING_BOUNDS`].
+    masked: [Vec<f64>; MISSING_BOUNDS.len()],
+    /// Sums of contributions by input.
+    contributions: Vec<f64>,
+}
+
+impl HeldOut {
+    /// Scores of the windows by the model, as they are and with gaps.
+    pub fn of(model: &TrainedModel, held_out: ArrayView2<'_, f64>, seed: Seed) -> Self {
+        let seeds = seeds(held_out.nrows(), seed);
+        let (scores, missing) = model.raw_scores(held_out, &seeds);
+        let mut masked: [Vec<f64>; MISSING_BOUNDS.len()] = Default::default();
+        let mut below = 0.0;
+        for (bound, scores) in MISSING_BOUNDS.into_iter().zip(&mut masked) {
+            let rows: Vec<usize> = (0..held_out.nrows())
+                .filter(|&i| missing[i] <= below)
+                .collect();
+            let step = rows.len().div_ceil(MASKED_WINDOWS_MAX).max(1);
+            let rows: Vec<usize> = rows.into_iter().step_by(step).collect();
+            if !rows.is_empty() {
+                let mut part = held_out.select(Axis(0), &rows);
+                let columns = model.card.columns.len();
+                if mask(&mut part, columns, (below, bound), seed) {
+                    let seeds: Vec<Seed> = rows.iter().map(|&i| seeds[i]).collect();
+                    *scores = model.raw_scores(part.view(), &seeds).0;
+                }
+            }
+            below = bound;
+        }
+        Self {
+            scores,
+            missing,
+            masked,
+            contributions: contributions(model, held_out),
+        }
+    }
+
+    /// Adds what is said of later windows.
+    pub fn extend(&mut self, later: &Self) {
+        self.scores.extend_from_slice(&later.scores);
+        self.missing.extend_from_slice(&later.missing);
+        for (ours, theirs) in self.masked.iter_mut().zip(&later.masked) {
+            ours.extend_from_slice(theirs);
+        }
+        self.contributions.resize(later.contributions.len(), 0.0);
+        for (ours, theirs) in self.contributions.iter_mut().zip(&later.contributions) {
+            *ours += theirs;
+        }
+    }
+
+    /// How many windows there are.
+    pub fn len(&self) -> usize {
+        self.scores.len()
+    }
+
+    /// Calibrations of complete windows and of windows with gaps.
+    pub fn calibration(&self) -> CalibrationSet {
+        let (all, missing) = (&self.scores, &self.missing);
+        let complete: Vec<f64> = picked(all, missing, |missing| missing <= 0.0);
+        // Where records are hardly ever complete, those with gaps stand in.
+        let few = complete.len() * 10 < all.len();
+        let full = Calibration::fit(if few { all } else { &complete });
+        let mut masked = Vec::new();
+        let mut below = 0.0;
+        for (bound, made) in MISSING_BOUNDS.into_iter().zip(&self.masked) {
+            let mut scores = picked(all, missing, |m| below < m && m <= bound);
+            scores.extend_from_slice(made);
+            // Without any there are no such windows: the width has no such share.
+            if !scores.is_empty() {
+                masked.push(MaskedCalibration {
+                    missing_max: bound,
+                    calibration: Calibration::fit(&scores),
+                });
+            }
+            below = bound;
+        }
+        CalibrationSet { full, masked }
+    }
+
+    /// Mean contribution of each of the `width` inputs, none 0.
+    pub fn normal_contribution(&self, width: usize) -> Vec<f32> {
+        if self.scores.is_empty() {
+            return vec![1.0; width];
+        }
+        let n = self.scores.len() as f64;
+        let mut means: Vec<f32> = self
+            .contributions
+            .iter()
+            .map(|sum| (sum / n) as f32)
+            .collect();
+        let overall = means.iter().sum::<f32>() / width as f32;
+        let floor = (CONTRIBUTION_FLOOR * overall).max(1e-6);
+        for mean in &mut means {
+            *mean = if mean.is_finite() {
+                mean.max(floor)
+            } else {
+                floor
+            };
+        }
+        means
+    }
+}
+
+/// Sums of contributions by input.
+fn contributions(model: &TrainedModel, held_out: ArrayView2<'_, f64>) -> Vec<f64> {
     if held_out.nrows() == 0 {
-        return vec![1.0; width];
+        return vec![0.0; held_out.ncols()];
     }
     let rows = centred(model.scaler.transform(held_out));
     let contributions = model.model.as_kind().contributions(rows.view());
-    let mut means: Vec<f32> = contributions
+    contributions
         .columns()
         .into_iter()
-        .map(|column| {
-            let sum: f64 = column.iter().map(|&c| f64::from(c.max(0.0))).sum();
-            (sum / column.len() as f64) as f32
-        })
-        .collect();
-    let overall = means.iter().sum::<f32>() / width as f32;
-    let floor = (CONTRIBUTION_FLOOR * overall).max(1e-6);
-    for mean in &mut means {
-        *mean = if mean.is_finite() {
-            mean.max(floor)
-        } else {
-            floor
-        };
-    }
-    means
-}
-
-/// Calibrations of complete windows and of windows with gaps.
-fn calibrate(model: &TrainedModel, held_out: ArrayView2<'_, f64>, seed: Seed) -> CalibrationSet {
-    let seeds = seeds(held_out.nrows(), seed);
-    let (scores, missing) = model.raw_scores(held_out, &seeds);
-    let complete: Vec<f64> = picked(&scores, &missing, |missing| missing <= 0.0);
-    // Where records are hardly ever complete, those with gaps stand in.
-    let few = complete.len() * 10 < scores.len();
-    let full = Calibration::fit(if few { &scores } else { &complete });
-    let mut masked = Vec::new();
-    let mut below = 0.0;
-    for bound in MISSING_BOUNDS {
-        let mut scores = picked(&scores, &missing, |m| below < m && m <= bound);
-        let rows: Vec<usize> = (0..held_out.nrows())
-            .filter(|&i| missing[i] <= below)
-            .collect();
-        let step = rows.len().div_ceil(MASKED_WINDOWS_MAX).max(1);
-        let rows: Vec<usize> = rows.into_iter().step_by(step).collect();
-        if !rows.is_empty() {
-            let mut part = held_out.select(Axis(0), &rows);
-            let columns = model.card.columns.len();
-            if mask(&mut part, columns, (below, bound), seed) {
-                let seeds: Vec<Seed> = rows.iter().map(|&i| seeds[i]).collect();
-                scores.extend(model.raw_scores(part.view(), &seeds).0);
-            }
-        }
-        // Without any there are no such windows: the width has no such share.
-        if !scores.is_empty() {
-            masked.push(MaskedCalibration {
-                missing_max: bound,
-                calibration: Calibration::fit(&scores),
-            });
-        }
-        below = bound;
-    }
-    CalibrationSet { full, masked }
+        .map(|column| column.iter().map(|&c| f64::from(c.max(0.0))).sum())
+        .collect()
 }
 
 fn picked(scores: &[f64], missing: &[f64], pick: impl Fn(f64) -> bool) -> Vec<f64> {

@@ -1,8 +1,10 @@
 //! Training as a function: decoded rows, settings and a seed in; a model and a verdict out. The same job gives the same bytes.
 //!
 //! Reading order: [`rows`] (what was read), [`sample`] (what to read), `window` (rows to windows, what is kept out, the split by time),
-//! `fit` (scaler, model, calibration), [`inject`] (faults that the gate tries), [`gate`] (may this model judge?).
+//! `fit` (scaler, model, calibration), `cross` (the calibration of few rows), [`inject`] (faults that the gate tries), [`gate`] (may this
+//! model judge?).
 
+mod cross;
 mod fit;
 pub mod gate;
 pub mod inject;
@@ -15,7 +17,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::detect::Budget;
-use crate::model::card::{Card, Exclusion, ModelVersion};
+use crate::model::card::{Card, Exclusion, ModelVersion, Usage};
 use crate::model::spec::ModelSpec;
 use crate::model::trained::TrainedModel;
 use crate::model::{FitError, Monitor};
@@ -36,8 +38,10 @@ pub struct Params {
     pub guard: u64,
     /// Share of the windows, the ones before the gate's, that only calibrate. In [0, 0.5].
     pub calibrate_share: f64,
-    /// Share of the windows, the latest, that the gate tries. In [0, 0.5].
+    /// Share of the windows, the latest, that the gate tries. In [0, 0.5]. With none, the windows that validate are tried.
     pub gate_share: f64,
+    /// With fewer windows than this, none are held back to calibrate: out-of-fold scores do. 0: never; `usize::MAX`: always.
+    pub cross_below: usize,
     /// How much of the champion's or the baseline's recall of injected faults a challenger may lack.
     pub recall_tolerance: f64,
     /// How many times the budget the alert rate on held-out records may be, beyond chance.
@@ -52,8 +56,37 @@ impl Default for Params {
             guard: 20,
             calibrate_share: 0.15,
             gate_share: 0.15,
+            cross_below: 0,
             recall_tolerance: 0.05,
             alert_rate_factor: 3.0,
+        }
+    }
+}
+
+impl Params {
+    /// How a model of this many windows comes to be.
+    fn usage(&self, windows: usize) -> Usage {
+        let cross = windows < self.cross_below;
+        Usage {
+            rows_max: self.rows_max as u64,
+            guard: self.guard,
+            calibrate_share: if cross { 0.0 } else { self.calibrate_share },
+            gate_share: self.gate_share,
+            folds: if cross { cross::FOLDS as u64 } else { 0 },
+        }
+    }
+
+    /// The same, with rows used as they were for the model of `card`.
+    #[must_use]
+    pub fn again(self, card: &Card) -> Self {
+        let Some(usage) = card.usage else { return self };
+        Self {
+            rows_max: usize::try_from(usage.rows_max).unwrap_or(usize::MAX),
+            guard: usage.guard,
+            calibrate_share: usage.calibrate_share,
+            gate_share: usage.gate_share,
+            cross_below: if usage.folds > 0 { usize::MAX } else { 0 },
+            ..self
         }
     }
 }
@@ -165,8 +198,18 @@ pub fn run_watched(job: &TrainJob, monitor: &mut dyn Monitor) -> Result<Candidat
             excluded: windows.excluded,
         });
     }
-    let split = windows.split(&job.params);
+    let usage = job.params.usage(windows.len());
+    let split = windows.split(&usage);
     let mut fitted = fit::fit(job, &windows, &split, monitor)?;
+    fitted.model.card.usage = Some(usage);
+    let folds = if usage.folds > 0 {
+        Some(cross::Folds::fit(job, &windows, (&split, &usage), monitor)?)
+    } else {
+        None
+    };
+    if let Some(folds) = &folds {
+        folds.calibrate(&mut fitted.model);
+    }
     let verdict = match &job.remake {
         Some(card) => {
             fitted.model.card.verdict.clone_from(&card.verdict);
@@ -176,22 +219,52 @@ pub fn run_watched(job: &TrainJob, monitor: &mut dyn Monitor) -> Result<Candidat
             Verdict::of_card(card)
         }
         None => {
-            let trial = gate::Trial {
-                job,
-                fitted: &fitted,
-                held_out: windows.matrix(&split.gate),
-            };
+            let trial = trial(job, &windows, &split, (&fitted, folds.as_ref()));
             let (verdict, measures) = trial.verdict(monitor);
             fitted.model.card.verdict = verdict.to_string();
             fitted.model.card.measures = measures;
             verdict
         }
     };
-    fit::calibrate_finally(job, &windows, &split, &mut fitted);
+    match &folds {
+        Some(folds) => folds.calibrate_finally(job, &windows.matrix(&split.gate), &mut fitted),
+        None => fit::calibrate_finally(job, &windows, &split, &mut fitted),
+    }
     Ok(Candidate {
         model: fitted.model,
         verdict,
     })
+}
+
+/// What the gate tries: the model, on windows that were held back for this. Where none were, the model of the last fold on that fold; or the
+/// model on the windows that validated it, which can show faults but not how often it alerts, since they calibrate it too.
+fn trial<'a>(
+    job: &'a TrainJob,
+    windows: &window::Windows<'_>,
+    split: &window::Split,
+    (fitted, folds): (&'a fit::Fitted, Option<&'a cross::Folds>),
+) -> gate::Trial<'a> {
+    if let (true, Some(folds)) = (split.gate.is_empty(), folds) {
+        let (fitted, held_out) = folds.last();
+        return gate::Trial {
+            job,
+            fitted,
+            held_out: held_out.clone(),
+            calibrated_on: false,
+        };
+    }
+    let calibrated_on = split.gate.is_empty();
+    let held_out = if calibrated_on {
+        &split.validation
+    } else {
+        &split.gate
+    };
+    gate::Trial {
+        job,
+        fitted,
+        held_out: windows.matrix(held_out),
+        calibrated_on,
+    }
 }
 
 /// A monitor that only asks whether to stop.

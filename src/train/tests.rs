@@ -227,3 +227,72 @@ fn a_run_can_be_stopped() {
     let error = run(&job, &|| true).unwrap_err();
     assert!(error.is_cancelled(), "{error}");
 }
+
+#[test]
+fn few_rows_calibrate_across_folds_and_keep_to_the_budget() {
+    let share = |cross_below: usize| {
+        let mut job = job(400, "pca", 1);
+        job.params = Params {
+            calibrate_share: 0.0,
+            gate_share: 0.0,
+            cross_below,
+            ..job.params
+        };
+        let model = trained(&job).model;
+        let fresh = rows(6000);
+        let values: Vec<f64> = (1000..6000).flat_map(|i| fresh.row(i).to_vec()).collect();
+        let fresh = ndarray::Array2::from_shape_vec((5000, 3), values).unwrap();
+        let seeds: Vec<Seed> = (0..5000).map(Seed).collect();
+        let p_values = model.judge(fresh.view(), &seeds).p_value;
+        let found = p_values.iter().filter(|&&p| p <= 0.02).count() as f64 / 5000.0;
+        (found, model.calibration.full.samples, model.card)
+    };
+    let (cross, samples, card) = share(usize::MAX);
+    assert!((0.008..0.035).contains(&cross), "{cross}");
+    assert_eq!((samples, card.rows["fit"]), (400, 400));
+    assert_eq!(card.usage.unwrap().folds, 4);
+    // The verdict speaks of the last fold, by a model that was fitted on the rows before and calibrated without it.
+    assert!(card.measures["recall"] > 0.3, "{:?}", card.measures);
+    assert!(card.measures.contains_key("alert_rate"));
+    let (_, samples, card) = share(0);
+    assert_eq!((samples, card.rows["fit"]), (60, 340));
+    assert!(card.measures["recall"] > 0.3 && !card.measures.contains_key("alert_rate"));
+}
+
+#[test]
+fn kinds_that_validate_do_so_across_folds_too() {
+    let mut job = job(400, "autoencoder", 1);
+    job.spec.epochs = 3;
+    job.params.gate_share = 0.0;
+    job.params.cross_below = 1000;
+    let card = trained(&job).model.card;
+    let rows = |name: &str| card.rows[name];
+    assert_eq!(
+        (rows("fit"), rows("validation"), rows("calibrate")),
+        (340, 60, 400)
+    );
+}
+
+#[test]
+fn a_card_decides_how_rows_are_used() {
+    let mut job = job(400, "pca", 2);
+    job.params.cross_below = 1000;
+    job.params.guard = 3;
+    let original = trained(&job).model;
+    let other = Params {
+        rows_max: 300,
+        gate_share: 0.3,
+        ..Params::default()
+    };
+    let again = TrainJob {
+        params: Params {
+            rows_min: 100,
+            ..other
+        }
+        .again(&original.card),
+        remake: Some(original.card.clone()),
+        ..job
+    };
+    let again = trained(&again).model;
+    assert_eq!(again.to_bytes().unwrap(), original.to_bytes().unwrap());
+}

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use ndarray::Array2;
 
+use super::TrainJob;
 use super::rows::PartitionRows;
-use super::{Params, TrainJob};
+use crate::model::card::Usage;
+use crate::model::spec::ModelSpec;
 use crate::stream::{Offset, Span};
 use crate::time::Timestamp;
 
@@ -45,6 +47,8 @@ pub(super) struct Window {
 /// The windows by use, each oldest first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Split {
+    /// All that training sees but for calibration and gate: the next two, and what was dropped between them.
+    pub fitted: Vec<Window>,
     /// Weights are fitted on these ...
     pub train: Vec<Window>,
     /// ... watched by these ...
@@ -202,15 +206,16 @@ impl<'a> Windows<'a> {
     }
 
     /// Cuts by time: fitted first, gated last. A window that reaches back over a cut is dropped, so that no record is on both sides.
-    pub fn split(&self, params: &Params) -> Split {
+    pub fn split(&self, usage: &Usage) -> Split {
         let n = self.windows.len();
-        let gate = (n as f64 * params.gate_share.clamp(0.0, 0.5)) as usize;
-        let calibrate = (n as f64 * params.calibrate_share.clamp(0.0, 0.5)) as usize;
+        let gate = (n as f64 * usage.gate_share.clamp(0.0, 0.5)) as usize;
+        let calibrate = (n as f64 * usage.calibrate_share.clamp(0.0, 0.5)) as usize;
         let fitted = n - gate - calibrate;
-        let train = fitted - (fitted as f64 * VALIDATION_SHARE) as usize;
+        let (train, validation) = validated(&self.windows[..fitted], &self.job.spec, usage);
         Split {
-            train: self.windows[..train].to_vec(),
-            validation: purged(&self.windows[train..fitted]),
+            fitted: self.windows[..fitted].to_vec(),
+            train,
+            validation,
             calibrate: purged(&self.windows[fitted..fitted + calibrate]),
             gate: purged(&self.windows[fitted + calibrate..]),
         }
@@ -228,6 +233,60 @@ impl<'a> Windows<'a> {
         Array2::from_shape_vec((windows.len(), width), values)
             .unwrap_or_else(|error| unreachable!("windows have one width: {error}"))
     }
+}
+
+/// Windows that are fitted on, and later ones that validate. Across folds, windows validate only for kinds that need it: the others learn
+/// from every one.
+pub(super) fn validated(
+    windows: &[Window],
+    spec: &ModelSpec,
+    usage: &Usage,
+) -> (Vec<Window>, Vec<Window>) {
+    if usage.folds > 0 && !spec.validates() {
+        return (windows.to_vec(), Vec::new());
+    }
+    let train = windows.len() - (windows.len() as f64 * VALIDATION_SHARE) as usize;
+    (windows[..train].to_vec(), purged(&windows[train..]))
+}
+
+/// Contiguous folds of windows in order of time, each with the windows that share no record with it; with all others where that would
+/// leave next to nothing.
+pub(super) fn folds(windows: &[Window], folds: usize, length: usize) -> Vec<Fold> {
+    let n = windows.len();
+    (0..folds)
+        .map(|i| {
+            let (from, to) = (i * n / folds, (i + 1) * n / folds);
+            let mut held: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
+            for window in &windows[from..to] {
+                let range = held
+                    .entry(window.run)
+                    .or_insert((window.first, window.first));
+                range.0 = range.0.min(window.first);
+                range.1 = range.1.max(window.first);
+            }
+            let apart = |window: &Window| {
+                held.get(&window.run).is_none_or(|&(low, high)| {
+                    window.first + length <= low || high + length <= window.first
+                })
+            };
+            let others = || windows[..from].iter().chain(&windows[to..]).copied();
+            let rest: Vec<Window> = others().filter(apart).collect();
+            let enough = rest.len() * 2 >= n - (to - from);
+            Fold {
+                held_out: windows[from..to].to_vec(),
+                rest: if enough { rest } else { others().collect() },
+            }
+        })
+        .collect()
+}
+
+/// Windows of one fold, and those that its model is fitted on.
+#[derive(Clone, Debug)]
+pub(super) struct Fold {
+    /// Scored by a model that has not seen them.
+    pub held_out: Vec<Window>,
+    /// The others.
+    pub rest: Vec<Window>,
 }
 
 /// The windows that lie wholly within the stretch; all of them where that would leave next to nothing.
@@ -259,4 +318,55 @@ fn stretch(spans: &[&Span], offset: Offset) -> usize {
         }
     }
     0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn window(run: usize, first: usize) -> Window {
+        Window {
+            run,
+            first,
+            oldest: Timestamp(first as i64),
+            newest: Timestamp(first as i64),
+            place: (run, Offset(first as i64)),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_window_is_held_out_once_by_windows_that_share_no_record_with_it(
+            runs in proptest::collection::vec(0usize..150, 1..4), length in 1usize..12,
+        ) {
+            let mut windows: Vec<Window> = runs.iter().enumerate()
+                .flat_map(|(run, &n)| (0..n).map(move |first| window(run, first)))
+                .collect();
+            windows.sort_by_key(|window| (window.newest, window.place));
+            let folds = folds(&windows, 4, length);
+            let id = |w: &Window| (w.run, w.first);
+            let held: Vec<_> = folds.iter().flat_map(|fold| fold.held_out.iter().map(id)).collect();
+            prop_assert_eq!(held, windows.iter().map(id).collect::<Vec<_>>());
+            for fold in &folds {
+                let gap = fold.rest.len() + fold.held_out.len() < windows.len();
+                for a in &fold.rest {
+                    for b in &fold.held_out {
+                        prop_assert!(id(a) != id(b));
+                        prop_assert!(!gap || a.run != b.run || a.first.abs_diff(b.first) >= length);
+                    }
+                }
+                prop_assert!(2 * (fold.rest.len() + fold.held_out.len()) >= windows.len());
+            }
+        }
+
+        #[test]
+        fn a_gap_is_no_wider_than_the_window(n in 200usize..400, length in 1usize..12) {
+            let windows: Vec<Window> = (0..n).map(|first| window(0, first)).collect();
+            for (i, fold) in folds(&windows, 4, length).iter().enumerate() {
+                let sides = if i == 0 || i == 3 { 1 } else { 2 };
+                prop_assert_eq!(fold.rest.len(), n - fold.held_out.len() - sides * (length - 1));
+            }
+        }
+    }
 }

@@ -115,9 +115,9 @@ impl Kind for Autoencoder {
         by_chunks(rows, |rows| {
             let code = self.encoder.forward(rows);
             let residual = &rows - &self.decoder.forward(code.view());
-            let mut score = squares(&self.residual.normalise(residual));
+            let mut score = self.residual.squares(residual);
             if self.code_weight > 0.0 {
-                score.scaled_add(self.code_weight, &squares(&self.position.normalise(code)));
+                score.scaled_add(self.code_weight, &self.position.squares(code));
             }
             score / self.width as f32
         })
@@ -147,13 +147,6 @@ impl Kind for Autoencoder {
     }
 }
 
-/// Sum of squares of each row.
-fn squares(rows: &Array2<f32>) -> Array1<f32> {
-    rows.rows()
-        .into_iter()
-        .map(|row| row.iter().map(|v| v * v).sum())
-        .collect()
-}
 
 /// Encoder and decoder with initial weights, for rows of `width`.
 fn nets(spec: &ModelSpec, width: usize, seed: Seed) -> Pair<Net, Net> {

@@ -18,7 +18,7 @@ pub(super) fn surprise(p: f64) -> f64 {
 }
 
 /// A number as people read it: three significant digits.
-pub(super) fn number(value: f64) -> String {
+pub(in crate::offline) fn number(value: f64) -> String {
     let size = value.abs();
     if size <= 0.0 {
         "0".to_owned()
@@ -304,16 +304,7 @@ impl Chart {
 
     /// Writes the chart over rows; `times` has a text for each row, or none.
     pub fn write(&self, out: &mut String, times: &[String], label: impl Fn(f64) -> String) {
-        let n = self.across.1 as usize;
-        let ticks: Vec<String> = (0..=3)
-            .map(|i| {
-                let row = (i * n / 3).min(n.saturating_sub(1));
-                times
-                    .get(row)
-                    .map_or_else(|| row.to_string(), |time| super::escape(short(time)))
-            })
-            .collect();
-        self.write_with(out, &ticks, label);
+        self.write_with(out, &ticks(self.across.1 as usize, times), label);
     }
 
     /// Writes the chart with these texts below, evenly spread.
@@ -349,9 +340,36 @@ impl Chart {
     }
 }
 
-/// A time without its fractions of a second, zone and century: `26-11-24 01:02`.
-fn short(time: &str) -> &str {
-    time.get(..16).unwrap_or(time)
+/// Marks below an axis of `n` rows.
+pub(super) fn ticks(n: usize, times: &[String]) -> Vec<String> {
+    let rows = (0..=3).map(|i| (i * n / 3).min(n.saturating_sub(1)));
+    if times.is_empty() {
+        rows.map(|row| row.to_string()).collect()
+    } else {
+        moments(rows.filter_map(|row| times.get(row)).map(String::as_str))
+    }
+}
+
+/// RFC 3339 times as marks below an axis: the time of day, and under it the date where it is another one than before.
+fn moments<'a>(times: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let split: Vec<(&str, &str)> = times
+        .map(|time| time.split_once('T').unwrap_or(("", time)))
+        .collect();
+    // Marks within a minute of each other need the seconds.
+    let close = split
+        .windows(2)
+        .any(|pair| pair[0].0 == pair[1].0 && pair[0].1.get(..5) == pair[1].1.get(..5));
+    let length = if close { 8 } else { 5 };
+    let mut before = "";
+    split
+        .into_iter()
+        .map(|(date, time)| {
+            let time = super::escape(time.get(..length).unwrap_or(time));
+            let date_shown = if date == before { "" } else { date };
+            before = date;
+            format!("{time}<br>{}", super::escape(date_shown))
+        })
+        .collect()
 }
 
 /// The smallest and largest value of one column of a long series, in order of their rows.
@@ -361,8 +379,9 @@ fn extremes(values: &[f64], column: usize) -> Vec<(f64, f64)> {
         (column + 1) * values.len() / COLUMNS,
     );
     let place = |i: usize| (i as f64, values[i]);
-    let least = (from..to).min_by(|&a, &b| values[a].total_cmp(&values[b]));
-    let most = (from..to).max_by(|&a, &b| values[a].total_cmp(&values[b]));
+    let finite = || (from..to).filter(|&row| values[row].is_finite());
+    let least = finite().min_by(|&a, &b| values[a].total_cmp(&values[b]));
+    let most = finite().max_by(|&a, &b| values[a].total_cmp(&values[b]));
     match (least, most) {
         (Some(a), Some(b)) if a != b => vec![place(a.min(b)), place(a.max(b))],
         (Some(a), _) => vec![place(a)],

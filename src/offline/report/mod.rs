@@ -8,7 +8,8 @@ mod chart;
 use std::fmt::Write as _;
 
 use crate::alert::{AlertKind, Severity};
-use chart::{Axis, Chart, number, surprise};
+pub(super) use chart::number;
+use chart::{Axis, Chart, surprise};
 
 /// Episodes that the table lists; the worst are kept.
 const EPISODES_MAX: usize = 60;
@@ -175,7 +176,7 @@ impl Report {
         }
         chart.series(&values, "score");
         chart.horizontal(limit, "limit");
-        out.push_str("<h2>How surprising each record was</h2><p>Tens of the p-value: 3 means that one normal record in a thousand is as strange. Comparable from model to model.</p>");
+        out.push_str("<h2>How surprising each record was</h2><p>Powers of ten of the p-value: 3 means that one normal record in a thousand is as strange. Comparable from model to model.</p>");
         chart.write(out, &self.times, number);
         out.push_str("<div class=\"key\"><span><i style=\"background:var(--score)\"></i>surprise</span><span><i style=\"background:var(--limit)\"></i>budget</span><span><i style=\"background:var(--alert)\"></i>episodes</span>");
         if !self.labels.is_empty() {
@@ -219,7 +220,7 @@ impl Report {
         let mut order: Vec<usize> = (0..self.features.len()).collect();
         order.sort_by(|&a, &b| total(b).total_cmp(&total(a)).then(a.cmp(&b)));
         order.truncate(FEATURES_MAX);
-        out.push_str("<h2>Which features were to blame, over time</h2><p>Share of each feature in the scores of anomalous records, by time; darker is more.");
+        out.push_str("<h2>Which features were to blame, over time</h2><p>Share of each feature in the scores of anomalous records, by time; the stronger the colour, the more.");
         if order.len() < self.features.len() {
             put(
                 out,
@@ -230,6 +231,7 @@ impl Report {
                 ),
             );
         }
+        let most = cells.iter().flatten().copied().fold(0.01, f64::max);
         out.push_str("</p><div class=\"heat\">");
         for feature in order {
             let name = escape(&self.features[feature]);
@@ -248,13 +250,17 @@ impl Report {
                     out,
                     format_args!(
                         "<rect x=\"{x}\" width=\"1.03\" height=\"1\" opacity=\"{:.2}\"/>",
-                        cell[feature]
+                        cell[feature] / most
                     ),
                 );
             }
             out.push_str("</svg>");
         }
-        out.push_str("</div>");
+        out.push_str("<div class=\"xs\">");
+        for tick in chart::ticks(self.scores.len(), &self.times) {
+            put(out, format_args!("<span>{tick}</span>"));
+        }
+        out.push_str("</div></div>");
     }
 
     fn episodes(&self, out: &mut String) {
@@ -276,7 +282,11 @@ impl Report {
             worst.truncate(EPISODES_MAX);
         }
         worst.sort_by_key(|episode| (episode.from, episode.to));
-        out.push_str("<div class=\"scroll\"><table><tr><th>from</th><th>records</th><th>key</th><th>severity</th><th>p-value</th><th>most to blame</th>");
+        out.push_str("<div class=\"scroll\"><table><tr><th>from</th><th class=\"n\">records</th>");
+        // Rows of a file without a key all have the same, empty one.
+        let keyed = self.episodes.iter().any(|episode| !episode.key.is_empty());
+        out.push_str(if keyed { "<th>key</th>" } else { "" });
+        out.push_str("<th>severity</th><th class=\"n\">p-value</th><th>most to blame</th>");
         out.push_str(if self.labels.is_empty() {
             "</tr>"
         } else {
@@ -286,7 +296,12 @@ impl Report {
             let from = self
                 .times
                 .get(episode.from)
-                .map_or_else(|| episode.from.to_string(), |t| escape(t));
+                .map_or_else(|| episode.from.to_string(), |time| escape(&second(time)));
+            let key = if keyed {
+                format!("<td>{}</td>", escape(&episode.key))
+            } else {
+                String::new()
+            };
             let (severity, class) = match episode.severity {
                 Severity::Low => ("low", "low"),
                 Severity::Medium => ("medium", "medium"),
@@ -301,9 +316,8 @@ impl Report {
             put(
                 out,
                 format_args!(
-                    "<tr><td>{from}</td><td class=\"n\">{}</td><td>{}</td><td class=\"sev {class}\">{severity}</td><td class=\"n\">{:.0e}</td><td>",
+                    "<tr><td>{from}</td><td class=\"n\">{}</td>{key}<td class=\"sev {class}\">{severity}</td><td class=\"n\">{:.0e}</td><td>",
                     episode.to.saturating_sub(episode.from),
-                    escape(&episode.key),
                     episode.p_value
                 ),
             );
@@ -346,7 +360,7 @@ impl Report {
         if claimed.len() < 10 {
             return;
         }
-        out.push_str("<section><h2>Calibration</h2><p>Tens of the p-values of records that are not labelled, against what they would be if all were normal. On the dashed line the budget is kept exactly; above it, there are more alerts than that.</p>");
+        out.push_str("<section><h2>Calibration</h2><p>Powers of ten of the p-values of records that are not labelled, against what they would be if all were normal. On the dashed line the budget is kept exactly; above it, there are more alerts than that.</p>");
         let n = claimed.len() as f64;
         let points: Vec<(f64, f64)> = (0..claimed.len())
             .filter(|rank| {
@@ -359,7 +373,9 @@ impl Report {
         let mut chart = Chart::over((0.0, right), Axis::linear(0.0, top), 260);
         chart.line(&[(0.0, 0.0), (right, right)], "diagonal");
         chart.dots(&points, "dot");
-        let ticks: Vec<String> = (0..5).map(|i| number(right * f64::from(i) / 4.0)).collect();
+        let ticks: Vec<String> = (0..5)
+            .map(|i| format!("{:.1}", right * f64::from(i) / 4.0))
+            .collect();
         chart.write_with(out, &ticks, number);
         out.push_str("</section>");
     }
@@ -405,11 +421,15 @@ impl Report {
         if self.trainings.is_empty() {
             return;
         }
-        out.push_str("<h2>Trainings</h2><div class=\"scroll\"><table><tr><th>model</th><th>before row</th><th>kind</th><th>windows</th><th>injected faults found</th><th>verdict</th></tr>");
+        out.push_str("<h2>Trainings</h2><div class=\"scroll\"><table><tr><th class=\"n\">model</th><th class=\"n\">before row</th><th>kind</th><th class=\"n\">windows</th><th class=\"n\">injected faults found</th><th>verdict</th></tr>");
         for training in &self.trainings {
             let recall = training
                 .recall
                 .map_or_else(String::new, |r| format!("{:.0} %", 100.0 * r));
+            let version = match training.version {
+                0 => "–".to_owned(),
+                number => number.to_string(),
+            };
             let class = if training.promoted {
                 "w promoted"
             } else {
@@ -418,8 +438,7 @@ impl Report {
             put(
                 out,
                 format_args!(
-                    "<tr><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{recall}</td><td class=\"{class}\">{}</td></tr>",
-                    training.version,
+                    "<tr><td class=\"n\">{version}</td><td class=\"n\">{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{recall}</td><td class=\"{class}\">{}</td></tr>",
                     training.row,
                     escape(&training.kind),
                     training.rows,
@@ -429,6 +448,11 @@ impl Report {
         }
         out.push_str("</table></div>");
     }
+}
+
+/// An RFC 3339 time to the second, as people write it.
+fn second(time: &str) -> String {
+    time.get(..19).unwrap_or(time).replacen('T', " ", 1)
 }
 
 /// Text as HTML has it, in content and in quoted attributes.

@@ -1,0 +1,294 @@
+//! From what came of a backtest to the [`Report`] of it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use ndarray::ArrayView2;
+
+use super::judge::{Outcome, Trained};
+use super::report::{EpisodeRow, Report, TrainingRow, number};
+use super::table::Table;
+use crate::alert::{Alert, AlertEvent, AlertKind};
+use crate::config::Config;
+use crate::detect::Budget;
+use crate::model::trained::TrainedModel;
+use crate::record::Missing;
+
+/// Records that are explained for the map of attribution, at most; more are thinned evenly.
+const EXPLAINED_MAX: usize = 1200;
+
+/// Milliseconds of a day.
+const DAY_MS: f64 = 86_400_000.0;
+
+/// What a report is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// The settings.
+    pub config: &'a Config,
+    /// What was replayed.
+    pub table: &'a Table,
+    /// What came of it.
+    pub outcome: &'a Outcome,
+    /// Rows at the beginning that only the first model learnt from.
+    pub warmup: usize,
+    /// Figures against labels, by name; none without labels.
+    pub figures: &'a [(&'static str, f64)],
+    /// Whether rows have times of their own.
+    pub timed: bool,
+}
+
+/// The report.
+pub fn report(told: Told<'_>) -> Report {
+    let Told {
+        table,
+        outcome,
+        warmup,
+        ..
+    } = told;
+    let budget = budget(told);
+    let episodes = episodes(table, &outcome.alerts);
+    let mut figures = counts(told, episodes.len());
+    figures.extend(told.figures.iter().map(|&(name, value)| {
+        let value = if value.is_nan() {
+            "–".to_owned()
+        } else {
+            number(value)
+        };
+        (name.to_owned(), value)
+    }));
+    Report {
+        title: table.path.clone(),
+        subtitle: subtitle(told),
+        figures,
+        times: if told.timed {
+            table.times.iter().map(|time| time.rfc3339()).collect()
+        } else {
+            Vec::new()
+        },
+        scores: outcome.lines.iter().map(|line| line.score).collect(),
+        p_values: outcome.lines.iter().map(|line| line.p_value).collect(),
+        warming_up: (0..table.len())
+            .map(|row| row < warmup || outcome.lines[row].version.0 == 0)
+            .collect(),
+        labels: table.labels.clone().unwrap_or_default(),
+        budget,
+        episodes,
+        trainings: outcome.models.iter().map(|t| training(t, budget)).collect(),
+        features: table.columns.clone(),
+        attribution: attribution(table, outcome, budget),
+    }
+}
+
+/// The p-value that the budget comes to, by the latest model's rate of records.
+fn budget(told: Told<'_>) -> f64 {
+    let models = told.outcome.models.iter().rev();
+    let model = models.filter(|trained| trained.promoted);
+    let rate = model
+        .filter_map(|trained| trained.model.as_ref())
+        .map(|model| model.card.records_per_key_day)
+        .next();
+    told.config.detect.budget.p_value(rate.unwrap_or(86_400.0))
+}
+
+fn subtitle(told: Told<'_>) -> String {
+    let Told { config, table, .. } = told;
+    let spec = &config.model;
+    let budget = match config.detect.budget {
+        Budget::PerRecord(p) => format!("{p} per record"),
+        Budget::PerKeyDay(alerts) => format!("{alerts} a day and key"),
+    };
+    let keys: std::collections::BTreeSet<&str> =
+        table.keys.iter().map(|key| key.0.as_ref()).collect();
+    let keys = match keys.len() {
+        1 => String::new(),
+        n => format!(" of {n} keys"),
+    };
+    format!(
+        "{} rows{keys}, {} features. Model {}, window {}, first fitted on {} rows. Budget of false alarms: {budget}; an episode opens on {} of {} records.",
+        table.len(),
+        table.columns.len(),
+        spec.kind,
+        spec.window,
+        told.warmup.min(table.len()),
+        config.detect.open_k,
+        config.detect.open_n,
+    )
+}
+
+/// What can be counted without labels.
+fn counts(told: Told<'_>, episodes: usize) -> Vec<(String, String)> {
+    let Told { table, outcome, .. } = told;
+    let judged = table.len().saturating_sub(told.warmup).max(1);
+    let after = outcome.lines.iter().skip(told.warmup);
+    let flagged = after.filter(|line| line.alert).count();
+    let share = 100.0 * flagged as f64 / judged as f64;
+    let mut figures = vec![
+        ("episodes".to_owned(), episodes.to_string()),
+        ("of records in episodes".to_owned(), format!("{share:.1} %")),
+    ];
+    if told.timed
+        && let (Some(first), Some(last)) = (table.times.iter().min(), table.times.iter().max())
+    {
+        let days = last.since(*first).as_millis() as f64 / DAY_MS;
+        // Of less than a day, a rate by the day says nothing.
+        if days >= 1.0 {
+            let rate = episodes as f64 / days;
+            figures.push(("episodes a day".to_owned(), format!("{rate:.2}")));
+        }
+    }
+    figures
+}
+
+fn training(trained: &Trained, budget: f64) -> TrainingRow {
+    let model = trained.model.as_deref();
+    let card = model.map(|model| &model.card);
+    TrainingRow {
+        row: trained.row,
+        version: card.map_or(0, |card| card.version.0),
+        kind: card.map_or_else(String::new, |card| card.spec.kind.clone()),
+        rows: card
+            .and_then(|card| card.rows.get("fit").copied())
+            .unwrap_or(0),
+        promoted: trained.promoted,
+        verdict: trained.verdict.clone(),
+        recall: card.and_then(|card| card.measures.get("recall").copied()),
+        threshold: model.map(|model| model.calibration.full.threshold(budget)),
+        // Of several members, or of a kind without epochs, they are no course of anything.
+        losses: card
+            .filter(|card| card.spec.validates() && card.spec.kind != "ensemble")
+            .map_or_else(Vec::new, |card| card.losses.clone()),
+    }
+}
+
+/// Episodes from their alerts, in the order in which they opened.
+fn episodes(table: &Table, alerts: &[(usize, Alert)]) -> Vec<EpisodeRow> {
+    let mut found: Vec<EpisodeRow> = Vec::new();
+    let mut place: BTreeMap<&str, usize> = BTreeMap::new();
+    for (row, alert) in alerts.iter().filter(|(_, a)| a.kind != AlertKind::Storm) {
+        let at = *place.entry(&alert.id).or_insert_with(|| {
+            found.push(EpisodeRow {
+                key: alert.key.clone(),
+                from: onset(&alert.id).unwrap_or(*row).min(*row),
+                to: table.len(),
+                kind: alert.kind,
+                severity: alert.severity,
+                p_value: alert.p_value,
+                features: Vec::new(),
+                labelled: None,
+            });
+            found.len() - 1
+        });
+        let episode = &mut found[at];
+        episode.severity = episode.severity.max(alert.severity);
+        // The features of the worst record are the ones to look at.
+        if alert.p_value <= episode.p_value {
+            episode.p_value = alert.p_value;
+            episode.features = alert
+                .relevant_attribution
+                .iter()
+                .map(|part| (part.feature.clone(), part.share))
+                .collect();
+        }
+        // An episode that opens again after a close has the same id.
+        episode.to = match alert.event {
+            AlertEvent::Close => (row + 1).max(episode.from + 1),
+            AlertEvent::Open | AlertEvent::Update => table.len(),
+        };
+    }
+    if let Some(labels) = &table.labels {
+        for episode in &mut found {
+            let rows = episode.from..episode.to.min(labels.len());
+            episode.labelled = Some(labels[rows].iter().any(|&label| label));
+        }
+    }
+    found
+}
+
+/// The row that an episode's id names.
+fn onset(id: &str) -> Option<usize> {
+    let id = id.strip_suffix("-silence").unwrap_or(id);
+    id.rsplit('-').next()?.parse().ok()
+}
+
+/// Shares of the features in the scores of anomalous records: by the model that judged each, or, of the cold start, as its alerts told.
+fn attribution(table: &Table, outcome: &Outcome, budget: f64) -> Vec<(usize, Vec<f64>)> {
+    let mut rows: Vec<usize> = (0..table.len())
+        .filter(|&row| {
+            let line = &outcome.lines[row];
+            line.version.0 > 0 && (line.alert || line.p_value <= budget)
+        })
+        .collect();
+    let step = rows.len().div_ceil(EXPLAINED_MAX).max(1);
+    rows = rows.into_iter().step_by(step).collect();
+    let models: BTreeMap<u64, &Arc<TrainedModel>> = outcome
+        .models
+        .iter()
+        .filter_map(|trained| trained.model.as_ref())
+        .map(|model| (model.card.version.0, model))
+        .collect();
+    let mut shares = told_by_alerts(table, &outcome.alerts);
+    let length = models.values().map(|model| model.card.spec.window).max();
+    let mut wanted = rows.into_iter().peekable();
+    walk(table, outcome, length.unwrap_or(1), &mut |row, window| {
+        if wanted.next_if_eq(&row).is_none() {
+            return;
+        }
+        let Some(model) = models.get(&outcome.lines[row].version.0) else {
+            return;
+        };
+        let width = model.width();
+        // A window that is still filling has gaps at its beginning.
+        let mut values = vec![f64::NAN; width.saturating_sub(window.len())];
+        values.extend_from_slice(&window[window.len().saturating_sub(width)..]);
+        if let Ok(view) = ArrayView2::from_shape((1, width), &values) {
+            shares.insert(row, model.explain(view).shares);
+        }
+    });
+    shares.into_iter().collect()
+}
+
+fn told_by_alerts(table: &Table, alerts: &[(usize, Alert)]) -> BTreeMap<usize, Vec<f64>> {
+    let mut shares = BTreeMap::new();
+    for (row, alert) in alerts {
+        if alert.model_version > 0 || alert.relevant_attribution.is_empty() {
+            continue;
+        }
+        let of: BTreeMap<&str, f64> = alert
+            .relevant_attribution
+            .iter()
+            .map(|part| (part.feature.as_str(), part.share))
+            .collect();
+        let by_column = |name: &String| of.get(name.as_str()).copied().unwrap_or(0.0);
+        shares.insert(*row, table.columns.iter().map(by_column).collect());
+    }
+    shares
+}
+
+/// Calls `seen` with each judged row and the last `length` rows of its key, as the pipeline put them together.
+fn walk(table: &Table, outcome: &Outcome, length: usize, seen: &mut dyn FnMut(usize, &[f64])) {
+    let columns = table.columns.len();
+    let mut keys: BTreeMap<&str, (VecDeque<f64>, Vec<f64>)> = BTreeMap::new();
+    for row in 0..table.len() {
+        if table.empty[row] || outcome.lines[row].score.is_nan() {
+            continue;
+        }
+        let (window, last) = keys
+            .entry(&table.keys[row].0)
+            .or_insert_with(|| (VecDeque::new(), vec![f64::NAN; columns]));
+        for (column, &value) in table.row(row).iter().enumerate() {
+            let filled = if value.is_nan() && table.missing[column] == Missing::Last {
+                last[column]
+            } else {
+                value
+            };
+            if !value.is_nan() {
+                last[column] = value;
+            }
+            window.push_back(filled);
+        }
+        while window.len() > length * columns {
+            window.pop_front();
+        }
+        seen(row, window.make_contiguous());
+    }
+}

@@ -1,0 +1,100 @@
+//! The calibration of few rows: every window is scored by a model that has not seen it, so that all of them calibrate and all are learnt from.
+//!
+//! Held-out calibration wants hundreds of windows that are good for nothing else. Where there are only hundreds altogether, contiguous folds
+//! take turns: a model of the same kind is fitted on the others, less a gap of a window's length on either side, and scores the fold. A
+//! fold's model has seen a quarter less than the final one, so that its scores are, if anything, a little high, and the threshold with them.
+
+use ndarray::Array2;
+
+use super::fit::{self, Fitted, HeldOut};
+use super::window::{self, Split, Windows};
+use super::{TrainError, TrainJob};
+use crate::model::Monitor;
+use crate::model::card::Usage;
+use crate::model::trained::TrainedModel;
+
+/// How many.
+pub(super) const FOLDS: usize = 4;
+
+/// The folds of a job, scored.
+#[derive(Debug)]
+pub(super) struct Folds {
+    /// What each fold's model says of its windows, in order of time.
+    seen: Vec<HeldOut>,
+    /// The model of the last fold, which was fitted on earlier windows only, calibrated on the other folds.
+    last: Fitted,
+    /// Raw values of the last fold.
+    held_out: Array2<f64>,
+}
+
+impl Folds {
+    /// Fits a model for each fold of the windows that the final model learns from, and lets it score the fold.
+    pub fn fit(
+        job: &TrainJob,
+        windows: &Windows<'_>,
+        (split, usage): (&Split, &Usage),
+        monitor: &mut dyn Monitor,
+    ) -> Result<Self, TrainError> {
+        let mut seen = Vec::new();
+        let mut last = None;
+        for (i, fold) in window::folds(&split.fitted, FOLDS, job.spec.window)
+            .into_iter()
+            .enumerate()
+        {
+            let (train, validation) = window::validated(&fold.rest, &job.spec, usage);
+            let seed = job.seed.child("fold").nth(i as u64);
+            let fitted = fit::weights(job, windows, (&train, &validation), seed, monitor)?;
+            let held_out = windows.matrix(&fold.held_out);
+            seen.push(HeldOut::of(&fitted.model, held_out.view(), seed));
+            last = Some((fitted, held_out));
+        }
+        let Some((mut last, held_out)) = last else {
+            unreachable!("there are {FOLDS} folds");
+        };
+        let (_, others) = seen.split_last().unwrap_or_else(|| unreachable!("as many"));
+        calibrated(&together(others), &mut last.model);
+        Ok(Self {
+            seen,
+            last,
+            held_out,
+        })
+    }
+
+    /// Calibrates the final model on all folds.
+    pub fn calibrate(&self, model: &mut TrainedModel) {
+        let seen = together(&self.seen);
+        calibrated(&seen, model);
+        model
+            .card
+            .rows
+            .insert("calibrate".to_owned(), seen.len() as u64);
+    }
+
+    /// Calibrates it once more, the windows of the gate among the others: they are the latest.
+    pub fn calibrate_finally(&self, job: &TrainJob, gate: &Array2<f64>, fitted: &mut Fitted) {
+        if gate.nrows() == 0 {
+            return;
+        }
+        let mut seen = together(&self.seen);
+        seen.extend(&HeldOut::of(&fitted.model, gate.view(), job.seed));
+        calibrated(&seen, &mut fitted.model);
+    }
+
+    /// The model of the last fold, and the fold.
+    pub fn last(&self) -> (&Fitted, &Array2<f64>) {
+        (&self.last, &self.held_out)
+    }
+}
+
+fn together(parts: &[HeldOut]) -> HeldOut {
+    let mut all = HeldOut::default();
+    for part in parts {
+        all.extend(part);
+    }
+    all
+}
+
+fn calibrated(seen: &HeldOut, model: &mut TrainedModel) {
+    model.normal_contribution = seen.normal_contribution(model.width());
+    model.calibration = seen.calibration();
+}

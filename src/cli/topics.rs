@@ -11,7 +11,7 @@ use crate::kafka::admin::{self, Made, TopicPlan};
 use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::time::{Clock, SystemClock};
 
-/// How long a topic that was just created may take to be known everywhere.
+/// How long a topic that was just created may take to be known.
 const KNOWN_MAX: Duration = Duration::from_secs(20);
 
 /// Creates the topics that are missing, and says what became of each. Input topics are someone else's: they are created only when
@@ -22,7 +22,6 @@ pub(super) fn create(
     input_partitions: Option<i32>,
 ) -> Result<(), Failure> {
     let connection = config.connection();
-    let mut made = Vec::new();
     if let Some(partitions) = input_partitions {
         let plans: Vec<TopicPlan> = config
             .input
@@ -34,17 +33,20 @@ pub(super) fn create(
                 settings: Vec::new(),
             })
             .collect();
-        made = admin::create(&connection, &plans, replication)?;
+        let made = admin::create(&connection, &plans, replication)?;
         tell(&made)?;
+        wait_until_known(config, &made)?;
     }
-    let plans = plans(config, &made).map_err(|failure| match failure {
+    let plans = plans(config).map_err(|failure| match failure {
         KafkaFailure::NoTopic(topic) => Failure::Usage(format!(
             "the input topic `{topic}` does not exist, and the topics to create get as many partitions as the input has: \
              --input-partitions N creates it too"
         )),
         failure => failure.into(),
     })?;
-    tell(&admin::create(&connection, &plans, replication)?)
+    let made = admin::create(&connection, &plans, replication)?;
+    tell(&made)?;
+    Ok(wait_until_known(config, &made)?)
 }
 
 /// A line a topic; fails where one could not be created.
@@ -74,7 +76,7 @@ pub(super) fn check(config: &Config) -> Result<(), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
     // A missing input topic is one of the problems that the check itself finds.
-    let plans = plans(config, &[])
+    let plans = plans(config)
         .unwrap_or_else(|_| admin::plan(&config.output_topics(), config.models_topic(), 1));
     let problems = admin::check(
         &config.connection(),
@@ -95,21 +97,29 @@ pub(super) fn check(config: &Config) -> Result<(), Failure> {
     })
 }
 
-/// The topics that should be there, with as many partitions as the input has. Topics that were `made` just now are waited for: not
-/// every broker knows them at once.
-fn plans(config: &Config, made: &[(String, Made)]) -> Result<Vec<TopicPlan>, KafkaFailure> {
+/// Waits until topics that were `made` just now are known: the broker asked next may not be the one that made them.
+fn wait_until_known(config: &Config, made: &[(String, Made)]) -> Result<(), KafkaFailure> {
     let clock = SystemClock::default();
     let deadline = clock.monotonic() + KNOWN_MAX;
-    let inputs = loop {
-        match admin::input_partitions(&config.connection(), &config.input.topics, &clock) {
-            Err(KafkaFailure::NoTopic(topic))
-                if made.iter().any(|(name, _)| *name == topic) && clock.monotonic() < deadline =>
-            {
+    let names: Vec<String> = made
+        .iter()
+        .filter(|(_, made)| *made == Made::Created)
+        .map(|(name, _)| name.clone())
+        .collect();
+    loop {
+        match admin::input_partitions(&config.connection(), &names, &clock) {
+            Err(KafkaFailure::NoTopic(_)) if clock.monotonic() < deadline => {
                 std::thread::park_timeout(Duration::from_millis(100));
             }
-            found => break found?,
+            found => return found.map(drop),
         }
-    };
+    }
+}
+
+/// The topics that should be there, with as many partitions as the input has.
+fn plans(config: &Config) -> Result<Vec<TopicPlan>, KafkaFailure> {
+    let clock = SystemClock::default();
+    let inputs = admin::input_partitions(&config.connection(), &config.input.topics, &clock)?;
     Ok(admin::plan(
         &config.output_topics(),
         config.models_topic(),

@@ -188,6 +188,30 @@ fn a_fenced_producer_is_the_end() {
     );
 }
 
+/// After a slow call a request that was given up may still have reached the coordinator, and fence the producer that sent it.
+#[test]
+fn a_producer_that_fenced_itself_is_made_again() {
+    let (cluster, echo) = cluster(true);
+    let mut session = echo.session(0).unwrap();
+    let batch = next_batch(&mut session);
+    let (outbox, _) = stage(&batch, &BTreeMap::new());
+    cluster
+        .broker_round_trip_time(1, Duration::from_millis(700))
+        .unwrap();
+    assert_eq!(session.publish(&outbox).unwrap(), Published::Committed);
+    cluster.broker_round_trip_time(1, Duration::ZERO).unwrap();
+    let fenced = [Error::RD_KAFKA_RESP_ERR_PRODUCER_FENCED];
+    cluster.request_errors(Api::EndTxn, &fenced);
+    assert_eq!(session.publish(&outbox).unwrap(), Published::Aborted);
+    // The new one is calm: fenced again, it was succeeded.
+    cluster.request_errors(Api::EndTxn, &fenced);
+    let published = session.publish(&outbox);
+    assert!(
+        matches!(published, Err(KafkaFailure::Fenced(_))),
+        "{published:?}"
+    );
+}
+
 #[test]
 fn a_right_that_is_missing_is_the_end() {
     let error = Error::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;

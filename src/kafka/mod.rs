@@ -5,13 +5,14 @@
 //! ([`crate::port::Published::Aborted`], a value), and fatal (the process ends, and is started again). The outcome of a transaction is
 //! never guessed: where a call's answer is missing, the committed offsets decide (see [`publish`]).
 //!
-//! Next: [`settings`] (which properties, and which are refused), [`session`], [`publish`] (transactions), [`restore`] (reading compacted
+//! Next: [`settings`] (which properties, and which are refused), [`session`], [`publish`] (transactions) with [`outcome`] (what an error means), [`restore`] (reading compacted
 //! topics whole), [`history`] (what training reads), [`models`] (the model store), [`admin`] (topics), [`watchdog`].
 
 pub mod admin;
 mod context;
 pub mod history;
 pub mod models;
+mod outcome;
 pub mod publish;
 pub mod restore;
 pub mod session;

@@ -3,6 +3,11 @@
 //! librdkafka has no KIP-890: when a transaction call times out its outcome is unknown, and a delayed `EndTxn` could end the *next* transaction.
 //! So after any lost answer the producer is thrown away and made again under the same transactional id (which decides what was pending),
 //! and the group's committed offsets, which moved with the transaction or not at all, say what became of it.
+//!
+//! A producer that is fenced was succeeded by another process with the same identity, and this process ends. But requests that were given up
+//! still lie in a broker that stalled, and when it goes on they can fence the producer that sent them. So one that has seen a
+//! failed or slow call is made again, once, before being fenced is final. Exactly-once does not rest on this: the group's generation, which
+//! goes with the offsets, keeps out a process that was succeeded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +18,7 @@ use rdkafka::message::{Header as RawHeader, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::context::{MemberContext, PlainContext};
+use super::outcome::{Failed, classify, classify_send, commit_comes_later, timed_out, too_large};
 use super::restore::group_offsets;
 use super::settings::Connection;
 use super::watchdog::Watchdog;
@@ -27,6 +33,10 @@ const POLL_STEP: Duration = Duration::from_micros(200);
 
 /// How much longer than the transaction itself may last its calls are waited for.
 const ANSWER_MARGIN: Duration = Duration::from_secs(3);
+
+/// Longer than this no transaction call takes on a healthy cluster. One that did may have been made again inside librdkafka, and the first
+/// request may still reach the coordinator.
+const CALM_MAX: Duration = Duration::from_secs(1);
 
 /// The header of a dead letter whose value was too large even for the dead-letter topic, and was left out.
 const TRUNCATED: &str = "anomalyd.value.omitted";
@@ -70,16 +80,9 @@ pub(super) struct Publisher {
     /// How long a transaction call waits for its answer.
     answer_max: Duration,
     omit_large: bool,
-}
-
-/// How an attempt ended that did not succeed.
-enum Failed {
-    /// The transaction must be aborted; nothing of it is in the log.
-    Abort(KafkaError),
-    /// A call's answer was lost: whether it was committed is unknown if `committing`.
-    Lost { error: KafkaError, committing: bool },
-    /// Nothing can be done.
-    Fatal(KafkaFailure),
+    /// Whether a call of this producer failed or was slow. Then a request of its own may still be under way, and may fence it: a delayed
+    /// `InitProducerId` raises the epoch, and a delayed `AddPartitionsToTxn` opens a transaction that the coordinator will give up.
+    disturbed: bool,
 }
 
 impl Publisher {
@@ -102,6 +105,7 @@ impl Publisher {
             clock,
             watchdog,
             omit_large: false,
+            disturbed: false,
         };
         publisher.renew()?;
         Ok(publisher)
@@ -113,17 +117,28 @@ impl Publisher {
         outbox: &Outbox,
         consumer: &BaseConsumer<MemberContext>,
     ) -> Result<Published, KafkaFailure> {
+        let begun = self.clock.monotonic();
         let attempt = if self.id.is_some() {
             self.transact(outbox, consumer)
         } else {
             self.acknowledge(outbox, consumer)
         };
+        let lasted = self.clock.monotonic().saturating_sub(begun);
+        let attempt = match attempt {
+            // When the transaction outlasted its timeout it was the coordinator that fenced the producer, to abort it.
+            Err(Failed::Fenced { error, committing }) if self.disturbed || CALM_MAX < lasted => {
+                Err(Failed::Lost { error, committing })
+            }
+            attempt => attempt,
+        };
+        self.disturbed |= attempt.is_err() || CALM_MAX < lasted;
         match attempt {
             Ok(()) => {
                 self.omit_large = false;
                 Ok(Published::Committed)
             }
             Err(Failed::Fatal(failure)) => Err(failure),
+            Err(Failed::Fenced { error, .. }) => Err(KafkaFailure::Fenced(error)),
             Err(Failed::Abort(error)) => {
                 tracing::warn!(%error, "a batch could not be published: reading it again");
                 self.omit_large |= too_large(&error);
@@ -149,8 +164,7 @@ impl Publisher {
         consumer: &BaseConsumer<MemberContext>,
     ) -> Result<(), Failed> {
         let producer = self.producer()?;
-        let begun = self.clock.monotonic();
-        let lost = |error| self.classify(error, begun, false);
+        let lost = |error| classify(error, false);
         producer.begin_transaction().map_err(lost)?;
         self.send_all(producer, outbox)?;
         self.drain(producer)?;
@@ -169,7 +183,7 @@ impl Publisher {
             .map_err(lost)?;
         }
         self.again(|| producer.commit_transaction(self.answer_max))
-            .map_err(|error| self.classify(error, begun, true))
+            .map_err(|error| classify(error, true))
     }
 
     /// At least once: everything acknowledged, then the offsets.
@@ -199,39 +213,6 @@ impl Publisher {
             }
         });
         committed.map_err(Failed::Fatal)
-    }
-
-    /// Which of the three classes an error of a transaction call belongs to, in a transaction that was begun at `begun`.
-    ///
-    /// librdkafka calls many things fatal: fatal is the producer, and a new one may go on. Fenced is final, except when the transaction
-    /// outlasted its timeout: then it was the coordinator that fenced it, to abort it.
-    fn classify(&self, error: KafkaError, begun: Duration, committing: bool) -> Failed {
-        let KafkaError::Transaction(inner) = &error else {
-            return Failed::Lost { error, committing };
-        };
-        if inner.txn_requires_abort() && !inner.is_fatal() {
-            return Failed::Abort(error);
-        }
-        let lasted = self.clock.monotonic().saturating_sub(begun);
-        let outlasted = self.connection.transaction_timeout().mul_f64(0.9) <= lasted;
-        match inner.code() {
-            RDKafkaErrorCode::Fenced
-            | RDKafkaErrorCode::ProducerFenced
-            | RDKafkaErrorCode::InvalidProducerEpoch
-                if !outlasted =>
-            {
-                Failed::Fatal(KafkaFailure::Fenced(error))
-            }
-            RDKafkaErrorCode::TransactionalIdAuthorizationFailed
-            | RDKafkaErrorCode::ClusterAuthorizationFailed
-            | RDKafkaErrorCode::GroupAuthorizationFailed
-            | RDKafkaErrorCode::UnsupportedVersion
-            | RDKafkaErrorCode::UnsupportedFeature => Failed::Fatal(KafkaFailure::Call {
-                what: "transaction",
-                error,
-            }),
-            _ => Failed::Lost { error, committing },
-        }
     }
 
     /// Calls again while librdkafka says that the call can be made again and it was not for want of time.
@@ -398,6 +379,7 @@ impl Publisher {
         let producer: BaseProducer<PlainContext> = config
             .create_with_context(PlainContext::default())
             .map_err(KafkaFailure::Client)?;
+        let begun = self.clock.monotonic();
         if self.id.is_some() {
             let _guard = self
                 .watchdog
@@ -407,6 +389,7 @@ impl Publisher {
                 producer.init_transactions(CALL_MAX)
             })?;
         }
+        self.disturbed = CALM_MAX < self.clock.monotonic().saturating_sub(begun);
         self.producer = Some(producer);
         Ok(())
     }
@@ -466,49 +449,6 @@ pub(super) fn state_partition(at: &TopicPartition, of: i32) -> i32 {
     let of = u32::try_from(of.max(1)).unwrap_or(1);
     let number = u32::try_from(at.partition.0).unwrap_or(0);
     i32::try_from((hash % of + number % of) % of).unwrap_or(0)
-}
-
-fn timed_out(error: &KafkaError) -> bool {
-    matches!(
-        code(error),
-        Some(RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::RequestTimedOut)
-    )
-}
-
-fn too_large(error: &KafkaError) -> bool {
-    matches!(
-        code(error),
-        Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize)
-    )
-}
-
-/// Which of the three classes the error of a record belongs to that librdkafka did not take.
-fn classify_send(error: KafkaError) -> Failed {
-    match code(&error) {
-        Some(RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced) => {
-            Failed::Fatal(KafkaFailure::Fenced(error))
-        }
-        Some(RDKafkaErrorCode::Fatal) => Failed::Lost {
-            error,
-            committing: false,
-        },
-        _ => Failed::Abort(error),
-    }
-}
-
-/// Commits that cannot succeed because a rebalance is under way: the next batch carries them, or the partition's next owner reads again.
-fn commit_comes_later(error: &KafkaError) -> bool {
-    matches!(
-        code(error),
-        Some(
-            RDKafkaErrorCode::NoOffset
-                | RDKafkaErrorCode::RebalanceInProgress
-                | RDKafkaErrorCode::IllegalGeneration
-                | RDKafkaErrorCode::UnknownMemberId
-                | RDKafkaErrorCode::StaleMemberEpoch
-                | RDKafkaErrorCode::AssignmentLost
-        )
-    )
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 //! with the right count.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anomalyd::config::LogFormat;
 use anomalyd::kafka::KafkaFailure;
 use anomalyd::kafka::publish::{Delivery, OutputTopics};
 use anomalyd::kafka::session::{BatchLimits, KafkaSession, SessionSettings, Start};
@@ -16,6 +17,7 @@ use anomalyd::kafka::watchdog::{Watchdog, end_process};
 use anomalyd::pipeline::{Grant, Message, Outbox, StateEntry};
 use anomalyd::port::{Input, Published, Session};
 use anomalyd::record::RecordBatch;
+use anomalyd::service::log;
 use anomalyd::stream::{Positions, TopicPartition};
 use anomalyd::time::{Clock, SystemClock};
 
@@ -94,26 +96,31 @@ impl Echo {
         KafkaSession::join(settings, clock, watchdog)
     }
 
+    /// Where a child's log goes.
+    pub fn log(&self) -> PathBuf {
+        std::env::temp_dir().join(format!("{}-{}.log", self.name, self.instance))
+    }
+
     /// Starts a child process of this test binary that runs the workers until it is killed.
     pub fn spawn(&self) -> Child {
-        let log =
-            Path::new(&std::env::temp_dir()).join(format!("{}-{}.log", self.name, self.instance));
-        let log = std::fs::File::options()
+        let file = std::fs::File::options()
             .create(true)
             .append(true)
-            .open(log)
+            .open(self.log())
             .expect("a log file");
         Command::new(std::env::current_exe().expect("this binary"))
             .args(["echo_child", "--exact", "--nocapture"])
             .env(CHILD, serde_json::to_string(self).expect("settings"))
             .stdout(Stdio::null())
-            .stderr(log)
+            .stderr(file)
             .spawn()
             .expect("a child")
     }
 
     /// Runs all workers; returns when one fails.
     pub fn run(&self) {
+        let level = std::env::var("RUST_LOG");
+        log::start(level.as_deref().unwrap_or("info"), LogFormat::Text);
         let threads: Vec<_> = (0..self.workers)
             .map(|worker| {
                 let echo = self.clone();

@@ -431,7 +431,7 @@ fn what_is_misspelt_is_told_with_what_was_meant() {
                 "2026-03-01T00:00:00Z",
             ],
             64,
-            &["--from"],
+            &["--to"],
         ),
         (
             &["train", "--input", "/does/not/exist.csv"],

@@ -162,7 +162,7 @@ pub struct SourceArgs {
     )]
     pub from: Option<Timestamp>,
     /// ... and before this time; up to now if left out
-    #[arg(long, value_name = "TIME", value_parser = moment, requires = "from")]
+    #[arg(long, value_name = "TIME", value_parser = moment, requires = "from", conflicts_with = "input")]
     pub to: Option<Timestamp>,
 }
 

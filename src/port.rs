@@ -45,6 +45,8 @@ pub trait Session {
     fn publish(&mut self, outbox: &Outbox) -> Result<Published, Self::Fatal>;
     /// Reads on from `to`: after an abort, and at the beginning of an assignment.
     fn rewind(&mut self, to: &Positions) -> Result<(), Self::Fatal>;
+    /// Takes a batch back that nobody needs any more, so that the next one finds its memory.
+    fn recycle(&mut self, _batch: RecordBatch) {}
     /// Records that lie ahead of what was read, for each partition held, as far as they are known.
     fn lag(&mut self) -> BTreeMap<TopicPartition, u64> {
         BTreeMap::new()

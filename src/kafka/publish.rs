@@ -29,7 +29,7 @@ use crate::stream::{Positions, TopicPartition};
 use crate::time::Clock;
 
 /// Steps in which the producer is polled: `flush` would wait in steps of 100 ms.
-const POLL_STEP: Duration = Duration::from_micros(200);
+const POLL_STEP: Duration = Duration::from_micros(400);
 
 /// How much longer than the transaction itself may last its calls are waited for.
 const ANSWER_MARGIN: Duration = Duration::from_secs(3);

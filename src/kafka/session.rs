@@ -85,6 +85,8 @@ pub struct KafkaSession {
     names: BTreeMap<String, Arc<str>>,
     /// The end of each partition, as far as statistics told.
     ends: BTreeMap<TopicPartition, Offset>,
+    /// The last batch's memory.
+    spare: RecordBatch,
     clock: Arc<dyn Clock>,
     watchdog: Watchdog,
 }
@@ -150,6 +152,7 @@ impl KafkaSession {
             seeks: Positions::new(),
             names,
             ends: BTreeMap::new(),
+            spare: RecordBatch::default(),
             clock,
             watchdog,
         })
@@ -181,6 +184,7 @@ impl KafkaSession {
         self.seek_due()?;
         let batch = self.read_batch(until)?;
         Ok(if batch.is_empty() {
+            self.spare = batch;
             Input::Idle
         } else {
             Input::Batch(batch)
@@ -189,7 +193,7 @@ impl KafkaSession {
 
     fn read_batch(&mut self, until: Timestamp) -> Result<RecordBatch, KafkaFailure> {
         let limits = self.settings.batch;
-        let mut batch = RecordBatch::default();
+        let mut batch = std::mem::take(&mut self.spare);
         let mut deadline = self.clock.monotonic() + until.since(self.clock.now());
         let consumer = self
             .consumer
@@ -388,6 +392,11 @@ impl Session for KafkaSession {
             .as_ref()
             .ok_or(KafkaFailure::Client(KafkaError::Canceled))?;
         self.publisher.publish(outbox, consumer)
+    }
+
+    fn recycle(&mut self, mut batch: RecordBatch) {
+        batch.clear();
+        self.spare = batch;
     }
 
     fn lag(&mut self) -> BTreeMap<TopicPartition, u64> {

@@ -223,7 +223,11 @@ impl<S: Session, O: Observer> Worker<S, O> {
     /// What the loop does with it: the second half of a step.
     pub fn handle(&mut self, input: Input) -> Result<(), WorkerError<S::Fatal>> {
         match input {
-            Input::Batch(batch) => self.process(&batch),
+            Input::Batch(batch) => {
+                let done = self.process(&batch);
+                self.session.recycle(batch);
+                done
+            }
             Input::Assigned(grants) => self.take_over(&grants),
             Input::Revoked(partitions) => {
                 self.let_go(&partitions);

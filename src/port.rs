@@ -87,3 +87,11 @@ pub trait History: Send {
     /// What must be kept out: open and undismissed episodes, with their records' places.
     fn quarantine(&mut self) -> Result<Vec<Exclusion>, Self::Error>;
 }
+
+/// A log that can be read by time: what commands on a stretch of a topic need.
+pub trait Ranges: History {
+    /// For each partition of the input, the offsets of records with Kafka timestamps in `from .. to`; without `to`, up to the end as it is now.
+    /// Partitions without any are left out.
+    fn between(&mut self, from: Timestamp, to: Option<Timestamp>)
+    -> Result<Vec<Span>, Self::Error>;
+}

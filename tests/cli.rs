@@ -2,6 +2,10 @@
 #![cfg(feature = "daemon")]
 #![expect(clippy::unwrap_used, reason = "a test's helpers")]
 
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Output};
 
 fn anomalyd(arguments: &[&str]) -> Output {
@@ -99,4 +103,347 @@ fn healthcheck_without_a_daemon_is_74() {
     let (code, _, err) = outcome(&["healthcheck", "-s", "http.listen=127.0.0.1:1"]);
     assert_eq!(code, 74);
     assert!(err.contains("127.0.0.1:1/healthz"), "{err}");
+}
+
+/// Rows of two features that move together, a minute apart, with a fault of 40 rows from `fault` on: time, a, b, fault.
+fn rows(n: usize, fault: usize) -> Vec<(String, f64, f64, u8)> {
+    let mut state = 5_u64;
+    let mut noise = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 40) as f64 / f64::from(1 << 24) - 0.5
+    };
+    (0..n)
+        .map(|i| {
+            let wave = (i as f64 / 9.0).sin() + noise();
+            let faulty = (fault..fault + 40).contains(&i);
+            let other = if faulty { -8.0 } else { wave } + 0.2 * noise();
+            let time = format!(
+                "2026-03-{:02}T{:02}:{:02}:00Z",
+                1 + i / 1440,
+                i / 60 % 24,
+                i % 60
+            );
+            (time, wave, other, u8::from(faulty))
+        })
+        .collect()
+}
+
+fn csv(rows: &[(String, f64, f64, u8)]) -> String {
+    let mut text = "time,a,b,fault\n".to_owned();
+    for (time, a, b, fault) in rows {
+        writeln!(text, "{time},{a},{b},{fault}").unwrap();
+    }
+    text
+}
+
+fn gzipped(path: &Path, text: &str) {
+    let mut out =
+        flate2::write::GzEncoder::new(fs::File::create(path).unwrap(), flate2::Compression::fast());
+    out.write_all(text.as_bytes()).unwrap();
+    out.finish().unwrap();
+}
+
+/// A folder, and paths in it as text.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+}
+
+#[test]
+fn a_backtest_writes_a_report_that_needs_nothing_else() {
+    let folder = Folder::new();
+    let (input, report) = (folder.path("pump.csv"), folder.path("pump.html"));
+    fs::write(&input, csv(&rows(1800, 1500))).unwrap();
+    let output = folder.path("scores.csv");
+    let (code, out, err) = outcome(&[
+        "backtest",
+        "--input",
+        &input,
+        "--timestamp",
+        "time",
+        "--labels",
+        "fault",
+        "--warmup",
+        "600",
+        "--report",
+        &report,
+        "--output",
+        &output,
+        "-s",
+        "model.kind=autoencoder",
+        "-s",
+        "model.epochs=3",
+        "-s",
+        "model.window=2",
+        "-s",
+        "training.every_records=800",
+    ]);
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        out.contains("row 600: model 1: promoted") && out.contains("VUS-PR"),
+        "{out}"
+    );
+    assert!(
+        !err.contains("eta"),
+        "a progress bar although not a terminal: {err}"
+    );
+    let html = folder.text("pump.html");
+    for forbidden in [
+        "http:", "https:", "<script", "src=", "url(", "@import", "<link",
+    ] {
+        assert!(!html.contains(forbidden), "{forbidden}");
+    }
+    for section in [
+        "pump.csv",
+        "How surprising each record was",
+        "Scores and thresholds",
+        "Which features were to blame",
+        "Episodes:",
+        "2026-03-02 01:0",
+        "Calibration",
+        "Losses of model",
+        "Trainings",
+        "average precision",
+        "prefers-color-scheme:dark",
+    ] {
+        assert!(html.contains(section), "{section}");
+    }
+    assert_eq!(folder.text("scores.csv").lines().count(), 1801);
+}
+
+#[test]
+fn json_lines_and_gzip_are_read_as_csv_is() {
+    let folder = Folder::new();
+    let rows = rows(400, 1000);
+    fs::write(folder.path("plain.csv"), csv(&rows)).unwrap();
+    gzipped(Path::new(&folder.path("zipped")), &csv(&rows));
+    let mut lines = String::new();
+    for (time, a, b, fault) in &rows {
+        writeln!(
+            lines,
+            "{{\"time\": \"{time}\", \"a\": {a}, \"b\": {b}, \"fault\": {fault}}}"
+        )
+        .unwrap();
+    }
+    gzipped(Path::new(&folder.path("lines.gz")), &lines);
+    let mut scores = Vec::new();
+    for name in ["plain.csv", "zipped", "lines.gz"] {
+        let (input, model) = (folder.path(name), folder.path("model.st"));
+        let common = [
+            "--input",
+            &input,
+            "--timestamp",
+            "time",
+            "--labels",
+            "fault",
+            "--model",
+            &model,
+        ];
+        let (code, out, err) = outcome(&[&["train", "-s", "model.kind=pca"][..], &common].concat());
+        assert_eq!(code, 0, "{err}");
+        assert!(
+            out.contains("400 rows of 2 features") && out.contains("of injected faults"),
+            "{out}"
+        );
+        assert!(
+            out.contains("391 windows, each scored by one of 4 models that had not seen it"),
+            "{out}"
+        );
+        let (code, out, err) = outcome(&[&["score"][..], &common].concat());
+        assert_eq!(code, 0, "{err}");
+        scores.push(out);
+    }
+    assert_eq!(scores[0].lines().count(), 401);
+    assert!(scores[0] == scores[1] && scores[0] == scores[2]);
+}
+
+#[test]
+fn records_are_drawn_and_compared_with_real_ones() {
+    let folder = Folder::new();
+    let (input, model, drawn) = (
+        folder.path("real.csv"),
+        folder.path("vae.st"),
+        folder.path("drawn.csv"),
+    );
+    fs::write(&input, csv(&rows(300, 1000))).unwrap();
+    let train = |kind: &str| {
+        let kind = format!("model.kind={kind}");
+        let (code, _, err) = outcome(&[
+            "train",
+            "--input",
+            &input,
+            "--ignore",
+            "time",
+            "--ignore",
+            "fault",
+            "--model",
+            &model,
+            "-s",
+            &kind,
+            "-s",
+            "model.window=1",
+            "-s",
+            "model.epochs=4",
+            "-s",
+            "model.code=2",
+        ]);
+        assert_eq!(code, 0, "{err}");
+    };
+    train("vae");
+    let (code, out, err) = outcome(&[
+        "sample",
+        "--model",
+        &model,
+        "-n",
+        "200",
+        "--against",
+        &input,
+        "--output",
+        &drawn,
+    ]);
+    assert_eq!((code, out.as_str()), (0, ""), "{err}");
+    for words in [
+        "200 synthetic records against 300 real ones",
+        "  b\n",
+        "correlations differ by",
+        "a linear judge",
+    ] {
+        assert!(err.contains(words), "{words} missing in {err}");
+    }
+    let text = folder.text("drawn.csv");
+    assert!(text.starts_with("a,b\n"), "{text}");
+    assert_eq!(text.lines().count(), 201);
+    // The same seed draws the same; without --output to standard output; towards the centre with a small ψ.
+    let draw = |more: &[&str]| {
+        outcome(&[&["sample", "--model", &model, "-n", "200"][..], more].concat()).1
+    };
+    assert_eq!(draw(&[]), text);
+    assert_ne!(draw(&["--seed", "2"]), text);
+    let spread = |text: &str| {
+        let first = text
+            .lines()
+            .skip(1)
+            .map(|line| line.split(',').next().unwrap().parse::<f64>().unwrap());
+        let values: Vec<f64> = first.collect();
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        values.iter().map(|value| (value - mean).abs()).sum::<f64>()
+    };
+    assert!(spread(&draw(&["--psi", "0"])) < spread(&text));
+    train("iforest");
+    let (code, _, err) = outcome(&["sample", "--model", &model]);
+    assert_eq!(code, 64);
+    assert!(err.contains("`iforest` cannot draw records"), "{err}");
+}
+
+#[test]
+fn scores_carry_codes_where_the_kind_has_one() {
+    let folder = Folder::new();
+    let (input, model) = (folder.path("in.csv"), folder.path("m.st"));
+    fs::write(&input, csv(&rows(300, 1000))).unwrap();
+    let common = [
+        "--input", &input, "--ignore", "time", "--ignore", "fault", "--model", &model,
+    ];
+    for (kind, expected) in [("autoencoder", 0), ("iforest", 64)] {
+        let kind = format!("model.kind={kind}");
+        let settings = ["-s", &kind, "-s", "model.epochs=2", "-s", "model.code=3"];
+        assert_eq!(outcome(&[&["train"][..], &common, &settings].concat()).0, 0);
+        let (code, out, err) = outcome(&[&["score", "--code"][..], &common].concat());
+        assert_eq!(code, expected, "{err}");
+        if code == 0 {
+            assert!(out.starts_with("score,p_value,alert,model_version,code_0,code_1,code_2\n"));
+            assert_eq!(
+                out.lines()
+                    .last()
+                    .unwrap()
+                    .split(',')
+                    .filter(|cell| !cell.is_empty())
+                    .count(),
+                7
+            );
+        } else {
+            assert!(err.contains("`iforest` has no code"), "{err}");
+        }
+    }
+}
+
+#[test]
+fn what_is_misspelt_is_told_with_what_was_meant() {
+    let cases: &[(&[&str], i32, &[&str])] = &[
+        (
+            &["validate", "-s", "model.kindd=pca"],
+            78,
+            &["model.kindd", "model.kind"],
+        ),
+        (
+            &["validate", "-s", "model.kind=autoencodr"],
+            78,
+            &["model.kind", "autoencodr", "autoencoder"],
+        ),
+        (
+            &["validate", "-s", "trainig.guard=1"],
+            78,
+            &["trainig", "training"],
+        ),
+        (
+            &["validate", "-s", "training.calibration=crossed"],
+            78,
+            &["training.calibration", "crossed", "held_out"],
+        ),
+        (&["validate", "-s", "model.kind"], 78, &["model.kind", "="]),
+        (&["backtest"], 64, &["--input", "--from"]),
+        (
+            &[
+                "train",
+                "--input",
+                "a.csv",
+                "--from",
+                "2026-03-01T00:00:00Z",
+            ],
+            64,
+            &["--input", "--from"],
+        ),
+        (
+            &["score", "--model", "m", "--from", "yesterday"],
+            64,
+            &["--from", "yesterday"],
+        ),
+        (
+            &[
+                "score",
+                "--model",
+                "m",
+                "--input",
+                "a.csv",
+                "--to",
+                "2026-03-01T00:00:00Z",
+            ],
+            64,
+            &["--to"],
+        ),
+        (
+            &["train", "--input", "/does/not/exist.csv"],
+            74,
+            &["/does/not/exist.csv"],
+        ),
+    ];
+    for (line, code, words) in cases {
+        let (found, _, err) = outcome(line);
+        assert_eq!(found, *code, "{line:?}: {err}");
+        for word in *words {
+            assert!(err.contains(word), "{line:?}: {word} missing in {err}");
+        }
+    }
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
 
+use crate::time::Timestamp;
+
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
     .usage(AnsiColor::Green.on_default().bold())
@@ -85,19 +87,21 @@ Stops within seconds on SIGTERM or Ctrl-C: finishes the batch, leaves the group,
   anomalyd demo --for 90s             with a table of faults found at the end; exit 0 only if all went well
   anomalyd demo --brokers localhost:9092 --for 90s     the same story on a real Kafka, exactly once")]
     Demo(DemoArgs),
-    /// Replay a file through the same code as live, and measure
+    /// Replay a file or a stretch of a topic through the same code as live, and measure
     #[command(after_help = "\
   anomalyd backtest --input pump.csv --warmup 5000 --output scores.csv --labels anomaly --report pump.html
-  anomalyd backtest --input pump.csv.gz --timestamp time --key pump --set model.window=8 --set training.every_records=5000")]
+  anomalyd backtest --input pump.csv.gz --timestamp time --key pump --set model.window=8 --set training.every_records=5000
+  anomalyd backtest --config pumps.toml --from 2026-03-01T00:00:00Z --to 2026-03-08T00:00:00Z --report week.html")]
     Backtest(BacktestArgs),
-    /// Score a file with a trained model
-    #[command(
-        after_help = "  anomalyd score --model pump.safetensors --input new.csv --output scores.csv"
-    )]
+    /// Score a file or a stretch of a topic with a trained model
+    #[command(after_help = "\
+  anomalyd score --model pump.safetensors --input new.csv --output scores.csv
+  anomalyd score --model pump.safetensors --config pumps.toml --from 2026-03-01T00:00:00Z --output scores.csv")]
     Score(ScoreArgs),
-    /// Train a model on a file, or make one again from its card
+    /// Train a model on a file or a stretch of a topic, or make one again from its card
     #[command(after_help = "\
   anomalyd train --input normal.csv --model pump.safetensors
+  anomalyd train --config pumps.toml --from 2026-03-01T00:00:00Z --to 2026-03-08T00:00:00Z --model pump.safetensors
   anomalyd train --input normal.csv --from-card pump.safetensors --model again.safetensors    bit for bit the same
   anomalyd train --config pumps.toml --from-card exported.safetensors --model again.safetensors     from the topics")]
     Train(TrainArgs),
@@ -143,6 +147,25 @@ pub struct DemoArgs {
     pub seed: Option<u64>,
 }
 
+/// What is read: a file, or a stretch of the configuration's topics.
+#[derive(Clone, Debug, Args)]
+pub struct SourceArgs {
+    /// CSV with a header or JSON lines, gzipped or not
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// Instead of a file, the records of [input]'s topics from this time on, by Kafka's timestamps (RFC 3339)
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = moment,
+        conflicts_with_all = ["input", "key", "timestamp", "labels", "ignore"]
+    )]
+    pub from: Option<Timestamp>,
+    /// ... and before this time; up to now if left out
+    #[arg(long, value_name = "TIME", value_parser = moment, requires = "from", conflicts_with = "input")]
+    pub to: Option<Timestamp>,
+}
+
 /// A file's columns.
 #[derive(Clone, Debug, Args)]
 pub struct TableArgs {
@@ -163,9 +186,9 @@ pub struct TableArgs {
 /// `backtest`
 #[derive(Clone, Debug, Args)]
 pub struct BacktestArgs {
-    /// CSV with a header or JSON lines, gzipped or not
-    #[arg(long, value_name = "FILE")]
-    pub input: PathBuf,
+    /// What is read.
+    #[command(flatten)]
+    pub source: SourceArgs,
     /// What the columns are.
     #[command(flatten)]
     pub table: TableArgs,
@@ -186,9 +209,9 @@ pub struct BacktestArgs {
 /// `score`
 #[derive(Clone, Debug, Args)]
 pub struct ScoreArgs {
-    /// CSV with a header or JSON lines, gzipped or not
-    #[arg(long, value_name = "FILE")]
-    pub input: PathBuf,
+    /// What is read.
+    #[command(flatten)]
+    pub source: SourceArgs,
     /// The model: a safetensors file
     #[arg(long, value_name = "FILE")]
     pub model: PathBuf,
@@ -198,6 +221,9 @@ pub struct ScoreArgs {
     /// Where to write score,p_value,alert,model_version, a line a row; standard output if left out
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Write the model's code of each row too, as columns code_0, code_1, ...: features for a model of your own
+    #[arg(long)]
+    pub code: bool,
     /// Records around a labelled stretch in which VUS counts a late or early score [default: 100]
     #[arg(long, value_name = "N")]
     pub vus_window: Option<usize>,
@@ -206,14 +232,14 @@ pub struct ScoreArgs {
 /// `train`
 #[derive(Clone, Debug, Args)]
 pub struct TrainArgs {
-    /// CSV with a header or JSON lines, gzipped or not
-    #[arg(long, value_name = "FILE", required_unless_present = "from_card")]
-    pub input: Option<PathBuf>,
+    /// What is read.
+    #[command(flatten)]
+    pub source: SourceArgs,
     /// What the columns are.
     #[command(flatten)]
     pub table: TableArgs,
     /// Make the model of this card (JSON) or model file again: from the same file as then, or from the topics that it names
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
     pub from_card: Option<PathBuf>,
     /// Where to write the model; without it only the figures are shown
     #[arg(long, value_name = "FILE")]
@@ -243,7 +269,7 @@ pub struct SampleArgs {
     /// Where the records go, as CSV; without it to standard output
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Real records (CSV) to compare with: how like them the synthetic ones are
+    /// Real records (CSV or JSON lines, gzipped or not) to compare with: how like them the synthetic ones are
     #[arg(long, value_name = "FILE")]
     pub against: Option<PathBuf>,
 }
@@ -313,6 +339,10 @@ pub struct HealthcheckArgs {
     /// Ask /readyz: partitions assigned and restored
     #[arg(long)]
     pub ready: bool,
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    crate::record::moment::read(text)
 }
 
 fn duration(text: &str) -> Result<std::time::Duration, String> {

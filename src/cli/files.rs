@@ -1,4 +1,4 @@
-//! `train`, `score` and `backtest`: files in, files out; figures on standard output, or on standard error where that is taken by scores.
+//! `train`, `score` and `backtest`: a file or a stretch of a topic in, files out; figures on standard output, or on standard error where that is taken by scores.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::args::{BacktestArgs, ScoreArgs, TableArgs, TrainArgs};
+use super::args::{BacktestArgs, ScoreArgs, SourceArgs, TableArgs, TrainArgs};
 use super::exit::Failure;
 use super::print;
 use crate::config::Config;
@@ -20,7 +20,7 @@ use crate::offline::figures::{self, VUS_WINDOW};
 use crate::offline::judge::{self, Outcome, Watch};
 use crate::offline::story::{self, Told};
 use crate::offline::table::{Roles, Table};
-use crate::offline::{OfflineError, learn, write};
+use crate::offline::{OfflineError, learn, topic, write};
 use crate::time::{Clock, SystemClock};
 
 impl From<OfflineError> for Failure {
@@ -38,25 +38,24 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
     let mut monitor = Epochs::begin();
     let clock = SystemClock::default();
     let (began, now) = (clock.monotonic(), clock.now());
-    let candidate = match (&old, &arguments.input) {
-        (old, Some(input)) => {
-            let mut roles = roles(config, &arguments.table);
-            if let Some((card, _)) = old {
-                roles.features = Some(card.columns.clone());
-            }
-            let table = read(input, &roles)?;
-            match old {
-                Some((card, _)) => learn::again(config, &table, card, &mut monitor)?,
-                None => learn::train(config, &table, now, &mut monitor)?,
-            }
-        }
-        (Some((card, _)), None) if !card.spans.is_empty() => {
+    let candidate = match &old {
+        Some((card, _)) if !card.spans.is_empty() => {
             let mut history = history(config)?;
             learn::again_from_log(config, card, &mut history, &mut monitor)?
         }
-        (_, None) => {
-            let problem = "--input is missing: the model was trained on a file";
-            return Err(Failure::Usage(problem.to_owned()));
+        Some((card, _)) => {
+            let Some(input) = &arguments.source.input else {
+                let problem = "--input is missing: the model was trained on a file";
+                return Err(Failure::Usage(problem.to_owned()));
+            };
+            let mut roles = roles(config, &arguments.table);
+            roles.features = Some(card.columns.clone());
+            learn::again(config, &read(input, &roles)?, card, &mut monitor)?
+        }
+        None => {
+            let roles = roles(config, &arguments.table);
+            let (table, _) = rows(config, &arguments.source, (roles, None))?;
+            learn::train(config, &table, now, &mut monitor)?
         }
     };
     monitor.bar.finish_and_clear();
@@ -166,10 +165,18 @@ pub(super) fn score(config: &Config, arguments: &ScoreArgs) -> Result<(), Failur
     let (model, _) = write::read_model(&arguments.model)?;
     let mut roles = roles(config, &arguments.table);
     roles.features = Some(model.card.columns.clone());
-    let table = read(&arguments.input, &roles)?;
-    let bar = rows_bar(&table);
-    let outcome = judge::score(config, &table, model, &|rows| bar.set_position(rows as u64))?;
+    let columns = model.card.columns.clone();
+    let (table, _) = rows(config, &arguments.source, (roles, Some(&columns)))?;
+    let kind = model.card.spec.kind.clone();
+    let bar = rows_bar(table.len());
+    let seen = |rows| bar.set_position(rows as u64);
+    let outcome = judge::score(config, &table, (model, arguments.code), &seen)?;
     bar.finish_and_clear();
+    let codes = outcome.codes.as_deref().unwrap_or_default();
+    if arguments.code && codes.iter().all(Option::is_none) {
+        let problem = format!("--code: a model of kind `{kind}` has no code");
+        return Err(Failure::Usage(problem));
+    }
     let found = measure(&table, &outcome, 0, arguments.vus_window);
     tell(&table, &outcome, &found, arguments.output.as_deref())
 }
@@ -177,12 +184,15 @@ pub(super) fn score(config: &Config, arguments: &ScoreArgs) -> Result<(), Failur
 /// `anomalyd backtest`
 pub(super) fn backtest(config: &Config, arguments: &BacktestArgs) -> Result<(), Failure> {
     let roles = roles(config, &arguments.table);
-    let table = read(&arguments.input, &roles)?;
+    let (table, timed) = rows(config, &arguments.source, (roles, None))?;
     let warmup = arguments.warmup.unwrap_or(config.training.rows_min);
-    let bar = rows_bar(&table);
+    let bar = rows_bar(table.len());
     let mut watch = Watch {
-        rows: &|rows| bar.set_position(rows as u64),
-        monitor: &mut Quiet,
+        rows: &|rows| {
+            bar.set_message("");
+            bar.set_position(rows as u64);
+        },
+        monitor: &mut Epochs::on(bar.clone()),
     };
     let outcome = judge::backtest(config, &table, warmup, &mut watch)?;
     bar.finish_and_clear();
@@ -194,7 +204,7 @@ pub(super) fn backtest(config: &Config, arguments: &BacktestArgs) -> Result<(), 
             outcome: &outcome,
             warmup,
             figures: &found,
-            timed: roles.timestamp.is_some(),
+            timed,
         });
         write::whole(path, report.html().as_bytes())?;
     }
@@ -223,7 +233,7 @@ fn tell(
     found: &[(&'static str, f64)],
     output: Option<&Path>,
 ) -> Result<(), Failure> {
-    let scores = write::scores(&outcome.lines);
+    let scores = write::scores(table, outcome);
     let mut text = String::new();
     for trained in &outcome.models {
         let version = trained
@@ -273,40 +283,78 @@ fn read(path: &Path, roles: &Roles) -> Result<Table, Failure> {
     Ok(table)
 }
 
+/// The rows of the file, or of the stretch of the topics; and whether they have times of their own. `columns`: those of the model that will
+/// judge them.
+fn rows(
+    config: &Config,
+    source: &SourceArgs,
+    (roles, columns): (Roles, Option<&[String]>),
+) -> Result<(Table, bool), Failure> {
+    if let Some(path) = &source.input {
+        return Ok((read(path, &roles)?, roles.timestamp.is_some()));
+    }
+    let Some(from) = source.from else {
+        let problem = "what is to be read? --input FILE, or --from TIME for records of the configuration's topics";
+        return Err(Failure::Usage(problem.to_owned()));
+    };
+    let bar = ProgressBar::new_spinner();
+    let bar = styled(bar, "{spinner} {human_pos} records read in {elapsed}");
+    let range = (from, source.to);
+    let seen = |read: usize| bar.set_position(read as u64);
+    let table = topic::read(config, columns, &mut history(config)?, range, &seen)?;
+    bar.finish_and_clear();
+    let unread = table.empty.iter().filter(|&&empty| empty).count();
+    if unread > 0 {
+        tracing::warn!(
+            records = unread,
+            "records could not be read: they are neither learnt nor scored"
+        );
+    }
+    Ok((table, true))
+}
+
 /// A bar that shows itself on a terminal only.
-fn rows_bar(table: &Table) -> ProgressBar {
-    let bar = ProgressBar::new(table.len() as u64);
-    let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} rows, {eta} left");
+fn rows_bar(rows: usize) -> ProgressBar {
+    let bar = ProgressBar::new(rows as u64);
+    styled(
+        bar,
+        "{bar:40} {human_pos}/{human_len} rows, {eta} left {msg}",
+    )
+}
+
+fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template);
     style.map_or(bar.clone(), |style| bar.with_style(style))
 }
 
-/// Shows epochs as they pass.
+/// Shows epochs as they pass: of the model's fit, of those that calibrate it, and of the gate's baseline.
 struct Epochs {
     bar: ProgressBar,
+    fits: usize,
 }
 
 impl Epochs {
     fn begin() -> Self {
         let bar = ProgressBar::new_spinner();
-        Self { bar }
+        Self::on(styled(bar, "{spinner} {msg} ({elapsed})"))
+    }
+
+    fn on(bar: ProgressBar) -> Self {
+        Self { bar, fits: 0 }
     }
 }
 
 impl Monitor for Epochs {
     fn epoch(&mut self, epoch: usize, train: f64, validation: f64) -> ControlFlow<()> {
+        if epoch == 0 {
+            self.fits += 1;
+        }
         self.bar.set_message(format!(
-            "epoch {epoch}: loss {train:.5}, validation {validation:.5}"
+            "fit {}, epoch {}: loss {train:.4}, validation {validation:.4}",
+            self.fits,
+            epoch + 1
         ));
         self.bar.tick();
-        ControlFlow::Continue(())
-    }
-}
-
-/// Says nothing.
-struct Quiet;
-
-impl Monitor for Quiet {
-    fn epoch(&mut self, _: usize, _: f64, _: f64) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
 }

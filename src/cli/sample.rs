@@ -20,28 +20,7 @@ pub(super) fn run(arguments: &SampleArgs) -> Result<(), Failure> {
     let Some(fidelity) = sample::run(&request, &mut io::stdout().lock())? else {
         return Ok(());
     };
-    let mut out = io::stderr().lock();
-    let (real, synthetic) = fidelity.rows;
-    writeln!(
-        out,
-        "compared with {real} real records: {synthetic} synthetic ones"
-    )?;
-    for (feature, distance) in &fidelity.features {
-        writeln!(
-            out,
-            "  {feature:<32} Kolmogorov-Smirnov distance {distance:.3}"
-        )?;
-    }
-    writeln!(
-        out,
-        "  mean difference of correlations {:.3}",
-        fidelity.correlation
-    )?;
-    writeln!(
-        out,
-        "  a linear judge tells them apart with AUC {:.3} (0.5: not at all)",
-        fidelity.judge
-    )?;
+    writeln!(io::stderr().lock(), "{fidelity}")?;
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use super::settings::Connection;
 use super::watchdog::Watchdog;
 use crate::model::card::Exclusion;
 use crate::pipeline::{self, StateEntry};
-use crate::port::History;
+use crate::port::{History, Ranges};
 use crate::record::{Header, RecordBatch};
 use crate::stream::{Offset, Positions, Span, TopicPartition};
 use crate::time::{Clock, Timestamp};
@@ -209,6 +209,35 @@ impl History for KafkaHistory {
         let mut exclusions = pipeline::quarantine(&entries);
         exclusions.sort();
         Ok(exclusions)
+    }
+}
+
+impl Ranges for KafkaHistory {
+    fn between(
+        &mut self,
+        from: Timestamp,
+        to: Option<Timestamp>,
+    ) -> Result<Vec<Span>, KafkaFailure> {
+        let partitions = self.partitions()?;
+        let starts = self.starts(&partitions, from)?;
+        let ends = match to {
+            Some(to) => self.starts(&partitions, to)?,
+            None => BTreeMap::new(),
+        };
+        let mut spans = Vec::new();
+        for at in partitions {
+            let (first, end) = self.reader.ends(&at)?;
+            let Some(from) = starts.get(&at).copied().flatten() else {
+                continue;
+            };
+            // No record is as late as `to`: all that there are come before.
+            let to = ends.get(&at).copied().flatten().unwrap_or(end).min(end);
+            let from = from.max(first);
+            if from < to {
+                spans.push(Span { at, from, to });
+            }
+        }
+        Ok(spans)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::OfflineError;
 use super::learn::{self, Run};
-use super::replay::{Line, Replay};
+use super::replay::{Line, Replay, Windows};
 use super::table::Table;
 use crate::alert::Alert;
 use crate::config::Config;
@@ -36,6 +36,22 @@ pub struct Outcome {
     pub alerts: Vec<(usize, Alert)>,
     /// Models trained on the way.
     pub models: Vec<Trained>,
+    /// Windows of rows in alerts, a bounded number of them.
+    pub windows: Windows,
+    /// Codes of the rows, if they were asked for.
+    pub codes: Option<Vec<Option<Vec<f32>>>>,
+}
+
+impl Outcome {
+    fn of(replay: Replay<'_>, models: Vec<Trained>) -> Self {
+        Self {
+            lines: replay.lines,
+            alerts: replay.alerts,
+            models,
+            windows: replay.windows,
+            codes: replay.codes,
+        }
+    }
 }
 
 /// What is told along the way, and what ends it.
@@ -52,23 +68,22 @@ impl std::fmt::Debug for Watch<'_> {
     }
 }
 
-/// Scores all rows by one model. Each window is made of the rows before, of the same key.
+/// Scores all rows by one model. Each window is made of the rows before, of the same key. `codes`: the model's codes too.
 pub fn score(
     config: &Config,
     table: &Table,
-    model: TrainedModel,
+    (model, codes): (TrainedModel, bool),
     rows: &dyn Fn(usize),
 ) -> Result<Outcome, OfflineError> {
     let params = params(config, model.card.spec.window);
     let batch = config.batch.records_max;
     let mut replay = Replay::begin(table, &params, &learn::place(config), batch)?;
+    if codes {
+        replay = replay.with_codes();
+    }
     replay.promote(Arc::new(model))?;
     replay.advance(table.len(), rows);
-    Ok(Outcome {
-        lines: replay.lines,
-        alerts: replay.alerts,
-        models: Vec::new(),
-    })
+    Ok(Outcome::of(replay, Vec::new()))
 }
 
 fn params(config: &Config, window: usize) -> Params {
@@ -105,11 +120,7 @@ pub fn backtest(
             next + (next / 10).max(1)
         };
     }
-    Ok(Outcome {
-        lines: replay.lines,
-        alerts: replay.alerts,
-        models,
-    })
+    Ok(Outcome::of(replay, models))
 }
 
 /// The number of rows before the training after the one at `row`.
@@ -151,7 +162,7 @@ fn retrain(
     let run = Run {
         version: models.len() as u64 + 1,
         created: now,
-        rows: learn::rows(table, &learn::place(config), from, row),
+        rows: from..row,
         params,
         exclusions: replay.quarantine(),
         champion,

@@ -1,6 +1,7 @@
 //! `train`: a table to a model, by the daemon's own training.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::model::trained::TrainedModel;
 use crate::port::History;
 use crate::record::Missing;
 use crate::record::decode::Decoder;
-use crate::stream::{Offset, TopicPartition};
+use crate::stream::TopicPartition;
 use crate::time::Timestamp;
 use crate::train::rows::PartitionRows;
 use crate::train::{self, Candidate, TrainJob};
@@ -49,14 +50,17 @@ pub fn whole(config: &Config) -> train::Params {
     }
 }
 
-/// The rows `from..to` as training reads them; rows in which nothing was observed never reach a model.
-pub fn rows(table: &Table, at: &TopicPartition, from: usize, to: usize) -> PartitionRows {
-    let mut rows = PartitionRows::new(at.clone(), table.columns.len());
-    for row in (from..to).filter(|&row| !table.empty[row]) {
-        let offset = Offset(row as i64);
-        rows.push(&table.keys[row], table.times[row], offset, table.row(row));
+/// The rows `from..to` as training reads them, a part a partition; rows in which nothing was observed never reach a model.
+fn rows(table: &Table, file: &TopicPartition, range: Range<usize>) -> Vec<PartitionRows> {
+    let mut parts: BTreeMap<&TopicPartition, PartitionRows> = BTreeMap::new();
+    for row in range.filter(|&row| !table.empty[row]) {
+        let (at, offset) = table.place(row, file);
+        parts
+            .entry(at)
+            .or_insert_with(|| PartitionRows::new(at.clone(), table.columns.len()))
+            .push(&table.keys[row], table.times[row], offset, table.row(row));
     }
-    rows
+    parts.into_values().collect()
 }
 
 /// A run on rows of a table, with the seed that the daemon would take.
@@ -66,8 +70,8 @@ pub struct Run {
     pub version: u64,
     /// Goes into the card.
     pub created: Timestamp,
-    /// What to learn from.
-    pub rows: PartitionRows,
+    /// The rows to learn from.
+    pub rows: Range<usize>,
     /// How.
     pub params: train::Params,
     /// What to keep out.
@@ -86,9 +90,11 @@ pub fn job(config: &Config, table: &Table, run: Run) -> TrainJob {
         fill_last: table.fill_last(),
         spec: config.model.clone(),
         seed: config.seed.child("train").nth(run.version),
-        rows: vec![run.rows],
-        spans: Vec::new(),
-        source: Some(source(table)),
+        rows: rows(table, &place(config), run.rows.clone()),
+        spans: table.places.as_ref().map_or_else(Vec::new, |places| {
+            places.spans(run.rows.start, run.rows.end)
+        }),
+        source: table.places.is_none().then(|| source(table)),
         exclusions: run.exclusions,
         budget: config.detect.budget,
         champion: run.champion,
@@ -116,7 +122,7 @@ pub fn train(
     let run = Run {
         version: 1,
         created,
-        rows: rows(table, &place(config), 0, table.len()),
+        rows: 0..table.len(),
         params: whole(config),
         exclusions: Vec::new(),
         champion: None,
@@ -155,7 +161,7 @@ pub fn again(
     let run = Run {
         version: card.version.0,
         created: card.created,
-        rows: rows(table, &place(config), 0, table.len()),
+        rows: 0..table.len(),
         params: whole(config).again(card),
         exclusions: card.exclusions.clone(),
         champion: None,
@@ -225,7 +231,10 @@ pub fn again_from_log<H: History>(
         budget: config.detect.budget,
         champion: None,
         remake: Some(card.clone()),
-        params: config.training_params().again(card),
+        params: train::Params {
+            rows_min: 0,
+            ..config.training_params().again(card)
+        },
     };
     train::run_watched(&job, monitor).map_err(|error| OfflineError::Train {
         path: format!("model {}", card.version),

@@ -1,6 +1,6 @@
-//! Files instead of Kafka: train, score and backtest on tables, through the same training and the same pipeline as live.
+//! Files, or stretches of topics, instead of a stream: train, score and backtest on tables, through the same training and the same pipeline as live.
 //!
-//! Next: [`table`] (what is read), [`learn`] (`train`), `replay` (rows through the pipeline), [`judge`] (`score`, `backtest`), [`figures`]
+//! Next: [`table`] and [`topic`] (what is read), [`learn`] (`train`), `replay` (rows through the pipeline), [`judge`] (`score`, `backtest`), [`figures`]
 //! (how good that was, given labels), [`write`] (what is written), [`story`] and [`report`] (the same for people, in one HTML file),
 //! [`sample`] (synthetic records).
 
@@ -12,6 +12,7 @@ pub mod report;
 pub mod sample;
 pub mod story;
 pub mod table;
+pub mod topic;
 pub mod write;
 
 use std::path::PathBuf;
@@ -67,7 +68,7 @@ pub enum OfflineError {
         error: TrainError,
     },
     /// The topics cannot be read.
-    #[error("the records that the card names cannot be read: {0}")]
+    #[error("the topics cannot be read: {0}")]
     Log(String),
     /// What was asked for cannot be done.
     #[error("{0}")]

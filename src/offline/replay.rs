@@ -1,7 +1,9 @@
-//! A table's rows through the pipeline, as if they came from one partition of the input topic.
+//! A table's rows through the pipeline: those of a file as if they came from one partition of the input topic.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use ndarray::Array2;
 
 use super::OfflineError;
 use super::table::Table;
@@ -9,7 +11,7 @@ use crate::alert::Alert;
 use crate::detect::Params;
 use crate::model::card::{Exclusion, ModelVersion};
 use crate::model::trained::TrainedModel;
-use crate::pipeline::{self, Column, Grant, Pipeline, StateEntry};
+use crate::pipeline::{self, Column, Grant, Pipeline, StateEntry, Watched};
 use crate::record::{DecodeError, Decoded, DecodedBatch, RecordBatch};
 use crate::stream::{Offset, TopicPartition};
 
@@ -49,6 +51,53 @@ pub(super) struct Replay<'a> {
     pub lines: Vec<Line>,
     /// The alerts, with the row that caused each.
     pub alerts: Vec<(usize, Alert)>,
+    /// Windows of some anomalous rows that a model judged.
+    pub windows: Windows,
+    /// Codes of the rows, if they were asked for; none of rows that no model with a code judged.
+    pub codes: Option<Vec<Option<Vec<f32>>>>,
+}
+
+/// A bounded number of windows by row: of too many, every second, fourth, … is kept.
+#[derive(Clone, Debug)]
+pub struct Windows {
+    kept: BTreeMap<usize, Vec<f64>>,
+    seen: usize,
+    every: usize,
+}
+
+/// Windows that are kept at most.
+const WINDOWS_MAX: usize = 1200;
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self {
+            kept: BTreeMap::new(),
+            seen: 0,
+            every: 1,
+        }
+    }
+}
+
+impl Windows {
+    fn add(&mut self, row: usize, window: Vec<f64>) {
+        if self.seen.is_multiple_of(self.every) {
+            self.kept.insert(row, window);
+        }
+        self.seen += 1;
+        if self.kept.len() > WINDOWS_MAX {
+            self.every *= 2;
+            let mut odd = true;
+            self.kept.retain(|_, _| {
+                odd = !odd;
+                !odd
+            });
+        }
+    }
+
+    /// Rows and windows, by row.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &[f64])> {
+        self.kept.iter().map(|(&row, window)| (row, &window[..]))
+    }
 }
 
 impl<'a> Replay<'a> {
@@ -75,15 +124,25 @@ impl<'a> Replay<'a> {
             })
             .collect();
         let mut pipeline = Pipeline::new(Arc::new(params), columns).watching_all();
-        let grant = Grant {
-            at: at.clone(),
-            committed: Offset(0),
-            fresh: true,
-            state: Vec::new(),
+        let starts = match &table.places {
+            None => vec![(at.clone(), Offset(0))],
+            Some(places) => places
+                .spans
+                .iter()
+                .map(|span| (span.at.clone(), span.from))
+                .collect(),
         };
-        pipeline
-            .assign(&grant, None)
-            .map_err(|error| OfflineError::Asked(error.to_string()))?;
+        for (at, committed) in starts {
+            let grant = Grant {
+                at,
+                committed,
+                fresh: true,
+                state: Vec::new(),
+            };
+            pipeline
+                .assign(&grant, None)
+                .map_err(|error| OfflineError::Asked(error.to_string()))?;
+        }
         Ok(Self {
             table,
             at: at.clone(),
@@ -92,7 +151,16 @@ impl<'a> Replay<'a> {
             episodes: BTreeMap::new(),
             lines: Vec::with_capacity(table.len()),
             alerts: Vec::new(),
+            windows: Windows::default(),
+            codes: None,
         })
+    }
+
+    /// The same, noting the code of each row.
+    #[must_use]
+    pub fn with_codes(mut self) -> Self {
+        self.codes = Some(Vec::with_capacity(self.table.len()));
+        self
     }
 
     /// The model to judge by from the next row on.
@@ -127,8 +195,8 @@ impl<'a> Replay<'a> {
             outcomes: Vec::with_capacity(to - from),
         };
         for row in from..to {
-            let place = (Offset(row as i64), table.times[row]);
-            batch.push(&self.at, place, None, None, Vec::new());
+            let (at, offset) = table.place(row, &self.at);
+            batch.push(at, (offset, table.times[row]), None, None, Vec::new());
             decoded.outcomes.push(if table.empty[row] {
                 Err(DecodeError::NothingObserved { columns })
             } else {
@@ -141,13 +209,18 @@ impl<'a> Replay<'a> {
         self.lines.resize(to, Line::NONE);
         let now = table.times[to - 1];
         let mut staged = self.pipeline.stage(&batch, &decoded, now);
-        for judged in &staged.watched {
-            self.lines[from + judged.record] = Line {
+        self.note_codes(to, from, &staged.watched);
+        for judged in std::mem::take(&mut staged.watched) {
+            let row = from + judged.record;
+            self.lines[row] = Line {
                 score: judged.score,
                 p_value: judged.p_value,
                 alert: judged.alert,
                 version: judged.model,
             };
+            if judged.alert && judged.model.0 > 0 {
+                self.windows.add(row, judged.window);
+            }
         }
         for entry in std::mem::take(&mut staged.outbox.state) {
             if entry.value.is_some() {
@@ -159,12 +232,38 @@ impl<'a> Replay<'a> {
         for message in std::mem::take(&mut staged.outbox.alerts) {
             let value = message.value.unwrap_or_default();
             match serde_json::from_slice::<Alert>(&value) {
-                // Offsets are rows here.
-                Ok(alert) => self.alerts.push((alert.input.offset as usize, alert)),
+                Ok(alert) => {
+                    let caused = (from..to).find(|&row| {
+                        table.place(row, &self.at) == (&message.cause, Offset(alert.input.offset))
+                    });
+                    self.alerts.push((caused.unwrap_or(to - 1), alert));
+                }
                 Err(error) => unreachable!("an alert reads back as it was written: {error}"),
             }
         }
         self.pipeline.apply(staged);
+    }
+
+    /// Codes of a batch's rows, by the model that judged them.
+    fn note_codes(&mut self, to: usize, from: usize, watched: &[Watched]) {
+        let Some(codes) = &mut self.codes else { return };
+        codes.resize(to, None);
+        let Some(model) = self.pipeline.current() else {
+            return;
+        };
+        let judged = watched.iter().filter(|w| w.model == model.card.version);
+        let judged: Vec<&Watched> = judged.filter(|w| w.window.len() == model.width()).collect();
+        let values = judged.iter().flat_map(|w| w.window.iter().copied());
+        let shape = (judged.len(), model.width());
+        let found = Array2::from_shape_vec(shape, values.collect())
+            .ok()
+            .filter(|windows| windows.nrows() > 0)
+            .and_then(|windows| model.codes(windows.view()));
+        if let Some(found) = found {
+            for (code, watched) in found.rows().into_iter().zip(judged) {
+                codes[from + watched.record] = Some(code.to_vec());
+            }
+        }
     }
 
     /// What was flagged so far, for training to leave out.

@@ -1,6 +1,6 @@
 //! From what came of a backtest to the [`Report`] of it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ndarray::ArrayView2;
@@ -12,10 +12,7 @@ use crate::alert::{Alert, AlertEvent, AlertKind};
 use crate::config::Config;
 use crate::detect::Budget;
 use crate::model::trained::TrainedModel;
-use crate::record::Missing;
-
-/// Records that are explained for the map of attribution, at most; more are thinned evenly.
-const EXPLAINED_MAX: usize = 1200;
+use crate::stream::Offset;
 
 /// Milliseconds of a day.
 const DAY_MS: f64 = 86_400_000.0;
@@ -75,7 +72,7 @@ pub fn report(told: Told<'_>) -> Report {
         episodes,
         trainings: outcome.models.iter().map(|t| training(t, budget)).collect(),
         features: table.columns.clone(),
-        attribution: attribution(table, outcome, budget),
+        attribution: attribution(table, outcome),
     }
 }
 
@@ -168,7 +165,7 @@ fn episodes(table: &Table, alerts: &[(usize, Alert)]) -> Vec<EpisodeRow> {
         let at = *place.entry(&alert.id).or_insert_with(|| {
             found.push(EpisodeRow {
                 key: alert.key.clone(),
-                from: onset(&alert.id).unwrap_or(*row).min(*row),
+                from: onset(table, alert, *row),
                 to: table.len(),
                 kind: alert.kind,
                 severity: alert.severity,
@@ -204,22 +201,25 @@ fn episodes(table: &Table, alerts: &[(usize, Alert)]) -> Vec<EpisodeRow> {
     found
 }
 
-/// The row that an episode's id names.
-fn onset(id: &str) -> Option<usize> {
-    let id = id.strip_suffix("-silence").unwrap_or(id);
-    id.rsplit('-').next()?.parse().ok()
+/// The row that an episode's id names, at or before the one that opened it.
+fn onset(table: &Table, alert: &Alert, opened: usize) -> usize {
+    let id = alert.id.strip_suffix("-silence").unwrap_or(&alert.id);
+    let offset = id.rsplit('-').next().and_then(|text| text.parse().ok());
+    let Some(offset) = offset.map(Offset) else {
+        return opened;
+    };
+    match &table.places {
+        None => usize::try_from(offset.0).unwrap_or(0).min(opened),
+        Some(places) => {
+            let part = places.rows[opened].0;
+            let at = (0..=opened).rfind(|&row| places.rows[row] == (part, offset));
+            at.unwrap_or(opened)
+        }
+    }
 }
 
-/// Shares of the features in the scores of anomalous records: by the model that judged each, or, of the cold start, as its alerts told.
-fn attribution(table: &Table, outcome: &Outcome, budget: f64) -> Vec<(usize, Vec<f64>)> {
-    let mut rows: Vec<usize> = (0..table.len())
-        .filter(|&row| {
-            let line = &outcome.lines[row];
-            line.version.0 > 0 && (line.alert || line.p_value <= budget)
-        })
-        .collect();
-    let step = rows.len().div_ceil(EXPLAINED_MAX).max(1);
-    rows = rows.into_iter().step_by(step).collect();
+/// Shares of the features in the scores of records in episodes: by the model that judged each, or, of the cold start, as its alerts told.
+fn attribution(table: &Table, outcome: &Outcome) -> Vec<(usize, Vec<f64>)> {
     let models: BTreeMap<u64, &Arc<TrainedModel>> = outcome
         .models
         .iter()
@@ -227,23 +227,14 @@ fn attribution(table: &Table, outcome: &Outcome, budget: f64) -> Vec<(usize, Vec
         .map(|model| (model.card.version.0, model))
         .collect();
     let mut shares = told_by_alerts(table, &outcome.alerts);
-    let length = models.values().map(|model| model.card.spec.window).max();
-    let mut wanted = rows.into_iter().peekable();
-    walk(table, outcome, length.unwrap_or(1), &mut |row, window| {
-        if wanted.next_if_eq(&row).is_none() {
-            return;
-        }
-        let Some(model) = models.get(&outcome.lines[row].version.0) else {
-            return;
-        };
-        let width = model.width();
-        // A window that is still filling has gaps at its beginning.
-        let mut values = vec![f64::NAN; width.saturating_sub(window.len())];
-        values.extend_from_slice(&window[window.len().saturating_sub(width)..]);
-        if let Ok(view) = ArrayView2::from_shape((1, width), &values) {
+    for (row, window) in outcome.windows.iter() {
+        if let Some(model) = models.get(&outcome.lines[row].version.0)
+            && model.width() == window.len()
+            && let Ok(view) = ArrayView2::from_shape((1, window.len()), window)
+        {
             shares.insert(row, model.explain(view).shares);
         }
-    });
+    }
     shares.into_iter().collect()
 }
 
@@ -262,33 +253,4 @@ fn told_by_alerts(table: &Table, alerts: &[(usize, Alert)]) -> BTreeMap<usize, V
         shares.insert(*row, table.columns.iter().map(by_column).collect());
     }
     shares
-}
-
-/// Calls `seen` with each judged row and the last `length` rows of its key, as the pipeline put them together.
-fn walk(table: &Table, outcome: &Outcome, length: usize, seen: &mut dyn FnMut(usize, &[f64])) {
-    let columns = table.columns.len();
-    let mut keys: BTreeMap<&str, (VecDeque<f64>, Vec<f64>)> = BTreeMap::new();
-    for row in 0..table.len() {
-        if table.empty[row] || outcome.lines[row].score.is_nan() {
-            continue;
-        }
-        let (window, last) = keys
-            .entry(&table.keys[row].0)
-            .or_insert_with(|| (VecDeque::new(), vec![f64::NAN; columns]));
-        for (column, &value) in table.row(row).iter().enumerate() {
-            let filled = if value.is_nan() && table.missing[column] == Missing::Last {
-                last[column]
-            } else {
-                value
-            };
-            if !value.is_nan() {
-                last[column] = value;
-            }
-            window.push_back(filled);
-        }
-        while window.len() > length * columns {
-            window.pop_front();
-        }
-        seen(row, window.make_contiguous());
-    }
 }

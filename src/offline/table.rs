@@ -13,6 +13,7 @@ use super::OfflineError;
 use crate::config::InputSettings;
 use crate::config::raw::Features;
 use crate::record::{Key, Missing, moment};
+use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::Timestamp;
 
 /// What the columns of a file are.
@@ -90,6 +91,40 @@ pub struct Table {
     pub labels: Option<Vec<bool>>,
     /// Columns without a single number, which are therefore no features.
     pub ignored: Vec<String>,
+    /// Where rows that come from a topic are; `None`: rows of a file, which stand in a partition of their own.
+    pub places: Option<Places>,
+}
+
+/// Places of rows in a log.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    /// What was read.
+    pub spans: Vec<Span>,
+    /// The partitions, in order.
+    pub parts: Vec<TopicPartition>,
+    /// By row: which of the partitions, and the offset. Within a partition, offsets ascend.
+    pub rows: Vec<(usize, Offset)>,
+}
+
+impl Places {
+    /// The spans that the rows `from..to` take up.
+    pub fn spans(&self, from: usize, to: usize) -> Vec<Span> {
+        let mut spans: Vec<Span> = Vec::new();
+        for span in &self.spans {
+            let offsets = self.rows[from..to]
+                .iter()
+                .filter(|(part, offset)| self.parts[*part] == span.at && span.contains(*offset))
+                .map(|(_, offset)| *offset);
+            if let (Some(first), Some(last)) = (offsets.clone().min(), offsets.max()) {
+                spans.push(Span {
+                    at: span.at.clone(),
+                    from: first,
+                    to: last.next(),
+                });
+            }
+        }
+        spans
+    }
 }
 
 impl Table {
@@ -143,6 +178,21 @@ impl Table {
     pub fn row(&self, index: usize) -> &[f64] {
         let columns = self.columns.len();
         &self.values[index * columns..(index + 1) * columns]
+    }
+
+    /// Where row `index` is; rows of a file are in the partition `file`.
+    pub fn place<'a>(
+        &'a self,
+        index: usize,
+        file: &'a TopicPartition,
+    ) -> (&'a TopicPartition, Offset) {
+        match &self.places {
+            None => (file, Offset(index as i64)),
+            Some(places) => {
+                let (part, offset) = places.rows[index];
+                (&places.parts[part], offset)
+            }
+        }
     }
 
     /// Columns whose missing values take the key's last one.
@@ -395,6 +445,7 @@ impl<'a> Cells<'a> {
             values,
             empty,
             ignored,
+            places: None,
         })
     }
 

@@ -3,8 +3,16 @@ use std::ops::ControlFlow;
 use super::judge::{Outcome, Watch, backtest, score};
 use super::table::{Roles, Table};
 use super::{OfflineError, learn};
+use crate::alert::Score;
 use crate::config::{Config, Sources};
+use crate::detect::Params;
 use crate::model::Monitor;
+use crate::model::card::Exclusion;
+use crate::model::trained::TrainedModel;
+use crate::pipeline::{self, Pipeline};
+use crate::port::{History, Ranges};
+use crate::record::{Decoded, DecodedBatch, RecordBatch};
+use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::Timestamp;
 
 struct Quiet;
@@ -116,8 +124,8 @@ fn the_size_of_batches_changes_nothing() {
     for size in ["batch.records_max=1", "batch.records_max=64"] {
         let other = tested(&[every, size], &table, 300);
         assert_eq!(
-            super::write::scores(&whole.lines),
-            super::write::scores(&other.lines)
+            super::write::scores(&table, &whole),
+            super::write::scores(&table, &other)
         );
     }
 }
@@ -141,7 +149,9 @@ fn a_window_holds_rows_of_one_key() {
         let model = learn::train(&config, &fit, Timestamp(0), &mut Quiet)
             .unwrap()
             .model;
-        let lines = score(&config, table, model, &|_| {}).unwrap().lines;
+        let lines = score(&config, table, (model, false), &|_| {})
+            .unwrap()
+            .lines;
         lines
             .iter()
             .map(|line| line.score.to_bits())
@@ -194,9 +204,193 @@ fn a_row_without_any_value_has_no_score_and_keeps_its_line() {
         .unwrap()
         .model;
     let table = table("a,b\n1,1\n,\n1,1\n", &Roles::default());
-    let text = super::write::scores(&score(&config, &table, model, &|_| {}).unwrap().lines);
+    let outcome = score(&config, &table, (model, false), &|_| {}).unwrap();
+    let text = super::write::scores(&table, &outcome);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 4);
     assert_eq!(lines[2], ",,0,0");
     assert!(lines[3].ends_with(",0,1"));
+}
+
+/// A log of JSON records in two partitions, a second apart, with a record that cannot be read and an offset that a transaction took.
+struct Log(Vec<Vec<(i64, i64, String)>>);
+
+impl Log {
+    fn new(rows: &[[f64; 2]]) -> Self {
+        let mut parts = vec![Vec::new(), Vec::new()];
+        for (i, [a, b]) in rows.iter().enumerate() {
+            let text = if i == 60 {
+                "{".to_owned()
+            } else {
+                format!("{{\"a\": {a:?}, \"b\": {b:?}}}")
+            };
+            let part: &mut Vec<(i64, i64, String)> = &mut parts[i % 2];
+            let offset = 10 + part.len() as i64 + i64::from(i > 100);
+            part.push((offset, 1000 * i as i64, text));
+        }
+        Self(parts)
+    }
+
+    fn at(part: usize) -> TopicPartition {
+        TopicPartition::new("records", part as i32)
+    }
+}
+
+impl History for Log {
+    type Error = std::convert::Infallible;
+
+    fn available(&mut self, since: Timestamp) -> Result<Vec<Span>, Self::Error> {
+        self.between(since, None)
+    }
+
+    fn read(&mut self, span: &Span) -> Result<RecordBatch, Self::Error> {
+        let mut batch = RecordBatch::default();
+        let part = &self.0[span.at.partition.0 as usize];
+        for (offset, time, text) in part.iter().filter(|r| span.contains(Offset(r.0))) {
+            let place = (Offset(*offset), Timestamp(*time));
+            batch.push(
+                &span.at,
+                place,
+                Some(b"k"),
+                Some(text.as_bytes()),
+                Vec::new(),
+            );
+        }
+        Ok(batch)
+    }
+
+    fn quarantine(&mut self) -> Result<Vec<Exclusion>, Self::Error> {
+        Ok(Vec::new())
+    }
+}
+
+impl Ranges for Log {
+    fn between(
+        &mut self,
+        from: Timestamp,
+        to: Option<Timestamp>,
+    ) -> Result<Vec<Span>, Self::Error> {
+        let mut spans = Vec::new();
+        for (part, records) in self.0.iter().enumerate() {
+            let within = |time: i64| from.0 <= time && to.is_none_or(|to| time < to.0);
+            let offsets = records.iter().filter(|r| within(r.1)).map(|r| r.0);
+            if let (Some(first), Some(last)) = (offsets.clone().min(), offsets.max()) {
+                spans.push(Span {
+                    at: Self::at(part),
+                    from: Offset(first),
+                    to: Offset(last + 1),
+                });
+            }
+        }
+        Ok(spans)
+    }
+}
+
+#[test]
+fn a_stretch_of_a_topic_is_a_table_in_the_order_of_time() {
+    let mut log = Log::new(&rows(300, 1000));
+    let config = config(&["model.window=2"]);
+    let (from, to) = (Timestamp(20_000), Some(Timestamp(200_000)));
+    let table = super::topic::read(&config, None, &mut log, (from, to), &|_| {}).unwrap();
+    assert_eq!(table.columns, ["a", "b"]);
+    assert_eq!(table.len(), 180);
+    let times: Vec<i64> = table.times.iter().map(|time| time.0 / 1000).collect();
+    assert_eq!(times, (20..200).collect::<Vec<_>>());
+    assert_eq!(table.empty.iter().filter(|&&empty| empty).count(), 1);
+    assert!(table.empty[40]);
+    let none = (Timestamp(999_000_000), None);
+    let error = super::topic::read(&config, None, &mut log, none, &|_| {}).unwrap_err();
+    assert!(
+        error.to_string().ends_with("there are no records"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_model_of_a_stretch_is_made_again_from_the_topic_and_judges_it_by_place() {
+    let mut log = Log::new(&rows(600, 500));
+    let config = config(&["model.kind=autoencoder", "model.epochs=3"]);
+    let (from, to) = (Timestamp(0), Some(Timestamp(450_000)));
+    let fitted = super::topic::read(&config, None, &mut log, (from, to), &|_| {}).unwrap();
+    let model = learn::train(&config, &fitted, Timestamp(7), &mut Quiet)
+        .unwrap()
+        .model;
+    assert_eq!(model.card.spans.len(), 2);
+    assert_eq!(model.card.source, None);
+    let again = learn::again_from_log(&config, &model.card, &mut log, &mut Quiet).unwrap();
+    assert_eq!(model.to_bytes().unwrap(), again.model.to_bytes().unwrap());
+    let columns = Some(&model.card.columns[..]);
+    let table = super::topic::read(&config, columns, &mut log, (from, None), &|_| {}).unwrap();
+    let outcome = score(&config, &table, (model, true), &|_| {}).unwrap();
+    // Rows of the two partitions have windows of their own, and both see the fault from row 500 on.
+    assert!((506..528).all(|row| outcome.lines[row].alert));
+    let (row, alert) = &outcome.alerts[0];
+    assert_eq!((*row % 2) as i32, alert.input.partition);
+    let text = super::write::scores(&table, &outcome);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(
+        lines[0].starts_with("topic,partition,offset,score,p_value,alert,model_version,code_0")
+    );
+    assert!(
+        lines[1 + 103].starts_with("records,1,62,"),
+        "{}",
+        lines[104]
+    );
+}
+
+#[test]
+fn codes_are_those_of_the_scores_topic() {
+    let fit = table(&csv(&rows(400, 1000)), &Roles::default());
+    let config = config(&["model.kind=autoencoder", "model.epochs=3", "model.code=2"]);
+    let model = learn::train(&config, &fit, Timestamp(0), &mut Quiet)
+        .unwrap()
+        .model;
+    let columns = [0, 1].map(|i| pipeline::Column {
+        name: fit.columns[i].clone(),
+        missing: fit.missing[i],
+    });
+    let params = Params {
+        emit_scores: true,
+        emit_code: true,
+        ..(*config.detect).clone()
+    };
+    let mut live = Pipeline::new(std::sync::Arc::new(params), columns.into());
+    let at = learn::place(&config);
+    let grant = pipeline::Grant {
+        at: at.clone(),
+        committed: Offset(0),
+        fresh: true,
+        state: Vec::new(),
+    };
+    live.assign(&grant, None).unwrap();
+    live.promote(std::sync::Arc::new(
+        TrainedModel::from_bytes(&model.to_bytes().unwrap()).unwrap(),
+    ))
+    .unwrap();
+    let mut batch = RecordBatch::default();
+    let mut decoded = DecodedBatch {
+        columns: 2,
+        values: fit.values.clone(),
+        outcomes: Vec::new(),
+    };
+    for row in 0..fit.len() {
+        batch.push(
+            &at,
+            (Offset(row as i64), fit.times[row]),
+            None,
+            None,
+            Vec::new(),
+        );
+        let (key, time) = (fit.keys[row].clone(), fit.times[row]);
+        decoded.outcomes.push(Ok(Decoded { key, time }));
+    }
+    let staged = live.stage(&batch, &decoded, Timestamp(0));
+    let offline = score(&config, &fit, (model, true), &|_| {}).unwrap();
+    let codes = offline.codes.unwrap();
+    for (row, message) in staged.outbox.scores.iter().enumerate() {
+        let told: Score = serde_json::from_slice(message.value.as_deref().unwrap()).unwrap();
+        assert_eq!(told.code, codes[row], "row {row}");
+        assert_eq!(told.code.map(|code| code.len()), Some(2));
+    }
+    assert_eq!(staged.outbox.scores.len(), codes.len());
 }

@@ -6,7 +6,8 @@ use std::io::Write as _;
 use std::path::Path;
 
 use super::OfflineError;
-use super::replay::Line;
+use super::judge::Outcome;
+use super::table::Table;
 use crate::model::trained::TrainedModel;
 
 /// Writes under a temporary name, then renames.
@@ -52,22 +53,54 @@ pub fn model_bytes(model: &TrainedModel, path: &Path) -> Result<Vec<u8>, Offline
     })
 }
 
-/// `score,p_value,alert,model_version`: a line a row, in full precision; empty where a row has no score.
-pub fn scores(lines: &[Line]) -> String {
-    let mut text = String::with_capacity(48 * lines.len());
-    text.push_str("score,p_value,alert,model_version\n");
-    for line in lines {
-        let number = |text: &mut String, value: f64| {
-            if !value.is_nan() {
-                // Formatting into a string does not fail.
-                write!(text, "{value:?}").unwrap_or_default();
-            }
-        };
+/// `score,p_value,alert,model_version`: a line a row, in full precision; empty where a row has no score. Of rows from a topic, `topic`,
+/// `partition` and `offset` come first; `code_0`, `code_1`, … follow where codes were asked for.
+pub fn scores(table: &Table, outcome: &Outcome) -> String {
+    let mut text = String::with_capacity(48 * table.len());
+    let codes = outcome.codes.as_deref().unwrap_or_default();
+    let width = codes.iter().flatten().map(Vec::len).max().unwrap_or(0);
+    if table.places.is_some() {
+        text.push_str("topic,partition,offset,");
+    }
+    text.push_str("score,p_value,alert,model_version");
+    for i in 0..width {
+        put(&mut text, format_args!(",code_{i}"));
+    }
+    text.push('\n');
+    for (row, line) in outcome.lines.iter().enumerate() {
+        if let Some(places) = &table.places {
+            let (part, offset) = places.rows[row];
+            let at = &places.parts[part];
+            put(
+                &mut text,
+                format_args!("{},{},{offset},", at.topic, at.partition.0),
+            );
+        }
         number(&mut text, line.score);
         text.push(',');
         number(&mut text, line.p_value);
         let (alert, version) = (u8::from(line.alert), line.version);
-        writeln!(text, ",{alert},{version}").unwrap_or_default();
+        put(&mut text, format_args!(",{alert},{version}"));
+        let code = codes.get(row).and_then(Option::as_deref);
+        for i in 0..width {
+            text.push(',');
+            if let Some(code) = code {
+                put(&mut text, format_args!("{:?}", code[i]));
+            }
+        }
+        text.push('\n');
     }
     text
+}
+
+/// A number in full precision; nothing for NaN.
+fn number(text: &mut String, value: f64) {
+    if !value.is_nan() {
+        put(text, format_args!("{value:?}"));
+    }
+}
+
+fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    // Formatting into a string does not fail.
+    text.write_fmt(arguments).unwrap_or_default();
 }

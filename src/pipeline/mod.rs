@@ -144,6 +144,8 @@ pub struct Watched {
     pub score: f64,
     /// What judged it; 0: the cold start.
     pub model: ModelVersion,
+    /// The window that was judged, `W · D` values, NaN where missing. Empty unless every judged record is watched.
+    pub window: Vec<f64>,
 }
 
 /// A feature column, as the schema resolved it.

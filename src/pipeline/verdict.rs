@@ -219,6 +219,11 @@ impl Telling<'_> {
                 record: seen.step.record,
                 score: seen.reading.score,
                 model: super::state::version(work.model.as_ref()),
+                window: if self.watch_all {
+                    seen.window.to_vec()
+                } else {
+                    Vec::new()
+                },
             });
         }
     }

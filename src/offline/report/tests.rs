@@ -115,7 +115,7 @@ fn episodes_trainings_and_figures_are_all_there() {
         "promoted",
         "rejected: finds 40.0 %",
         "Losses of model 3",
-        "2026-11-24T09:20",
+        "2026-11-24 09:20:00",
         "00:00<br>2026-11-24",
         "16:40<br><",
     ] {

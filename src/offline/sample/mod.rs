@@ -5,11 +5,13 @@
 pub mod fidelity;
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use ndarray::{Array2, ArrayView2, Axis, Slice};
 
+use super::OfflineError;
+use super::table::{Roles, Table};
 use crate::model::artefact::ArtefactError;
 use crate::model::trained::TrainedModel;
 use crate::seed::Seed;
@@ -31,7 +33,7 @@ pub struct Request {
     pub truncation: f32,
     /// Where the records go as CSV; `None`: to the writer.
     pub output: Option<PathBuf>,
-    /// A CSV file of real records to compare with, gzipped or not.
+    /// A file of real records to compare with.
     pub against: Option<PathBuf>,
 }
 
@@ -55,24 +57,11 @@ pub enum SampleError {
         error: ArtefactError,
     },
     /// The kind cannot draw.
-    #[error("a model of kind `{0}` cannot draw records; vae, gan, autoencoder, gmm and pca can")]
+    #[error("a model of kind `{0}` cannot draw records; vae, gan and pca can")]
     NotGenerative(String),
-    /// The table lacks what the model needs.
-    #[error("{path}: there is no column `{column}`, which the model was trained on")]
-    Column {
-        /// Which file.
-        path: PathBuf,
-        /// The model's column.
-        column: String,
-    },
-    /// The table is broken.
-    #[error("{path}: {error}")]
-    Table {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        error: csv::Error,
-    },
+    /// The table is broken, or lacks what the model needs.
+    #[error(transparent)]
+    Table(#[from] OfflineError),
 }
 
 /// Draws, writes the records as CSV, and answers how like real ones they are, if there are real ones to compare with.
@@ -131,53 +120,32 @@ fn write(out: &mut dyn Write, columns: &[String], rows: ArrayView2<'_, f64>) -> 
     let mut table = csv::Writer::from_writer(out);
     table.write_record(columns)?;
     for row in rows.rows() {
-        table.write_record(row.iter().map(ToString::to_string))?;
+        // The model drew 32-bit floats; more digits would say nothing.
+        table.write_record(row.iter().map(|&value| (value as f32).to_string()))?;
     }
     table.flush()
 }
 
-/// The model's columns of a CSV file; what is no number is NaN.
+/// The model's columns of a file, which is read as `train` reads it.
 fn read(path: &Path, columns: &[String]) -> Result<Array2<f64>, SampleError> {
-    let broken = |error| SampleError::Table {
-        path: path.to_owned(),
-        error,
+    let mut roles = Roles {
+        features: Some(columns.to_vec()),
+        ..Roles::default()
     };
-    let file = File::open(path).map_err(|error| SampleError::File {
-        path: path.to_owned(),
-        error,
-    })?;
-    let gzipped = path.extension().is_some_and(|extension| extension == "gz");
-    let bytes: Box<dyn Read> = if gzipped {
-        Box::new(flate2::read::MultiGzDecoder::new(file))
-    } else {
-        Box::new(file)
-    };
-    let mut table = csv::Reader::from_reader(bytes);
-    let header = table.headers().map_err(broken)?.clone();
-    let places = columns
-        .iter()
-        .map(|column| {
-            header
-                .iter()
-                .position(|name| name == column)
-                .ok_or_else(|| SampleError::Column {
-                    path: path.to_owned(),
-                    column: column.clone(),
-                })
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut values = Vec::new();
-    for row in table.records().take(REAL_ROWS_MAX) {
-        let row = row.map_err(broken)?;
-        values.extend(places.iter().map(|&place| {
-            row.get(place)
-                .and_then(|text| text.trim().parse().ok())
-                .unwrap_or(f64::NAN)
-        }));
+    // A column `mode=idle` may be a field's value; a file that has such a column itself is taken at its word.
+    for (field, value) in columns.iter().filter_map(|column| column.split_once('=')) {
+        let values = roles.categories.entry(field.to_owned()).or_default();
+        values.push(value.to_owned());
     }
-    let rows = values.len() / columns.len().max(1);
-    Ok(Array2::from_shape_vec((rows, columns.len()), values)
-        .unwrap_or_else(|error| unreachable!("rows have one width: {error}")))
+    let table = Table::read(path, &roles)?;
+    let places: Vec<usize> = columns
+        .iter()
+        .filter_map(|column| table.columns.iter().position(|name| name == column))
+        .collect();
+    let rows = table.len().min(REAL_ROWS_MAX);
+    Ok(Array2::from_shape_fn((rows, places.len()), |(row, at)| {
+        table.row(row)[places[at]]
+    }))
 }
 
 #[cfg(test)]
@@ -207,9 +175,8 @@ mod tests {
         assert!(rows[(1, 1)].is_nan());
         let missing = read(&path, &["c".to_owned()]).unwrap_err();
         assert!(
-            missing
-                .to_string()
-                .ends_with("there is no column `c`, which the model was trained on")
+            missing.to_string().contains("has no column `c` (feature)"),
+            "{missing}"
         );
         let mut out = Vec::new();
         write(

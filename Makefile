@@ -9,7 +9,7 @@ PROFILE ?= quick
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test lint quality bench build release docs clean-kafka
+.PHONY: help demo demo-kafka test lint quality bench bench-kafka build release docs clean-kafka
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -42,7 +42,12 @@ quality: ## detection quality on labelled data, beside the peers' figures (needs
 
 bench: ## benchmarks with fixed seeds
 	@scripts/bootstrap.sh
-	$(CARGO) bench --profile $(PROFILE)
+	$(CARGO) bench --profile $(PROFILE) --bench decode --bench stage --bench models
+
+bench-kafka: ## throughput and alert latency of the daemon on a real Kafka, beside consuming and decoding alone
+	@scripts/bootstrap.sh tests
+	@[ -n "$${ANOMALYD_TEST_BROKERS:-}" ] || scripts/kafka.sh fetch
+	$(CARGO) bench --profile $(PROFILE) --bench throughput
 
 build: ## a debug build
 	@scripts/bootstrap.sh

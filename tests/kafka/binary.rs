@@ -39,13 +39,16 @@ fn wait_until_consumed(site: &Site, group: &str, records: usize, daemons: &mut [
         for daemon in daemons.iter_mut() {
             daemon.must_live();
         }
-        let sum: i64 = site
-            .consumed(group)
-            .iter()
-            .map(|offset| offset.max(&0))
-            .sum();
-        sum >= records as i64
+        consumed(site, group) >= records as i64
     });
+}
+
+/// How many records a group has consumed.
+fn consumed(site: &Site, group: &str) -> i64 {
+    site.consumed(group)
+        .iter()
+        .map(|offset| offset.max(&0))
+        .sum()
 }
 
 /// Lets one process train the first model on what is in the log.
@@ -106,7 +109,7 @@ fn lost_and_twice(
     (beyond(&calm, &found), beyond(&found, &calm))
 }
 
-/// Two processes of two workers, one of which is killed without warning `kills` times while records come in. What they publish, alerts and
+/// Two processes of two workers that are killed without warning `kills` times while they work. What they publish, alerts and
 /// scores, is what one process publishes that nothing happens to: every byte, in order for each key.
 fn killed_equals_calm(plant: &Plant, (calm_rows, rows): (usize, usize), kills: usize) {
     let Some(brokers) = cluster::brokers() else {
@@ -119,7 +122,15 @@ fn killed_equals_calm(plant: &Plant, (calm_rows, rows): (usize, usize), kills: u
     feed(&site, records(0, calm_rows));
     train_first(&site);
 
-    let set = [NO_TRAINING, "workers=2"];
+    let all = records(0, rows).len();
+    // Small batches: there is always one half-done.
+    let batch = format!("batch.records_max={}", all / 640);
+    let set = [
+        NO_TRAINING,
+        "workers=2",
+        &batch,
+        "kafka.properties.session.timeout.ms=2000",
+    ];
     let first = start("killed", &set);
     let starts = [
         first,
@@ -129,18 +140,28 @@ fn killed_equals_calm(plant: &Plant, (calm_rows, rows): (usize, usize), kills: u
         },
     ];
     site.create_topics(first);
+    feed(&site, records(calm_rows, rows));
     let mut daemons = starts.map(|start| site.run(start));
     let mut random = Seed(29).child("kills").rng();
-    let share = (rows - calm_rows).div_ceil(kills);
+    // By how far the group has come, so that a kill finds work half-done: one of the two, and every other time both.
     for kill in 0..kills {
-        let from = calm_rows + kill * share;
-        feed(&site, records(from, rows.min(from + share)));
-        std::thread::sleep(Duration::from_millis(random.gen_range(100..1_500)));
+        let at = all as f64 * 0.9 * (kill as f64 + random.gen_range(0.2..0.8)) / kills as f64;
+        cluster::wait_for("some records consumed", Duration::from_secs(120), || {
+            consumed(&site, "killed") as f64 >= at
+        });
+        std::thread::sleep(Duration::from_micros(random.gen_range(0..20_000)));
         let which = random.gen_range(0..2);
-        daemons[which].kill();
-        daemons[which] = site.run(starts[which]);
+        for number in 0..2 {
+            if number == which || kill % 2 == 1 {
+                daemons[number].kill();
+            }
+        }
+        for number in 0..2 {
+            if number == which || kill % 2 == 1 {
+                daemons[number] = site.run(starts[number]);
+            }
+        }
     }
-    let all = records(0, rows).len();
     let [a, b] = &mut daemons;
     wait_until_consumed(&site, "killed", all, &mut [a, b]);
     daemons.iter_mut().for_each(Daemon::kill);

@@ -125,14 +125,12 @@ fn killed_again_and_again(name: &str, properties: &[(&str, &str)], kills: u64) {
         feed(&first, from, to);
         std::thread::sleep(Duration::from_millis(rng.gen_range(20..600)));
         let (echo, child) = &mut children[rng.gen_range(0..2)];
-        child.kill().unwrap();
-        child.wait().unwrap();
+        child.kill();
         *child = echo.spawn();
     }
     wait_until_consumed(&first, records, Duration::from_secs(60));
     for (_, child) in &mut children {
-        child.kill().unwrap();
-        child.wait().unwrap();
+        child.kill();
     }
     each_place_once(&first, records);
 }
@@ -209,17 +207,16 @@ fn exactly_once_when_answers_are_lost() {
     // The first is longer than a commit waits for its answer, the second only than the transaction may last.
     for (at, freeze) in [(200, 5_500), (1_200, 2_500)] {
         cluster::wait_for("some records consumed", Duration::from_secs(60), || {
-            assert_eq!(child.try_wait().unwrap(), None, "see {:?}", echo.log());
+            child.must_live();
             consumed(&echo) >= at
         });
         own.freeze(Duration::from_millis(freeze));
     }
     cluster::wait_for("all records consumed", Duration::from_secs(90), || {
-        assert_eq!(child.try_wait().unwrap(), None, "see {:?}", echo.log());
+        child.must_live();
         consumed(&echo) == records
     });
-    child.kill().unwrap();
-    child.wait().unwrap();
+    child.kill();
     each_place_once(&echo, records);
 }
 
@@ -235,12 +232,10 @@ fn at_least_once_loses_nothing_when_killed() {
     feed(&echo, 0, 1_000);
     let mut child = echo.spawn();
     std::thread::sleep(Duration::from_millis(1_500));
-    child.kill().unwrap();
-    child.wait().unwrap();
+    child.kill();
     let mut child = echo.spawn();
     wait_until_consumed(&echo, 1_000, Duration::from_secs(60));
-    child.kill().unwrap();
-    child.wait().unwrap();
+    child.kill();
     for (partition, mut places) in answers(&echo) {
         places.dedup_by_key(|(offset, _)| *offset);
         let mut offsets: Vec<i64> = places.iter().map(|(offset, _)| *offset).collect();

@@ -406,6 +406,11 @@ fn every_record_is_accounted_for_among_rubbish() {
 fn a_million_records_with_rubbish_among_them_in_flat_memory() {
     let resident = rubbish_among_records(100, 10_000, 100_000);
     eprintln!("resident KiB over time: {resident:?}");
+    let (half, last) = (resident[resident.len() / 2], resident[resident.len() - 1]);
+    assert!(
+        last * 10 < half * 12,
+        "it grows: {half} KiB, then {last} KiB"
+    );
 }
 
 #[test]

@@ -44,6 +44,35 @@ pub struct Echo {
     pub properties: BTreeMap<String, String>,
 }
 
+/// A child at work. It ends with the test, also when that fails.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    /// Ends it without warning.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("ended");
+    }
+
+    /// Panics if it has ended by itself.
+    pub fn must_live(&mut self) {
+        let ended = self.child.try_wait().expect("its status");
+        assert!(ended.is_none(), "ended with {ended:?}: see {:?}", self.log);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
 impl Echo {
     /// The input topic.
     pub fn input(&self) -> String {
@@ -102,19 +131,23 @@ impl Echo {
     }
 
     /// Starts a child process of this test binary that runs the workers until it is killed.
-    pub fn spawn(&self) -> Child {
+    pub fn spawn(&self) -> Running {
         let file = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.log())
             .expect("a log file");
-        Command::new(std::env::current_exe().expect("this binary"))
+        let child = Command::new(std::env::current_exe().expect("this binary"))
             .args(["echo_child", "--exact", "--nocapture"])
             .env(CHILD, serde_json::to_string(self).expect("settings"))
             .stdout(Stdio::null())
             .stderr(file)
             .spawn()
-            .expect("a child")
+            .expect("a child");
+        Running {
+            child,
+            log: self.log(),
+        }
     }
 
     /// Runs all workers; returns when one fails.

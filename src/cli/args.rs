@@ -318,10 +318,18 @@ pub enum ModelsCommand {
 #[derive(Debug, Subcommand)]
 pub enum TopicsCommand {
     /// Create those that do not exist yet, compacted where they must be
+    #[command(after_help = "\
+The topics get as many partitions as the input has, which therefore comes first:
+
+  anomalyd topics create --config pumps.toml
+  anomalyd topics create --config pumps.toml --input-partitions 6 --replication 3    the input topics too")]
     Create {
         /// Replicas of each partition; the broker's default if left out.
         #[arg(long, value_name = "N")]
         replication: Option<i32>,
+        /// Create input topics that are missing too, with this many partitions each.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=100_000))]
+        input_partitions: Option<i32>,
     },
 }
 

@@ -51,9 +51,10 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
     let load = || load(&cli.settings);
     match &cli.command {
         Command::Validate(arguments) => validate::run(&load()?, arguments),
-        Command::Topics(TopicsCommand::Create { replication }) => {
-            topics::create(&load()?, *replication)
-        }
+        Command::Topics(TopicsCommand::Create {
+            replication,
+            input_partitions,
+        }) => topics::create(&load()?, *replication, *input_partitions),
         Command::Healthcheck(arguments) => healthcheck::run(&load()?, arguments),
         Command::Models(ModelsCommand::Kinds) => {
             print(&format!("{}\n", crate::model::KINDS.join("\n")))

@@ -1,6 +1,7 @@
 //! `anomalyd topics create` and `validate --connect`: what Kafka has, and what it should have.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::exit::{self, Failure};
 use super::print;
@@ -10,9 +11,46 @@ use crate::kafka::admin::{self, Made, TopicPlan};
 use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::time::{Clock, SystemClock};
 
-/// Creates the topics that are missing, and says what became of each.
-pub(super) fn create(config: &Config, replication: Option<i32>) -> Result<(), Failure> {
-    let made = admin::create(&config.connection(), &plans(config)?, replication)?;
+/// How long a topic that was just created may take to be known.
+const KNOWN_MAX: Duration = Duration::from_secs(20);
+
+/// Creates the topics that are missing, and says what became of each. Input topics are someone else's: they are created only when
+/// `input_partitions` says how large.
+pub(super) fn create(
+    config: &Config,
+    replication: Option<i32>,
+    input_partitions: Option<i32>,
+) -> Result<(), Failure> {
+    let connection = config.connection();
+    if let Some(partitions) = input_partitions {
+        let plans: Vec<TopicPlan> = config
+            .input
+            .topics
+            .iter()
+            .map(|name| TopicPlan {
+                name: name.clone(),
+                partitions,
+                settings: Vec::new(),
+            })
+            .collect();
+        let made = admin::create(&connection, &plans, replication)?;
+        tell(&made)?;
+        wait_until_known(config, &made)?;
+    }
+    let plans = plans(config).map_err(|failure| match failure {
+        KafkaFailure::NoTopic(topic) => Failure::Usage(format!(
+            "the input topic `{topic}` does not exist, and the topics to create get as many partitions as the input has: \
+             --input-partitions N creates it too"
+        )),
+        failure => failure.into(),
+    })?;
+    let made = admin::create(&connection, &plans, replication)?;
+    tell(&made)?;
+    Ok(wait_until_known(config, &made)?)
+}
+
+/// A line a topic; fails where one could not be created.
+fn tell(made: &[(String, Made)]) -> Result<(), Failure> {
     let mut failed = 0;
     for (topic, made) in made {
         let word = match made {
@@ -57,6 +95,25 @@ pub(super) fn check(config: &Config) -> Result<(), Failure> {
             problems.join("\n  ")
         ),
     })
+}
+
+/// Waits until topics that were `made` just now are known: the broker asked next may not be the one that made them.
+fn wait_until_known(config: &Config, made: &[(String, Made)]) -> Result<(), KafkaFailure> {
+    let clock = SystemClock::default();
+    let deadline = clock.monotonic() + KNOWN_MAX;
+    let names: Vec<String> = made
+        .iter()
+        .filter(|(_, made)| *made == Made::Created)
+        .map(|(name, _)| name.clone())
+        .collect();
+    loop {
+        match admin::input_partitions(&config.connection(), &names, &clock) {
+            Err(KafkaFailure::NoTopic(_)) if clock.monotonic() < deadline => {
+                std::thread::park_timeout(Duration::from_millis(100));
+            }
+            found => return found.map(drop),
+        }
+    }
 }
 
 /// The topics that should be there, with as many partitions as the input has.

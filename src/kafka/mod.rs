@@ -53,7 +53,9 @@ pub enum KafkaFailure {
     #[error("the outcome of a transaction is unknown: {0}")]
     UnknownOutcome(String),
     /// A topic that must exist does not.
-    #[error("topic `{0}` does not exist; create it, or run `anomalyd topics create`")]
+    #[error(
+        "topic `{0}` does not exist: `anomalyd topics create` makes the daemon's own topics, and with --input-partitions N the input too"
+    )]
     NoTopic(String),
     /// Something did not come to pass in time.
     #[error("Kafka: {what} took longer than {} s", .limit.as_secs())]

@@ -245,7 +245,7 @@ impl Status {
 
     /// An alert was published.
     pub fn alert(&self, alert: &Alert) {
-        let episode = EpisodeStatus {
+        let mut episode = EpisodeStatus {
             id: alert.id.clone(),
             key: alert.key.clone(),
             severity: word(&alert.severity),
@@ -262,7 +262,10 @@ impl Status {
         };
         let mut inner = self.lock();
         if matches!(alert.event, AlertEvent::Close) {
-            inner.open.remove(&episode.id);
+            // The record that closes an episode is a normal one: what made the episode is known from when it was worst.
+            if let Some(open) = inner.open.remove(&episode.id) {
+                episode.features = open.features;
+            }
             inner.closed.push_front(episode);
             inner.closed.truncate(CLOSED_MAX);
         } else {
@@ -409,5 +412,26 @@ mod tests {
             status.score("k", Timestamp(second * 1_000), 0.5, false);
         }
         assert_eq!(status.scores(0).len(), SCORES_MAX);
+    }
+
+    #[test]
+    fn a_closed_episode_shows_what_made_it_and_not_the_normal_record_that_closed_it() {
+        let status = Status::new(Facts::default());
+        let mut alert: Alert = serde_json::from_value(serde_json::json!({
+            "schema": 1, "id": "e", "event": "open", "kind": "score", "detector": "d", "key": "k",
+            "data_time": "2026-01-01T00:00:00Z", "approx_anomaly_start_time": "2026-01-01T00:00:00Z",
+            "anomaly_score": 9.0, "peak_score": 9.0, "anomaly_grade": 1.0, "confidence": 1.0, "severity": "high",
+            "p_value": 1e-9, "threshold": 2.0, "records": 1, "model_version": 1,
+            "relevant_attribution": [{"feature": "faulty", "share": 1.0, "actual": 9.0, "expected": 1.0}],
+            "input": {"topic": "t", "partition": 0, "offset": 1},
+        }))
+        .unwrap();
+        status.alert(&alert);
+        alert.event = AlertEvent::Close;
+        alert.relevant_attribution[0].feature = "calm".to_owned();
+        status.alert(&alert);
+        let inner = status.lock();
+        assert!(inner.open.is_empty());
+        assert_eq!(inner.closed[0].features[0].0, "faulty");
     }
 }

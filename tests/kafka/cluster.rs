@@ -120,7 +120,7 @@ pub fn create_topic(brokers: &str, topic: &str, partitions: i32, settings: &[(&s
         .create()
         .expect("an admin client");
     let new = settings.iter().fold(
-        NewTopic::new(topic, partitions, TopicReplication::Fixed(1)),
+        NewTopic::new(topic, partitions, TopicReplication::Fixed(-1)),
         |new, (name, value)| new.set(name, value),
     );
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -90,9 +90,9 @@ fn a_backtest_scores_first_learns_after_and_finds_the_fault() {
     assert_eq!(at, [300, 500, 700]);
     for (row, line) in found.lines.iter().enumerate() {
         // A row is judged by the latest model that was promoted before it.
-        let before = found.models.iter().filter(|m| m.promoted && m.row <= row);
+        let mut before = found.models.iter().filter(|m| m.promoted && m.row <= row);
         let version = before
-            .last()
+            .next_back()
             .map_or(0, |m| m.model.as_ref().unwrap().card.version.0);
         assert_eq!(line.version.0, version, "row {row}");
         assert!(line.score.is_finite());

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs anomalyd over the labelled data sets by every protocol and prints its figures beside the peers'. What is in docs/quality.md comes from here.
 #   scripts/quality.sh [PROTOCOL …]        tab-unsup tab-normal ts skab stream; all by default
+#   scripts/quality.sh networks            the network kinds one by one on both tab- protocols, by config/quality/networks.toml
 #   QUALITY_SET="model.kind=pca"           overrides, separated by spaces
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,6 +22,16 @@ overrides=()
 for pair in ${QUALITY_SET:-}; do
     overrides+=(--set "$pair")
 done
+if [ "${1:-}" = networks ]; then
+    for kind in model.kind=vae model.kind=gan model.regularizer={none,sparse,denoising,contractive}; do
+        for protocol in tab-unsup tab-normal; do
+            echo "== $protocol (config/quality/networks.toml $kind ${overrides[*]:-})"
+            "$python" "$shared/eval/drive.py" --bin "target/$profile/anomalyd" --config config/quality/networks.toml --set "$kind" \
+                --protocol "$protocol" --data "$shared/data" --out "target/quality/$kind" "${overrides[@]}"
+        done
+    done
+    exit 0
+fi
 for protocol in "${@:-tab-unsup tab-normal ts skab stream}"; do
     for one in $protocol; do
         case $one in

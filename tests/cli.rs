@@ -271,6 +271,7 @@ fn json_lines_and_gzip_are_read_as_csv_is() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one model, all that is asked of it")]
 fn records_are_drawn_and_compared_with_real_ones() {
     let folder = Folder::new();
     let (input, model, drawn) = (

@@ -112,9 +112,10 @@ fn measured(card: &Card) -> String {
         return String::new();
     };
     // A verdict that speaks of recall has said so already.
-    let mut text = match card.verdict.contains(" of injected faults") {
-        true => String::new(),
-        false => format!("; finds {} of injected faults", percent(recall)),
+    let mut text = if card.verdict.contains(" of injected faults") {
+        String::new()
+    } else {
+        format!("; finds {} of injected faults", percent(recall))
     };
     if !text.is_empty()
         && let Some(baseline) = measure("baseline.recall")

@@ -397,6 +397,7 @@ fn detect(raw: &Raw, found: &mut Found) -> Params {
         storm_opens_max: alerts.storm_opens_max,
         storm_window: alerts.storm_window.0,
         window: raw.model.window,
+        seasonal: raw.model.seasonal && raw.model.kind == "auto",
         snapshot_records: raw.state.snapshot_records,
         keys_max: raw.state.keys_max,
         quarantine_keep: raw.training.history.0,

@@ -1,9 +1,11 @@
 //! From p-values to episodes, for one key. Pure numbers in, verdicts out.
 //!
-//! Next: [`episode`] (open, update, close), [`cold`] (scores before there is a model), [`silence`].
+//! Next: [`episode`] (open, update, close), [`cold`] (scores before there is a model), [`seasonal`] (a single feature's own past),
+//! [`silence`].
 
 pub mod cold;
 pub mod episode;
+pub mod seasonal;
 pub mod silence;
 
 use std::time::Duration;
@@ -75,6 +77,9 @@ pub struct Params {
     pub keys_max: usize,
     /// How long the state topic remembers closed episodes, for training to leave out: `training.history`.
     pub quarantine_keep: Duration,
+    /// Whether records of a single feature are judged by the season of their key instead of by the model: `model.seasonal`, with
+    /// `model.kind = "auto"`.
+    pub seasonal: bool,
     /// Whether every record's score goes out too.
     pub emit_scores: bool,
     /// Whether the model's code goes out with the score.
@@ -102,6 +107,7 @@ impl Default for Params {
             snapshot_records: 10_000,
             keys_max: 100_000,
             quarantine_keep: Duration::from_secs(7 * 86_400),
+            seasonal: false,
             emit_scores: false,
             emit_code: false,
         }

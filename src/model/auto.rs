@@ -3,7 +3,8 @@
 //! On **plain records** (W = 1): four members that look at the whole (distance from the centre, isolation forest, empirical tails,
 //! histograms), and three that look at the neighbourhood, each robust in another way to faults among the training rows: random
 //! samples too small to hold many of them; a sample that the first four have trimmed; and an untrimmed one, for data without
-//! faults. Measures are tail probabilities.
+//! faults. A variational autoencoder on normal scores, its training rows trimmed by the same four, knows how inputs go together, which
+//! none of the others does; it counts twice. Measures are tail probabilities.
 //!
 //! On **windows** (W > 1): principal components of the newest quarter, half and whole of the window, so that both short and long
 //! faults show against what normally moves together, and, at half weight, the distance of the newest record from the centre.
@@ -28,6 +29,7 @@ const RECORDS: &[&str] = &[
     "bagged_nn",
     "knn:trim=0",
     "knn:gauss:trim=0.2",
+    "vae:gauss:trim=0.1:weight=2",
 ];
 
 /// An [`Ensemble`] whose members and rule follow from the window.

@@ -14,6 +14,7 @@ mod measure;
 pub mod member;
 mod net_file;
 pub mod options;
+pub mod ranks;
 mod residual;
 pub mod scale;
 pub mod spec;

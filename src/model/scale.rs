@@ -10,6 +10,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 
 use super::FitError;
 use super::artefact::{ArtefactError, Tensors};
+use super::ranks::Ranks;
 use super::spec::Scaling;
 use crate::stats::order::{median_and_spread, quantile_sorted};
 
@@ -19,7 +20,7 @@ const UNCLIPPED: f32 = 1e9;
 /// Interquartile range of the standard normal distribution: 2 Φ⁻¹(3/4).
 const IQR_TO_SIGMA: f64 = 1.348_979_500_392_163_5;
 
-/// A fitted scaler of D columns: scaled = clip((value − centre) / spread).
+/// A fitted scaler of D columns: scaled = clip((value − centre) / spread), or with ranks clip(normal score of the value's rank).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scaler {
     /// What is subtracted, one number a column.
@@ -28,6 +29,8 @@ pub struct Scaler {
     pub spread: Vec<f64>,
     /// Bound of the scaled values; 0: none.
     pub clip: f32,
+    /// Maps to normal scores, one a column, instead of centre and spread; empty: none.
+    pub ranks: Vec<Ranks>,
 }
 
 impl Scaler {
@@ -51,16 +54,25 @@ impl Scaler {
                 rows: 0,
             });
         }
-        let (mut centre, mut spread) = (Vec::new(), Vec::new());
+        let (mut centre, mut spread, mut ranks) = (Vec::new(), Vec::new(), Vec::new());
         for column in records.columns() {
             let (middle, width) = fit_column(column, scaling)?;
             centre.push(middle);
             spread.push(width);
+            if scaling == Scaling::RankGauss {
+                let mut observed: Vec<f64> =
+                    column.iter().copied().filter(|v| v.is_finite()).collect();
+                if observed.is_empty() {
+                    observed.push(middle);
+                }
+                ranks.push(Ranks::fit(&observed, width));
+            }
         }
         Ok(Self {
             centre,
             spread,
             clip,
+            ranks,
         })
     }
 
@@ -88,6 +100,16 @@ impl Scaler {
         let standard = rows.as_standard_layout();
         let values = standard.as_slice().unwrap_or_default();
         let mut scaled = Vec::with_capacity(values.len());
+        if !self.ranks.is_empty() {
+            for record in values.chunks_exact(columns) {
+                let each = record.iter().zip(&self.ranks);
+                scaled.extend(
+                    each.map(|(value, ranks)| ranks.score(*value).clamp(-bound, bound) as f32),
+                );
+            }
+            return Array2::from_shape_vec(rows.raw_dim(), scaled)
+                .unwrap_or_else(|_| unreachable!("as many numbers as there were"));
+        }
         // Whole records of plain slices: on this path every record goes, and so the compiler makes vectors of it.
         for record in values.chunks_exact(columns) {
             let each = record.iter().zip(&self.centre).zip(&self.spread);
@@ -115,7 +137,10 @@ impl Scaler {
         for mut row in raw.axis_iter_mut(Axis(0)) {
             for (at, cell) in row.iter_mut().enumerate() {
                 let column = at % columns;
-                *cell = self.centre[column] + *cell * self.spread[column];
+                *cell = match self.ranks.get(column) {
+                    Some(ranks) => ranks.value(*cell),
+                    None => self.centre[column] + *cell * self.spread[column],
+                };
             }
         }
         raw
@@ -126,6 +151,9 @@ impl Scaler {
         to.set("scaler.centre", &self.centre);
         to.set("scaler.spread", &self.spread);
         to.set("scaler.clip", &self.clip);
+        if !self.ranks.is_empty() {
+            to.set("scaler.ranks", &self.ranks);
+        }
     }
 
     /// Reads back what [`Self::save`] wrote.
@@ -137,6 +165,12 @@ impl Scaler {
             centre: from.get("scaler.centre")?,
             spread: from.get("scaler.spread")?,
             clip: from.get("scaler.clip")?,
+            // Absent in files of older versions, and of other scalings.
+            ranks: if from.settings.contains_key("scaler.ranks") {
+                from.get("scaler.ranks")?
+            } else {
+                Vec::new()
+            },
         };
         let whole = !scaler.centre.is_empty()
             && scaler.centre.len() == scaler.spread.len()
@@ -145,7 +179,9 @@ impl Scaler {
                 .spread
                 .iter()
                 .all(|value| value.is_finite() && *value > 0.0)
-            && scaler.clip >= 0.0;
+            && scaler.clip >= 0.0
+            && (scaler.ranks.is_empty() || scaler.ranks.len() == scaler.centre.len())
+            && scaler.ranks.iter().all(Ranks::is_whole);
         if whole {
             Ok(scaler)
         } else {
@@ -172,7 +208,9 @@ fn fit_column(column: ArrayView1<'_, f64>, scaling: Scaling) -> Result<(f64, f64
         _ if unchanging => (observed[0], 0.0),
         Scaling::None => (0.0, 1.0),
         Scaling::Robust => robust(&mut observed),
-        Scaling::Standard => linfa_scaler(&observed, &LinearScaler::standard())?,
+        Scaling::Standard | Scaling::RankGauss => {
+            linfa_scaler(&observed, &LinearScaler::standard())?
+        }
         Scaling::MinMax => linfa_scaler(&observed, &LinearScaler::min_max())?,
     };
     let noise = 1e-9 * centre.abs();
@@ -302,6 +340,7 @@ mod tests {
             centre: vec![1.0, 10.0],
             spread: vec![1.0, 5.0],
             clip: 10.0,
+            ranks: Vec::new(),
         };
         let scaled = scaler.transform(array![[2.0, 20.0, 3.0, 0.0]].view());
         assert_eq!(scaled, array![[1.0, 2.0, 2.0, -2.0]]);

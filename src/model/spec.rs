@@ -26,6 +26,9 @@ pub struct ModelSpec {
     pub scale: Scaling,
     /// Scaled values beyond ± this are clipped to it, so that one wild value cannot dominate. 0 switches clipping off.
     pub clip: f32,
+    /// Whether a stream of a single feature is judged by what its key did at this time of day and week, learnt record by record
+    /// ([`crate::detect::seasonal`]), instead of by the model. For `auto` only.
+    pub seasonal: bool,
     /// Share of training rows with the largest loss that is left out: a trimmed fit, against faults nobody flagged.
     pub trim: f32,
 
@@ -136,6 +139,7 @@ impl Default for ModelSpec {
             window: 1,
             scale: Scaling::Robust,
             clip: 10.0,
+            seasonal: true,
             trim: 0.02,
 
             variance: 0.9,
@@ -201,6 +205,8 @@ pub enum Scaling {
     MinMax,
     /// Median 0, median absolute deviation (times 1.4826) 1; falls back to the standard deviation where that is 0.
     Robust,
+    /// The normal score of each value's rank ([`super::ranks`]): every column about standard normal, whatever its shape.
+    RankGauss,
     /// As they come.
     None,
 }

@@ -80,6 +80,7 @@ impl TrainedModel {
                 centre: vec![0.0; columns.len()],
                 spread: vec![1.0; columns.len()],
                 clip: 0.0,
+                ranks: Vec::new(),
             },
             model: Model::RobustZ(RobustZ::new(width)),
             calibration: CalibrationSet::uniform(calibration),

@@ -43,7 +43,7 @@ pub fn report(told: Told<'_>) -> Report {
         ..
     } = told;
     let budget = budget(told);
-    let episodes = episodes(table, &outcome.alerts);
+    let episodes = episodes(table, outcome);
     let mut figures = counts(told, episodes.len());
     figures.extend(told.figures.iter().map(|&(name, value)| {
         let value = if value.is_nan() {
@@ -158,15 +158,17 @@ fn training(trained: &Trained, budget: f64) -> TrainingRow {
 }
 
 /// Episodes from their alerts, in the order in which they opened.
-fn episodes(table: &Table, alerts: &[(usize, Alert)]) -> Vec<EpisodeRow> {
+fn episodes(table: &Table, outcome: &Outcome) -> Vec<EpisodeRow> {
     let mut found: Vec<EpisodeRow> = Vec::new();
     let mut place: BTreeMap<&str, usize> = BTreeMap::new();
-    for (row, alert) in alerts.iter().filter(|(_, a)| a.kind != AlertKind::Storm) {
+    let alerts = outcome.alerts.iter();
+    for (row, alert) in alerts.filter(|(_, alert)| alert.kind != AlertKind::Storm) {
         let at = *place.entry(&alert.id).or_insert_with(|| {
             found.push(EpisodeRow {
                 key: alert.key.clone(),
                 from: onset(table, alert, *row),
                 to: table.len(),
+                records: 0,
                 kind: alert.kind,
                 severity: alert.severity,
                 p_value: alert.p_value,
@@ -192,10 +194,17 @@ fn episodes(table: &Table, alerts: &[(usize, Alert)]) -> Vec<EpisodeRow> {
             AlertEvent::Open | AlertEvent::Update => table.len(),
         };
     }
-    if let Some(labels) = &table.labels {
-        for episode in &mut found {
-            let rows = episode.from..episode.to.min(labels.len());
-            episode.labelled = Some(labels[rows].iter().any(|&label| label));
+    for episode in &mut found {
+        let own = |row: &usize| *table.keys[*row].0 == *episode.key && !table.empty[*row];
+        let rows = (episode.from..episode.to).filter(own);
+        episode.records = rows.clone().count();
+        if let Some(labels) = &table.labels {
+            episode.labelled = Some(rows.clone().any(|row| labels[row]));
+        }
+        // Alerts are not told of every record: the worst of all is among the rows.
+        if episode.kind == AlertKind::Score {
+            let p_values = rows.map(|row| outcome.lines[row].p_value);
+            episode.p_value = p_values.fold(episode.p_value, f64::min);
         }
     }
     found

@@ -1,9 +1,10 @@
 use std::ops::ControlFlow;
 
 use super::judge::{Outcome, Watch, backtest, score};
+use super::story::{self, Told};
 use super::table::{Roles, Table};
 use super::{OfflineError, learn};
-use crate::alert::Score;
+use crate::alert::{AlertEvent, Score};
 use crate::config::{Config, Sources};
 use crate::detect::Params;
 use crate::model::Monitor;
@@ -89,9 +90,9 @@ fn a_backtest_scores_first_learns_after_and_finds_the_fault() {
     assert_eq!(at, [300, 500, 700]);
     for (row, line) in found.lines.iter().enumerate() {
         // A row is judged by the latest model that was promoted before it.
-        let before = found.models.iter().filter(|m| m.promoted && m.row <= row);
+        let mut before = found.models.iter().filter(|m| m.promoted && m.row <= row);
         let version = before
-            .last()
+            .next_back()
             .map_or(0, |m| m.model.as_ref().unwrap().card.version.0);
         assert_eq!(line.version.0, version, "row {row}");
         assert!(line.score.is_finite());
@@ -121,12 +122,19 @@ fn the_size_of_batches_changes_nothing() {
     let table = table(&csv(&rows(700, 600)), &Roles::default());
     let every = "training.every_records=150";
     let whole = tested(&[every], &table, 300);
+    // An alert is filed under the record that caused it, not under the last of its batch.
+    let opened = whole.alerts.first().map(|(row, alert)| (*row, alert.event));
+    assert!(
+        matches!(opened, Some((600..606, AlertEvent::Open))),
+        "{opened:?}"
+    );
     for size in ["batch.records_max=1", "batch.records_max=64"] {
         let other = tested(&[every, size], &table, 300);
         assert_eq!(
             super::write::scores(&table, &whole),
             super::write::scores(&table, &other)
         );
+        assert_eq!(whole.alerts, other.alerts);
     }
 }
 
@@ -393,4 +401,53 @@ fn codes_are_those_of_the_scores_topic() {
         assert_eq!(told.code.map(|code| code.len()), Some(2));
     }
     assert_eq!(staged.outbox.scores.len(), codes.len());
+}
+
+#[test]
+fn a_report_tells_of_each_keys_own_records() {
+    let (one, two) = (rows(700, 600), rows(700, 10_000));
+    let mut text = "k,a,b,l\n".to_owned();
+    for i in 0..700 {
+        for (key, rows) in [("one", &one), ("two", &two)] {
+            let label = u8::from(key == "one" && (600..630).contains(&i));
+            text += &format!("{key},{},{},{label}\n", rows[i][0], rows[i][1]);
+        }
+    }
+    let roles = Roles {
+        key: vec!["k".to_owned()],
+        labels: Some("l".to_owned()),
+        ..Roles::default()
+    };
+    let table = table(&text, &roles);
+    let config = config(&["training.interval=3650d"]);
+    let mut watch = Watch {
+        rows: &|_| {},
+        monitor: &mut Quiet,
+    };
+    let outcome = backtest(&config, &table, 800, &mut watch).unwrap();
+    let report = story::report(Told {
+        config: &config,
+        table: &table,
+        outcome: &outcome,
+        warmup: 800,
+        figures: &[("VUS-PR", f64::NAN)],
+        timed: false,
+    });
+    let worst = report.episodes.iter().find(|e| e.from >= 1195).unwrap();
+    assert_eq!((worst.key.as_str(), worst.labelled), ("one", Some(true)));
+    // About as many as the fault has, though those of the other key lie between them.
+    assert!((28..60).contains(&worst.records) && worst.to - worst.from >= 2 * worst.records - 1);
+    assert!(worst.p_value < 1e-3 && worst.features[0].0 == "b");
+    assert!(
+        report
+            .attribution
+            .iter()
+            .all(|(row, _)| outcome.lines[*row].alert)
+    );
+    assert!(report.warming_up[799] && !report.warming_up[800]);
+    assert!(
+        report
+            .figures
+            .contains(&("VUS-PR".to_owned(), "–".to_owned()))
+    );
 }

@@ -495,4 +495,6 @@ impl Outbox {
 }
 
 #[cfg(test)]
+mod season_tests;
+#[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ use super::{Column, Grant, RestoreError, StateEntry};
 use crate::alert::Severity;
 use crate::detect::cold::ColdStart;
 use crate::detect::episode::{Episode, EpisodeState, Hit};
+use crate::detect::seasonal::{Season, TERMS, Tally};
 use crate::detect::silence::Rhythm;
 use crate::model::card::{Exclusion, ModelVersion};
 use crate::record::Key;
@@ -284,6 +285,23 @@ impl Writer {
             self.f64(*value);
         }
     }
+    fn season(&mut self, season: &Season) {
+        self.u64(season.seen);
+        self.f64(season.origin);
+        self.f64(season.largest);
+        self.all(season.weights.len(), season.weights.iter());
+        self.all(season.ignorance.len(), season.ignorance.iter());
+        self.f64(season.drift);
+        for tally in &season.tallies {
+            self.u64(tally.total);
+            self.u64(tally.cells.len() as u64);
+            for (cell, count) in &tally.cells {
+                self.i64(i64::from(*cell));
+                self.u64(u64::from(*count));
+            }
+        }
+        self.f64(season.held);
+    }
     fn episode(&mut self, episode: &Episode) {
         self.i64(episode.onset.0);
         self.i64(episode.onset_time.0);
@@ -346,6 +364,36 @@ impl Reader<'_> {
         let len = self.len(8)?;
         (0..len).map(|_| self.f64()).collect()
     }
+    fn tally(&mut self) -> Option<Tally> {
+        let total = self.u64()?;
+        let mut cells = Vec::new();
+        for _ in 0..self.len(16)? {
+            let cell = i32::try_from(self.i64()?).ok()?;
+            cells.push((cell, u32::try_from(self.u64()?).ok()?));
+        }
+        Some(Tally { cells, total })
+    }
+    /// The season that ends an entry, if there is one.
+    fn season_if_any(&mut self) -> Option<Option<Box<Season>>> {
+        if self.0.is_empty() {
+            return Some(None);
+        }
+        self.season().map(|season| Some(Box::new(season)))
+    }
+    fn season(&mut self) -> Option<Season> {
+        let season = Season {
+            seen: self.u64()?,
+            origin: self.f64()?,
+            largest: self.f64()?,
+            weights: self.all()?,
+            ignorance: self.all()?,
+            drift: self.f64()?,
+            tallies: [self.tally()?, self.tally()?],
+            held: self.f64()?,
+        };
+        let shape = (season.weights.len(), season.ignorance.len());
+        (shape == (0, 0) || shape == (TERMS, TERMS * TERMS)).then_some(season)
+    }
     fn episode(&mut self) -> Option<Episode> {
         Some(Episode {
             onset: self.offset()?,
@@ -407,6 +455,10 @@ fn write_key(state: &KeyState) -> Vec<u8> {
     to.all(state.cold.rows.len(), state.cold.rows.iter());
     to.all(state.cold.centre.len(), state.cold.centre.iter());
     to.all(state.cold.spread.len(), state.cold.spread.iter());
+    // At the end and absent if there is none: so entries of streams with several features are as they always were.
+    if let Some(season) = &state.season {
+        to.season(season);
+    }
     to.0
 }
 
@@ -460,6 +512,7 @@ fn read_key(bytes: &[u8]) -> Option<KeyState> {
         centre: from.all()?,
         spread: from.all()?,
     };
+    let season = from.season_if_any()?;
     let episodes = EpisodeState {
         records,
         hits,
@@ -476,6 +529,7 @@ fn read_key(bytes: &[u8]) -> Option<KeyState> {
         last_values,
         episodes,
         cold,
+        season,
     })
 }
 
@@ -529,6 +583,22 @@ mod tests {
                 centre: vec![0.1],
                 spread: vec![0.0],
             },
+            season: Some(Box::new(Season {
+                seen: 7,
+                origin: 20.5,
+                largest: 21.0,
+                weights: vec![0.1; TERMS],
+                ignorance: vec![0.2; TERMS * TERMS],
+                drift: -0.3,
+                tallies: [
+                    Tally {
+                        cells: vec![(-9, 2), (4, 5)],
+                        total: 7,
+                    },
+                    Tally::default(),
+                ],
+                held: 2.5,
+            })),
         }
     }
 
@@ -539,6 +609,7 @@ mod tests {
             let back = read_key(&bytes).unwrap();
             assert_eq!(write_key(&back), bytes);
             assert_eq!(back.episodes, state.episodes);
+            assert_eq!(back.season, state.season);
             assert!(back.rows.get(1).is_none_or(|value| value.is_nan()));
         }
     }
@@ -546,9 +617,15 @@ mod tests {
     #[test]
     fn a_truncated_or_longer_or_newer_key_is_refused() {
         let bytes = write_key(&sample());
-        for len in 0..bytes.len() {
+        // What comes before the season is a whole key without one, as older versions wrote it.
+        let old = write_key(&KeyState {
+            season: None,
+            ..sample()
+        });
+        for len in (0..bytes.len()).filter(|len| *len != old.len()) {
             assert!(read_key(&bytes[..len]).is_none(), "{len}");
         }
+        assert!(read_key(&old).is_some_and(|state| state.season.is_none()));
         let mut longer = bytes.clone();
         longer.push(0);
         assert!(read_key(&longer).is_none());

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::detect::Params;
 use crate::detect::cold::ColdStart;
 use crate::detect::episode::EpisodeState;
+use crate::detect::seasonal::Season;
 use crate::detect::silence::Rhythm;
 use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
@@ -37,6 +38,8 @@ pub(super) struct KeyState {
     pub episodes: EpisodeState,
     /// What it looked like before there was a model; empty under a model.
     pub cold: ColdStart,
+    /// What it does at which time; `None` unless records are judged by it.
+    pub season: Option<Box<Season>>,
 }
 
 impl KeyState {
@@ -52,6 +55,7 @@ impl KeyState {
             last_values: Vec::new(),
             episodes: EpisodeState::default(),
             cold: ColdStart::default(),
+            season: None,
         }
     }
 }

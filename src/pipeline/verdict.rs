@@ -11,6 +11,7 @@ use crate::alert::{AlertEvent, AlertKind, Attribution, Severity};
 use crate::detect::Params;
 use crate::detect::cold::{ColdStart, ROWS_MAX};
 use crate::detect::episode::{Change, Episode, Reading};
+use crate::detect::seasonal::{Season, SeasonReading};
 use crate::model::trained::Judged;
 use crate::record::{DecodedBatch, RecordBatch};
 use crate::stream::Offset;
@@ -33,6 +34,9 @@ pub(super) struct Telling<'a> {
     pub watch_all: bool,
 }
 
+/// Records after which p-values of a season are half as trusty as they will be.
+const SEASON_RECORDS: f64 = 1000.0;
+
 /// Calm records of a batch that are shown to people who watch.
 const WATCHED_MAX: usize = 32;
 
@@ -45,8 +49,12 @@ struct Seen<'a> {
     row: &'a [f64],
     window: &'a [f64],
     reading: Reading,
+    /// The score as it goes out: the reading's, but of the season only where something begins.
+    told: f64,
     clock: Timestamp,
     cold: bool,
+    /// What the season of the key says, if it judges.
+    season: Option<SeasonReading>,
     /// The model's code of the window, if it goes out.
     code: Option<ArrayView1<'a, f32>>,
 }
@@ -100,8 +108,10 @@ impl Telling<'_> {
                             offset: raw.offset,
                             time,
                         },
+                        told: score,
                         clock,
                         cold: group.model.is_none(),
+                        season: None,
                         code: codes[work.group].as_ref().map(|codes| codes.row(row)),
                     };
                     self.judged(work, seen, warming, emit);
@@ -158,11 +168,23 @@ impl Telling<'_> {
         let rule = work.rule;
         self.end_storm(work, &seen, emit);
         let state = &mut work.slots[seen.slot].state;
-        if seen.cold {
+        if let (true, [value]) = (self.params.seasonal, seen.row) {
+            let season = state.season.get_or_insert_default();
+            warming = season.seen < self.params.cold_start_records as u64;
+            // What was found anomalous must not become normal.
+            let learn = state.episodes.open.is_none();
+            let found = season.take(*value, seen.reading.time, learn);
+            seen.reading.score = found.strangeness;
+            seen.reading.p = if warming { 1.0 } else { found.p };
+            seen.told = found.onset;
+            seen.season = Some(found);
+            seen.cold = false;
+        } else if seen.cold {
             let found = state.cold.judge(seen.row);
             warming = state.cold.seen < self.params.cold_start_records as u64;
             seen.reading.score = found.score;
             seen.reading.p = if warming { 1.0 } else { found.p };
+            seen.told = found.score;
         } else if state.cold.seen > 0 {
             state.cold = ColdStart::default();
         }
@@ -204,7 +226,11 @@ impl Telling<'_> {
         if self.params.emit_scores {
             let cause = self.cause(work, seen.step, seen.slot);
             let code = seen.code.as_ref().and_then(ArrayView1::as_slice);
-            let score = message::score(self.params, cause, &seen.reading, (open, warming), code);
+            let told = Reading {
+                score: seen.told,
+                ..seen.reading
+            };
+            let score = message::score(self.params, cause, &told, (open, warming), code);
             self.outbox.scores.push(score);
         }
     }
@@ -217,7 +243,7 @@ impl Telling<'_> {
                 p_value: seen.reading.p,
                 alert,
                 record: seen.step.record,
-                score: seen.reading.score,
+                score: seen.told,
                 model: super::state::version(work.model.as_ref()),
                 window: if self.watch_all {
                     seen.window.to_vec()
@@ -444,7 +470,12 @@ impl Telling<'_> {
         let state = &work.slots[seen.slot].state;
         let missing = seen.window.iter().filter(|value| value.is_nan()).count();
         let missing = missing as f64 / seen.window.len().max(1) as f64;
-        let (shares, expected) = if let Some(model) = &work.model {
+        let (shares, expected) = if let Some(season) = &seen.season {
+            facts.threshold = Season::threshold(work.rule.budget);
+            let records = state.season.as_ref().map_or(0, |season| season.seen) as f64;
+            facts.confidence = records / (records + SEASON_RECORDS);
+            (vec![1.0], vec![season.expected])
+        } else if let Some(model) = &work.model {
             let calibration = model.calibration.at(missing);
             // Scores are told on the scale of complete windows, whatever is missing: so is the threshold.
             facts.threshold = model.calibration.full.threshold(work.rule.budget);

@@ -6,13 +6,14 @@ use rand_chacha::ChaCha8Rng;
 
 use super::generator::{Synthesis, Trace};
 use super::latent_width;
+use crate::model::chunks::by_chunks2;
 use crate::model::options::Generator;
 use crate::model::spec::ModelSpec;
 use crate::model::{FitData, FitError, Monitor};
 use crate::nn::Params;
 use crate::nn::activation::Activation;
 use crate::nn::batches::{Batches, batch_size};
-use crate::nn::loss::{GanLoss, gradient_penalty};
+use crate::nn::loss::{GanLoss, gradient_penalty, trimmed_weights};
 use crate::nn::net::{Net, Tape};
 use crate::nn::noise::{add_normal, fill_normal};
 use crate::nn::optim::{Adam, Averaged, clip_gradient};
@@ -21,6 +22,13 @@ use crate::seed::Seed;
 
 /// Standard deviation, in scaled units, by which background rows are spread.
 const BACKGROUND_SPREAD: f32 = 1.0;
+
+/// Steps of the generator after which the game ends, whatever the epochs: there is no loss on held-out rows by which it could be stopped,
+/// and critics that play on only learn the newest generator by heart.
+const STEPS_MAX: usize = 800;
+
+/// The share of the epochs that is played with all rows, before critics can tell which do not belong.
+const WHOLE: f64 = 0.2;
 
 /// One critic in the game.
 struct Player {
@@ -57,11 +65,19 @@ pub fn train(
     let mut averaged = Averaged::new(&generator, spec.average);
     let mut adam = momentless(spec.learning_rate * 0.5);
     let mut batches = Batches::new(rows, width, batch_size(rows, spec.batch));
-    for epoch in 0..spec.epochs {
+    let epochs = spec.epochs.min(STEPS_MAX.div_ceil(batches.count().max(1)));
+    let mut kept = data.train.view();
+    let mut trimmed;
+    for epoch in 0..epochs {
+        if spec.trim > 0.0 && epoch as f64 >= WHOLE * epochs as f64 && epoch > 0 {
+            trimmed = without_unreal(&players, data.train.view(), spec.trim);
+            kept = trimmed.view();
+            batches = Batches::new(kept.nrows(), width, batch_size(kept.nrows(), spec.batch));
+        }
         batches.shuffle(&mut game.rng);
         let (mut critic_loss, mut generator_loss) = (0.0, 0.0);
         for at in 0..batches.count() {
-            let real = batches.gather(at, data.train.view()).to_owned();
+            let real = batches.gather(at, kept).to_owned();
             for player in &mut players {
                 for _ in 0..spec.critic_steps {
                     critic_loss += game.critic_step(player, &generator, real.view());
@@ -92,6 +108,23 @@ pub fn train(
             .map(|player| player.averaged.mean)
             .collect(),
     ))
+}
+
+/// The rows without the ⌊share · n⌋ that the critics call unreal most.
+fn without_unreal(players: &[Player], rows: ArrayView2<'_, f32>, share: f32) -> Array2<f32> {
+    let mut verdict = vec![0.0_f32; rows.nrows()];
+    for player in players {
+        // The weights of now: averaged ones still lean on where they began.
+        let spectral = player.spectral.as_ref();
+        let net = spectral.map_or_else(|| player.net.clone(), |s| s.normalised(&player.net).0);
+        let logits = by_chunks2(rows, |rows| net.forward(rows));
+        for (sum, logit) in verdict.iter_mut().zip(&logits) {
+            *sum -= logit;
+        }
+    }
+    let weights = trimmed_weights(&verdict, share);
+    let kept: Vec<usize> = (0..rows.nrows()).filter(|&at| weights[at] > 0.0).collect();
+    rows.select(Axis(0), &kept)
 }
 
 /// Adam without momentum, which chases a moving opponent (Gulrajani et al. use 0 and 0.9).

@@ -60,6 +60,8 @@ pub struct EpisodeRow {
     pub from: usize,
     /// The row after its last.
     pub to: usize,
+    /// Records of its key among these.
+    pub records: usize,
     /// Score or silence.
     pub kind: AlertKind,
     /// How bad it was.
@@ -162,7 +164,9 @@ impl Report {
     fn surprise(&self, out: &mut String) {
         let values: Vec<f64> = self.p_values.iter().map(|&p| surprise(p)).collect();
         let limit = surprise(self.budget);
+        // What goes further is cut off: it would press what is near the budget flat.
         let most = values.iter().copied().fold(limit * 1.5, f64::max);
+        let most = most.min(limit * 3.0);
         let mut chart = Chart::new(self.p_values.len(), Axis::linear(0.0, most), 230);
         self.marks(&mut chart);
         for episode in &self.episodes {
@@ -263,6 +267,7 @@ impl Report {
         out.push_str("</div></div>");
     }
 
+    #[expect(clippy::too_many_lines, reason = "one table, from head to foot")]
     fn episodes(&self, out: &mut String) {
         put(
             out,
@@ -317,8 +322,7 @@ impl Report {
                 out,
                 format_args!(
                     "<tr><td>{from}</td><td class=\"n\">{}</td>{key}<td class=\"sev {class}\">{severity}</td><td class=\"n\">{:.0e}</td><td>",
-                    episode.to.saturating_sub(episode.from),
-                    episode.p_value
+                    episode.records, episode.p_value
                 ),
             );
             for (name, share) in episode.features.iter().take(3) {

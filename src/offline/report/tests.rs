@@ -47,6 +47,7 @@ fn report() -> Report {
             key: "<pump>".to_owned(),
             from: 2000,
             to: 2060,
+            records: 60,
             kind: AlertKind::Score,
             severity: Severity::Critical,
             p_value: 1e-9,

@@ -1,0 +1,118 @@
+//! A stream of one feature, judged by the season of its key.
+
+use super::*;
+use crate::detect::Budget;
+use crate::record::{Decoded, Key, Missing};
+use crate::seed::Seed;
+use rand::Rng;
+
+/// Five minutes.
+const STEP: i64 = 300_000;
+const DAY: i64 = 288;
+
+fn pipeline() -> Pipeline {
+    let params = Params {
+        budget: Budget::PerRecord(1e-4),
+        seasonal: true,
+        silence_factor: 0.0,
+        snapshot_records: 100,
+        emit_scores: true,
+        ..Params::default()
+    };
+    let column = Column {
+        name: "load".to_owned(),
+        missing: Missing::Mask,
+    };
+    Pipeline::new(Arc::new(params), Arc::new([column]))
+}
+
+fn grant(committed: Offset, state: Vec<StateEntry>) -> Grant {
+    Grant {
+        at: TopicPartition::new("in", 0),
+        committed,
+        fresh: false,
+        state,
+    }
+}
+
+/// The load of a day: high at noon, low at night, noisy; a broken one is 40 lower.
+fn load(i: i64, broken: bool) -> f64 {
+    let turn = std::f64::consts::TAU * i as f64 / DAY as f64;
+    let noise = Seed(1).nth(i as u64).rng().gen_range(-1.0..1.0);
+    100.0 - 10.0 * turn.cos() + noise - if broken { 40.0 } else { 0.0 }
+}
+
+/// Records `from..to`, of which those from `fault` on are broken.
+fn work(pipeline: &mut Pipeline, from: i64, to: i64, fault: i64) -> (Outbox, Tally) {
+    let mut batch = RecordBatch::default();
+    let mut decoded = DecodedBatch {
+        columns: 1,
+        ..DecodedBatch::default()
+    };
+    for i in from..to {
+        let time = Timestamp(i * STEP);
+        let at = TopicPartition::new("in", 0);
+        batch.push(&at, (Offset(i), time), None, Some(b"value"), Vec::new());
+        decoded.values.push(load(i, i >= fault));
+        decoded.outcomes.push(Ok(Decoded {
+            key: Key(Arc::from("k")),
+            time,
+        }));
+    }
+    let mut staged = pipeline.stage(&batch, &decoded, Timestamp(to * STEP));
+    let outbox = std::mem::take(&mut staged.outbox);
+    let tally = std::mem::take(&mut staged.tally);
+    pipeline.apply(staged);
+    (outbox, tally)
+}
+
+#[test]
+fn a_fault_of_seven_days_is_still_open_on_the_seventh() {
+    let mut pipeline = pipeline();
+    pipeline
+        .assign(&grant(Offset(0), Vec::new()), None)
+        .unwrap();
+    let (_, calm) = work(&mut pipeline, 0, 10 * DAY, i64::MAX);
+    assert_eq!((calm.opened, calm.warming_up), (0, 30));
+    let (outbox, fault) = work(&mut pipeline, 10 * DAY, 17 * DAY, 10 * DAY);
+    assert_eq!((fault.opened, fault.closed), (1, 0));
+    let alert: crate::alert::Alert =
+        serde_json::from_slice(outbox.alerts[0].value.as_deref().unwrap()).unwrap();
+    let blamed = &alert.relevant_attribution[0];
+    assert!((blamed.share - 1.0).abs() < 1e-12);
+    // Midnight: the season expects 90.
+    assert!((blamed.expected - 90.0).abs() < 2.0, "{}", blamed.expected);
+    let (_, repaired) = work(&mut pipeline, 17 * DAY, 18 * DAY, i64::MAX);
+    assert_eq!(repaired.closed, 1);
+}
+
+#[test]
+fn what_is_restored_from_a_snapshot_goes_on_bit_for_bit() {
+    let mut calm = pipeline();
+    calm.assign(&grant(Offset(0), Vec::new()), None).unwrap();
+    let mut state = std::collections::BTreeMap::new();
+    for day in 0..4 {
+        let (outbox, _) = work(&mut calm, day * DAY, (day + 1) * DAY, i64::MAX);
+        state.extend(
+            outbox
+                .state
+                .into_iter()
+                .map(|entry| (entry.key.clone(), entry)),
+        );
+    }
+    // The last snapshot is older than what was committed: the records between are replayed, untold.
+    let mut restored = pipeline();
+    let committed = Offset(4 * DAY);
+    let state: Vec<StateEntry> = state.into_values().collect();
+    restored.assign(&grant(committed, state), None).unwrap();
+    let (replayed, _) = work(&mut restored, 0, 4 * DAY, i64::MAX);
+    assert!(replayed.scores.is_empty());
+    let (expected, _) = work(&mut calm, 4 * DAY, 5 * DAY, 4 * DAY + 10);
+    let (found, _) = work(&mut restored, 4 * DAY, 5 * DAY, 4 * DAY + 10);
+    let values = |outbox: &Outbox| -> Vec<Vec<u8>> {
+        let told = outbox.scores.iter().chain(&outbox.alerts);
+        told.filter_map(|message| message.value.clone()).collect()
+    };
+    assert_eq!(values(&found), values(&expected));
+    assert!(!found.alerts.is_empty());
+}

@@ -109,6 +109,30 @@ fn lost_and_twice(
     (beyond(&calm, &found), beyond(&found, &calm))
 }
 
+/// By how far the group has come, so that a kill finds work half-done: one of two processes, and every other time both.
+fn kill_while_it_works(
+    site: &Site,
+    starts: &[Start<'_>; 2],
+    daemons: &mut [Daemon; 2],
+    (all, kills): (usize, usize),
+) {
+    let mut random = Seed(29).child("kills").rng();
+    for kill in 0..kills {
+        let at = all as f64 * 0.9 * (kill as f64 + random.gen_range(0.2..0.8)) / kills as f64;
+        cluster::wait_for("some records consumed", Duration::from_secs(120), || {
+            consumed(site, "killed") as f64 >= at
+        });
+        std::thread::sleep(Duration::from_micros(random.gen_range(0..20_000)));
+        let both = kill % 2 == 1;
+        let which = random.gen_range(0..2);
+        let hit = |number: &usize| both || *number == which;
+        (0..2).filter(hit).for_each(|number| daemons[number].kill());
+        for number in (0..2).filter(hit) {
+            daemons[number] = site.run(starts[number]);
+        }
+    }
+}
+
 /// Two processes of two workers that are killed without warning `kills` times while they work. What they publish, alerts and
 /// scores, is what one process publishes that nothing happens to: every byte, in order for each key.
 fn killed_equals_calm(plant: &Plant, (calm_rows, rows): (usize, usize), kills: usize) {
@@ -142,26 +166,7 @@ fn killed_equals_calm(plant: &Plant, (calm_rows, rows): (usize, usize), kills: u
     site.create_topics(first);
     feed(&site, records(calm_rows, rows));
     let mut daemons = starts.map(|start| site.run(start));
-    let mut random = Seed(29).child("kills").rng();
-    // By how far the group has come, so that a kill finds work half-done: one of the two, and every other time both.
-    for kill in 0..kills {
-        let at = all as f64 * 0.9 * (kill as f64 + random.gen_range(0.2..0.8)) / kills as f64;
-        cluster::wait_for("some records consumed", Duration::from_secs(120), || {
-            consumed(&site, "killed") as f64 >= at
-        });
-        std::thread::sleep(Duration::from_micros(random.gen_range(0..20_000)));
-        let which = random.gen_range(0..2);
-        for number in 0..2 {
-            if number == which || kill % 2 == 1 {
-                daemons[number].kill();
-            }
-        }
-        for number in 0..2 {
-            if number == which || kill % 2 == 1 {
-                daemons[number] = site.run(starts[number]);
-            }
-        }
-    }
+    kill_while_it_works(&site, &starts, &mut daemons, (all, kills));
     let [a, b] = &mut daemons;
     wait_until_consumed(&site, "killed", all, &mut [a, b]);
     daemons.iter_mut().for_each(Daemon::kill);

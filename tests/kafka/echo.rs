@@ -61,7 +61,11 @@ impl Running {
     /// Panics if it has ended by itself.
     pub fn must_live(&mut self) {
         let ended = self.child.try_wait().expect("its status");
-        assert!(ended.is_none(), "ended with {ended:?}: see {:?}", self.log);
+        assert!(
+            ended.is_none(),
+            "ended with {ended:?}: see {}",
+            self.log.display()
+        );
     }
 }
 

@@ -374,6 +374,7 @@ impl Reader<'_> {
         Some(Tally { cells, total })
     }
     /// The season that ends an entry, if there is one.
+    #[expect(clippy::option_option, reason = "unreadable, none, or one")]
     fn season_if_any(&mut self) -> Option<Option<Box<Season>>> {
         if self.0.is_empty() {
             return Some(None);

@@ -193,17 +193,24 @@ impl KafkaSession {
 
     fn read_batch(&mut self, until: Timestamp) -> Result<RecordBatch, KafkaFailure> {
         let limits = self.settings.batch;
-        let mut batch = std::mem::take(&mut self.spare);
         let mut deadline = self.clock.monotonic() + until.since(self.clock.now());
         let consumer = self
             .consumer
             .as_ref()
             .ok_or(KafkaFailure::Client(KafkaError::Canceled))?;
+        let mut intake = Intake {
+            batch: std::mem::take(&mut self.spare),
+            active: &mut self.active,
+            names: &self.names,
+            run: None,
+        };
         let _guard = self.watchdog.guard(
             "poll",
             until.since(self.clock.now()) + limits.wait + CALL_MAX * 2,
         );
-        while batch.len() < limits.records_max && batch.bytes_len() < limits.bytes_max {
+        let mut failed = None;
+        while intake.batch.len() < limits.records_max && intake.batch.bytes_len() < limits.bytes_max
+        {
             // What is queued is taken without a look at the clock, which would cost more than the record does.
             let mut polled = consumer.poll(Duration::ZERO);
             if polled.is_none() {
@@ -215,20 +222,26 @@ impl KafkaSession {
             }
             match polled {
                 Some(Ok(message)) => {
-                    let first = batch.is_empty();
-                    take_in(&mut batch, &message, &mut self.active, &self.names);
-                    if first && !batch.is_empty() {
+                    let first = intake.batch.is_empty();
+                    intake.take(&message);
+                    if first && !intake.batch.is_empty() {
                         deadline = self.clock.monotonic() + limits.wait;
                     }
                 }
-                Some(Err(error)) => tolerate(error)?,
+                Some(Err(error)) => {
+                    failed = tolerate(error).err();
+                    if failed.is_some() {
+                        break;
+                    }
+                }
                 None => {}
             }
             if consumer.context().waiting() {
                 break;
             }
         }
-        Ok(batch)
+        let batch = intake.finish();
+        failed.map_or(Ok(batch), Err)
     }
 
     /// What the worker needs to take over: the committed offset, and the state as it was committed with it.
@@ -457,45 +470,86 @@ impl Drop for KafkaSession {
     }
 }
 
-/// Adds a message, unless it comes from a partition that is not being read (any more) or from before the place we went to.
-fn take_in(
-    batch: &mut RecordBatch,
-    message: &BorrowedMessage<'_>,
-    active: &mut Positions,
-    names: &BTreeMap<String, Arc<str>>,
-) {
-    let Some(name) = names.get(message.topic()) else {
-        return;
-    };
-    let at = TopicPartition {
-        topic: Arc::clone(name),
-        partition: crate::stream::Partition(message.partition()),
-    };
-    let Some(next) = active.get_mut(&at) else {
-        return;
-    };
-    let offset = Offset(message.offset());
-    if offset < *next {
-        return;
+/// Takes messages into a batch. Messages come in runs of one partition: what is known of it is looked up once a run, not once a message.
+struct Intake<'a> {
+    batch: RecordBatch,
+    active: &'a mut Positions,
+    names: &'a BTreeMap<String, Arc<str>>,
+    run: Option<Run>,
+}
+
+/// A run of messages of one partition.
+struct Run {
+    at: TopicPartition,
+    /// The partition's place in the batch, once a message of it was taken.
+    source: Option<usize>,
+    /// The offset after the last message taken.
+    next: Offset,
+}
+
+impl Intake<'_> {
+    /// Adds a message, unless it comes from a partition that is not being read (any more) or from before the place we went to.
+    fn take(&mut self, message: &BorrowedMessage<'_>) {
+        let (topic, partition) = (message.topic(), message.partition());
+        let goes_on = self
+            .run
+            .as_ref()
+            .is_some_and(|run| run.at.partition.0 == partition && *run.at.topic == *topic);
+        if !goes_on {
+            self.end_run();
+            self.begin_run(topic, partition);
+        }
+        let Some(run) = self.run.as_mut() else { return };
+        let offset = Offset(message.offset());
+        if offset < run.next {
+            return;
+        }
+        run.next = offset.next();
+        let headers = message.headers().map_or_else(Vec::new, |headers| {
+            headers
+                .iter()
+                .map(|header| Header {
+                    name: header.key.into(),
+                    value: header.value.map(Into::into),
+                })
+                .collect()
+        });
+        let timestamp = Timestamp(message.timestamp().to_millis().unwrap_or(0));
+        let source = *run.source.get_or_insert_with(|| self.batch.source(&run.at));
+        let place = (source, offset, timestamp);
+        self.batch
+            .push_from(place, message.key(), message.payload(), headers);
     }
-    *next = offset.next();
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        headers
-            .iter()
-            .map(|header| Header {
-                name: header.key.into(),
-                value: header.value.map(Into::into),
-            })
-            .collect()
-    });
-    let timestamp = Timestamp(message.timestamp().to_millis().unwrap_or(0));
-    batch.push(
-        &at,
-        (offset, timestamp),
-        message.key(),
-        message.payload(),
-        headers,
-    );
+
+    fn begin_run(&mut self, topic: &str, partition: i32) {
+        let Some(name) = self.names.get(topic) else {
+            return;
+        };
+        let at = TopicPartition {
+            topic: Arc::clone(name),
+            partition: crate::stream::Partition(partition),
+        };
+        let Some(&next) = self.active.get(&at) else {
+            return;
+        };
+        self.run = Some(Run {
+            at,
+            source: None,
+            next,
+        });
+    }
+
+    fn end_run(&mut self) {
+        if let Some(run) = self.run.take() {
+            self.active.insert(run.at, run.next);
+        }
+    }
+
+    /// The batch; what was read of each partition is noted.
+    fn finish(mut self) -> RecordBatch {
+        self.end_run();
+        self.batch
+    }
 }
 
 /// Errors of a poll: librdkafka goes on by itself after all but those that say that we may not, or are no longer who we were.

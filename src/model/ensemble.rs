@@ -2,7 +2,7 @@
 //! the ensemble's: different kinds are blind to different faults, and agree on noise less than on faults (Aggarwal and Sathe,
 //! "Theoretical Foundations and Algorithms for Outlier Ensembles", SIGKDD Explorations 2015).
 
-use ndarray::{Array1, Array2, ArrayView2, Axis};
+use ndarray::{Array1, Array2, ArrayView2, Axis, CowArray, Ix2};
 use serde::{Deserialize, Serialize};
 
 use super::artefact::{ArtefactError, Tensors};
@@ -167,7 +167,9 @@ impl Member {
         let gauss = member
             .gauss
             .then(|| Marginals::fit(newest(data.train.view(), card.inputs)));
-        let seen = |rows: &Array2<f32>| view(rows.view(), card.inputs, gauss.as_ref());
+        let seen = |rows: &Array2<f32>| {
+            view(rows.view(), card.inputs, gauss.as_ref()).into_owned()
+        };
         let (train, validation) = (seen(&data.train), seen(&data.validation));
         let own_spec = ModelSpec {
             kind: member.kind.clone(),
@@ -248,7 +250,7 @@ impl Member {
     }
 
     /// What it sees of whole rows.
-    fn view(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
+    fn view<'a>(&self, rows: ArrayView2<'a, f32>) -> CowArray<'a, f32, Ix2> {
         view(rows, self.card.inputs, self.gauss.as_ref())
     }
 
@@ -266,13 +268,18 @@ fn newest(rows: ArrayView2<'_, f32>, inputs: usize) -> ArrayView2<'_, f32> {
 }
 
 /// The newest `inputs` inputs of rows, as normal scores if so wished.
-fn view(rows: ArrayView2<'_, f32>, inputs: usize, gauss: Option<&Marginals>) -> Array2<f32> {
+fn view<'a>(
+    rows: ArrayView2<'a, f32>,
+    inputs: usize,
+    gauss: Option<&Marginals>,
+) -> CowArray<'a, f32, Ix2> {
     let rows = newest(rows, inputs);
-    // `to_owned` would keep the order of the axes, but scores must not depend on how a batch lies in memory.
-    gauss.map_or_else(
-        || rows.as_standard_layout().into_owned(),
-        |gauss| gauss.normal_scores(rows),
-    )
+    // Scores must not depend on how a batch lies in memory: what is not in standard layout is copied.
+    match gauss {
+        Some(gauss) => gauss.normal_scores(rows).into(),
+        None if rows.is_standard_layout() => rows.into(),
+        None => rows.as_standard_layout().into_owned().into(),
+    }
 }
 
 /// A model's scores. Kinds that remember training rows must not meet themselves when these are scored.

@@ -142,14 +142,16 @@ impl Kind for Pca {
     /// of the root of that feature's part of Q.
     fn score(&self, rows: ArrayView2<'_, f32>, _seeds: &[Seed]) -> Array1<f32> {
         let (code, residual) = self.project(rows);
+        if self.statistic == Statistic::Group {
+            return self.by_feature_scores(residual);
+        }
         let squares = |values: Array2<f32>, spread: &Array1<f32>| {
             (values / spread).mapv(|value| value * value)
         };
         let outside = squares(residual, &self.residual_spread);
         let inside = squares(code, &self.code_spread);
         let sum = match self.statistic {
-            Statistic::Group => self.by_feature(&outside).sum_axis(Axis(1)),
-            Statistic::Q => outside.sum_axis(Axis(1)),
+            Statistic::Group | Statistic::Q => outside.sum_axis(Axis(1)),
             Statistic::T2 => inside.sum_axis(Axis(1)),
             Statistic::Both => outside.sum_axis(Axis(1)) + inside.sum_axis(Axis(1)),
         };
@@ -207,6 +209,26 @@ impl Kind for Pca {
 }
 
 impl Pca {
+    /// [`Self::by_feature`], summed, over the width, in one pass over residuals: the default statistic is on every record's way.
+    fn by_feature_scores(&self, residual: Array2<f32>) -> Array1<f32> {
+        let factor = self.residual_spread.mapv(f32::recip).to_vec();
+        let width = self.width();
+        let residual = residual.as_standard_layout();
+        let mut sums = vec![0.0_f32; self.columns];
+        let score = |row: &[f32]| {
+            sums.fill(0.0);
+            let records = row.chunks_exact(self.columns);
+            for (record, factor) in records.zip(factor.chunks_exact(self.columns)) {
+                for ((sum, r), f) in sums.iter_mut().zip(record).zip(factor) {
+                    *sum += (r * f) * (r * f);
+                }
+            }
+            sums.iter().map(|sum| sum.sqrt()).sum::<f32>() / width as f32
+        };
+        let values = residual.as_slice().unwrap_or_default();
+        values.chunks_exact(width).map(score).collect()
+    }
+
     /// The root of the sum over the window's records of each feature's squares, `n × D`.
     fn by_feature(&self, squares: &Array2<f32>) -> Array2<f32> {
         let mut sum = Array2::<f32>::zeros((squares.nrows(), self.columns));

@@ -41,6 +41,24 @@ pub struct Judged {
     pub p_value: Vec<f64>,
 }
 
+/// Windows that share rows: raw values of D columns, one row after another in strips, and a window is W rows of a strip in a row.
+#[derive(Clone, Copy, Debug)]
+pub struct Strips<'a> {
+    /// Each a multiple of D numbers, NaN where a feature was not observed.
+    pub strips: &'a [&'a [f64]],
+    /// Where each window lies.
+    pub windows: &'a [WindowAt],
+}
+
+/// Where a window lies among [`Strips`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowAt {
+    /// In which strip.
+    pub strip: usize,
+    /// The row after its newest.
+    pub end: usize,
+}
+
 /// Why one window is strange.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Explanation {
@@ -113,6 +131,45 @@ impl TrainedModel {
         judged
     }
 
+    /// Judges n windows that share rows; bit for bit what [`Self::judge`] says of each, but every row is scaled once, not W times.
+    ///
+    /// # Panics
+    /// If there is not one seed a window, or a window does not lie in its strip.
+    pub fn judge_strips(&self, Strips { strips, windows }: Strips<'_>, seeds: &[Seed]) -> Judged {
+        assert_eq!(windows.len(), seeds.len(), "one seed a window");
+        let (columns, width) = (self.card.columns.len(), self.width());
+        let scaled: Vec<Array2<f32>> = strips
+            .iter()
+            .map(|strip| {
+                let rows = ArrayView2::from_shape((strip.len() / columns, columns), *strip);
+                self.scaler
+                    .transform(rows.unwrap_or_else(|_| unreachable!("strips are rows")))
+            })
+            .collect();
+        let mut judged = Judged {
+            score: Vec::with_capacity(windows.len()),
+            p_value: Vec::with_capacity(windows.len()),
+        };
+        for (windows, seeds) in windows.chunks(CHUNK).zip(seeds.chunks(CHUNK)) {
+            let mut rows = Vec::with_capacity(windows.len() * width);
+            for at in windows {
+                let strip = scaled[at.strip].as_slice().unwrap_or_default();
+                let end = at.end * columns;
+                rows.extend_from_slice(&strip[end - width..end]);
+            }
+            let rows = Array2::from_shape_vec((windows.len(), width), rows)
+                .unwrap_or_else(|_| unreachable!("windows are W · D wide"));
+            let Filled { rows, missing } = self.fill_scaled(rows);
+            let scores = self.model.as_kind().score(rows.view(), seeds);
+            for (score, missing) in scores.into_iter().zip(missing) {
+                let (score, p_value) = self.calibrate(f64::from(score), missing);
+                judged.score.push(score);
+                judged.p_value.push(p_value);
+            }
+        }
+        judged
+    }
+
     /// The model's own scores of n windows, and the fraction of each window's inputs that was missing: what calibrations are fitted on.
     pub fn raw_scores(&self, windows: ArrayView2<'_, f64>, seeds: &[Seed]) -> (Vec<f64>, Vec<f64>) {
         let mut raw = Vec::with_capacity(windows.nrows());
@@ -176,7 +233,11 @@ impl TrainedModel {
     /// Scales windows and fills what is missing with what the model expects there.
     fn fill(&self, windows: ArrayView2<'_, f64>) -> Filled {
         assert_eq!(windows.ncols(), self.width(), "windows are W · D wide");
-        let mut rows = self.scaler.transform(windows);
+        self.fill_scaled(self.scaler.transform(windows))
+    }
+
+    /// Fills what is missing of scaled windows with what the model expects there.
+    fn fill_scaled(&self, mut rows: Array2<f32>) -> Filled {
         let missing: Vec<f64> = rows
             .rows()
             .into_iter()
@@ -297,6 +358,24 @@ mod tests {
             assert_eq!(alone.score[0].to_bits(), together.score[i].to_bits());
             assert_eq!(alone.p_value[0].to_bits(), together.p_value[i].to_bits());
         }
+    }
+
+    #[test]
+    fn windows_in_strips_are_judged_as_windows_by_themselves() {
+        let model = TrainedModel::simple(1, &["a", "b"], 2, calibration());
+        let (first, second) = ([0.1, -0.4, 2.0, f64::NAN, 0.3, 0.7], [5.0, 1.0, -1.0, 0.2]);
+        let at = |strip, end| WindowAt { strip, end };
+        let strips = Strips {
+            strips: &[&first, &second],
+            windows: &[at(0, 2), at(1, 2), at(0, 3)],
+        };
+        let apart = array![
+            [0.1, -0.4, 2.0, f64::NAN],
+            [5.0, 1.0, -1.0, 0.2],
+            [2.0, f64::NAN, 0.3, 0.7]
+        ];
+        let expected = model.judge(apart.view(), &seeds(3));
+        assert_eq!(model.judge_strips(strips, &seeds(3)), expected);
     }
 
     #[test]

@@ -8,10 +8,11 @@ use rustc_hash::FxHashMap;
 
 use super::Column;
 use super::state::{Head, KeyState, PartitionState, Quarantined, Silence, version};
+use super::windows::Group;
 use crate::detect::Params;
 use crate::detect::episode::Rule;
 use crate::model::trained::TrainedModel;
-use crate::record::{Decoded, DecodedBatch, Key, Missing, RawRecord, RecordBatch};
+use crate::record::{Decoded, DecodedBatch, Key, RawRecord, RecordBatch};
 use crate::seed::Seed;
 use crate::stream::Offset;
 use crate::time::Timestamp;
@@ -21,6 +22,8 @@ use crate::time::Timestamp;
 pub(super) struct Slot {
     pub key: Key,
     pub state: KeyState,
+    /// Its rows in its group, once it has a window there.
+    pub strip: Option<usize>,
     /// Forgotten during the batch, to make room.
     pub evicted: bool,
 }
@@ -98,23 +101,6 @@ impl Quiet {
     }
 }
 
-/// The windows that one model judges.
-#[derive(Debug)]
-pub(super) struct Group {
-    pub model: Option<Arc<TrainedModel>>,
-    /// Numbers a row.
-    pub width: usize,
-    /// Row-major.
-    pub windows: Vec<f64>,
-    pub seeds: Vec<Seed>,
-}
-
-impl Group {
-    pub fn row(&self, index: usize) -> &[f64] {
-        &self.windows[index * self.width..(index + 1) * self.width]
-    }
-}
-
 /// A batch after the first half.
 #[derive(Debug, Default)]
 pub(super) struct Gathered<'a> {
@@ -175,6 +161,7 @@ impl<'a> Work<'a> {
         self.slots.push(Slot {
             key: key.clone(),
             state,
+            strip: None,
             evicted: false,
         });
         self.index.insert(key.clone(), Some(slot));
@@ -279,16 +266,7 @@ impl<'a> Gathered<'a> {
             .iter()
             .position(|group| version(group.model.as_ref()) == theirs);
         work.group = found.unwrap_or_else(|| {
-            let window = work
-                .model
-                .as_ref()
-                .map_or(1, |model| model.card.spec.window.max(1));
-            self.groups.push(Group {
-                model: work.model.clone(),
-                width: window * rules.columns.len(),
-                windows: Vec::new(),
-                seeds: Vec::new(),
-            });
+            self.groups.push(Group::new(work.model.clone(), rules));
             self.groups.len() - 1
         });
         self.works.push(work);
@@ -337,6 +315,12 @@ impl<'a> Gathered<'a> {
                 }),
             }
         }
+        for work in &mut self.works {
+            let group = &self.groups[work.group];
+            for slot in &mut work.slots {
+                group.remember(slot.strip, &mut slot.state.rows);
+            }
+        }
     }
 
     /// Takes in one record that could be read.
@@ -372,13 +356,17 @@ impl<'a> Gathered<'a> {
                 tell(What::Late);
                 return;
             }
-            if let Some(silence) = state.silence.take() {
+            let silence = state.silence.take();
+            if let Some(silence) = silence {
                 let quiet = Quiet::new(silence, state, heard);
                 tell(What::Spoke { slot, quiet });
                 // Records from before and after a silence are no neighbours: a window of both would look strange for nothing.
                 state.rows.clear();
             }
             state.rhythm.hear(heard);
+            if silence.is_some() {
+                self.groups[work.group].cut(work.slots[slot].strip);
+            }
             slot
         } else {
             for slot in work.make_room(params.keys_max) {
@@ -394,10 +382,9 @@ impl<'a> Gathered<'a> {
         if let Some(deadline) = state.rhythm.deadline(params) {
             work.head.silence_bound = work.head.silence_bound.min(deadline);
         }
-        let group = &mut self.groups[work.group];
-        let index = group.seeds.len();
-        group.seeds.push(seed);
-        let warming = lay_out(state, row, group, rules);
+        let Slot { state, strip, .. } = &mut work.slots[slot];
+        let (index, warming) =
+            self.groups[work.group].add((strip, state), (record, row), seed, rules);
         let clock = work.head.stream_time;
         tell(What::Judge {
             slot,
@@ -417,54 +404,4 @@ struct Place {
     work: usize,
     record: usize,
     seed: Seed,
-}
-
-/// Adds the key's window, ending with `row`, to its group, and remembers the row. Answers whether the window is still filling: then it is
-/// padded with its oldest row.
-fn lay_out(state: &mut KeyState, row: &[f64], group: &mut Group, rules: Rules<'_>) -> bool {
-    let columns = row.len();
-    let start = group.windows.len();
-    let window = group.width / columns.max(1);
-    let keep = window.max(rules.params.window);
-    if keep == 1 {
-        group.windows.extend_from_slice(row);
-        if rules.fill_last {
-            fill_last(state, &mut group.windows[start..], rules.columns);
-        }
-        return false;
-    }
-    state.rows.extend(row);
-    let newest = state.rows.len() - columns;
-    if rules.fill_last {
-        let mut filled = row.to_vec();
-        fill_last(state, &mut filled, rules.columns);
-        state.rows.truncate(newest);
-        state.rows.extend(filled);
-    }
-    let surplus = state.rows.len().saturating_sub(keep * columns);
-    state.rows.drain(..surplus);
-    let have = state.rows.len() / columns;
-    let first = have.saturating_sub(window) * columns;
-    for _ in have..window {
-        group
-            .windows
-            .extend(state.rows.range(first..first + columns));
-    }
-    group.windows.extend(state.rows.range(first..));
-    have < window
-}
-
-/// Fills what was not observed with the key's last value, in the columns that ask for it, and remembers what was.
-fn fill_last(state: &mut KeyState, row: &mut [f64], columns: &[Column]) {
-    state.last_values.resize(columns.len(), f64::NAN);
-    for (index, column) in columns.iter().enumerate() {
-        if column.missing != Missing::Last {
-            continue;
-        }
-        if row[index].is_nan() {
-            row[index] = state.last_values[index];
-        } else {
-            state.last_values[index] = row[index];
-        }
-    }
 }

@@ -3,9 +3,10 @@
 
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
-use super::gather::{Gathered, Group, Quiet, Step, What, Work};
+use super::gather::{Gathered, Quiet, Step, What, Work};
 use super::message::{self, Cause, Facts};
 use super::state::{Quarantined, Storm, episode_id};
+use super::windows::Group;
 use super::{Column, Outbox, Tally, Watched};
 use crate::alert::{AlertEvent, AlertKind, Attribution, Severity};
 use crate::detect::Params;
@@ -62,7 +63,11 @@ struct Seen<'a> {
 impl Telling<'_> {
     /// Judges everything that was gathered, in order.
     pub fn tell_all(&mut self, gathered: &mut Gathered<'_>) {
-        let judged: Vec<Judged> = gathered.groups.iter().map(judge).collect();
+        let judged: Vec<Judged> = gathered
+            .groups
+            .iter()
+            .map(|group| group.judge(self.decoded))
+            .collect();
         let codes: Vec<Option<Array2<f32>>> =
             gathered.groups.iter().map(|g| self.codes(g)).collect();
         let Gathered {
@@ -96,7 +101,7 @@ impl Telling<'_> {
                         Ok(found) => found.time,
                         Err(_) => unreachable!("only records that could be read are judged"),
                     };
-                    let window = group.row(row);
+                    let window = group.window(row, self.decoded);
                     let seen = Seen {
                         step,
                         slot,
@@ -128,9 +133,8 @@ impl Telling<'_> {
 
     /// The model's codes of a group's windows, if they go out.
     fn codes(&self, group: &Group) -> Option<Array2<f32>> {
-        let wanted = self.params.emit_scores && self.params.emit_code && !group.seeds.is_empty();
-        let model = group.model.as_ref().filter(|_| wanted)?;
-        model.codes(view(&group.windows, group.seeds.len(), group.width))
+        let wanted = self.params.emit_scores && self.params.emit_code;
+        wanted.then(|| group.codes(self.decoded))?
     }
 
     fn dead(&mut self, step: &Step, emit: bool) {
@@ -516,26 +520,6 @@ impl Telling<'_> {
         self.outbox
             .alerts
             .push(message::alert(self.params, cause, facts));
-    }
-}
-
-/// Scores a group's windows by its model, at once; nothing for the cold start, which looks at each key's own past.
-fn judge(group: &Group) -> Judged {
-    match &group.model {
-        Some(model) if !group.seeds.is_empty() => {
-            let judged = model.judge(
-                view(&group.windows, group.seeds.len(), group.width),
-                &group.seeds,
-            );
-            assert_eq!(judged.score.len(), group.seeds.len(), "one score a window");
-            assert_eq!(
-                judged.p_value.len(),
-                group.seeds.len(),
-                "one p-value a window"
-            );
-            judged
-        }
-        _ => Judged::default(),
     }
 }
 

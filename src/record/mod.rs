@@ -82,18 +82,31 @@ impl RecordBatch {
         value: Option<&[u8]>,
         headers: Vec<Header>,
     ) {
+        let (offset, timestamp) = place;
+        let source = self.source(at);
+        self.push_from((source, offset, timestamp), key, value, headers);
+    }
+
+    /// The number of a source, for [`Self::push_from`].
+    pub fn source(&mut self, at: &TopicPartition) -> usize {
         // The last source is nearly always the same one: Kafka hands out runs of a partition.
-        let source = self
-            .sources
-            .iter()
-            .rposition(|source| source == at)
-            .unwrap_or_else(|| {
-                self.sources.push(at.clone());
-                self.sources.len() - 1
-            });
+        let found = self.sources.iter().rposition(|source| source == at);
+        found.unwrap_or_else(|| {
+            self.sources.push(at.clone());
+            self.sources.len() - 1
+        })
+    }
+
+    /// Adds a message of a source whose number is known, with its offset and Kafka's timestamp.
+    pub fn push_from(
+        &mut self,
+        (source, offset, timestamp): (usize, Offset, Timestamp),
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: Vec<Header>,
+    ) {
         let key = key.map(|bytes| self.store(bytes));
         let value = value.map(|bytes| self.store(bytes));
-        let (offset, timestamp) = place;
         self.records.push(RawRecord {
             source,
             offset,

@@ -1,0 +1,213 @@
+//! The windows of a batch, laid out so that neighbours share their rows: a key's rows lie one after another in a strip, and a window is W of
+//! them in a row. A batch of n records then costs n rows of memory, not n · W.
+//!
+//! Where windows are one record long and nothing is filled in, not even that: a window is the decoded row itself.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use ndarray::{Array2, ArrayView2};
+
+use super::Column;
+use super::gather::Rules;
+use super::state::KeyState;
+use crate::model::trained::{Judged, Strips, TrainedModel, WindowAt};
+use crate::record::{DecodedBatch, Missing};
+use crate::seed::Seed;
+
+/// The windows that one model judges.
+#[derive(Debug)]
+pub(super) struct Group {
+    /// What judges; `None`: the cold start, which looks at each key's own past.
+    pub model: Option<Arc<TrainedModel>>,
+    /// W: records a window.
+    window: usize,
+    /// Rows of a key that are remembered from batch to batch.
+    keep: usize,
+    /// D: numbers a row.
+    columns: usize,
+    /// Windows are decoded rows: one strip, the batch, and nothing is remembered.
+    in_place: bool,
+    strips: Vec<Strip>,
+    windows: Vec<WindowAt>,
+    seeds: Vec<Seed>,
+}
+
+/// The rows of one key: as many as a window before its first record of this batch needs, then the batch's.
+#[derive(Debug)]
+struct Strip {
+    values: Vec<f64>,
+    /// Its first row that is neither padding nor from before a silence; `None`: the next.
+    first: Option<usize>,
+}
+
+impl Group {
+    pub fn new(model: Option<Arc<TrainedModel>>, rules: Rules<'_>) -> Self {
+        let window = model
+            .as_ref()
+            .map_or(1, |model| model.card.spec.window.max(1));
+        let keep = window.max(rules.params.window);
+        Self {
+            model,
+            window,
+            keep,
+            columns: rules.columns.len(),
+            in_place: keep == 1 && !rules.fill_last,
+            strips: Vec::new(),
+            windows: Vec::new(),
+            seeds: Vec::new(),
+        }
+    }
+
+    /// Adds the window of a key that ends with `row`, record `record` of the batch. `strip` is the key's strip, made here for its first.
+    /// Answers the window's number, and whether it is still filling: then it is padded with its oldest row.
+    pub fn add(
+        &mut self,
+        (strip, state): (&mut Option<usize>, &mut KeyState),
+        (record, row): (usize, &[f64]),
+        seed: Seed,
+        rules: Rules<'_>,
+    ) -> (usize, bool) {
+        let number = self.windows.len();
+        self.seeds.push(seed);
+        if self.in_place {
+            self.windows.push(WindowAt {
+                strip: 0,
+                end: record + 1,
+            });
+            return (number, false);
+        }
+        let at = *strip.get_or_insert_with(|| {
+            self.strips
+                .push(Strip::begin(&state.rows, self.window, self.columns));
+            self.strips.len() - 1
+        });
+        let strip = &mut self.strips[at];
+        let begin = strip.values.len();
+        strip.values.extend_from_slice(row);
+        if rules.fill_last {
+            fill_last(state, &mut strip.values[begin..], rules.columns);
+        }
+        let end = strip.end(begin, self.window, self.columns);
+        self.windows.push(WindowAt { strip: at, end });
+        let filling = strip.first.is_none_or(|first| end - first < self.window);
+        (number, filling)
+    }
+
+    /// From here on no window of the key reaches back: its records before and after a silence are no neighbours.
+    pub fn cut(&mut self, strip: Option<usize>) {
+        if let Some(at) = strip {
+            self.strips[at].first = None;
+        }
+    }
+
+    /// Brings up to date what is remembered of a key's rows.
+    pub fn remember(&self, strip: Option<usize>, rows: &mut VecDeque<f64>) {
+        let Some(strip) = strip.map(|at| &self.strips[at]).filter(|_| self.keep > 1) else {
+            return;
+        };
+        rows.clear();
+        if let Some(first) = strip.first {
+            let have = strip.values.len() / self.columns;
+            let from = first.max(have.saturating_sub(self.keep));
+            rows.extend(&strip.values[from * self.columns..]);
+        }
+    }
+
+    /// How many windows there are.
+    pub fn len(&self) -> usize {
+        self.windows.len()
+    }
+
+    /// Window `number`: W · D numbers.
+    pub fn window<'a>(&'a self, number: usize, decoded: &'a DecodedBatch) -> &'a [f64] {
+        let WindowAt { strip, end } = self.windows[number];
+        let values = if self.in_place {
+            &decoded.values
+        } else {
+            &self.strips[strip].values
+        };
+        &values[(end - self.window) * self.columns..end * self.columns]
+    }
+
+    /// The model's codes of all windows, for kinds that have one.
+    pub fn codes(&self, decoded: &DecodedBatch) -> Option<Array2<f32>> {
+        let model = self.model.as_ref().filter(|_| self.len() > 0)?;
+        let numbers: Vec<f64> = (0..self.len())
+            .flat_map(|number| self.window(number, decoded))
+            .copied()
+            .collect();
+        let width = self.window * self.columns;
+        let windows = ArrayView2::from_shape((self.len(), width), &numbers);
+        model.codes(windows.unwrap_or_else(|error| unreachable!("n windows: {error}")))
+    }
+
+    /// Scores all windows by the model, at once; nothing for the cold start.
+    pub fn judge(&self, decoded: &DecodedBatch) -> Judged {
+        let Some(model) = self.model.as_ref().filter(|_| self.len() > 0) else {
+            return Judged::default();
+        };
+        let strips: Vec<&[f64]> = if self.in_place {
+            vec![&decoded.values]
+        } else {
+            self.strips.iter().map(|strip| &*strip.values).collect()
+        };
+        let strips = Strips {
+            strips: &strips,
+            windows: &self.windows,
+        };
+        let judged = model.judge_strips(strips, &self.seeds);
+        assert_eq!(judged.score.len(), self.len(), "one score a window");
+        assert_eq!(judged.p_value.len(), self.len(), "one p-value a window");
+        judged
+    }
+}
+
+impl Strip {
+    /// What is remembered of a key, padded with its oldest row where a window wants more.
+    fn begin(rows: &VecDeque<f64>, window: usize, columns: usize) -> Self {
+        let have = rows.len() / columns.max(1);
+        if have == 0 {
+            return Self {
+                values: Vec::new(),
+                first: None,
+            };
+        }
+        let padding = (window - 1).saturating_sub(have);
+        let mut values = Vec::with_capacity((padding + have + 1) * columns);
+        for _ in 0..padding {
+            values.extend(rows.range(..columns));
+        }
+        values.extend(rows);
+        Self {
+            values,
+            first: Some(padding),
+        }
+    }
+
+    /// The row after the newest, whose numbers begin at `begin`. The first row after a beginning or a cut is padded with itself.
+    fn end(&mut self, begin: usize, window: usize, columns: usize) -> usize {
+        if self.first.is_none() {
+            for _ in 1..window {
+                self.values.extend_from_within(begin..begin + columns);
+            }
+            self.first = Some(begin / columns + window - 1);
+        }
+        self.values.len() / columns
+    }
+}
+
+/// Fills what was not observed with the key's last value, in the columns that ask for it, and remembers what was.
+fn fill_last(state: &mut KeyState, row: &mut [f64], columns: &[Column]) {
+    state.last_values.resize(columns.len(), f64::NAN);
+    for (index, column) in columns.iter().enumerate() {
+        if column.missing != Missing::Last {
+            continue;
+        }
+        if row[index].is_nan() {
+            row[index] = state.last_values[index];
+        } else {
+            state.last_values[index] = row[index];
+        }
+    }
+}

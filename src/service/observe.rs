@@ -7,8 +7,10 @@ use std::time::Duration;
 use super::metrics::Metrics;
 use super::status::{Status, TrainingStatus};
 use crate::alert::Alert;
+use crate::detect::Budget;
 use crate::model::card::ModelVersion;
-use crate::pipeline::{Assigned, ColumnsDiffer, Tally};
+use crate::model::trained::TrainedModel;
+use crate::pipeline::{Assigned, ColumnsDiffer, Discarded, Tally};
 use crate::stream::TopicPartition;
 use crate::time::{Clock, Timestamp};
 use crate::train::gate::Verdict;
@@ -22,25 +24,27 @@ pub struct Parts(Arc<Mutex<BTreeMap<usize, Part>>>);
 /// One worker's part.
 #[derive(Clone, Copy, Debug, Default)]
 struct Part {
+    /// The lowest version that judges; `None`: nothing is held.
+    judging: Option<ModelVersion>,
+    /// The champion as it was taken up: what would judge.
+    champion: Option<ModelVersion>,
     episodes: u64,
     partitions: usize,
     leads: bool,
 }
 
 impl Parts {
-    /// Changes one worker's part; answers (episodes open, partitions held, whether one of them leads) of the process.
-    fn change(&self, worker: usize, change: impl FnOnce(&mut Part)) -> (u64, usize, bool) {
+    /// Changes one worker's part; answers the sum over the process.
+    fn change(&self, worker: usize, change: impl FnOnce(&mut Part)) -> Part {
         let mut parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         change(parts.entry(worker).or_default());
-        parts
-            .values()
-            .fold((0, 0, false), |(episodes, partitions, leads), part| {
-                (
-                    episodes + part.episodes,
-                    partitions + part.partitions,
-                    leads || part.leads,
-                )
-            })
+        parts.values().fold(Part::default(), |sum, part| Part {
+            judging: sum.judging.into_iter().chain(part.judging).min(),
+            champion: sum.champion.max(part.champion),
+            episodes: sum.episodes + part.episodes,
+            partitions: sum.partitions + part.partitions,
+            leads: sum.leads || part.leads,
+        })
     }
 }
 
@@ -52,16 +56,17 @@ pub struct WorkerObserver {
     status: Arc<Status>,
     control: Control,
     parts: Parts,
+    budget: Budget,
 }
 
 impl WorkerObserver {
-    /// For worker number `worker`; `parts` is shared by all workers of the process.
+    /// For worker number `worker`; `parts` is shared by all workers of the process, `budget` is the detector's.
     pub fn new(
         worker: usize,
-        metrics: Metrics,
-        status: Arc<Status>,
+        (metrics, status): (Metrics, Arc<Status>),
         control: Control,
         parts: Parts,
+        budget: Budget,
     ) -> Self {
         Self {
             worker,
@@ -69,6 +74,7 @@ impl WorkerObserver {
             status,
             control,
             parts,
+            budget,
         }
     }
 
@@ -78,6 +84,13 @@ impl WorkerObserver {
         metrics.scored.inc_by(tally.scored);
         metrics.warming_up.inc_by(tally.warming_up);
         metrics.late.inc_by(tally.late);
+        if tally.skipped > 0 {
+            tracing::error!(
+                records = tally.skipped,
+                "the input's retention deleted records before they were read"
+            );
+            metrics.skipped.inc_by(tally.skipped);
+        }
         metrics.replayed.inc_by(tally.replayed);
         metrics.suppressed.inc_by(tally.suppressed);
         for (reason, count) in &tally.dead_lettered {
@@ -161,12 +174,24 @@ impl worker::Observer for WorkerObserver {
     }
 
     fn assigned(&mut self, at: &TopicPartition, assigned: &Assigned) {
-        tracing::info!(partition = %at, read_from = %assigned.read_from, replay = assigned.replay, "took over a partition");
+        tracing::info!(partition = %at, read_from = %assigned.read_from, replay = assigned.replay, skipped = assigned.skipped, "took over a partition");
         if let Some(why) = assigned.discarded {
-            tracing::warn!(partition = %at, why, "its state could not be used: the partition begins anew");
+            self.discarded(at, why);
         }
         self.metrics.rebalances.inc();
         self.status.assigned(at, assigned.replay > 0);
+    }
+
+    fn discarded(&mut self, at: &TopicPartition, why: Discarded) {
+        tracing::warn!(partition = %at, %why, "its state could not be used: the partition begins anew");
+        self.metrics
+            .state_discarded
+            .with_label_values(&[why.name()])
+            .inc();
+    }
+
+    fn settled(&mut self, tally: &Tally) {
+        self.count(tally);
     }
 
     fn revoked(&mut self, partitions: &[TopicPartition]) {
@@ -184,31 +209,48 @@ impl worker::Observer for WorkerObserver {
     }
 
     fn holds(&mut self, partitions: usize, leads: bool) {
-        let (_, held, any_leads) = self.parts.change(self.worker, |part| {
+        let all = self.parts.change(self.worker, |part| {
             part.partitions = partitions;
             part.leads = leads;
         });
         self.metrics
             .partitions
-            .set(i64::try_from(held).unwrap_or(i64::MAX));
-        self.control.lead(any_leads);
+            .set(i64::try_from(all.partitions).unwrap_or(i64::MAX));
+        self.control.lead(all.leads);
     }
 
-    fn promoted(&mut self, version: ModelVersion) {
-        tracing::info!(worker = self.worker, %version, "judges by a new model from the next batch on");
+    fn promoted(&mut self, model: &TrainedModel) {
+        let card = &model.card;
+        let version = Some(card.version);
+        self.parts
+            .change(self.worker, |part| part.champion = version);
+        tracing::info!(worker = self.worker, version = %card.version, "judges by a new model from here on");
+        self.metrics
+            .model_created
+            .set(card.created.0 as f64 / 1000.0);
+        self.status.model(card);
+        self.status
+            .budget(self.budget.p_value(card.records_per_key_day));
     }
 
     fn refused(&mut self, why: &ColumnsDiffer) {
         tracing::error!(%why, "the champion cannot be used; scoring goes on with the model before it");
+        self.metrics.models_refused.inc();
     }
 
     fn gauges(&mut self, gauges: &Gauges) {
-        let (episodes, _, _) = self
-            .parts
-            .change(self.worker, |part| part.episodes = gauges.episodes_open);
+        let all = self.parts.change(self.worker, |part| {
+            part.episodes = gauges.episodes_open;
+            part.judging = gauges.judging.values().copied().min();
+        });
         self.metrics
             .episodes_open
-            .set(i64::try_from(episodes).unwrap_or(i64::MAX));
+            .set(i64::try_from(all.episodes).unwrap_or(i64::MAX));
+        let version = all.judging.or(all.champion).unwrap_or_default();
+        self.metrics
+            .model_version
+            .set(i64::try_from(version.0).unwrap_or(i64::MAX));
+        self.status.open(gauges.judging.keys(), &gauges.open);
         for (at, lag) in &gauges.lag {
             let labels = [&*at.topic, &at.partition.0.to_string()];
             let records = i64::try_from(*lag).unwrap_or(i64::MAX);
@@ -269,6 +311,9 @@ impl trainer::Observer for TrainingObserver {
     ) {
         self.metrics.trainings.with_label_values(&[outcome]).inc();
         self.metrics.training_seconds.observe(took.as_secs_f64());
+        self.metrics
+            .training_ended
+            .set(self.clock.now().0 as f64 / 1000.0);
         self.status.training(TrainingStatus {
             ended: self.clock.now().rfc3339(),
             seconds: took.as_secs_f64(),

@@ -93,6 +93,15 @@ impl Control {
         self.orders.send(Order::Now).unwrap_or_default();
     }
 
+    /// The control of nothing.
+    #[cfg(test)]
+    pub(crate) fn idle() -> Self {
+        Self {
+            orders: channel().0,
+            stop: Arc::default(),
+        }
+    }
+
     /// Cancels a run at its next step and ends the thread.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);

@@ -653,10 +653,18 @@ fn saved() -> Vec<StateEntry> {
         },
         1,
     );
-    work(&mut pipeline, &[(0, "k", 1, CALM), (1, "k", 2, WILD)]);
-    let (outbox, _) = work(&mut pipeline, &[(2, "k", 3, WILD)]);
-    assert_eq!(head(&outbox.state), Some((1, 2)));
-    outbox.state
+    let mut latest = BTreeMap::new();
+    let batches: [&[Row<'_>]; 2] = [
+        &[(0, "k", 1, CALM), (1, "k", 2, WILD)],
+        &[(2, "k", 3, WILD)],
+    ];
+    for rows in batches {
+        let entries = work(&mut pipeline, rows).0.state;
+        latest.extend(entries.into_iter().map(|entry| (entry.key.clone(), entry)));
+    }
+    let state: Vec<StateEntry> = latest.into_values().collect();
+    assert_eq!((head(&state), state.len()), (Some((1, 2)), 3));
+    state
 }
 
 /// A pipeline that holds nothing, under model 2.
@@ -835,7 +843,7 @@ fn the_state_of_another_group_is_left_alone() {
         .unwrap_err();
     let text = error.to_string();
     assert!(
-        text.contains("in-3") && text.contains("`a`") && text.contains("`b`"),
+        text.contains("in[3]") && text.contains("`a`") && text.contains("`b`"),
         "{text}"
     );
     // What older programs wrote names no group, and is taken over.

@@ -331,3 +331,92 @@ fn word(value: &impl serde::Serialize) -> String {
         .and_then(|value| value.as_str().map(str::to_owned))
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::trained::TrainedModel;
+    use crate::service::status::Facts;
+    use crate::stats::calibration::Calibration;
+    use crate::time::ManualClock;
+    use crate::trainer::Observer as _;
+    use crate::worker::Observer as _;
+
+    fn observers() -> (Metrics, Arc<Status>, [WorkerObserver; 2]) {
+        let metrics = Metrics::register(&prometheus::Registry::new(), "d").unwrap();
+        let status = Arc::new(Status::new(Facts::default()));
+        let parts = Parts::default();
+        let observers = [0, 1].map(|worker| {
+            let told = (metrics.clone(), Arc::clone(&status));
+            WorkerObserver::new(
+                worker,
+                told,
+                Control::idle(),
+                parts.clone(),
+                Budget::PerRecord(0.01),
+            )
+        });
+        (metrics, status, observers)
+    }
+
+    fn judging(versions: &[u64]) -> Gauges {
+        let places = (0..).map(|partition| TopicPartition::new("t", partition));
+        Gauges {
+            judging: places
+                .zip(versions.iter().map(|version| ModelVersion(*version)))
+                .collect(),
+            ..Gauges::default()
+        }
+    }
+
+    #[test]
+    fn the_version_exported_is_the_one_that_judges() {
+        let (metrics, status, [mut one, mut two]) = observers();
+        let model = TrainedModel::simple(5, &["x"], 1, Calibration::fit(&[1.0]));
+        // A champion that is refused judges nothing.
+        one.refused(&ColumnsDiffer {
+            version: ModelVersion(5),
+            theirs: 1,
+            ours: 2,
+        });
+        one.gauges(&judging(&[3, 4]));
+        assert_eq!(
+            (metrics.models_refused.get(), metrics.model_version.get()),
+            (1, 3)
+        );
+        assert!(status.view().model.is_none());
+        // The lowest over all workers; one without partitions does not count.
+        two.gauges(&judging(&[2]));
+        assert_eq!(metrics.model_version.get(), 2);
+        two.gauges(&judging(&[]));
+        assert_eq!(metrics.model_version.get(), 3);
+        // Where nothing is held, what was taken up would judge.
+        one.promoted(&model);
+        one.gauges(&judging(&[]));
+        assert_eq!(metrics.model_version.get(), 5);
+        assert_eq!(status.view().model.map(|model| model.version), Some(5));
+    }
+
+    #[test]
+    fn what_was_lost_or_begun_anew_is_counted() {
+        let (metrics, _, [mut one, _]) = observers();
+        let at = TopicPartition::new("t", 0);
+        one.discarded(&at, Discarded::ModelGone);
+        one.settled(&Tally {
+            skipped: 7,
+            ..Tally::default()
+        });
+        assert_eq!(metrics.skipped.get(), 7);
+        let discarded = metrics.state_discarded.with_label_values(&["model_gone"]);
+        assert_eq!(discarded.get(), 1);
+    }
+
+    #[test]
+    fn the_end_of_every_training_run_has_a_time() {
+        let (metrics, status, _) = observers();
+        let clock = Arc::new(ManualClock::at(Timestamp(5_000)));
+        let observer = TrainingObserver::new(metrics.clone(), status, clock);
+        observer.finished(ModelVersion(1), "failed", "why", Duration::ZERO);
+        assert!((metrics.training_ended.get() - 5.0).abs() < 1e-9);
+    }
+}

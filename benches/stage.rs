@@ -67,6 +67,7 @@ fn pipeline(model: bool, window: usize, emit_scores: bool) -> Pipeline {
         at: TopicPartition::new("in", 0),
         committed: Offset(0),
         fresh: true,
+        first: Offset(0),
         state: Vec::new(),
     };
     pipeline.assign(&grant, None).unwrap();

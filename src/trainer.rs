@@ -3,7 +3,9 @@
 //! At most one trainer of a group is active: the process that holds the input's first partition. A stale one is fenced by the store. Training
 //! never delays scoring: it has its own thread and its own reader of the log, and meets the workers only through the store.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -28,6 +30,9 @@ use crate::train::{self, Candidate, TrainError, TrainJob};
 
 /// How often a trainer without a model looks whether the log has enough records by now.
 const FIRST_TRY_EVERY: Duration = Duration::from_secs(2);
+
+/// Where there were enough but too few of them could be used, each further look, which reads them all, comes after twice the time, up to this.
+const FIRST_TRY_MAX: Duration = Duration::from_secs(120);
 
 /// What to train, when, and on what.
 #[derive(Clone, Debug)]
@@ -88,6 +93,15 @@ impl Control {
         self.orders.send(Order::Now).unwrap_or_default();
     }
 
+    /// The control of nothing.
+    #[cfg(test)]
+    pub(crate) fn idle() -> Self {
+        Self {
+            orders: channel().0,
+            stop: Arc::default(),
+        }
+    }
+
     /// Cancels a run at its next step and ends the thread.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -106,6 +120,10 @@ pub struct Trainer<H, S> {
     observer: Arc<dyn Observer>,
     orders: Receiver<Order>,
     stop: Arc<AtomicBool>,
+    /// The wait after the next first try that reads records and finds too few it can use.
+    patience: Duration,
+    /// The version that was trained last, or is being trained.
+    running: ModelVersion,
 }
 
 /// Where a trainer gets its data and leaves its models.
@@ -148,6 +166,8 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                 observer,
                 orders,
                 stop,
+                patience: FIRST_TRY_EVERY,
+                running: ModelVersion(0),
             },
             control,
         )
@@ -209,7 +229,13 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
     /// One run, reported. Answers when to try again if that is sooner than the interval.
     fn attempt(&mut self) -> Option<Duration> {
         let began = self.clock.monotonic();
-        let outcome = self.train();
+        // A panic in a fit is a failed training, not the end of training: the next run has another seed and other records.
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.train())).unwrap_or_else(|panic| {
+            Err(Failure::Failed {
+                version: self.running,
+                reason: format!("training panicked: {}", said(&*panic)),
+            })
+        });
         let took = self.clock.monotonic().saturating_sub(began);
         match outcome {
             Ok((version, promoted, verdict)) => {
@@ -222,12 +248,13 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                 version,
                 reason,
                 first,
+                read,
             }) => {
                 tracing::debug!(%version, reason, "not enough records to train on");
                 if !first {
                     self.observer.finished(version, "skipped", &reason, took);
                 }
-                first.then_some(FIRST_TRY_EVERY)
+                first.then(|| self.next_try(read))
             }
             Err(Failure::Cancelled(version)) => {
                 self.observer
@@ -242,12 +269,23 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
         }
     }
 
+    /// When to look again for a first model's records, which cost a look at offsets only, or were `read`.
+    fn next_try(&mut self, read: bool) -> Duration {
+        if !read {
+            return FIRST_TRY_EVERY;
+        }
+        let wait = self.patience;
+        self.patience = (wait * 2).min(FIRST_TRY_MAX);
+        wait
+    }
+
     fn train(&mut self) -> Result<(ModelVersion, bool, String), Failure> {
         let cards = self
             .store
             .list()
             .map_err(|error| failed(ModelVersion(0), &error))?;
         let version = ModelVersion(cards.last().map_or(0, |card| card.version.0) + 1);
+        self.running = version;
         let failed = |error: &dyn std::error::Error| failed(version, error);
         let champion = match self.store.champion().map_err(|error| failed(&error))? {
             Some(champion) => self.store.load(champion).map_err(|error| failed(&error))?,
@@ -272,6 +310,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                 version,
                 reason,
                 first,
+                read: false,
             });
         }
         // Whoever writes under this identity from here on, a successor or a person who rolls back, makes the store refuse this run's model.
@@ -290,6 +329,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                         version,
                         reason: error.to_string(),
                         first,
+                        read: true,
                     });
                 }
                 Err(error) => return Err(failed(&error)),
@@ -359,6 +399,8 @@ enum Failure {
         version: ModelVersion,
         reason: String,
         first: bool,
+        /// Records were read to find that out.
+        read: bool,
     },
     Cancelled(ModelVersion),
     Failed {
@@ -376,3 +418,13 @@ fn failed(version: ModelVersion, error: &dyn std::error::Error) -> Failure {
     }
     Failure::Failed { version, reason }
 }
+
+/// What a panic said.
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("nothing")
+}
+
+#[cfg(test)]
+mod tests;

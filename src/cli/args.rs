@@ -117,6 +117,9 @@ Stops within seconds on SIGTERM or Ctrl-C: finishes the batch, leaves the group,
     /// Look at models and choose the one in use
     #[command(subcommand)]
     Models(ModelsCommand),
+    /// Look at flagged episodes, and let their records into training
+    #[command(subcommand)]
+    Episodes(EpisodesCommand),
     /// Create the topics that the daemon writes
     #[command(subcommand)]
     Topics(TopicsCommand),
@@ -311,6 +314,32 @@ pub enum ModelsCommand {
         /// Where to write.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
+    },
+}
+
+/// `episodes`
+#[derive(Debug, Subcommand)]
+pub enum EpisodesCommand {
+    /// Those that training knows of, and which were dismissed
+    List,
+    /// Let training learn an episode's records, also those that come while it is open
+    #[command(after_help = "\
+What was flagged is kept out of training until somebody says otherwise: a lasting fault must not become normal.
+
+  anomalyd episodes dismiss pumps-records-3-48210 --config pumps.toml                 it was nothing
+  anomalyd episodes dismiss pumps-records-3-48210 --config pumps.toml --new-normal    it is how things are from now on
+  anomalyd episodes dismiss pumps-records-3-48210 --config pumps.toml --undo          it was something after all
+
+The next training reads it; the model's card lists the episode as dismissed. Alerts end when a model that has learnt it is in use.")]
+    Dismiss {
+        /// The episode's id, as in its alerts.
+        id: String,
+        /// Not a false alarm, but normal from now on.
+        #[arg(long, conflicts_with = "undo")]
+        new_normal: bool,
+        /// Take a dismissal back.
+        #[arg(long)]
+        undo: bool,
     },
 }
 

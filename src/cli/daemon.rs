@@ -8,6 +8,7 @@ use super::exit::{self, Failure};
 use crate::config::Config;
 use crate::config::raw::LogFormat;
 use crate::demo::run::{self as demo, DemoError};
+use crate::pipeline::RestoreError;
 use crate::service::log;
 use crate::service::run::{self as service, ServiceError};
 use crate::worker::WorkerError;
@@ -50,7 +51,16 @@ impl From<ServiceError> for Failure {
                 code: exit::DEAD_LETTERS,
                 message,
             },
-            ServiceError::Panicked(_) | ServiceError::Metrics(_) => Self::Internal(message),
+            ServiceError::Worker {
+                error: WorkerError::Restore(RestoreError::Foreign { .. }),
+                ..
+            } => Self::Code {
+                code: exit::CONFIGURATION,
+                message,
+            },
+            ServiceError::Panicked(_) | ServiceError::Helper(_) | ServiceError::Metrics(_) => {
+                Self::Internal(message)
+            }
             ServiceError::Schema(crate::service::schema::SchemaError::Problems(_)) => Self::Code {
                 code: exit::CONFIGURATION,
                 message,

@@ -5,6 +5,7 @@
 
 pub mod args;
 mod daemon;
+mod episodes;
 pub mod exit;
 mod files;
 mod healthcheck;
@@ -60,6 +61,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
             print(&format!("{}\n", crate::model::KINDS.join("\n")))
         }
         Command::Models(command) => models::run(&load()?, command),
+        Command::Episodes(command) => episodes::run(&load()?, command),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "anomalyd", &mut script);

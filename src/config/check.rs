@@ -383,6 +383,7 @@ fn detect(raw: &Raw, found: &mut Found) -> Params {
     let alerts = &raw.alerts;
     let params = Params {
         detector: raw.name.clone(),
+        group: raw.input.group.clone(),
         budget: budget(&alerts.false_alarm_rate, found),
         open_k: alerts.open.k,
         open_n: alerts.open.n,
@@ -399,6 +400,7 @@ fn detect(raw: &Raw, found: &mut Found) -> Params {
         window: raw.model.window,
         seasonal: raw.model.seasonal && raw.model.kind == "auto",
         snapshot_records: raw.state.snapshot_records,
+        snapshot_interval: raw.state.snapshot_interval.0,
         keys_max: raw.state.keys_max,
         quarantine_keep: raw.training.history.0,
         emit_scores: !raw.output.scores.is_empty(),

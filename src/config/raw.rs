@@ -562,6 +562,8 @@ impl Default for Batch {
 pub struct State {
     /// Records of a partition between two snapshots.
     pub snapshot_records: u64,
+    /// Stream time of a partition between two snapshots.
+    pub snapshot_interval: Time,
     /// Keys of a partition at most.
     pub keys_max: usize,
 }
@@ -571,6 +573,7 @@ impl Default for State {
         let params = Params::default();
         Self {
             snapshot_records: params.snapshot_records,
+            snapshot_interval: Time(params.snapshot_interval),
             keys_max: params.keys_max,
         }
     }

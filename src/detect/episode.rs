@@ -14,6 +14,9 @@ use crate::time::Timestamp;
 /// The longest stretch of records over which exceedances are counted.
 pub const OPEN_N_MAX: usize = 1000;
 
+/// The largest p-value that calm may ask for: half of all normal records are calm whatever the budget, so that every episode can close.
+const CALM_MAX: f64 = 0.5;
+
 /// What the state machine decides by, once the budget is a p-value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rule {
@@ -41,7 +44,7 @@ impl Rule {
         Self {
             budget,
             extreme: budget * params.extreme,
-            calm: budget * params.hysteresis,
+            calm: (budget * params.hysteresis).min(CALM_MAX),
             open_k: params.open_k,
             open_n: params.open_n,
             close_after: params.close_after,
@@ -296,6 +299,20 @@ mod tests {
             run(&[1e-4, 0.5, 0.05, 0.5, 0.5]),
             [(0, 'o', 0), (4, 'c', 0)]
         );
+    }
+
+    #[test]
+    fn every_budget_leaves_records_that_close() {
+        for (budget, hysteresis) in [(0.1, 10.0), (0.1, 1e6), (1e-4, 1e9), (0.1, 1.0)] {
+            let params = Params {
+                budget: super::super::Budget::PerRecord(budget),
+                hysteresis,
+                ..Params::default()
+            };
+            assert_eq!(params.check(), Vec::new());
+            let rule = Rule::new(&params, 1.0);
+            assert!(rule.budget <= rule.calm && rule.calm <= 0.5, "{rule:?}");
+        }
     }
 
     #[test]

@@ -43,6 +43,8 @@ impl Budget {
 pub struct Params {
     /// The detector's name: part of every id. Letters, digits, `.`, `_` and `-`.
     pub detector: String,
+    /// The consumer group that the state belongs to; empty where there is none.
+    pub group: String,
     /// The false-alarm budget.
     pub budget: Budget,
     /// k: records at or below the budget's p-value ...
@@ -53,7 +55,7 @@ pub struct Params {
     pub extreme: f64,
     /// Records in a row above the closing p-value (budget × `hysteresis`) that close an episode.
     pub close_after: usize,
-    /// How many times the budget's p-value a record must reach to count as calm: above 1.
+    /// How many times the budget's p-value a record must exceed to count as calm: at least 1. Never more than a p-value of 0.5.
     pub hysteresis: f64,
     /// Event time after a close in which the same key reopens the old episode instead of opening a new one.
     pub cooldown: Duration,
@@ -73,6 +75,8 @@ pub struct Params {
     pub window: usize,
     /// Records of a partition between two snapshots of its state.
     pub snapshot_records: u64,
+    /// Stream time between two snapshots of a partition's state, however few its records.
+    pub snapshot_interval: Duration,
     /// Keys of a partition that are remembered at most; the one seen longest ago is forgotten first.
     pub keys_max: usize,
     /// How long the state topic remembers closed episodes, for training to leave out: `training.history`.
@@ -90,6 +94,7 @@ impl Default for Params {
     fn default() -> Self {
         Self {
             detector: "anomalyd".to_owned(),
+            group: String::new(),
             budget: Budget::PerRecord(1e-4),
             open_k: 3,
             open_n: 5,
@@ -105,6 +110,7 @@ impl Default for Params {
             storm_window: Duration::from_secs(600),
             window: 1,
             snapshot_records: 10_000,
+            snapshot_interval: Duration::from_secs(600),
             keys_max: 100_000,
             quarantine_keep: Duration::from_secs(7 * 86_400),
             seasonal: false,
@@ -209,6 +215,11 @@ impl Params {
             self.snapshot_records > 0,
             "state.snapshot_records",
             "must be at least 1".to_owned(),
+        );
+        require(
+            !self.snapshot_interval.is_zero(),
+            "state.snapshot_interval",
+            "must be longer than 0".to_owned(),
         );
         require(
             self.keys_max > 0,

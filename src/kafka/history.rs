@@ -5,13 +5,16 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
-use super::KafkaFailure;
+use super::context::PlainContext;
+use super::publish::state_partition;
 use super::restore::TopicReader;
 use super::settings::Connection;
 use super::watchdog::Watchdog;
-use crate::model::card::Exclusion;
-use crate::pipeline::{self, StateEntry};
+use super::{KafkaFailure, RETRY_MAX};
+use crate::model::card::{Dismissal, Exclusion};
+use crate::pipeline::{self, Noted, StateEntry};
 use crate::port::{History, Ranges};
 use crate::record::{Header, RecordBatch};
 use crate::stream::{Offset, Positions, Span, TopicPartition};
@@ -150,6 +153,75 @@ impl KafkaHistory {
     }
 }
 
+impl KafkaHistory {
+    /// The episodes that the state topic remembers, by when they began.
+    pub fn episodes(&mut self) -> Result<Vec<Noted>, KafkaFailure> {
+        let mut episodes = pipeline::ledger(&self.state()?);
+        episodes.sort_by(|a, b| (a.from_time, &a.exclusion).cmp(&(b.from_time, &b.exclusion)));
+        Ok(episodes)
+    }
+
+    /// Dismisses an episode, or without `why` takes that back: training reads it with its next run.
+    pub fn dismiss(
+        &self,
+        connection: &Connection,
+        episode: &Exclusion,
+        why: Option<Dismissal>,
+    ) -> Result<(), KafkaFailure> {
+        let topics = &self.topics;
+        let entry = pipeline::dismissal(&topics.detector, &episode.at, &episode.because, why);
+        let number = state_partition(&entry.at, self.reader.partitions(&topics.state)?);
+        let producer: BaseProducer<PlainContext> = connection
+            .idempotent()
+            .create_with_context(PlainContext::default())
+            .map_err(KafkaFailure::Client)?;
+        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&topics.state)
+            .partition(number)
+            .key(&entry.key);
+        record.payload = entry.value.as_deref();
+        let failed = KafkaFailure::call("dismissing an episode");
+        if let Err((error, _)) = producer.send(record) {
+            return Err(failed(error));
+        }
+        let flushed = producer.flush(RETRY_MAX);
+        match flushed.err().or_else(|| producer.context().take_failure()) {
+            Some(error) => Err(failed(error)),
+            None => Ok(()),
+        }
+    }
+
+    /// The detector's entries of the state topic, latest per key.
+    fn state(&self) -> Result<Vec<StateEntry>, KafkaFailure> {
+        let state = &self.topics.state;
+        let mut from = Positions::new();
+        for number in 0..self.reader.partitions(state)? {
+            let at = TopicPartition::new(state, number);
+            let (first, _) = self.reader.ends(&at)?;
+            from.insert(at, first);
+        }
+        let mut latest: BTreeMap<Vec<u8>, StateEntry> = BTreeMap::new();
+        self.reader.read_on(&from, &mut |message| {
+            if let Some(key) = message.key()
+                && let Some(at) = pipeline::owner(&self.topics.detector, key)
+            {
+                match message.payload() {
+                    Some(value) => latest.insert(
+                        key.to_vec(),
+                        StateEntry {
+                            at,
+                            key: key.to_vec(),
+                            value: Some(value.to_vec()),
+                        },
+                    ),
+                    None => latest.remove(key),
+                };
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(latest.into_values().collect())
+    }
+}
+
 impl History for KafkaHistory {
     type Error = KafkaFailure;
 
@@ -179,34 +251,7 @@ impl History for KafkaHistory {
     }
 
     fn quarantine(&mut self) -> Result<Vec<Exclusion>, KafkaFailure> {
-        let state = &self.topics.state;
-        let mut from = Positions::new();
-        for number in 0..self.reader.partitions(state)? {
-            let at = TopicPartition::new(state, number);
-            let (first, _) = self.reader.ends(&at)?;
-            from.insert(at, first);
-        }
-        let mut latest: BTreeMap<Vec<u8>, StateEntry> = BTreeMap::new();
-        self.reader.read_on(&from, &mut |message| {
-            if let Some(key) = message.key()
-                && let Some(at) = pipeline::owner(&self.topics.detector, key)
-            {
-                match message.payload() {
-                    Some(value) => latest.insert(
-                        key.to_vec(),
-                        StateEntry {
-                            at,
-                            key: key.to_vec(),
-                            value: Some(value.to_vec()),
-                        },
-                    ),
-                    None => latest.remove(key),
-                };
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        let entries: Vec<StateEntry> = latest.into_values().collect();
-        let mut exclusions = pipeline::quarantine(&entries);
+        let mut exclusions = pipeline::quarantine(&self.state()?);
         exclusions.sort();
         Ok(exclusions)
     }

@@ -15,6 +15,7 @@ pub mod models;
 mod outcome;
 pub mod publish;
 pub mod restore;
+mod retention;
 pub mod session;
 pub mod settings;
 pub mod watchdog;

@@ -3,7 +3,7 @@
 //! All of a detector lies in partition 0: `DETECTOR/champion`, `DETECTOR/schema`, and for each version a manifest and its bytes in pieces. Pieces,
 //! manifest, pointer and the tombstones of forgotten versions are one transaction; a trainer that lost its leadership is fenced by the id.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -288,14 +288,18 @@ impl ModelStore for TopicStore {
             .map(|(number, chunk)| (self.chunk_key(version, number), Some(chunk.to_vec())))
             .collect();
         records.push((self.manifest_key(version), Some(self.json(&manifest)?)));
-        let mut champion = self.index.champion.map(|champion| champion.version);
+        let before = self.index.champion.map(|champion| champion.version);
+        let mut champion = before;
         if promote {
             champion = Some(version);
             records.push(self.champion_record(version)?);
         }
-        let mut stored: BTreeSet<ModelVersion> = self.index.manifests.keys().copied().collect();
-        stored.insert(version);
-        for old in superseded(&stored, champion, self.settings.keep) {
+        let cards = self.index.manifests.values().map(|manifest| &manifest.card);
+        let stored = cards
+            .chain([&model.card])
+            .map(|card| (card.version, card.rejected()))
+            .collect();
+        for old in superseded(&stored, &[before, champion], self.settings.keep) {
             let chunks = self.index.manifests.get(&old).map_or(0, |old| old.chunks);
             records.push((self.manifest_key(old), None));
             records.extend((0..chunks).map(|number| (self.chunk_key(old, number), None)));

@@ -15,6 +15,7 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use super::context::{self, MemberContext, Rebalance};
 use super::publish::{Delivery, OutputTopics, Publisher, state_partition};
 use super::restore::{TopicReader, group_offsets};
+use super::retention;
 use super::settings::Connection;
 use super::watchdog::Watchdog;
 use super::{CALL_MAX, KafkaFailure, RETRY_MAX, bare, code, list, passes};
@@ -79,6 +80,8 @@ pub struct KafkaSession {
     pending: BTreeMap<TopicPartition, (Offset, Option<Offset>)>,
     /// Fetched: the offset after the last record handed out.
     active: Positions,
+    /// A partition's fetch position is not in the log any more.
+    lost: bool,
     /// To seek to as soon as no rebalance waits for its answer: librdkafka pauses everything until then.
     seeks: Positions,
     /// Names of the input topics' partitions, so that a record does not allocate one.
@@ -149,6 +152,7 @@ impl KafkaSession {
             state_partitions,
             pending: BTreeMap::new(),
             active: Positions::new(),
+            lost: false,
             seeks: Positions::new(),
             names,
             ends: BTreeMap::new(),
@@ -180,6 +184,9 @@ impl KafkaSession {
                 return Ok(Input::Revoked(partitions));
             }
             None => {}
+        }
+        if std::mem::take(&mut self.lost) {
+            return self.overtaken();
         }
         self.seek_due()?;
         let batch = self.read_batch(until)?;
@@ -228,6 +235,7 @@ impl KafkaSession {
                         deadline = self.clock.monotonic() + limits.wait;
                     }
                 }
+                Some(Err(error)) if retention::lost(&error) => self.lost = true,
                 Some(Err(error)) => {
                     failed = tolerate(error).err();
                     if failed.is_some() {
@@ -236,12 +244,31 @@ impl KafkaSession {
                 }
                 None => {}
             }
-            if consumer.context().waiting() {
+            if self.lost || consumer.context().waiting() {
                 break;
             }
         }
         let batch = intake.finish();
         failed.map_or(Ok(batch), Err)
+    }
+
+    /// Retention has deleted what some partition was to read next. librdkafka has stopped it, and seeks nothing that it has stopped: the
+    /// assignment is made again, each partition from where it stands, or from the oldest record that it has.
+    fn overtaken(&mut self) -> Result<Input, KafkaFailure> {
+        let oldest = retention::oldest(&self.reader, &self.active)?;
+        self.active.extend(oldest.clone());
+        self.seeks.clear();
+        let assignment = list(&self.active).map_err(KafkaFailure::call("assign"))?;
+        let _guard = self.watchdog.guard("assign", CALL_MAX * 2);
+        let consumer = self.consumer()?;
+        context::give_back(consumer, &bare(self.active.keys()))
+            .and_then(|()| context::take(consumer, &assignment))
+            .map_err(KafkaFailure::call("reading on behind what was deleted"))?;
+        Ok(if oldest.is_empty() {
+            Input::Idle
+        } else {
+            Input::Overtaken(oldest)
+        })
     }
 
     /// What the worker needs to take over: the committed offset, and the state as it was committed with it.
@@ -251,7 +278,7 @@ impl KafkaSession {
         Ok(partitions
             .into_iter()
             .map(|at| {
-                let (committed, fresh) = committed.get(&at).copied().unwrap_or_default();
+                let (committed, fresh, first) = committed.get(&at).copied().unwrap_or_default();
                 self.pending.insert(at.clone(), (committed, None));
                 let state = state.remove(&at).unwrap_or_default();
                 tracing::info!(%at, %committed, entries = state.len(), "partition granted");
@@ -259,31 +286,25 @@ impl KafkaSession {
                     at,
                     committed,
                     fresh,
+                    first,
                     state,
                 }
             })
             .collect())
     }
 
-    /// The group's offsets; where there is none, the configured start, and that it is fresh.
+    /// The group's offsets; where there is none, the configured start, and that it is fresh. And the oldest record there is.
     fn committed(
         &self,
         partitions: &[TopicPartition],
-    ) -> Result<BTreeMap<TopicPartition, (Offset, bool)>, KafkaFailure> {
+    ) -> Result<BTreeMap<TopicPartition, (Offset, bool, Offset)>, KafkaFailure> {
         let found = group_offsets(self.consumer()?, &*self.clock, &self.watchdog, partitions)?;
         let mut positions = BTreeMap::new();
         for (at, offset) in found {
-            let position = match offset {
-                Some(offset) => (offset, false),
-                None => {
-                    let (first, end) = self.reader.ends(&at)?;
-                    match self.settings.start {
-                        Start::Earliest => (first, true),
-                        Start::Latest => (end, true),
-                    }
-                }
-            };
-            positions.insert(at, position);
+            let (first, end) = self.reader.ends(&at)?;
+            let (position, fresh) =
+                retention::begin(&at, offset, (first, end), self.settings.start);
+            positions.insert(at, (position, fresh, first));
         }
         Ok(positions)
     }

@@ -200,8 +200,8 @@ impl Connection {
         self.default(&mut config, "fetch.queue.backoff.ms", "10");
         self.default(&mut config, "fetch.error.backoff.ms", "100");
         self.default(&mut config, "queued.max.messages.kbytes", "32768");
-        // Retention overtook us: the oldest record there is. Where a group starts is decided by us, not by this.
-        config.set("auto.offset.reset", "earliest");
+        // Where a group starts is decided by us, and so is where to go on when retention overtook us: what was lost is counted.
+        config.set("auto.offset.reset", "error");
         config.set("isolation.level", "read_committed");
         config.set("enable.auto.commit", "false");
         config.set("enable.auto.offset.store", "false");

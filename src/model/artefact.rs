@@ -191,6 +191,16 @@ impl TrainedModel {
         safetensors::serialize(views, Some(metadata)).map_err(invalid)
     }
 
+    /// How many of the model's numbers are not finite: none, in a model that may judge.
+    pub fn broken_weights(&self) -> usize {
+        let mut tensors = Tensors::default();
+        self.model.as_kind().save(&mut tensors);
+        let weights = tensors.tensors.values().flat_map(|(_, values)| values);
+        let scaling = self.scaler.centre.iter().chain(&self.scaler.spread);
+        weights.filter(|value| !value.is_finite()).count()
+            + scaling.filter(|value| !value.is_finite()).count()
+    }
+
     /// Reads a model file.
     ///
     /// # Errors

@@ -22,7 +22,20 @@ impl std::fmt::Display for ModelVersion {
     }
 }
 
-/// Records of one key that were kept out of training, guard band included.
+/// Records of one key in a day where nothing is known of it: one a second.
+pub const RECORDS_PER_KEY_DAY: f64 = 86_400.0;
+
+/// Why somebody let an episode's records into training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dismissal {
+    /// Nothing was wrong.
+    FalsePositive,
+    /// It was another thing, but it is how things are from now on.
+    NewNormal,
+}
+
+/// Records of one key that were flagged: kept out of training with a guard band, unless somebody dismissed the episode.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Exclusion {
     /// The partition.
@@ -35,6 +48,9 @@ pub struct Exclusion {
     pub to: Option<Offset>,
     /// The episode's id, or the maintenance window's: why.
     pub because: String,
+    /// Somebody said that training may have the records after all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dismissed: Option<Dismissal>,
 }
 
 /// What a model was made from.
@@ -75,6 +91,13 @@ pub struct Card {
     pub verdict: String,
     /// The program that made it.
     pub program: String,
+}
+
+impl Card {
+    /// Whether the gate rejected the model.
+    pub fn rejected(&self) -> bool {
+        self.verdict.starts_with("rejected")
+    }
 }
 
 /// How training used its rows: all that decides which row goes where.

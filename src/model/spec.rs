@@ -284,7 +284,12 @@ impl ModelSpec {
     pub fn validates(&self) -> bool {
         let does = |kind: &str| ["autoencoder", "vae", "gan", "gmm"].contains(&kind);
         let member = |text: &String| text.split(':').next().is_some_and(does);
-        does(&self.kind) || (self.kind == "ensemble" && self.members.iter().any(member))
+        match self.kind.as_str() {
+            "ensemble" => self.members.iter().any(member),
+            // Its pool is not configured.
+            "auto" => super::auto::pool(self.window).0.iter().any(member),
+            kind => does(kind),
+        }
     }
 
     fn check_common(&self, problems: &mut Problems) {
@@ -453,6 +458,24 @@ mod tests {
             "{}",
             text[3]
         );
+    }
+
+    #[test]
+    fn kinds_with_a_network_among_them_validate() {
+        let validates = |kind: &str, window: usize, members: &[&str]| {
+            let spec = ModelSpec {
+                kind: kind.to_owned(),
+                window,
+                members: members.iter().map(ToString::to_string).collect(),
+                ..ModelSpec::default()
+            };
+            spec.validates()
+        };
+        assert!(validates("vae", 1, &[]) && !validates("pca", 1, &["vae"]));
+        assert!(validates("ensemble", 1, &["pca", "vae:trim=0.1"]));
+        assert!(!validates("ensemble", 1, &["pca", "knn"]));
+        // Plain records have a variational autoencoder in the pool, windows do not.
+        assert!(validates("auto", 1, &[]) && !validates("auto", 10, &[]));
     }
 
     #[test]

@@ -76,6 +76,12 @@ pub fn check_kind(spec: &ModelSpec, auc_min: f64) {
         bits(&scores.to_vec()),
         "round trip"
     );
+    let mut weights = file.tensors.values().flat_map(|(_, values)| values);
+    assert!(
+        weights.all(|value| value.is_finite()),
+        "{}: all that is kept is finite, or the gate would reject it",
+        spec.kind
+    );
     assert!(
         Model::load(&spec.kind, &Tensors::default()).is_err(),
         "an empty file is refused"

@@ -3,7 +3,7 @@
 //! The only way to score: the daemon, `score`, `backtest` and training itself all call [`TrainedModel::judge`], so that replay equals live.
 
 use super::Model;
-use super::card::{Card, ModelVersion};
+use super::card::{Card, ModelVersion, RECORDS_PER_KEY_DAY};
 use super::chunks::CHUNK;
 use super::robust_z::RobustZ;
 use super::scale::Scaler;
@@ -212,6 +212,15 @@ impl TrainedModel {
         }
     }
 
+    /// What is expected of the newest record of n windows (`n × D`), in the features' own units.
+    pub fn expected(&self, windows: ArrayView2<'_, f64>) -> Array2<f64> {
+        let columns = self.card.columns.len();
+        let filled = self.fill(windows);
+        let expected = self.model.as_kind().expected(filled.rows.view());
+        let newest = expected.slice_axis(Axis(1), Slice::from(expected.ncols() - columns..));
+        self.scaler.inverse(newest)
+    }
+
     /// The model's code of n windows (`n × code`), for kinds that have one.
     pub fn codes(&self, windows: ArrayView2<'_, f64>) -> Option<Array2<f32>> {
         self.model.as_kind().code(self.fill(windows).rows.view())
@@ -308,7 +317,7 @@ impl Card {
             exclusions: Vec::new(),
             rows: std::collections::BTreeMap::new(),
             usage: None,
-            records_per_key_day: 86_400.0,
+            records_per_key_day: RECORDS_PER_KEY_DAY,
             losses: Vec::new(),
             measures: std::collections::BTreeMap::new(),
             verdict: String::new(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ndarray::Array2;
 
@@ -111,6 +112,7 @@ impl<'a> Replay<'a> {
         // There is nothing to restore, so nothing is saved on the way.
         let params = Params {
             snapshot_records: u64::MAX,
+            snapshot_interval: Duration::MAX,
             emit_scores: false,
             ..params.clone()
         };
@@ -137,6 +139,7 @@ impl<'a> Replay<'a> {
                 at,
                 committed,
                 fresh: true,
+                first: committed,
                 state: Vec::new(),
             };
             pipeline

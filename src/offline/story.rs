@@ -152,7 +152,9 @@ fn training(trained: &Trained, budget: f64) -> TrainingRow {
         threshold: model.map(|model| model.calibration.full.threshold(budget)),
         // Of several members, or of a kind without epochs, they are no course of anything.
         losses: card
-            .filter(|card| card.spec.validates() && card.spec.kind != "ensemble")
+            .filter(|card| {
+                card.spec.validates() && !["ensemble", "auto"].contains(&card.spec.kind.as_str())
+            })
             .map_or_else(Vec::new, |card| card.losses.clone()),
     }
 }

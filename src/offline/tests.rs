@@ -368,6 +368,7 @@ fn codes_are_those_of_the_scores_topic() {
         at: at.clone(),
         committed: Offset(0),
         fresh: true,
+        first: Offset(0),
         state: Vec::new(),
     };
     live.assign(&grant, None).unwrap();

@@ -11,6 +11,7 @@ use super::state::{Head, KeyState, PartitionState, Quarantined, Silence, version
 use super::windows::Group;
 use crate::detect::Params;
 use crate::detect::episode::Rule;
+use crate::model::card::RECORDS_PER_KEY_DAY;
 use crate::model::trained::TrainedModel;
 use crate::record::{Decoded, DecodedBatch, Key, RawRecord, RecordBatch};
 use crate::seed::Seed;
@@ -124,27 +125,37 @@ impl<'a> Work<'a> {
         } else {
             base.model.clone()
         };
-        let due = base.unsaved || base.head.since_snapshot >= params.snapshot_records;
-        let mut head = base.head.clone();
-        let snapshot = steady && (change || due);
-        if snapshot {
-            head.since_snapshot = 0;
-        }
+        let since = base.head.since_snapshot;
+        let elapsed = base.head.stream_time.since(base.head.saved_time);
+        let due = base.unsaved
+            || since >= params.snapshot_records
+            || (since > 0 && elapsed >= params.snapshot_interval);
         let rate = model
             .as_ref()
-            .map_or(0.0, |model| model.card.records_per_key_day);
-        Self {
+            .map_or(RECORDS_PER_KEY_DAY, |model| model.card.records_per_key_day);
+        let mut work = Self {
             base,
-            head,
+            head: base.head.clone(),
             rule: Rule::new(params, rate),
             model,
             group: 0,
             slots: Vec::new(),
             index: FxHashMap::default(),
             live: base.keys.len(),
-            snapshot,
+            snapshot: false,
             quarantine: BTreeMap::new(),
+        };
+        if steady && (change || due) {
+            work.save();
         }
+        work
+    }
+
+    /// The batch carries a snapshot of the state before it.
+    pub fn save(&mut self) {
+        self.snapshot = true;
+        self.head.since_snapshot = 0;
+        self.head.saved_time = self.head.stream_time;
     }
 
     /// The slot of `key`, copied from what is remembered; `None` if nothing is.
@@ -376,9 +387,16 @@ impl<'a> Gathered<'a> {
             work.insert(&found.key, KeyState::begin(heard, raw.offset))
         };
         let state = &mut work.slots[slot].state;
-        state.newest = state.newest.max(found.time);
+        // One clock that is ahead must not make late what comes after it: no record is newer than Kafka saw it by more than the bound.
+        let newest = params.late_after.map_or(found.time, |bound| {
+            found.time.min(raw.timestamp.plus(bound))
+        });
+        state.newest = state.newest.max(newest);
         state.last_offset = raw.offset;
         work.head.stream_time = work.head.stream_time.max(heard);
+        if work.head.saved_time == Timestamp::MIN {
+            work.head.saved_time = work.head.stream_time;
+        }
         if let Some(deadline) = state.rhythm.deadline(params) {
             work.head.silence_bound = work.head.silence_bound.min(deadline);
         }

@@ -6,112 +6,37 @@
 //! Invariants: a snapshot is never ahead of the committed offset; a change of model always travels with a snapshot that names it; a record
 //! below a partition's `emit_from` changes state and emits nothing (replay); every record ends as scored, warming up, late, or dead letter.
 
-//! Next: `state` (what is remembered), `gather` (the half of staging that needs no scores), `windows` (what is scored), `verdict` (the half that does), `message`
-//! (what goes out), `snapshot` (state to bytes and back).
+//! Next: `terms` (what goes in and out), `state` (what is remembered), `gather` (the half of staging that needs no scores), `windows` (what
+//! is scored), `verdict` (the half that does), `message` (what goes out), `snapshot` (state to entries and back; `bytes` of one key).
 
+mod bytes;
 mod gather;
 mod message;
 mod snapshot;
 mod state;
+mod terms;
 mod verdict;
 mod windows;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use snapshot::{model_version, owner, quarantine};
+pub use snapshot::{Noted, dismissal, ledger, model_version, owner, quarantine, replayed_by};
+pub use terms::{
+    Assigned, Column, ColumnsDiffer, Discarded, Grant, Message, OpenEpisode, Outbox, RestoreError,
+    StateEntry, Tally, Watched,
+};
 
 use crate::detect::Params;
 use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
-use crate::record::{DecodedBatch, Header, Key, Missing, RecordBatch};
+use crate::record::{DecodedBatch, Missing, RecordBatch};
 use crate::stream::{Offset, Positions, TopicPartition};
 use crate::time::Timestamp;
 use gather::{Gathered, Rules, Slot, Work};
+use snapshot::Heir;
 use state::{Head, Kept, PartitionState, Quarantined};
 use verdict::Telling;
-
-/// A message to produce.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Message {
-    /// Kafka key.
-    pub key: Option<Vec<u8>>,
-    /// Kafka value; `None` is a tombstone.
-    pub value: Option<Vec<u8>>,
-    /// Headers.
-    pub headers: Vec<Header>,
-    /// Kafka timestamp: min(event time, now), because brokers refuse the future.
-    pub timestamp: Timestamp,
-    /// The input partition that caused it.
-    pub cause: TopicPartition,
-}
-
-/// One entry of the compacted state topic: a key and a value, both versioned bytes; `None` forgets the key.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StateEntry {
-    /// The input partition that it belongs to; it is written to a partition of the state topic chosen by it alone.
-    pub at: TopicPartition,
-    /// Its name: unique within the state topic.
-    pub key: Vec<u8>,
-    /// Its content.
-    pub value: Option<Vec<u8>>,
-}
-
-/// A partition given to a worker.
-#[derive(Clone, Debug)]
-pub struct Grant {
-    /// Which.
-    pub at: TopicPartition,
-    /// Where to begin: the group's committed offset, or the configured start where there is none.
-    pub committed: Offset,
-    /// Nothing was committed yet: `committed` is the configured start, which the worker commits at once, so that a crash before the first
-    /// batch does not move it.
-    pub fresh: bool,
-    /// The partition's entries of the state topic, latest per key, all transactions before the grant resolved.
-    pub state: Vec<StateEntry>,
-}
-
-/// All that one transaction carries.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Outbox {
-    /// To the alerts topic.
-    pub alerts: Vec<Message>,
-    /// To the scores topic, if there is one.
-    pub scores: Vec<Message>,
-    /// To the dead-letter topic.
-    pub dead_letters: Vec<Message>,
-    /// To the late topic, or the dead-letter topic where there is none.
-    pub late: Vec<Message>,
-    /// To the state topic.
-    pub state: Vec<StateEntry>,
-    /// What to commit: the next offset to read of each partition in the batch.
-    pub positions: Positions,
-}
-
-/// What a batch came to, counted. Added to the metrics only after the commit, so that replays and aborts are not counted twice.
-///
-/// `consumed = scored + warming_up + late + dead_lettered`, always.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Records taken from the input, replayed ones not counted.
-    pub consumed: u64,
-    /// Records that got a score by a full window (or a warm cold start).
-    pub scored: u64,
-    /// Records whose window or cold start is still filling.
-    pub warming_up: u64,
-    /// Records later than the bound.
-    pub late: u64,
-    /// Records that could not be read, by reason.
-    pub dead_lettered: BTreeMap<&'static str, u64>,
-    /// Records below `emit_from`: they changed state again and emitted nothing.
-    pub replayed: u64,
-    /// Episodes opened, reopened ones included.
-    pub opened: u64,
-    /// Episodes closed.
-    pub closed: u64,
-    /// Alerts held back by cooldown or a rate limit.
-    pub suppressed: u64,
-}
 
 /// A batch worked out: what to publish, and what becomes state once it is published.
 #[must_use = "publish the outbox, then `apply`, or the batch is lost"]
@@ -126,73 +51,6 @@ pub struct Staged {
     /// A sample of what was judged, for people who watch: the first few records, and all that counted as anomalous.
     pub watched: Vec<Watched>,
     deltas: Vec<Delta>,
-}
-
-/// A judged record, for people who watch.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Watched {
-    /// Whose.
-    pub key: Key,
-    /// Event time.
-    pub time: Timestamp,
-    /// The probability that a normal record scores as high.
-    pub p_value: f64,
-    /// Whether the record lies in an open episode.
-    pub alert: bool,
-    /// Its place in the batch.
-    pub record: usize,
-    /// How strange it is.
-    pub score: f64,
-    /// What judged it; 0: the cold start.
-    pub model: ModelVersion,
-    /// The window that was judged, `W · D` values, NaN where missing. Empty unless every judged record is watched.
-    pub window: Vec<f64>,
-}
-
-/// A feature column, as the schema resolved it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Column {
-    /// The feature's name, as models and alerts know it.
-    pub name: String,
-    /// What to do where it was not observed. `Constant` and `DeadLetter` are decoding's business; here only `Last` acts.
-    pub missing: Missing,
-}
-
-/// What an assignment came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Assigned {
-    /// Where to read on: at or before the committed offset.
-    pub read_from: Offset,
-    /// Offsets to replay before anything is emitted.
-    pub replay: u64,
-    /// State there was, and why it could not be used; the partition begins anew.
-    pub discarded: Option<&'static str>,
-}
-
-/// State that was written by something this program does not understand.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "state entry `{entry}` of {at} is unreadable: {problem}; if no newer program wrote it, delete the state topic"
-)]
-pub struct RestoreError {
-    /// The partition.
-    pub at: TopicPartition,
-    /// The entry's key.
-    pub entry: String,
-    /// What is wrong.
-    pub problem: String,
-}
-
-/// A model that was made for other features than this pipeline has.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("model {version} was made for {theirs} columns that are not this detector's {ours}")]
-pub struct ColumnsDiffer {
-    /// The model.
-    pub version: ModelVersion,
-    /// Its columns.
-    pub theirs: usize,
-    /// Ours.
-    pub ours: usize,
 }
 
 /// The state of all partitions that a worker holds.
@@ -218,6 +76,8 @@ struct Delta {
     slots: Vec<Slot>,
     quarantine: BTreeMap<String, Option<Quarantined>>,
     snapshot: bool,
+    /// Lost records are counted with it.
+    told: bool,
 }
 
 impl Pipeline {
@@ -240,26 +100,73 @@ impl Pipeline {
     }
 
     /// Takes over a partition: restores its state and answers where to read on. `judging` is the model that the state names (see
-    /// [`model_version`]), `None` for version 0; where there is no state, or none that can be used, the champion judges.
+    /// [`replayed_by`]), `None` for the cold start or if it is not at hand. Where there is no state, or none that can be used, the champion
+    /// judges; so it does where there is nothing to replay and `judging` is not at hand.
     pub fn assign(
         &mut self,
         grant: &Grant,
         judging: Option<Arc<TrainedModel>>,
     ) -> Result<Assigned, RestoreError> {
-        let fits = judging.as_ref().is_none_or(|model| self.fits(model));
-        let (mut partition, discarded) = snapshot::restore(grant, &self.columns, fits)?;
+        let heir = Heir {
+            params: &self.params,
+            columns: &self.columns,
+            model: judging.as_ref().map(|model| self.fits(model)),
+        };
+        let (mut partition, discarded) = snapshot::restore(grant, heir)?;
         partition.model = if partition.unsaved {
-            self.current.clone()
+            let judging = judging.filter(|model| self.fits(model));
+            self.current.clone().or(judging)
         } else {
             judging
         };
         let read_from = partition.head.position;
+        let skipped = partition.skipped;
         self.partitions.insert(grant.at.clone(), partition);
         Ok(Assigned {
             read_from,
             replay: u64::try_from(grant.committed.0 - read_from.0).unwrap_or(0),
+            skipped,
             discarded,
         })
+    }
+
+    /// Retention deleted what lies before these offsets, which was to be read next: reads on there. Answers the partitions whose state was
+    /// discarded, because it still had to be brought up to date with what is gone.
+    pub fn skip(&mut self, to: &Positions) -> Vec<TopicPartition> {
+        let mut discarded = Vec::new();
+        for (at, to) in to {
+            if let Some(partition) = self.partitions.get_mut(at)
+                && *to > partition.head.position
+                && partition.skip(*to, self.current.as_ref())
+            {
+                discarded.push(at.clone());
+            }
+        }
+        discarded
+    }
+
+    /// Snapshots of partitions that no record would bring: those that the champion does not judge yet, so that no model is needed longer than
+    /// it judges; those that lost records; and those `quiet` since they were at these offsets, so that replay begins near the end even if
+    /// nothing comes for longer than the input keeps its records. Their positions go with them: a member that lost them is fenced.
+    pub fn settle(&self, quiet: &Positions) -> Option<Staged> {
+        let mut staged = Staged {
+            outbox: Outbox::default(),
+            tally: Tally::default(),
+            alerted: Vec::new(),
+            watched: Vec::new(),
+            deltas: Vec::new(),
+        };
+        let champion = self.current.as_ref();
+        for (at, partition) in &self.partitions {
+            let quiet = quiet.get(at) == Some(&partition.head.position);
+            if partition.unsettled(champion, quiet) {
+                let mut work = Work::begin(partition, champion, &self.params);
+                work.save();
+                let delta = self.finish(work, (&mut staged.outbox, &mut staged.tally));
+                staged.deltas.push(delta);
+            }
+        }
+        (!staged.deltas.is_empty()).then_some(staged)
     }
 
     /// Lets go of a partition.
@@ -332,7 +239,7 @@ impl Pipeline {
         telling.tell_all(&mut gathered);
         let Telling {
             mut outbox,
-            tally,
+            mut tally,
             alerted,
             watched,
             ..
@@ -344,7 +251,7 @@ impl Pipeline {
         let deltas = gathered
             .works
             .into_iter()
-            .map(|work| self.finish(work, &mut outbox))
+            .map(|work| self.finish(work, (&mut outbox, &mut tally)))
             .collect();
         Staged {
             outbox,
@@ -356,13 +263,13 @@ impl Pipeline {
     }
 
     /// Adds what a partition's part of the batch writes to the state topic, and its position.
-    fn finish(&self, mut work: Work<'_>, outbox: &mut Outbox) -> Delta {
+    fn finish(&self, mut work: Work<'_>, (outbox, tally): (&mut Outbox, &mut Tally)) -> Delta {
         let (base, detector) = (work.base, &self.params.detector);
         if work.snapshot {
             let model = state::version(work.model.as_ref());
             outbox
                 .state
-                .extend(snapshot::take(detector, base, model, &self.columns));
+                .extend(snapshot::take(&self.params, base, model, &self.columns));
             let horizon = base.head.stream_time.minus(self.params.quarantine_keep);
             for (id, noted) in &base.quarantine {
                 if noted.to_time.is_some_and(|to| to < horizon) {
@@ -373,11 +280,16 @@ impl Pipeline {
                 }
             }
         }
-        let caught_up = work.head.position > base.emit_from;
+        let caught_up = work.snapshot || work.head.position > base.emit_from;
         if caught_up {
+            tally.skipped += base.skipped;
             for (id, noted) in &work.quarantine {
                 let entry = snapshot::quarantine_entry(detector, &base.at, id, noted.as_ref());
                 outbox.state.push(entry);
+                if noted.is_none() {
+                    let entry = snapshot::dismissal(detector, &base.at, id, None);
+                    outbox.state.push(entry);
+                }
             }
             outbox.positions.insert(base.at.clone(), work.head.position);
         }
@@ -389,6 +301,7 @@ impl Pipeline {
             slots: work.slots,
             quarantine: work.quarantine,
             snapshot: work.snapshot,
+            told: caught_up,
         }
     }
 
@@ -427,6 +340,17 @@ impl Pipeline {
             .sum()
     }
 
+    /// The episodes, silences and storms that go on, the newest first, at most `max`. Walks over all keys: for people, now and then.
+    pub fn open(&self, max: usize) -> Vec<OpenEpisode> {
+        let mut open = Vec::new();
+        for partition in self.partitions.values() {
+            partition.open(&self.params, &mut open);
+        }
+        open.sort_by(|a, b| (b.since, &a.id).cmp(&(a.since, &b.id)));
+        open.truncate(max);
+        open
+    }
+
     /// Keys remembered, over all partitions.
     pub fn keys(&self) -> u64 {
         self.partitions.values().map(|p| p.keys.len() as u64).sum()
@@ -457,6 +381,9 @@ impl PartitionState {
             self.forgotten.clear();
             self.unsaved = false;
         }
+        if delta.told {
+            self.skipped = 0;
+        }
         self.head = delta.head;
         self.model = delta.model;
         for slot in delta.slots {
@@ -477,21 +404,6 @@ impl PartitionState {
                 None => self.quarantine.remove(&id),
             };
         }
-    }
-}
-
-impl Tally {
-    /// P2: `consumed = scored + warming_up + late + dead_lettered`.
-    pub fn adds_up(&self) -> bool {
-        let dead: u64 = self.dead_lettered.values().sum();
-        self.consumed == self.scored + self.warming_up + self.late + dead
-    }
-}
-
-impl Outbox {
-    /// Whether there is nothing to publish: the batch was all replay.
-    pub fn is_empty(&self) -> bool {
-        self.positions.is_empty() && self.state.is_empty()
     }
 }
 

@@ -31,6 +31,7 @@ fn grant(committed: Offset, state: Vec<StateEntry>) -> Grant {
         at: TopicPartition::new("in", 0),
         committed,
         fresh: false,
+        first: Offset(0),
         state,
     }
 }

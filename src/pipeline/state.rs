@@ -6,6 +6,8 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
+use super::OpenEpisode;
+use crate::alert::{AlertKind, Severity};
 use crate::detect::Params;
 use crate::detect::cold::ColdStart;
 use crate::detect::episode::EpisodeState;
@@ -20,7 +22,7 @@ use crate::time::Timestamp;
 /// What is remembered of a key.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct KeyState {
-    /// Event time of its newest record.
+    /// Event time of its newest record, at most `late_after` ahead of Kafka's timestamp.
     pub newest: Timestamp,
     /// Its last record. No two keys share it, so it orders keys by when they were last seen.
     pub last_offset: Offset,
@@ -91,6 +93,8 @@ pub(super) struct Head {
     pub stream_time: Timestamp,
     /// Records since the last snapshot.
     pub since_snapshot: u64,
+    /// Stream time at the last snapshot; [`Timestamp::MIN`] before the first record.
+    pub saved_time: Timestamp,
     /// No key falls silent before the stream time passes this. A bound, not remembered across restarts.
     pub silence_bound: Timestamp,
     /// The limit on openings.
@@ -103,6 +107,7 @@ impl Head {
             position,
             stream_time: Timestamp::MIN,
             since_snapshot: 0,
+            saved_time: Timestamp::MIN,
             silence_bound: Timestamp::MIN,
             storm: Storm::default(),
         }
@@ -124,6 +129,16 @@ pub(super) struct Quarantined {
     pub from_time: Timestamp,
     /// Event time of the last.
     pub to_time: Option<Timestamp>,
+}
+
+impl Quarantined {
+    /// Ends an episode that nobody is left to close.
+    pub fn abandon(&mut self, at: Offset) {
+        if self.to.is_none() {
+            self.to = Some(at);
+            self.to_time = Some(self.from_time);
+        }
+    }
 }
 
 /// A key in memory.
@@ -148,8 +163,10 @@ pub(super) struct PartitionState {
     pub forgotten: BTreeSet<Key>,
     /// By id.
     pub quarantine: BTreeMap<String, Quarantined>,
-    /// The state topic does not know it yet: the next batch carries a snapshot.
+    /// The state topic does not know it as it is: the next batch carries a snapshot.
     pub unsaved: bool,
+    /// Records that were deleted before they were read, and not counted yet.
+    pub skipped: u64,
 }
 
 impl PartitionState {
@@ -164,12 +181,79 @@ impl PartitionState {
             forgotten: BTreeSet::new(),
             quarantine: BTreeMap::new(),
             unsaved: true,
+            skipped: 0,
         }
+    }
+
+    /// Whether the state topic should hear of it though no record of it comes: the champion does not judge it yet, records of it were lost,
+    /// or it is `quiet` and has changed since it was saved.
+    pub fn unsettled(&self, champion: Option<&Arc<TrainedModel>>, quiet: bool) -> bool {
+        let another = champion.is_some() && version(champion) != version(self.model.as_ref());
+        let known = !(self.keys.is_empty() && self.forgotten.is_empty());
+        let due = another || (self.unsaved && known) || (quiet && self.head.since_snapshot > 0);
+        !self.replaying() && (due || self.skipped > 0)
+    }
+
+    /// Retention deleted what lies before `to`, which was to be read next: reads on there. If that was to be replayed, what the state would
+    /// have become is lost; then it begins anew under `champion`, and the answer is `true`.
+    pub fn skip(&mut self, to: Offset, champion: Option<&Arc<TrainedModel>>) -> bool {
+        let replaying = self.replaying();
+        let from = to.max(self.emit_from);
+        if replaying {
+            let fresh = Self::new(self.at.clone(), from, champion.cloned());
+            let old = std::mem::replace(self, fresh);
+            self.forgotten = old.forgotten;
+            self.forgotten.extend(old.keys.into_keys());
+            self.quarantine = old.quarantine;
+            for noted in self.quarantine.values_mut() {
+                noted.abandon(from);
+            }
+            self.skipped = u64::try_from(from.0 - old.emit_from.0).unwrap_or(0);
+        } else if to > self.head.position {
+            self.skipped += u64::try_from(to.0 - self.head.position.0).unwrap_or(0);
+            self.head.position = to;
+            self.unsaved = true;
+        }
+        replaying
     }
 
     /// Whether what comes next was emitted before.
     pub fn replaying(&self) -> bool {
         self.head.position < self.emit_from
+    }
+
+    /// Adds the episodes, silences and the storm that go on, in no order.
+    pub fn open(&self, params: &Params, open: &mut Vec<OpenEpisode>) {
+        let mut add = |key: &str, kind, (id, since), (severity, peak)| {
+            open.push(OpenEpisode {
+                at: self.at.clone(),
+                id,
+                key: key.to_owned(),
+                kind,
+                severity,
+                since,
+                peak,
+            });
+        };
+        if let Some((onset, since)) = self.head.storm.since {
+            let id = format!("{}-storm", episode_id(params, &self.at, onset));
+            let opens = f64::from(self.head.storm.opens);
+            add("*", AlertKind::Storm, (id, since), (Severity::High, opens));
+        }
+        #[expect(clippy::iter_over_hash_type, reason = "the caller sorts")]
+        for (key, kept) in &self.keys {
+            if let Some(episode) = &kept.state.episodes.open {
+                let id = episode_id(params, &self.at, episode.onset);
+                let found = (episode.severity, episode.peak_score);
+                add(&key.0, AlertKind::Score, (id, episode.onset_time), found);
+            }
+            if let Some(silence) = &kept.state.silence {
+                let id = format!("{}-silence", episode_id(params, &self.at, silence.after));
+                let length = kept.state.rhythm.strangeness(self.head.stream_time);
+                let found = (Severity::Medium, length);
+                add(&key.0, AlertKind::Silence, (id, silence.since), found);
+            }
+        }
     }
 
     /// Episodes and silences that go on.

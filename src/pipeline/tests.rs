@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::alert::{Alert, AlertEvent, AlertKind, Score};
 use crate::detect::Budget;
-use crate::record::{DecodeError, Decoded, Key};
+use crate::model::card::Dismissal;
+use crate::record::{DecodeError, Decoded, Header, Key};
 use crate::stats::calibration::Calibration;
 
 const NOW: Timestamp = Timestamp(1_000_000);
@@ -59,6 +60,7 @@ fn grant(committed: i64, state: Vec<StateEntry>) -> Grant {
         at: at(),
         committed: Offset(committed),
         fresh: false,
+        first: Offset(0),
         state,
     }
 }
@@ -362,10 +364,7 @@ fn state_that_cannot_be_used_is_put_away() {
     let assigned = heir
         .assign(&grant(0, state.clone()), Some(model(1, 1)))
         .unwrap();
-    assert_eq!(
-        assigned.discarded,
-        Some("it is ahead of the committed offset")
-    );
+    assert_eq!(assigned.discarded, Some(Discarded::Ahead));
     assert_eq!(assigned.read_from, Offset(0));
     // The first batch replaces it, and deletes what is no longer meant.
     let (outbox, _) = work(&mut heir, &[(0, "other", 1, CALM)]);
@@ -571,6 +570,63 @@ fn what_cannot_be_read_or_is_late_goes_on_untouched() {
 }
 
 #[test]
+fn one_record_from_the_future_makes_nothing_late() {
+    let bound = Duration::from_millis(10);
+    let params = Params {
+        late_after: Some(bound),
+        ..params()
+    };
+    let mut pipeline = ready(params, 1);
+    let (mut batch, mut decoded) = batch(&[(0, "k", 100, CALM), (1, "k", 100, CALM)]);
+    // Event times: one far ahead of Kafka's clock, then as before.
+    let mut extend = |offset: i64, timestamp: i64, event: i64| {
+        let place = (Offset(offset), Timestamp(timestamp));
+        batch.push(&at(), place, Some(b"k"), Some(b"value"), Vec::new());
+        decoded.values.extend(CALM);
+        decoded.outcomes.push(Ok(Decoded {
+            key: Key(Arc::from("k")),
+            time: Timestamp(event),
+        }));
+    };
+    extend(2, 101, 4_000_000_000_000);
+    extend(3, 102, 102);
+    // Behind what Kafka saw by more than the bound: late as ever.
+    extend(4, 103, 90);
+    let staged = pipeline.stage(&batch, &decoded, NOW);
+    assert_eq!((staged.tally.late, staged.tally.scored), (1, 4));
+    pipeline.apply(staged);
+}
+
+#[test]
+fn an_episode_before_the_first_model_closes_under_a_budget_by_the_day() {
+    let params = Params {
+        budget: Budget::PerKeyDay(1.0),
+        cold_start_records: 10,
+        ..params()
+    };
+    let mut pipeline = pipeline(params, Missing::Mask);
+    pipeline.assign(&grant(0, Vec::new()), None).unwrap();
+    let values: Vec<[f64; 2]> = (0..400)
+        .map(|i| {
+            let x = f64::from(i * 7919 % 101) / 101.0;
+            if i == 200 { [1e6, 1e6] } else { [x, 1.0 - x] }
+        })
+        .collect();
+    let rows: Vec<Row<'_>> = values
+        .iter()
+        .zip(0..)
+        .map(|(values, i)| (i, "k", i * 1000, &values[..]))
+        .collect();
+    let (outbox, tally) = work(&mut pipeline, &rows);
+    assert_eq!(
+        (tally.opened, tally.closed),
+        (1, 1),
+        "{:?}",
+        events(&outbox)
+    );
+}
+
+#[test]
 fn records_of_partitions_that_are_not_ours_and_records_seen_before_are_left_alone() {
     let mut pipeline = ready(params(), 1);
     work(&mut pipeline, &[(0, "k", 1, CALM), (1, "k", 2, CALM)]);
@@ -579,4 +635,290 @@ fn records_of_partitions_that_are_not_ours_and_records_seen_before_are_left_alon
     pipeline.revoke(&at());
     let (outbox, tally) = work(&mut pipeline, &[(3, "k", 4, WILD)]);
     assert!(outbox.is_empty() && tally.consumed == 0);
+}
+
+/// The version that a head among these entries names, and its offset.
+fn head(entries: &[StateEntry]) -> Option<(u64, i64)> {
+    let entry = entries.iter().find(|entry| entry.key.ends_with(b"/head"))?;
+    let head: serde_json::Value = serde_json::from_slice(entry.value.as_deref()?).unwrap();
+    Some((head["model"].as_u64()?, head["offset"].as_i64()?))
+}
+
+/// The state under model 1 as of offset 2, with an open episode of key `k`.
+fn saved() -> Vec<StateEntry> {
+    let mut pipeline = ready(
+        Params {
+            snapshot_records: 1,
+            ..params()
+        },
+        1,
+    );
+    let mut latest = BTreeMap::new();
+    let batches: [&[Row<'_>]; 2] = [
+        &[(0, "k", 1, CALM), (1, "k", 2, WILD)],
+        &[(2, "k", 3, WILD)],
+    ];
+    for rows in batches {
+        let entries = work(&mut pipeline, rows).0.state;
+        latest.extend(entries.into_iter().map(|entry| (entry.key.clone(), entry)));
+    }
+    let state: Vec<StateEntry> = latest.into_values().collect();
+    assert_eq!((head(&state), state.len()), (Some((1, 2)), 3));
+    state
+}
+
+/// A pipeline that holds nothing, under model 2.
+fn heir() -> Pipeline {
+    let mut heir = pipeline(params(), Missing::Mask);
+    heir.promote(model(2, 1)).unwrap();
+    heir
+}
+
+#[test]
+fn few_records_are_saved_after_a_while_of_their_own_time() {
+    let params = Params {
+        snapshot_interval: Duration::from_millis(100),
+        ..params()
+    };
+    let mut pipeline = ready(params, 1);
+    let mut heads = Vec::new();
+    for (i, time) in [1000, 1050, 1099, 1100, 1101, 1150, 1300, 1301]
+        .into_iter()
+        .enumerate()
+    {
+        let (outbox, _) = work(&mut pipeline, &[(i as i64, "k", time, CALM)]);
+        heads.extend(head(&outbox.state).map(|(_, offset)| offset));
+    }
+    // The first batch saves; then a batch after 100 ms or more saves what was before it.
+    assert_eq!(heads, [0, 4, 7]);
+}
+
+#[test]
+fn a_partition_without_records_follows_the_champion_and_is_saved() {
+    let mut pipeline = ready(params(), 1);
+    work(&mut pipeline, &[(0, "k", 1, CALM), (1, "k", 2, WILD)]);
+    assert!(pipeline.settle(&Positions::new()).is_none());
+    pipeline.promote(model(2, 1)).unwrap();
+    let staged = pipeline.settle(&Positions::new()).unwrap();
+    // Another look before it is published finds the same.
+    assert_eq!(
+        pipeline.settle(&Positions::new()).unwrap().outbox,
+        staged.outbox
+    );
+    assert_eq!(head(&staged.outbox.state), Some((2, 2)));
+    assert_eq!(
+        staged.outbox.positions,
+        Positions::from([(at(), Offset(2))])
+    );
+    assert_eq!(staged.tally, Tally::default());
+    pipeline.apply(staged);
+    assert_eq!(
+        pipeline.judging(),
+        BTreeMap::from([(at(), ModelVersion(2))])
+    );
+    // Saved is saved: being quiet is nothing new now.
+    let here = pipeline.positions();
+    assert!(pipeline.settle(&here).is_none());
+    work(&mut pipeline, &[(2, "k", 3, WILD)]);
+    assert!(pipeline.settle(&here).is_none(), "it was not quiet");
+    let staged = pipeline.settle(&pipeline.positions()).unwrap();
+    assert_eq!(head(&staged.outbox.state), Some((2, 3)));
+    pipeline.apply(staged);
+    // The heir of that has nothing to replay, and the episode goes on.
+    let (outbox, _) = work(&mut pipeline, &[(3, "k", 4, CALM), (4, "k", 5, CALM)]);
+    assert_eq!(
+        events(&outbox),
+        [("test-in-3-1".to_owned(), AlertEvent::Close)]
+    );
+}
+
+#[test]
+fn with_nothing_to_replay_no_model_is_needed_and_the_state_lives() {
+    let state = saved();
+    assert_eq!(replayed_by(&grant(2, state.clone())), Ok(None));
+    assert_eq!(
+        replayed_by(&grant(3, state.clone())),
+        Ok(Some(ModelVersion(1)))
+    );
+    let mut heir = heir();
+    let assigned = heir.assign(&grant(2, state), None).unwrap();
+    assert_eq!((assigned.discarded, assigned.replay), (None, 0));
+    // The change of model travels with a snapshot that names it, and the episode goes on.
+    let (outbox, _) = work(&mut heir, &[(2, "k", 3, CALM), (3, "k", 4, CALM)]);
+    assert_eq!(head(&outbox.state), Some((2, 2)));
+    assert_eq!(
+        events(&outbox),
+        [("test-in-3-1".to_owned(), AlertEvent::Close)]
+    );
+}
+
+#[test]
+fn a_replay_whose_model_is_gone_is_not_guessed_at() {
+    let mut heir = heir();
+    let assigned = heir.assign(&grant(3, saved()), None).unwrap();
+    assert_eq!(assigned.discarded, Some(Discarded::ModelGone));
+    assert_eq!((assigned.read_from, assigned.replay), (Offset(3), 0));
+    // It begins anew at once, and what was saved is put away: the next one finds nothing to discard.
+    let staged = heir.settle(&Positions::new()).unwrap();
+    assert_eq!(head(&staged.outbox.state), Some((2, 3)));
+    let gone: Vec<_> = staged
+        .outbox
+        .state
+        .iter()
+        .filter(|e| e.value.is_none())
+        .collect();
+    assert_eq!(gone[0].key, b"test/in/3/key/k");
+    assert_eq!(quarantine(&staged.outbox.state)[0].to, Some(Offset(3)));
+}
+
+#[test]
+fn state_is_of_no_use_once_what_must_be_replayed_on_it_is_deleted() {
+    let offered = |committed, first| Grant {
+        first: Offset(first),
+        ..grant(committed, saved())
+    };
+    let judging = || Some(model(1, 1));
+    let assigned = heir().assign(&offered(5, 2), judging()).unwrap();
+    assert_eq!((assigned.discarded, assigned.replay), (None, 3));
+    let assigned = heir().assign(&offered(5, 3), judging()).unwrap();
+    assert_eq!(assigned.discarded, Some(Discarded::RecordsDeleted));
+    assert_eq!((assigned.read_from, assigned.skipped), (Offset(5), 0));
+    // Retention overtook the group: those never read are counted, once, and the state as of the commit goes on behind them.
+    let mut late = heir();
+    let assigned = late.assign(&offered(2, 9), judging()).unwrap();
+    assert_eq!(
+        (assigned.discarded, assigned.read_from, assigned.skipped),
+        (None, Offset(9), 7)
+    );
+    let (outbox, tally) = work(&mut late, &[(9, "k", 4, CALM)]);
+    assert_eq!((tally.skipped, tally.consumed), (7, 1));
+    assert_eq!(head(&outbox.state), Some((2, 9)));
+    assert_eq!(work(&mut late, &[(10, "k", 5, CALM)]).1.skipped, 0);
+    // Both.
+    let assigned = heir().assign(&offered(5, 9), judging()).unwrap();
+    assert_eq!(assigned.discarded, Some(Discarded::RecordsDeleted));
+    assert_eq!((assigned.read_from, assigned.skipped), (Offset(9), 4));
+}
+
+#[test]
+fn records_deleted_under_way_are_counted_with_the_next_commit() {
+    let mut pipeline = ready(params(), 1);
+    work(&mut pipeline, &[(0, "k", 1, CALM), (1, "k", 2, WILD)]);
+    let to = |offset| Positions::from([(at(), Offset(offset))]);
+    assert_eq!(pipeline.skip(&to(1)), []);
+    assert_eq!(pipeline.skip(&to(7)), []);
+    assert_eq!(pipeline.positions(), to(7));
+    let staged = pipeline.settle(&Positions::new()).unwrap();
+    assert_eq!(
+        (staged.tally.skipped, staged.outbox.positions.clone()),
+        (5, to(7))
+    );
+    pipeline.apply(staged);
+    let (outbox, tally) = work(&mut pipeline, &[(7, "k", 3, CALM), (8, "k", 4, CALM)]);
+    assert_eq!((tally.skipped, events(&outbox).len()), (0, 1));
+    // In the middle of a replay the state cannot be brought up to date any more.
+    let mut heir = heir();
+    heir.assign(&grant(5, saved()), Some(model(1, 1))).unwrap();
+    assert_eq!(heir.skip(&to(4)), [at()]);
+    assert_eq!((heir.positions(), heir.replaying()), (to(5), 0));
+    let staged = heir.settle(&Positions::new()).unwrap();
+    assert_eq!(
+        (staged.tally.skipped, head(&staged.outbox.state)),
+        (0, Some((2, 5)))
+    );
+}
+
+#[test]
+fn the_state_of_another_group_is_left_alone() {
+    let of = |group: &str| Params {
+        group: group.to_owned(),
+        ..params()
+    };
+    let (outbox, _) = work(&mut ready(of("a"), 1), &[(0, "k", 1, CALM)]);
+    let mut ours = pipeline(of("a"), Missing::Mask);
+    let grant = grant(0, outbox.state);
+    assert_eq!(ours.assign(&grant, None).unwrap().discarded, None);
+    let error = pipeline(of("b"), Missing::Mask)
+        .assign(&grant, None)
+        .unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("in[3]") && text.contains("`a`") && text.contains("`b`"),
+        "{text}"
+    );
+    // What older programs wrote names no group, and is taken over.
+    let mut old = pipeline(of("b"), Missing::Mask);
+    assert_eq!(
+        old.assign(&self::grant(2, saved()), None)
+            .unwrap()
+            .discarded,
+        None
+    );
+}
+
+#[test]
+fn what_goes_on_is_shown_after_a_restart_too() {
+    let mut heir = heir();
+    heir.assign(&grant(2, saved()), None).unwrap();
+    let open = heir.open(10);
+    assert_eq!(
+        (open.len(), open[0].id.as_str(), open[0].key.as_str()),
+        (1, "test-in-3-1", "k")
+    );
+    assert_eq!(
+        (open[0].kind, open[0].since),
+        (AlertKind::Score, Timestamp(2))
+    );
+    assert!(heir.open(0).is_empty());
+}
+
+#[test]
+fn a_dismissed_episode_stays_known_and_its_dismissal_goes_with_it() {
+    let mut state = saved();
+    assert_eq!(quarantine(&state)[0].dismissed, None);
+    state.push(dismissal(
+        "test",
+        &at(),
+        "test-in-3-1",
+        Some(Dismissal::NewNormal),
+    ));
+    // That of another episode, or of another partition, is not meant.
+    state.push(dismissal(
+        "test",
+        &at(),
+        "test-in-3-9",
+        Some(Dismissal::FalsePositive),
+    ));
+    let other = TopicPartition::new("in", 4);
+    state.push(dismissal(
+        "test",
+        &other,
+        "test-in-3-1",
+        Some(Dismissal::FalsePositive),
+    ));
+    let noted = &ledger(&state)[0];
+    assert_eq!(noted.exclusion.dismissed, Some(Dismissal::NewNormal));
+    assert_eq!((noted.from_time, noted.to_time), (Timestamp(2), None));
+    // A worker leaves it alone ...
+    assert_eq!(
+        heir()
+            .assign(&grant(2, state.clone()), None)
+            .unwrap()
+            .discarded,
+        None
+    );
+    // ... until the episode is forgotten.
+    let brief = Params {
+        quarantine_keep: Duration::from_millis(500),
+        snapshot_records: 1,
+        ..params()
+    };
+    let mut heir = pipeline(brief, Missing::Mask);
+    heir.promote(model(2, 1)).unwrap();
+    heir.assign(&grant(2, state), None).unwrap();
+    work(&mut heir, &[(2, "k", 3, CALM), (3, "k", 4, CALM)]);
+    work(&mut heir, &[(4, "k", 1000, CALM)]);
+    let (outbox, _) = work(&mut heir, &[(5, "k", 1001, CALM)]);
+    let gone = dismissal("test", &at(), "test-in-3-1", None);
+    assert!(outbox.state.contains(&gone), "{:?}", outbox.state);
 }

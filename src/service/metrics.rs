@@ -8,6 +8,8 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
+use crate::pipeline::Discarded;
+
 /// Bounds of histograms of work on one batch, in seconds.
 const WORK: &[f64] = &[
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -36,6 +38,10 @@ pub struct Metrics {
     pub late: IntCounter,
     /// Records that could not be read, by reason.
     pub dead_lettered: IntCounterVec,
+    /// Records that retention deleted before they were read.
+    pub skipped: IntCounter,
+    /// Partitions whose state could not be used, by reason.
+    pub state_discarded: IntCounterVec,
     /// Records read again to restore state.
     pub replayed: IntCounter,
     /// Batches, by outcome.
@@ -60,12 +66,16 @@ pub struct Metrics {
     pub partitions: IntGauge,
     /// Changes of assignment.
     pub rebalances: IntCounter,
-    /// The version of the model in use.
+    /// The lowest version of a model that judges a partition held.
     pub model_version: IntGauge,
     /// When the model in use was made.
     pub model_created: Gauge,
+    /// Champions that a worker could not take up.
+    pub models_refused: IntCounter,
     /// Training runs, by outcome.
     pub trainings: IntCounterVec,
+    /// When the last training run ended.
+    pub training_ended: Gauge,
     /// How long training runs took.
     pub training_seconds: Histogram,
     /// The gate's verdicts.
@@ -150,6 +160,15 @@ impl Metrics {
                 "Records that could not be read, by reason: null_value, syntax, field, nothing_observed.",
                 &["reason"],
             )?,
+            skipped: make.counter(
+                "anomalyd_records_skipped_total",
+                "Records that the input's retention deleted before they were read; they are not among those consumed.",
+            )?,
+            state_discarded: make.counters(
+                "anomalyd_state_discarded_total",
+                "Partitions that began anew because their state could not be used, by reason: no_head, ahead, other_features, records_deleted, model_gone.",
+                &["reason"],
+            )?,
             replayed: make.counter(
                 "anomalyd_records_replayed_total",
                 "Records read again after an assignment to restore state; they emit nothing and are not counted as consumed.",
@@ -196,17 +215,25 @@ impl Metrics {
             rebalances: make.counter("anomalyd_rebalances_total", "Times that partitions came or went.")?,
             model_version: make.gauge(
                 "anomalyd_model_version",
-                "Version of the model in use; 0 is the cold start.",
+                "Version of the model that judges the partitions held, the lowest if there are several; 0 is the cold start.",
             )?,
             model_created: make.add(Gauge::with_opts(make.opts(
                 "anomalyd_model_created_timestamp_seconds",
                 "When the model in use was trained, in seconds since 1970; its age is time() minus this. 0 without a model.",
             )))?,
+            models_refused: make.counter(
+                "anomalyd_models_refused_total",
+                "Times that a worker refused the champion because it was made for other features.",
+            )?,
             trainings: make.counters(
                 "anomalyd_training_runs_total",
                 "Training runs by outcome: promoted, rejected, skipped (too few records), cancelled, failed.",
                 &["outcome"],
             )?,
+            training_ended: make.add(Gauge::with_opts(make.opts(
+                "anomalyd_training_ended_timestamp_seconds",
+                "When this process last ended a training run, whatever came of it, in seconds since 1970; 0: not yet.",
+            )))?,
             training_seconds: make.histogram(
                 "anomalyd_training_seconds",
                 "Time that a training run took, reading history and the gate included.",
@@ -214,7 +241,7 @@ impl Metrics {
             )?,
             verdicts: make.counters(
                 "anomalyd_gate_verdicts_total",
-                "Verdicts of the gate on newly trained models: promoted, or the reasons of a rejection: not_finite, alert_rate, below_champion, below_baseline.",
+                "Verdicts of the gate on newly trained models: promoted, or the reasons of a rejection: not_finite, too_few, loss, alert_rate, below_champion, below_baseline.",
                 &["verdict"],
             )?,
             last_step: make.add(GaugeVec::new(
@@ -234,6 +261,9 @@ impl Metrics {
         for reason in ["null_value", "syntax", "field", "nothing_observed"] {
             self.dead_lettered.with_label_values(&[reason]);
         }
+        for why in Discarded::ALL {
+            self.state_discarded.with_label_values(&[why.name()]);
+        }
         for outcome in ["committed", "aborted"] {
             self.batches.with_label_values(&[outcome]);
             self.publish.with_label_values(&[outcome]);
@@ -249,6 +279,8 @@ impl Metrics {
         for verdict in [
             "promoted",
             "not_finite",
+            "too_few",
+            "loss",
             "alert_rate",
             "below_champion",
             "below_baseline",

@@ -151,15 +151,14 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Looks until stopped. `seen` is told of each new champion.
-    pub fn run(self, seen: impl Fn(&TrainedModel)) {
+    /// Looks until stopped.
+    pub fn run(self) {
         let mut current = self.current;
         while !self.stop.load(Ordering::Relaxed) {
             match self.look(current) {
                 Ok(Some(model)) => {
                     current = Some(model.card.version);
                     tracing::info!(version = %model.card.version, kind = model.model.name(), "a new champion");
-                    seen(&model);
                     for worker in &self.workers {
                         // A worker that is gone needs no model.
                         worker.send(Arc::clone(&model)).unwrap_or_default();

@@ -7,8 +7,10 @@ use std::time::Duration;
 use super::metrics::Metrics;
 use super::status::{Status, TrainingStatus};
 use crate::alert::Alert;
+use crate::detect::Budget;
 use crate::model::card::ModelVersion;
-use crate::pipeline::{Assigned, ColumnsDiffer, Tally};
+use crate::model::trained::TrainedModel;
+use crate::pipeline::{Assigned, ColumnsDiffer, Discarded, Tally};
 use crate::stream::TopicPartition;
 use crate::time::{Clock, Timestamp};
 use crate::train::gate::Verdict;
@@ -22,25 +24,27 @@ pub struct Parts(Arc<Mutex<BTreeMap<usize, Part>>>);
 /// One worker's part.
 #[derive(Clone, Copy, Debug, Default)]
 struct Part {
+    /// The lowest version that judges; `None`: nothing is held.
+    judging: Option<ModelVersion>,
+    /// The champion as it was taken up: what would judge.
+    champion: Option<ModelVersion>,
     episodes: u64,
     partitions: usize,
     leads: bool,
 }
 
 impl Parts {
-    /// Changes one worker's part; answers (episodes open, partitions held, whether one of them leads) of the process.
-    fn change(&self, worker: usize, change: impl FnOnce(&mut Part)) -> (u64, usize, bool) {
+    /// Changes one worker's part; answers the sum over the process.
+    fn change(&self, worker: usize, change: impl FnOnce(&mut Part)) -> Part {
         let mut parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         change(parts.entry(worker).or_default());
-        parts
-            .values()
-            .fold((0, 0, false), |(episodes, partitions, leads), part| {
-                (
-                    episodes + part.episodes,
-                    partitions + part.partitions,
-                    leads || part.leads,
-                )
-            })
+        parts.values().fold(Part::default(), |sum, part| Part {
+            judging: sum.judging.into_iter().chain(part.judging).min(),
+            champion: sum.champion.max(part.champion),
+            episodes: sum.episodes + part.episodes,
+            partitions: sum.partitions + part.partitions,
+            leads: sum.leads || part.leads,
+        })
     }
 }
 
@@ -52,16 +56,17 @@ pub struct WorkerObserver {
     status: Arc<Status>,
     control: Control,
     parts: Parts,
+    budget: Budget,
 }
 
 impl WorkerObserver {
-    /// For worker number `worker`; `parts` is shared by all workers of the process.
+    /// For worker number `worker`; `parts` is shared by all workers of the process, `budget` is the detector's.
     pub fn new(
         worker: usize,
-        metrics: Metrics,
-        status: Arc<Status>,
+        (metrics, status): (Metrics, Arc<Status>),
         control: Control,
         parts: Parts,
+        budget: Budget,
     ) -> Self {
         Self {
             worker,
@@ -69,6 +74,7 @@ impl WorkerObserver {
             status,
             control,
             parts,
+            budget,
         }
     }
 
@@ -78,6 +84,13 @@ impl WorkerObserver {
         metrics.scored.inc_by(tally.scored);
         metrics.warming_up.inc_by(tally.warming_up);
         metrics.late.inc_by(tally.late);
+        if tally.skipped > 0 {
+            tracing::error!(
+                records = tally.skipped,
+                "the input's retention deleted records before they were read"
+            );
+            metrics.skipped.inc_by(tally.skipped);
+        }
         metrics.replayed.inc_by(tally.replayed);
         metrics.suppressed.inc_by(tally.suppressed);
         for (reason, count) in &tally.dead_lettered {
@@ -161,12 +174,24 @@ impl worker::Observer for WorkerObserver {
     }
 
     fn assigned(&mut self, at: &TopicPartition, assigned: &Assigned) {
-        tracing::info!(partition = %at, read_from = %assigned.read_from, replay = assigned.replay, "took over a partition");
+        tracing::info!(partition = %at, read_from = %assigned.read_from, replay = assigned.replay, skipped = assigned.skipped, "took over a partition");
         if let Some(why) = assigned.discarded {
-            tracing::warn!(partition = %at, why, "its state could not be used: the partition begins anew");
+            self.discarded(at, why);
         }
         self.metrics.rebalances.inc();
         self.status.assigned(at, assigned.replay > 0);
+    }
+
+    fn discarded(&mut self, at: &TopicPartition, why: Discarded) {
+        tracing::warn!(partition = %at, %why, "its state could not be used: the partition begins anew");
+        self.metrics
+            .state_discarded
+            .with_label_values(&[why.name()])
+            .inc();
+    }
+
+    fn settled(&mut self, tally: &Tally) {
+        self.count(tally);
     }
 
     fn revoked(&mut self, partitions: &[TopicPartition]) {
@@ -184,31 +209,48 @@ impl worker::Observer for WorkerObserver {
     }
 
     fn holds(&mut self, partitions: usize, leads: bool) {
-        let (_, held, any_leads) = self.parts.change(self.worker, |part| {
+        let all = self.parts.change(self.worker, |part| {
             part.partitions = partitions;
             part.leads = leads;
         });
         self.metrics
             .partitions
-            .set(i64::try_from(held).unwrap_or(i64::MAX));
-        self.control.lead(any_leads);
+            .set(i64::try_from(all.partitions).unwrap_or(i64::MAX));
+        self.control.lead(all.leads);
     }
 
-    fn promoted(&mut self, version: ModelVersion) {
-        tracing::info!(worker = self.worker, %version, "judges by a new model from the next batch on");
+    fn promoted(&mut self, model: &TrainedModel) {
+        let card = &model.card;
+        let version = Some(card.version);
+        self.parts
+            .change(self.worker, |part| part.champion = version);
+        tracing::info!(worker = self.worker, version = %card.version, "judges by a new model from here on");
+        self.metrics
+            .model_created
+            .set(card.created.0 as f64 / 1000.0);
+        self.status.model(card);
+        self.status
+            .budget(self.budget.p_value(card.records_per_key_day));
     }
 
     fn refused(&mut self, why: &ColumnsDiffer) {
         tracing::error!(%why, "the champion cannot be used; scoring goes on with the model before it");
+        self.metrics.models_refused.inc();
     }
 
     fn gauges(&mut self, gauges: &Gauges) {
-        let (episodes, _, _) = self
-            .parts
-            .change(self.worker, |part| part.episodes = gauges.episodes_open);
+        let all = self.parts.change(self.worker, |part| {
+            part.episodes = gauges.episodes_open;
+            part.judging = gauges.judging.values().copied().min();
+        });
         self.metrics
             .episodes_open
-            .set(i64::try_from(episodes).unwrap_or(i64::MAX));
+            .set(i64::try_from(all.episodes).unwrap_or(i64::MAX));
+        let version = all.judging.or(all.champion).unwrap_or_default();
+        self.metrics
+            .model_version
+            .set(i64::try_from(version.0).unwrap_or(i64::MAX));
+        self.status.open(gauges.judging.keys(), &gauges.open);
         for (at, lag) in &gauges.lag {
             let labels = [&*at.topic, &at.partition.0.to_string()];
             let records = i64::try_from(*lag).unwrap_or(i64::MAX);
@@ -269,6 +311,9 @@ impl trainer::Observer for TrainingObserver {
     ) {
         self.metrics.trainings.with_label_values(&[outcome]).inc();
         self.metrics.training_seconds.observe(took.as_secs_f64());
+        self.metrics
+            .training_ended
+            .set(self.clock.now().0 as f64 / 1000.0);
         self.status.training(TrainingStatus {
             ended: self.clock.now().rfc3339(),
             seconds: took.as_secs_f64(),
@@ -285,4 +330,93 @@ fn word(value: &impl serde::Serialize) -> String {
         .ok()
         .and_then(|value| value.as_str().map(str::to_owned))
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::trained::TrainedModel;
+    use crate::service::status::Facts;
+    use crate::stats::calibration::Calibration;
+    use crate::time::ManualClock;
+    use crate::trainer::Observer as _;
+    use crate::worker::Observer as _;
+
+    fn observers() -> (Metrics, Arc<Status>, [WorkerObserver; 2]) {
+        let metrics = Metrics::register(&prometheus::Registry::new(), "d").unwrap();
+        let status = Arc::new(Status::new(Facts::default()));
+        let parts = Parts::default();
+        let observers = [0, 1].map(|worker| {
+            let told = (metrics.clone(), Arc::clone(&status));
+            WorkerObserver::new(
+                worker,
+                told,
+                Control::idle(),
+                parts.clone(),
+                Budget::PerRecord(0.01),
+            )
+        });
+        (metrics, status, observers)
+    }
+
+    fn judging(versions: &[u64]) -> Gauges {
+        let places = (0..).map(|partition| TopicPartition::new("t", partition));
+        Gauges {
+            judging: places
+                .zip(versions.iter().map(|version| ModelVersion(*version)))
+                .collect(),
+            ..Gauges::default()
+        }
+    }
+
+    #[test]
+    fn the_version_exported_is_the_one_that_judges() {
+        let (metrics, status, [mut one, mut two]) = observers();
+        let model = TrainedModel::simple(5, &["x"], 1, Calibration::fit(&[1.0]));
+        // A champion that is refused judges nothing.
+        one.refused(&ColumnsDiffer {
+            version: ModelVersion(5),
+            theirs: 1,
+            ours: 2,
+        });
+        one.gauges(&judging(&[3, 4]));
+        assert_eq!(
+            (metrics.models_refused.get(), metrics.model_version.get()),
+            (1, 3)
+        );
+        assert!(status.view().model.is_none());
+        // The lowest over all workers; one without partitions does not count.
+        two.gauges(&judging(&[2]));
+        assert_eq!(metrics.model_version.get(), 2);
+        two.gauges(&judging(&[]));
+        assert_eq!(metrics.model_version.get(), 3);
+        // Where nothing is held, what was taken up would judge.
+        one.promoted(&model);
+        one.gauges(&judging(&[]));
+        assert_eq!(metrics.model_version.get(), 5);
+        assert_eq!(status.view().model.map(|model| model.version), Some(5));
+    }
+
+    #[test]
+    fn what_was_lost_or_begun_anew_is_counted() {
+        let (metrics, _, [mut one, _]) = observers();
+        let at = TopicPartition::new("t", 0);
+        one.discarded(&at, Discarded::ModelGone);
+        one.settled(&Tally {
+            skipped: 7,
+            ..Tally::default()
+        });
+        assert_eq!(metrics.skipped.get(), 7);
+        let discarded = metrics.state_discarded.with_label_values(&["model_gone"]);
+        assert_eq!(discarded.get(), 1);
+    }
+
+    #[test]
+    fn the_end_of_every_training_run_has_a_time() {
+        let (metrics, status, _) = observers();
+        let clock = Arc::new(ManualClock::at(Timestamp(5_000)));
+        let observer = TrainingObserver::new(metrics.clone(), status, clock);
+        observer.finished(ModelVersion(1), "failed", "why", Duration::ZERO);
+        assert!((metrics.training_ended.get() - 5.0).abs() < 1e-9);
+    }
 }

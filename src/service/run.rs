@@ -73,6 +73,9 @@ pub enum ServiceError {
     /// A thread panicked: a mistake in this program.
     #[error("worker {0} panicked")]
     Panicked(usize),
+    /// A thread beside the workers ended before it was told to: a mistake in this program.
+    #[error("the {0} thread ended, which it must not: the process would go on without new models")]
+    Helper(&'static str),
     /// Threads that did not stop in time.
     #[error("not stopped in time: {0} of the workers still busy")]
     Slow(usize),
@@ -82,6 +85,7 @@ pub enum ServiceError {
 enum Ended {
     Worker(usize, Result<(), WorkerError<KafkaFailure>>),
     Panicked(usize),
+    Helper(&'static str),
     Told,
 }
 
@@ -218,10 +222,10 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
             promotions: receive,
             observer: WorkerObserver::new(
                 worker,
-                metrics.clone(),
-                Arc::clone(&status),
+                (metrics.clone(), Arc::clone(&status)),
                 control.clone(),
                 shares.clone(),
+                config.detect.budget,
             ),
             stop: Arc::clone(&stop),
             clock: Arc::clone(&clock),
@@ -236,15 +240,9 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
         stop: Arc::clone(&stop),
         wake: woken,
     };
-    if let Some(champion) = &champion {
-        take_up(champion, &metrics, &status, config);
-    }
     let helpers = vec![
-        spawn("trainer", move || trainer.run())?,
-        spawn("follower", {
-            let (metrics, status, config) = (metrics.clone(), Arc::clone(&status), config.clone());
-            move || follower.run(|model| take_up(model, &metrics, &status, &config))
-        })?,
+        spawn_helper("trainer", (&teller, &stop), move || trainer.run())?,
+        spawn_helper("follower", (&teller, &stop), move || follower.run())?,
     ];
     tracing::info!(
         workers = config.workers,
@@ -330,6 +328,7 @@ impl Running {
                 *left -= 1;
                 Err(ServiceError::Panicked(worker))
             }
+            Ended::Helper(name) => Err(ServiceError::Helper(name)),
         }
     }
 }
@@ -416,6 +415,7 @@ fn work(number: usize, parts: Parts) -> Result<(), WorkerError<KafkaFailure>> {
         poll_max: POLL_MAX,
         dead_letters_max: Some(u64::from(config.input.dead_letters_max)),
         first: first_partition(&config),
+        quiet_after: config.detect.snapshot_interval,
     };
     Worker::new(session, pipeline, ports, settings).run()
 }
@@ -424,17 +424,6 @@ fn work(number: usize, parts: Parts) -> Result<(), WorkerError<KafkaFailure>> {
 fn first_partition(config: &Config) -> TopicPartition {
     let first = config.input.topics.iter().min().map_or("", String::as_str);
     TopicPartition::new(first, 0)
-}
-
-fn take_up(model: &TrainedModel, metrics: &Metrics, status: &Status, config: &Config) {
-    metrics
-        .model_version
-        .set(i64::try_from(model.card.version.0).unwrap_or(i64::MAX));
-    metrics
-        .model_created
-        .set(model.card.created.0 as f64 / 1000.0);
-    status.model(&model.card);
-    status.budget(config.detect.budget.p_value(model.card.records_per_key_day));
 }
 
 fn serve(
@@ -517,6 +506,21 @@ pub fn plan(config: &Config) -> Plan {
     }
 }
 
+/// A thread beside the workers: if it ends before it is told to, so does the process.
+fn spawn_helper(
+    name: &'static str,
+    (teller, stop): (&Sender<Ended>, &Arc<AtomicBool>),
+    body: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, ServiceError> {
+    let (teller, stop) = (teller.clone(), Arc::clone(stop));
+    spawn(name, move || {
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+        if ended.is_err() || !stop.load(Ordering::Relaxed) {
+            teller.send(Ended::Helper(name)).unwrap_or_default();
+        }
+    })
+}
+
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ServiceError> {
     std::thread::Builder::new()
         .name(name.to_owned())
@@ -525,4 +529,31 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
             what: "starting a thread",
             error,
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_helper_that_dies_ends_the_process_and_one_that_was_told_to_does_not() {
+        let (teller, ended) = channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let run = |body: fn()| {
+            let helper = spawn_helper("trainer", (&teller, &stop), body).unwrap();
+            helper.join().unwrap();
+            ended.try_recv().ok()
+        };
+        let mut left = 1;
+        for body in [(|| {}) as fn(), || panic!("for the test")] {
+            let told = Running::note(run(body).unwrap(), &mut left).unwrap_err();
+            assert!(
+                told.to_string().contains("the trainer thread ended"),
+                "{told}"
+            );
+        }
+        assert_eq!(left, 1);
+        stop.store(true, Ordering::Relaxed);
+        assert!(run(|| {}).is_none());
+    }
 }

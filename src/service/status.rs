@@ -2,7 +2,7 @@
 //!
 //! Written by the workers and the trainer, read by HTTP; one lock, held for moments. Nothing here reaches an output of the pipeline.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::alert::{Alert, AlertEvent};
 use crate::model::card::Card;
+use crate::pipeline::OpenEpisode;
 use crate::stream::TopicPartition;
 use crate::time::Timestamp;
 
@@ -102,6 +103,9 @@ pub struct TrainingStatus {
 /// An episode as the page shows it.
 #[derive(Clone, Debug, Serialize)]
 pub struct EpisodeStatus {
+    /// The partition: whoever holds it knows whether the episode is still open.
+    #[serde(skip)]
+    at: TopicPartition,
     /// Its id.
     pub id: String,
     /// Whose.
@@ -219,6 +223,36 @@ impl Status {
     pub fn revoked(&self, at: &TopicPartition) {
         let mut inner = self.lock();
         inner.partitions.remove(at);
+        inner.open.retain(|_, episode| episode.at != *at);
+    }
+
+    /// What is open on the partitions `held` by a worker: restored episodes come, those that ended in a replay go. What was made known by
+    /// an alert keeps the features that the alert named.
+    pub fn open<'a>(
+        &self,
+        held: impl IntoIterator<Item = &'a TopicPartition>,
+        open: &[OpenEpisode],
+    ) {
+        let held: BTreeSet<&TopicPartition> = held.into_iter().collect();
+        let mut inner = self.lock();
+        let mut before = std::mem::take(&mut inner.open);
+        for found in open.iter().filter(|found| held.contains(&found.at)) {
+            let known = before.remove(&found.id);
+            let episode = EpisodeStatus {
+                at: found.at.clone(),
+                id: found.id.clone(),
+                key: found.key.clone(),
+                severity: word(&found.severity),
+                kind: word(&found.kind),
+                since: found.since.rfc3339(),
+                ended: None,
+                features: known.map_or_else(Vec::new, |known| known.features),
+                peak: found.peak,
+            };
+            inner.open.insert(episode.id.clone(), episode);
+        }
+        before.retain(|_, episode| !held.contains(&episode.at));
+        inner.open.append(&mut before);
     }
 
     /// How far behind a partition is.
@@ -246,6 +280,7 @@ impl Status {
     /// An alert was published.
     pub fn alert(&self, alert: &Alert) {
         let mut episode = EpisodeStatus {
+            at: TopicPartition::new(&alert.input.topic, alert.input.partition),
             id: alert.id.clone(),
             key: alert.key.clone(),
             severity: word(&alert.severity),
@@ -414,18 +449,51 @@ mod tests {
         assert_eq!(status.scores(0).len(), SCORES_MAX);
     }
 
-    #[test]
-    fn a_closed_episode_shows_what_made_it_and_not_the_normal_record_that_closed_it() {
-        let status = Status::new(Facts::default());
-        let mut alert: Alert = serde_json::from_value(serde_json::json!({
-            "schema": 1, "id": "e", "event": "open", "kind": "score", "detector": "d", "key": "k",
+    fn opened(id: &str, partition: i32) -> Alert {
+        serde_json::from_value(serde_json::json!({
+            "schema": 1, "id": id, "event": "open", "kind": "score", "detector": "d", "key": "k",
             "data_time": "2026-01-01T00:00:00Z", "approx_anomaly_start_time": "2026-01-01T00:00:00Z",
             "anomaly_score": 9.0, "peak_score": 9.0, "anomaly_grade": 1.0, "confidence": 1.0, "severity": "high",
             "p_value": 1e-9, "threshold": 2.0, "records": 1, "model_version": 1,
             "relevant_attribution": [{"feature": "faulty", "share": 1.0, "actual": 9.0, "expected": 1.0}],
-            "input": {"topic": "t", "partition": 0, "offset": 1},
+            "input": {"topic": "t", "partition": partition, "offset": 1},
         }))
-        .unwrap();
+        .unwrap()
+    }
+
+    #[test]
+    fn open_episodes_are_those_of_the_partitions_held() {
+        let status = Status::new(Facts::default());
+        let ids = || -> Vec<String> { status.view().episodes.into_iter().map(|e| e.id).collect() };
+        let [zero, one] = [0, 1].map(|partition| TopicPartition::new("t", partition));
+        status.alert(&opened("a", 0));
+        status.alert(&opened("b", 1));
+        // What was restored shows; what ended while it was replayed goes; what an alert said of it is kept.
+        let restored = |id: &str| OpenEpisode {
+            at: zero.clone(),
+            id: id.to_owned(),
+            key: "k".to_owned(),
+            kind: crate::alert::AlertKind::Score,
+            severity: crate::alert::Severity::High,
+            since: Timestamp(0),
+            peak: 3.0,
+        };
+        status.open([&zero], &[restored("a"), restored("c")]);
+        assert_eq!(ids(), ["a", "b", "c"]);
+        assert_eq!(status.view().episodes[0].features[0].0, "faulty");
+        status.open([&zero], &[restored("c")]);
+        assert_eq!(ids(), ["b", "c"]);
+        // A partition that goes takes its episodes along.
+        status.revoked(&zero);
+        assert_eq!(ids(), ["b"]);
+        status.revoked(&one);
+        assert!(ids().is_empty());
+    }
+
+    #[test]
+    fn a_closed_episode_shows_what_made_it_and_not_the_normal_record_that_closed_it() {
+        let status = Status::new(Facts::default());
+        let mut alert = opened("e", 0);
         status.alert(&alert);
         alert.event = AlertEvent::Close;
         alert.relevant_attribution[0].feature = "calm".to_owned();

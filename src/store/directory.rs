@@ -113,6 +113,7 @@ impl ModelStore for DirectoryStore {
 
     fn save(&mut self, model: &TrainedModel, promote: bool) -> Result<(), StoreError> {
         let version = model.card.version;
+        let before = self.champion()?;
         let bytes = model
             .to_bytes()
             .map_err(|error| StoreError::Model { version, error })?;
@@ -122,8 +123,13 @@ impl ModelStore for DirectoryStore {
         if promote {
             self.write_json("champion.json", &Champion::new(version))?;
         }
-        let champion = self.champion()?;
-        for old in superseded(&self.versions()?, champion, self.keep) {
+        let in_use = [before, self.champion()?];
+        let stored = self
+            .list()?
+            .iter()
+            .map(|card| (card.version, card.rejected()))
+            .collect();
+        for old in superseded(&stored, &in_use, self.keep) {
             // The manifest first: without it the bytes are nothing.
             for extension in ["json", "safetensors"] {
                 let path = self.path(old, extension);

@@ -5,7 +5,7 @@
 
 mod directory;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -81,19 +81,33 @@ impl Champion {
     }
 }
 
-/// The stored versions that may be forgotten when `keep` are to be kept: the oldest, but never the champion.
+/// The stored versions that may be forgotten: of those that the gate rejected all but the newest `keep`, and of the others likewise, so
+/// that rejected ones, which are only kept for their reasons, push none out that may be rolled back to. Never one that is in `in_use`:
+/// the champion, and the one before it, which judges until all partitions have taken the new one up.
+///
+/// `stored` has each version and whether it was rejected.
 pub fn superseded(
-    stored: &BTreeSet<ModelVersion>,
-    champion: Option<ModelVersion>,
+    stored: &BTreeMap<ModelVersion, bool>,
+    in_use: &[Option<ModelVersion>],
     keep: usize,
 ) -> Vec<ModelVersion> {
-    let excess = stored.len().saturating_sub(keep.max(1));
-    stored
-        .iter()
-        .copied()
-        .filter(|version| Some(*version) != champion)
-        .take(excess)
-        .collect()
+    let mut gone = Vec::new();
+    for rejected in [false, true] {
+        let alike = || {
+            stored
+                .iter()
+                .filter(|(_, is)| **is == rejected)
+                .map(|(version, _)| *version)
+        };
+        let excess = alike().count().saturating_sub(keep.max(1));
+        gone.extend(
+            alike()
+                .filter(|version| !in_use.contains(&Some(*version)))
+                .take(excess),
+        );
+    }
+    gone.sort_unstable();
+    gone
 }
 
 /// Why a model cannot be stored or read back.
@@ -133,17 +147,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_go_first_and_the_champion_never() {
-        let stored: BTreeSet<ModelVersion> = (1..=5).map(ModelVersion).collect();
-        let go = |champion: Option<u64>, keep| {
-            superseded(&stored, champion.map(ModelVersion), keep)
+    fn the_oldest_go_first_and_those_in_use_never() {
+        let stored: BTreeMap<ModelVersion, bool> = (1..=5)
+            .map(|version| (ModelVersion(version), false))
+            .collect();
+        let go = |in_use: &[u64], keep| {
+            let in_use: Vec<_> = in_use.iter().map(|v| Some(ModelVersion(*v))).collect();
+            superseded(&stored, &in_use, keep)
                 .into_iter()
                 .map(|version| version.0)
                 .collect::<Vec<_>>()
         };
-        assert_eq!(go(Some(5), 3), [1, 2]);
-        assert_eq!(go(Some(1), 3), [2, 3]);
-        assert_eq!(go(None, 5), [0; 0]);
-        assert_eq!(go(Some(5), 0), [1, 2, 3, 4]);
+        assert_eq!(go(&[5], 3), [1, 2]);
+        assert_eq!(go(&[1], 3), [2, 3]);
+        assert_eq!(go(&[5, 4], 1), [1, 2, 3]);
+        assert_eq!(go(&[], 5), [0; 0]);
+        assert_eq!(go(&[5], 0), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn rejected_models_push_no_other_out() {
+        // Two that were promoted, then twenty that were not.
+        let stored: BTreeMap<ModelVersion, bool> = (1..=22)
+            .map(|version| (ModelVersion(version), version > 2))
+            .collect();
+        let gone = superseded(&stored, &[Some(ModelVersion(2)), Some(ModelVersion(2))], 10);
+        // The newest is there: its number is never given again.
+        assert_eq!(gone, (3..=12).map(ModelVersion).collect::<Vec<_>>());
     }
 }

@@ -1,21 +1,23 @@
 //! May this model judge? Tried on windows later than anything it was fitted or calibrated on.
 //!
-//! There are no labels, so faults are put into held-out windows, and a challenger has to find no fewer of them than the model in use, and
-//! than principal components fitted on the same data, which are the line to beat. It must not alert more often than the budget allows,
-//! unless the model in use does so on the same windows: then it is the data that changed. The first model of a detector competes with
-//! the cold start only, so that anything finite is better than waiting; what it lacks is said in its verdict.
+//! First of all its weights and its scores must be numbers. There are no labels, so faults are put into held-out windows, and a challenger
+//! has to find no fewer of them than the model in use, and than principal components fitted on the same data, which are the line to beat.
+//! It must not predict held-out records much worse than a model in use with the same settings, nor alert more often than the budget allows,
+//! unless the model in use does so on the same windows: then it is the data that changed. On too few windows nothing can be told, and
+//! the model in use stays. The first model of a detector competes with the cold start only, so that anything finite is better than waiting;
+//! what it lacks is said in its verdict.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use ndarray::{Array2, Axis};
 
-use super::TrainJob;
 use super::fit::{self, Fitted};
 use super::inject::{Fault, inject};
-use crate::model::Monitor;
+use super::{TrainError, TrainJob};
 use crate::model::card::Card;
 use crate::model::trained::TrainedModel;
+use crate::model::{FitError, Monitor};
 use crate::stats::metrics::roc_auc;
 
 /// Held-out windows below which recall and alert rate say nothing.
@@ -29,6 +31,12 @@ const FAULTY: usize = 200;
 
 /// The false-alarm rate at which recall is measured.
 const RECALL_AT: f64 = 0.02;
+
+/// How many times the held-out loss of a model with the same settings a challenger may have: above what another seed makes of it.
+const LOSS_FACTOR: f64 = 1.5;
+
+/// Share of the held-out windows, those predicted worst, that the loss leaves out: among them are faults that nobody flagged.
+const LOSS_TRIM: f64 = 0.05;
 
 /// The gate's answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,10 +52,24 @@ pub enum Verdict {
 /// Something that speaks against a model.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reason {
-    /// Scores of held-out windows are not numbers.
+    /// Weights, or scores of held-out windows, are not numbers.
     NotFinite {
-        /// How many.
+        /// How many weights.
+        weights: usize,
+        /// How many scores.
         scores: usize,
+    },
+    /// On so few held-out windows nothing can be told.
+    TooFew {
+        /// Windows there are.
+        windows: usize,
+    },
+    /// It predicts held-out records worse than the model in use, which has the same settings.
+    Loss {
+        /// Its mean squared error, in spreads of the features.
+        loss: f64,
+        /// The model in use's.
+        champion: f64,
     },
     /// It alerts too often on held-out windows.
     AlertRate {
@@ -79,6 +101,8 @@ impl Reason {
     pub fn name(&self) -> &'static str {
         match self {
             Self::NotFinite { .. } => "not_finite",
+            Self::TooFew { .. } => "too_few",
+            Self::Loss { .. } => "loss",
             Self::AlertRate { .. } => "alert_rate",
             Self::BelowChampion { .. } => "below_champion",
             Self::BelowBaseline { .. } => "below_baseline",
@@ -89,9 +113,18 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotFinite { scores } => {
-                write!(f, "has {scores} held-out scores that are not finite")
-            }
+            Self::NotFinite { weights, scores } => write!(
+                f,
+                "has {weights} weights and {scores} held-out scores that are not finite"
+            ),
+            Self::TooFew { windows } => write!(
+                f,
+                "has only {windows} held-out windows to be tried on, but {WINDOWS_MIN} are needed"
+            ),
+            Self::Loss { loss, champion } => write!(
+                f,
+                "predicts held-out records with a loss of {loss:.4}, but the model in use with {champion:.4}"
+            ),
             Self::AlertRate {
                 alerts,
                 bound,
@@ -179,25 +212,32 @@ pub(super) struct Trial<'a> {
 
 impl Trial<'_> {
     /// The verdict, and what was measured.
-    pub fn verdict(self, monitor: &mut dyn Monitor) -> (Verdict, BTreeMap<String, f64>) {
+    ///
+    /// # Errors
+    /// Only [`FitError::Cancelled`]: the monitor ended the fit of the baseline.
+    pub fn verdict(
+        self,
+        monitor: &mut dyn Monitor,
+    ) -> Result<(Verdict, BTreeMap<String, f64>), TrainError> {
         let mut measures = BTreeMap::new();
-        if self.held_out.nrows() < WINDOWS_MIN {
-            return (Verdict::Promoted(Vec::new()), measures);
-        }
         let trial = self.thinned();
         let model = &trial.fitted.model;
         let seeds = fit::seeds(trial.held_out.nrows(), trial.job.seed);
         let judged = model.judge(trial.held_out.view(), &seeds);
-        let broken = judged
-            .score
-            .iter()
-            .filter(|score| !score.is_finite())
-            .count();
-        if broken > 0 {
-            return (
-                Verdict::Rejected(vec![Reason::NotFinite { scores: broken }]),
-                measures,
-            );
+        if let Some(broken) = broken(model, &judged.score) {
+            return Ok((Verdict::Rejected(vec![broken]), measures));
+        }
+        let first = trial.job.champion.is_none();
+        let decide = |reasons: Vec<Reason>| {
+            if reasons.is_empty() || first {
+                Verdict::Promoted(reasons)
+            } else {
+                Verdict::Rejected(reasons)
+            }
+        };
+        let windows = trial.held_out.nrows();
+        if windows < WINDOWS_MIN {
+            return Ok((decide(vec![Reason::TooFew { windows }]), measures));
         }
         let mut reasons = Vec::new();
         let champion = trial
@@ -208,16 +248,30 @@ impl Trial<'_> {
         if !trial.calibrated_on {
             trial.alert_rate(&judged.p_value, champion, &mut reasons, &mut measures);
         }
-        let faulty = trial.faulty();
-        let ours = trial.findings(model, &faulty);
+        if let Some(champion) = champion.filter(|champion| champion.card.spec == trial.job.spec) {
+            trial.loss(champion, &mut reasons, &mut measures);
+        }
+        trial.recall(champion, (&mut reasons, &mut measures), monitor)?;
+        Ok((decide(reasons), measures))
+    }
+
+    /// Recall of injected faults, beside the model in use and principal components.
+    fn recall(
+        &self,
+        champion: Option<&TrainedModel>,
+        (reasons, measures): (&mut Vec<Reason>, &mut BTreeMap<String, f64>),
+        monitor: &mut dyn Monitor,
+    ) -> Result<(), TrainError> {
+        let faulty = self.faulty();
+        let ours = self.findings(&self.fitted.model, &faulty);
         measures.insert("recall".to_owned(), ours.recall);
         measures.insert("auc".to_owned(), ours.auc);
         for (fault, recall) in &ours.by_fault {
             measures.insert(format!("recall.{}", fault.name()), *recall);
         }
-        let floor = ours.recall + trial.job.params.recall_tolerance;
+        let floor = ours.recall + self.job.params.recall_tolerance;
         if let Some(champion) = champion {
-            let theirs = trial.findings(champion, &faulty).recall;
+            let theirs = self.findings(champion, &faulty).recall;
             measures.insert("champion.recall".to_owned(), theirs);
             if theirs > floor {
                 reasons.push(Reason::BelowChampion {
@@ -226,32 +280,84 @@ impl Trial<'_> {
                 });
             }
         }
-        // A baseline that cannot be fitted draws no line; neither do the plain kinds need one.
-        if !["pca", "robust_z"].contains(&trial.job.spec.kind.as_str())
-            && let Ok(baseline) = fit::baseline(trial.job, trial.fitted, monitor)
-        {
-            let theirs = trial.findings(&baseline, &faulty).recall;
-            measures.insert("baseline.recall".to_owned(), theirs);
-            if theirs > floor {
-                reasons.push(Reason::BelowBaseline {
-                    recall: ours.recall,
-                    baseline: theirs,
-                });
-            }
+        // The plain kinds need no line.
+        if ["pca", "robust_z"].contains(&self.job.spec.kind.as_str()) {
+            return Ok(());
         }
-        let first = trial.job.champion.is_none();
-        let verdict = if reasons.is_empty() || first {
-            Verdict::Promoted(reasons)
-        } else {
-            Verdict::Rejected(reasons)
+        match fit::baseline(self.job, self.fitted, monitor) {
+            Ok(baseline) => {
+                let theirs = self.findings(&baseline, &faulty).recall;
+                measures.insert("baseline.recall".to_owned(), theirs);
+                if theirs > floor {
+                    reasons.push(Reason::BelowBaseline {
+                        recall: ours.recall,
+                        baseline: theirs,
+                    });
+                }
+                Ok(())
+            }
+            Err(error @ TrainError::Fit(FitError::Cancelled)) => Err(error),
+            // A baseline that cannot be fitted draws no line.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// How well held-out records are predicted, for kinds that predict, in spreads of the challenger's features for both.
+    fn loss(
+        &self,
+        champion: &TrainedModel,
+        reasons: &mut Vec<Reason>,
+        measures: &mut BTreeMap<String, f64>,
+    ) {
+        let model = &self.fitted.model;
+        if !model.model.as_kind().reconstructs() {
+            return;
+        }
+        let of = |model: &TrainedModel| {
+            let errors = self.errors(model);
+            let kept = errors.len() - (errors.len() as f64 * LOSS_TRIM) as usize;
+            errors[..kept].iter().sum::<f64>() / kept.max(1) as f64
         };
-        (verdict, measures)
+        let (loss, theirs) = (of(model), of(champion));
+        measures.insert("loss".to_owned(), loss);
+        measures.insert("champion.loss".to_owned(), theirs);
+        // Below this both predict next to everything.
+        if loss > LOSS_FACTOR * theirs && loss > 1e-6 {
+            reasons.push(Reason::Loss {
+                loss,
+                champion: theirs,
+            });
+        }
+    }
+
+    /// For each held-out window, the mean squared error over its newest record's features, ascending.
+    fn errors(&self, model: &TrainedModel) -> Vec<f64> {
+        let spread = &self.fitted.model.scaler.spread;
+        let columns = spread.len();
+        let expected = model.expected(self.held_out.view());
+        let first = self.held_out.ncols() - columns;
+        let mut errors: Vec<f64> = self
+            .held_out
+            .rows()
+            .into_iter()
+            .zip(expected.rows())
+            .filter_map(|(row, expected)| {
+                let squares: Vec<f64> = (0..columns)
+                    .filter(|&column| row[first + column].is_finite())
+                    .map(|column| (row[first + column] - expected[column]) / spread[column])
+                    .map(|error| error * error)
+                    .collect();
+                (!squares.is_empty()).then(|| squares.iter().sum::<f64>() / squares.len() as f64)
+            })
+            .collect();
+        errors.sort_unstable_by(f64::total_cmp);
+        errors
     }
 
     /// At most [`WINDOWS_MAX`] windows, evenly.
     fn thinned(self) -> Self {
         let n = self.held_out.nrows();
-        let step = n.div_ceil(WINDOWS_MAX);
+        let step = n.div_ceil(WINDOWS_MAX).max(1);
         let kept: Vec<usize> = (0..n).step_by(step).collect();
         Self {
             held_out: self.held_out.select(Axis(0), &kept),
@@ -340,4 +446,11 @@ impl Trial<'_> {
         findings.auc /= faulty.len() as f64;
         findings
     }
+}
+
+/// Whether weights or scores are not numbers.
+fn broken(model: &TrainedModel, scores: &[f64]) -> Option<Reason> {
+    let weights = model.broken_weights();
+    let scores = scores.iter().filter(|score| !score.is_finite()).count();
+    (weights + scores > 0).then_some(Reason::NotFinite { weights, scores })
 }

@@ -220,7 +220,7 @@ pub fn run_watched(job: &TrainJob, monitor: &mut dyn Monitor) -> Result<Candidat
         }
         None => {
             let trial = trial(job, &windows, &split, (&fitted, folds.as_ref()));
-            let (verdict, measures) = trial.verdict(monitor);
+            let (verdict, measures) = trial.verdict(monitor)?;
             fitted.model.card.verdict = verdict.to_string();
             fitted.model.card.measures = measures;
             verdict

@@ -1,6 +1,7 @@
 //! Whole training runs.
 
 use super::*;
+use crate::model::card::Dismissal;
 use crate::model::spec::Scaling;
 use crate::record::Key;
 use crate::stream::{Offset, TopicPartition};
@@ -106,6 +107,108 @@ fn a_challenger_that_learnt_less_is_rejected_with_the_reason() {
 }
 
 #[test]
+fn on_too_few_windows_the_model_in_use_stays() {
+    let mut job = job(2000, "pca", 1);
+    let champion = Arc::new(trained(&job).model);
+    job.params.rows_min = 50;
+    job.rows = vec![rows(100)];
+    let first = trained(&job);
+    assert!(first.verdict.is_promoted());
+    let told = "promoted as the first model, although it has only 15 held-out windows";
+    assert!(
+        first.model.card.verdict.starts_with(told),
+        "{}",
+        first.verdict
+    );
+    job.champion = Some(champion);
+    let candidate = trained(&job);
+    assert!(!candidate.verdict.is_promoted());
+    assert_eq!(candidate.verdict.reasons()[0].name(), "too_few");
+}
+
+#[test]
+fn a_challenger_that_predicts_worse_than_its_like_is_rejected() {
+    let mut job = job(3000, "pca", 1);
+    job.champion = Some(Arc::new(trained(&job).model));
+    // What it is fitted on has another relation between the features than what it is tried on.
+    let good = rows(3000);
+    let mut mixed = PartitionRows::new(TopicPartition::new("t", 0), 3);
+    for i in 0..good.len() {
+        let mut row: [f64; 3] = good.row(i).try_into().unwrap();
+        if i < 2000 {
+            row[2] = row[0] - row[1];
+        }
+        let key = &good.keys()[good.key_number(i)];
+        mixed.push(key, good.time(i), good.offset(i), &row);
+    }
+    job.rows = vec![mixed];
+    let candidate = trained(&job);
+    let names: Vec<_> = candidate
+        .verdict
+        .reasons()
+        .iter()
+        .map(gate::Reason::name)
+        .collect();
+    assert!(names.contains(&"loss"), "{}", candidate.verdict);
+    let measures = &candidate.model.card.measures;
+    assert!(
+        measures["loss"] > 1.5 * measures["champion.loss"],
+        "{measures:?}"
+    );
+    // Its like on the same data is as good as it.
+    let mut like = self::job(3000, "pca", 1);
+    like.champion = job.champion;
+    like.seed = Seed(12);
+    assert!(trained(&like).verdict.is_promoted());
+}
+
+#[test]
+fn what_is_no_number_is_rejected_even_where_nothing_judges_yet() {
+    let job = job(2000, "pca", 1);
+    let windows = window::Windows::build(&job);
+    let split = windows.split(&job.params.usage(windows.len()));
+    for held_out in [0, 5, 200] {
+        let mut fitted = fit::fit(&job, &windows, &split, &mut Stopping(&|| false)).unwrap();
+        fitted.model.scaler.centre[1] = f64::NAN;
+        let trial = gate::Trial {
+            job: &job,
+            fitted: &fitted,
+            held_out: windows.matrix(&split.gate[..held_out]),
+            calibrated_on: false,
+        };
+        let (verdict, _) = trial.verdict(&mut Stopping(&|| false)).unwrap();
+        assert!(!verdict.is_promoted(), "{held_out}: {verdict}");
+        assert_eq!(verdict.reasons()[0].name(), "not_finite");
+    }
+}
+
+#[test]
+fn a_stop_while_the_baseline_is_fitted_is_no_verdict() {
+    let job = job(2000, "gmm", 1);
+    let windows = window::Windows::build(&job);
+    let split = windows.split(&job.params.usage(windows.len()));
+    let fitted = fit::fit(&job, &windows, &split, &mut Stopping(&|| false)).unwrap();
+    let trial = gate::Trial {
+        job: &job,
+        fitted: &fitted,
+        held_out: windows.matrix(&split.gate),
+        calibrated_on: false,
+    };
+    let error = trial.verdict(&mut Stopping(&|| true)).unwrap_err();
+    assert!(error.is_cancelled(), "{error}");
+}
+
+#[test]
+fn the_pool_of_auto_validates_across_folds() {
+    let mut job = job(400, "auto", 1);
+    job.spec.epochs = 2;
+    job.params.gate_share = 0.0;
+    job.params.cross_below = 1000;
+    let card = trained(&job).model.card;
+    assert_eq!((card.rows["fit"], card.rows["validation"]), (340, 60));
+}
+
+#[test]
 fn excluded_records_and_their_guard_are_not_learnt() {
     let mut job = job(1000, "pca", 1);
     job.exclusions = vec![Exclusion {
@@ -114,6 +217,7 @@ fn excluded_records_and_their_guard_are_not_learnt() {
         from: Offset(200),
         to: Some(Offset(300)),
         because: "episode".to_owned(),
+        dismissed: None,
     }];
     job.params.guard = 5;
     // 50 records of key `a` and 5 on either side; the windows that reach over the hole are gone as well.
@@ -122,6 +226,34 @@ fn excluded_records_and_their_guard_are_not_learnt() {
     assert_eq!(trained(&job).model.card.rows["windows"], 1000 - 60 - 3 * 2);
     job.exclusions[0].to = None;
     assert_eq!(trained(&job).model.card.rows["excluded"], 400 + 5);
+}
+
+#[test]
+fn a_dismissed_episode_is_learnt_and_the_card_says_so() {
+    let mut job = job(1000, "pca", 1);
+    job.exclusions = vec![Exclusion {
+        at: TopicPartition::new("t", 0),
+        key: "a".to_owned(),
+        from: Offset(200),
+        to: None,
+        because: "episode".to_owned(),
+        dismissed: Some(Dismissal::NewNormal),
+    }];
+    let model = trained(&job).model;
+    assert_eq!(
+        (model.card.rows["excluded"], model.card.rows["windows"]),
+        (0, 1000)
+    );
+    assert_eq!(model.card.exclusions, job.exclusions);
+    // So it is made again, whatever is dismissed by then.
+    let again = TrainJob {
+        remake: Some(model.card.clone()),
+        ..job
+    };
+    assert_eq!(
+        trained(&again).model.to_bytes().unwrap(),
+        model.to_bytes().unwrap()
+    );
 }
 
 #[test]
@@ -146,6 +278,7 @@ fn a_fault_that_is_kept_out_changes_nothing() {
         from: Offset(600),
         to: Some(Offset(700)),
         because: "episode".to_owned(),
+        dismissed: None,
     }];
     let clean = TrainJob {
         exclusions: exclusions.clone(),
@@ -176,6 +309,7 @@ fn what_cannot_be_learnt_is_an_error_with_its_numbers() {
             from: Offset(0),
             to: None,
             because: "episode".to_owned(),
+            dismissed: None,
         });
     }
     let all = run(&all, &|| false).unwrap_err();

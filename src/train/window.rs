@@ -182,7 +182,8 @@ impl<'a> Windows<'a> {
             .enumerate()
             .map(|(i, key)| (&*key.0, i))
             .collect();
-        for exclusion in self.job.exclusions.iter().filter(|e| e.at == rows.at) {
+        let exclusions = self.job.exclusions.iter();
+        for exclusion in exclusions.filter(|e| e.at == rows.at && e.dismissed.is_none()) {
             let Some(&number) = numbers.get(exclusion.key.as_str()) else {
                 continue;
             };

@@ -17,7 +17,8 @@ use std::time::Duration;
 use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{
-    Assigned, ColumnsDiffer, Grant, Outbox, Pipeline, RestoreError, Tally, Watched, model_version,
+    Assigned, ColumnsDiffer, Discarded, Grant, OpenEpisode, Outbox, Pipeline, RestoreError, Tally,
+    Watched, model_version, replayed_by,
 };
 use crate::port::{Input, Published, Session};
 use crate::record::limit::{DeadLetterLimit, TooManyDeadLetters, WINDOW_RECORDS};
@@ -35,8 +36,10 @@ pub type Decode = Box<dyn FnMut(&RecordBatch, &mut DecodedBatch) + Send>;
 
 /// Aborts in a row after which the worker gives up: something is wrong that trying again does not mend.
 const ABORTS_MAX: u32 = 1000;
-/// Between two looks at numbers that cost a walk over all keys.
-const GAUGES_EVERY: Duration = Duration::from_secs(1);
+/// Between two looks at numbers that cost a walk over all keys, and at partitions that nothing comes from.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Open episodes that people are shown at most.
+const OPEN_MAX: usize = 200;
 
 /// What a worker may be set to.
 #[derive(Clone, Debug)]
@@ -47,6 +50,8 @@ pub struct Settings {
     pub dead_letters_max: Option<u64>,
     /// The partition whose holder leads: it trains for the group.
     pub first: TopicPartition,
+    /// A partition that nothing came from for this long is saved: [`crate::detect::Params::snapshot_interval`].
+    pub quiet_after: Duration,
 }
 
 /// What a worker is given beside its session.
@@ -88,10 +93,12 @@ pub struct Committed<'a> {
 }
 
 /// Numbers looked at now and then.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gauges {
     /// Episodes and silences that go on.
     pub episodes_open: u64,
+    /// The newest of them, and storms.
+    pub open: Vec<OpenEpisode>,
     /// Keys remembered.
     pub keys: u64,
     /// Partitions that replay.
@@ -114,12 +121,16 @@ pub trait Observer {
     fn replayed(&mut self, _records: u64) {}
     /// A partition was taken over.
     fn assigned(&mut self, _at: &TopicPartition, _assigned: &Assigned) {}
+    /// Partitions without a record carried a snapshot to the state topic.
+    fn settled(&mut self, _tally: &Tally) {}
+    /// State was discarded while it was being brought up to date.
+    fn discarded(&mut self, _at: &TopicPartition, _why: Discarded) {}
     /// Partitions were let go.
     fn revoked(&mut self, _partitions: &[TopicPartition]) {}
     /// What is held changed. `leads`: the first partition is among it, so this process trains.
     fn holds(&mut self, _partitions: usize, _leads: bool) {}
-    /// A new champion will judge from each partition's next batch on.
-    fn promoted(&mut self, _version: ModelVersion) {}
+    /// A new champion judges from here on, where there is nothing to replay.
+    fn promoted(&mut self, _model: &TrainedModel) {}
     /// A champion could not be taken up.
     fn refused(&mut self, _why: &ColumnsDiffer) {}
     /// Numbers looked at now and then.
@@ -138,7 +149,7 @@ pub enum WorkerError<F: std::error::Error> {
     /// The session cannot go on.
     #[error(transparent)]
     Session(F),
-    /// The state topic cannot be read.
+    /// The state topic cannot be used.
     #[error(transparent)]
     Restore(#[from] RestoreError),
     /// The model store failed.
@@ -148,16 +159,6 @@ pub enum WorkerError<F: std::error::Error> {
         version: ModelVersion,
         /// Why.
         error: BoxError,
-    },
-    /// Replay would be judged by another model than the first time, and so differ.
-    #[error(
-        "the state of {at} names model {version}, which the model store does not have: restore it, or delete the state topic to begin anew"
-    )]
-    ModelMissing {
-        /// The partition.
-        at: TopicPartition,
-        /// The model.
-        version: ModelVersion,
     },
     /// The limit on dead letters.
     #[error(transparent)]
@@ -180,7 +181,10 @@ pub struct Worker<S, O> {
     fresh: Positions,
     aborts: u32,
     limit: DeadLetterLimit,
-    gauged: Duration,
+    /// When numbers were last looked at, on the monotonic clock; `None`: they are due ...
+    looked: Option<Duration>,
+    /// ... and when quiet partitions were, and where all stood then.
+    rested: (Duration, Positions),
 }
 
 impl<S: Session, O: Observer> Worker<S, O> {
@@ -196,7 +200,8 @@ impl<S: Session, O: Observer> Worker<S, O> {
             fresh: Positions::new(),
             aborts: 0,
             limit,
-            gauged: Duration::ZERO,
+            looked: None,
+            rested: (Duration::ZERO, Positions::new()),
         }
     }
 
@@ -215,7 +220,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
         self.commit_fresh()?;
         let now = self.ports.clock.now();
         self.ports.observer.stepped(now);
-        self.look();
+        self.look()?;
         let until = now.plus(self.settings.poll_max);
         self.session.next(until).map_err(WorkerError::Session)
     }
@@ -233,6 +238,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
                 self.let_go(&partitions);
                 Ok(())
             }
+            Input::Overtaken(to) => self.skip(&to),
             Input::Idle => Ok(()),
         }
     }
@@ -320,27 +326,52 @@ impl<S: Session, O: Observer> Worker<S, O> {
         Ok(())
     }
 
-    /// The model that the state of a partition names: its replay must be judged by no other.
+    /// The model that must judge a partition's replay. `None` where there is none, or where it is gone: then the replay is impossible, the
+    /// pipeline discards the state, and the partition begins anew rather than never.
     fn judging(
         &mut self,
         grant: &Grant,
     ) -> Result<Option<Arc<TrainedModel>>, WorkerError<S::Fatal>> {
-        let Some(version) = model_version(&grant.state)?.filter(|v| *v != ModelVersion(0)) else {
+        let current = self.pipeline.current();
+        let named = match replayed_by(grant)? {
+            // Without a champion the model that judged before is better than none.
+            None if current.is_none() => model_version(&grant.state)?,
+            named => named,
+        };
+        let Some(version) = named.filter(|version| *version != ModelVersion(0)) else {
             return Ok(None);
         };
-        if let Some(current) = self
-            .pipeline
-            .current()
-            .filter(|m| m.card.version == version)
-        {
+        if let Some(current) = current.filter(|model| model.card.version == version) {
             return Ok(Some(current.clone()));
         }
-        let found =
-            (self.ports.load)(version).map_err(|error| WorkerError::Load { version, error })?;
-        let at = grant.at.clone();
-        found
-            .map(Some)
-            .ok_or(WorkerError::ModelMissing { at, version })
+        (self.ports.load)(version).map_err(|error| WorkerError::Load { version, error })
+    }
+
+    /// Goes on behind what retention deleted before it was read.
+    fn skip(&mut self, to: &Positions) -> Result<(), WorkerError<S::Fatal>> {
+        for at in self.pipeline.skip(to) {
+            let why = Discarded::RecordsDeleted;
+            self.ports.observer.discarded(&at, why);
+        }
+        self.session
+            .rewind(&self.pipeline.positions())
+            .map_err(WorkerError::Session)
+    }
+
+    /// Saves what no record would bring to the state topic: see [`Pipeline::settle`].
+    fn settle(&mut self, now: Duration) -> Result<(), WorkerError<S::Fatal>> {
+        let mut quiet = Positions::new();
+        if now.saturating_sub(self.rested.0) >= self.settings.quiet_after {
+            let here = self.pipeline.positions();
+            quiet = std::mem::replace(&mut self.rested, (now, here)).1;
+        }
+        if let Some(staged) = self.pipeline.settle(&quiet)
+            && self.publish(&staged.outbox)?.is_continue()
+        {
+            self.ports.observer.settled(&staged.tally);
+            self.pipeline.apply(staged);
+        }
+        Ok(())
     }
 
     /// Commits where partitions begin of which nothing was committed before: a crash must not move a start at "latest".
@@ -379,26 +410,36 @@ impl<S: Session, O: Observer> Worker<S, O> {
         let Some(model) = self.ports.promotions.try_iter().last() else {
             return;
         };
-        let version = model.card.version;
-        match self.pipeline.promote(model) {
-            Ok(()) => self.ports.observer.promoted(version),
+        match self.pipeline.promote(Arc::clone(&model)) {
+            Ok(()) => {
+                self.ports.observer.promoted(&model);
+                // Partitions without records take it up now.
+                self.looked = None;
+            }
             Err(why) => self.ports.observer.refused(&why),
         }
     }
 
-    fn look(&mut self) {
+    fn look(&mut self) -> Result<(), WorkerError<S::Fatal>> {
         let now = self.ports.clock.monotonic();
-        if now.saturating_sub(self.gauged) < GAUGES_EVERY {
-            return;
+        let since = self.looked.map(|looked| now.saturating_sub(looked));
+        if since.is_some_and(|since| since < LOOK_EVERY) {
+            return Ok(());
         }
-        self.gauged = now;
+        self.looked = Some(now);
+        self.settle(now)?;
         let gauges = Gauges {
             episodes_open: self.pipeline.episodes_open(),
+            open: self.pipeline.open(OPEN_MAX),
             keys: self.pipeline.keys(),
             replaying: self.pipeline.replaying(),
             judging: self.pipeline.judging(),
             lag: self.session.lag(),
         };
         self.ports.observer.gauges(&gauges);
+        Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -319,6 +319,141 @@ fn models_are_followed_rolled_back_and_made_again_from_the_log() {
     }
 }
 
+/// What retention deletes before it is read is counted, and reading goes on behind it: after a stop, and under way. State that had to be
+/// brought up to date with what is gone begins anew.
+#[test]
+fn what_retention_deletes_is_counted_and_reading_goes_on() {
+    let Some(brokers) = cluster::brokers() else {
+        return;
+    };
+    let plant = plant::seeded(4, 1_000, 1_000);
+    let site = site(brokers, "retention", &plant);
+    let set = [NO_TRAINING, "kafka.properties.session.timeout.ms=45000"];
+    let start = start("g", &set);
+    site.create_topics(start);
+    let delete = |partition: usize, offset: i64| {
+        cluster::delete_before(brokers, &site.input(), partition as i32, offset);
+    };
+    let wait = |to: i64, daemon: &mut Daemon| {
+        cluster::wait_for("all consumed", Duration::from_secs(60), || {
+            daemon.must_live();
+            site.consumed("g").iter().all(|offset| *offset == to)
+        });
+    };
+    feed(&site, plant.records(0, 100, 4));
+    let mut daemon = site.run(start);
+    wait(100, &mut daemon);
+    assert!(daemon.terminate().0.success());
+    feed(&site, plant.records(100, 200, 4));
+    delete(0, 150);
+    let mut daemon = site.run(start);
+    wait(200, &mut daemon);
+    // Partition 0 lost 50 records that were never read, and those behind its last snapshot.
+    assert_eq!(daemon.metric("anomalyd_records_skipped_total"), 50);
+    assert_eq!(daemon.metric("anomalyd_state_discarded_total"), 1);
+    assert_eq!(daemon.metric("anomalyd_records_consumed_total"), 350);
+    // Under way: nothing of what comes meanwhile has been fetched.
+    daemon.pause(|| {
+        feed(&site, plant.records(200, 400, 4));
+        delete(1, 300);
+        delete(2, 270);
+    });
+    wait(400, &mut daemon);
+    assert_eq!(
+        daemon.metric("anomalyd_records_skipped_total"),
+        50 + 100 + 70
+    );
+    assert_eq!(daemon.metric("anomalyd_state_discarded_total"), 1);
+    assert_eq!(
+        daemon.metric("anomalyd_records_consumed_total"),
+        350 + 800 - 170
+    );
+    feed(&site, plant.records(400, 500, 4));
+    wait(500, &mut daemon);
+    assert!(daemon.terminate().0.success());
+}
+
+/// What somebody dismisses, training learns, and the card of the next model says so.
+#[test]
+fn a_dismissed_episode_is_learnt_and_the_card_says_so() {
+    let Some(brokers) = cluster::brokers() else {
+        return;
+    };
+    let plant = plant::seeded(8, 900, 500);
+    let site = site(brokers, "dismissed", &plant);
+    let set = ["training.interval=5s", "training.jitter=0"];
+    let start = start("g", &set);
+    site.create_topics(start);
+    feed(&site, plant.records(0, 500, 4));
+    let mut daemon = site.run(start);
+    cluster::wait_for("a first model", Duration::from_secs(60), || {
+        daemon.metric("anomalyd_model_version") >= 1
+    });
+    feed(&site, plant.records(500, 900, 4));
+    wait_until_consumed(&site, "g", 8 * 900, &mut [&mut daemon]);
+    let listed = || {
+        let (code, text) = site.ask(&["episodes", "list"], start);
+        assert_eq!(code, 0, "{text}");
+        text.lines()
+            .filter(|line| line.starts_with("pumps-"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let before = listed();
+    assert!(!before.is_empty() && before.iter().all(|line| line.ends_with("left out")));
+    let id = before[0].split_whitespace().next().unwrap();
+    let (code, text) = site.ask(&["episodes", "dismiss", id, "--new-normal"], start);
+    assert_eq!(code, 0, "{text}");
+    assert!(listed()[0].ends_with("learnt: new normal"));
+    assert_eq!(
+        site.ask(&["episodes", "dismiss", "pumps-x-0-1"], start).0,
+        64
+    );
+    cluster::wait_for("a model that learnt it", Duration::from_secs(90), || {
+        daemon.must_live();
+        let (_, text) = site.ask(&["models", "list"], start);
+        let newest = text.lines().filter_map(|line| {
+            let line = line.trim_start_matches(['*', ' ']);
+            line.split_whitespace().next()?.parse::<u64>().ok()
+        });
+        let newest = newest.max().unwrap_or(1).to_string();
+        let (_, card) = site.ask(&["models", "show", &newest], start);
+        card.contains("\"dismissed\": \"new_normal\"")
+    });
+}
+
+/// A second group on the same state topic is refused, with what to do.
+#[test]
+fn another_group_leaves_the_state_alone() {
+    let Some(brokers) = cluster::brokers() else {
+        return;
+    };
+    let plant = plant::seeded(4, 100, 100);
+    let site = site(brokers, "groups", &plant);
+    let first = start("g", &[NO_TRAINING]);
+    site.create_topics(first);
+    feed(&site, plant.records(0, 100, 4));
+    let mut daemon = site.run(first);
+    wait_until_consumed(&site, "g", 400, &mut [&mut daemon]);
+    let state = format!("output.state={}", site.output("g", "state"));
+    let set = [NO_TRAINING, &state];
+    let second = start("h", &set);
+    site.create_topics(second);
+    let mut other = site.run(second);
+    assert_eq!(
+        other.ended(Duration::from_secs(60)).code(),
+        Some(78),
+        "{}",
+        other.log()
+    );
+    assert!(
+        other.log().contains("belongs to the consumer group"),
+        "{}",
+        other.log()
+    );
+    assert!(daemon.terminate().0.success());
+}
+
 /// A static member that comes back has its partitions at once, although its session has not run out.
 #[test]
 fn static_members_come_back_at_once() {

@@ -133,6 +133,25 @@ pub fn create_topic(brokers: &str, topic: &str, partitions: i32, settings: &[(&s
     made[0].as_ref().expect("a topic");
 }
 
+/// Deletes the records of one partition before `offset`, as retention does.
+pub fn delete_before(brokers: &str, topic: &str, partition: i32, offset: i64) {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .create()
+        .expect("an admin client");
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(offset))
+        .expect("an offset");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let done = runtime
+        .block_on(admin.delete_records(&list, &AdminOptions::new()))
+        .expect("an answer");
+    assert_eq!(done.elements()[0].offset(), Offset::Offset(offset));
+}
+
 /// A record to produce.
 pub type Record = (Option<i32>, Option<Vec<u8>>, Option<Vec<u8>>, Option<i64>);
 

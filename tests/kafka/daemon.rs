@@ -242,6 +242,19 @@ impl Daemon {
             .unwrap_or(0)
     }
 
+    /// Stops it for a while, as a paused machine would, and does `meanwhile`.
+    pub fn pause(&self, meanwhile: impl FnOnce()) {
+        let signal = |name: &str| {
+            let sent = Command::new("kill")
+                .args([name, &self.child.id().to_string()])
+                .status();
+            assert!(sent.expect("kill runs").success());
+        };
+        signal("-STOP");
+        meanwhile();
+        signal("-CONT");
+    }
+
     /// Ends it without warning.
     pub fn kill(&mut self) {
         self.child.kill().expect("killed");

@@ -216,6 +216,10 @@ pub fn work(mut session: KafkaSession, stop: impl Fn(u64) -> bool) -> Result<(),
                     positions.remove(&at);
                 }
             }
+            Input::Overtaken(to) => {
+                positions.extend(to);
+                session.rewind(&positions)?;
+            }
             Input::Idle => {}
         }
     }

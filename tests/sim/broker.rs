@@ -140,6 +140,7 @@ impl<'w> Broker<'w> {
             at: at.clone(),
             committed: Offset(committed),
             fresh: found.is_none(),
+            first: Offset(0),
             state,
         }
     }
@@ -365,6 +366,9 @@ impl Session for Member<'_> {
         }
         broker.commit(outbox);
         broker.count("commits");
+        if outbox.scores.is_empty() && outbox.dead_letters.is_empty() && !outbox.state.is_empty() {
+            broker.count("settlements");
+        }
         if luck < 0.21 {
             broker.count("crashes_after_commit");
             return Err(Crash);

@@ -80,6 +80,7 @@ pub const HAPPENINGS: &[&str] = &[
     "model_changes",
     "rebalances",
     "replays",
+    "settlements",
     "stale_steps",
 ];
 
@@ -110,6 +111,7 @@ struct Actor<'w> {
     id: u64,
     worker: Worker<Member<'w>, Counting<'w>>,
     promotions: Sender<Arc<TrainedModel>>,
+    clock: Arc<ManualClock>,
     /// What it was given and has not handled yet: the first half of a step is done.
     input: Option<Input>,
 }
@@ -126,6 +128,7 @@ fn actor<'w>(
     }
     let models = world.models.clone();
     let another = broker.borrow().sabotage == Some(Sabotage::ReplayByAnotherModel);
+    let clock = Arc::new(ManualClock::at(NOW));
     let ports = Ports {
         decode: Box::new(decode),
         load: Box::new(move |version| {
@@ -139,13 +142,14 @@ fn actor<'w>(
         }),
         promotions: receiver,
         observer: Counting(broker.clone()),
-        clock: Arc::new(ManualClock::at(NOW)),
+        clock: clock.clone(),
         stop: Arc::new(AtomicBool::new(false)),
     };
     let settings = Settings {
         poll_max: Duration::from_millis(100),
         dead_letters_max: None,
         first: TopicPartition::new("in", 0),
+        quiet_after: Duration::from_secs(5),
     };
     let pipeline = Pipeline::new(world.params.clone(), world.columns.clone());
     let worker = Worker::new(Member::new(id, broker.clone()), pipeline, ports, settings);
@@ -154,6 +158,7 @@ fn actor<'w>(
         id,
         worker,
         promotions,
+        clock,
         input: None,
     }
 }
@@ -216,6 +221,10 @@ pub fn run(world: &World, seed: u64, sabotage: Option<Sabotage>) -> Result<Outco
                 if stale {
                     broker.borrow_mut().count("stale_steps");
                 }
+            }
+            if rng.gen_bool(0.1) {
+                // Time passes: partitions without records are looked after.
+                actors[next].clock.advance(Duration::from_secs(2));
             }
             if !half_step(&mut actors[next])? {
                 broker.borrow_mut().leave(actors[next].id);

@@ -89,6 +89,7 @@ fn calm(world: &World, which: usize, models: &BTreeMap<i64, u64>) -> Committed {
         at: at.clone(),
         committed: Offset(0),
         fresh: true,
+        first: Offset(0),
         state: Vec::new(),
     };
     pipeline.assign(&grant, None).unwrap();

@@ -1,0 +1,129 @@
+//! `anomalyd episodes`: what was flagged, and what somebody let into training after all.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use super::args::EpisodesCommand;
+use super::exit::Failure;
+use super::print;
+use crate::config::Config;
+use crate::kafka::history::{HistoryTopics, KafkaHistory};
+use crate::kafka::watchdog::{Watchdog, end_process};
+use crate::model::card::Dismissal;
+use crate::pipeline::Noted;
+use crate::time::{Clock, SystemClock};
+
+pub(super) fn run(config: &Config, command: &EpisodesCommand) -> Result<(), Failure> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
+    let connection = config.connection();
+    let topics = HistoryTopics {
+        inputs: config.input.topics.clone(),
+        state: config.output.state.clone(),
+        detector: config.name.clone(),
+    };
+    let mut history = KafkaHistory::new(&connection, topics, (clock, watchdog))?;
+    let episodes = history.episodes()?;
+    match command {
+        EpisodesCommand::List => print(&table(&episodes)),
+        EpisodesCommand::Dismiss {
+            id,
+            new_normal,
+            undo,
+        } => {
+            let episode = found(&episodes, id)?;
+            let why = match (undo, new_normal) {
+                (true, _) => None,
+                (false, true) => Some(Dismissal::NewNormal),
+                (false, false) => Some(Dismissal::FalsePositive),
+            };
+            history.dismiss(&connection, &episode.exclusion, why)?;
+            print(&said(id, why))
+        }
+    }
+}
+
+/// The episode of this id.
+fn found<'a>(episodes: &'a [Noted], id: &str) -> Result<&'a Noted, Failure> {
+    let mut alike = episodes.iter().filter(|n| n.exclusion.because == id);
+    alike.next().ok_or_else(|| {
+        Failure::Usage(format!(
+            "there is no episode `{id}`: `anomalyd episodes list` shows those that training knows of; silences and storms are not learnt from"
+        ))
+    })
+}
+
+fn said(id: &str, why: Option<Dismissal>) -> String {
+    match why {
+        Some(_) => format!("training learns the records of {id} from its next run on\n"),
+        None => format!("training leaves the records of {id} out again from its next run on\n"),
+    }
+}
+
+/// One line an episode, the newest last.
+fn table(episodes: &[Noted]) -> String {
+    if episodes.is_empty() {
+        return "no episodes: nothing is kept out of training\n".to_owned();
+    }
+    let mut out = format!(
+        "{:<40} {:<20} {:<24} {:<24} training\n",
+        "episode", "key", "from", "to"
+    );
+    for noted in episodes {
+        let to = noted
+            .to_time
+            .map_or_else(|| "open".to_owned(), |time| time.rfc3339());
+        let training = match noted.exclusion.dismissed {
+            None => "left out",
+            Some(Dismissal::FalsePositive) => "learnt: false positive",
+            Some(Dismissal::NewNormal) => "learnt: new normal",
+        };
+        // Writing to a string cannot fail.
+        writeln!(
+            out,
+            "{:<40} {:<20} {:<24} {to:<24} {training}",
+            noted.exclusion.because,
+            noted.exclusion.key,
+            noted.from_time.rfc3339(),
+        )
+        .unwrap_or_default();
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::card::Exclusion;
+    use crate::stream::{Offset, TopicPartition};
+    use crate::time::Timestamp;
+
+    #[test]
+    fn the_table_says_what_training_does_with_each_episode() {
+        let noted = |id: &str, to: Option<i64>, dismissed| Noted {
+            exclusion: Exclusion {
+                at: TopicPartition::new("in", 0),
+                key: "pump 1".to_owned(),
+                from: Offset(1),
+                to: to.map(Offset),
+                because: id.to_owned(),
+                dismissed,
+            },
+            from_time: Timestamp(0),
+            to_time: to.map(Timestamp),
+        };
+        let episodes = [
+            noted("a", Some(9), None),
+            noted("b", None, Some(Dismissal::NewNormal)),
+        ];
+        let text = table(&episodes);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3);
+        assert!(lines[1].ends_with("left out") && lines[1].contains("1970-01-01T00:00:00.009Z"));
+        assert!(lines[2].contains("open") && lines[2].ends_with("learnt: new normal"));
+        assert_eq!(found(&episodes, "b").unwrap(), &episodes[1]);
+        let error = found(&episodes, "c").unwrap_err();
+        assert_eq!(error.code(), super::super::exit::USAGE);
+        assert!(table(&[]).contains("no episodes"));
+    }
+}

@@ -1,0 +1,408 @@
+//! A key's state as bytes, and back, bit for bit: little-endian, the version first.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::state::{KeyState, Silence};
+use crate::alert::Severity;
+use crate::detect::cold::ColdStart;
+use crate::detect::episode::{Episode, EpisodeState, Hit};
+use crate::detect::seasonal::{Season, TERMS, Tally};
+use crate::detect::silence::Rhythm;
+use crate::stream::Offset;
+use crate::time::Timestamp;
+
+/// The version that every entry begins with.
+pub(super) const FORMAT: u8 = 1;
+
+/// Little-endian numbers, one after the other.
+#[derive(Debug, Default)]
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn u8(&mut self, value: u8) {
+        self.0.push(value);
+    }
+    fn u64(&mut self, value: u64) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+    fn i64(&mut self, value: i64) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+    fn f64(&mut self, value: f64) {
+        self.u64(value.to_bits());
+    }
+    fn millis(&mut self, value: Duration) {
+        self.u64(u64::try_from(value.as_millis()).unwrap_or(u64::MAX));
+    }
+    fn all<'a>(&mut self, len: usize, values: impl Iterator<Item = &'a f64>) {
+        self.u64(len as u64);
+        for value in values {
+            self.f64(*value);
+        }
+    }
+    fn season(&mut self, season: &Season) {
+        self.u64(season.seen);
+        self.f64(season.origin);
+        self.f64(season.largest);
+        self.all(season.weights.len(), season.weights.iter());
+        self.all(season.ignorance.len(), season.ignorance.iter());
+        self.f64(season.drift);
+        for tally in &season.tallies {
+            self.u64(tally.total);
+            self.u64(tally.cells.len() as u64);
+            for (cell, count) in &tally.cells {
+                self.i64(i64::from(*cell));
+                self.u64(u64::from(*count));
+            }
+        }
+        self.f64(season.held);
+    }
+    fn episode(&mut self, episode: &Episode) {
+        self.i64(episode.onset.0);
+        self.i64(episode.onset_time.0);
+        self.f64(episode.peak_score);
+        self.f64(episode.peak_p);
+        self.u8(match episode.severity {
+            Severity::Low => 0,
+            Severity::Medium => 1,
+            Severity::High => 2,
+            Severity::Critical => 3,
+        });
+        self.u64(episode.records);
+        self.u64(u64::from(episode.calm));
+        self.u8(u8::from(episode.muted));
+    }
+}
+
+/// The inverse of [`Writer`]; `None` where the bytes end early or make no sense.
+#[derive(Debug)]
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn u8(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+    fn u64(&mut self) -> Option<u64> {
+        let (bytes, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u64::from_le_bytes(*bytes))
+    }
+    fn i64(&mut self) -> Option<i64> {
+        let (bytes, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(i64::from_le_bytes(*bytes))
+    }
+    fn f64(&mut self) -> Option<f64> {
+        self.u64().map(f64::from_bits)
+    }
+    fn flag(&mut self) -> Option<bool> {
+        match self.u8()? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
+    }
+    fn time(&mut self) -> Option<Timestamp> {
+        self.i64().map(Timestamp)
+    }
+    fn offset(&mut self) -> Option<Offset> {
+        self.i64().map(Offset)
+    }
+    /// A count of items of at least `size` bytes: never more than there are bytes for, so that a bad count allocates nothing.
+    fn len(&mut self, size: usize) -> Option<usize> {
+        let len = usize::try_from(self.u64()?).ok()?;
+        (len <= self.0.len() / size).then_some(len)
+    }
+    fn all<C: FromIterator<f64>>(&mut self) -> Option<C> {
+        let len = self.len(8)?;
+        (0..len).map(|_| self.f64()).collect()
+    }
+    fn tally(&mut self) -> Option<Tally> {
+        let total = self.u64()?;
+        let mut cells = Vec::new();
+        for _ in 0..self.len(16)? {
+            let cell = i32::try_from(self.i64()?).ok()?;
+            cells.push((cell, u32::try_from(self.u64()?).ok()?));
+        }
+        Some(Tally { cells, total })
+    }
+    /// The season that ends an entry, if there is one.
+    #[expect(clippy::option_option, reason = "unreadable, none, or one")]
+    fn season_if_any(&mut self) -> Option<Option<Box<Season>>> {
+        if self.0.is_empty() {
+            return Some(None);
+        }
+        self.season().map(|season| Some(Box::new(season)))
+    }
+    fn season(&mut self) -> Option<Season> {
+        let season = Season {
+            seen: self.u64()?,
+            origin: self.f64()?,
+            largest: self.f64()?,
+            weights: self.all()?,
+            ignorance: self.all()?,
+            drift: self.f64()?,
+            tallies: [self.tally()?, self.tally()?],
+            held: self.f64()?,
+        };
+        let shape = (season.weights.len(), season.ignorance.len());
+        (shape == (0, 0) || shape == (TERMS, TERMS * TERMS)).then_some(season)
+    }
+    fn episode(&mut self) -> Option<Episode> {
+        Some(Episode {
+            onset: self.offset()?,
+            onset_time: self.time()?,
+            peak_score: self.f64()?,
+            peak_p: self.f64()?,
+            severity: match self.u8()? {
+                0 => Severity::Low,
+                1 => Severity::Medium,
+                2 => Severity::High,
+                3 => Severity::Critical,
+                _ => return None,
+            },
+            records: self.u64()?,
+            calm: u32::try_from(self.u64()?).ok()?,
+            muted: self.flag()?,
+        })
+    }
+}
+
+/// A key's state as bytes.
+pub(super) fn write_key(state: &KeyState) -> Vec<u8> {
+    let mut to = Writer(Vec::with_capacity(
+        160 + 8 * (state.rows.len() + state.cold.rows.len()),
+    ));
+    to.u8(FORMAT);
+    to.i64(state.newest.0);
+    to.i64(state.last_offset.0);
+    to.i64(state.rhythm.last.0);
+    to.millis(state.rhythm.longest_gap);
+    to.u64(state.rhythm.records);
+    to.u8(u8::from(state.silence.is_some()));
+    if let Some(silence) = state.silence {
+        to.i64(silence.after.0);
+        to.i64(silence.since.0);
+    }
+    to.u8(u8::from(state.silence_muted));
+    to.all(state.rows.len(), state.rows.iter());
+    to.all(state.last_values.len(), state.last_values.iter());
+    let episodes = &state.episodes;
+    to.u64(episodes.records);
+    to.u64(episodes.hits.len() as u64);
+    for hit in &episodes.hits {
+        to.u64(hit.record);
+        to.i64(hit.offset.0);
+        to.i64(hit.time.0);
+        to.f64(hit.score);
+        to.f64(hit.p);
+    }
+    to.u8(u8::from(episodes.open.is_some()));
+    if let Some(open) = &episodes.open {
+        to.episode(open);
+    }
+    to.u8(u8::from(episodes.closed.is_some()));
+    if let Some((closed, at)) = &episodes.closed {
+        to.episode(closed);
+        to.i64(at.0);
+    }
+    to.u64(state.cold.seen);
+    to.all(state.cold.rows.len(), state.cold.rows.iter());
+    to.all(state.cold.centre.len(), state.cold.centre.iter());
+    to.all(state.cold.spread.len(), state.cold.spread.iter());
+    // At the end and absent if there is none: so entries of streams with several features are as they always were.
+    if let Some(season) = &state.season {
+        to.season(season);
+    }
+    to.0
+}
+
+/// The inverse of [`write_key`]; `None` where the bytes make no sense.
+pub(super) fn read_key(bytes: &[u8]) -> Option<KeyState> {
+    let mut from = Reader(bytes);
+    if from.u8()? != FORMAT {
+        return None;
+    }
+    let newest = from.time()?;
+    let last_offset = from.offset()?;
+    let rhythm = Rhythm {
+        last: from.time()?,
+        longest_gap: Duration::from_millis(from.u64()?),
+        records: from.u64()?,
+    };
+    let silence = if from.flag()? {
+        Some(Silence {
+            after: from.offset()?,
+            since: from.time()?,
+        })
+    } else {
+        None
+    };
+    let silence_muted = from.flag()?;
+    let rows: VecDeque<f64> = from.all()?;
+    let last_values: Vec<f64> = from.all()?;
+    let records = from.u64()?;
+    let mut hits = Vec::new();
+    for _ in 0..from.len(40)? {
+        hits.push(Hit {
+            record: from.u64()?,
+            offset: from.offset()?,
+            time: from.time()?,
+            score: from.f64()?,
+            p: from.f64()?,
+        });
+    }
+    let open = if from.flag()? {
+        Some(from.episode()?)
+    } else {
+        None
+    };
+    let closed = if from.flag()? {
+        Some((from.episode()?, from.time()?))
+    } else {
+        None
+    };
+    let cold = ColdStart {
+        seen: from.u64()?,
+        rows: from.all()?,
+        centre: from.all()?,
+        spread: from.all()?,
+    };
+    let season = from.season_if_any()?;
+    let episodes = EpisodeState {
+        records,
+        hits,
+        open,
+        closed,
+    };
+    from.0.is_empty().then_some(KeyState {
+        newest,
+        last_offset,
+        rhythm,
+        silence,
+        silence_muted,
+        rows,
+        last_values,
+        episodes,
+        cold,
+        season,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sample() -> KeyState {
+        let episode = Episode {
+            onset: Offset(3),
+            onset_time: Timestamp(-4),
+            peak_score: 0.1 + 0.2,
+            peak_p: 1e-300,
+            severity: Severity::High,
+            records: 9,
+            calm: 2,
+            muted: true,
+        };
+        let hit = Hit {
+            record: 1,
+            offset: Offset(2),
+            time: Timestamp(3),
+            score: 4.5,
+            p: 0.001,
+        };
+        KeyState {
+            newest: Timestamp(7),
+            last_offset: Offset(12),
+            rhythm: Rhythm {
+                last: Timestamp(6),
+                longest_gap: Duration::from_millis(5),
+                records: 4,
+            },
+            silence: Some(Silence {
+                after: Offset(11),
+                since: Timestamp(5),
+            }),
+            silence_muted: true,
+            rows: VecDeque::from([1.0, f64::NAN, -0.0, f64::MIN_POSITIVE]),
+            last_values: vec![f64::NAN, 2.0],
+            episodes: EpisodeState {
+                records: 40,
+                hits: vec![hit],
+                open: Some(episode),
+                closed: Some((episode, Timestamp(99))),
+            },
+            cold: ColdStart {
+                seen: 5,
+                rows: VecDeque::from([0.3]),
+                centre: vec![0.1],
+                spread: vec![0.0],
+            },
+            season: Some(Box::new(Season {
+                seen: 7,
+                origin: 20.5,
+                largest: 21.0,
+                weights: vec![0.1; TERMS],
+                ignorance: vec![0.2; TERMS * TERMS],
+                drift: -0.3,
+                tallies: [
+                    Tally {
+                        cells: vec![(-9, 2), (4, 5)],
+                        total: 7,
+                    },
+                    Tally::default(),
+                ],
+                held: 2.5,
+            })),
+        }
+    }
+
+    #[test]
+    fn a_key_comes_back_bit_for_bit() {
+        for state in [sample(), KeyState::begin(Timestamp(3), Offset(0))] {
+            let bytes = write_key(&state);
+            let back = read_key(&bytes).unwrap();
+            assert_eq!(write_key(&back), bytes);
+            assert_eq!(back.episodes, state.episodes);
+            assert_eq!(back.season, state.season);
+            assert!(back.rows.get(1).is_none_or(|value| value.is_nan()));
+        }
+    }
+
+    #[test]
+    fn a_truncated_or_longer_or_newer_key_is_refused() {
+        let bytes = write_key(&sample());
+        // What comes before the season is a whole key without one, as older versions wrote it.
+        let old = write_key(&KeyState {
+            season: None,
+            ..sample()
+        });
+        for len in (0..bytes.len()).filter(|len| *len != old.len()) {
+            assert!(read_key(&bytes[..len]).is_none(), "{len}");
+        }
+        assert!(read_key(&old).is_some_and(|state| state.season.is_none()));
+        let mut longer = bytes.clone();
+        longer.push(0);
+        assert!(read_key(&longer).is_none());
+        let mut newer = bytes;
+        newer[0] = 2;
+        assert!(read_key(&newer).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut bytes = bytes;
+            if let Some(first) = bytes.first_mut() {
+                *first = FORMAT;
+            }
+            if let Some(state) = read_key(&bytes) {
+                prop_assert_eq!(write_key(&state), bytes);
+            }
+        }
+    }
+}

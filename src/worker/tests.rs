@@ -1,0 +1,250 @@
+//! The loop against a session that is told what to bring. Faults, rebalances and crashes are in `tests/sim`.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::sync::mpsc::channel;
+
+use super::*;
+use crate::detect::Params;
+use crate::pipeline::Column;
+use crate::record::{Decoded, Key, Missing};
+use crate::stats::calibration::Calibration;
+use crate::stream::Offset;
+use crate::time::ManualClock;
+
+/// What went out.
+#[derive(Debug, Default)]
+struct Log {
+    published: Vec<Outbox>,
+    rewound: Vec<Positions>,
+    discarded: Vec<Discarded>,
+    skipped: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Shared(Rc<RefCell<Log>>);
+
+impl Session for Shared {
+    type Fatal = Infallible;
+
+    fn next(&mut self, _: Timestamp) -> Result<Input, Infallible> {
+        Ok(Input::Idle)
+    }
+    fn publish(&mut self, outbox: &Outbox) -> Result<Published, Infallible> {
+        self.0.borrow_mut().published.push(outbox.clone());
+        Ok(Published::Committed)
+    }
+    fn rewind(&mut self, to: &Positions) -> Result<(), Infallible> {
+        self.0.borrow_mut().rewound.push(to.clone());
+        Ok(())
+    }
+}
+
+impl Observer for Shared {
+    fn assigned(&mut self, _: &TopicPartition, assigned: &Assigned) {
+        self.0.borrow_mut().discarded.extend(assigned.discarded);
+    }
+    fn discarded(&mut self, _: &TopicPartition, why: Discarded) {
+        self.0.borrow_mut().discarded.push(why);
+    }
+    fn committed(&mut self, batch: &Committed<'_>) {
+        self.0.borrow_mut().skipped += batch.tally.skipped;
+    }
+    fn settled(&mut self, tally: &Tally) {
+        self.0.borrow_mut().skipped += tally.skipped;
+    }
+}
+
+fn at() -> TopicPartition {
+    TopicPartition::new("in", 0)
+}
+
+fn model(version: u64) -> Arc<TrainedModel> {
+    let calibration = Calibration::fit(&(0..1000).map(f64::from).collect::<Vec<_>>());
+    Arc::new(TrainedModel::simple(version, &["x"], 1, calibration))
+}
+
+/// A worker under `champion`; the store has these `models`.
+fn worker(
+    log: &Shared,
+    champion: u64,
+    models: &[u64],
+) -> (Worker<Shared, Shared>, Arc<ManualClock>) {
+    let params = Params {
+        snapshot_records: 3,
+        ..Params::default()
+    };
+    let column = Column {
+        name: "x".to_owned(),
+        missing: Missing::Mask,
+    };
+    let quiet_after = params.snapshot_interval;
+    let pipeline = Pipeline::new(Arc::new(params), Arc::new([column]));
+    let (send, promotions) = channel();
+    send.send(model(champion)).unwrap();
+    let models = models.to_vec();
+    let clock = Arc::new(ManualClock::at(Timestamp(1_000_000)));
+    let ports = Ports {
+        decode: Box::new(|batch, decoded| {
+            decoded.columns = 1;
+            decoded.values = vec![0.5; batch.len()];
+            let outcome = |raw: &crate::record::RawRecord| {
+                Ok(Decoded {
+                    key: Key("k".into()),
+                    time: raw.timestamp,
+                })
+            };
+            decoded.outcomes = batch.records().iter().map(outcome).collect();
+        }),
+        load: Box::new(move |version| Ok(models.contains(&version.0).then(|| model(version.0)))),
+        promotions,
+        observer: log.clone(),
+        clock: clock.clone(),
+        stop: Arc::new(AtomicBool::new(false)),
+    };
+    let settings = Settings {
+        poll_max: Duration::from_millis(100),
+        dead_letters_max: None,
+        first: at(),
+        quiet_after,
+    };
+    (Worker::new(log.clone(), pipeline, ports, settings), clock)
+}
+
+fn step(worker: &mut Worker<Shared, Shared>, input: Input) {
+    let idle = worker.poll().unwrap();
+    assert!(matches!(idle, Input::Idle));
+    worker.handle(input).unwrap();
+}
+
+fn batch(offsets: std::ops::Range<i64>) -> Input {
+    let mut batch = RecordBatch::default();
+    for offset in offsets {
+        let place = (Offset(offset), Timestamp(offset * 1000));
+        batch.push(&at(), place, None, Some(b"v"), Vec::new());
+    }
+    Input::Batch(batch)
+}
+
+fn grant(committed: i64, first: i64, state: &Log) -> Input {
+    let mut entries = BTreeMap::new();
+    for entry in state.published.iter().flat_map(|outbox| &outbox.state) {
+        entries.insert(entry.key.clone(), entry.clone());
+    }
+    Input::Assigned(vec![Grant {
+        at: at(),
+        committed: Offset(committed),
+        fresh: false,
+        first: Offset(first),
+        state: entries.into_values().collect(),
+    }])
+}
+
+/// What a worker under model 1 leaves that read ten records and then nothing; the last two came after its last snapshot.
+fn left() -> Shared {
+    let log = Shared::default();
+    let (mut worker, _) = worker(&log, 1, &[1]);
+    step(&mut worker, grant(0, 0, &Log::default()));
+    for from in [0, 2, 4, 6, 8] {
+        step(&mut worker, batch(from..from + 2));
+    }
+    log
+}
+
+fn head(outbox: &Outbox) -> Option<(u64, i64)> {
+    let entry = outbox
+        .state
+        .iter()
+        .find(|entry| entry.key.ends_with(b"/head"))?;
+    let head: serde_json::Value = serde_json::from_slice(entry.value.as_deref()?).unwrap();
+    Some((head["model"].as_u64()?, head["offset"].as_i64()?))
+}
+
+#[test]
+fn an_idle_partition_whose_model_is_deleted_starts_all_the_same() {
+    let before = left();
+    let before = before.0.borrow();
+    assert_eq!(
+        before.published.iter().filter_map(head).last(),
+        Some((1, 8))
+    );
+    // Ten trainings later the store has forgotten model 1. Two records were to be replayed under it.
+    let log = Shared::default();
+    let (mut heir, _) = worker(&log, 11, &[11]);
+    step(&mut heir, grant(10, 0, &before));
+    step(&mut heir, batch(10..11));
+    assert_eq!(log.0.borrow().discarded, [Discarded::ModelGone]);
+    assert_eq!(
+        head(log.0.borrow().published.last().unwrap()),
+        Some((11, 10))
+    );
+    // As long as the store has it, nothing is lost.
+    let log = Shared::default();
+    let (mut heir, _) = worker(&log, 11, &[1, 11]);
+    step(&mut heir, grant(10, 0, &before));
+    assert_eq!(log.0.borrow().discarded, []);
+    assert_eq!(
+        log.0.borrow().rewound,
+        [Positions::from([(at(), Offset(8))])]
+    );
+    // Nothing is to be replayed: model 1 is not even asked for.
+    let log = Shared::default();
+    let (mut heir, _) = worker(&log, 11, &[11]);
+    step(&mut heir, grant(8, 0, &before));
+    assert_eq!(
+        (log.0.borrow().discarded.len(), heir.pipeline().keys()),
+        (0, 1)
+    );
+}
+
+#[test]
+fn an_idle_partition_takes_the_champion_up_within_a_second_and_is_saved_once_quiet() {
+    let log = Shared::default();
+    let (mut worker, clock) = worker(&log, 1, &[1]);
+    step(&mut worker, grant(0, 0, &Log::default()));
+    step(&mut worker, batch(0..1));
+    let mut pass = |seconds| {
+        clock.advance(Duration::from_secs(seconds));
+        step(&mut worker, Input::Idle);
+        let published = std::mem::take(&mut log.0.borrow_mut().published);
+        published.iter().filter_map(head).collect::<Vec<_>>()
+    };
+    assert_eq!(pass(0), [(1, 0)]);
+    // The one record is not in the snapshot. Where all stand is noted first; after ten more quiet minutes it is saved, once.
+    assert_eq!(pass(2), []);
+    assert_eq!(pass(601), []);
+    assert_eq!(pass(601), [(1, 1)]);
+    assert_eq!(pass(601), []);
+    worker.pipeline.promote(model(2)).unwrap();
+    let mut pass = |seconds| {
+        clock.advance(Duration::from_secs(seconds));
+        step(&mut worker, Input::Idle);
+        let published = std::mem::take(&mut log.0.borrow_mut().published);
+        published.iter().filter_map(head).collect::<Vec<_>>()
+    };
+    assert_eq!(pass(1), [(2, 1)]);
+    assert_eq!(pass(1), []);
+}
+
+#[test]
+fn where_retention_overtakes_the_reader_goes_on_behind_it_and_counts() {
+    let log = Shared::default();
+    let (mut worker, clock) = worker(&log, 1, &[1]);
+    step(&mut worker, grant(5, 7, &Log::default()));
+    assert_eq!(
+        log.0.borrow().rewound,
+        [Positions::from([(at(), Offset(7))])]
+    );
+    step(&mut worker, batch(7..9));
+    assert_eq!(log.0.borrow().skipped, 2);
+    let to = Positions::from([(at(), Offset(20))]);
+    step(&mut worker, Input::Overtaken(to.clone()));
+    assert_eq!(log.0.borrow().rewound.last(), Some(&to));
+    // Counted with the commit that says so, though no record comes.
+    assert_eq!(log.0.borrow().skipped, 2);
+    clock.advance(Duration::from_secs(1));
+    step(&mut worker, Input::Idle);
+    assert_eq!(log.0.borrow().skipped, 2 + 11);
+    assert_eq!(log.0.borrow().published.last().unwrap().positions, to);
+}

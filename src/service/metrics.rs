@@ -28,6 +28,8 @@ const LATENCY: &[f64] = &[
 pub struct Metrics {
     /// Records taken from the input.
     pub consumed: IntCounter,
+    /// Bytes of keys and values of the batches taken from the input.
+    pub consumed_bytes: IntCounter,
     /// Records that got a score.
     pub scored: IntCounter,
     /// Records whose window or cold start was still filling.
@@ -136,6 +138,10 @@ impl Metrics {
                 "anomalyd_records_consumed_total",
                 "Records taken from the input, committed; always the sum of scored, warming up, late and dead-lettered.",
             )?,
+            consumed_bytes: make.counter(
+                "anomalyd_consumed_bytes_total",
+                "Bytes of keys and values of the batches taken from the input, committed.",
+            )?,
             scored: make.counter("anomalyd_records_scored_total", "Records that got a score and could alert.")?,
             warming_up: make.counter(
                 "anomalyd_records_warming_up_total",
@@ -147,7 +153,7 @@ impl Metrics {
             )?,
             dead_lettered: make.counters(
                 "anomalyd_records_dead_lettered_total",
-                "Records that could not be read, by reason: null_value, syntax, field, nothing_observed.",
+                "Records that could not be read, by reason: null_value, syntax, field, length, nothing_observed.",
                 &["reason"],
             )?,
             replayed: make.counter(
@@ -231,7 +237,13 @@ impl Metrics {
 
     /// Lets the series with known labels exist from the start, so that the first event is an increase and not a new series.
     fn begin(&self) {
-        for reason in ["null_value", "syntax", "field", "nothing_observed"] {
+        for reason in [
+            "null_value",
+            "syntax",
+            "field",
+            "length",
+            "nothing_observed",
+        ] {
             self.dead_lettered.with_label_values(&[reason]);
         }
         for outcome in ["committed", "aborted"] {

@@ -12,6 +12,7 @@ use crate::detect::Params;
 use crate::detect::cold::{ColdStart, ROWS_MAX};
 use crate::detect::episode::{Change, Episode, Reading};
 use crate::detect::seasonal::{Season, SeasonReading};
+use crate::model::card::ModelVersion;
 use crate::model::trained::Judged;
 use crate::record::{DecodedBatch, RecordBatch};
 use crate::stream::Offset;
@@ -57,6 +58,20 @@ struct Seen<'a> {
     season: Option<SeasonReading>,
     /// The model's code of the window, if it goes out.
     code: Option<ArrayView1<'a, f32>>,
+}
+
+impl<'w> Cause<'w> {
+    /// The same, naming the season where it was the season that judged, and not the model at hand.
+    fn judged_as(self, seen: &Seen<'_>) -> Self {
+        match seen.season {
+            Some(_) => Self {
+                model: ModelVersion(0),
+                seasonal: true,
+                ..self
+            },
+            None => self,
+        }
+    }
 }
 
 impl Telling<'_> {
@@ -224,7 +239,7 @@ impl Telling<'_> {
             self.watch(work, &seen, open);
         }
         if self.params.emit_scores {
-            let cause = self.cause(work, seen.step, seen.slot);
+            let cause = self.cause(work, seen.step, seen.slot).judged_as(&seen);
             let code = seen.code.as_ref().and_then(ArrayView1::as_slice);
             let told = Reading {
                 score: seen.told,
@@ -244,7 +259,10 @@ impl Telling<'_> {
                 alert,
                 record: seen.step.record,
                 score: seen.told,
-                model: super::state::version(work.model.as_ref()),
+                model: match seen.season {
+                    Some(_) => ModelVersion(0),
+                    None => super::state::version(work.model.as_ref()),
+                },
                 window: if self.watch_all {
                     seen.window.to_vec()
                 } else {
@@ -489,7 +507,7 @@ impl Telling<'_> {
             state.cold.explain(seen.row)
         };
         facts.attribution = attribution(self.columns, seen.row, &shares, &expected);
-        let cause = self.cause(work, seen.step, seen.slot);
+        let cause = self.cause(work, seen.step, seen.slot).judged_as(seen);
         self.send(cause, facts);
     }
 
@@ -506,6 +524,7 @@ impl Telling<'_> {
             time,
             timestamp: time.min(self.now),
             model: super::state::version(work.model.as_ref()),
+            seasonal: false,
             record: step.record,
         }
     }

@@ -208,7 +208,7 @@ impl Telling<'_> {
         match change {
             Change::Opened(episode) => self.opened(work, &seen, episode, emit),
             Change::Updated(episode) if !episode.muted => {
-                self.alert(work, &seen, AlertEvent::Update, &episode, emit);
+                self.alert(work, &seen, (AlertEvent::Update, &episode), emit);
             }
             Change::Closed(episode) => {
                 self.quarantine(work, seen.slot, episode.onset, Some(&seen.reading));
@@ -216,7 +216,7 @@ impl Telling<'_> {
                     self.tally.closed += 1;
                 }
                 if !episode.muted {
-                    self.alert(work, &seen, AlertEvent::Close, &episode, emit);
+                    self.alert(work, &seen, (AlertEvent::Close, &episode), emit);
                 }
             }
             Change::Updated(_) | Change::None => self.speak_up(work, &seen, emit),
@@ -282,7 +282,7 @@ impl Telling<'_> {
             open.muted = !allowed;
         }
         if allowed {
-            self.alert(work, seen, AlertEvent::Open, &episode, emit);
+            self.alert(work, seen, (AlertEvent::Open, &episode), emit);
         }
     }
 
@@ -295,7 +295,7 @@ impl Telling<'_> {
         if open.muted && !storm && seen.reading.p <= work.rule.budget {
             open.muted = false;
             let episode = *open;
-            self.alert(work, seen, AlertEvent::Open, &episode, emit);
+            self.alert(work, seen, (AlertEvent::Open, &episode), emit);
         }
     }
 
@@ -477,8 +477,7 @@ impl Telling<'_> {
         &mut self,
         work: &Work<'_>,
         seen: &Seen<'_>,
-        event: AlertEvent,
-        episode: &Episode,
+        (event, episode): (AlertEvent, &Episode),
         emit: bool,
     ) {
         if !emit {

@@ -33,7 +33,7 @@ pub fn train(
 ) -> Result<Pair<Net, Net>, FitError> {
     let grads = Pair(start.0.zeros_like(), start.1.zeros_like());
     let mut objective = Reconstruction::new(spec, seed);
-    let nets = descend(spec, (start, grads), &mut objective, data, seed, monitor)?;
+    let nets = descend(spec, (start, grads), &mut objective, (data, seed), monitor)?;
     finite(&nets)?;
     Ok(nets)
 }

@@ -227,7 +227,7 @@ impl Game<'_> {
         };
         let mix = Array2::from_shape_fn((real.nrows(), 1), |_| self.rng.r#gen());
         let mut grads = net.zeros_like();
-        let loss = critic_gradients(self.spec, &net, &real, &unreal, &mix, &mut grads);
+        let loss = critic_gradients(self.spec, &net, (&real, &unreal), &mix, &mut grads);
         if let Some(spectral) = &player.spectral {
             spectral.chain(&net, &sigmas, &mut grads);
         }
@@ -295,8 +295,7 @@ fn judge(tape: &mut Tape, weight: f32, side: impl Fn(f32) -> (f32, f32)) -> f64 
 fn critic_gradients(
     spec: &ModelSpec,
     net: &Net,
-    real: &Array2<f32>,
-    unreal: &Array2<f32>,
+    (real, unreal): (&Array2<f32>, &Array2<f32>),
     mix: &Array2<f32>,
     grads: &mut Net,
 ) -> f64 {
@@ -382,7 +381,7 @@ mod tests {
                 ..ModelSpec::default()
             };
             let loss = |net: &Net, grads: &mut Net| {
-                critic_gradients(&spec, net, &real, &unreal, &mix, grads)
+                critic_gradients(&spec, net, (&real, &unreal), &mix, grads)
             };
             let mut grads = net.zeros_like();
             loss(&net, &mut grads);

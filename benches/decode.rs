@@ -30,7 +30,7 @@ fn schema(spec: &str) -> Arc<Schema> {
 }
 
 /// A batch of records, made one after the other from seeded numbers of six decimals.
-fn batch(write: impl Fn(usize, &[String]) -> String) -> RecordBatch {
+fn batch<V: AsRef<[u8]>>(write: impl Fn(usize, &[String]) -> V) -> RecordBatch {
     let mut rng = Seed(1).child("decode").rng();
     let at = TopicPartition::new("records", 0);
     let mut batch = RecordBatch::default();
@@ -48,7 +48,7 @@ fn batch(write: impl Fn(usize, &[String]) -> String) -> RecordBatch {
             &at,
             place,
             Some(key.as_bytes()),
-            Some(value.as_bytes()),
+            Some(value.as_ref()),
             Vec::new(),
         );
     }
@@ -85,6 +85,15 @@ fn array(record: usize, numbers: &[String]) -> String {
     )
 }
 
+/// The same numbers as 32-bit floats, little end first.
+fn floats(_: usize, numbers: &[String]) -> Vec<u8> {
+    let number = |text: &String| text.parse::<f32>().unwrap_or(f32::NAN);
+    numbers
+        .iter()
+        .flat_map(|text| number(text).to_le_bytes())
+        .collect()
+}
+
 fn decode(c: &mut Criterion) {
     let names: Vec<String> = (0..NUMBERS).map(|at| format!("\"f{at:02}\"")).collect();
     let names = names.join(",");
@@ -106,6 +115,11 @@ fn decode(c: &mut Criterion) {
             ),
             batch(array),
         ),
+        (
+            "f32_38",
+            format!("{{\"format\":\"f32\",\"features\":[{names}]}}"),
+            batch(floats),
+        ),
     ];
     let mut group = c.benchmark_group("decode");
     group.sample_size(30);
@@ -116,6 +130,10 @@ fn decode(c: &mut Criterion) {
             ("layout", Decoder::new(schema(spec))),
             ("serde", Decoder::without_layouts(schema(spec))),
         ];
+        // Floats have no layout to learn: one way.
+        let ways = ways
+            .into_iter()
+            .take(if spec.contains("f32") { 1 } else { 2 });
         for (way, mut decoder) in ways {
             let mut decoded = DecodedBatch::default();
             group.bench_with_input(BenchmarkId::new(way, &name), batch, |bencher, batch| {

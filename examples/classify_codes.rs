@@ -106,6 +106,7 @@ fn job() -> TrainJob {
             code: 4,
             ..ModelSpec::default()
         },
+        schema: None,
         seed: Seed(2),
         rows: vec![rows],
         spans: Vec::new(),

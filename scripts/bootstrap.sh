@@ -80,3 +80,16 @@ if ! cargo --version >/dev/null 2>&1; then
   rustup toolchain install stable --profile minimal --component rustfmt --component clippy >&2
   rustup default stable >&2
 fi
+
+# The oldest compiler that the code builds with, from Cargo.toml; `rustc --version` is that of the toolchain which cargo would use here.
+wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$(dirname "$0")/../Cargo.toml")
+found=$(rustc --version | sed -n 's/^rustc \([0-9.]*\).*/\1/p')
+if [ "$(printf '%s\n%s\n' "$wanted" "$found" | sort -V | head -1)" != "$wanted" ]; then
+  say "Rust $found is too old: $wanted or later is needed"
+  if have rustup; then
+    say "run: rustup update stable && rustup default stable"
+  else
+    say "install a newer one, for example by rustup from https://rustup.rs"
+  fi
+  exit 1
+fi

@@ -47,8 +47,11 @@ pub struct Alert {
     /// Alerts that this one stands for, at the end of a storm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suppressed: Option<u64>,
-    /// The model's version; 0 is the cold start.
+    /// The version of the model that judged; 0: none did, but the cold start, or the season of the key.
     pub model_version: u64,
+    /// Whether the season of the key judged (`model.seasonal`): score and threshold are then its own, not a model's. Left out if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub seasonal: bool,
     /// The input record.
     pub input: InputRef,
 }
@@ -132,8 +135,11 @@ pub struct Score {
     pub alert: bool,
     /// Whether the window or the cold start is still filling.
     pub warming_up: bool,
-    /// The model's version; 0 is the cold start.
+    /// The version of the model that judged; 0: none did, but the cold start, or the season of the key.
     pub model_version: u64,
+    /// Whether the season of the key judged (`model.seasonal`). Left out if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub seasonal: bool,
     /// The input record.
     pub input: InputRef,
     /// The model's code of the record, with `output.emit_code`.

@@ -20,7 +20,7 @@ use crate::model::trained::TrainedModel;
 use crate::port::{History, ModelStore};
 use crate::record::Missing;
 use crate::record::decode::Decoder;
-use crate::record::schema::Schema;
+use crate::record::schema::{Schema, SchemaSpec};
 use crate::seed::Seed;
 use crate::stream::{Span, TopicPartition};
 use crate::time::Clock;
@@ -41,6 +41,8 @@ pub struct Plan {
     pub detector: String,
     /// The model to fit.
     pub spec: ModelSpec,
+    /// How records are read, as configured: for the card.
+    pub schema: SchemaSpec,
     /// The budget that the gate holds the alert rate against.
     pub budget: Budget,
     /// How rows are used, and what the gate asks for.
@@ -88,7 +90,7 @@ impl Control {
         self.orders.send(Order::Lead(leads)).unwrap_or_default();
     }
 
-    /// Asks for a run at once.
+    /// Asks for a run at once; where another process of the group trains, it is that one that must be asked.
     pub fn train_now(&self) {
         self.orders.send(Order::Now).unwrap_or_default();
     }
@@ -192,7 +194,13 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                     }
                     leads = is;
                 }
-                Ok(Order::Now) => due = self.clock.monotonic(),
+                Ok(Order::Now) if leads => {
+                    tracing::info!("training now, as asked");
+                    due = self.clock.monotonic();
+                }
+                Ok(Order::Now) => {
+                    tracing::info!("asked to train, but another process of the group does that");
+                }
                 Err(RecvTimeoutError::Timeout) if leads => {
                     let again = self.attempt();
                     runs += 1;
@@ -359,6 +367,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
             columns: self.schema.columns().to_vec(),
             fill_last: last.map(|(column, _)| column).collect(),
             spec: self.plan.spec.clone(),
+            schema: Some(self.plan.schema.clone()),
             seed: self.seed(version),
             rows,
             spans,
@@ -426,5 +435,7 @@ fn said(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("nothing")
 }
 
+#[cfg(test)]
+mod on_request;
 #[cfg(test)]
 mod tests;

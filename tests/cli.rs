@@ -8,6 +8,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use anomalyd::model::trained::TrainedModel;
+
 fn anomalyd(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_anomalyd"))
         .args(arguments)
@@ -343,10 +345,42 @@ fn records_are_drawn_and_compared_with_real_ones() {
         values.iter().map(|value| (value - mean).abs()).sum::<f64>()
     };
     assert!(spread(&draw(&["--psi", "0"])) < spread(&text));
+    train("autoencoder");
+    assert_eq!(draw(&[]).lines().count(), 201);
+    assert!(spread(&draw(&["--psi", "0.1"])) < 0.2 * spread(&draw(&[])));
     train("iforest");
     let (code, _, err) = outcome(&["sample", "--model", &model]);
     assert_eq!(code, 64);
     assert!(err.contains("`iforest` cannot draw records"), "{err}");
+}
+
+#[test]
+fn a_model_that_is_not_made_again_as_it_was_is_a_failure() {
+    let folder = Folder::new();
+    let (input, model) = (folder.path("in.csv"), folder.path("m.st"));
+    let again = folder.path("again.st");
+    fs::write(&input, csv(&rows(300, 1000))).unwrap();
+    let common = ["train", "--input", &input, "--ignore", "fault"];
+    let own = [
+        "--timestamp",
+        "time",
+        "--model",
+        &model,
+        "-s",
+        "model.kind=pca",
+    ];
+    assert_eq!(outcome(&[&common[..], &own].concat()).0, 0);
+    // Without --timestamp: the card says it.
+    let remake = [&common[..], &["--from-card", &model, "--model", &again]].concat();
+    let (code, out, err) = outcome(&remake);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("the same bytes as the model"), "{out}");
+    let mut other = TrainedModel::from_bytes(&fs::read(&model).unwrap()).unwrap();
+    other.normal_contribution[0] += 1.0;
+    fs::write(&model, other.to_bytes().unwrap()).unwrap();
+    let (code, _, err) = outcome(&remake);
+    assert_eq!(code, 74, "{err}");
+    assert!(err.contains("other bytes than the model"), "{err}");
 }
 
 #[test]

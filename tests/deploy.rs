@@ -188,13 +188,140 @@ fn files_that_the_deployment_mounts_or_copies_are_there() {
     }
 }
 
+/// The lines of a service of the compose file, comments left out.
+fn service(name: &str) -> Vec<String> {
+    let compose = read("deploy/compose.yaml");
+    let mut lines = compose
+        .lines()
+        .skip_while(|line| *line != format!("  {name}:"));
+    lines.next();
+    let own = lines.take_while(|line| line.is_empty() || line.starts_with("    "));
+    let words = own.map(|line| line.trim().to_owned());
+    words
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .collect()
+}
+
+#[test]
+fn kafka_keeps_its_data_where_the_volume_is() {
+    let lines = service("kafka");
+    let value = |key: &str| {
+        let found = lines.iter().find_map(|line| line.strip_prefix(key));
+        found
+            .unwrap_or_else(|| panic!("no {key} in {lines:?}"))
+            .trim()
+    };
+    let mounted = value("volumes: [\"kafka:").trim_end_matches("\"]");
+    assert_eq!(value("KAFKA_LOG_DIRS:"), mounted);
+}
+
+#[test]
+fn replicas_can_be_started_and_are_all_scraped() {
+    let lines = service("anomalyd");
+    let ports = lines
+        .iter()
+        .find(|line| line.starts_with("ports:"))
+        .unwrap();
+    let (host, inside) = ports
+        .trim_start_matches("ports: [\"")
+        .trim_end_matches("\"]")
+        .split_once(':')
+        .unwrap();
+    assert!(
+        host.contains('-'),
+        "one host port for all replicas: {ports}"
+    );
+    let scrape = read("deploy/prometheus/prometheus.yml");
+    for words in [
+        "dns_sd_configs",
+        "names: [\"anomalyd\"]",
+        &format!("port: {inside}"),
+    ] {
+        assert!(scrape.contains(words), "{words}");
+    }
+    assert!(!lines.iter().any(|line| line.starts_with("container_name")));
+}
+
+#[test]
+fn a_mounted_file_wins_over_what_the_image_sets() {
+    let dockerfile = read("deploy/Dockerfile");
+    let environment = |name: &str| {
+        let line = dockerfile
+            .lines()
+            .find(|line| line.starts_with("ENV ") && line.contains(name));
+        line.map(|line| line.split('"').nth(1).unwrap().to_owned())
+    };
+    // The environment wins over files, so the image sets nothing there.
+    assert_eq!(environment("ANOMALYD__"), None);
+    let files: Vec<String> = environment("ANOMALYD_CONFIG")
+        .unwrap()
+        .split(',')
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(files.len(), 2);
+    assert!(dockerfile.contains(&format!("COPY deploy/container.toml {}\n", files[0])));
+    assert!(dockerfile.contains(&format!("touch {}\n", files[1])));
+    let folder = tempfile::tempdir().unwrap();
+    let mounted = folder.path().join("anomalyd.toml");
+    let load = |own: &str| {
+        fs::write(&mounted, own).unwrap();
+        let sources = anomalyd::config::Sources {
+            files: vec![root().join("deploy/container.toml"), mounted.clone()],
+            ..anomalyd::config::Sources::default()
+        };
+        anomalyd::config::Config::load(&sources)
+            .unwrap()
+            .http
+            .unwrap()
+    };
+    assert_eq!(load("").port(), 9464);
+    assert!(load("").ip().is_unspecified());
+    assert_eq!(load("[http]\nlisten = \"127.0.0.1:80\"\n").port(), 80);
+}
+
+/// What scripts/bootstrap.sh says where `rustc` is of that version; and whether it was content.
+#[cfg(unix)]
+fn bootstrap(rustc: &str) -> (bool, String) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let fake = folder.path().join("rustc");
+    fs::write(&fake, format!("#!/bin/sh\necho 'rustc {rustc} (x)'\n")).unwrap();
+    fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = std::env::var_os("PATH").unwrap();
+    let path = std::env::join_paths(
+        [folder.path().to_owned()]
+            .into_iter()
+            .chain(std::env::split_paths(&path)),
+    );
+    let done = std::process::Command::new("bash")
+        .arg(root().join("scripts/bootstrap.sh"))
+        .env("PATH", path.unwrap())
+        .env("ANOMALYD_NO_INSTALL", "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    (done.status.success(), said)
+}
+
+#[cfg(unix)]
+#[test]
+fn the_bootstrap_says_what_to_do_about_an_old_toolchain() {
+    let (content, said) = bootstrap("1.87.0");
+    assert!(!content, "{said}");
+    assert!(
+        said.contains("Rust 1.87.0 is too old: 1.88 or later is needed"),
+        "{said}"
+    );
+    let (content, said) = bootstrap("1.100.0");
+    assert!(content, "{said}");
+}
+
 #[test]
 fn settings_in_the_environment_of_the_deployment_are_settings() {
     let environment: Vec<(String, String)> = read("deploy/compose.yaml")
         .lines()
-        .chain(read("deploy/Dockerfile").lines())
         .filter_map(|line| {
-            let line = line.trim().trim_start_matches("ENV ");
+            let line = line.trim();
             let (name, value) = line.split_once([':', '='])?;
             name.starts_with("ANOMALYD__").then(|| {
                 let value = value.trim().trim_matches('"');
@@ -203,7 +330,9 @@ fn settings_in_the_environment_of_the_deployment_are_settings() {
         })
         .collect();
     assert!(environment.len() >= 4, "{environment:?}");
+    let files = ["deploy/container.toml"].map(|path| root().join(path));
     let sources = anomalyd::config::Sources {
+        files: files.to_vec(),
         environment,
         ..anomalyd::config::Sources::default()
     };

@@ -75,7 +75,7 @@ fn next_batch(session: &mut KafkaSession) -> RecordBatch {
                     .collect();
                 session.rewind(&start).unwrap();
             }
-            Input::Revoked(_) | Input::Idle => {}
+            Input::Revoked(_) | Input::Overtaken(_) | Input::Idle => {}
         }
     }
     panic!("no batch within 30 s");

@@ -51,12 +51,13 @@ pub struct Cli {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Configuration")]
 pub struct Settings {
-    /// Configuration file (TOML); may be given several times, later files win
+    /// Configuration file (TOML); several times or with commas, later files win
     #[arg(
         short,
         long = "config",
         value_name = "FILE",
         env = "ANOMALYD_CONFIG",
+        value_delimiter = ',',
         global = true
     )]
     pub config: Vec<PathBuf>,
@@ -77,6 +78,7 @@ pub enum Command {
     /// Read from Kafka, score, alert, retrain, until stopped
     #[command(after_help = "\
 Stops within seconds on SIGTERM or Ctrl-C: finishes the batch, leaves the group, loses nothing.
+Trains a model now on SIGUSR1, if it is the process of the group that trains (the one that holds the first partition).
 
   anomalyd run --config pumps.toml
   anomalyd run --config pumps.toml --set workers=4 --log-level info,anomalyd::kafka=debug")]
@@ -91,7 +93,11 @@ Stops within seconds on SIGTERM or Ctrl-C: finishes the batch, leaves the group,
     #[command(after_help = "\
   anomalyd backtest --input pump.csv --warmup 5000 --output scores.csv --labels anomaly --report pump.html
   anomalyd backtest --input pump.csv.gz --timestamp time --key pump --set model.window=8 --set training.every_records=5000
-  anomalyd backtest --config pumps.toml --from 2026-03-01T00:00:00Z --to 2026-03-08T00:00:00Z --report week.html")]
+  anomalyd backtest --config pumps.toml --from 2026-03-01T00:00:00Z --to 2026-03-08T00:00:00Z --report week.html
+
+Equal to the daemon's, bit for bit on one machine: scores, p-values and episodes under the same model, and each model
+that is made from the same records, quarantine and champion, the first one with --as-live. Not equal: when models are
+trained. The daemon goes by its clock, with jitter, and by what is committed; a backtest by event time or records.")]
     Backtest(BacktestArgs),
     /// Score a file or a stretch of a topic with a trained model
     #[command(after_help = "\
@@ -198,6 +204,9 @@ pub struct BacktestArgs {
     /// Rows at the beginning that the first model learns from; training.rows_min if left out
     #[arg(long, value_name = "N")]
     pub warmup: Option<usize>,
+    /// The first model uses its rows as the daemon would, which holds some back to calibrate and for the gate, instead of all
+    #[arg(long)]
+    pub as_live: bool,
     /// Where to write score,p_value,alert,model_version, a line a row; standard output if left out
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -252,7 +261,7 @@ pub struct TrainArgs {
 /// `sample`
 #[derive(Clone, Debug, Args)]
 pub struct SampleArgs {
-    /// The model: a safetensors file of a generative kind
+    /// The model: a safetensors file of a kind that can draw (autoencoder, vae, gan, pca)
     #[arg(long, value_name = "FILE")]
     pub model: PathBuf,
     /// How many records

@@ -17,7 +17,7 @@ use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::model::Monitor;
 use crate::model::card::Card;
 use crate::offline::figures::{self, VUS_WINDOW};
-use crate::offline::judge::{self, Outcome, Watch};
+use crate::offline::judge::{self, Outcome, Warmup, Watch};
 use crate::offline::story::{self, Told};
 use crate::offline::table::{Roles, Table};
 use crate::offline::{OfflineError, learn, topic, write};
@@ -48,8 +48,15 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
                 let problem = "--input is missing: the model was trained on a file";
                 return Err(Failure::Usage(problem.to_owned()));
             };
-            let mut roles = roles(config, &arguments.table);
-            roles.features = Some(card.columns.clone());
+            let roles = match &card.schema {
+                Some(schema) => {
+                    overridden(Roles::of_schema(schema, &card.columns), &arguments.table)
+                }
+                None => Roles {
+                    features: Some(card.columns.clone()),
+                    ..roles(config, &arguments.table)
+                },
+            };
             learn::again(config, &read(input, &roles)?, card, &mut monitor)?
         }
         None => {
@@ -77,12 +84,12 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
         write::whole(path, &bytes)?;
         text += &format!("{}: {} bytes\n", path.display(), bytes.len());
         if let Some((_, Some(old))) = &old {
-            let same = if *old == bytes {
-                "the same bytes as"
-            } else {
-                "other bytes than"
-            };
-            text += &format!("{same} the model it was made again from\n");
+            if *old != bytes {
+                print(&text)?;
+                let problem = "other bytes than the model it was made again from: made by another program version, or on another machine?";
+                return Err(OfflineError::Differs(problem.to_owned()).into());
+            }
+            text += "the same bytes as the model it was made again from\n";
         }
     }
     print(&text)
@@ -195,7 +202,11 @@ pub(super) fn backtest(config: &Config, arguments: &BacktestArgs) -> Result<(), 
         },
         monitor: &mut Epochs::on(bar.clone()),
     };
-    let outcome = judge::backtest(config, &table, warmup, &mut watch)?;
+    let first = Warmup {
+        rows: warmup,
+        as_live: arguments.as_live,
+    };
+    let outcome = judge::backtest(config, &table, first, &mut watch)?;
     bar.finish_and_clear();
     let found = measure(&table, &outcome, warmup, arguments.vus_window);
     if let Some(path) = &arguments.report {
@@ -264,7 +275,11 @@ fn tell(
 }
 
 fn roles(config: &Config, arguments: &TableArgs) -> Roles {
-    let mut roles = Roles::of_input(&config.input);
+    overridden(Roles::of_input(&config.input), arguments)
+}
+
+/// The same, with what the command line says instead.
+fn overridden(mut roles: Roles, arguments: &TableArgs) -> Roles {
     if !arguments.key.is_empty() {
         roles.key.clone_from(&arguments.key);
     }

@@ -163,6 +163,12 @@ fn input(raw: &Raw, found: &mut Found) -> InputSettings {
         "at most 10000: dead letters among 10000 records",
     );
     let schema = input.schema();
+    found.require(
+        input.format != raw::Format::F32 || !schema.is_auto(),
+        "input.features",
+        quoted("auto"),
+        "a list of names or { array = \"name\", len = N } where `input.format` is \"f32\": such a record does not say what it has",
+    );
     let mut stand_in = schema.clone();
     if stand_in.is_auto() {
         // The features are found later; what is said about them is checked now, as if they were those that it names.

@@ -219,6 +219,7 @@ impl Input {
         SchemaSpec {
             format: match self.format {
                 Format::Json => schema::Format::Json,
+                Format::F32 => schema::Format::F32,
             },
             key: self.key.clone(),
             timestamp: self.timestamp.clone(),
@@ -257,6 +258,8 @@ pub enum Start {
 pub enum Format {
     /// One JSON object a record.
     Json,
+    /// One 32-bit float a feature, little end first; key and time are Kafka's.
+    F32,
 }
 
 /// Which fields are features.

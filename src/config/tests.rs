@@ -1,8 +1,11 @@
 //! The layers and the checks, from the outside.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::*;
+use crate::record::decode::Decoder;
+use crate::time::Timestamp;
 
 /// Sources of one file with this text (none if empty), these variables and these `--set`s.
 fn sources(folder: &tempfile::TempDir, text: &str, env: &[(&str, &str)], set: &[&str]) -> Sources {
@@ -159,6 +162,27 @@ fn types_are_refused_with_key_value_and_what_is_allowed() {
     refused("kafka = 3", &[], &[], &["kafka", "3"]);
     refused("workers = 2 3", &[], &[], &["a.toml:1"]);
     refused("", &[], &["workers"], &["key=value"]);
+}
+
+#[test]
+fn records_of_floats_need_features_and_nothing_from_the_value_but_numbers() {
+    let f32s = "[input]\nformat = \"f32\"\n";
+    refused(f32s, &[], &[], &["input.features", "\"auto\"", "len = N"]);
+    let keyed = format!("{f32s}features = [\"a\"]\nkey = [\"k\"]\ntimestamp = \"t\"");
+    refused(&keyed, &[], &[], &["input.key", "only numbers"]);
+    refused(&keyed, &[], &[], &["input.timestamp", "only numbers"]);
+    for features in ["[\"a\", \"b\"]", "{ array = \"v\", len = 2 }"] {
+        let config = load(&format!("{f32s}features = {features}"), &[], &[]).unwrap();
+        let schema = config.input.schema.check().unwrap();
+        let mut decoder = Decoder::new(Arc::new(schema));
+        let mut row = [0.0; 2];
+        let mut read = |value: &[u8]| {
+            let read = decoder.decode_one(Some(b"k"), Some(value), Timestamp(5), &mut row);
+            read.map(|_| row)
+        };
+        assert_eq!(read(&[0, 0, 192, 63, 0, 0, 0, 192]).unwrap(), [1.5, -2.0]);
+        assert_eq!(read(&[0; 7]).unwrap_err().reason(), "length");
+    }
 }
 
 #[test]

@@ -191,6 +191,7 @@ mod tests {
             }],
             suppressed: None,
             model_version: 1,
+            seasonal: false,
             input: InputRef {
                 topic: "t".to_owned(),
                 partition: 0,

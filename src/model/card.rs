@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::spec::ModelSpec;
+use crate::record::schema::SchemaSpec;
 use crate::seed::Seed;
 use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::Timestamp;
@@ -68,6 +69,10 @@ pub struct Card {
     pub columns: Vec<String>,
     /// The checked model settings, complete with defaults.
     pub spec: ModelSpec,
+    /// How records were read: key, event time, categories, what stood in for missing values. Its `auto` features are the `columns`. Cards of
+    /// older programs lack it; then the configuration at hand is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<SchemaSpec>,
     /// The seed of this training run.
     pub seed: Seed,
     /// The records that were read, or empty for a model trained on a file.
@@ -85,6 +90,10 @@ pub struct Card {
     pub records_per_key_day: f64,
     /// Mean losses after each epoch: (training, validation).
     pub losses: Vec<(f64, f64)>,
+    /// The same for the members of a kind that is made of others: their names, as `model.members` has them, and their losses. Of members
+    /// that have more than one epoch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub member_losses: Vec<(String, Vec<(f64, f64)>)>,
     /// What the gate measured, by name.
     pub measures: BTreeMap<String, f64>,
     /// The gate's verdict: `promoted`, or why it was rejected. Empty before the gate has spoken.

@@ -76,6 +76,7 @@ impl Ensemble {
                     .trim
                     .map(|share| consensus.nearest(data.train.nrows(), share));
                 let seed = seed.child(&member.to_string()).nth(place as u64);
+                monitor.member(&member.to_string());
                 let fitted = Member::fit(spec, member, (data, kept.as_deref()), seed, monitor)?;
                 if !trimmed {
                     consensus.add(&fitted, data.train.view());

@@ -38,8 +38,7 @@ pub fn descend<P: Params + Clone>(
     spec: &ModelSpec,
     (mut nets, mut grads): (P, P),
     objective: &mut dyn Objective<P>,
-    data: &FitData,
-    seed: Seed,
+    (data, seed): (&FitData, Seed),
     monitor: &mut dyn Monitor,
 ) -> Result<P, FitError> {
     let rows = data.train.nrows();

@@ -85,6 +85,9 @@ pub trait Monitor {
     /// Called after each epoch (or step, for kinds without epochs) with mean losses; `Break` ends the fit with
     /// [`FitError::Cancelled`].
     fn epoch(&mut self, epoch: usize, train_loss: f64, validation_loss: f64) -> ControlFlow<()>;
+
+    /// Called by a kind that is made of others before it fits each of them: the epochs that follow are that member's.
+    fn member(&mut self, _name: &str) {}
 }
 
 /// A monitor that does not look.

@@ -1,6 +1,68 @@
 //! The choices that the networks' settings name: regularisers, noise, residuals, architectures.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// On, off, or as suits the other settings: what users write as `true`, `false` or `"auto"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Switch {
+    /// `"auto"`: the key's documentation says what decides.
+    #[default]
+    Auto,
+    /// `true`.
+    On,
+    /// `false`.
+    Off,
+}
+
+impl Switch {
+    /// Whether it is on, where `auto` means `otherwise`.
+    #[must_use]
+    pub fn or(self, otherwise: bool) -> bool {
+        match self {
+            Self::Auto => otherwise,
+            Self::On => true,
+            Self::Off => false,
+        }
+    }
+}
+
+impl Serialize for Switch {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => to.serialize_str("auto"),
+            Self::On => to.serialize_bool(true),
+            Self::Off => to.serialize_bool(false),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Switch {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Words;
+        impl Visitor<'_> for Words {
+            type Value = Switch;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false or \"auto\"")
+            }
+
+            fn visit_bool<E: de::Error>(self, on: bool) -> Result<Switch, E> {
+                Ok(if on { Switch::On } else { Switch::Off })
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<Switch, E> {
+                match word {
+                    "auto" => Ok(Switch::Auto),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(word), &self)),
+                }
+            }
+        }
+        from.deserialize_any(Words)
+    }
+}
 
 /// A penalty or disturbance that keeps an autoencoder from copying its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +159,6 @@ pub enum Likelihood {
 pub enum Generator {
     /// A dense net on the latent noise.
     Dense,
-    /// Style-based (Karras, Laine and Aila, CVPR 2019): a mapping network, styles that modulate each layer, noise inputs.
+    /// Style-based (Karras et al., CVPR 2019 and 2020): a mapping network, styles that modulate each layer's weights, noise inputs.
     Style,
 }

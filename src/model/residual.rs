@@ -5,10 +5,12 @@
 //! Schäfer and Strimmer (Statistical Applications in Genetics and Molecular Biology, 2005, target D), after Ledoit and Wolf (2004).
 
 use ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
+use rand_chacha::ChaCha8Rng;
 
 use super::artefact::{ArtefactError, Tensors};
 use super::linalg::{cholesky, invert_lower, moments};
 use super::options::Residual;
+use crate::nn::noise::fill_normal;
 use crate::stats::order::median_and_spread;
 
 /// Standard deviation below which a residual counts as noise of the model, in scaled units: without it, an input that is always
@@ -165,6 +167,34 @@ impl ResidualScale {
         residuals
     }
 
+    /// `n` draws from the normal distribution that was measured (`n × width`): around the usual residual, correlated where their
+    /// covariance is known, and `spread` times as wide.
+    #[must_use]
+    pub fn draw(&self, n: usize, spread: f32, rng: &mut ChaCha8Rng) -> Array2<f32> {
+        let mut drawn = Array2::zeros((n, self.centre.len()));
+        fill_normal(drawn.view_mut(), spread, rng);
+        let root = if self.whitening.is_empty() {
+            None
+        } else {
+            // W = L⁻ᵀ with L Lᵀ the covariance of factored residuals: z Lᵀ has that covariance.
+            let inverse_root = self.whitening.t().mapv(f64::from);
+            Some(invert_lower(inverse_root.view()).mapv(|v| v as f32))
+        };
+        let size = match root {
+            Some(root) => {
+                drawn = drawn.dot(&root.t());
+                self.factor.mapv(|factor| 1.0 / factor)
+            }
+            // Without the floor, which is for dividing.
+            None => self.usual.mapv(|usual| {
+                let floor = FLOOR as f32;
+                (1.0 / (usual * usual) - floor * floor).max(0.0).sqrt()
+            }),
+        };
+        drawn *= &size;
+        drawn + &self.centre
+    }
+
     /// Writes the measure.
     pub fn save(&self, prefix: &str, to: &mut Tensors) {
         to.put1(&format!("{prefix}centre"), self.centre.view());
@@ -249,7 +279,6 @@ fn shrinkage(rows: ArrayView2<'_, f32>, covariance: ArrayView2<'_, f64>) -> f64 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::noise::fill_normal;
     use crate::seed::Seed;
     use ndarray::array;
 
@@ -279,6 +308,42 @@ mod tests {
         assert!(
             covariance[[0, 1]] > 0.5,
             "the scaled form keeps correlations: {covariance}"
+        );
+    }
+
+    #[test]
+    fn draws_have_the_moments_that_were_measured() {
+        let mut noise = Array2::zeros((4000, 3));
+        fill_normal(noise.view_mut(), 1.0, &mut Seed(1).rng());
+        let mixing = array![[3.0_f32, 2.0, 0.0], [0.0, 1.0, 0.5], [0.0, 0.0, 0.02]];
+        let rows = noise.dot(&mixing) + &array![5.0_f32, 0.0, -1.0];
+        let (mean, covariance) = moments(rows.view());
+        for form in [Residual::Whitened, Residual::Scaled] {
+            let scale = ResidualScale::fit(form, rows.view(), 0.0);
+            let (drawn_mean, drawn) = moments(scale.draw(20_000, 1.0, &mut Seed(2).rng()).view());
+            for ((i, j), value) in drawn.indexed_iter() {
+                let room = 0.05 * (covariance[[i, i]] * covariance[[j, j]]).sqrt() + 0.02;
+                let wanted = if i == j || form == Residual::Whitened {
+                    covariance[[i, j]]
+                } else {
+                    0.0
+                };
+                assert!(
+                    (value - wanted).abs() < room,
+                    "{form:?}: {drawn} {covariance}"
+                );
+                assert!((drawn_mean[i] - mean[i]).abs() < 0.1);
+            }
+            let (_, narrow) = moments(scale.draw(20_000, 0.5, &mut Seed(2).rng()).view());
+            assert!((narrow[[0, 0]] / drawn[[0, 0]] - 0.25).abs() < 1e-3);
+        }
+        // Inputs that are reproduced exactly get no noise from the floor.
+        let exact = ResidualScale::fit(Residual::Squared, Array2::zeros((50, 2)).view(), 0.0);
+        assert!(
+            exact
+                .draw(10, 1.0, &mut Seed(2).rng())
+                .iter()
+                .all(|v| v.abs() < 1e-3)
         );
     }
 

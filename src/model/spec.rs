@@ -9,6 +9,7 @@ use super::KINDS;
 use super::member::MemberSpec;
 use super::options::{
     Architecture, Generator, Likelihood, Noise, Regularizer, Regularizers, Residual, Sparsity,
+    Switch,
 };
 use crate::nn::activation::Activation;
 use crate::nn::loss::GanLoss;
@@ -72,17 +73,17 @@ pub struct ModelSpec {
     pub weight_decay: f32,
     /// The activation after each hidden layer.
     pub activation: Activation,
-    /// Share of hidden units that are switched off at random in training, in [0, 0.9].
+    /// Share of hidden units that are switched off at random in training, in [0, 0.9]; needs hidden layers.
     pub dropout: f32,
 
     // --- autoencoder
-    /// Fully connected, or convolutions over the steps of the window (then `hidden` are their filters).
+    /// Fully connected, or convolutions over the steps of a window of at least 2 (then `hidden` are their filters).
     pub architecture: Architecture,
     /// What keeps the autoencoder from copying its input: `none`, `sparse`, `denoising`, `contractive`, or a list of them.
     pub regularizer: Regularizers,
-    /// Whether the decoder's weights are the encoder's, transposed (dense only). A contractive autoencoder always ties them: otherwise
-    /// it could shrink its code and stretch it again.
-    pub tied: bool,
+    /// Whether the decoder's weights are the encoder's, transposed (dense only). `auto` ties those of a contractive autoencoder, which
+    /// could otherwise shrink its code and stretch it again, and no others.
+    pub tied: Switch,
     /// How sparsity is measured: divergence of mean activations from the target, or the code's mean absolute value.
     pub sparsity: Sparsity,
     /// Wanted mean activation of a code unit, in (0, 1).
@@ -120,8 +121,9 @@ pub struct ModelSpec {
     pub critics: usize,
     /// Steps of the critics for each step of the generator.
     pub critic_steps: usize,
-    /// Whether critics' weights are divided by their largest singular value.
-    pub spectral_norm: bool,
+    /// Whether critics' weights are divided by their largest singular value. `auto`: unless a gradient penalty already holds the critics'
+    /// slope at 1 (`gan_loss = "wasserstein_gp"`), because the two pull against each other.
+    pub spectral_norm: Switch,
     /// Weight of the penalty on the length of the critics' gradients, for `gan_loss = "wasserstein_gp"`.
     pub gradient_penalty: f32,
     /// Standard deviation of the noise that both real and generated rows carry in training.
@@ -167,7 +169,7 @@ impl Default for ModelSpec {
 
             architecture: Architecture::Dense,
             regularizer: Regularizers::One(Regularizer::None),
-            tied: false,
+            tied: Switch::Auto,
             sparsity: Sparsity::Kl,
             sparsity_target: 0.05,
             sparsity_weight: 4.0,
@@ -186,7 +188,7 @@ impl Default for ModelSpec {
             gan_loss: GanLoss::Hinge,
             critics: 3,
             critic_steps: 1,
-            spectral_norm: true,
+            spectral_norm: Switch::Auto,
             gradient_penalty: 10.0,
             instance_noise: 0.3,
             feature_matching: 1.0,
@@ -273,6 +275,7 @@ impl ModelSpec {
         self.check_common(&mut problems);
         self.check_classic(&mut problems);
         self.check_networks(&mut problems);
+        self.check_autoencoder(&mut problems);
         if problems.0.is_empty() {
             Ok(CheckedSpec(self.clone()))
         } else {
@@ -282,14 +285,14 @@ impl ModelSpec {
 
     /// Whether the kind needs rows that it does not learn from: to know when to stop, or how large to be.
     pub fn validates(&self) -> bool {
-        let does = |kind: &str| ["autoencoder", "vae", "gan", "gmm"].contains(&kind);
-        let member = |text: &String| text.split(':').next().is_some_and(does);
-        match self.kind.as_str() {
-            "ensemble" => self.members.iter().any(member),
+        const LEARNERS: [&str; 4] = ["autoencoder", "vae", "gan", "gmm"];
+        if self.kind == "auto" {
             // Its pool is not configured.
-            "auto" => super::auto::pool(self.window).0.iter().any(member),
-            kind => does(kind),
+            let pool = super::auto::pool(self.window).0;
+            let kinds = pool.iter().filter_map(|member| member.split(':').next());
+            return kinds.into_iter().any(|kind| LEARNERS.contains(&kind));
         }
+        self.has_kind(&LEARNERS)
     }
 
     fn check_common(&self, problems: &mut Problems) {
@@ -347,6 +350,55 @@ impl ModelSpec {
         problems.range("contractive_weight", self.contractive_weight, 0.0..=1e3);
         problems.range("code_weight", self.code_weight, 0.0..=1e3);
         self.check_generative(problems);
+    }
+
+    /// What settings of autoencoders ask of each other, if there is one: without this, some would be passed over without a word.
+    fn check_autoencoder(&self, problems: &mut Problems) {
+        if let Regularizers::Several(list) = &self.regularizer
+            && list.contains(&Regularizer::None)
+            && list.len() > 1
+        {
+            problems.add(
+                "regularizer",
+                "must be \"none\" alone, or a list without it, but has \"none\" beside others"
+                    .to_owned(),
+            );
+        }
+        let conv = self.architecture == Architecture::Conv1d;
+        // Convolutions have hidden layers of their own where none are named.
+        let shallow = self.has_kind(&["vae"]) || self.has_kind(&["autoencoder"]) && !conv;
+        if shallow && self.dropout > 0.0 && self.hidden.is_empty() {
+            let problem = format!(
+                "must be 0 where model.hidden is [], because there are no hidden units to switch off, but is {}",
+                self.dropout
+            );
+            problems.add("dropout", problem);
+        }
+        if !self.has_kind(&["autoencoder"]) {
+            return;
+        }
+        if conv && self.window < 2 {
+            let problem = format!(
+                "must be \"dense\" where model.window is {}, but is \"conv1d\", which needs a window of at least 2",
+                self.window
+            );
+            problems.add("architecture", problem);
+        }
+        if conv && self.tied == Switch::On {
+            let problem = "must be false or \"auto\" where model.architecture is \"conv1d\", but is true: filters cannot be tied";
+            problems.add("tied", problem.to_owned());
+        }
+    }
+
+    /// Whether one of `kinds` is fitted: as the kind itself or as a member of the ensemble.
+    fn has_kind(&self, kinds: &[&str]) -> bool {
+        let member = |text: &String| {
+            text.split(':')
+                .next()
+                .is_some_and(|name| kinds.contains(&name))
+        };
+        kinds.contains(&self.kind.as_str())
+            || (self.kind == "ensemble" && self.members.iter().any(member))
     }
 
     fn check_generative(&self, problems: &mut Problems) {
@@ -476,6 +528,59 @@ mod tests {
         assert!(!validates("ensemble", 1, &["pca", "knn"]));
         // Plain records have a variational autoencoder in the pool, windows do not.
         assert!(validates("auto", 1, &[]) && !validates("auto", 10, &[]));
+    }
+
+    #[test]
+    fn settings_that_would_be_passed_over_are_refused() {
+        let keys = |spec: &ModelSpec| -> Vec<&str> {
+            let problems = spec.check().err().unwrap_or_default();
+            problems.iter().map(|problem| problem.key).collect()
+        };
+        let autoencoder = |text: &str| ModelSpec {
+            kind: "autoencoder".to_owned(),
+            ..serde_json::from_str(text).unwrap()
+        };
+        let conv = autoencoder(r#"{"architecture": "conv1d", "tied": true, "dropout": 0.1}"#);
+        assert_eq!(keys(&conv), ["architecture", "tied"]);
+        assert_eq!(
+            conv.check().unwrap_err()[0].to_string(),
+            "model.architecture must be \"dense\" where model.window is 1, but is \"conv1d\", which needs a window of at least 2"
+        );
+        assert_eq!(keys(&autoencoder(r#"{"dropout": 0.1}"#)), ["dropout"]);
+        let fits = r#"{"architecture": "conv1d", "window": 4, "tied": "auto", "dropout": 0.1}"#;
+        assert!(keys(&autoencoder(fits)).is_empty());
+        let both = r#"{"regularizer": ["none", "sparse"]}"#;
+        assert_eq!(keys(&autoencoder(both)), ["regularizer"]);
+        // Where no autoencoder is fitted they concern nobody.
+        let other = ModelSpec {
+            kind: "pca".to_owned(),
+            ..conv.clone()
+        };
+        assert!(keys(&other).is_empty());
+        let member = ModelSpec {
+            kind: "ensemble".to_owned(),
+            members: vec!["pca".to_owned(), "autoencoder:weight=2".to_owned()],
+            ..conv
+        };
+        assert_eq!(keys(&member), ["architecture", "tied"]);
+    }
+
+    #[test]
+    fn a_switch_is_true_false_or_auto() {
+        let read = |text: &str| serde_json::from_str::<Switch>(text);
+        for (text, switch) in [
+            ("true", Switch::On),
+            ("false", Switch::Off),
+            ("\"auto\"", Switch::Auto),
+        ] {
+            assert_eq!(read(text).unwrap(), switch);
+            assert_eq!(serde_json::to_string(&switch).unwrap(), text);
+        }
+        let problem = read("\"yes\"").unwrap_err().to_string();
+        assert!(
+            problem.contains("expected true, false or \"auto\""),
+            "{problem}"
+        );
     }
 
     #[test]

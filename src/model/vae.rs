@@ -76,7 +76,7 @@ impl Vae {
             Array1::zeros(raw.len()),
         );
         let mut objective = Bound::new(spec, seed);
-        let nets = descend(spec, (start, grads), &mut objective, data, seed, monitor)?;
+        let nets = descend(spec, (start, grads), &mut objective, (data, seed), monitor)?;
         if !nets.is_finite() {
             return Err(FitError::NotFinite {
                 what: "a weight of the variational autoencoder".to_owned(),

@@ -93,19 +93,42 @@ fn params(config: &Config, window: usize) -> Params {
     }
 }
 
-/// Scores first and learns after, as live: the cold start judges the first `warmup` rows, which the first model learns from; from then on
+/// How a backtest begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Warmup {
+    /// Rows that the first model learns from.
+    pub rows: usize,
+    /// Whether it uses them as the daemon would, which holds some back to calibrate and for the gate, instead of all.
+    pub as_live: bool,
+}
+
+impl From<usize> for Warmup {
+    fn from(rows: usize) -> Self {
+        Self {
+            rows,
+            as_live: false,
+        }
+    }
+}
+
+/// Scores first and learns after, as live: the cold start judges the first rows, which the first model learns from; from then on
 /// models are trained as configured, gated, and take over where they are better.
+///
+/// What is equal to the daemon's, bit for bit, on records in the log's order: scores, p-values and episodes under the same model; a model
+/// of the same version from the same records, champion and quarantine, but for the first one unless `as_live`. What is not: *when* the
+/// daemon trains, which is by its clock and jitter, and how much was committed by then.
 pub fn backtest(
     config: &Config,
     table: &Table,
-    warmup: usize,
+    warmup: impl Into<Warmup>,
     watch: &mut Watch<'_>,
 ) -> Result<Outcome, OfflineError> {
+    let warmup = warmup.into();
     let params = params(config, config.model.window);
     let at = learn::place(config);
     let mut replay = Replay::begin(table, &params, &at, config.batch.records_max)?;
     let mut models = Vec::new();
-    let mut next = warmup.clamp(1, table.len().max(1));
+    let mut next = warmup.rows.clamp(1, table.len().max(1));
     loop {
         replay.advance(next, watch.rows);
         if replay.lines.len() >= table.len() {
@@ -144,7 +167,7 @@ fn retrain(
     config: &Config,
     table: &Table,
     replay: &mut Replay<'_>,
-    (models, row, warmup): (&[Trained], usize, usize),
+    (models, row, warmup): (&[Trained], usize, Warmup),
     watch: &mut Watch<'_>,
 ) -> Result<Trained, OfflineError> {
     let now = newest(table, row);
@@ -152,17 +175,22 @@ fn retrain(
     let from = (0..row).find(|&i| table.times[i] >= since).unwrap_or(row);
     let champion = replay.champion();
     // The first rows are all there is, and what they were given for; later models are held against the one in use, on rows held back.
-    let params = match champion {
-        None => learn::whole(config),
-        Some(_) => train::Params {
-            rows_min: config.training.rows_min.min(warmup),
+    let whole = champion.is_none() && !warmup.as_live;
+    let params = if whole {
+        learn::whole(config)
+    } else {
+        train::Params {
+            rows_min: config.training.rows_min.min(warmup.rows),
             ..config.training_params()
-        },
+        }
     };
+    let (version, rows) = (models.len() as u64 + 1, from..row);
+    let sample = (!whole).then(|| learn::sample(config, table, version, &rows));
     let run = Run {
-        version: models.len() as u64 + 1,
+        version,
         created: now,
-        rows: from..row,
+        rows,
+        sample: sample.flatten(),
         params,
         exclusions: replay.quarantine(),
         champion,

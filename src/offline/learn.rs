@@ -15,7 +15,7 @@ use crate::model::trained::TrainedModel;
 use crate::port::History;
 use crate::record::Missing;
 use crate::record::decode::Decoder;
-use crate::stream::TopicPartition;
+use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::Timestamp;
 use crate::train::rows::PartitionRows;
 use crate::train::{self, Candidate, TrainJob};
@@ -50,11 +50,21 @@ pub fn whole(config: &Config) -> train::Params {
     }
 }
 
-/// The rows `from..to` as training reads them, a part a partition; rows in which nothing was observed never reach a model.
-fn rows(table: &Table, file: &TopicPartition, range: Range<usize>) -> Vec<PartitionRows> {
+/// The rows `from..to` as training reads them, a part a partition, of which only those in `spans` if there are any; rows in which nothing
+/// was observed never reach a model.
+fn rows(
+    table: &Table,
+    file: &TopicPartition,
+    range: Range<usize>,
+    spans: Option<&[Span]>,
+) -> Vec<PartitionRows> {
     let mut parts: BTreeMap<&TopicPartition, PartitionRows> = BTreeMap::new();
     for row in range.filter(|&row| !table.empty[row]) {
         let (at, offset) = table.place(row, file);
+        let within = |span: &Span| span.at == *at && span.contains(offset);
+        if spans.is_some_and(|spans| !spans.iter().any(within)) {
+            continue;
+        }
         parts
             .entry(at)
             .or_insert_with(|| PartitionRows::new(at.clone(), table.columns.len()))
@@ -72,6 +82,8 @@ pub struct Run {
     pub created: Timestamp,
     /// The rows to learn from.
     pub rows: Range<usize>,
+    /// Only those of them that lie in these spans, which windows do not cross.
+    pub sample: Option<Vec<Span>>,
     /// How.
     pub params: train::Params,
     /// What to keep out.
@@ -89,10 +101,17 @@ pub fn job(config: &Config, table: &Table, run: Run) -> TrainJob {
         columns: table.columns.clone(),
         fill_last: table.fill_last(),
         spec: config.model.clone(),
+        schema: Some(table.schema.clone()),
         seed: config.seed.child("train").nth(run.version),
-        rows: rows(table, &place(config), run.rows.clone()),
-        spans: table.places.as_ref().map_or_else(Vec::new, |places| {
-            places.spans(run.rows.start, run.rows.end)
+        rows: rows(
+            table,
+            &place(config),
+            run.rows.clone(),
+            run.sample.as_deref(),
+        ),
+        spans: run.sample.unwrap_or_else(|| match &table.places {
+            Some(places) => places.spans(run.rows.start, run.rows.end),
+            None => Vec::new(),
         }),
         source: table.places.is_none().then(|| source(table)),
         exclusions: run.exclusions,
@@ -101,6 +120,28 @@ pub fn job(config: &Config, table: &Table, run: Run) -> TrainJob {
         remake: None,
         params: run.params,
     }
+}
+
+/// The stretches of the rows `range` that the daemon would read for the training of this version, if they are more than it reads: drawn by
+/// its sampler from the same seed. `None`: it would read them all.
+pub fn sample(
+    config: &Config,
+    table: &Table,
+    version: u64,
+    range: &Range<usize>,
+) -> Option<Vec<Span>> {
+    let available = match &table.places {
+        Some(places) => places.spans(range.start, range.end),
+        None => vec![Span {
+            at: place(config),
+            from: Offset(range.start as i64),
+            to: Offset(range.end as i64),
+        }],
+    };
+    let most = config.training_params().rows_max as u64;
+    let held: u64 = available.iter().map(Span::len).sum();
+    let seed = config.seed.child("train").nth(version);
+    (held > most).then(|| train::sample::choose(&available, most, seed))
 }
 
 /// How a card names a file.
@@ -123,6 +164,7 @@ pub fn train(
         version: 1,
         created,
         rows: 0..table.len(),
+        sample: None,
         params: whole(config),
         exclusions: Vec::new(),
         champion: None,
@@ -162,6 +204,7 @@ pub fn again(
         version: card.version.0,
         created: card.created,
         rows: 0..table.len(),
+        sample: None,
         params: whole(config).again(card),
         exclusions: card.exclusions.clone(),
         champion: None,
@@ -169,15 +212,17 @@ pub fn again(
     let job = TrainJob {
         detector: card.detector.clone(),
         spec: card.spec.clone(),
+        schema: card.schema.clone(),
         seed: card.seed,
         source: card.source.clone(),
         remake: Some(card.clone()),
         ..job(config, table, run)
     };
+    same_rows(&job, card)?;
     finish(table, &job, monitor)
 }
 
-/// Makes the model of a card again, from the spans of the topics that it names, as far as Kafka still has them.
+/// Makes the model of a card again, from the spans of the topics that it names, if Kafka still has them whole.
 pub fn again_from_log<H: History>(
     config: &Config,
     card: &Card,
@@ -185,7 +230,8 @@ pub fn again_from_log<H: History>(
     monitor: &mut dyn Monitor,
 ) -> Result<Candidate, OfflineError> {
     let asked = |problem: String| OfflineError::Asked(problem);
-    let mut spec = config.input.schema.clone();
+    let configured = || config.input.schema.clone();
+    let mut spec = card.schema.clone().unwrap_or_else(configured);
     spec.resolve_from_columns(&card.columns);
     let schema = spec.check().map_err(|problems| {
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -223,6 +269,7 @@ pub fn again_from_log<H: History>(
             .map(|(column, _)| column)
             .collect(),
         spec: card.spec.clone(),
+        schema: card.schema.clone(),
         seed: card.seed,
         rows: parts.into_values().collect(),
         spans: card.spans.clone(),
@@ -236,10 +283,28 @@ pub fn again_from_log<H: History>(
             ..config.training_params().again(card)
         },
     };
+    same_rows(&job, card)?;
     train::run_watched(&job, monitor).map_err(|error| OfflineError::Train {
         path: format!("model {}", card.version),
         error,
     })
+}
+
+/// Fails unless as many rows were read as for the model of `card`: fewer, and Kafka has deleted some since.
+fn same_rows(job: &TrainJob, card: &Card) -> Result<(), OfflineError> {
+    let read: usize = job.rows.iter().map(PartitionRows::len).sum();
+    match card.rows.get("read") {
+        Some(&then) if then != read as u64 => Err(OfflineError::Differs(format!(
+            "model {} was made from {then} records, but {read} can be read now{}: it cannot be made again",
+            card.version,
+            if card.spans.is_empty() {
+                ""
+            } else {
+                " from its spans of the topics"
+            },
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn finish(

@@ -70,6 +70,9 @@ pub enum OfflineError {
     /// The topics cannot be read.
     #[error("the topics cannot be read: {0}")]
     Log(String),
+    /// A model was not made again as it was.
+    #[error("{0}")]
+    Differs(String),
     /// What was asked for cannot be done.
     #[error("{0}")]
     Asked(String),

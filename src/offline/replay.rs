@@ -25,7 +25,7 @@ pub struct Line {
     pub p_value: f64,
     /// Whether it lies in an open episode.
     pub alert: bool,
-    /// What judged it; 0: the cold start.
+    /// The model that judged it; 0: none, but the cold start or the season of its key.
     pub version: ModelVersion,
 }
 
@@ -254,7 +254,9 @@ impl<'a> Replay<'a> {
         let Some(model) = self.pipeline.current() else {
             return;
         };
-        let judged = watched.iter().filter(|w| w.model == model.card.version);
+        // 0: the season judged, beside the model.
+        let at_hand = [model.card.version, ModelVersion(0)];
+        let judged = watched.iter().filter(|w| at_hand.contains(&w.model));
         let judged: Vec<&Watched> = judged.filter(|w| w.window.len() == model.width()).collect();
         let values = judged.iter().flat_map(|w| w.window.iter().copied());
         let shape = (judged.len(), model.width());

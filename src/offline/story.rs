@@ -11,6 +11,7 @@ use super::table::Table;
 use crate::alert::{Alert, AlertEvent, AlertKind};
 use crate::config::Config;
 use crate::detect::Budget;
+use crate::model::card::Card;
 use crate::model::trained::TrainedModel;
 use crate::stream::Offset;
 
@@ -150,13 +151,25 @@ fn training(trained: &Trained, budget: f64) -> TrainingRow {
         verdict: trained.verdict.clone(),
         recall: card.and_then(|card| card.measures.get("recall").copied()),
         threshold: model.map(|model| model.calibration.full.threshold(budget)),
-        // Of several members, or of a kind without epochs, they are no course of anything.
-        losses: card
-            .filter(|card| {
-                card.spec.validates() && !["ensemble", "auto"].contains(&card.spec.kind.as_str())
-            })
-            .map_or_else(Vec::new, |card| card.losses.clone()),
+        losses: card.map_or_else(Vec::new, losses),
     }
+}
+
+/// What has a course of losses: the model itself, or those of its members that are networks.
+fn losses(card: &Card) -> Vec<(String, Vec<(f64, f64)>)> {
+    let learns = |name: &str| {
+        let kind = name.split(':').next().unwrap_or_default();
+        ["autoencoder", "vae", "gan"].contains(&kind)
+    };
+    let own = (card.spec.kind.clone(), card.losses.clone());
+    let all = if card.member_losses.is_empty() {
+        vec![own]
+    } else {
+        card.member_losses.clone()
+    };
+    all.into_iter()
+        .filter(|(name, losses)| learns(name) && losses.len() > 1)
+        .collect()
 }
 
 /// Episodes from their alerts, in the order in which they opened.

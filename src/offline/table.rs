@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use super::OfflineError;
 use crate::config::InputSettings;
 use crate::config::raw::Features;
+use crate::record::schema::SchemaSpec;
 use crate::record::{Key, Missing, moment};
 use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::Timestamp;
@@ -60,6 +61,32 @@ impl Roles {
         }
     }
 
+    /// As a card says that its records were read; the features are those of the model.
+    pub fn of_schema(schema: &SchemaSpec, columns: &[String]) -> Self {
+        Self {
+            key: schema.key.clone(),
+            timestamp: Some(schema.timestamp.clone()).filter(|path| !path.is_empty()),
+            labels: None,
+            ignore: Vec::new(),
+            features: Some(columns.to_vec()),
+            categories: schema.categories.clone(),
+            missing: schema.missing,
+            missing_for: schema.missing_for.clone(),
+        }
+    }
+
+    /// The same for a card: what [`Self::of_schema`] reads back.
+    fn schema(&self) -> SchemaSpec {
+        SchemaSpec {
+            key: self.key.clone(),
+            timestamp: self.timestamp.clone().unwrap_or_default(),
+            categories: self.categories.clone(),
+            missing: self.missing,
+            missing_for: self.missing_for.clone(),
+            ..SchemaSpec::default()
+        }
+    }
+
     fn is_text(&self, name: &str) -> bool {
         self.key.iter().any(|key| key == name)
             || self.timestamp.as_deref() == Some(name)
@@ -91,6 +118,8 @@ pub struct Table {
     pub labels: Option<Vec<bool>>,
     /// Columns without a single number, which are therefore no features.
     pub ignored: Vec<String>,
+    /// How rows were read, but for features: for the card.
+    pub schema: SchemaSpec,
     /// Where rows that come from a topic are; `None`: rows of a file, which stand in a partition of their own.
     pub places: Option<Places>,
 }
@@ -437,6 +466,7 @@ impl<'a> Cells<'a> {
         Ok(Table {
             path: self.path.to_owned(),
             sha256,
+            schema: self.roles.schema(),
             keys: self.keys()?,
             times: self.times()?,
             labels: self.labels()?,

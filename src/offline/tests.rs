@@ -1,6 +1,8 @@
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::judge::{Outcome, Watch, backtest, score};
+use super::judge::{Outcome, Warmup, Watch, backtest, score};
 use super::story::{self, Told};
 use super::table::{Roles, Table};
 use super::{OfflineError, learn};
@@ -8,13 +10,14 @@ use crate::alert::{AlertEvent, Score};
 use crate::config::{Config, Sources};
 use crate::detect::Params;
 use crate::model::Monitor;
-use crate::model::card::Exclusion;
+use crate::model::card::{Card, Exclusion, ModelVersion};
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{self, Pipeline};
-use crate::port::{History, Ranges};
-use crate::record::{Decoded, DecodedBatch, RecordBatch};
+use crate::port::{History, ModelStore, Ranges};
+use crate::record::{Decoded, DecodedBatch, Missing, RecordBatch};
 use crate::stream::{Offset, Span, TopicPartition};
-use crate::time::Timestamp;
+use crate::time::{ManualClock, Timestamp};
+use crate::trainer::{self, Trainer};
 
 struct Quiet;
 
@@ -218,6 +221,61 @@ fn a_row_without_any_value_has_no_score_and_keeps_its_line() {
     assert_eq!(lines.len(), 4);
     assert_eq!(lines[2], ",,0,0");
     assert!(lines[3].ends_with(",0,1"));
+}
+
+#[test]
+fn a_card_says_how_its_records_were_read() {
+    let lines = rows(400, 1000).into_iter().enumerate();
+    let line = |(i, [a, b]): (usize, [f64; 2])| match i % 50 {
+        0 => format!("{i},{a},\n"),
+        _ => format!("{i},{a},{b}\n"),
+    };
+    let text = format!("time,a,b\n{}", lines.map(line).collect::<String>());
+    let roles = Roles {
+        timestamp: Some("time".to_owned()),
+        missing: Missing::Constant(7.0),
+        ..Roles::default()
+    };
+    let table_ = table(&text, &roles);
+    let config = config(&["model.kind=pca"]);
+    let first = learn::train(&config, &table_, Timestamp(7), &mut Quiet)
+        .unwrap()
+        .model;
+    // Through the file, and without a word on the command line.
+    let bytes = first.to_bytes().unwrap();
+    let card = TrainedModel::from_bytes(&bytes).unwrap().card;
+    let roles = Roles::of_schema(card.schema.as_ref().unwrap(), &card.columns);
+    assert_eq!(roles.timestamp.as_deref(), Some("time"));
+    assert_eq!(roles.missing, Missing::Constant(7.0));
+    let table_ = table(&text, &roles);
+    let again = learn::again(&config, &table_, &card, &mut Quiet).unwrap();
+    assert_eq!(bytes, again.model.to_bytes().unwrap());
+    // A card of an older program has no schema, and loads.
+    let mut old = serde_json::to_value(&card).unwrap();
+    old.as_object_mut().unwrap().remove("schema");
+    let old: crate::model::card::Card = serde_json::from_value(old).unwrap();
+    assert_eq!(old.schema, None);
+}
+
+#[test]
+fn a_model_whose_records_are_gone_is_not_made_again() {
+    let mut log = Log::new(&rows(600, 500));
+    let config_ = config(&["model.kind=pca", "input.missing=9"]);
+    let range = (Timestamp(0), Some(Timestamp(450_000)));
+    let fitted = super::topic::read(&config_, None, &mut log, range, &|_| {}).unwrap();
+    let model = learn::train(&config_, &fitted, Timestamp(7), &mut Quiet)
+        .unwrap()
+        .model;
+    // The card's policies, not those of the configuration at hand.
+    let other = config(&["model.kind=pca", "input.key=a"]);
+    let again = learn::again_from_log(&other, &model.card, &mut log, &mut Quiet).unwrap();
+    assert_eq!(model.to_bytes().unwrap(), again.model.to_bytes().unwrap());
+    log.0[0].drain(..5);
+    let error = learn::again_from_log(&config_, &model.card, &mut log, &mut Quiet).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "model 1 was made from 449 records, but 444 can be read now from its spans of the topics: it cannot be made again"
+    );
 }
 
 /// A log of JSON records in two partitions, a second apart, with a record that cannot be read and an offset that a transaction took.
@@ -451,4 +509,97 @@ fn a_report_tells_of_each_keys_own_records() {
             .figures
             .contains(&("VUS-PR".to_owned(), "–".to_owned()))
     );
+}
+
+/// Models of a daemon: one champion, and what its trainer made.
+#[derive(Clone, Debug)]
+struct Store(Arc<TrainedModel>, std::sync::mpsc::Sender<Vec<u8>>);
+
+impl ModelStore for Store {
+    type Error = std::convert::Infallible;
+
+    fn save(&mut self, model: &TrainedModel, _: bool) -> Result<(), Self::Error> {
+        self.1.send(model.to_bytes().unwrap()).unwrap();
+        Ok(())
+    }
+
+    fn load(&mut self, _: ModelVersion) -> Result<Option<Arc<TrainedModel>>, Self::Error> {
+        Ok(Some(Arc::clone(&self.0)))
+    }
+
+    fn champion(&mut self) -> Result<Option<ModelVersion>, Self::Error> {
+        Ok(Some(self.0.card.version))
+    }
+
+    fn promote(&mut self, _: ModelVersion) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    fn list(&mut self) -> Result<Vec<Card>, Self::Error> {
+        Ok(vec![self.0.card.clone()])
+    }
+}
+
+/// Tells nobody.
+#[derive(Debug)]
+struct Deaf;
+
+impl trainer::Observer for Deaf {
+    fn started(&self, _: ModelVersion) {}
+    fn finished(&self, _: ModelVersion, _: &'static str, _: &str, _: Duration) {}
+}
+
+#[test]
+fn a_later_model_of_a_backtest_is_the_one_that_the_daemon_would_make() {
+    let all = rows(3600, 9000);
+    let set = [
+        "training.every_records=1400",
+        // Less than there is, so that the sampler chooses.
+        "training.rows_max=1100",
+        "alerts.false_alarm_rate=1e-7",
+    ];
+    let (config, mut log) = (config(&set), Log::new(&all));
+    let range = (Timestamp(0), None);
+    let read = super::topic::read(&config, None, &mut log, range, &|_| {}).unwrap();
+    let mut watch = Watch {
+        rows: &|_| {},
+        monitor: &mut Quiet,
+    };
+    let first = Warmup {
+        rows: 1000,
+        as_live: true,
+    };
+    let outcome = backtest(&config, &read, first, &mut watch).unwrap();
+    assert!(outcome.alerts.is_empty());
+    let [first, second] = &outcome.models[..] else {
+        panic!("{:?}", outcome.models.len());
+    };
+    assert_eq!(second.row, 2400);
+    let (first, second) = (
+        first.model.as_ref().unwrap(),
+        second.model.as_ref().unwrap(),
+    );
+    let (send, made) = std::sync::mpsc::channel();
+    let mut spec = config.input.schema.clone();
+    spec.resolve_from_columns(&read.columns);
+    let schema = Arc::new(spec.check().unwrap());
+    let sources = trainer::Sources {
+        history: Log::new(&all[..2400]),
+        store: Store(Arc::clone(first), send),
+        schema,
+    };
+    let clock = Arc::new(ManualClock::at(first.card.created));
+    let plan = crate::service::run::plan(&config);
+    let (trainer, control) = Trainer::new(sources, plan, clock, Arc::new(Deaf));
+    let thread = std::thread::spawn(move || trainer.run());
+    control.lead(true);
+    control.train_now();
+    let live = made.recv_timeout(Duration::from_secs(60)).unwrap();
+    control.stop();
+    thread.join().unwrap();
+    let mut live = TrainedModel::from_bytes(&live).unwrap();
+    // When it was made is the clock's.
+    live.card.created = second.card.created;
+    assert_eq!(live.card, second.card);
+    assert_eq!(live.to_bytes().unwrap(), second.to_bytes().unwrap());
 }

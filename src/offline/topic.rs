@@ -98,7 +98,10 @@ pub fn read<H: Ranges>(
         return Err(OfflineError::Asked(format!("{name}: there are no records")));
     };
     rows.places.spans = spans;
-    Ok(rows.finish(name, decoder.schema()))
+    Ok(Table {
+        schema: config.input.schema.clone(),
+        ..rows.finish(name, decoder.schema())
+    })
 }
 
 /// How records are read: as configured; `auto` features as the model has them, or as the records show.

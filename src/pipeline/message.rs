@@ -23,7 +23,10 @@ pub(super) struct Cause<'a> {
     pub time: Timestamp,
     /// Kafka timestamp of the message.
     pub timestamp: Timestamp,
+    /// What judged; 0: no model.
     pub model: ModelVersion,
+    /// Whether the season of the key did.
+    pub seasonal: bool,
     /// Its place in the batch.
     pub record: usize,
 }
@@ -126,6 +129,7 @@ pub(super) fn alert(params: &Params, cause: Cause<'_>, facts: Facts) -> Message 
         relevant_attribution: facts.attribution,
         suppressed: facts.suppressed,
         model_version: cause.model.0,
+        seasonal: cause.seasonal,
         input: InputRef {
             topic: cause.at.topic.as_ref().to_owned(),
             partition: cause.at.partition.0,
@@ -152,6 +156,8 @@ struct ScoreRef<'a> {
     alert: bool,
     warming_up: bool,
     model_version: u64,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    seasonal: bool,
     input: InputRefRef<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'a [f32]>,
@@ -182,6 +188,7 @@ pub(super) fn score(
         alert,
         warming_up,
         model_version: cause.model.0,
+        seasonal: cause.seasonal,
         input: InputRefRef {
             topic: &cause.at.topic,
             partition: cause.at.partition.0,
@@ -245,6 +252,7 @@ mod tests {
             time: Timestamp(1_700_000_000_123),
             timestamp: Timestamp(1_600_000_000_000),
             model: ModelVersion(7),
+            seasonal: false,
             record: 0,
         };
         let reading = Reading {
@@ -271,6 +279,7 @@ mod tests {
             alert: true,
             warming_up: false,
             model_version: 7,
+            seasonal: false,
             input: InputRef {
                 topic: "records".to_owned(),
                 partition: 3,

@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::detect::Budget;
+use crate::model::trained::TrainedModel;
 use crate::record::{Decoded, Key, Missing};
 use crate::seed::Seed;
+use crate::stats::calibration::Calibration;
 use rand::Rng;
 
 /// Five minutes.
@@ -83,8 +85,26 @@ fn a_fault_of_seven_days_is_still_open_on_the_seventh() {
     assert!((blamed.share - 1.0).abs() < 1e-12);
     // Midnight: the season expects 90.
     assert!((blamed.expected - 90.0).abs() < 2.0, "{}", blamed.expected);
+    assert!(alert.seasonal && alert.anomaly_score >= alert.threshold);
     let (_, repaired) = work(&mut pipeline, 17 * DAY, 18 * DAY, i64::MAX);
     assert_eq!(repaired.closed, 1);
+}
+
+#[test]
+fn the_season_is_named_where_it_judged_and_not_the_model() {
+    let mut pipeline = pipeline();
+    let calibration = Calibration::fit(&[]);
+    let model = Arc::new(TrainedModel::simple(7, &["load"], 1, calibration));
+    pipeline
+        .assign(&grant(Offset(0), Vec::new()), Some(model))
+        .unwrap();
+    let (outbox, _) = work(&mut pipeline, 0, 3 * DAY, 3 * DAY - 40);
+    let alert: crate::alert::Alert =
+        serde_json::from_slice(outbox.alerts[0].value.as_deref().unwrap()).unwrap();
+    assert_eq!((alert.model_version, alert.seasonal), (0, true));
+    let score: crate::alert::Score =
+        serde_json::from_slice(outbox.scores[0].value.as_deref().unwrap()).unwrap();
+    assert_eq!((score.model_version, score.seasonal), (0, true));
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::detect::Params;
 use crate::detect::cold::{ColdStart, ROWS_MAX};
 use crate::detect::episode::{Change, Episode, Reading};
 use crate::detect::seasonal::{Season, SeasonReading};
+use crate::model::card::ModelVersion;
 use crate::model::trained::Judged;
 use crate::record::{DecodedBatch, RecordBatch};
 use crate::stream::Offset;
@@ -58,6 +59,20 @@ struct Seen<'a> {
     season: Option<SeasonReading>,
     /// The model's code of the window, if it goes out.
     code: Option<ArrayView1<'a, f32>>,
+}
+
+impl<'w> Cause<'w> {
+    /// The same, naming the season where it was the season that judged, and not the model at hand.
+    fn judged_as(self, seen: &Seen<'_>) -> Self {
+        match seen.season {
+            Some(_) => Self {
+                model: ModelVersion(0),
+                seasonal: true,
+                ..self
+            },
+            None => self,
+        }
+    }
 }
 
 impl Telling<'_> {
@@ -197,7 +212,7 @@ impl Telling<'_> {
         match change {
             Change::Opened(episode) => self.opened(work, &seen, episode, emit),
             Change::Updated(episode) if !episode.muted => {
-                self.alert(work, &seen, AlertEvent::Update, &episode, emit);
+                self.alert(work, &seen, (AlertEvent::Update, &episode), emit);
             }
             Change::Closed(episode) => {
                 self.quarantine(work, seen.slot, episode.onset, Some(&seen.reading));
@@ -205,7 +220,7 @@ impl Telling<'_> {
                     self.tally.closed += 1;
                 }
                 if !episode.muted {
-                    self.alert(work, &seen, AlertEvent::Close, &episode, emit);
+                    self.alert(work, &seen, (AlertEvent::Close, &episode), emit);
                 }
             }
             Change::Updated(_) | Change::None => self.speak_up(work, &seen, emit),
@@ -228,7 +243,7 @@ impl Telling<'_> {
             self.watch(work, &seen, open);
         }
         if self.params.emit_scores {
-            let cause = self.cause(work, seen.step, seen.slot);
+            let cause = self.cause(work, seen.step, seen.slot).judged_as(&seen);
             let code = seen.code.as_ref().and_then(ArrayView1::as_slice);
             let told = Reading {
                 score: seen.told,
@@ -248,7 +263,10 @@ impl Telling<'_> {
                 alert,
                 record: seen.step.record,
                 score: seen.told,
-                model: super::state::version(work.model.as_ref()),
+                model: match seen.season {
+                    Some(_) => ModelVersion(0),
+                    None => super::state::version(work.model.as_ref()),
+                },
                 window: if self.watch_all {
                     seen.window.to_vec()
                 } else {
@@ -268,7 +286,7 @@ impl Telling<'_> {
             open.muted = !allowed;
         }
         if allowed {
-            self.alert(work, seen, AlertEvent::Open, &episode, emit);
+            self.alert(work, seen, (AlertEvent::Open, &episode), emit);
         }
     }
 
@@ -281,7 +299,7 @@ impl Telling<'_> {
         if open.muted && !storm && seen.reading.p <= work.rule.budget {
             open.muted = false;
             let episode = *open;
-            self.alert(work, seen, AlertEvent::Open, &episode, emit);
+            self.alert(work, seen, (AlertEvent::Open, &episode), emit);
         }
     }
 
@@ -463,8 +481,7 @@ impl Telling<'_> {
         &mut self,
         work: &Work<'_>,
         seen: &Seen<'_>,
-        event: AlertEvent,
-        episode: &Episode,
+        (event, episode): (AlertEvent, &Episode),
         emit: bool,
     ) {
         if !emit {
@@ -493,7 +510,7 @@ impl Telling<'_> {
             state.cold.explain(seen.row)
         };
         facts.attribution = attribution(self.columns, seen.row, &shares, &expected);
-        let cause = self.cause(work, seen.step, seen.slot);
+        let cause = self.cause(work, seen.step, seen.slot).judged_as(seen);
         self.send(cause, facts);
     }
 
@@ -510,6 +527,7 @@ impl Telling<'_> {
             time,
             timestamp: time.min(self.now),
             model: super::state::version(work.model.as_ref()),
+            seasonal: false,
             record: step.record,
         }
     }

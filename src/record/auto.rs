@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::schema::{Features, Format, SchemaSpec, join_path};
+use super::schema::{Features, SchemaSpec, join_path};
 
 /// What one field was in the samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,9 +37,6 @@ impl SchemaSpec {
         if !self.is_auto() {
             return true;
         }
-        if self.format == Format::F32 {
-            return self.resolve_floats(samples);
-        }
         let mut fields = BTreeMap::new();
         for sample in samples {
             look(sample, &mut fields);
@@ -68,21 +65,6 @@ impl SchemaSpec {
             _ => return false,
         };
         true
-    }
-
-    /// Values of format `f32` are one array, as long as the first sample says.
-    fn resolve_floats<'a>(&mut self, samples: impl IntoIterator<Item = &'a [u8]>) -> bool {
-        let len = samples
-            .into_iter()
-            .map(|sample| sample.len() / 4)
-            .find(|len| *len > 0);
-        if let Some(len) = len {
-            self.features = Features::Array {
-                array: "value".to_owned(),
-                len,
-            };
-        }
-        len.is_some()
     }
 
     /// Replaces `auto` by the columns that a model has (see [`super::schema::Schema::columns`]), so that it goes on being fed what it was trained
@@ -224,15 +206,6 @@ mod tests {
         let auto = SchemaSpec::default;
         let samples = [r#"{"k":"a","v":[1,2]}"#, r#"{"k":"b","v":[3,null]}"#];
         assert_eq!(resolved(auto(), &samples), Some(array));
-        let floats = SchemaSpec {
-            format: Format::F32,
-            ..auto()
-        };
-        let array = Features::Array {
-            array: "value".into(),
-            len: 2,
-        };
-        assert_eq!(resolved(floats, &["", "12345678"]), Some(array));
         let samples = [r#"{"v":[1,2]}"#, r#"{"v":[3]}"#];
         assert_eq!(resolved(auto(), &samples), None);
         assert_eq!(resolved(auto(), &[]), None);

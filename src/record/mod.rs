@@ -74,6 +74,10 @@ pub struct RecordBatch {
 
 impl RecordBatch {
     /// Adds a message.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of a message, as Kafka has them"
+    )]
     pub fn push(
         &mut self,
         at: &TopicPartition,

@@ -30,6 +30,8 @@ const LATENCY: &[f64] = &[
 pub struct Metrics {
     /// Records taken from the input.
     pub consumed: IntCounter,
+    /// Bytes of keys and values of the batches taken from the input.
+    pub consumed_bytes: IntCounter,
     /// Records that got a score.
     pub scored: IntCounter,
     /// Records whose window or cold start was still filling.
@@ -146,6 +148,10 @@ impl Metrics {
                 "anomalyd_records_consumed_total",
                 "Records taken from the input, committed; always the sum of scored, warming up, late and dead-lettered.",
             )?,
+            consumed_bytes: make.counter(
+                "anomalyd_consumed_bytes_total",
+                "Bytes of keys and values of the batches taken from the input, committed.",
+            )?,
             scored: make.counter("anomalyd_records_scored_total", "Records that got a score and could alert.")?,
             warming_up: make.counter(
                 "anomalyd_records_warming_up_total",
@@ -157,7 +163,7 @@ impl Metrics {
             )?,
             dead_lettered: make.counters(
                 "anomalyd_records_dead_lettered_total",
-                "Records that could not be read, by reason: null_value, syntax, field, nothing_observed.",
+                "Records that could not be read, by reason: null_value, syntax, field, length, nothing_observed.",
                 &["reason"],
             )?,
             skipped: make.counter(
@@ -258,7 +264,13 @@ impl Metrics {
 
     /// Lets the series with known labels exist from the start, so that the first event is an increase and not a new series.
     fn begin(&self) {
-        for reason in ["null_value", "syntax", "field", "nothing_observed"] {
+        for reason in [
+            "null_value",
+            "syntax",
+            "field",
+            "length",
+            "nothing_observed",
+        ] {
             self.dead_lettered.with_label_values(&[reason]);
         }
         for why in Discarded::ALL {

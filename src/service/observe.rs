@@ -144,6 +144,7 @@ impl worker::Observer for WorkerObserver {
         self.count(batch.tally);
         let metrics = &self.metrics;
         metrics.batches.with_label_values(&["committed"]).inc();
+        metrics.consumed_bytes.inc_by(batch.bytes);
         metrics.decode.observe(batch.decode.as_secs_f64());
         metrics.score.observe(batch.stage.as_secs_f64());
         metrics

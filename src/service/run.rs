@@ -16,6 +16,7 @@ use super::metrics::Metrics;
 use super::models::{AnyStore, AnyStoreError, Follower, SharedStore};
 use super::observe::{Parts as Shares, TrainingObserver, WorkerObserver};
 use super::schema::{self, SchemaError, Waiting};
+use super::signal::Heard;
 use super::status::{Facts, Status};
 use crate::config::{Config, raw};
 use crate::kafka::KafkaFailure;
@@ -124,7 +125,7 @@ impl std::fmt::Debug for Ended {
     }
 }
 
-/// Runs the daemon until SIGTERM, SIGINT, or a failure.
+/// Runs the daemon until SIGTERM, SIGINT, or a failure. SIGUSR1 asks for a training.
 pub fn run(config: &Config) -> Result<(), ServiceError> {
     let stop = Arc::new(AtomicBool::new(false));
     // Before the start: it may wait for a first record, and a signal must end that too.
@@ -132,10 +133,12 @@ pub fn run(config: &Config) -> Result<(), ServiceError> {
     spawn("signals", {
         let stop = Arc::clone(&stop);
         move || {
-            super::signal::wait(|name| {
-                tracing::info!(signal = name, "stopping");
-                stop.store(true, Ordering::Relaxed);
-                told.send(()).unwrap_or_default();
+            super::signal::listen(|heard| {
+                if let Heard::Stop(name) = heard {
+                    tracing::info!(signal = name, "stopping");
+                    stop.store(true, Ordering::Relaxed);
+                }
+                told.send(heard).unwrap_or_default();
             });
         }
     })?;
@@ -143,10 +146,13 @@ pub fn run(config: &Config) -> Result<(), ServiceError> {
         Err(ServiceError::Schema(SchemaError::Stopped)) => return Ok(()),
         started => started?,
     };
-    let teller = running.teller();
+    let (teller, control) = (running.teller(), running.control.clone());
     spawn("stopper", move || {
-        if signals.recv().is_ok() {
-            teller.stop();
+        for heard in signals {
+            match heard {
+                Heard::Train => control.train_now(),
+                Heard::Stop(_) => teller.stop(),
+            }
         }
     })?;
     running.wait()
@@ -460,6 +466,7 @@ fn facts(config: &Config, clock: &dyn Clock) -> Facts {
             raw::Delivery::AtLeastOnce => "at_least_once".to_owned(),
         },
         topics: config.input.topics.clone(),
+        seasonal: config.detect.seasonal,
     }
 }
 
@@ -497,6 +504,7 @@ pub fn plan(config: &Config) -> Plan {
     Plan {
         detector: config.name.clone(),
         spec: config.model.clone(),
+        schema: config.input.schema.clone(),
         budget: config.detect.budget,
         params: config.training_params(),
         interval: training.interval,

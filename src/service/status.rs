@@ -40,6 +40,8 @@ pub struct Facts {
     pub delivery: String,
     /// Input topics.
     pub topics: Vec<String>,
+    /// Whether a stream of a single feature is judged by the season of its key, and not by the model in use.
+    pub seasonal: bool,
 }
 
 /// A partition held.

@@ -85,13 +85,12 @@ pub(super) fn weights(
         validation: centred(scaler.transform(windows.matrix(validation).view())),
     };
     drop(raw);
-    let mut losses = Losses {
-        kept: Vec::new(),
-        inner: monitor,
-    };
+    let mut losses = Losses::new(monitor);
     let model = Model::fit(&job.spec, &data, seed, &mut losses)?;
     let mut card = card(job, windows);
     card.losses = losses.kept;
+    losses.members.retain(|(_, losses)| losses.len() > 1);
+    card.member_losses = losses.members;
     let model = TrainedModel {
         card,
         scaler,
@@ -112,10 +111,7 @@ pub(super) fn baseline(
         kind: "pca".to_owned(),
         ..job.spec.clone()
     };
-    let mut silent = Losses {
-        kept: Vec::new(),
-        inner: monitor,
-    };
+    let mut silent = Losses::new(monitor);
     let model = Model::fit(&spec, &fitted.data, job.seed.child("baseline"), &mut silent)?;
     Ok(TrainedModel {
         card: fitted.model.card.clone(),
@@ -339,7 +335,19 @@ fn mask(rows: &mut Array2<f64>, columns: usize, bounds: (f64, f64), seed: Seed) 
 /// Keeps the losses for the card and hands them on.
 struct Losses<'a> {
     kept: Vec<(f64, f64)>,
+    /// By member, of a kind that has members.
+    members: Vec<(String, Vec<(f64, f64)>)>,
     inner: &'a mut dyn Monitor,
+}
+
+impl<'a> Losses<'a> {
+    fn new(inner: &'a mut dyn Monitor) -> Self {
+        Self {
+            kept: Vec::new(),
+            members: Vec::new(),
+            inner,
+        }
+    }
 }
 
 impl Monitor for Losses<'_> {
@@ -347,7 +355,15 @@ impl Monitor for Losses<'_> {
         // A card holds finite numbers only; a fit with others fails by itself.
         if train.is_finite() && validation.is_finite() {
             self.kept.push((train, validation));
+            if let Some((_, losses)) = self.members.last_mut() {
+                losses.push((train, validation));
+            }
         }
         self.inner.epoch(epoch, train, validation)
+    }
+
+    fn member(&mut self, name: &str) {
+        self.members.push((name.to_owned(), Vec::new()));
+        self.inner.member(name);
     }
 }

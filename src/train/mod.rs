@@ -21,6 +21,7 @@ use crate::model::card::{Card, Exclusion, ModelVersion, Usage};
 use crate::model::spec::ModelSpec;
 use crate::model::trained::TrainedModel;
 use crate::model::{FitError, Monitor};
+use crate::record::schema::SchemaSpec;
 use crate::seed::Seed;
 use crate::stream::Span;
 use crate::time::Timestamp;
@@ -106,6 +107,8 @@ pub struct TrainJob {
     pub fill_last: Vec<usize>,
     /// What to fit.
     pub spec: ModelSpec,
+    /// How records were read: goes into the card, so that they can be read so again.
+    pub schema: Option<SchemaSpec>,
     /// The root of this run's randomness.
     pub seed: Seed,
     /// What was read, a part a partition.
@@ -214,6 +217,10 @@ pub fn run_watched(job: &TrainJob, monitor: &mut dyn Monitor) -> Result<Candidat
         Some(card) => {
             fitted.model.card.verdict.clone_from(&card.verdict);
             fitted.model.card.measures.clone_from(&card.measures);
+            if card.member_losses.is_empty() {
+                // A card of an older program.
+                fitted.model.card.member_losses.clear();
+            }
             fitted.model.card.created = card.created;
             card.program.clone_into(&mut fitted.model.card.program);
             Verdict::of_card(card)
@@ -288,6 +295,7 @@ fn card(job: &TrainJob, windows: &window::Windows<'_>) -> Card {
         created: job.created,
         columns: job.columns.clone(),
         spec: job.spec.clone(),
+        schema: job.schema.clone(),
         seed: job.seed,
         spans: job.spans.clone(),
         source: job.source.clone(),

@@ -38,6 +38,7 @@ fn job(n: usize, kind: &str, window: usize) -> TrainJob {
             scale: Scaling::Standard,
             ..ModelSpec::default()
         },
+        schema: None,
         seed: Seed(11),
         rows: vec![rows(n)],
         spans: Vec::new(),

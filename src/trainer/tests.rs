@@ -116,6 +116,7 @@ fn trainer(log: Log) -> (Trainer<Log, Empty>, Arc<Noting>) {
             kind: "pca".to_owned(),
             ..ModelSpec::default()
         },
+        schema: spec.clone(),
         budget: Budget::PerRecord(1e-3),
         params: train::Params::default(),
         interval: Duration::from_secs(3600),

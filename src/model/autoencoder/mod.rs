@@ -8,7 +8,11 @@
 //! The score is the sum of squared residuals, each in the units that [`super::options::Residual`] names, and `code_weight` times the
 //! squared Mahalanobis distance of the code, divided by the width of a row: for a linear autoencoder and weight 1 that is the whole
 //! Mahalanobis distance, so that a row which the net happens to reproduce, because it saw its like in training, still stands out.
+//!
+//! Synthetic rows are decoded from codes that are drawn as [`density`] found those of training rows, with noise of the size of held-out
+//! residuals on top.
 
+mod density;
 mod train;
 
 use ndarray::{Array1, Array2, ArrayView2};
@@ -19,6 +23,7 @@ use super::net_file::{get_net, put_net};
 use super::options::{Architecture, Regularizer, Residual, Sparsity};
 use super::residual::ResidualScale;
 use super::spec::ModelSpec;
+use density::CodeDensity;
 use super::{FitData, FitError, Kind, Monitor};
 use crate::nn::activation::Activation;
 use crate::nn::conv::{Conv1d, ConvShape, Upsample};
@@ -38,6 +43,8 @@ pub struct Autoencoder {
     residual: ResidualScale,
     position: ResidualScale,
     code_weight: f32,
+    /// What is drawn from; files of older programs lack it.
+    density: Option<CodeDensity>,
     width: usize,
 }
 
@@ -69,6 +76,7 @@ impl Autoencoder {
             residual: ResidualScale::fit(Residual::Squared, data.train.view(), 0.0),
             position: ResidualScale::fit(Residual::Squared, Array2::zeros((0, 0)).view(), 0.0),
             code_weight: spec.code_weight,
+            density: None,
             width,
         };
         let held_out = if data.validation.nrows() >= 2 {
@@ -81,6 +89,7 @@ impl Autoencoder {
         // Codes are where the net put its training rows: more of them, and no generalisation to hold out for.
         let codes = by_chunks2(data.train.view(), |rows| fitted.encoder.forward(rows));
         fitted.position = ResidualScale::fit(Residual::Whitened, codes.view(), spec.trim);
+        fitted.density = Some(CodeDensity::fit(codes.view(), spec.trim));
         Ok(fitted)
     }
 
@@ -95,8 +104,19 @@ impl Autoencoder {
             residual: ResidualScale::load("residual.", from)?,
             position: ResidualScale::load("position.", from)?,
             code_weight: from.get("code_weight")?,
+            density: CodeDensity::load(from)?,
             width: from.get("width")?,
         })
+    }
+
+    /// What a number of the code can be: a drawn one beyond it is no code.
+    fn code_range(&self) -> (f32, f32) {
+        match self.encoder.stages.last().map(|stage| stage.activation) {
+            Some(Activation::Tanh) => (-1.0, 1.0),
+            Some(Activation::Sigmoid) => (0.0, 1.0),
+            Some(Activation::Relu) => (0.0, f32::MAX),
+            _ => (f32::MIN, f32::MAX),
+        }
     }
 
     fn residuals(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
@@ -137,11 +157,27 @@ impl Kind for Autoencoder {
         Some(by_chunks2(rows, |rows| self.encoder.forward(rows)))
     }
 
+    fn sample(&self, n: usize, seed: Seed, truncation: f32) -> Option<Array2<f32>> {
+        let rng = &mut seed.child("code").rng();
+        let mut codes = match &self.density {
+            Some(density) => density.draw(n, truncation, rng),
+            // By the moments that the distance is measured by.
+            None => self.position.draw(n, truncation, rng),
+        };
+        let (low, high) = self.code_range();
+        codes.mapv_inplace(|value| value.clamp(low, high));
+        let noise = self.residual.draw(n, truncation, &mut seed.child("residual").rng());
+        Some(by_chunks2(codes.view(), |codes| self.decoder.forward(codes)) + noise)
+    }
+
     fn save(&self, to: &mut Tensors) {
         put_net("encoder.", &self.encoder, to);
         put_net("decoder.", &self.decoder, to);
         self.residual.save("residual.", to);
         self.position.save("position.", to);
+        if let Some(density) = &self.density {
+            density.save(to);
+        }
         to.set("code_weight", &self.code_weight);
         to.set("width", &self.width);
     }
@@ -163,10 +199,10 @@ fn nets(spec: &ModelSpec, width: usize, seed: Seed) -> Pair<Net, Net> {
     both
 }
 
-/// Whether the decoder's weights are the encoder's.
+/// Whether the decoder's weights are the encoder's. Filters cannot be tied.
 fn is_tied(spec: &ModelSpec) -> bool {
-    let wanted = spec.tied || spec.regularizer.has(Regularizer::Contractive);
-    wanted && (spec.architecture == Architecture::Dense || spec.window <= 1)
+    let contracts = spec.regularizer.has(Regularizer::Contractive);
+    spec.tied.or(contracts) && spec.architecture == Architecture::Dense
 }
 
 /// The width of the code: as set, or half of the row's where sparsity or contraction confines it too, else a quarter.

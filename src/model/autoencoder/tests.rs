@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use ndarray::{Axis, concatenate};
 
 use super::*;
-use crate::model::options::{Noise, Regularizers};
+use crate::model::options::{Noise, Regularizers, Switch};
 use crate::model::testing::{auc, check_kind, correlated, fit_data};
 
 fn spec(list: &[Regularizer]) -> ModelSpec {
@@ -38,8 +38,9 @@ fn keeps_the_promises_of_a_kind() {
     );
     check_kind(
         &ModelSpec {
-            tied: true,
+            tied: Switch::On,
             dropout: 0.1,
+            hidden: vec![12],
             ..spec(&[])
         },
         0.9,
@@ -106,6 +107,23 @@ fn the_loss_falls_far_below_that_of_the_mean() {
         last.1 < 0.3 * f64::from(of_mean),
         "{last:?} beside {of_mean}"
     );
+}
+
+#[test]
+fn a_file_of_an_older_program_loads_and_draws() {
+    let model = Autoencoder::fit(&spec(&[]), &fit_data(6), Seed(1), &mut Losses::default());
+    let model = model.unwrap();
+    let mut file = Tensors::default();
+    model.save(&mut file);
+    assert_eq!(Autoencoder::load(&file).unwrap(), model);
+    file.tensors.retain(|name, _| !name.starts_with("codes."));
+    let old = Autoencoder::load(&file).unwrap();
+    let rows = correlated(50, 6, Seed(2));
+    assert_eq!(old.score(rows.view(), &[]), model.score(rows.view(), &[]));
+    let size = |rows: Array2<f32>| rows.var_axis(Axis(0), 0.0).sum();
+    let drawn = size(old.sample(2000, Seed(3), 1.0).unwrap());
+    let real = size(correlated(2000, 6, Seed(4)));
+    assert!((drawn / real - 1.0).abs() < 0.3, "{drawn} beside {real}");
 }
 
 #[test]

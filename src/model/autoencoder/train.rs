@@ -33,7 +33,7 @@ pub fn train(
 ) -> Result<Pair<Net, Net>, FitError> {
     let grads = Pair(start.0.zeros_like(), start.1.zeros_like());
     let mut objective = Reconstruction::new(spec, seed);
-    let nets = descend(spec, (start, grads), &mut objective, data, seed, monitor)?;
+    let nets = descend(spec, (start, grads), &mut objective, (data, seed), monitor)?;
     finite(&nets)?;
     Ok(nets)
 }
@@ -142,11 +142,8 @@ impl Objective<Pair<Net, Net>> for Reconstruction<'_> {
         } else {
             clean.view()
         };
-        // Derivatives by the input are taken without dropout, so contraction switches it off in the encoder.
-        let contracts = self.spec.regularizer.has(Regularizer::Contractive);
-        let rate = if contracts { 0.0 } else { self.spec.dropout };
-        nets.0
-            .forward_kept(input, &mut self.encoder, Some((rate, &mut self.dropout)));
+        let dropout = Some((self.spec.dropout, &mut self.dropout));
+        nets.0.forward_kept(input, &mut self.encoder, dropout);
         let dropout = Some((self.spec.dropout, &mut self.dropout));
         nets.1
             .forward_kept(self.encoder.output(), &mut self.decoder, dropout);
@@ -160,6 +157,13 @@ impl Objective<Pair<Net, Net>> for Reconstruction<'_> {
             .backward(code, &mut self.decoder, &mut grads.1, Some(below));
         let mut loss = weighted(&losses, &weights);
         loss += self.sparsity(&weights, width);
+        if self.spec.dropout > 0.0 && self.spec.regularizer.has(Regularizer::Contractive) {
+            // The derivative is that of the whole encoder, so it is taken on a pass of its own, without dropout.
+            nets.0
+                .backward(input, &mut self.encoder, &mut grads.0, None);
+            nets.0.forward_kept(input, &mut self.encoder, None);
+            self.encoder.output_grad().fill(0.0);
+        }
         loss += self.contraction(&nets.0, &weights, width, &mut grads.0);
         nets.0
             .backward(input, &mut self.encoder, &mut grads.0, None);
@@ -209,9 +213,10 @@ impl Objective<Pair<Net, Net>> for Reconstruction<'_> {
 mod tests {
     use super::*;
     use crate::model::autoencoder::nets;
-    use crate::model::options::{Architecture, Regularizers};
+    use crate::model::options::{Architecture, Regularizers, Switch};
     use crate::nn::activation::Activation;
     use crate::nn::check::{check_gradient, normal};
+    use crate::nn::net::Layer;
 
     /// The gradient of the whole objective, tied or not, against differences.
     fn check(spec: &ModelSpec, width: usize, seed: u64) {
@@ -266,7 +271,7 @@ mod tests {
             check(&spec(list), 5, 4);
             check(
                 &ModelSpec {
-                    tied: true,
+                    tied: Switch::On,
                     ..spec(list)
                 },
                 5,
@@ -289,6 +294,39 @@ mod tests {
             4,
         );
         check(&spec(&[Contractive]), EXACT_WIDTH + 1, 4);
+        for tied in [Switch::Auto, Switch::Off] {
+            let thinned = ModelSpec {
+                dropout: 0.3,
+                tied,
+                ..spec(&[Contractive])
+            };
+            assert_eq!(is_tied(&thinned), tied == Switch::Auto);
+            check(&thinned, 5, 4);
+        }
+    }
+
+    #[test]
+    fn dropout_reaches_a_contractive_encoder() {
+        // A hidden unit that is off in every row has no part in the gradient of the code's weights.
+        let silent = |dropout: f32| {
+            let spec = ModelSpec {
+                dropout,
+                contractive_weight: 0.0,
+                tied: Switch::Off,
+                ..spec(&[Regularizer::Contractive])
+            };
+            let both = nets(&spec, 5, Seed(3));
+            let mut grads = Pair(both.0.zeros_like(), both.1.zeros_like());
+            let rows = normal(5, 5, 4);
+            Reconstruction::new(&spec, Seed(1)).gradients(&both, rows.view(), &mut grads);
+            let Layer::Dense(code) = &grads.0.stages[1].layer else {
+                panic!("a dense encoder");
+            };
+            let off = |row: &ndarray::ArrayView1<'_, f32>| row.iter().all(|g| g.abs() < 1e-12);
+            code.weight.rows().into_iter().filter(off).count()
+        };
+        assert_eq!(silent(0.0), 0);
+        assert!(silent(0.8) > 0);
     }
 
     #[test]

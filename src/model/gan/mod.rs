@@ -192,7 +192,7 @@ impl Kind for Gan {
     fn expected(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
         by_chunks2(rows, |rows| {
             let z = self.latents(rows);
-            // Without noise inputs: truncation 1 of the style, noise from strength 0.
+            // Without noise inputs: truncation 1 of the style, noise of strength 0.
             let mut quiet = self.generator.clone();
             if let Synthesis::Style(style) = &mut quiet {
                 style
@@ -305,37 +305,44 @@ fn save_generator(generator: &Synthesis, to: &mut Tensors) {
             put_net("mapping.", &style.mapping, to);
             to.put2("constant", style.constant.view());
             for (at, layer) in style.layers.iter().enumerate() {
-                put_dense(&format!("style{at}.dense."), &layer.dense, to);
-                put_dense(&format!("style{at}.scale."), &layer.scale, to);
-                put_dense(&format!("style{at}.shift."), &layer.shift, to);
-                to.put1(&format!("style{at}.strength"), layer.strength.view());
+                put_style(&format!("style{at}."), layer, to);
             }
+            put_style("output.", &style.output, to);
             to.set("styles", &style.layers.len());
-            put_dense("output.", &style.output, to);
+            to.set("activation", &style.activation);
         }
     }
+}
+
+fn put_style(prefix: &str, layer: &StyleLayer, to: &mut Tensors) {
+    put_dense(&format!("{prefix}dense."), &layer.dense, to);
+    put_dense(&format!("{prefix}scale."), &layer.scale, to);
+    to.put1(&format!("{prefix}strength"), layer.strength.view());
+    to.set(&format!("{prefix}demodulates"), &layer.demodulates);
+}
+
+fn get_style(prefix: &str, from: &Tensors) -> Result<StyleLayer, ArtefactError> {
+    Ok(StyleLayer {
+        dense: get_dense(&format!("{prefix}dense."), from)?,
+        scale: get_dense(&format!("{prefix}scale."), from)?,
+        strength: from.get1(&format!("{prefix}strength"))?,
+        demodulates: from.get(&format!("{prefix}demodulates"))?,
+    })
 }
 
 fn load_generator(from: &Tensors) -> Result<Synthesis, ArtefactError> {
     if from.get::<Generator>("generator")? == Generator::Dense {
         return Ok(Synthesis::Dense(get_net("generator.", from)?));
     }
-    let layer = |at: usize| {
-        Ok(StyleLayer {
-            dense: get_dense(&format!("style{at}.dense."), from)?,
-            scale: get_dense(&format!("style{at}.scale."), from)?,
-            shift: get_dense(&format!("style{at}.shift."), from)?,
-            strength: from.get1(&format!("style{at}.strength"))?,
-        })
-    };
     let count: usize = from.get("styles")?;
     Ok(Synthesis::Style(Style {
         mapping: get_net("mapping.", from)?,
         constant: from.get2("constant")?,
         layers: (0..count)
-            .map(layer)
+            .map(|at| get_style(&format!("style{at}."), from))
             .collect::<Result<_, ArtefactError>>()?,
-        output: get_dense("output.", from)?,
+        output: get_style("output.", from)?,
+        activation: from.get("activation")?,
     }))
 }
 

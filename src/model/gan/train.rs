@@ -163,7 +163,9 @@ impl Game<'_> {
         }
         widths.push(1);
         let net = Net::dense(&widths, Activation::LeakyRelu, Activation::Identity, rng);
-        let spectral = self.spec.spectral_norm.then(|| Spectral::new(&net, rng));
+        let penalised = self.spec.gan_loss == GanLoss::WassersteinGp;
+        let normalises = self.spec.spectral_norm.or(!penalised);
+        let spectral = normalises.then(|| Spectral::new(&net, rng));
         let averaged = Averaged::new(&net, self.spec.average);
         Player {
             net,
@@ -223,9 +225,9 @@ impl Game<'_> {
             Some(spectral) => spectral.normalised(&player.net),
             None => (player.net.clone(), Vec::new()),
         };
-        let mix: f32 = self.rng.r#gen();
+        let mix = Array2::from_shape_fn((real.nrows(), 1), |_| self.rng.r#gen());
         let mut grads = net.zeros_like();
-        let loss = critic_gradients(self.spec, &net, &real, &unreal, mix, &mut grads);
+        let loss = critic_gradients(self.spec, &net, (&real, &unreal), &mix, &mut grads);
         if let Some(spectral) = &player.spectral {
             spectral.chain(&net, &sigmas, &mut grads);
         }
@@ -288,14 +290,13 @@ fn judge(tape: &mut Tape, weight: f32, side: impl Fn(f32) -> (f32, f32)) -> f64 
     sum * f64::from(weight)
 }
 
-/// The critic's loss on real and unreal rows, with the gradient penalty between them for the Wasserstein loss (at the share `mix` of
-/// the way); gradients are added to `grads`.
+/// The critic's loss on real and unreal rows, with the gradient penalty between them for the Wasserstein loss: of each pair at a place of
+/// its own, the share `mix` (`n × 1`) of the way (Gulrajani et al., NeurIPS 2017); gradients are added to `grads`.
 fn critic_gradients(
     spec: &ModelSpec,
     net: &Net,
-    real: &Array2<f32>,
-    unreal: &Array2<f32>,
-    mix: f32,
+    (real, unreal): (&Array2<f32>, &Array2<f32>),
+    mix: &Array2<f32>,
     grads: &mut Net,
 ) -> f64 {
     let weight = 1.0 / real.nrows().max(1) as f32;
@@ -307,9 +308,7 @@ fn critic_gradients(
     loss += judge(&mut tape, weight, |logit| spec.gan_loss.fake(logit));
     net.backward(unreal.view(), &mut tape, grads, None);
     if spec.gan_loss == GanLoss::WassersteinGp {
-        let n = real.nrows().min(unreal.nrows());
-        let first = |rows: &Array2<f32>| rows.slice_axis(Axis(0), Slice::from(..n)).to_owned();
-        let between = first(real) * mix + first(unreal) * (1.0 - mix);
+        let between = between(real, unreal, mix);
         net.forward_kept(between.view(), &mut tape, None);
         let gradient = net.input_gradient(&tape);
         let mut of_gradient = gradient.at_input().to_owned();
@@ -321,10 +320,49 @@ fn critic_gradients(
     loss
 }
 
+/// mix ⊙ real + (1 − mix) ⊙ unreal, row by row, over the rows that both have.
+fn between(real: &Array2<f32>, unreal: &Array2<f32>, mix: &Array2<f32>) -> Array2<f32> {
+    let n = real.nrows().min(unreal.nrows());
+    let first = |rows: &Array2<f32>| rows.slice_axis(Axis(0), Slice::from(..n)).to_owned();
+    let mix = first(mix);
+    first(real) * &mix + first(unreal) * (1.0 - &mix)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ndarray::array;
+    use crate::model::options::Switch;
     use crate::nn::check::{check_gradient, normal};
+
+    #[test]
+    fn each_pair_is_mixed_by_its_own_share() {
+        let (real, unreal) = (array![[0.0, 4.0], [8.0, 0.0]], array![[4.0, 0.0], [0.0, 8.0]]);
+        let mixed = between(&real, &unreal, &array![[0.25], [0.5]]);
+        assert_eq!(mixed, array![[3.0, 1.0], [4.0, 4.0]]);
+    }
+
+    #[test]
+    fn spectral_norm_is_left_out_beside_a_gradient_penalty_unless_asked_for() {
+        let normalises = |gan_loss, spectral_norm| {
+            let spec = ModelSpec {
+                gan_loss,
+                spectral_norm,
+                ..ModelSpec::default()
+            };
+            let rng = Seed(1).rng();
+            let game = Game {
+                spec: &spec,
+                latent: 2,
+                rng,
+            };
+            game.player(3, Seed(2)).spectral.is_some()
+        };
+        assert!(normalises(GanLoss::Hinge, Switch::Auto));
+        assert!(!normalises(GanLoss::Hinge, Switch::Off));
+        assert!(!normalises(GanLoss::WassersteinGp, Switch::Auto));
+        assert!(normalises(GanLoss::WassersteinGp, Switch::On));
+    }
 
     #[test]
     fn gradients_of_the_critics_whole_loss() {
@@ -335,6 +373,7 @@ mod tests {
             &mut Seed(2).rng(),
         );
         let (real, unreal) = (normal(4, 3, 3), normal(4, 3, 4));
+        let mix = array![[0.3], [0.9], [0.1], [0.5]];
         for gan_loss in [GanLoss::NonSaturating, GanLoss::WassersteinGp] {
             let spec = ModelSpec {
                 gan_loss,
@@ -342,7 +381,7 @@ mod tests {
                 ..ModelSpec::default()
             };
             let loss = |net: &Net, grads: &mut Net| {
-                critic_gradients(&spec, net, &real, &unreal, 0.3, grads)
+                critic_gradients(&spec, net, (&real, &unreal), &mix, grads)
             };
             let mut grads = net.zeros_like();
             loss(&net, &mut grads);

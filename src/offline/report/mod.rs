@@ -11,6 +11,9 @@ use crate::alert::{AlertKind, Severity};
 pub(super) use chart::number;
 use chart::{Axis, Chart, surprise};
 
+/// Trainings beyond which their marks are faint and their table scrolls.
+const TRAININGS_MANY: usize = 24;
+
 /// Episodes that the table lists; the worst are kept.
 const EPISODES_MAX: usize = 60;
 
@@ -93,8 +96,8 @@ pub struct TrainingRow {
     pub recall: Option<f64>,
     /// The score at the budget's p-value.
     pub threshold: Option<f64>,
-    /// Losses by epoch: training, validation.
-    pub losses: Vec<(f64, f64)>,
+    /// Of the model, or of those of its members that learn by epochs: name, and losses by epoch (training, validation).
+    pub losses: Vec<(String, Vec<(f64, f64)>)>,
 }
 
 impl Report {
@@ -147,11 +150,13 @@ impl Report {
     fn marks(&self, chart: &mut Chart) {
         chart.bands(&self.warming_up, "warm", 0.0, 1.0);
         chart.bands(&self.labels, "label", 0.0, 1.0);
+        // Many lines would hide what they are drawn over.
+        let many = self.trainings.len() > TRAININGS_MANY;
         for training in &self.trainings {
-            let class = if training.promoted {
-                "change"
-            } else {
-                "change rejected"
+            let class = match (training.promoted, many) {
+                (true, false) => "change",
+                (true, true) => "change many",
+                (false, _) => "change rejected",
             };
             let text = format!(
                 "model {} at row {}: {}",
@@ -287,7 +292,7 @@ impl Report {
             worst.truncate(EPISODES_MAX);
         }
         worst.sort_by_key(|episode| (episode.from, episode.to));
-        out.push_str("<div class=\"scroll\"><table><tr><th>from</th><th class=\"n\">records</th>");
+        out.push_str("<div class=\"scroll\"><table class=\"eps\"><tr><th>from</th><th class=\"n\">records</th>");
         // Rows of a file without a key all have the same, empty one.
         let keyed = self.episodes.iter().any(|episode| !episode.key.is_empty());
         out.push_str(if keyed { "<th>key</th>" } else { "" });
@@ -321,7 +326,7 @@ impl Report {
             put(
                 out,
                 format_args!(
-                    "<tr><td>{from}</td><td class=\"n\">{}</td>{key}<td class=\"sev {class}\">{severity}</td><td class=\"n\">{:.0e}</td><td>",
+                    "<tr><td>{from}</td><td class=\"n\" data-h=\"records\">{}</td>{key}<td class=\"sev {class}\">{severity}</td><td class=\"n\" data-h=\"p-value\">{:.0e}</td><td class=\"b\">",
                     episode.records, episode.p_value
                 ),
             );
@@ -340,9 +345,9 @@ impl Report {
             if !self.labels.is_empty() {
                 let hit = episode.labelled == Some(true);
                 out.push_str(if hit {
-                    "<td class=\"promoted\">yes</td>"
+                    "<td class=\"promoted\" data-h=\"labelled\">yes</td>"
                 } else {
-                    "<td class=\"critical\">no</td>"
+                    "<td class=\"critical\" data-h=\"labelled\">no</td>"
                 });
             }
             out.push_str("</tr>");
@@ -364,7 +369,7 @@ impl Report {
         if claimed.len() < 10 {
             return;
         }
-        out.push_str("<section><h2>Calibration</h2><p>Powers of ten of the p-values of records that are not labelled, against what they would be if all were normal. On the dashed line the budget is kept exactly; above it, there are more alerts than that.</p>");
+        out.push_str("<section><h2>Calibration</h2><p>Powers of ten of the p-values of records that are not labelled: up, what they are; across, what they would be if all were normal. On the dashed line the budget is kept exactly; above it, there are more alerts than that.");
         let n = claimed.len() as f64;
         let points: Vec<(f64, f64)> = (0..claimed.len())
             .filter(|rank| {
@@ -374,7 +379,13 @@ impl Report {
             .collect();
         let right = points[0].0;
         let top = (right * 2.0).min(points[0].1.max(right)).max(1.0);
-        let mut chart = Chart::over((0.0, right), Axis::linear(0.0, top), 260);
+        if points[0].1 > top {
+            out.push_str(" Dots at the upper edge lie beyond it.");
+        }
+        out.push_str("</p>");
+        // Room for whole dots at the edge.
+        let mut chart = Chart::over((0.0, right), Axis::linear(0.0, top * 1.03), 260);
+        let points: Vec<(f64, f64)> = points.iter().map(|&(x, y)| (x, y.min(top))).collect();
         chart.line(&[(0.0, 0.0), (right, right)], "diagonal");
         chart.dots(&points, "dot");
         let ticks: Vec<String> = (0..5)
@@ -385,24 +396,23 @@ impl Report {
     }
 
     fn losses(&self, out: &mut String) {
-        let Some(last) = self.trainings.iter().rev().find(|t| t.losses.len() > 1) else {
+        let mut made = self.trainings.iter().rev().filter(|t| t.version > 0);
+        let Some(newest) = made.next() else {
             return;
         };
-        let all: Vec<f64> = last.losses.iter().flat_map(|&(a, b)| [a, b]).collect();
-        let mut chart = Chart::over(
-            (1.0, last.losses.len() as f64),
-            Axis::logarithmic(&all),
-            260,
-        );
-        let line = |pick: fn(&(f64, f64)) -> f64| -> Vec<(f64, f64)> {
-            last.losses
-                .iter()
-                .enumerate()
-                .map(|(i, pair)| ((i + 1) as f64, pick(pair)))
-                .collect()
+        let with = std::iter::once(newest)
+            .chain(made)
+            .find(|t| !t.losses.is_empty());
+        let Some(last) = with else {
+            put(
+                out,
+                format_args!(
+                    "<section><h2>Losses</h2><p>A model of kind {} has no course of losses to show: nothing in it is fitted epoch by epoch.</p></section>",
+                    escape(&newest.kind)
+                ),
+            );
+            return;
         };
-        chart.line(&line(|pair| pair.0), "score");
-        chart.line(&line(|pair| pair.1), "second");
         put(
             out,
             format_args!(
@@ -410,14 +420,12 @@ impl Report {
                 last.version
             ),
         );
-        let epochs = last.losses.len();
-        let ticks = if epochs > 4 {
-            vec![1, epochs.div_ceil(2), epochs]
-        } else {
-            (1..=epochs).collect()
-        };
-        let ticks: Vec<String> = ticks.iter().map(usize::to_string).collect();
-        chart.write_with(out, &ticks, number);
+        for (name, losses) in &last.losses {
+            if last.losses.len() > 1 || *name != last.kind {
+                put(out, format_args!("<h3>member {}</h3>", escape(name)));
+            }
+            course(out, losses);
+        }
         out.push_str("<div class=\"key\"><span><i style=\"background:var(--score)\"></i>fitted</span><span><i style=\"background:var(--limit)\"></i>validation</span></div></section>");
     }
 
@@ -425,7 +433,16 @@ impl Report {
         if self.trainings.is_empty() {
             return;
         }
-        out.push_str("<h2>Trainings</h2><div class=\"scroll\"><table><tr><th class=\"n\">model</th><th class=\"n\">before row</th><th>kind</th><th class=\"n\">windows</th><th class=\"n\">injected faults found</th><th>verdict</th></tr>");
+        let tall = if self.trainings.len() > TRAININGS_MANY {
+            " tall"
+        } else {
+            ""
+        };
+        put(
+            out,
+            format_args!("<h2>Trainings</h2><div class=\"scroll{tall}\">"),
+        );
+        out.push_str("<table><tr><th class=\"n\">model</th><th class=\"n\">before row</th><th class=\"o\">kind</th><th class=\"n o\">windows</th><th class=\"n\">injected faults found</th><th>verdict</th></tr>");
         for training in &self.trainings {
             let recall = training
                 .recall
@@ -442,7 +459,7 @@ impl Report {
             put(
                 out,
                 format_args!(
-                    "<tr><td class=\"n\">{version}</td><td class=\"n\">{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{recall}</td><td class=\"{class}\">{}</td></tr>",
+                    "<tr><td class=\"n\">{version}</td><td class=\"n\">{}</td><td class=\"o\">{}</td><td class=\"n o\">{}</td><td class=\"n\">{recall}</td><td class=\"{class}\">{}</td></tr>",
                     training.row,
                     escape(&training.kind),
                     training.rows,
@@ -471,6 +488,35 @@ fn escape(text: &str) -> String {
 fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
     // Writing to a String cannot fail.
     out.write_fmt(text).unwrap_or_default();
+}
+
+/// A chart of losses by epoch.
+fn course(out: &mut String, losses: &[(f64, f64)]) {
+    let all: Vec<f64> = losses.iter().flat_map(|&(a, b)| [a, b]).collect();
+    let axis = if all.iter().all(|&loss| loss > 0.0) {
+        Axis::logarithmic(&all)
+    } else {
+        // A density's losses may be below 0.
+        let most = all.iter().copied().fold(f64::MIN, f64::max);
+        Axis::linear(all.iter().copied().fold(f64::MAX, f64::min), most)
+    };
+    let mut chart = Chart::over((1.0, losses.len() as f64), axis, 260);
+    let line = |pick: fn(&(f64, f64)) -> f64| -> Vec<(f64, f64)> {
+        let places = losses.iter().enumerate();
+        places
+            .map(|(i, pair)| ((i + 1) as f64, pick(pair)))
+            .collect()
+    };
+    chart.line(&line(|pair| pair.0), "score");
+    chart.line(&line(|pair| pair.1), "second");
+    let epochs = losses.len();
+    let ticks = if epochs > 4 {
+        vec![1, epochs.div_ceil(2), epochs]
+    } else {
+        (1..=epochs).collect()
+    };
+    let ticks: Vec<String> = ticks.iter().map(usize::to_string).collect();
+    chart.write_with(out, &ticks, number);
 }
 
 #[cfg(test)]

@@ -24,9 +24,12 @@ fn report() -> Report {
         .to_owned(),
         recall: Some(0.61),
         threshold: Some(40.0),
-        losses: (1..30)
-            .map(|e| (1.0 / f64::from(e), 0.1 + 1.0 / f64::from(e)))
-            .collect(),
+        losses: vec![(
+            "autoencoder".to_owned(),
+            (1..30)
+                .map(|e| (1.0 / f64::from(e), 0.1 + 1.0 / f64::from(e)))
+                .collect(),
+        )],
     };
     Report {
         title: "pump <1> & \"2\".csv".to_owned(),
@@ -122,6 +125,25 @@ fn episodes_trainings_and_figures_are_all_there() {
     ] {
         assert!(html.contains(text), "{text}");
     }
+}
+
+#[test]
+fn losses_are_those_of_members_or_none_and_why() {
+    let mut report = report();
+    for training in &mut report.trainings {
+        training.kind = "auto".to_owned();
+        // Log likelihoods may pass 0.
+        let losses = vec![(2.0, 2.5), (-0.5, 0.1), (-1.0, -0.4)];
+        training.losses = vec![("vae:gauss".to_owned(), losses)];
+    }
+    let html = report.html();
+    assert!(html.contains("Losses of model 3") && html.contains("member vae:gauss"));
+    assert!(!html.contains("NaN"));
+    for training in &mut report.trainings {
+        training.losses.clear();
+    }
+    let html = report.html();
+    assert!(html.contains("A model of kind auto has no course of losses"));
 }
 
 #[test]

@@ -57,7 +57,7 @@ pub enum SampleError {
         error: ArtefactError,
     },
     /// The kind cannot draw.
-    #[error("a model of kind `{0}` cannot draw records; vae, gan and pca can")]
+    #[error("a model of kind `{0}` cannot draw records; autoencoder, vae, gan and pca can")]
     NotGenerative(String),
     /// The table is broken, or lacks what the model needs.
     #[error(transparent)]
@@ -151,7 +151,64 @@ fn read(path: &Path, columns: &[String]) -> Result<Array2<f64>, SampleError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::options::{Regularizer, Regularizers};
+    use crate::model::spec::ModelSpec;
+    use crate::model::{FitData, Model, Unwatched};
+    use crate::nn::noise::fill_normal;
     use crate::stats::calibration::Calibration;
+    use ndarray::array;
+
+    /// Five features of two hidden causes and noise of their own.
+    fn toy(n: usize, seed: u64) -> Array2<f32> {
+        let rng = &mut Seed(seed).rng();
+        let (mut causes, mut noise) = (Array2::zeros((n, 2)), Array2::zeros((n, 5)));
+        fill_normal(causes.view_mut(), 1.0, rng);
+        fill_normal(noise.view_mut(), 0.3, rng);
+        let mixing = array![[1.0, 0.8, 0.0, -0.6, 0.5], [0.0, 0.6, 1.0, 0.8, -0.5]];
+        causes.dot(&mixing) + noise
+    }
+
+    #[test]
+    fn an_autoencoder_draws_records_like_those_it_learnt() {
+        let data = FitData {
+            train: toy(1500, 1),
+            validation: toy(500, 2),
+        };
+        let real = toy(2000, 3).mapv(f64::from);
+        let columns: Vec<String> = ["a", "b", "c", "d", "e"].map(str::to_owned).to_vec();
+        for regularizer in [
+            Regularizer::None,
+            Regularizer::Sparse,
+            Regularizer::Denoising,
+            Regularizer::Contractive,
+        ] {
+            let spec = ModelSpec {
+                kind: "autoencoder".to_owned(),
+                regularizer: Regularizers::One(regularizer),
+                ..ModelSpec::default()
+            };
+            let model = Model::fit(&spec, &data, Seed(4), &mut Unwatched).unwrap();
+            let draw = |truncation: f32| {
+                let drawn = model.as_kind().sample(2000, Seed(5), truncation).unwrap();
+                drawn.mapv(f64::from)
+            };
+            let drawn = draw(1.0);
+            let found = Fidelity::measure(&columns, real.view(), drawn.view(), Seed(6));
+            let worst = found.features.iter().map(|f| f.1).fold(0.0, f64::max);
+            // What few active units say together is no copula of normal scores.
+            let room = if regularizer == Regularizer::Sparse {
+                0.15
+            } else {
+                0.1
+            };
+            assert!(worst < room, "{regularizer:?}: {found}");
+            assert!(found.correlation < room, "{regularizer:?}: {found}");
+            assert!((found.judge - 0.5).abs() < room, "{regularizer:?}: {found}");
+            let size = |rows: &Array2<f64>| rows.var_axis(Axis(0), 0.0).sum();
+            let narrow = size(&draw(0.3));
+            assert!(narrow < 0.3 * size(&drawn), "{regularizer:?}: {narrow}");
+        }
+    }
 
     #[test]
     fn a_kind_that_cannot_draw_says_so() {

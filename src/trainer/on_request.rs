@@ -1,0 +1,110 @@
+//! A run that is asked for.
+
+use super::*;
+use crate::model::card::Card;
+use crate::model::spec::ModelSpec;
+use crate::record::RecordBatch;
+use crate::record::schema::{Features, SchemaSpec};
+use crate::stats::calibration::Calibration;
+use crate::time::{ManualClock, Timestamp};
+use std::convert::Infallible;
+
+/// No records, and a model that is as old as the clock.
+#[derive(Debug)]
+struct Empty;
+
+impl History for Empty {
+    type Error = Infallible;
+
+    fn available(&mut self, _: Timestamp) -> Result<Vec<Span>, Infallible> {
+        Ok(Vec::new())
+    }
+
+    fn read(&mut self, _: &Span) -> Result<RecordBatch, Infallible> {
+        Ok(RecordBatch::default())
+    }
+
+    fn quarantine(&mut self) -> Result<Vec<Exclusion>, Infallible> {
+        Ok(Vec::new())
+    }
+}
+
+impl ModelStore for Empty {
+    type Error = Infallible;
+
+    fn save(&mut self, _: &TrainedModel, _: bool) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn load(&mut self, version: ModelVersion) -> Result<Option<Arc<TrainedModel>>, Infallible> {
+        let model = TrainedModel::simple(version.0, &["a"], 1, Calibration::fit(&[]));
+        Ok(Some(Arc::new(model)))
+    }
+
+    fn champion(&mut self) -> Result<Option<ModelVersion>, Infallible> {
+        Ok(Some(ModelVersion(1)))
+    }
+
+    fn promote(&mut self, _: ModelVersion) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn list(&mut self) -> Result<Vec<Card>, Infallible> {
+        Ok(vec![Card {
+            version: ModelVersion(1),
+            created: Timestamp(1_000),
+            ..Card::blank()
+        }])
+    }
+}
+
+/// Sends on what runs came to.
+#[derive(Debug)]
+struct Outcomes(Sender<&'static str>);
+
+impl Observer for Outcomes {
+    fn started(&self, _: ModelVersion) {}
+
+    fn finished(&self, _: ModelVersion, outcome: &'static str, _: &str, _: Duration) {
+        self.0.send(outcome).unwrap_or_default();
+    }
+}
+
+#[test]
+fn a_run_that_is_asked_for_does_not_wait_for_the_interval() {
+    let schema = SchemaSpec {
+        features: Features::List(vec!["a".to_owned()]),
+        ..SchemaSpec::default()
+    };
+    let sources = Sources {
+        history: Empty,
+        store: Empty,
+        schema: Arc::new(schema.check().unwrap()),
+    };
+    let plan = Plan {
+        detector: "d".to_owned(),
+        spec: ModelSpec::default(),
+        schema: schema.clone(),
+        budget: Budget::PerRecord(0.01),
+        params: train::Params::default(),
+        interval: Duration::from_secs(3600),
+        jitter: 0.0,
+        history: Duration::from_secs(3600),
+        seed: Seed(1),
+    };
+    let (send, outcomes) = channel();
+    let clock = Arc::new(ManualClock::at(Timestamp(1_000)));
+    let (trainer, control) = Trainer::new(sources, plan, clock, Arc::new(Outcomes(send)));
+    let thread = std::thread::spawn(move || trainer.run());
+    let soon = |wait| outcomes.recv_timeout(Duration::from_millis(wait)).ok();
+    // Another process leads.
+    control.train_now();
+    assert_eq!(soon(100), None);
+    control.lead(true);
+    assert_eq!(soon(100), None);
+    control.train_now();
+    assert_eq!(soon(10_000), Some("skipped"));
+    assert_eq!(soon(100), None);
+    control.stop();
+    thread.join().unwrap();
+}

@@ -51,7 +51,11 @@ impl From<ServiceError> for Failure {
                 message,
             },
             ServiceError::Panicked(_) | ServiceError::Metrics(_) => Self::Internal(message),
-            ServiceError::Schema(crate::service::schema::SchemaError::Problems(_)) => Self::Code {
+            ServiceError::Slow(_) => Self::Code {
+                code: exit::STOP,
+                message,
+            },
+            error if error.is_configuration() => Self::Code {
                 code: exit::CONFIGURATION,
                 message,
             },

@@ -142,11 +142,7 @@ impl KafkaHistory {
                 to: end,
             })
         };
-        let newest = Offset((end.0 - 1).max(first.0));
-        if first >= end || probe(newest)?.is_none_or(|(_, time)| time < since) {
-            return Ok(None);
-        }
-        bisect(first, end, since, &mut |from| probe(from))
+        search(first, end, since, &mut |from| probe(from))
     }
 }
 
@@ -241,6 +237,28 @@ impl Ranges for KafkaHistory {
     }
 }
 
+/// As [`bisect`], but asks the newest record first: often all are older. What lies last may be no record but a transaction's marker, so the
+/// newest record is looked for backwards, in growing steps.
+fn search<E>(
+    first: Offset,
+    end: Offset,
+    since: Timestamp,
+    probe: &mut dyn FnMut(Offset) -> Result<Option<(Offset, Timestamp)>, E>,
+) -> Result<Option<Offset>, E> {
+    let mut step = 1;
+    while first < end {
+        let from = Offset((end.0 - step).max(first.0));
+        match probe(from)? {
+            // Between this one and the end there may be more, if the step was more than one.
+            Some((at, time)) if time < since => return bisect(at.next(), end, since, probe),
+            Some(_) => return bisect(first, end, since, probe),
+            None if from == first => return Ok(None),
+            None => step *= 2,
+        }
+    }
+    Ok(None)
+}
+
 /// The first offset in `first..end` whose record is not older than `since`; `None` if all are older. `probe` answers the first record
 /// at or after an offset. Assumes that timestamps do not fall, as they do not for log-append time and nearly do not otherwise.
 fn bisect<E>(
@@ -287,5 +305,30 @@ mod tests {
         assert_eq!(find(19), Some(Offset(190)));
         assert_eq!(find(20), None);
         assert!(probes < 40, "{probes}");
+    }
+
+    #[test]
+    fn what_lies_after_the_last_record_hides_no_record() {
+        // Two records, then markers of transactions, which no reader sees.
+        let records = [(0, 1), (2, 5)];
+        for end in 3..12 {
+            let mut probes = 0;
+            let mut find = |since| {
+                search::<()>(Offset(0), Offset(end), Timestamp(since), &mut |from| {
+                    probes += 1;
+                    let found = records.iter().find(|(offset, _)| from.0 <= *offset);
+                    Ok(found.map(|&(offset, time)| (Offset(offset), Timestamp(time))))
+                })
+                .unwrap()
+            };
+            let found = [0, 1, 2, 5, 6].map(&mut find);
+            let [first, last] = [Some(Offset(0)), Some(Offset(2))];
+            assert_eq!(found, [first, first, last, last, None], "end {end}");
+            assert!(probes < 50, "{probes}");
+        }
+        let empty = search::<()>(Offset(4), Offset(4), Timestamp(0), &mut |_| Ok(None));
+        assert_eq!(empty, Ok(None));
+        let only_markers = search::<()>(Offset(4), Offset(9), Timestamp(0), &mut |_| Ok(None));
+        assert_eq!(only_markers, Ok(None));
     }
 }

@@ -187,7 +187,7 @@ fn a_topic_that_may_not_be_written_is_the_end_and_named() {
     let (_cluster, _session, _, _, published) = publish_under(Api::AddPartitionsToTxn, &[error]);
     let failure = published.unwrap_err();
     assert!(
-        failure.is_configuration() && failure.to_string().contains("mock."),
+        failure.is_configuration() && failure.to_string().contains("mock.out"),
         "{failure}"
     );
 }
@@ -281,7 +281,7 @@ fn a_right_that_is_missing_is_the_end() {
     let error = Error::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
     let (_cluster, _session, _, _, published) = publish_under(Api::EndTxn, &[error]);
     assert!(
-        matches!(published, Err(KafkaFailure::Call { .. })),
+        matches!(published, Err(KafkaFailure::Refused { .. })),
         "{published:?}"
     );
 }
@@ -304,7 +304,7 @@ fn at_least_once_owes_no_offsets_when_it_writes_the_next_snapshot() {
     let mut session = echo.session(0).unwrap();
     let batch = next_batch(&mut session);
     let (outbox, _) = stage(&batch, &BTreeMap::new());
-    let rebalance = Error::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION;
+    let rebalance = Error::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS;
     cluster.request_errors(Api::OffsetCommit, &[rebalance]);
     assert_eq!(session.publish(&outbox).unwrap(), Published::Committed);
     let written = || {

@@ -5,7 +5,7 @@
 //! one huge record of the input cannot block its partition. Nothing may be left out of alerts, scores and state: there the process ends
 //! and says which topic needs a higher limit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
@@ -139,6 +139,18 @@ fn routes<'a>(
             (&*topics.dead_letters, &outbox.dead_letters),
             (&**late, &outbox.late),
         ])
+}
+
+/// The topics that an outbox is written to.
+pub(super) fn written(outbox: &Outbox, topics: &OutputTopics) -> String {
+    let state = (!outbox.state.is_empty()).then_some(&*topics.state);
+    let names: BTreeSet<&str> = routes(outbox, topics)
+        .filter(|(_, messages)| !messages.is_empty())
+        .map(|(topic, _)| topic)
+        .chain(state)
+        .collect();
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    quoted.join(", ")
 }
 
 /// One outbox on its way into a producer.

@@ -5,6 +5,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::context::Undelivered;
 use super::{KafkaFailure, code, is_final};
 
+/// What is refused when a transaction is.
+pub(super) const TRANSACTION: &str = "a transaction";
+
 /// How an attempt ended that did not succeed.
 pub(super) enum Failed {
     /// The transaction must be aborted; nothing of it is in the log.
@@ -39,7 +42,7 @@ pub(super) fn classify(error: KafkaError, committing: bool) -> Failed {
         return Failed::Lost { error, committing };
     };
     if is_final(&error) {
-        return Failed::Fatal(KafkaFailure::call("a transaction")(error));
+        return Failed::Fatal(KafkaFailure::call(TRANSACTION)(error));
     }
     if inner.txn_requires_abort() && !inner.is_fatal() {
         return Failed::Abort(error);

@@ -17,12 +17,14 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer};
 
 use super::context::{MemberContext, PlainContext};
-use super::messages::{Sending, Sizes};
-use super::outcome::{Failed, classify, commit_comes_later, nothing_new, timed_out, undelivered};
+use super::messages::{Sending, Sizes, written};
+use super::outcome::{
+    Failed, TRANSACTION, classify, commit_comes_later, nothing_new, timed_out, undelivered,
+};
 use super::restore::group_offsets;
 use super::settings::Connection;
 use super::watchdog::Watchdog;
-use super::{CALL_MAX, KafkaFailure, passes, retry};
+use super::{CALL_MAX, KafkaFailure, code, passes, retry};
 use crate::pipeline::Outbox;
 use crate::port::Published;
 use crate::stream::{Positions, TopicPartition};
@@ -147,6 +149,15 @@ impl Publisher {
             Ok(()) => {
                 self.sizes.fit();
                 Ok(Published::Committed)
+            }
+            // A transaction does not say which of its topics it was.
+            Err(Failed::Fatal(KafkaFailure::Refused { what, error }))
+                if what == TRANSACTION
+                    && code(&error) == Some(RDKafkaErrorCode::TopicAuthorizationFailed) =>
+            {
+                let topics = written(outbox, &self.topics);
+                let what = format!("to write to one of {topics}, or to commit for the input");
+                Err(KafkaFailure::Refused { what, error })
             }
             Err(Failed::Fatal(failure)) => Err(failure),
             Err(Failed::Fenced { error, .. }) => Err(KafkaFailure::Fenced(error)),

@@ -108,10 +108,9 @@ fn brokers_that_are_away_for_longer_than_every_limit_are_waited_for() {
     let properties = [
         ("session.timeout.ms", "3000"),
         ("transaction.timeout.ms", "1000"),
-        ("socket.timeout.ms", "2000"),
     ];
     let echo = Echo {
-        limits: Some((200, 700)),
+        limits: Some((500, 3_000)),
         ..crate::echo(&own.brokers, "away", &properties)
     };
     crate::feed(&echo, 0, records);

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use anomalyd::seed::Seed;
+use rand::Rng;
+
 use crate::binary::{self, NO_TRAINING};
 use crate::cluster::{self, Acl};
 use crate::daemon::{Site, Start};
@@ -15,7 +18,7 @@ const GROUP: u8 = 3;
 /// Rows of four machines without faults, and a site for them.
 fn calm_site(name: &str) -> Option<(plant::Plant, Site)> {
     let brokers = cluster::brokers()?;
-    let plant = plant::seeded(4, 200, 200);
+    let plant = plant::seeded(4, 400, 400);
     let site = binary::site(brokers, name, &plant);
     Some((plant, site))
 }
@@ -126,9 +129,8 @@ fn topics_with_low_limits_stop_nothing() {
     site.create_topics(start);
     let mut records = plant.records(0, 100, 4);
     // Not JSON, and nothing that could be compressed to fit.
-    let noise: Vec<u8> = (0_u64..100_000)
-        .map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23) >> 40) as u8)
-        .collect();
+    let mut noise = vec![0_u8; 100_000];
+    Seed(3).rng().fill(&mut noise[..]);
     for (partition, value) in [(0, noise.clone()), (1, b"small".to_vec()), (1, noise)] {
         records.insert(
             40,
@@ -167,12 +169,12 @@ fn state_that_does_not_fit_ends_it_with_the_topics_name() {
     let Some((plant, site)) = calm_site("narrow") else {
         return;
     };
-    let start = binary::start("g", &[NO_TRAINING]);
+    let start = binary::start("g", &[NO_TRAINING, "state.snapshot_records=20"]);
     let state = site.output("g", "state");
     let settings = [("cleanup.policy", "compact"), ("max.message.bytes", "600")];
     cluster::create_topic(&site.brokers, &state, 4, &settings);
     site.create_topics(start);
-    binary::feed(&site, plant.records(0, 200, 4));
+    binary::feed(&site, plant.records(0, 400, 4));
     let (code, log) = run_to_the_end(&site, start);
     assert_eq!(code, Some(78), "{log}");
     assert!(

@@ -141,6 +141,14 @@ fn topics_with_low_limits_stop_nothing() {
     let mut daemon = site.run(start);
     binary::wait_until_consumed(&site, "g", 403, &mut [&mut daemon]);
     assert_eq!(daemon.metric("anomalyd_records_dead_lettered_total"), 3);
+    let page = daemon.get("/metrics");
+    let aborted = page.lines().find(|line| {
+        line.starts_with("anomalyd_publish_seconds_count") && line.contains("outcome=\"aborted\"")
+    });
+    assert!(
+        aborted.is_some_and(|line| !line.ends_with(" 0")),
+        "{aborted:?}"
+    );
     let dead = cluster::read_committed(&site.brokers, &site.output("g", "dead"));
     let mut lengths: Vec<Option<usize>> = dead
         .iter()

@@ -5,6 +5,7 @@
 #   scripts/kafka.sh start DIR [N] [PID]   start N brokers (1 or 3), data in DIR; prints the bootstrap servers.
 #                                          With PID the brokers are stopped, and DIR removed, when that process ends.
 #   scripts/kafka.sh stop DIR              stop them
+#   scripts/kafka.sh again DIR             start those again that `stop` or a kill ended, on the same ports with the same data
 #   scripts/kafka.sh with COMMAND ...      start one, run COMMAND with ANOMALYD_TEST_BROKERS set, stop it
 #
 # KAFKA_VERSION  which version to fetch (4.3.0)      KAFKA_HOME  an unpacked Kafka to use instead of fetching
@@ -85,6 +86,8 @@ transaction.state.log.num.partitions=4
 transaction.abort.timed.out.transaction.cleanup.interval.ms=500
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+allow.everyone.if.no.acl.found=true
 PROPERTIES
   if [ "${version%%.*}" != 3 ]; then
     cat <<PROPERTIES
@@ -94,6 +97,41 @@ group.consumer.min.heartbeat.interval.ms=500
 group.consumer.heartbeat.interval.ms=1000
 PROPERTIES
   fi
+}
+
+launch() { # dir node
+  local dir=$1 node=$2
+  (
+    log="-Dlog4j2.configurationFile=file:$root/tests/kafka/log4j2.properties"
+    [ "${version%%.*}" = 3 ] && log="-Dlog4j.configuration=file:$root/tests/kafka/log4j.properties"
+    exec setsid env -u COLUMNS java "-Xms$heap" "-Xmx$heap" -XX:+UseSerialGC -cp "$(libs)/*" "$log" \
+      "-Dkafka.logs.dir=$dir" kafka.Kafka "$dir/server-$node.properties"
+  ) >>"$dir/broker-$node.log" 2>&1 </dev/null &
+  echo $! >>"$dir/pids"
+}
+
+await() { # dir node port
+  local dir=$1 node=$2 port=$3 waited=0
+  until open_port "$port"; do
+    sleep 0.1; waited=$((waited + 1))
+    [ "$waited" -lt 900 ] || { tail -20 "$dir/broker-$node.log" >&2; stop "$dir"; die "broker $node did not start within 90 s"; }
+    kill -0 "$(sed -n "${node}p" "$dir/pids")" 2>/dev/null || { tail -20 "$dir/broker-$node.log" >&2; die "broker $node ended"; }
+  done
+}
+
+again() {
+  local dir=$1 file node port
+  : >"$dir/pids"
+  for file in "$dir"/server-*.properties; do
+    node=${file##*/server-}; node=${node%.properties}
+    launch "$dir" "$node"
+  done
+  for file in "$dir"/server-*.properties; do
+    node=${file##*/server-}; node=${node%.properties}
+    port=$(sed -n 's/^listeners=PLAINTEXT:.*:\([0-9]*\),CONTROLLER.*/\1/p' "$file")
+    await "$dir" "$node" "$port"
+  done
+  cat "$dir/bootstrap"
 }
 
 start() {
@@ -116,21 +154,10 @@ start() {
       >"$dir/server-$node.properties"
     java_kafka kafka.tools.StorageTool format -t "$id" -c "$dir/server-$node.properties" >"$dir/format-$node.log" 2>&1 \
       || die "cannot format: $(tail -5 "$dir/format-$node.log")"
-    (
-      log="-Dlog4j2.configurationFile=file:$root/tests/kafka/log4j2.properties"
-      [ "${version%%.*}" = 3 ] && log="-Dlog4j.configuration=file:$root/tests/kafka/log4j.properties"
-      exec setsid env -u COLUMNS java "-Xms$heap" "-Xmx$heap" -XX:+UseSerialGC -cp "$(libs)/*" "$log" \
-        "-Dkafka.logs.dir=$dir" kafka.Kafka "$dir/server-$node.properties"
-    ) >"$dir/broker-$node.log" 2>&1 </dev/null &
-    echo $! >>"$dir/pids"
+    launch "$dir" "$node"
   done
   for node in $(seq "$count"); do
-    local waited=0
-    until open_port "${ports[node]}"; do
-      sleep 0.1; waited=$((waited + 1))
-      [ "$waited" -lt 900 ] || { tail -20 "$dir/broker-$node.log" >&2; stop "$dir"; die "broker $node did not start within 90 s"; }
-      kill -0 "$(sed -n "${node}p" "$dir/pids")" 2>/dev/null || { tail -20 "$dir/broker-$node.log" >&2; die "broker $node ended"; }
-    done
+    await "$dir" "$node" "${ports[node]}"
   done
   echo "$bootstrap" >"$dir/bootstrap"
   if [ -n "$parent" ]; then
@@ -161,6 +188,7 @@ stop() {
 case "${1:-}" in
   fetch) fetch ;;
   start) shift; [ $# -ge 1 ] || die "start needs a folder"; start "$@" ;;
+  again) shift; [ $# -ge 1 ] || die "again needs a folder"; again "$@" ;;
   stop) shift; [ $# -ge 1 ] || die "stop needs a folder"; stop "$1" ;;
   with)
     shift; [ $# -ge 1 ] || die "with needs a command"
@@ -170,5 +198,5 @@ case "${1:-}" in
     say "Apache Kafka $version at $brokers"
     ANOMALYD_TEST_BROKERS=$brokers "$@"
     ;;
-  *) sed -n '2,12p' "$0" | sed 's/^# \{0,1\}//'; exit 64 ;;
+  *) sed -n '2,13p' "$0" | sed 's/^# \{0,1\}//'; exit 64 ;;
 esac

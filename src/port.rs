@@ -34,6 +34,8 @@ pub enum Published {
     Committed,
     /// None of it is: rewind and go on.
     Aborted,
+    /// That is not known, for the session is lost: all partitions are given back next, and come back with what was committed.
+    Lost,
 }
 
 /// One member of the consumer group with its transactional producer.

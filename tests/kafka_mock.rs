@@ -12,17 +12,23 @@
 mod echo;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anomalyd::kafka::KafkaFailure;
+use anomalyd::kafka::history::{HistoryTopics, KafkaHistory};
 use anomalyd::kafka::session::KafkaSession;
+use anomalyd::kafka::settings::Connection;
+use anomalyd::kafka::watchdog::{Watchdog, end_process};
 use anomalyd::pipeline::Outbox;
-use anomalyd::port::{Input, Published, Session};
+use anomalyd::port::{Input, Published, Ranges, Session};
 use anomalyd::record::RecordBatch;
 use anomalyd::stream::Positions;
-use anomalyd::time::{Clock, SystemClock};
+use anomalyd::time::{Clock, SystemClock, Timestamp};
 use echo::{Echo, stage};
 use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Error};
@@ -39,6 +45,7 @@ fn cluster(exactly_once: bool) -> (Cluster, Echo) {
         workers: 1,
         exactly_once,
         properties: BTreeMap::new(),
+        limits: None,
     };
     for topic in [echo.input(), echo.output(), echo.state()] {
         cluster.create_topic(&topic, 1, 1).unwrap();
@@ -59,7 +66,7 @@ fn cluster(exactly_once: bool) -> (Cluster, Echo) {
 }
 
 /// The next batch, taking over what is granted on the way.
-fn next_batch(session: &mut KafkaSession) -> RecordBatch {
+fn next_batch<S: Session<Fatal = KafkaFailure>>(session: &mut S) -> RecordBatch {
     let clock = SystemClock::default();
     let limit = Instant::now() + Duration::from_secs(30);
     while Instant::now() < limit {
@@ -171,11 +178,68 @@ fn a_member_that_was_expelled_aborts() {
 
 #[test]
 fn what_the_broker_does_not_take_aborts() {
-    aborts_and_goes_on(
-        Api::AddPartitionsToTxn,
-        Error::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
-    );
     aborts_and_goes_on(Api::Produce, Error::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+}
+
+#[test]
+fn a_topic_that_may_not_be_written_is_the_end_and_named() {
+    let error = Error::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    let (_cluster, _session, _, _, published) = publish_under(Api::AddPartitionsToTxn, &[error]);
+    let failure = published.unwrap_err();
+    assert!(
+        failure.is_configuration() && failure.to_string().contains("mock.out"),
+        "{failure}"
+    );
+}
+
+/// Waits grow from abort to abort, end with a new session, and are cut short by a stop.
+#[test]
+fn aborts_are_tried_again_more_and_more_slowly() {
+    let (cluster, echo) = cluster(true);
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut session = echo.lasting(0, Arc::clone(&stop));
+    let batch = next_batch(&mut session);
+    let (outbox, _) = stage(&batch, &BTreeMap::new());
+    let mut publish = || {
+        cluster.request_errors(
+            Api::TxnOffsetCommit,
+            &[Error::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION],
+        );
+        let begun = Instant::now();
+        (session.publish(&outbox), begun.elapsed())
+    };
+    let mut took = Vec::new();
+    for _ in 0..5 {
+        let (published, lasted) = publish();
+        assert_eq!(published.unwrap(), Published::Aborted);
+        took.push(lasted);
+    }
+    let least = [0, 100, 200, 400, 800].map(Duration::from_millis);
+    assert!(
+        took.iter().zip(least).all(|(took, least)| least < *took),
+        "{took:?}"
+    );
+    let (published, _) = publish();
+    assert_eq!(published.unwrap(), Published::Lost);
+    // What was held is given back, and comes again.
+    let clock = SystemClock::default();
+    let given_back = session.next(clock.now()).unwrap();
+    assert!(
+        matches!(&given_back, Input::Revoked(held) if held.len() == 1),
+        "{given_back:?}"
+    );
+    let batch = next_batch(&mut session);
+    let (outbox, _) = stage(&batch, &BTreeMap::new());
+    let mut publish = || session.publish(&outbox);
+    stop.store(true, Ordering::Relaxed);
+    cluster.request_errors(
+        Api::TxnOffsetCommit,
+        &[Error::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION],
+    );
+    let begun = Instant::now();
+    let stopped = publish();
+    assert!(matches!(stopped, Err(KafkaFailure::Stopped)), "{stopped:?}");
+    assert!(begun.elapsed() < Duration::from_secs(2));
 }
 
 #[test]
@@ -217,7 +281,7 @@ fn a_right_that_is_missing_is_the_end() {
     let error = Error::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
     let (_cluster, _session, _, _, published) = publish_under(Api::EndTxn, &[error]);
     assert!(
-        matches!(published, Err(KafkaFailure::Call { .. })),
+        matches!(published, Err(KafkaFailure::Refused { .. })),
         "{published:?}"
     );
 }
@@ -232,17 +296,73 @@ fn a_producer_that_is_of_no_use_any_more_is_made_again() {
     assert_eq!(session.publish(&outbox).unwrap(), Published::Committed);
 }
 
+/// A rebalance gets between output and commit. The offsets go before the next batch's output, whose snapshot is of just that place: with the
+/// snapshot ahead of the committed offset a crash would find state that is of no use.
 #[test]
-fn at_least_once_commits_after_the_output() {
+fn at_least_once_owes_no_offsets_when_it_writes_the_next_snapshot() {
     let (cluster, echo) = cluster(false);
     let mut session = echo.session(0).unwrap();
     let batch = next_batch(&mut session);
     let (outbox, _) = stage(&batch, &BTreeMap::new());
-    // A rebalance gets between output and commit: the offsets go with the next batch.
-    cluster.request_errors(
-        Api::OffsetCommit,
-        &[Error::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION],
-    );
+    let rebalance = Error::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS;
+    cluster.request_errors(Api::OffsetCommit, &[rebalance]);
     assert_eq!(session.publish(&outbox).unwrap(), Published::Committed);
+    let written = || {
+        let client: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &echo.brokers)
+            .create()
+            .unwrap();
+        let state = client.fetch_watermarks(&echo.state(), 0, Duration::from_secs(10));
+        state.unwrap().1
+    };
+    let before = written();
+    cluster.request_errors(Api::OffsetCommit, &[rebalance]);
+    assert_eq!(session.publish(&outbox).unwrap(), Published::Aborted);
+    assert_eq!(written(), before, "no state before what is owed");
     assert_eq!(session.publish(&outbox).unwrap(), Published::Committed);
+    assert!(before < written());
+}
+
+/// The mock answers no lookup by time, as some brokers do: the records' own timestamps are searched.
+#[test]
+fn history_is_found_where_brokers_know_no_times() {
+    let (cluster, echo) = cluster(true);
+    let topic = "times";
+    cluster.create_topic(topic, 1, 1).unwrap();
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &echo.brokers)
+        .create()
+        .unwrap();
+    for n in 0..100 {
+        let record: BaseRecord<'_, str, str> = BaseRecord::to(topic).payload("x");
+        producer
+            .send(record.timestamp(1_000_000 + n * 1_000))
+            .map_err(|(error, _)| error)
+            .unwrap();
+    }
+    producer.flush(Duration::from_secs(10)).unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
+    let connection = Connection {
+        brokers: echo.brokers.clone(),
+        group: "g".to_owned(),
+        properties: BTreeMap::new(),
+    };
+    let topics = HistoryTopics {
+        detector: "d".to_owned(),
+        inputs: vec![topic.to_owned()],
+        state: echo.state(),
+    };
+    let mut history = KafkaHistory::new(&connection, topics, (clock, watchdog)).unwrap();
+    let mut between = |from, to: Option<i64>| {
+        let spans = history.between(Timestamp(from), to.map(Timestamp)).unwrap();
+        spans
+            .iter()
+            .map(|span| (span.from.0, span.to.0))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(between(0, None), [(0, 100)]);
+    assert_eq!(between(1_042_500, None), [(43, 100)]);
+    assert_eq!(between(1_010_000, Some(1_020_000)), [(10, 20)]);
+    assert_eq!(between(1_099_001, None), []);
 }

@@ -14,15 +14,21 @@ mod cluster;
 mod daemon;
 #[path = "kafka/echo.rs"]
 mod echo;
+#[path = "kafka/outage.rs"]
+mod outage;
 #[path = "kafka/places.rs"]
 mod places;
 #[path = "kafka/plant.rs"]
 mod plant;
+#[path = "kafka/refused.rs"]
+mod refused;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use anomalyd::port::{Input, Session};
 use anomalyd::seed::Seed;
+use anomalyd::time::{Clock, SystemClock};
 use echo::{CHILD, Echo};
 use rand::Rng;
 
@@ -50,6 +56,7 @@ fn echo(brokers: &str, name: &str, properties: &[(&str, &str)]) -> Echo {
             .chain(properties)
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect(),
+        limits: None,
     };
     cluster::create_topic(brokers, &echo.input(), PARTITIONS, &[]);
     cluster::create_topic(brokers, &echo.output(), PARTITIONS, &[]);
@@ -243,4 +250,46 @@ fn at_least_once_loses_nothing_when_killed() {
         offsets.dedup();
         assert_eq!(offsets.len(), 1_000, "partition {partition}");
     }
+}
+
+/// Control markers lie after the last record of a transactional input, and are no records that anyone waits for.
+#[test]
+fn lag_of_an_idle_transactional_input_is_nothing() {
+    let Some(brokers) = cluster::brokers() else {
+        return;
+    };
+    let echo = echo(brokers, "markers", &[]);
+    for n in 0..4 {
+        let records = (0..10).map(|n: i32| {
+            let value = Some(n.to_string().into_bytes());
+            (Some(n % PARTITIONS), None, value, None)
+        });
+        cluster::produce_in_transaction(brokers, &echo.input(), records, n != 3);
+    }
+    let mut session = echo.session(0).unwrap();
+    let clock = SystemClock::default();
+    let (mut read, mut idle) = (0, None);
+    let limit = Instant::now() + Duration::from_secs(60);
+    // Statistics come every two seconds: some of them after the last record.
+    while idle.is_none_or(|since: Instant| since.elapsed() < Duration::from_secs(5)) {
+        assert!(Instant::now() < limit, "{read} records read");
+        match session
+            .next(clock.now().plus(Duration::from_millis(100)))
+            .unwrap()
+        {
+            Input::Batch(batch) => read += batch.len(),
+            Input::Assigned(grants) => {
+                let start = grants
+                    .iter()
+                    .map(|grant| (grant.at.clone(), grant.committed));
+                session.rewind(&start.collect()).unwrap();
+            }
+            Input::Revoked(_) | Input::Overtaken(_) | Input::Idle => {}
+        }
+        if read == 30 {
+            idle.get_or_insert_with(Instant::now);
+        }
+    }
+    let lag: Vec<u64> = session.lag().into_values().collect();
+    assert_eq!(lag, [0; PARTITIONS as usize]);
 }

@@ -61,7 +61,11 @@ impl From<ServiceError> for Failure {
             ServiceError::Panicked(_) | ServiceError::Helper(_) | ServiceError::Metrics(_) => {
                 Self::Internal(message)
             }
-            ServiceError::Schema(crate::service::schema::SchemaError::Problems(_)) => Self::Code {
+            ServiceError::Slow(_) => Self::Code {
+                code: exit::STOP,
+                message,
+            },
+            error if error.is_configuration() => Self::Code {
                 code: exit::CONFIGURATION,
                 message,
             },

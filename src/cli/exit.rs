@@ -14,8 +14,10 @@ pub const IO: u8 = 74;
 pub const WATCHDOG: u8 = 75;
 /// More dead letters than `input.dead_letters_max`.
 pub const DEAD_LETTERS: u8 = 76;
-/// The configuration is wrong.
+/// The configuration is wrong, or a topic or a right is missing in Kafka.
 pub const CONFIGURATION: u8 = 78;
+/// Told to stop, but a thread hung, and the process ended without it.
+pub const STOP: u8 = crate::service::signal::EXIT_CODE;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]

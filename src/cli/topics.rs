@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use super::exit::{self, Failure};
 use super::print;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::kafka::KafkaFailure;
 use crate::kafka::admin::{self, Made, TopicPlan};
-use crate::kafka::watchdog::{Watchdog, end_process};
+use crate::kafka::check::{self, Findings, Wanted};
+use crate::kafka::publish::Delivery;
+use crate::kafka::watchdog::{Limits, Watchdog, end_process};
 use crate::time::{Clock, SystemClock};
 
-/// How long a topic that was just created may take to be known.
-const KNOWN_MAX: Duration = Duration::from_secs(20);
+/// How long a command tries to reach Kafka.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Creates the topics that are missing, and says what became of each. Input topics are someone else's: they are created only when
 /// `input_partitions` says how large.
@@ -22,6 +24,7 @@ pub(super) fn create(
     input_partitions: Option<i32>,
 ) -> Result<(), Failure> {
     let connection = config.connection();
+    let (_, watchdog) = outside();
     if let Some(partitions) = input_partitions {
         let plans: Vec<TopicPlan> = config
             .input
@@ -35,9 +38,9 @@ pub(super) fn create(
             .collect();
         let made = admin::create(&connection, &plans, replication)?;
         tell(&made)?;
-        wait_until_known(config, &made)?;
+        admin::wait_until_known(&connection, &made, &watchdog)?;
     }
-    let plans = plans(config).map_err(|failure| match failure {
+    let plans = plans(config, &watchdog).map_err(|failure| match failure {
         KafkaFailure::NoTopic(topic) => Failure::Usage(format!(
             "the input topic `{topic}` does not exist, and the topics to create get as many partitions as the input has: \
              --input-partitions N creates it too"
@@ -46,7 +49,7 @@ pub(super) fn create(
     })?;
     let made = admin::create(&connection, &plans, replication)?;
     tell(&made)?;
-    Ok(wait_until_known(config, &made)?)
+    Ok(admin::wait_until_known(&connection, &made, &watchdog)?)
 }
 
 /// A line a topic; fails where one could not be created.
@@ -71,21 +74,26 @@ fn tell(made: &[(String, Made)]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Asks Kafka for brokers, topics and rights; everything that would keep the daemon from working, at once.
-pub(super) fn check(config: &Config) -> Result<(), Failure> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
+/// Asks Kafka for brokers, topics and rights; everything that would keep the daemon from working, at once. Answers what could not be checked.
+pub(super) fn check(config: &Config) -> Result<Vec<String>, Failure> {
+    let (clock, watchdog) = outside();
     // A missing input topic is one of the problems that the check itself finds.
-    let plans = plans(config)
+    let plans = plans(config, &watchdog)
         .unwrap_or_else(|_| admin::plan(&config.output_topics(), config.models_topic(), 1));
-    let problems = admin::check(
+    let Findings { problems, notes } = check::check(
         &config.connection(),
-        &config.input.topics,
-        &plans,
+        Wanted {
+            inputs: &config.input.topics,
+            plans: &plans,
+            delivery: match config.delivery {
+                config::Delivery::ExactlyOnce => Delivery::ExactlyOnce,
+                config::Delivery::AtLeastOnce => Delivery::AtLeastOnce,
+            },
+        },
         (&clock, &watchdog),
     )?;
     if problems.is_empty() {
-        return Ok(());
+        return Ok(notes);
     }
     Err(Failure::Code {
         code: exit::CONFIGURATION,
@@ -97,29 +105,9 @@ pub(super) fn check(config: &Config) -> Result<(), Failure> {
     })
 }
 
-/// Waits until topics that were `made` just now are known: the broker asked next may not be the one that made them.
-fn wait_until_known(config: &Config, made: &[(String, Made)]) -> Result<(), KafkaFailure> {
-    let clock = SystemClock::default();
-    let deadline = clock.monotonic() + KNOWN_MAX;
-    let names: Vec<String> = made
-        .iter()
-        .filter(|(_, made)| *made == Made::Created)
-        .map(|(name, _)| name.clone())
-        .collect();
-    loop {
-        match admin::input_partitions(&config.connection(), &names, &clock) {
-            Err(KafkaFailure::NoTopic(_)) if clock.monotonic() < deadline => {
-                std::thread::park_timeout(Duration::from_millis(100));
-            }
-            found => return found.map(drop),
-        }
-    }
-}
-
 /// The topics that should be there, with as many partitions as the input has.
-fn plans(config: &Config) -> Result<Vec<TopicPlan>, KafkaFailure> {
-    let clock = SystemClock::default();
-    let inputs = admin::input_partitions(&config.connection(), &config.input.topics, &clock)?;
+fn plans(config: &Config, watchdog: &Watchdog) -> Result<Vec<TopicPlan>, KafkaFailure> {
+    let inputs = admin::input_partitions(&config.connection(), &config.input.topics, watchdog)?;
     Ok(admin::plan(
         &config.output_topics(),
         config.models_topic(),
@@ -127,8 +115,25 @@ fn plans(config: &Config) -> Result<Vec<TopicPlan>, KafkaFailure> {
     ))
 }
 
+/// How commands wait: a person waits with them.
+fn outside() -> (Arc<dyn Clock>, Watchdog) {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
+    let limits = Limits {
+        retry: PATIENCE,
+        ..watchdog.limits()
+    };
+    (clock, watchdog.with_limits(limits))
+}
+
 impl From<KafkaFailure> for Failure {
     fn from(failure: KafkaFailure) -> Self {
+        if failure.is_configuration() {
+            return Self::Code {
+                code: exit::CONFIGURATION,
+                message: failure.to_string(),
+            };
+        }
         Self::Io(failure.to_string())
     }
 }

@@ -6,8 +6,9 @@ use super::print;
 use crate::config::Config;
 
 pub(super) fn run(config: &Config, arguments: &ValidateArgs) -> Result<(), Failure> {
+    let mut notes = Vec::new();
     if arguments.connect {
-        super::topics::check(config)?;
+        notes = super::topics::check(config)?;
     }
     if arguments.show {
         return print(&config.shown);
@@ -21,5 +22,8 @@ pub(super) fn run(config: &Config, arguments: &ValidateArgs) -> Result<(), Failu
         "configuration is valid{asked} (detector \"{}\", digest {})\n",
         config.name,
         config.digest()
-    ))
+    ))?;
+    notes
+        .iter()
+        .try_for_each(|note| print(&format!("{note}\n")))
 }

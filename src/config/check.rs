@@ -13,7 +13,9 @@ use super::{
     BatchSettings, Config, InputSettings, KafkaSettings, ModelsSettings, OutputSettings, Problem,
     TrainingSettings,
 };
+use crate::detect::cold::ROWS_MAX;
 use crate::detect::{Budget, Params};
+use crate::kafka::admin::MESSAGE_MAX;
 use crate::kafka::settings::{check_property, refused};
 use crate::record::schema::Features;
 use crate::seed::Seed;
@@ -51,6 +53,7 @@ pub fn check(loaded: &Loaded) -> (Config, Vec<Problem>) {
     training(raw, &mut found);
     let models = models(raw, &mut found);
     topics_are_distinct(raw, &input, &output, &mut found);
+    windows_fit(raw, &mut found);
     let config = Config {
         name: raw.name.clone(),
         instance: optional(&raw.instance),
@@ -339,6 +342,33 @@ fn training(raw: &Raw, found: &mut Found) {
             found.add(&format!("model.{}", problem.key), problem.problem);
         }
     }
+}
+
+/// What a key's state has beside its rows, at most: episodes, season, names.
+const STATE_FRAME: usize = 64 * 1024;
+
+/// The most features of which a key's state is sure to fit into one record of the state topic: its window, its cold start, and a few numbers of
+/// each feature, eight bytes a number.
+pub fn features_max(window: usize) -> usize {
+    (MESSAGE_MAX - STATE_FRAME) / (8 * (window + ROWS_MAX + 4))
+}
+
+/// A key's state is one record. `auto` features are counted when they are found.
+fn windows_fit(raw: &Raw, found: &mut Found) {
+    let Ok(schema) = raw.input.schema().check() else {
+        return;
+    };
+    let (columns, most) = (schema.columns().len(), features_max(raw.model.window));
+    if most < columns {
+        found.add("model.window", too_wide(raw.model.window, columns, most));
+    }
+}
+
+/// What is wrong where a window has too many features.
+pub fn too_wide(window: usize, columns: usize, most: usize) -> String {
+    format!(
+        "is {window}, and with {columns} features a key's state would not fit into one record of the state topic (4 MiB): with this window there may be {most}"
+    )
 }
 
 fn models(raw: &Raw, found: &mut Found) -> ModelsSettings {

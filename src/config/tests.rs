@@ -337,3 +337,15 @@ fn what_is_shown_can_be_loaded_again() {
     assert_eq!(again.digest(), config.digest());
     assert_ne!(again.digest(), load("", &[], &[]).unwrap().digest());
 }
+
+#[test]
+fn a_window_whose_state_would_not_fit_into_a_record_is_refused() {
+    let wide = |len: usize| {
+        format!(
+            "[input]\nfeatures = {{ array = \"spectrum\", len = {len} }}\n[model]\nwindow = 100\n"
+        )
+    };
+    assert!(load(&wide(3_000), &[], &[]).is_ok());
+    let words = ["model.window", "is 100", "4000 features", "there may be"];
+    refused(&wide(4_000), &[], &[], &words);
+}

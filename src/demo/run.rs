@@ -22,6 +22,7 @@ use crate::alert::Alert;
 use crate::config::{Config, Problems, Sources};
 use crate::kafka::KafkaFailure;
 use crate::kafka::admin::{self, TopicPlan};
+use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::seed::Seed;
 use crate::service::run::{self as service, Running, ServiceError};
 use crate::time::{Clock, SystemClock, Timestamp};
@@ -102,7 +103,7 @@ pub fn run(options: &Options, out: impl Write) -> Result<(), DemoError> {
     introduce(&mut story, &place)?;
 
     let config = Config::load(&sources(options, &place))?;
-    place.create_topics(&config)?;
+    place.create_topics(&config, &clock)?;
     let pace = Pace {
         speed: SPEED,
         origin: clock
@@ -184,7 +185,7 @@ impl Place {
     }
 
     /// Makes the topics on a real Kafka; the embedded broker has them.
-    fn create_topics(&self, config: &Config) -> Result<(), KafkaFailure> {
+    fn create_topics(&self, config: &Config, clock: &Arc<dyn Clock>) -> Result<(), KafkaFailure> {
         if self.embedded.is_some() {
             return Ok(());
         }
@@ -205,8 +206,8 @@ impl Place {
         {
             plan.partitions = 1;
         }
-        admin::create(&config.connection(), &plans, None)?;
-        Ok(())
+        let watchdog = Watchdog::start(Arc::clone(clock), end_process);
+        admin::ensure(&config.connection(), &plans, &watchdog)
     }
 
     fn topic(&self, name: &str) -> String {

@@ -1,19 +1,25 @@
-//! Topics: creating those that are missing, and checking before the daemon starts that all is as it must be.
+//! Topics: as they should be, creating those that are missing, and what they are set to.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::producer::{BaseProducer, Producer};
 
 use super::context::PlainContext;
 use super::publish::OutputTopics;
 use super::settings::{Connection, Isolation};
 use super::watchdog::Watchdog;
-use super::{CALL_MAX, KafkaFailure, retry};
-use crate::time::Clock;
+use super::{CALL_MAX, KafkaFailure};
+
+/// How long a topic that was just created may take to be known.
+const KNOWN_MAX: Duration = Duration::from_secs(20);
+
+/// How long a topic's setting is waited for.
+const SETTING_MAX: Duration = Duration::from_secs(10);
+
+/// The largest batch of records that topics are made for: a dead letter has the headers that say why, and a key's state all of its window.
+pub const MESSAGE_MAX: usize = 4 * 1024 * 1024;
 
 /// A topic as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,14 +56,14 @@ pub fn plan(topics: &OutputTopics, models: Option<&str>, inputs: i32) -> Vec<Top
     let short = || ("segment.ms", "600000".to_owned());
     let mut plans = vec![plain(&topics.alerts, Vec::new())];
     plans.extend(topics.scores.as_deref().map(|name| plain(name, Vec::new())));
-    let roomy = || vec![("max.message.bytes", "4194304".to_owned())];
-    plans.push(plain(&topics.dead_letters, roomy()));
+    let roomy = || ("max.message.bytes", MESSAGE_MAX.to_string());
+    plans.push(plain(&topics.dead_letters, vec![roomy()]));
     if let Some(late) = topics
         .late
         .as_deref()
         .filter(|late| *late != topics.dead_letters)
     {
-        plans.push(plain(late, roomy()));
+        plans.push(plain(late, vec![roomy()]));
     }
     plans.push(plain(
         &topics.state,
@@ -65,6 +71,7 @@ pub fn plan(topics: &OutputTopics, models: Option<&str>, inputs: i32) -> Vec<Top
             compacted(),
             short(),
             ("min.cleanable.dirty.ratio", "0.2".to_owned()),
+            roomy(),
         ],
     ));
     plans.extend(models.map(|name| TopicPlan {
@@ -117,77 +124,69 @@ pub fn create(
         .collect())
 }
 
+/// Creates topics, and waits until those that were made are known: the broker asked next may not be the one that made them. Fails where one
+/// can be neither found nor made.
+pub fn ensure(
+    connection: &Connection,
+    plans: &[TopicPlan],
+    watchdog: &Watchdog,
+) -> Result<(), KafkaFailure> {
+    let made = create(connection, plans, None)?;
+    for (topic, made) in &made {
+        if let Made::Failed(why) = made {
+            return Err(KafkaFailure::Content {
+                topic: topic.clone(),
+                problem: format!("could not be created: {why}"),
+            });
+        }
+    }
+    wait_until_known(connection, &made, watchdog)
+}
+
+/// Waits until topics that were `made` just now are known.
+pub fn wait_until_known(
+    connection: &Connection,
+    made: &[(String, Made)],
+    watchdog: &Watchdog,
+) -> Result<(), KafkaFailure> {
+    let client = client(connection)?;
+    let deadline = watchdog.clock().monotonic() + KNOWN_MAX;
+    for (name, _) in made.iter().filter(|(_, made)| *made == Made::Created) {
+        loop {
+            match super::restore::partitions(&client, watchdog, name) {
+                Err(KafkaFailure::NoTopic(_)) if watchdog.clock().monotonic() < deadline => {
+                    watchdog.pause(Duration::from_millis(100))?;
+                }
+                Err(failure) => return Err(failure),
+                Ok(_) => break,
+            }
+        }
+    }
+    Ok(())
+}
+
 /// How many partitions the input has in all.
 pub fn input_partitions(
     connection: &Connection,
     inputs: &[String],
-    clock: &dyn Clock,
+    watchdog: &Watchdog,
 ) -> Result<i32, KafkaFailure> {
     let client = client(connection)?;
     let mut sum = 0;
     for topic in inputs {
-        sum += super::restore::partitions(&client, clock, topic)?;
+        sum += super::restore::partitions(&client, watchdog, topic)?;
     }
     Ok(sum)
 }
 
-/// Everything that would keep the daemon from working: brokers, topics, rights. Empty when all is well.
-pub fn check(
-    connection: &Connection,
-    inputs: &[String],
-    plans: &[TopicPlan],
-    (clock, watchdog): (&Arc<dyn Clock>, &Watchdog),
-) -> Result<Vec<String>, KafkaFailure> {
-    let _guard = watchdog.guard("checking Kafka", CALL_MAX * 10);
-    let client = client(connection)?;
-    if let Err(error) = client.fetch_metadata(None, Duration::from_secs(10)) {
-        return Ok(vec![format!(
-            "kafka.brokers: no answer from `{}`: {error}",
-            connection.brokers
-        )]);
-    }
-    let mut problems = Vec::new();
-    for topic in inputs {
-        match super::restore::partitions(&client, &**clock, topic) {
-            Ok(_) => {}
-            Err(KafkaFailure::NoTopic(_)) => {
-                problems.push(format!("input.topics: topic `{topic}` does not exist"));
-            }
-            Err(error) => problems.push(format!("input.topics: topic `{topic}`: {error}")),
-        }
-    }
-    for plan in plans {
-        match super::restore::partitions(&client, &**clock, &plan.name) {
-            Ok(_) => problems.extend(wrong_settings(connection, plan)),
-            Err(KafkaFailure::NoTopic(_)) => problems.push(format!(
-                "topic `{}` does not exist: `anomalyd topics create` makes it",
-                plan.name
-            )),
-            Err(error) => problems.push(format!("topic `{}`: {error}", plan.name)),
-        }
-    }
-    problems.extend(transaction_problem(connection, &**clock));
-    Ok(problems)
-}
-
 /// Whether the policy that a topic needs is the one it has. A topic whose settings may not be read is not complained about.
-fn wrong_settings(connection: &Connection, plan: &TopicPlan) -> Option<String> {
+pub(super) fn wrong_settings(connection: &Connection, plan: &TopicPlan) -> Option<String> {
     let wanted = &plan
         .settings
         .iter()
         .find(|(name, _)| *name == "cleanup.policy")?
         .1;
-    let admin: AdminClient<PlainContext> = connection
-        .admin()
-        .create_with_context(PlainContext::default())
-        .ok()?;
-    let options = AdminOptions::new().request_timeout(Some(CALL_MAX));
-    let described =
-        block_on(admin.describe_configs([&ResourceSpecifier::Topic(&plan.name)], &options))
-            .ok()?
-            .ok()?;
-    let resource = described.into_iter().next()?.ok()?;
-    let found = resource.get("cleanup.policy")?.value.clone()?;
+    let found = setting(connection, &plan.name, "cleanup.policy")?;
     (!found.contains(wanted.as_str())).then(|| {
         format!(
             "topic `{}` has cleanup.policy `{found}`, but must have `{wanted}`: it would forget what a restart needs",
@@ -196,28 +195,28 @@ fn wrong_settings(connection: &Connection, plan: &TopicPlan) -> Option<String> {
     })
 }
 
-/// Whether a transaction could be begun.
-fn transaction_problem(connection: &Connection, clock: &dyn Clock) -> Option<String> {
-    let id = format!("{}-validate", connection.group);
-    let producer: BaseProducer<PlainContext> = match connection
-        .transactional(&id)
-        .create_with_context(PlainContext::default())
-    {
-        Ok(producer) => producer,
-        Err(error) => return Some(format!("kafka.properties: {error}")),
-    };
-    retry(clock, "init_transactions", || {
-        producer.init_transactions(CALL_MAX)
-    })
-    .err()
-    .map(|error| {
-        format!(
-            "transactions cannot be used with transactional ids that begin with `{id}`: {error}"
-        )
-    })
+/// The largest batch of records that `topic` takes, if that may be asked.
+pub(super) fn message_max(connection: &Connection, topic: &str) -> Option<usize> {
+    setting(connection, topic, "max.message.bytes")?
+        .parse()
+        .ok()
 }
 
-fn client(connection: &Connection) -> Result<BaseConsumer<PlainContext>, KafkaFailure> {
+/// A setting of a topic, if that may be asked.
+fn setting(connection: &Connection, topic: &str, name: &str) -> Option<String> {
+    let admin: AdminClient<PlainContext> = connection
+        .admin()
+        .create_with_context(PlainContext::default())
+        .ok()?;
+    let options = AdminOptions::new().request_timeout(Some(SETTING_MAX));
+    let described = block_on(admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options))
+        .ok()?
+        .ok()?;
+    let resource = described.into_iter().next()?.ok()?;
+    resource.get(name)?.value.clone()
+}
+
+pub(super) fn client(connection: &Connection) -> Result<BaseConsumer<PlainContext>, KafkaFailure> {
     connection
         .reader(Isolation::Committed)
         .create_with_context(PlainContext::default())
@@ -254,6 +253,10 @@ mod tests {
         assert_eq!(names, ["a", "d", "s", "m"]);
         assert_eq!(plans[2].partitions, 6);
         assert_eq!(plans[3].partitions, 1);
+        let roomy = ("max.message.bytes", MESSAGE_MAX.to_string());
+        for plan in &plans[1..3] {
+            assert!(plan.settings.contains(&roomy), "{}", plan.name);
+        }
         for plan in &plans[2..] {
             assert_eq!(plan.settings[0], ("cleanup.policy", "compact".to_owned()));
         }

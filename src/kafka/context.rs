@@ -9,7 +9,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::KafkaError;
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::ProducerContext;
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -28,11 +28,20 @@ pub(super) enum Rebalance {
     Revoke(Vec<TopicPartition>),
 }
 
+/// What statistics tell of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    /// The end of what is decided.
+    pub(super) end: Offset,
+    /// Up to where it was fetched, markers of transactions included.
+    pub(super) fetched: Offset,
+}
+
 /// The consumer's side.
 #[derive(Debug, Default)]
 pub(super) struct MemberContext {
     rebalances: Mutex<VecDeque<Rebalance>>,
-    ends: Mutex<BTreeMap<TopicPartition, Offset>>,
+    told: Mutex<BTreeMap<TopicPartition, Told>>,
     closing: AtomicBool,
 }
 
@@ -47,9 +56,9 @@ impl MemberContext {
         !lock(&self.rebalances).is_empty()
     }
 
-    /// The end of each partition as of the last statistics.
-    pub(super) fn ends(&self) -> BTreeMap<TopicPartition, Offset> {
-        std::mem::take(&mut *lock(&self.ends))
+    /// What statistics told since this was last asked.
+    pub(super) fn told(&self) -> BTreeMap<TopicPartition, Told> {
+        std::mem::take(&mut *lock(&self.told))
     }
 
     /// From now on rebalances are answered at once. Returns those that still wait for an answer.
@@ -69,14 +78,17 @@ impl ClientContext for MemberContext {
     }
 
     fn stats(&self, statistics: Statistics) {
-        let mut ends = lock(&self.ends);
+        let mut told = lock(&self.told);
         #[expect(clippy::iter_over_hash_type, reason = "collected into an ordered map")]
         for (topic, of_topic) in &statistics.topics {
             for (number, partition) in &of_topic.partitions {
                 if *number >= 0 && partition.ls_offset >= 0 {
-                    ends.insert(
+                    told.insert(
                         TopicPartition::new(topic, *number),
-                        Offset(partition.ls_offset),
+                        Told {
+                            end: Offset(partition.ls_offset),
+                            fetched: Offset(partition.next_offset),
+                        },
                     );
                 }
             }
@@ -142,12 +154,19 @@ pub(super) fn give_back<C: ConsumerContext>(
 /// The producer's side, and that of plain readers.
 #[derive(Debug, Default)]
 pub(super) struct PlainContext {
-    failed: Mutex<Option<KafkaError>>,
+    failed: Mutex<Option<Undelivered>>,
+}
+
+/// A message that was not delivered.
+#[derive(Clone, Debug)]
+pub(super) struct Undelivered {
+    pub(super) topic: String,
+    pub(super) error: KafkaError,
 }
 
 impl PlainContext {
     /// The first delivery that failed since this was last asked.
-    pub(super) fn take_failure(&self) -> Option<KafkaError> {
+    pub(super) fn take_failure(&self) -> Option<Undelivered> {
         lock(&self.failed).take()
     }
 }
@@ -170,8 +189,12 @@ impl ProducerContext for PlainContext {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            lock(&self.failed).get_or_insert_with(|| error.clone());
+        if let Err((error, message)) = result {
+            // What was purged failed because of another: the first one says why.
+            lock(&self.failed).get_or_insert_with(|| Undelivered {
+                topic: message.topic().to_owned(),
+                error: error.clone(),
+            });
         }
     }
 }

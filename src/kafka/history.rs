@@ -3,22 +3,26 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
+use super::KafkaFailure;
 use super::context::PlainContext;
 use super::publish::state_partition;
 use super::restore::TopicReader;
 use super::settings::Connection;
 use super::watchdog::Watchdog;
-use super::{KafkaFailure, RETRY_MAX};
 use crate::model::card::{Dismissal, Exclusion};
 use crate::pipeline::{self, Noted, StateEntry};
 use crate::port::{History, Ranges};
 use crate::record::{Header, RecordBatch};
 use crate::stream::{Offset, Positions, Span, TopicPartition};
 use crate::time::{Clock, Timestamp};
+
+/// How long the one message of a dismissal may take to be acknowledged.
+const FLUSH_MAX: Duration = Duration::from_secs(30);
 
 /// What is read, for which detector.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,11 +149,7 @@ impl KafkaHistory {
                 to: end,
             })
         };
-        let newest = Offset((end.0 - 1).max(first.0));
-        if first >= end || probe(newest)?.is_none_or(|(_, time)| time < since) {
-            return Ok(None);
-        }
-        bisect(first, end, since, &mut |from| probe(from))
+        search(first, end, since, &mut |from| probe(from))
     }
 }
 
@@ -183,8 +183,9 @@ impl KafkaHistory {
         if let Err((error, _)) = producer.send(record) {
             return Err(failed(error));
         }
-        let flushed = producer.flush(RETRY_MAX);
-        match flushed.err().or_else(|| producer.context().take_failure()) {
+        let flushed = producer.flush(FLUSH_MAX);
+        let undelivered = || producer.context().take_failure().map(|lost| lost.error);
+        match flushed.err().or_else(undelivered) {
             Some(error) => Err(failed(error)),
             None => Ok(()),
         }
@@ -286,6 +287,28 @@ impl Ranges for KafkaHistory {
     }
 }
 
+/// As [`bisect`], but asks the newest record first: often all are older. What lies last may be no record but a transaction's marker, so the
+/// newest record is looked for backwards, in growing steps.
+fn search<E>(
+    first: Offset,
+    end: Offset,
+    since: Timestamp,
+    probe: &mut dyn FnMut(Offset) -> Result<Option<(Offset, Timestamp)>, E>,
+) -> Result<Option<Offset>, E> {
+    let mut step = 1;
+    while first < end {
+        let from = Offset((end.0 - step).max(first.0));
+        match probe(from)? {
+            // Between this one and the end there may be more, if the step was more than one.
+            Some((at, time)) if time < since => return bisect(at.next(), end, since, probe),
+            Some(_) => return bisect(first, end, since, probe),
+            None if from == first => return Ok(None),
+            None => step *= 2,
+        }
+    }
+    Ok(None)
+}
+
 /// The first offset in `first..end` whose record is not older than `since`; `None` if all are older. `probe` answers the first record
 /// at or after an offset. Assumes that timestamps do not fall, as they do not for log-append time and nearly do not otherwise.
 fn bisect<E>(
@@ -332,5 +355,30 @@ mod tests {
         assert_eq!(find(19), Some(Offset(190)));
         assert_eq!(find(20), None);
         assert!(probes < 40, "{probes}");
+    }
+
+    #[test]
+    fn what_lies_after_the_last_record_hides_no_record() {
+        // Two records, then markers of transactions, which no reader sees.
+        let records = [(0, 1), (2, 5)];
+        for end in 3..12 {
+            let mut probes = 0;
+            let mut find = |since| {
+                search::<()>(Offset(0), Offset(end), Timestamp(since), &mut |from| {
+                    probes += 1;
+                    let found = records.iter().find(|(offset, _)| from.0 <= *offset);
+                    Ok(found.map(|&(offset, time)| (Offset(offset), Timestamp(time))))
+                })
+                .unwrap()
+            };
+            let found = [0, 1, 2, 5, 6].map(&mut find);
+            let [first, last] = [Some(Offset(0)), Some(Offset(2))];
+            assert_eq!(found, [first, first, last, last, None], "end {end}");
+            assert!(probes < 50, "{probes}");
+        }
+        let empty = search::<()>(Offset(4), Offset(4), Timestamp(0), &mut |_| Ok(None));
+        assert_eq!(empty, Ok(None));
+        let only_markers = search::<()>(Offset(4), Offset(9), Timestamp(0), &mut |_| Ok(None));
+        assert_eq!(only_markers, Ok(None));
     }
 }

@@ -5,12 +5,18 @@
 //! ([`crate::port::Published::Aborted`], a value), and fatal (the process ends, and is started again). The outcome of a transaction is
 //! never guessed: where a call's answer is missing, the committed offsets decide (see [`publish`]).
 //!
-//! Next: [`settings`] (which properties, and which are refused), [`session`], [`publish`] (transactions) with [`outcome`] (what an error means), [`restore`] (reading compacted
-//! topics whole), [`history`] (what training reads), [`models`] (the model store), [`admin`] (topics), [`watchdog`].
+//! Next: [`settings`] (which properties, and which are refused), [`lasting`] (what outlasts an outage) over [`session`], [`takeover`] (what a new
+//! owner needs), [`publish`] (transactions) with [`messages`] (what goes into them) and [`outcome`] (what an error means), [`restore`] (reading
+//! compacted topics whole), [`history`] (what training reads), [`models`] (the model store), [`admin`] (topics), [`check`] (is all there, and
+//! allowed), [`watchdog`] (waiting).
 
 pub mod admin;
+pub mod check;
 mod context;
 pub mod history;
+mod intake;
+pub mod lasting;
+mod messages;
 pub mod models;
 mod outcome;
 pub mod publish;
@@ -18,6 +24,7 @@ pub mod restore;
 mod retention;
 pub mod session;
 pub mod settings;
+mod takeover;
 pub mod watchdog;
 
 use std::time::Duration;
@@ -26,12 +33,16 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset as RawOffset, TopicPartitionList};
 
 use crate::stream::{Offset, Positions, TopicPartition};
+use watchdog::Watchdog;
 
-/// How long one call into librdkafka may take before it counts as failed.
+/// How long a command waits for one answer.
 pub(crate) const CALL_MAX: Duration = Duration::from_secs(30);
 
-/// How long a call that fails in a way that may pass is tried again.
-pub(crate) const RETRY_MAX: Duration = Duration::from_secs(90);
+/// Between two attempts.
+const AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// After this long it is said that something is still being tried.
+const SAY_AFTER: Duration = Duration::from_secs(5);
 
 /// What cannot be tried again.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +77,29 @@ pub enum KafkaFailure {
         /// The limit.
         limit: Duration,
     },
+    /// A right is missing, or credentials are wrong.
+    #[error(
+        "Kafka refuses {what}: {error}: see its ACLs and credentials; `anomalyd validate --connect` names all that is missing"
+    )]
+    Refused {
+        /// What was tried, with the topic where it is one.
+        what: String,
+        /// What it said.
+        error: KafkaError,
+    },
+    /// A topic takes no messages of the size that must be written.
+    #[error(
+        "topic `{topic}` does not take a message of {bytes} bytes: raise its `max.message.bytes` (`anomalyd topics create` sets it for topics that it makes)"
+    )]
+    TooLarge {
+        /// Which.
+        topic: String,
+        /// Key, value and headers.
+        bytes: usize,
+    },
+    /// The process is to end.
+    #[error("stopped while waiting for Kafka")]
+    Stopped,
     /// The content of a topic is not what was written.
     #[error("topic `{topic}`: {problem}")]
     Content {
@@ -85,9 +119,73 @@ impl KafkaFailure {
                 | RDKafkaErrorCode::ProducerFenced
                 | RDKafkaErrorCode::FencedInstanceId,
             ) => Self::Fenced(error),
+            _ if refused(&error) => Self::Refused {
+                what: what.to_owned(),
+                error,
+            },
             _ => Self::Call { what, error },
         }
     }
+
+    /// Whether it may pass, so that a new client may go on where this one could not: brokers that are away come back.
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Call { error, .. } => !is_final(error),
+            Self::UnknownOutcome(_) | Self::TooSlow { .. } => true,
+            Self::Client(_)
+            | Self::Refused { .. }
+            | Self::TooLarge { .. }
+            | Self::Stopped
+            | Self::Fenced(_)
+            | Self::NoTopic(_)
+            | Self::Content { .. } => false,
+        }
+    }
+
+    /// Whether someone must change settings, topics or rights: starting the process again does not help.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Client(_) | Self::Refused { .. } | Self::TooLarge { .. } | Self::NoTopic(_) => {
+                true
+            }
+            Self::Call { error, .. } => is_final(error),
+            _ => false,
+        }
+    }
+}
+
+/// Whether a right is missing, or credentials are wrong.
+pub(crate) fn refused(error: &KafkaError) -> bool {
+    matches!(
+        code(error),
+        Some(
+            RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::GroupAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed
+                | RDKafkaErrorCode::TransactionalIdAuthorizationFailed
+                | RDKafkaErrorCode::Authentication
+                | RDKafkaErrorCode::SaslAuthenticationFailed
+        )
+    )
+}
+
+/// Whether only a change of settings, topics or rights can mend it.
+fn is_final(error: &KafkaError) -> bool {
+    refused(error)
+        || matches!(
+            code(error),
+            Some(
+                RDKafkaErrorCode::UnsupportedVersion
+                    | RDKafkaErrorCode::UnsupportedFeature
+                    | RDKafkaErrorCode::UnsupportedSASLMechanism
+                    | RDKafkaErrorCode::InvalidArgument
+                    | RDKafkaErrorCode::InvalidConfig
+                    | RDKafkaErrorCode::InvalidGroupId
+                    | RDKafkaErrorCode::InvalidSessionTimeout
+                    | RDKafkaErrorCode::InvalidTransactionTimeout
+                    | RDKafkaErrorCode::InconsistentGroupProtocol
+            )
+        )
 }
 
 /// librdkafka's code of an error, transactions included.
@@ -118,6 +216,11 @@ pub(crate) fn passes(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::CoordinatorNotAvailable
                 | RDKafkaErrorCode::NotCoordinator
                 | RDKafkaErrorCode::NetworkException
+                | RDKafkaErrorCode::Resolve
+                | RDKafkaErrorCode::ReplicaNotAvailable
+                | RDKafkaErrorCode::KafkaStorageError
+                | RDKafkaErrorCode::FencedLeaderEpoch
+                | RDKafkaErrorCode::UnknownLeaderEpoch
                 | RDKafkaErrorCode::NotEnoughReplicas
                 | RDKafkaErrorCode::ConcurrentTransactions
                 | RDKafkaErrorCode::UnstableOffsetCommit
@@ -128,19 +231,33 @@ pub(crate) fn passes(error: &KafkaError) -> bool {
     )
 }
 
-/// Tries `call` again while it fails in a way that may pass, for at most [`RETRY_MAX`].
+/// Makes `call`, which is told how long it may take, again while it fails in a way that may pass, for at most [`Limits::retry`]. A stop
+/// ends that after the attempt at hand.
+///
+/// [`Limits::retry`]: watchdog::Limits::retry
 pub(crate) fn retry<T>(
-    clock: &dyn crate::time::Clock,
+    watchdog: &Watchdog,
     what: &'static str,
-    mut call: impl FnMut() -> Result<T, KafkaError>,
+    mut call: impl FnMut(Duration) -> Result<T, KafkaError>,
 ) -> Result<T, KafkaFailure> {
-    let deadline = clock.monotonic() + RETRY_MAX;
+    let limits = watchdog.limits();
+    let clock = watchdog.clock();
+    let begun = clock.monotonic();
+    let mut said = false;
     loop {
-        match call() {
+        let result = {
+            let _guard = watchdog.call(what, limits.call);
+            call(limits.call)
+        };
+        let lasted = clock.monotonic().saturating_sub(begun);
+        match result {
             Ok(value) => return Ok(value),
-            Err(error) if passes(&error) && clock.monotonic() < deadline => {
-                tracing::debug!(%error, what, "trying again");
-                std::thread::park_timeout(Duration::from_millis(50));
+            Err(error) if passes(&error) && lasted < limits.retry => {
+                if SAY_AFTER < lasted && !said {
+                    said = true;
+                    tracing::warn!(%error, what, "Kafka does not answer: trying on");
+                }
+                watchdog.pause(AGAIN_AFTER)?;
             }
             Err(error) => return Err(KafkaFailure::call(what)(error)),
         }

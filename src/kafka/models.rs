@@ -17,7 +17,7 @@ use super::context::PlainContext;
 use super::restore::TopicReader;
 use super::settings::Connection;
 use super::watchdog::Watchdog;
-use super::{CALL_MAX, KafkaFailure, RETRY_MAX, code, retry};
+use super::{CALL_MAX, KafkaFailure, code, retry};
 use crate::model::card::{Card, ModelVersion};
 use crate::model::trained::TrainedModel;
 use crate::port::ModelStore;
@@ -63,7 +63,6 @@ pub struct TopicStore {
     writer: Writer,
     next: Offset,
     index: Index,
-    clock: Arc<dyn Clock>,
     watchdog: Watchdog,
 }
 
@@ -111,7 +110,7 @@ impl TopicStore {
         clock: Arc<dyn Clock>,
         watchdog: Watchdog,
     ) -> Result<Self, KafkaFailure> {
-        let reader = TopicReader::new(connection, Arc::clone(&clock), watchdog.clone())?;
+        let reader = TopicReader::new(connection, clock, watchdog.clone())?;
         reader.partitions(&settings.topic)?;
         Ok(Self {
             settings,
@@ -120,7 +119,6 @@ impl TopicStore {
             writer: Writer::Unclaimed,
             next: Offset(0),
             index: Index::default(),
-            clock,
             watchdog,
         })
     }
@@ -262,11 +260,8 @@ impl ModelStore for TopicStore {
             .transactional(&self.settings.writer)
             .create_with_context(PlainContext::default())
             .map_err(KafkaFailure::Client)?;
-        let _guard = self
-            .watchdog
-            .guard("init_transactions", RETRY_MAX + CALL_MAX * 2);
-        retry(&*self.clock, "init_transactions", || {
-            producer.init_transactions(CALL_MAX)
+        retry(&self.watchdog, "init_transactions", |limit| {
+            producer.init_transactions(limit)
         })?;
         self.writer = Writer::Held(producer);
         Ok(())

@@ -2,12 +2,18 @@
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::{KafkaFailure, code};
+use super::context::Undelivered;
+use super::{KafkaFailure, code, is_final};
+
+/// What is refused when a transaction is.
+pub(super) const TRANSACTION: &str = "a transaction";
 
 /// How an attempt ended that did not succeed.
 pub(super) enum Failed {
     /// The transaction must be aborted; nothing of it is in the log.
     Abort(KafkaError),
+    /// As `Abort`, because of the size of a record or a batch of them.
+    TooLarge { topic: String, error: KafkaError },
     /// A call's answer was lost: whether it was committed is unknown if `committing`.
     Lost { error: KafkaError, committing: bool },
     /// The coordinator knows a newer epoch of this producer: another process uses its id, or this producer fenced itself.
@@ -35,6 +41,9 @@ pub(super) fn classify(error: KafkaError, committing: bool) -> Failed {
     let KafkaError::Transaction(inner) = &error else {
         return Failed::Lost { error, committing };
     };
+    if is_final(&error) {
+        return Failed::Fatal(KafkaFailure::call(TRANSACTION)(error));
+    }
     if inner.txn_requires_abort() && !inner.is_fatal() {
         return Failed::Abort(error);
     }
@@ -42,14 +51,6 @@ pub(super) fn classify(error: KafkaError, committing: bool) -> Failed {
         RDKafkaErrorCode::Fenced
         | RDKafkaErrorCode::ProducerFenced
         | RDKafkaErrorCode::InvalidProducerEpoch => Failed::Fenced { error, committing },
-        RDKafkaErrorCode::TransactionalIdAuthorizationFailed
-        | RDKafkaErrorCode::ClusterAuthorizationFailed
-        | RDKafkaErrorCode::GroupAuthorizationFailed
-        | RDKafkaErrorCode::UnsupportedVersion
-        | RDKafkaErrorCode::UnsupportedFeature => Failed::Fatal(KafkaFailure::Call {
-            what: "transaction",
-            error,
-        }),
         _ => Failed::Lost { error, committing },
     }
 }
@@ -69,13 +70,34 @@ pub(super) fn classify_send(error: KafkaError) -> Failed {
     }
 }
 
+/// What a message that was not delivered says by itself; `None` where the transaction's next call says more.
+pub(super) fn undelivered(Undelivered { topic, error }: Undelivered) -> Option<Failed> {
+    match code(&error)? {
+        RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize => {
+            Some(Failed::TooLarge { topic, error })
+        }
+        RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition => {
+            Some(Failed::Fatal(KafkaFailure::NoTopic(topic)))
+        }
+        RDKafkaErrorCode::TopicAuthorizationFailed => Some(Failed::Fatal(KafkaFailure::Refused {
+            what: format!("writing to topic `{topic}`"),
+            error,
+        })),
+        _ => None,
+    }
+}
+
+/// Whether a commit found everything committed already.
+pub(super) fn nothing_new(error: &KafkaError) -> bool {
+    code(error) == Some(RDKafkaErrorCode::NoOffset)
+}
+
 /// Commits that cannot succeed because a rebalance is under way: the next batch carries them, or the partition's next owner reads again.
 pub(super) fn commit_comes_later(error: &KafkaError) -> bool {
     matches!(
         code(error),
         Some(
-            RDKafkaErrorCode::NoOffset
-                | RDKafkaErrorCode::RebalanceInProgress
+            RDKafkaErrorCode::RebalanceInProgress
                 | RDKafkaErrorCode::IllegalGeneration
                 | RDKafkaErrorCode::UnknownMemberId
                 | RDKafkaErrorCode::StaleMemberEpoch

@@ -14,22 +14,24 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header as RawHeader, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseProducer, Producer};
 
 use super::context::{MemberContext, PlainContext};
-use super::outcome::{Failed, classify, classify_send, commit_comes_later, timed_out, too_large};
+use super::messages::{Sending, Sizes, written};
+use super::outcome::{
+    Failed, TRANSACTION, classify, commit_comes_later, nothing_new, timed_out, undelivered,
+};
 use super::restore::group_offsets;
 use super::settings::Connection;
 use super::watchdog::Watchdog;
-use super::{CALL_MAX, KafkaFailure, RETRY_MAX, code, passes, retry};
-use crate::pipeline::{Message, Outbox, StateEntry};
+use super::{CALL_MAX, KafkaFailure, code, passes, retry};
+use crate::pipeline::Outbox;
 use crate::port::Published;
 use crate::stream::{Positions, TopicPartition};
 use crate::time::Clock;
 
 /// Steps in which the producer is polled: `flush` would wait in steps of 100 ms.
-const POLL_STEP: Duration = Duration::from_micros(400);
+pub(super) const POLL_STEP: Duration = Duration::from_micros(400);
 
 /// How much longer than the transaction itself may last its calls are waited for.
 const ANSWER_MARGIN: Duration = Duration::from_secs(3);
@@ -38,8 +40,16 @@ const ANSWER_MARGIN: Duration = Duration::from_secs(3);
 /// request may still reach the coordinator.
 const CALM_MAX: Duration = Duration::from_secs(1);
 
-/// The header of a dead letter whose value was too large even for the dead-letter topic, and was left out.
-const TRUNCATED: &str = "anomalyd.value.omitted";
+/// Longer than this `send_offsets_to_transaction`, which cannot be taken up again, is not waited for.
+const OFFSETS_MAX: Duration = Duration::from_secs(10);
+
+/// Between two attempts at a call that the coordinator is not ready for.
+const AGAIN_STEP: Duration = Duration::from_millis(10);
+
+/// Polls between two looks at whether the process is to end: a tenth of a second.
+const POLLS: u32 = 256;
+/// How many such looks an end waits for what is in flight.
+const LOOKS_MAX: u32 = 20;
 
 /// What delivery promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -79,7 +89,9 @@ pub(super) struct Publisher {
     watchdog: Watchdog,
     /// How long a transaction call waits for its answer.
     answer_max: Duration,
-    omit_large: bool,
+    sizes: Sizes,
+    /// At least once: positions whose output is out, but whose commit a rebalance refused.
+    owed: Positions,
     /// Whether a call of this producer failed or was slow. Then a request of its own may still be under way, and may fence it: a delayed
     /// `InitProducerId` raises the epoch, and a delayed `AddPartitionsToTxn` opens a transaction that the coordinator will give up.
     disturbed: bool,
@@ -104,7 +116,8 @@ impl Publisher {
             producer: None,
             clock,
             watchdog,
-            omit_large: false,
+            sizes: Sizes::default(),
+            owed: Positions::new(),
             disturbed: false,
         };
         publisher.renew()?;
@@ -134,19 +147,40 @@ impl Publisher {
         self.disturbed |= attempt.is_err() || CALM_MAX < lasted;
         match attempt {
             Ok(()) => {
-                self.omit_large = false;
+                self.sizes.fit();
                 Ok(Published::Committed)
+            }
+            // A transaction does not say which of its topics it was.
+            Err(Failed::Fatal(KafkaFailure::Refused { what, error }))
+                if what == TRANSACTION
+                    && code(&error) == Some(RDKafkaErrorCode::TopicAuthorizationFailed) =>
+            {
+                let topics = written(outbox, &self.topics);
+                let what = format!("to write to one of {topics}, or to commit for the input");
+                Err(KafkaFailure::Refused { what, error })
             }
             Err(Failed::Fatal(failure)) => Err(failure),
             Err(Failed::Fenced { error, .. }) => Err(KafkaFailure::Fenced(error)),
             Err(Failed::Abort(error)) => {
                 tracing::warn!(%error, "a batch could not be published: reading it again");
-                self.omit_large |= too_large(&error);
                 self.abort()?;
+                Ok(Published::Aborted)
+            }
+            Err(Failed::TooLarge { topic, error }) => {
+                let limit = self.sizes.refused(&topic, outbox, &self.topics, || {
+                    super::admin::message_max(&self.connection, &topic)
+                })?;
+                tracing::warn!(%error, topic, limit, "a message or a batch of messages is too large: reading the batch again");
+                self.abort()?;
+                // What is sent together must fit together, and that is fixed when a producer is made.
+                self.renew()?;
                 Ok(Published::Aborted)
             }
             Err(Failed::Lost { error, committing }) => {
                 tracing::warn!(%error, committing, "the answer to a transaction call was lost: asking the log");
+                if self.watchdog.stopped() {
+                    return Err(KafkaFailure::Stopped);
+                }
                 self.renew()?;
                 if committing {
                     self.resolve(&outbox.positions, consumer)
@@ -157,6 +191,11 @@ impl Publisher {
         }
     }
 
+    /// Partitions that came or went: what is owed for them is someone else's business.
+    pub(super) fn forget(&mut self, partitions: &[TopicPartition]) {
+        self.owed.retain(|at, _| !partitions.contains(at));
+    }
+
     /// One transaction, from begin to commit.
     fn transact(
         &self,
@@ -165,172 +204,151 @@ impl Publisher {
     ) -> Result<(), Failed> {
         let producer = self.producer()?;
         let lost = |error| classify(error, false);
+        // What was purged with the last transaction says nothing of this one.
+        producer.context().take_failure();
         producer.begin_transaction().map_err(lost)?;
-        self.send_all(producer, outbox)?;
+        self.sending(producer).all(outbox)?;
         self.drain(producer)?;
-        let positions = super::list(&outbox.positions).map_err(lost)?;
-        let _guard = self
-            .watchdog
-            .guard("transaction", self.answer_max * 3 + CALL_MAX * 2);
-        if !outbox.positions.is_empty() {
-            // Fresh for each commit: it carries the generation that fences a member that was expelled (KIP-447).
-            let Some(group) = consumer.group_metadata() else {
-                return Err(Failed::Abort(KafkaError::Canceled));
-            };
-            self.again(|| {
-                producer.send_offsets_to_transaction(&positions, &group, self.answer_max)
-            })
-            .map_err(lost)?;
+        if let Some(failed) = producer.context().take_failure().and_then(undelivered) {
+            return Err(failed);
         }
-        self.again(|| producer.commit_transaction(self.answer_max))
-            .map_err(|error| classify(error, true))
+        if !outbox.positions.is_empty() {
+            self.send_offsets(producer, &outbox.positions, consumer)?;
+        }
+        self.again("commit_transaction", |limit| {
+            producer.commit_transaction(limit)
+        })
+        .map_err(|error| classify(error, true))
     }
 
-    /// At least once: everything acknowledged, then the offsets.
-    fn acknowledge(
+    fn send_offsets(
         &self,
-        outbox: &Outbox,
+        producer: &BaseProducer<PlainContext>,
+        positions: &Positions,
         consumer: &BaseConsumer<MemberContext>,
     ) -> Result<(), Failed> {
-        let producer = self.producer()?;
-        self.send_all(producer, outbox)?;
-        self.drain(producer)?;
-        if let Some(error) = producer.context().take_failure() {
-            return Err(Failed::Abort(error));
+        let lost = |error| classify(error, false);
+        let positions = super::list(positions).map_err(lost)?;
+        // Fresh for each commit: it carries the generation that fences a member that was expelled (KIP-447).
+        let Some(group) = consumer.group_metadata() else {
+            return Err(Failed::Abort(KafkaError::Canceled));
+        };
+        // A member that was expelled forgets its id and its generation, and without them the broker fences nobody. So it is asked after they
+        // were taken: they are forgotten in the same breath as the assignment is lost.
+        if consumer.assignment_lost() {
+            tracing::info!("this member was expelled from its group: its batch is another's");
+            return Err(Failed::Abort(KafkaError::Canceled));
         }
-        if outbox.positions.is_empty() {
-            return Ok(());
-        }
-        let positions = super::list(&outbox.positions).map_err(Failed::Abort)?;
-        let _guard = self.watchdog.guard("commit", RETRY_MAX * 2);
-        let committed = retry(&*self.clock, "commit", || {
-            match consumer.commit(&positions, CommitMode::Sync) {
-                Err(error) if commit_comes_later(&error) => {
-                    tracing::debug!(%error, "offsets not committed: they go with the next batch");
-                    Ok(())
-                }
-                result => result,
-            }
-        });
-        committed.map_err(Failed::Fatal)
-    }
-
-    /// Calls again while librdkafka says that the call can be made again and it was not for want of time.
-    fn again(&self, mut call: impl FnMut() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
-        let deadline = self.clock.monotonic() + CALL_MAX;
+        let limit = self.answer_max.min(OFFSETS_MAX);
+        let begun = self.clock.monotonic();
         loop {
-            match call() {
+            let sent = {
+                let _guard = self.watchdog.call("send_offsets_to_transaction", limit);
+                producer.send_offsets_to_transaction(&positions, &group, limit)
+            };
+            match sent {
                 Err(error)
                     if passes(&error)
                         && !timed_out(&error)
-                        && self.clock.monotonic() < deadline =>
+                        && self.clock.monotonic().saturating_sub(begun) < limit =>
                 {
-                    std::thread::park_timeout(Duration::from_millis(10));
+                    self.watchdog.pause(AGAIN_STEP).map_err(Failed::Fatal)?;
                 }
+                sent => return sent.map_err(lost),
+            }
+        }
+    }
+
+    /// At least once: everything acknowledged, then the offsets. A snapshot is of the offset that the batch before it committed, so what is
+    /// owed of that is committed before anything is sent: a snapshot ahead of the committed offset would be of no use after a crash.
+    fn acknowledge(
+        &mut self,
+        outbox: &Outbox,
+        consumer: &BaseConsumer<MemberContext>,
+    ) -> Result<(), Failed> {
+        let owed: Positions = outbox
+            .positions
+            .keys()
+            .filter_map(|at| Some((at.clone(), *self.owed.get(at)?)))
+            .collect();
+        if let Some(error) = self.commit(&owed, consumer)? {
+            return Err(Failed::Abort(error));
+        }
+        self.owed.retain(|at, _| !owed.contains_key(at));
+        let producer = self.producer()?;
+        self.sending(producer).all(outbox)?;
+        self.drain(producer)?;
+        if let Some(failure) = producer.context().take_failure() {
+            let error = failure.error.clone();
+            return Err(undelivered(failure).unwrap_or(Failed::Abort(error)));
+        }
+        if let Some(error) = self.commit(&outbox.positions, consumer)? {
+            tracing::info!(%error, "offsets not committed: before the next batch, or the partition's next owner reads again");
+            self.owed.extend(outbox.positions.clone());
+        }
+        Ok(())
+    }
+
+    /// Commits offsets; answers why not, where a rebalance is in the way.
+    fn commit(
+        &self,
+        positions: &Positions,
+        consumer: &BaseConsumer<MemberContext>,
+    ) -> Result<Option<KafkaError>, Failed> {
+        if positions.is_empty() {
+            return Ok(None);
+        }
+        let positions = super::list(positions).map_err(Failed::Abort)?;
+        retry(&self.watchdog, "commit", |_| {
+            match consumer.commit(&positions, CommitMode::Sync) {
+                Err(error) if nothing_new(&error) => Ok(None),
+                Err(error) if commit_comes_later(&error) => Ok(Some(error)),
+                result => result.map(|()| None),
+            }
+        })
+        .map_err(Failed::Fatal)
+    }
+
+    /// Calls again while librdkafka says that the call can be taken up again, for as long as the coordinator may still answer.
+    fn again(
+        &self,
+        what: &'static str,
+        mut call: impl FnMut(Duration) -> Result<(), KafkaError>,
+    ) -> Result<(), KafkaError> {
+        let deadline = self.clock.monotonic() + self.answer_max;
+        let limit = self.watchdog.limits().call.min(self.answer_max);
+        loop {
+            let result = {
+                let _guard = self.watchdog.call(what, limit);
+                call(limit)
+            };
+            match result {
+                Err(error)
+                    if passes(&error)
+                        && self.clock.monotonic() < deadline
+                        && self.watchdog.pause(AGAIN_STEP).is_ok() => {}
                 result => return result,
             }
         }
     }
 
-    fn send_all(
-        &self,
-        producer: &BaseProducer<PlainContext>,
-        outbox: &Outbox,
-    ) -> Result<(), Failed> {
-        let late = self.topics.late.as_ref();
-        let scores = self
-            .topics
-            .scores
-            .as_deref()
-            .map(|topic| (topic, &outbox.scores));
-        let routes = [
-            (&*self.topics.alerts, &outbox.alerts),
-            (&*self.topics.dead_letters, &outbox.dead_letters),
-            (&**late.unwrap_or(&self.topics.dead_letters), &outbox.late),
-        ];
-        for (topic, messages) in scores.into_iter().chain(routes) {
-            for message in messages {
-                self.send_message(producer, topic, message)?;
-            }
-        }
-        for entry in &outbox.state {
-            self.send_state(producer, entry)?;
-        }
-        Ok(())
-    }
-
-    fn send_message(
-        &self,
-        producer: &BaseProducer<PlainContext>,
-        topic: &str,
-        message: &Message,
-    ) -> Result<(), Failed> {
-        let value = message.value.as_deref();
-        let large = value.is_some_and(|value| LARGE < value.len());
-        let omit = self.omit_large && large;
-        let mut record: BaseRecord<'_, [u8], [u8]> =
-            BaseRecord::to(topic).timestamp(message.timestamp.0.max(0));
-        record.key = message.key.as_deref();
-        record.payload = if omit { None } else { value };
-        if omit || !message.headers.is_empty() {
-            let mut headers = OwnedHeaders::new_with_capacity(message.headers.len() + 1);
-            for header in &message.headers {
-                headers = headers.insert(RawHeader {
-                    key: &header.name,
-                    value: header.value.as_deref(),
-                });
-            }
-            if omit {
-                let length = value.map_or(0, <[u8]>::len).to_string();
-                headers = headers.insert(RawHeader {
-                    key: TRUNCATED,
-                    value: Some(&length),
-                });
-            }
-            record = record.headers(headers);
-        }
-        self.send(producer, record)
-    }
-
-    fn send_state(
-        &self,
-        producer: &BaseProducer<PlainContext>,
-        entry: &StateEntry,
-    ) -> Result<(), Failed> {
-        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.topics.state)
-            .partition(state_partition(&entry.at, self.state_partitions))
-            .key(&entry.key);
-        record.payload = entry.value.as_deref();
-        self.send(producer, record)
-    }
-
-    /// Hands one record to librdkafka, making room in its queue when it is full.
-    fn send(
-        &self,
-        producer: &BaseProducer<PlainContext>,
-        mut record: BaseRecord<'_, [u8], [u8]>,
-    ) -> Result<(), Failed> {
-        let deadline = self.clock.monotonic() + CALL_MAX;
-        loop {
-            match producer.send(record) {
-                Ok(()) => return Ok(()),
-                Err((error, back))
-                    if code(&error) == Some(RDKafkaErrorCode::QueueFull)
-                        && self.clock.monotonic() < deadline =>
-                {
-                    record = back;
-                    producer.poll(Duration::ZERO);
-                    std::thread::park_timeout(POLL_STEP);
-                }
-                Err((error, _)) => return Err(classify_send(error)),
-            }
+    fn sending<'a>(&'a self, producer: &'a BaseProducer<PlainContext>) -> Sending<'a> {
+        Sending {
+            producer,
+            topics: &self.topics,
+            state_partitions: self.state_partitions,
+            sizes: &self.sizes,
+            clock: &*self.clock,
+            watchdog: &self.watchdog,
         }
     }
 
     /// Polls until nothing is in flight. Messages time out by themselves, so this ends.
     fn drain(&self, producer: &BaseProducer<PlainContext>) -> Result<(), Failed> {
         let deadline = self.clock.monotonic() + CALL_MAX * 3;
+        let mut looks = Looks::default();
         while producer.in_flight_count() > 0 {
+            looks.look(&self.watchdog)?;
             // Not `poll(step)`: below a millisecond librdkafka does not wait, and rust-rdkafka calls it again and again.
             producer.poll(Duration::ZERO);
             std::thread::park_timeout(POLL_STEP);
@@ -347,12 +365,11 @@ impl Publisher {
         if self.id.is_none() {
             return Ok(());
         }
-        let aborted = {
-            let _guard = self.watchdog.guard("abort", self.answer_max + CALL_MAX * 2);
-            match self.producer.as_ref() {
-                Some(producer) => self.again(|| producer.abort_transaction(self.answer_max)),
-                None => Ok(()),
-            }
+        let aborted = match self.producer.as_ref() {
+            Some(producer) => self.again("abort_transaction", |limit| {
+                producer.abort_transaction(limit)
+            }),
+            None => Ok(()),
         };
         match aborted {
             Ok(()) => Ok(()),
@@ -360,6 +377,9 @@ impl Publisher {
             // but then the failure that led here was not the first to say so.
             Err(error) => {
                 tracing::warn!(%error, "abort failed: making the producer again");
+                if self.watchdog.stopped() {
+                    return Err(KafkaFailure::Stopped);
+                }
                 self.renew()
             }
         }
@@ -368,25 +388,22 @@ impl Publisher {
     /// Throws the producer away and makes a new one under the same transactional id: when `init_transactions` returns,
     /// nothing of the old one is pending.
     fn renew(&mut self) -> Result<(), KafkaFailure> {
-        {
-            let _guard = self.watchdog.guard("closing a producer", CALL_MAX * 2);
-            self.producer = None;
+        if let Some(producer) = self.producer.take() {
+            self.watchdog.close("closing a producer", producer);
         }
-        let config = match &self.id {
+        let mut config = match &self.id {
             Some(id) => self.connection.transactional(id),
             None => self.connection.idempotent(),
         };
+        self.sizes.bound(&mut config);
         let producer: BaseProducer<PlainContext> = config
             .create_with_context(PlainContext::default())
             .map_err(KafkaFailure::Client)?;
         let begun = self.clock.monotonic();
         if self.id.is_some() {
-            let _guard = self
-                .watchdog
-                .guard("init_transactions", RETRY_MAX + CALL_MAX * 2);
             // The first call against a cold or wounded cluster can time out.
-            retry(&*self.clock, "init_transactions", || {
-                producer.init_transactions(CALL_MAX)
+            retry(&self.watchdog, "init_transactions", |limit| {
+                producer.init_transactions(limit)
             })?;
         }
         self.disturbed = CALM_MAX < self.clock.monotonic().saturating_sub(begun);
@@ -401,7 +418,7 @@ impl Publisher {
         consumer: &BaseConsumer<MemberContext>,
     ) -> Result<Published, KafkaFailure> {
         let partitions: Vec<TopicPartition> = positions.keys().cloned().collect();
-        let found = group_offsets(consumer, &*self.clock, &self.watchdog, &partitions)?;
+        let found = group_offsets(consumer, &self.watchdog, &partitions)?;
         let reached =
             |at: &TopicPartition| found.get(at).copied().flatten() >= positions.get(at).copied();
         let committed = partitions.iter().filter(|at| reached(at)).count();
@@ -424,8 +441,9 @@ impl Publisher {
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        let _guard = self.watchdog.guard("closing a producer", CALL_MAX);
-        self.producer = None;
+        if let Some(producer) = self.producer.take() {
+            self.watchdog.close("closing a producer", producer);
+        }
     }
 }
 
@@ -437,8 +455,27 @@ impl std::fmt::Debug for Publisher {
     }
 }
 
-/// Values above this are left out of a dead letter that the broker refused as too large.
-const LARGE: usize = 512 * 1024;
+/// Looks up now and then from a loop of very short waits: says that the thread goes on, and ends it some time after a stop.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    polls: u32,
+    stopping: u32,
+}
+
+impl Looks {
+    pub(super) fn look(&mut self, watchdog: &Watchdog) -> Result<(), Failed> {
+        self.polls += 1;
+        if !self.polls.is_multiple_of(POLLS) {
+            return Ok(());
+        }
+        watchdog.beat();
+        self.stopping += u32::from(watchdog.stopped());
+        if LOOKS_MAX < self.stopping {
+            return Err(Failed::Fatal(KafkaFailure::Stopped));
+        }
+        Ok(())
+    }
+}
 
 /// The partition of the state topic in which an input partition's entries lie. It depends on the number of its partitions,
 /// which therefore must never change.

@@ -9,22 +9,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::topic_partition_list::{Offset as RawOffset, TopicPartitionList};
 
 use super::context::PlainContext;
 use super::settings::{Connection, Isolation};
 use super::watchdog::Watchdog;
-use super::{CALL_MAX, KafkaFailure, RETRY_MAX, bare, passes, places, retry};
+use super::{CALL_MAX, KafkaFailure, bare, passes, places, refused, retry};
 use crate::stream::{Offset, Positions, Span, TopicPartition};
 use crate::time::Clock;
 
 /// How long a poll waits before limits are looked at again.
 const POLL_STEP: Duration = Duration::from_millis(100);
 
-/// How long reading may bring nothing new before it counts as failed.
-const STALL_MAX: Duration = Duration::from_secs(60);
+/// Errors that a client that is not polled may have heaped up, as far as they are looked through.
+const ERRORS_MAX: usize = 100;
 
 /// What is done with each record read; it may stop the reading.
 pub(super) type Visit<'a> =
@@ -36,6 +37,7 @@ pub struct TopicReader {
     uncommitted: BaseConsumer<PlainContext>,
     clock: Arc<dyn Clock>,
     watchdog: Watchdog,
+    transaction_max: Duration,
 }
 
 impl std::fmt::Debug for TopicReader {
@@ -60,6 +62,7 @@ impl TopicReader {
         Ok(Self {
             committed: create(Isolation::Committed)?,
             uncommitted: create(Isolation::Uncommitted)?,
+            transaction_max: connection.transaction_timeout(),
             clock,
             watchdog,
         })
@@ -67,7 +70,7 @@ impl TopicReader {
 
     /// How many partitions `topic` has.
     pub fn partitions(&self, topic: &str) -> Result<i32, KafkaFailure> {
-        partitions(&self.committed, &*self.clock, topic)
+        partitions(&self.committed, &self.watchdog, topic)
     }
 
     /// The first offset of a partition, and the end of what is decided.
@@ -80,7 +83,7 @@ impl TopicReader {
         &self,
         partitions: &[TopicPartition],
     ) -> Result<BTreeMap<TopicPartition, Option<Offset>>, KafkaFailure> {
-        group_offsets(&self.committed, &*self.clock, &self.watchdog, partitions)
+        group_offsets(&self.committed, &self.watchdog, partitions)
     }
 
     /// Where the first record at or after `since` lies, by the broker's index; the end where there is none.
@@ -89,8 +92,7 @@ impl TopicReader {
         partitions: &[TopicPartition],
         since: crate::time::Timestamp,
     ) -> Result<BTreeMap<TopicPartition, Option<Offset>>, KafkaFailure> {
-        let _guard = self.watchdog.guard("offsets for times", RETRY_MAX * 2);
-        let found = retry(&*self.clock, "offsets for times", || {
+        let found = retry(&self.watchdog, "offsets for times", |limit| {
             let mut list = TopicPartitionList::new();
             for at in partitions {
                 list.add_partition_offset(
@@ -99,7 +101,7 @@ impl TopicReader {
                     RawOffset::Offset(since.0.max(0)),
                 )?;
             }
-            self.committed.offsets_for_times(list, CALL_MAX)
+            self.committed.offsets_for_times(list, limit)
         })?;
         Ok(places(&found).into_iter().collect())
     }
@@ -107,7 +109,9 @@ impl TopicReader {
     /// The end of `at` as it is now, after everything before it has been committed or aborted.
     pub fn decided_end(&self, at: &TopicPartition) -> Result<Offset, KafkaFailure> {
         let (_, end) = self.watermarks(&self.uncommitted, at)?;
-        let deadline = self.clock.monotonic() + RETRY_MAX;
+        // The coordinator aborts what nobody ends after the transaction timeout, which may be longer than our own patience.
+        let limit = self.watchdog.limits().retry + self.transaction_max;
+        let deadline = self.clock.monotonic() + limit;
         loop {
             let (_, stable) = self.watermarks(&self.committed, at)?;
             if end <= stable {
@@ -116,11 +120,11 @@ impl TopicReader {
             if self.clock.monotonic() > deadline {
                 return Err(KafkaFailure::TooSlow {
                     what: "the end of another worker's transaction",
-                    limit: RETRY_MAX,
+                    limit,
                 });
             }
             tracing::debug!(%at, %end, %stable, "waiting for an open transaction to be decided");
-            std::thread::park_timeout(Duration::from_millis(20));
+            self.watchdog.pause(Duration::from_millis(20))?;
         }
     }
 
@@ -178,7 +182,9 @@ impl TopicReader {
         open: &mut BTreeMap<i32, Offset>,
         visit: &mut Visit<'_>,
     ) -> Result<(), KafkaFailure> {
-        let mut stalled_at = self.clock.monotonic() + STALL_MAX;
+        // Reading that brings nothing new for that long has failed.
+        let patience = self.watchdog.limits().retry;
+        let mut stalled_at = self.clock.monotonic() + patience;
         while !open.is_empty() {
             let polled = {
                 let _guard = self.watchdog.guard("poll", CALL_MAX);
@@ -186,7 +192,7 @@ impl TopicReader {
             };
             match polled {
                 Some(Ok(message)) => {
-                    stalled_at = self.clock.monotonic() + STALL_MAX;
+                    stalled_at = self.clock.monotonic() + patience;
                     let Some(to) = open.get(&message.partition()).copied() else {
                         continue;
                     };
@@ -202,12 +208,12 @@ impl TopicReader {
                 }
                 Some(Err(error)) if passes(&error) => {}
                 Some(Err(error)) => return Err(KafkaFailure::call("reading a topic")(error)),
-                None => {}
+                None => self.watchdog.pause(Duration::ZERO)?,
             }
             if stalled_at < self.clock.monotonic() {
                 return Err(KafkaFailure::TooSlow {
                     what: "reading a topic",
-                    limit: STALL_MAX,
+                    limit: patience,
                 });
             }
         }
@@ -219,44 +225,57 @@ impl TopicReader {
         consumer: &BaseConsumer<PlainContext>,
         at: &TopicPartition,
     ) -> Result<(Offset, Offset), KafkaFailure> {
-        let _guard = self.watchdog.guard("watermarks", RETRY_MAX * 2);
-        let (low, high) = retry(&*self.clock, "watermarks", || {
-            consumer.fetch_watermarks(&at.topic, at.partition.0, CALL_MAX)
+        let (low, high) = retry(&self.watchdog, "watermarks", |limit| {
+            consumer.fetch_watermarks(&at.topic, at.partition.0, limit)
         })?;
         Ok((Offset(low), Offset(high)))
     }
 }
 
 /// How many partitions `topic` has, as `consumer`'s broker knows it.
-pub(super) fn partitions<C: rdkafka::consumer::ConsumerContext>(
-    consumer: &BaseConsumer<C>,
-    clock: &dyn Clock,
+pub(super) fn partitions(
+    consumer: &BaseConsumer<PlainContext>,
+    watchdog: &Watchdog,
     topic: &str,
 ) -> Result<i32, KafkaFailure> {
-    let metadata = retry(clock, "metadata", || {
-        consumer.fetch_metadata(Some(topic), CALL_MAX)
+    let metadata = retry(watchdog, "metadata", |limit| {
+        consumer
+            .fetch_metadata(Some(topic), limit)
+            .map_err(|error| {
+                // A client whose credentials are refused only looks as if no broker answered; why, it says when it is polled.
+                std::iter::from_fn(|| consumer.poll(Duration::ZERO))
+                    .take(ERRORS_MAX)
+                    .filter_map(Result::err)
+                    .find(refused)
+                    .unwrap_or(error)
+            })
     })?;
-    let found = metadata
-        .topics()
-        .iter()
-        .find(|found| found.name() == topic && found.error().is_none())
-        .map_or(0, |found| found.partitions().len());
-    if found == 0 {
-        return Err(KafkaFailure::NoTopic(topic.to_owned()));
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let error = found
+        .and_then(MetadataTopic::error)
+        .map(RDKafkaErrorCode::from);
+    match (found, error) {
+        (_, Some(error @ RDKafkaErrorCode::TopicAuthorizationFailed)) => {
+            Err(KafkaFailure::Refused {
+                what: format!("a look at topic `{topic}`"),
+                error: KafkaError::MetadataFetch(error),
+            })
+        }
+        (Some(found), None) if !found.partitions().is_empty() => {
+            Ok(i32::try_from(found.partitions().len()).unwrap_or(i32::MAX))
+        }
+        _ => Err(KafkaFailure::NoTopic(topic.to_owned())),
     }
-    Ok(i32::try_from(found).unwrap_or(i32::MAX))
 }
 
 /// The group's stable committed offsets: a `read_committed` consumer is made to wait while a transaction that holds some is open.
 pub(super) fn group_offsets<C: rdkafka::consumer::ConsumerContext>(
     consumer: &BaseConsumer<C>,
-    clock: &dyn Clock,
     watchdog: &Watchdog,
     partitions: &[TopicPartition],
 ) -> Result<BTreeMap<TopicPartition, Option<Offset>>, KafkaFailure> {
-    let _guard = watchdog.guard("committed offsets", RETRY_MAX * 2);
-    let found = retry(clock, "committed offsets", || {
-        let list = consumer.committed_offsets(bare(partitions), CALL_MAX)?;
+    let found = retry(watchdog, "committed offsets", |limit| {
+        let list = consumer.committed_offsets(bare(partitions), limit)?;
         for element in list.elements() {
             element.error()?;
         }

@@ -3,27 +3,31 @@
 //! Invariants: a granted partition is fetched only after [`Session::rewind`] has said from where (the assignment is answered there, with the
 //! offsets); a partition is given back only between batches; no transaction is open while polling.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 
 use super::context::{self, MemberContext, Rebalance};
-use super::publish::{Delivery, OutputTopics, Publisher, state_partition};
-use super::restore::{TopicReader, group_offsets};
+use super::intake::Intake;
+use super::publish::{Delivery, OutputTopics, Publisher};
+use super::restore::TopicReader;
 use super::retention;
 use super::settings::Connection;
+use super::takeover::{self, StateTopic};
 use super::watchdog::Watchdog;
-use super::{CALL_MAX, KafkaFailure, RETRY_MAX, bare, code, list, passes};
-use crate::pipeline::{self, Grant, Outbox, StateEntry};
+use super::{CALL_MAX, KafkaFailure, bare, code, is_final, list, passes};
+use crate::pipeline::{Grant, Outbox};
 use crate::port::{Input, Published, Session};
-use crate::record::{Header, RecordBatch};
+use crate::record::RecordBatch;
 use crate::stream::{Offset, Positions, TopicPartition};
 use crate::time::{Clock, Timestamp};
+
+/// How long a topic may be unknown before it counts as missing.
+const NO_TOPIC_MAX: Duration = Duration::from_secs(3);
+const NO_TOPIC_STEP: Duration = Duration::from_millis(200);
 
 /// Where a group begins that has committed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -88,6 +92,8 @@ pub struct KafkaSession {
     names: BTreeMap<String, Arc<str>>,
     /// The end of each partition, as far as statistics told.
     ends: BTreeMap<TopicPartition, Offset>,
+    /// Up to where each partition was fetched, as far as statistics told: past the markers of transactions, which are no records.
+    fetched: BTreeMap<TopicPartition, Offset>,
     /// The last batch's memory.
     spare: RecordBatch,
     clock: Arc<dyn Clock>,
@@ -112,10 +118,7 @@ impl KafkaSession {
         watchdog: Watchdog,
     ) -> Result<Self, KafkaFailure> {
         let reader = TopicReader::new(&settings.connection, Arc::clone(&clock), watchdog.clone())?;
-        for topic in &settings.inputs {
-            reader.partitions(topic)?;
-        }
-        let state_partitions = reader.partitions(&settings.topics.state)?;
+        let state_partitions = known_topics(&reader, &settings, &watchdog)?;
         let id = match settings.delivery {
             Delivery::ExactlyOnce => Some(format!(
                 "{}-{}-{}",
@@ -156,6 +159,7 @@ impl KafkaSession {
             seeks: Positions::new(),
             names,
             ends: BTreeMap::new(),
+            fetched: BTreeMap::new(),
             spare: RecordBatch::default(),
             clock,
             watchdog,
@@ -190,12 +194,32 @@ impl KafkaSession {
         }
         self.seek_due()?;
         let batch = self.read_batch(until)?;
+        self.note_fetched(&batch);
         Ok(if batch.is_empty() {
             self.spare = batch;
             Input::Idle
         } else {
             Input::Batch(batch)
         })
+    }
+
+    /// Statistics come through the same queue as records do. So when a batch ended because the queue was empty, all that was fetched before
+    /// them has been handed out, and what was fetched without being a record was a marker.
+    fn note_fetched(&mut self, batch: &RecordBatch) {
+        let limits = self.settings.batch;
+        let Ok(consumer) = self.consumer() else {
+            return;
+        };
+        let drained = !consumer.context().waiting()
+            && batch.len() < limits.records_max
+            && batch.bytes_len() < limits.bytes_max;
+        let told = consumer.context().told();
+        for (at, told) in told {
+            self.ends.insert(at.clone(), told.end);
+            if drained {
+                self.fetched.insert(at, told.fetched);
+            }
+        }
     }
 
     fn read_batch(&mut self, until: Timestamp) -> Result<RecordBatch, KafkaFailure> {
@@ -273,8 +297,21 @@ impl KafkaSession {
 
     /// What the worker needs to take over: the committed offset, and the state as it was committed with it.
     fn grant(&mut self, partitions: Vec<TopicPartition>) -> Result<Vec<Grant>, KafkaFailure> {
-        let committed = self.committed(&partitions)?;
-        let mut state = self.restore(&partitions)?;
+        // Even if what follows fails: the assignment waits for an answer, and without one no consumer can be closed.
+        let unknown = partitions.iter().map(|at| (at.clone(), (Offset(0), None)));
+        self.pending.extend(unknown);
+        let committed = takeover::committed(
+            (self.consumer()?, &self.reader),
+            self.settings.start,
+            &self.watchdog,
+            &partitions,
+        )?;
+        let state_topic = StateTopic {
+            name: &self.settings.topics.state,
+            partitions: self.state_partitions,
+            detector: &self.settings.detector,
+        };
+        let mut state = takeover::restore(&self.reader, &state_topic, &partitions)?;
         Ok(partitions
             .into_iter()
             .map(|at| {
@@ -293,71 +330,13 @@ impl KafkaSession {
             .collect())
     }
 
-    /// The group's offsets; where there is none, the configured start, and that it is fresh. And the oldest record there is.
-    fn committed(
-        &self,
-        partitions: &[TopicPartition],
-    ) -> Result<BTreeMap<TopicPartition, (Offset, bool, Offset)>, KafkaFailure> {
-        let found = group_offsets(self.consumer()?, &*self.clock, &self.watchdog, partitions)?;
-        let mut positions = BTreeMap::new();
-        for (at, offset) in found {
-            let (first, end) = self.reader.ends(&at)?;
-            let (position, fresh) =
-                retention::begin(&at, offset, (first, end), self.settings.start);
-            positions.insert(at, (position, fresh, first));
-        }
-        Ok(positions)
-    }
-
-    /// The state topic's entries of some partitions, latest per key.
-    fn restore(
-        &self,
-        partitions: &[TopicPartition],
-    ) -> Result<BTreeMap<TopicPartition, Vec<StateEntry>>, KafkaFailure> {
-        let topic = &self.settings.topics.state;
-        let wanted: BTreeSet<&TopicPartition> = partitions.iter().collect();
-        let mut from = Positions::new();
-        for at in partitions {
-            let number = state_partition(at, self.state_partitions);
-            let place = TopicPartition::new(topic, number);
-            let (first, _) = self.reader.ends(&place)?;
-            from.insert(place, first);
-        }
-        let mut latest: BTreeMap<TopicPartition, BTreeMap<Vec<u8>, Vec<u8>>> = BTreeMap::new();
-        self.reader.read_on(&from, &mut |message| {
-            if let Some(key) = message.key()
-                && let Some(at) = pipeline::owner(&self.settings.detector, key)
-                && wanted.contains(&at)
-            {
-                let entries = latest.entry(at).or_default();
-                match message.payload() {
-                    Some(value) => entries.insert(key.to_vec(), value.to_vec()),
-                    None => entries.remove(key),
-                };
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(latest
-            .into_iter()
-            .map(|(at, entries)| {
-                let entries = entries
-                    .into_iter()
-                    .map(|(key, value)| StateEntry {
-                        at: at.clone(),
-                        key,
-                        value: Some(value),
-                    })
-                    .collect();
-                (at, entries)
-            })
-            .collect())
-    }
-
     fn let_go(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaFailure> {
+        self.publisher.forget(partitions);
         for at in partitions {
             self.active.remove(at);
             self.seeks.remove(at);
             self.ends.remove(at);
+            self.fetched.remove(at);
             tracing::info!(%at, "partition given back");
         }
         let _guard = self.watchdog.guard("giving partitions back", CALL_MAX);
@@ -387,16 +366,18 @@ impl KafkaSession {
         }
         let due = std::mem::take(&mut self.seeks);
         let consumer = self.consumer()?;
-        let _guard = self.watchdog.guard("seek", RETRY_MAX + CALL_MAX * 2);
-        let deadline = self.clock.monotonic() + CALL_MAX;
+        let limits = self.watchdog.limits();
+        let deadline = self.clock.monotonic() + limits.retry;
         loop {
+            let guard = self.watchdog.call("seek", limits.call);
             let sought = list(&due)
-                .and_then(|list| consumer.seek_partitions(list, CALL_MAX))
+                .and_then(|list| consumer.seek_partitions(list, limits.call))
                 .and_then(|list| {
                     list.elements()
                         .iter()
                         .try_for_each(rdkafka::topic_partition_list::TopicPartitionListElem::error)
                 });
+            drop(guard);
             match sought {
                 Ok(()) => break,
                 Err(error) if deadline < self.clock.monotonic() => {
@@ -404,10 +385,11 @@ impl KafkaSession {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "seek failed, trying again");
-                    std::thread::park_timeout(Duration::from_millis(20));
+                    self.watchdog.pause(Duration::from_millis(20))?;
                 }
             }
         }
+        self.fetched.retain(|at, _| !due.contains_key(at));
         self.active.extend(due);
         Ok(())
     }
@@ -434,14 +416,11 @@ impl Session for KafkaSession {
     }
 
     fn lag(&mut self) -> BTreeMap<TopicPartition, u64> {
-        if let Ok(consumer) = self.consumer() {
-            let told = consumer.context().ends();
-            self.ends.extend(told);
-        }
         self.active
             .iter()
             .filter_map(|(at, next)| {
                 let end = self.ends.get(at)?;
+                let next = self.fetched.get(at).max(Some(next))?;
                 let ahead = u64::try_from(end.0.saturating_sub(next.0)).unwrap_or(0);
                 Some((at.clone(), ahead))
             })
@@ -468,7 +447,6 @@ impl Session for KafkaSession {
 impl Drop for KafkaSession {
     /// Leaves the group. librdkafka closes only after every rebalance has its answer.
     fn drop(&mut self) {
-        let _guard = self.watchdog.guard("leaving the group", CALL_MAX);
         let Some(consumer) = self.consumer.take() else {
             return;
         };
@@ -487,108 +465,44 @@ impl Drop for KafkaSession {
         for error in answers.into_iter().filter_map(Result::err) {
             tracing::debug!(%error, "answering a rebalance while leaving");
         }
-        drop(consumer);
+        self.watchdog.close("leaving the group", consumer);
     }
 }
 
-/// Takes messages into a batch. Messages come in runs of one partition: what is known of it is looked up once a run, not once a message.
-struct Intake<'a> {
-    batch: RecordBatch,
-    active: &'a mut Positions,
-    names: &'a BTreeMap<String, Arc<str>>,
-    run: Option<Run>,
-}
-
-/// A run of messages of one partition.
-struct Run {
-    at: TopicPartition,
-    /// The partition's place in the batch, once a message of it was taken.
-    source: Option<usize>,
-    /// The offset after the last message taken.
-    next: Offset,
-}
-
-impl Intake<'_> {
-    /// Adds a message, unless it comes from a partition that is not being read (any more) or from before the place we went to.
-    fn take(&mut self, message: &BorrowedMessage<'_>) {
-        let (topic, partition) = (message.topic(), message.partition());
-        let goes_on = self
-            .run
-            .as_ref()
-            .is_some_and(|run| run.at.partition.0 == partition && *run.at.topic == *topic);
-        if !goes_on {
-            self.end_run();
-            self.begin_run(topic, partition);
-        }
-        let Some(run) = self.run.as_mut() else { return };
-        let offset = Offset(message.offset());
-        if offset < run.next {
-            return;
-        }
-        run.next = offset.next();
-        let headers = message.headers().map_or_else(Vec::new, |headers| {
-            headers
-                .iter()
-                .map(|header| Header {
-                    name: header.key.into(),
-                    value: header.value.map(Into::into),
-                })
-                .collect()
-        });
-        let timestamp = Timestamp(message.timestamp().to_millis().unwrap_or(0));
-        let source = *run.source.get_or_insert_with(|| self.batch.source(&run.at));
-        let place = (source, offset, timestamp);
-        self.batch
-            .push_from(place, message.key(), message.payload(), headers);
-    }
-
-    fn begin_run(&mut self, topic: &str, partition: i32) {
-        let Some(name) = self.names.get(topic) else {
-            return;
-        };
-        let at = TopicPartition {
-            topic: Arc::clone(name),
-            partition: crate::stream::Partition(partition),
-        };
-        let Some(&next) = self.active.get(&at) else {
-            return;
-        };
-        self.run = Some(Run {
-            at,
-            source: None,
-            next,
-        });
-    }
-
-    fn end_run(&mut self) {
-        if let Some(run) = self.run.take() {
-            self.active.insert(run.at, run.next);
+/// All topics are there, and may be looked at; answers how many partitions the state topic has. That a topic is missing is believed only
+/// after a while: one that was just made, or a broker that just started, is not known everywhere at once.
+fn known_topics(
+    reader: &TopicReader,
+    settings: &SessionSettings,
+    watchdog: &Watchdog,
+) -> Result<i32, KafkaFailure> {
+    let topics = &settings.topics;
+    let written = [&topics.alerts, &topics.dead_letters, &topics.state];
+    let optional = topics.scores.iter().chain(&topics.late);
+    let mut patience = NO_TOPIC_MAX;
+    for topic in settings.inputs.iter().chain(written).chain(optional) {
+        loop {
+            match reader.partitions(topic) {
+                Err(KafkaFailure::NoTopic(_)) if !patience.is_zero() => {
+                    patience = patience.saturating_sub(NO_TOPIC_STEP);
+                    watchdog.pause(NO_TOPIC_STEP)?;
+                }
+                Err(failure) => return Err(failure),
+                Ok(_) => break,
+            }
         }
     }
-
-    /// The batch; what was read of each partition is noted.
-    fn finish(mut self) -> RecordBatch {
-        self.end_run();
-        self.batch
-    }
+    reader.partitions(&topics.state)
 }
 
 /// Errors of a poll: librdkafka goes on by itself after all but those that say that we may not, or are no longer who we were.
 fn tolerate(error: KafkaError) -> Result<(), KafkaFailure> {
+    // Fatal is the client, and a new one may go on; what is final will be so for that one too.
     let hopeless = matches!(error, KafkaError::MessageConsumptionFatal(_))
+        || is_final(&error)
         || matches!(
             code(&error),
-            Some(
-                RDKafkaErrorCode::TopicAuthorizationFailed
-                    | RDKafkaErrorCode::GroupAuthorizationFailed
-                    | RDKafkaErrorCode::ClusterAuthorizationFailed
-                    | RDKafkaErrorCode::Authentication
-                    | RDKafkaErrorCode::SaslAuthenticationFailed
-                    | RDKafkaErrorCode::Fatal
-                    | RDKafkaErrorCode::FencedInstanceId
-                    | RDKafkaErrorCode::UnsupportedVersion
-                    | RDKafkaErrorCode::UnsupportedFeature
-            )
+            Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::FencedInstanceId)
         );
     if hopeless {
         return Err(KafkaFailure::call("reading the input")(error));

@@ -196,6 +196,8 @@ impl Connection {
             self.default(&mut config, "session.timeout.ms", "10000");
             self.default(&mut config, "heartbeat.interval.ms", "1000");
         }
+        // A commit of offsets waits as long as this for its answer, and nothing can be done meanwhile.
+        self.default(&mut config, "socket.timeout.ms", "20000");
         // A consumer whose queue filled once otherwise waits a whole second before it fetches on.
         self.default(&mut config, "fetch.queue.backoff.ms", "10");
         self.default(&mut config, "fetch.error.backoff.ms", "100");

@@ -1,12 +1,18 @@
-//! A thread that ends the process when a call into librdkafka hangs.
+//! Waiting for Kafka: a thread that ends the process when a call into librdkafka hangs, and what a thread that waits looks at meanwhile.
 //!
 //! `send_offsets_to_transaction` can hang for ever (librdkafka issue 5511), and so can dropping a consumer. A process that hangs holds its
 //! partitions; one that ends gives them back and is started again. So each such call is made under a [`Guard`].
+//!
+//! Waiting is something else: brokers may be away for hours. Whoever waits does so in short calls ([`Limits::call`]), says between them that it
+//! goes on ([`Watchdog::beat`]), and gives up when the process is told to stop ([`Watchdog::stopped`]).
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::KafkaFailure;
 use crate::time::Clock;
 
 /// The exit code of a process that the watchdog ended: `EX_TEMPFAIL`, try again.
@@ -15,9 +21,46 @@ pub const EXIT_CODE: u8 = 75;
 /// How often deadlines are looked at.
 const STEP: Duration = Duration::from_millis(250);
 
+/// How much longer than it was allowed to a call may last before it counts as hanging.
+const HANG: Duration = Duration::from_secs(30);
+
+/// How long a stop waits for a client to be closed.
+const CLOSE_MAX: Duration = Duration::from_millis(1_500);
+
+/// How long Kafka is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// One call that can be made again: how late a stop may be seen.
+    pub call: Duration,
+    /// All attempts at one thing, before the client is thrown away and everything begins anew.
+    pub retry: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            call: Duration::from_secs(2),
+            retry: Duration::from_secs(60),
+        }
+    }
+}
+
 /// Ends the process when a guarded call lasts too long. Clones share one thread; it ends with the last clone.
-#[derive(Clone, Debug)]
-pub struct Watchdog(Arc<Inner>);
+#[derive(Clone)]
+pub struct Watchdog {
+    inner: Arc<Inner>,
+    limits: Limits,
+    stop: Arc<AtomicBool>,
+    beat: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl std::fmt::Debug for Watchdog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watchdog")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -57,19 +100,119 @@ impl Watchdog {
         if let Err(error) = spawned {
             tracing::error!(%error, "no watchdog: a hanging Kafka call will not be noticed");
         }
-        Self(Arc::new(Inner { shared, clock }))
+        Self {
+            inner: Arc::new(Inner { shared, clock }),
+            limits: Limits::default(),
+            stop: Arc::default(),
+            beat: Arc::new(|| {}),
+        }
+    }
+
+    /// The same, with other limits.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// The same, for threads that `stop` ends.
+    #[must_use]
+    pub fn with_stop(self, stop: Arc<AtomicBool>) -> Self {
+        Self { stop, ..self }
+    }
+
+    /// The same, for one thread: `beat` is told again and again, also while it waits, that it goes on.
+    #[must_use]
+    pub fn with_beat(self, beat: impl Fn() + Send + Sync + 'static) -> Self {
+        Self {
+            beat: Arc::new(beat),
+            ..self
+        }
     }
 
     /// Watches a call that should take no longer than `limit`.
     pub fn guard(&self, what: &'static str, limit: Duration) -> Guard<'_> {
-        let deadline = self.0.clock.monotonic() + limit;
-        let mut calls = lock(&self.0.shared.calls);
+        let deadline = self.inner.clock.monotonic() + limit;
+        let mut calls = lock(&self.inner.shared.calls);
         let id = calls.next;
         calls.next += 1;
         calls.open.insert(id, (what, deadline));
         Guard {
-            shared: &self.0.shared,
+            shared: &self.inner.shared,
             id,
+        }
+    }
+
+    /// Watches one call that was given `limit` to return.
+    pub(super) fn call(&self, what: &'static str, limit: Duration) -> Guard<'_> {
+        self.beat();
+        self.guard(what, limit + HANG)
+    }
+
+    /// What it measures time by.
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.inner.clock
+    }
+
+    /// How long is waited.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Says that this thread goes on.
+    pub fn beat(&self) {
+        (self.beat)();
+    }
+
+    /// Whether the process is to end.
+    pub fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Waits, while it beats; ends early, with an error, when the process is to end.
+    pub fn pause(&self, length: Duration) -> Result<(), KafkaFailure> {
+        let until = self.inner.clock.monotonic() + length;
+        loop {
+            if self.stopped() {
+                return Err(KafkaFailure::Stopped);
+            }
+            let left = until.saturating_sub(self.inner.clock.monotonic());
+            if left.is_zero() {
+                return Ok(());
+            }
+            self.beat();
+            std::thread::park_timeout(left.min(Duration::from_millis(50)));
+        }
+    }
+
+    /// Closes a client, which can take seconds where brokers do not answer, on a thread of its own: this one goes on beating, and when
+    /// the process is to end it does not wait for long.
+    pub(super) fn close<T: Send + 'static>(&self, what: &'static str, client: T) {
+        let (done, closed) = channel();
+        let watchdog = self.clone();
+        let spawned = std::thread::Builder::new()
+            .name("closing".to_owned())
+            .spawn(move || {
+                let _guard = watchdog.guard(what, HANG);
+                drop(client);
+                // Nobody waits any more if the process is ending.
+                done.send(()).unwrap_or_default();
+            });
+        if let Err(error) = spawned {
+            // The client went with the closure.
+            tracing::warn!(%error, what, "closing on no thread of its own");
+            return;
+        }
+        let mut stopping = CLOSE_MAX;
+        let step = Duration::from_millis(20);
+        while let Err(RecvTimeoutError::Timeout) = closed.recv_timeout(step) {
+            self.beat();
+            if self.stopped() {
+                stopping = stopping.saturating_sub(step);
+            }
+            if stopping.is_zero() {
+                tracing::info!(what, "not waiting for it");
+                return;
+            }
         }
     }
 }

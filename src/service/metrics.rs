@@ -191,7 +191,7 @@ impl Metrics {
             )?,
             suppressed: make.counter(
                 "anomalyd_alerts_suppressed_total",
-                "Alerts held back by cooldown or the storm limit.",
+                "Alerts of episodes that opened beyond the storm limit: one summary alert stands for them.",
             )?,
             episodes_open: make.gauge("anomalyd_episodes_open", "Episodes open on the partitions held.")?,
             decode: make.histogram("anomalyd_decode_seconds", "Time to decode a batch.", WORK)?,
@@ -203,7 +203,7 @@ impl Metrics {
             publish: make.add(HistogramVec::new(
                 HistogramOpts::from(make.opts(
                     "anomalyd_publish_seconds",
-                    "Time to publish a batch in one transaction, by outcome.",
+                    "Time to publish a batch in one transaction, by outcome: committed, or aborted, with the wait before it is tried again.",
                 ))
                 .buckets(WORK.to_vec()),
                 &["outcome"],
@@ -253,7 +253,7 @@ impl Metrics {
             last_step: make.add(GaugeVec::new(
                 make.opts(
                     "anomalyd_last_step_timestamp_seconds",
-                    "When a worker last finished a step of its loop, in seconds since 1970; stands still only if the worker hangs.",
+                    "When a worker last said that it goes on, in seconds since 1970: at each step of its loop, and while it waits for Kafka; stands still only if the worker hangs.",
                 ),
                 &["worker"],
             ))?,

@@ -1,6 +1,6 @@
 //! The process around the workers: HTTP, metrics, status and the log.
 //!
-//! Next: `run` (starts and stops everything), `models` (the store and who follows it), `schema` (which features there are), `observe` (events to
+//! Next: `run` (starts and stops everything), `prepare` (what it waits for), `models` (the store and who follows it), `schema` (which features there are), `observe` (events to
 //! metrics and status), `metrics` (every name), `status` (what people see), `http` (who answers), `log`, `signal`.
 
 pub mod http;
@@ -8,6 +8,7 @@ pub mod log;
 pub mod metrics;
 pub mod models;
 pub mod observe;
+mod prepare;
 pub mod run;
 pub mod schema;
 pub mod signal;

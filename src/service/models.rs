@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::config::{self, Config};
+use crate::kafka::KafkaFailure;
 use crate::kafka::models::{ModelTopic, TopicStore, TopicStoreError};
 use crate::kafka::settings::Connection;
 use crate::kafka::watchdog::Watchdog;
@@ -36,6 +37,16 @@ pub enum AnyStoreError {
     /// The directory.
     #[error(transparent)]
     Directory(#[from] StoreError),
+}
+
+impl AnyStoreError {
+    /// What failed of Kafka, if it did.
+    pub fn kafka(&self) -> Option<&KafkaFailure> {
+        match self {
+            Self::Topic(TopicStoreError::Kafka(failure)) => Some(failure),
+            Self::Topic(_) | Self::Directory(_) => None,
+        }
+    }
 }
 
 impl AnyStore {
@@ -154,8 +165,17 @@ impl Follower {
     /// Looks until stopped.
     pub fn run(self) {
         let mut current = self.current;
+        let mut failing = false;
         while !self.stop.load(Ordering::Relaxed) {
-            match self.look(current) {
+            let looked = self.look(current);
+            if let Err(error) = &looked
+                && !failing
+                && !self.stop.load(Ordering::Relaxed)
+            {
+                tracing::warn!(%error, "the model store cannot be read; scoring goes on with the model in use");
+            }
+            failing = looked.is_err();
+            match looked {
                 Ok(Some(model)) => {
                     current = Some(model.card.version);
                     tracing::info!(version = %model.card.version, kind = model.model.name(), "a new champion");
@@ -164,10 +184,7 @@ impl Follower {
                         worker.send(Arc::clone(&model)).unwrap_or_default();
                     }
                 }
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "the model store cannot be read; scoring goes on with the model in use");
-                }
+                Ok(None) | Err(_) => {}
             }
             if let Err(RecvTimeoutError::Disconnected) = self.wake.recv_timeout(LOOK_EVERY) {
                 return;

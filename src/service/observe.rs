@@ -130,14 +130,18 @@ impl WorkerObserver {
     }
 }
 
+/// A worker goes on: it finished a step, or waits for Kafka.
+pub fn stepped(metrics: &Metrics, status: &Status, worker: usize, at: Timestamp) {
+    status.stepped(worker, at);
+    metrics
+        .last_step
+        .with_label_values(&[&worker.to_string()])
+        .set(at.0 as f64 / 1000.0);
+}
+
 impl worker::Observer for WorkerObserver {
     fn stepped(&mut self, at: Timestamp) {
-        self.status.stepped(self.worker, at);
-        let worker = self.worker.to_string();
-        self.metrics
-            .last_step
-            .with_label_values(&[&worker])
-            .set(at.0 as f64 / 1000.0);
+        stepped(&self.metrics, &self.status, self.worker, at);
     }
 
     fn committed(&mut self, batch: &Committed<'_>) {
@@ -165,9 +169,13 @@ impl worker::Observer for WorkerObserver {
         }
     }
 
-    fn aborted(&mut self) {
+    fn aborted(&mut self, took: Duration) {
         tracing::warn!("a transaction was aborted; its records are read again");
         self.metrics.batches.with_label_values(&["aborted"]).inc();
+        self.metrics
+            .publish
+            .with_label_values(&["aborted"])
+            .observe(took.as_secs_f64());
     }
 
     fn replayed(&mut self, records: u64) {

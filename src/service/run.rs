@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,30 +13,31 @@ use prometheus::Registry;
 
 use super::http::{self, Server};
 use super::metrics::Metrics;
-use super::models::{AnyStore, AnyStoreError, Follower, SharedStore};
-use super::observe::{Parts as Shares, TrainingObserver, WorkerObserver};
-use super::schema::{self, SchemaError, Waiting};
+use super::models::{AnyStoreError, Follower, SharedStore};
+use super::observe::{Parts as Shares, TrainingObserver, WorkerObserver, stepped};
+use super::prepare::{self, Prepared};
+use super::schema::{SchemaError, Waiting};
 use super::signal::Heard;
 use super::status::{Facts, Status};
 use crate::config::{Config, raw};
 use crate::kafka::KafkaFailure;
-use crate::kafka::history::{HistoryTopics, KafkaHistory};
+use crate::kafka::lasting::LastingSession;
 use crate::kafka::publish::Delivery;
-use crate::kafka::session::{BatchLimits, KafkaSession, SessionSettings, Start};
+use crate::kafka::session::{BatchLimits, SessionSettings, Start};
 use crate::kafka::settings::Connection;
 use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{Column, Pipeline};
-use crate::port::ModelStore;
 use crate::record::decode::Decoder;
 use crate::record::schema::Schema;
 use crate::stream::TopicPartition;
 use crate::time::{Clock, SystemClock};
 use crate::trainer::{Control, Plan, Sources, Trainer};
-use crate::worker::{BoxError, Ports, Settings, Worker, WorkerError};
+use crate::worker::{Ports, Settings, Worker, WorkerError};
 
-/// From a signal to the end of the process, at most.
-const STOP_MAX: Duration = Duration::from_secs(5);
+/// From a signal to the end of the process: for the threads to end by themselves, and then by force.
+const STOP_MAX: Duration = Duration::from_millis(4_200);
+const END_MAX: Duration = Duration::from_millis(4_700);
 /// The longest wait of a worker for input: how soon it sees a stop or a new model.
 const POLL_MAX: Duration = Duration::from_millis(100);
 
@@ -80,6 +81,35 @@ pub enum ServiceError {
     /// Threads that did not stop in time.
     #[error("not stopped in time: {0} of the workers still busy")]
     Slow(usize),
+}
+
+impl ServiceError {
+    /// Whether it comes from Kafka.
+    fn kafka(&self) -> Option<&KafkaFailure> {
+        match self {
+            Self::Kafka(failure) | Self::Schema(SchemaError::Kafka(failure)) => Some(failure),
+            Self::Store(error) | Self::Schema(SchemaError::Store(error)) => error.kafka(),
+            Self::Worker {
+                error: WorkerError::Session(failure),
+                ..
+            } => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// Whether waiting may help.
+    pub(super) fn passes(&self) -> bool {
+        self.kafka().is_some_and(KafkaFailure::passes)
+    }
+
+    /// Whether settings, topics or rights must change before it can work.
+    pub fn is_configuration(&self) -> bool {
+        self.kafka().is_some_and(KafkaFailure::is_configuration)
+            || matches!(
+                self,
+                Self::Schema(SchemaError::Problems(_) | SchemaError::TooWide(_))
+            )
+    }
 }
 
 /// How the daemon came to its end.
@@ -133,7 +163,7 @@ pub fn run(config: &Config) -> Result<(), ServiceError> {
     spawn("signals", {
         let stop = Arc::clone(&stop);
         move || {
-            super::signal::listen(|heard| {
+            super::signal::listen(END_MAX, |heard| {
                 if let Heard::Stop(name) = heard {
                     tracing::info!(signal = name, "stopping");
                     stop.store(true, Ordering::Relaxed);
@@ -143,7 +173,10 @@ pub fn run(config: &Config) -> Result<(), ServiceError> {
         }
     })?;
     let running = match start(config, Arc::clone(&stop)) {
-        Err(ServiceError::Schema(SchemaError::Stopped)) => return Ok(()),
+        Err(error) if stop.load(Ordering::Relaxed) && !error.is_configuration() => {
+            tracing::info!(%error, "stopped while starting");
+            return Ok(());
+        }
         started => started?,
     };
     let (teller, control) = (running.teller(), running.control.clone());
@@ -165,40 +198,31 @@ pub fn run(config: &Config) -> Result<(), ServiceError> {
 )]
 pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
+    let watchdog = Watchdog::start(Arc::clone(&clock), end_process).with_stop(Arc::clone(&stop));
     let connection = config.connection();
     let registry = Registry::new();
     let metrics = Metrics::register(&registry, &config.name)?;
     let status = Arc::new(Status::new(facts(config, &*clock)));
     let server = serve(config, registry, &status, &clock)?;
-    let store = || AnyStore::open(config, &connection, Arc::clone(&clock), watchdog.clone());
-    let mut history = KafkaHistory::new(
-        &connection,
-        HistoryTopics {
-            inputs: config.input.topics.clone(),
-            state: config.output.state.clone(),
-            detector: config.name.clone(),
-        },
-        (Arc::clone(&clock), watchdog.clone()),
-    )?;
     let (wake, woken) = channel();
-    let mut shared = store()?;
     let waiting = Waiting {
         stop: &stop,
         wake: &woken,
     };
-    let schema = Arc::new(schema::settle(config, &mut shared, &mut history, &waiting)?);
-    let champion = match shared.champion()? {
-        Some(version) => shared.load(version)?,
-        None => None,
-    };
+    let Prepared {
+        history,
+        shared,
+        training,
+        schema,
+        champion,
+    } = prepare::patiently(config, (&clock, &watchdog), &status, &waiting)?;
     let shared: SharedStore = Arc::new(Mutex::new(shared));
 
     let observer = TrainingObserver::new(metrics.clone(), Arc::clone(&status), Arc::clone(&clock));
     let (trainer, control) = Trainer::new(
         Sources {
             history,
-            store: store()?,
+            store: training,
             schema: Arc::clone(&schema),
         },
         plan(config),
@@ -235,7 +259,11 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
             ),
             stop: Arc::clone(&stop),
             clock: Arc::clone(&clock),
-            watchdog: watchdog.clone(),
+            watchdog: watchdog.clone().with_beat({
+                let (metrics, status, clock) =
+                    (metrics.clone(), Arc::clone(&status), Arc::clone(&clock));
+                move || stepped(&metrics, &status, worker, clock.now())
+            }),
         };
         start_worker(worker, parts, &teller)?;
     }
@@ -387,12 +415,11 @@ fn work(number: usize, parts: Parts) -> Result<(), WorkerError<KafkaFailure>> {
         clock,
         watchdog,
     } = parts;
-    let session = KafkaSession::join(
+    let session = LastingSession::new(
         session_settings(&config, connection, (instance, number)),
         Arc::clone(&clock),
-        watchdog,
-    )
-    .map_err(WorkerError::Session)?;
+        watchdog.clone(),
+    );
     let columns: Arc<[Column]> = schema
         .columns()
         .iter()
@@ -405,12 +432,7 @@ fn work(number: usize, parts: Parts) -> Result<(), WorkerError<KafkaFailure>> {
     let mut decoder = Decoder::new(schema);
     let ports = Ports {
         decode: Box::new(move |batch, decoded| decoder.decode_into(batch, decoded)),
-        load: Box::new(move |version| {
-            let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-            store
-                .load(version)
-                .map_err(|error| Box::new(error) as BoxError)
-        }),
+        load: Box::new(move |version| prepare::load(&store, version, &watchdog)),
         promotions,
         observer,
         clock,
@@ -423,7 +445,10 @@ fn work(number: usize, parts: Parts) -> Result<(), WorkerError<KafkaFailure>> {
         first: first_partition(&config),
         quiet_after: config.detect.snapshot_interval,
     };
-    Worker::new(session, pipeline, ports, settings).run()
+    match Worker::new(session, pipeline, ports, settings).run() {
+        Err(WorkerError::Session(KafkaFailure::Stopped)) => Ok(()),
+        ended => ended,
+    }
 }
 
 /// The partition whose holder trains: partition 0 of the topic that comes first.

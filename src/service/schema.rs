@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::models::{AnyStore, AnyStoreError};
 use crate::config::Config;
+use crate::config::check::{features_max, too_wide};
 use crate::kafka::KafkaFailure;
 use crate::kafka::history::KafkaHistory;
 use crate::model::card::ModelVersion;
@@ -32,6 +33,9 @@ pub enum SchemaError {
     /// The specification has problems.
     #[error("input.{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; input."))]
     Problems(Vec<SchemaProblem>),
+    /// The features that were found are too many for the window.
+    #[error("model.window {0}")]
+    TooWide(String),
     /// Stopped while waiting for a first record.
     #[error("stopped before the input had a record to find features in")]
     Stopped,
@@ -66,7 +70,16 @@ pub fn settle(
             tracing::info!(features = ?spec.features, "found the input's features; they are fixed from now on");
         }
     }
-    spec.check().map_err(SchemaError::Problems)
+    let schema = spec.check().map_err(SchemaError::Problems)?;
+    let (columns, most) = (schema.columns().len(), features_max(config.model.window));
+    if most < columns {
+        return Err(SchemaError::TooWide(too_wide(
+            config.model.window,
+            columns,
+            most,
+        )));
+    }
+    Ok(schema)
 }
 
 fn champion_columns(store: &mut AnyStore) -> Result<Option<Vec<String>>, AnyStoreError> {

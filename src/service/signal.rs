@@ -1,6 +1,11 @@
-//! SIGTERM, SIGINT and SIGUSR1, as calls.
+//! SIGTERM, SIGINT and SIGUSR1, as calls. The first that ends asks the process to end, a clock sees to it that it does, and a second one does not wait.
 
-use tokio::signal::unix::{SignalKind, signal};
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The exit code of a process that was told to end and did not by itself: a thread hung.
+pub const EXIT_CODE: u8 = 79;
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,8 +16,9 @@ pub enum Heard {
     Stop(&'static str),
 }
 
-/// Tells `heard` of each signal, up to the first that ends the process; a second one ends it as it would have without us.
-pub fn listen(mut heard: impl FnMut(Heard)) {
+/// Tells `heard` of each signal, up to the first that ends the process. From then on the process has `limit` to end; a second one ends it at
+/// once, with the exit code that shells know it by.
+pub fn listen(limit: Duration, mut heard: impl FnMut(Heard)) {
     let listened = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -22,16 +28,25 @@ pub fn listen(mut heard: impl FnMut(Heard)) {
                 let mut interrupt = signal(SignalKind::interrupt())?;
                 let mut train = signal(SignalKind::user_defined1())?;
                 loop {
-                    let what = tokio::select! {
-                        _ = terminate.recv() => Heard::Stop("SIGTERM"),
-                        _ = interrupt.recv() => Heard::Stop("SIGINT"),
-                        _ = train.recv() => Heard::Train,
-                    };
-                    heard(what);
-                    if what != Heard::Train {
-                        return Ok(());
+                    tokio::select! {
+                        _ = train.recv() => heard(Heard::Train),
+                        (name, _) = next(&mut terminate, &mut interrupt) => {
+                            heard(Heard::Stop(name));
+                            break;
+                        }
                     }
                 }
+                tokio::select! {
+                    (name, code) = next(&mut terminate, &mut interrupt) => {
+                        tracing::warn!(signal = name, "told a second time: ending at once");
+                        end(code);
+                    }
+                    () = tokio::time::sleep(limit) => {
+                        tracing::error!("told to end, but something hangs: ending without it. What was committed stays committed");
+                        end(EXIT_CODE);
+                    }
+                }
+                Ok(())
             })
         });
     if let Err(error) = listened {
@@ -39,12 +54,27 @@ pub fn listen(mut heard: impl FnMut(Heard)) {
     }
 }
 
+/// The next signal that ends: its name, and the exit code of a process that it ends.
+async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> (&'static str, u8) {
+    tokio::select! {
+        _ = terminate.recv() => ("SIGTERM", 128 + 15),
+        _ = interrupt.recv() => ("SIGINT", 128 + 2),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the thread that should return an exit code may hang"
+)]
+fn end(code: u8) {
+    std::process::exit(i32::from(code));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::process::Command;
     use std::sync::mpsc::channel;
-    use std::time::Duration;
 
     #[test]
     fn training_is_asked_for_by_a_signal() {
@@ -55,7 +85,9 @@ mod tests {
             .unwrap();
         let kept = runtime.block_on(async { signal(SignalKind::user_defined1()) });
         let (tell, told) = channel();
-        std::thread::spawn(move || listen(|what| tell.send(what).unwrap_or_default()));
+        std::thread::spawn(move || {
+            listen(Duration::ZERO, |what| tell.send(what).unwrap_or_default());
+        });
         let heard = (0..100).find_map(|_| {
             let me = std::process::id().to_string();
             let sent = Command::new("kill").args(["-USR1", &me]).status().unwrap();

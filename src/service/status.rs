@@ -20,7 +20,7 @@ const SCORES_MAX: usize = 600;
 const CLOSED_MAX: usize = 50;
 /// Scores of one second that are kept: a page shows the shape, not every record.
 const SCORES_PER_SECOND: u32 = 20;
-/// A worker that finished no step for this long hangs.
+/// A worker that did not say for this long that it goes on hangs.
 const STEP_MAX: Duration = Duration::from_secs(60);
 
 /// What does not change while the process runs.
@@ -153,6 +153,8 @@ struct Inner {
     next_score: u64,
     second: (i64, u32),
     budget: f64,
+    /// Why Kafka is waited for before anything can begin.
+    waits: Option<String>,
 }
 
 /// What the process is doing now.
@@ -201,6 +203,11 @@ impl Status {
     /// A worker finished a step.
     pub fn stepped(&self, worker: usize, at: Timestamp) {
         self.lock().steps.insert(worker, at);
+    }
+
+    /// Kafka is waited for before anything can begin, and why; `None`: no more.
+    pub fn waits(&self, why: Option<String>) {
+        self.lock().waits = why;
     }
 
     /// A partition came; `restoring` if records must be replayed first.
@@ -380,6 +387,9 @@ impl Status {
 }
 
 fn not_ready(inner: &Inner) -> Option<String> {
+    if let Some(why) = &inner.waits {
+        return Some(format!("waiting for Kafka: {why}"));
+    }
     if inner.partitions.is_empty() {
         return Some("no partition is assigned yet".to_owned());
     }

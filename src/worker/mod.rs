@@ -111,12 +111,12 @@ pub struct Gauges {
 
 /// Is told what a worker did: for metrics, logs and status pages. Every method does nothing unless said otherwise.
 pub trait Observer {
-    /// The loop is about to wait for input: the worker is alive.
+    /// The loop is about to wait for input: the worker is alive. A session that waits for long says so by itself.
     fn stepped(&mut self, _at: Timestamp) {}
     /// A batch went through.
     fn committed(&mut self, _batch: &Committed<'_>) {}
-    /// A transaction aborted; its batch will be read again.
-    fn aborted(&mut self) {}
+    /// A transaction aborted after `took`; its batch will be read again.
+    fn aborted(&mut self, _took: Duration) {}
     /// A batch of nothing but replay changed state.
     fn replayed(&mut self, _records: u64) {}
     /// A partition was taken over.
@@ -163,7 +163,7 @@ pub enum WorkerError<F: std::error::Error> {
     /// The limit on dead letters.
     #[error(transparent)]
     DeadLetters(#[from] TooManyDeadLetters),
-    /// Transactions keep aborting.
+    /// Transactions keep aborting, in a session that does not mend that by itself.
     #[error("{0} transactions in a row were aborted")]
     Aborts(u32),
 }
@@ -289,13 +289,15 @@ impl<S: Session, O: Observer> Worker<S, O> {
 
     /// Publishes; `Break`: aborted, and the session reads on from where the state stands.
     fn publish(&mut self, outbox: &Outbox) -> Result<ControlFlow<()>, WorkerError<S::Fatal>> {
+        let begun = self.ports.clock.monotonic();
         match self.session.publish(outbox).map_err(WorkerError::Session)? {
             Published::Committed => {
                 self.aborts = 0;
                 Ok(ControlFlow::Continue(()))
             }
             Published::Aborted => {
-                self.ports.observer.aborted();
+                let took = self.ports.clock.monotonic().saturating_sub(begun);
+                self.ports.observer.aborted(took);
                 self.aborts += 1;
                 if self.aborts >= ABORTS_MAX {
                     return Err(WorkerError::Aborts(self.aborts));
@@ -303,6 +305,11 @@ impl<S: Session, O: Observer> Worker<S, O> {
                 self.session
                     .rewind(&self.pipeline.positions())
                     .map_err(WorkerError::Session)?;
+                Ok(ControlFlow::Break(()))
+            }
+            // Whatever became of it: the state is taken back with the partitions, and comes back with them as it was committed.
+            Published::Lost => {
+                self.aborts = 0;
                 Ok(ControlFlow::Break(()))
             }
         }

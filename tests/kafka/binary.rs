@@ -13,15 +13,15 @@ use crate::daemon::{Daemon, Site, Start};
 use crate::plant::{self, Plant};
 
 /// No training: no record is as young as that.
-const NO_TRAINING: &str = "training.history=1s";
-const PARTITIONS: i32 = 4;
+pub const NO_TRAINING: &str = "training.history=1s";
+pub const PARTITIONS: i32 = 4;
 
-fn site(brokers: &str, name: &str, plant: &Plant) -> Site {
+pub fn site(brokers: &str, name: &str, plant: &Plant) -> Site {
     let features: Vec<&str> = plant.features.iter().map(String::as_str).collect();
     Site::new(brokers, name, PARTITIONS, &features)
 }
 
-fn start<'a>(group: &'a str, set: &'a [&'a str]) -> Start<'a> {
+pub fn start<'a>(group: &'a str, set: &'a [&'a str]) -> Start<'a> {
     Start {
         group,
         instance: "a",
@@ -29,12 +29,12 @@ fn start<'a>(group: &'a str, set: &'a [&'a str]) -> Start<'a> {
     }
 }
 
-fn feed(site: &Site, records: Vec<Record>) {
+pub fn feed(site: &Site, records: Vec<Record>) {
     cluster::produce(&site.brokers, &site.input(), records);
 }
 
 /// Waits until a group has consumed that many records, while its processes must live.
-fn wait_until_consumed(site: &Site, group: &str, records: usize, daemons: &mut [&mut Daemon]) {
+pub fn wait_until_consumed(site: &Site, group: &str, records: usize, daemons: &mut [&mut Daemon]) {
     cluster::wait_for("all records consumed", Duration::from_secs(240), || {
         for daemon in daemons.iter_mut() {
             daemon.must_live();
@@ -44,7 +44,7 @@ fn wait_until_consumed(site: &Site, group: &str, records: usize, daemons: &mut [
 }
 
 /// How many records a group has consumed.
-fn consumed(site: &Site, group: &str) -> i64 {
+pub fn consumed(site: &Site, group: &str) -> i64 {
     site.consumed(group)
         .iter()
         .map(|offset| offset.max(&0))
@@ -52,7 +52,7 @@ fn consumed(site: &Site, group: &str) -> i64 {
 }
 
 /// Lets one process train the first model on what is in the log.
-fn train_first(site: &Site) {
+pub fn train_first(site: &Site) {
     let start = start("first", &[]);
     site.create_topics(start);
     let mut daemon = site.run(start);
@@ -63,7 +63,7 @@ fn train_first(site: &Site) {
 }
 
 /// What a group published, by key in the order of the log: alerts, and scores.
-fn published(site: &Site, group: &str) -> [BTreeMap<Vec<u8>, Vec<String>>; 2] {
+pub fn published(site: &Site, group: &str) -> [BTreeMap<Vec<u8>, Vec<String>>; 2] {
     ["alerts", "scores"].map(|which| {
         let mut by_key: BTreeMap<Vec<u8>, Vec<String>> = BTreeMap::new();
         for seen in cluster::read_committed(&site.brokers, &site.output(group, which)) {
@@ -88,7 +88,7 @@ fn text_headers(seen: &Seen) -> Vec<(&str, String)> {
 }
 
 /// How many messages of `calm` are missing in `found`, and how many of `found` come again or should not be.
-fn lost_and_twice(
+pub fn lost_and_twice(
     calm: &BTreeMap<Vec<u8>, Vec<String>>,
     found: &BTreeMap<Vec<u8>, Vec<String>>,
 ) -> (usize, usize) {

@@ -84,7 +84,26 @@ impl Own {
         self.signal("-CONT");
     }
 
-    fn signal(&self, signal: &str) {
+    /// Ends the broker without warning.
+    pub fn kill(&self) {
+        self.signal("-KILL");
+    }
+
+    /// Starts it again on the same port with the same data.
+    pub fn again(&self) {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/kafka.sh");
+        let output = Command::new(script)
+            .arg("again")
+            .arg(&self.folder)
+            .env("KAFKA_HEAP", "256m")
+            .output()
+            .expect("bash runs");
+        let problem = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{problem}");
+    }
+
+    /// Sends a signal to the broker's process.
+    pub fn signal(&self, signal: &str) {
         let pids = std::fs::read_to_string(self.folder.join("pids")).expect("its process");
         let sent = Command::new("kill").arg(signal).arg(pids.trim()).status();
         assert!(sent.expect("kill runs").success());
@@ -93,6 +112,10 @@ impl Own {
 
 impl Drop for Own {
     fn drop(&mut self) {
+        // A stopped process would not hear that it is to end.
+        if std::fs::exists(self.folder.join("pids")).unwrap_or(false) && !std::thread::panicking() {
+            self.signal("-CONT");
+        }
         let stop = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/kafka.sh"))
             .arg("stop")
             .arg(&self.folder)
@@ -180,6 +203,40 @@ pub fn produce(brokers: &str, topic: &str, records: impl IntoIterator<Item = Rec
         }
     }
     producer.flush(Duration::from_secs(60)).expect("all sent");
+}
+
+/// Produces records in one transaction, and commits or aborts it.
+pub fn produce_in_transaction(
+    brokers: &str,
+    topic: &str,
+    records: impl IntoIterator<Item = Record>,
+    commit: bool,
+) {
+    let limit = Duration::from_secs(30);
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("transactional.id", unique("tests"))
+        .create()
+        .expect("a producer");
+    producer.init_transactions(limit).expect("transactions");
+    producer.begin_transaction().expect("begun");
+    for (partition, key, value, timestamp) in records {
+        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
+        record.partition = partition;
+        record.key = key.as_deref();
+        record.payload = value.as_deref();
+        record.timestamp = timestamp;
+        producer
+            .send(record)
+            .map_err(|(error, _)| error)
+            .expect("sent");
+    }
+    producer.flush(limit).expect("all sent");
+    if commit {
+        producer.commit_transaction(limit).expect("committed");
+    } else {
+        producer.abort_transaction(limit).expect("aborted");
+    }
 }
 
 /// A record as a `read_committed` reader sees it.
@@ -288,6 +345,57 @@ pub fn commit(brokers: &str, group: &str, topic: &str, offsets: &[(i32, i64)]) {
             .expect("an offset");
     }
     consumer.commit(&list, CommitMode::Sync).expect("a commit");
+}
+
+/// What an access control list says of a topic.
+#[derive(Clone, Copy, Debug)]
+pub enum Acl {
+    /// Everything is allowed.
+    Allow,
+    /// This operation is not: 3 is to read, 4 to write.
+    Deny(u8),
+}
+
+/// Sets access control lists for everyone on resources (2: topics, 3: groups, 5: transactional ids), in Kafka's own words: `CreateAcls`
+/// version 1, which librdkafka's bindings lack. Answers whether the broker has an authoriser.
+pub fn set_acls(brokers: &str, acls: &[(u8, &str, Acl)]) -> bool {
+    use std::io::{Read as _, Write as _};
+    let text = |to: &mut Vec<u8>, text: &str| {
+        to.extend((text.len() as i16).to_be_bytes());
+        to.extend(text.as_bytes());
+    };
+    let mut request = Vec::new();
+    request.extend(30_i16.to_be_bytes());
+    request.extend(1_i16.to_be_bytes());
+    request.extend(7_i32.to_be_bytes());
+    text(&mut request, "tests");
+    request.extend((acls.len() as i32).to_be_bytes());
+    for (resource, name, acl) in acls {
+        let (operation, permission) = match acl {
+            Acl::Allow => (2, 3),
+            Acl::Deny(operation) => (*operation, 2),
+        };
+        request.push(*resource);
+        text(&mut request, name);
+        request.push(3);
+        text(&mut request, "User:*");
+        text(&mut request, "*");
+        request.extend([operation, permission]);
+    }
+    let first = brokers.split(',').next().expect("a broker");
+    let mut stream = std::net::TcpStream::connect(first).expect("a broker");
+    stream
+        .write_all(&(request.len() as i32).to_be_bytes())
+        .and_then(|()| stream.write_all(&request))
+        .expect("sent");
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).expect("an answer");
+    let mut answer = vec![0; i32::from_be_bytes(length) as usize];
+    stream.read_exact(&mut answer).expect("an answer");
+    // Correlation id, throttle time, and for each its error code and message.
+    let code = i16::from_be_bytes([answer[12], answer[13]]);
+    assert!(code == 0 || code == 54, "error {code}");
+    code == 0
 }
 
 /// Waits until `done`, looking every 50 ms; panics after `limit`.

@@ -203,6 +203,12 @@ impl Daemon {
     }
 
     fn try_get(&self, page: &str) -> Option<String> {
+        let (code, text) = self.ask(page)?;
+        (code == 200).then_some(text)
+    }
+
+    /// What it answers to a request, head and body, if it serves HTTP by now.
+    pub fn ask(&self, page: &str) -> Option<(u16, String)> {
         let log = self.log();
         let address = log
             .split("serving HTTP")
@@ -218,7 +224,8 @@ impl Daemon {
         .ok()?;
         let mut text = String::new();
         stream.read_to_string(&mut text).ok()?;
-        text.contains("200 OK").then_some(text)
+        let code = text.split(' ').nth(1)?.parse().ok()?;
+        Some((code, text))
     }
 
     /// A metric that counts, summed over its labels; 0 if it is not there.
@@ -264,10 +271,15 @@ impl Daemon {
     /// Asks it to end: how, and how long that took.
     pub fn terminate(&mut self) -> (ExitStatus, Duration) {
         let begun = Instant::now();
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status();
-        assert!(sent.expect("kill runs").success());
+        self.signal("-TERM");
         (self.ended(Duration::from_secs(20)), begun.elapsed())
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status();
+        assert!(sent.expect("kill runs").success());
     }
 
     /// Waits until it has ended by itself.

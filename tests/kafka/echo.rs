@@ -6,14 +6,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anomalyd::config::LogFormat;
 use anomalyd::kafka::KafkaFailure;
+use anomalyd::kafka::lasting::LastingSession;
 use anomalyd::kafka::publish::{Delivery, OutputTopics};
 use anomalyd::kafka::session::{BatchLimits, KafkaSession, SessionSettings, Start};
 use anomalyd::kafka::settings::Connection;
-use anomalyd::kafka::watchdog::{Watchdog, end_process};
+use anomalyd::kafka::watchdog::{Limits, Watchdog, end_process};
 use anomalyd::pipeline::{Grant, Message, Outbox, StateEntry};
 use anomalyd::port::{Input, Published, Session};
 use anomalyd::record::RecordBatch;
@@ -42,6 +44,8 @@ pub struct Echo {
     pub exactly_once: bool,
     /// librdkafka properties.
     pub properties: BTreeMap<String, String>,
+    /// How long one call, and all attempts at one thing, may take, in milliseconds; `None`: as the program has it.
+    pub limits: Option<(u64, u64)>,
 }
 
 /// A child at work. It ends with the test, also when that fails.
@@ -56,6 +60,16 @@ impl Running {
     pub fn kill(&mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("ended");
+    }
+
+    /// Stops it where it is, as a paused machine would, and lets it go on.
+    pub fn freeze(&self, how_long: Duration) {
+        for (signal, then) in [("-STOP", how_long), ("-CONT", Duration::ZERO)] {
+            let pid = self.child.id().to_string();
+            let sent = Command::new("kill").args([signal, &pid]).status();
+            assert!(sent.expect("kill runs").success());
+            std::thread::sleep(then);
+        }
     }
 
     /// Panics if it has ended by itself.
@@ -96,7 +110,31 @@ impl Echo {
     /// A session of worker `worker`.
     pub fn session(&self, worker: usize) -> Result<KafkaSession, KafkaFailure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let settings = SessionSettings {
+        let watchdog = self.watchdog(&clock, Arc::default());
+        KafkaSession::join(self.settings(worker), clock, watchdog)
+    }
+
+    /// The same, as the program uses it.
+    pub fn lasting(&self, worker: usize, stop: Arc<AtomicBool>) -> LastingSession {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let watchdog = self.watchdog(&clock, stop);
+        LastingSession::new(self.settings(worker), clock, watchdog)
+    }
+
+    fn watchdog(&self, clock: &Arc<dyn Clock>, stop: Arc<AtomicBool>) -> Watchdog {
+        let limits = self
+            .limits
+            .map_or_else(Limits::default, |(call, retry)| Limits {
+                call: Duration::from_millis(call),
+                retry: Duration::from_millis(retry),
+            });
+        Watchdog::start(Arc::clone(clock), end_process)
+            .with_limits(limits)
+            .with_stop(stop)
+    }
+
+    fn settings(&self, worker: usize) -> SessionSettings {
+        SessionSettings {
             detector: DETECTOR.to_owned(),
             connection: Connection {
                 brokers: self.brokers.clone(),
@@ -124,9 +162,7 @@ impl Echo {
             },
             instance: self.instance.clone(),
             worker,
-        };
-        let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
-        KafkaSession::join(settings, clock, watchdog)
+        }
     }
 
     /// Where a child's log goes.
@@ -162,8 +198,8 @@ impl Echo {
             .map(|worker| {
                 let echo = self.clone();
                 std::thread::spawn(move || {
-                    let session = echo.session(worker);
-                    if let Err(error) = session.and_then(|session| work(session, |_| false)) {
+                    let session = echo.lasting(worker, Arc::default());
+                    if let Err(error) = work(session, |_| false) {
                         eprintln!("worker {worker}: {error}");
                         std::process::exit(74);
                     }
@@ -177,7 +213,10 @@ impl Echo {
 }
 
 /// The loop: counts per partition are the state. Ends when `stop` says so, given the sum of the counts.
-pub fn work(mut session: KafkaSession, stop: impl Fn(u64) -> bool) -> Result<(), KafkaFailure> {
+pub fn work<S: Session<Fatal = KafkaFailure>>(
+    mut session: S,
+    stop: impl Fn(u64) -> bool,
+) -> Result<(), KafkaFailure> {
     let clock = SystemClock::default();
     let mut counts: BTreeMap<TopicPartition, u64> = BTreeMap::new();
     let mut positions = Positions::new();
@@ -191,6 +230,7 @@ pub fn work(mut session: KafkaSession, stop: impl Fn(u64) -> bool) -> Result<(),
                         positions.extend(outbox.positions);
                     }
                     Published::Aborted => session.rewind(&positions)?,
+                    Published::Lost => {}
                 }
             }
             Input::Assigned(grants) => {

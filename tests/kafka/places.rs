@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anomalyd::kafka::admin::{self, Made};
+use anomalyd::kafka::admin::{self, Made, TopicPlan};
+use anomalyd::kafka::check::{self, Wanted};
 use anomalyd::kafka::history::{HistoryTopics, KafkaHistory};
 use anomalyd::kafka::models::{ModelTopic, TopicStore, TopicStoreError};
-use anomalyd::kafka::publish::OutputTopics;
+use anomalyd::kafka::publish::{Delivery, OutputTopics};
 use anomalyd::kafka::settings::Connection;
 use anomalyd::kafka::watchdog::{Watchdog, end_process};
 use anomalyd::model::card::ModelVersion;
@@ -250,10 +251,20 @@ fn topics_are_created_once_and_checked() {
         state: format!("{prefix}.state"),
     };
     let inputs = [input];
-    let count = admin::input_partitions(&connection, &inputs, &*clock).unwrap();
+    let count = admin::input_partitions(&connection, &inputs, &watchdog).unwrap();
     assert_eq!(count, 3);
     let plans = admin::plan(&topics, Some(&format!("{prefix}.models")), count);
-    let check = || admin::check(&connection, &inputs, &plans, (&clock, &watchdog)).unwrap();
+    let checked = |plans: &[TopicPlan]| {
+        let wanted = Wanted {
+            inputs: &inputs,
+            plans,
+            delivery: Delivery::ExactlyOnce,
+        };
+        check::check(&connection, wanted, (&clock, &watchdog))
+            .unwrap()
+            .problems
+    };
+    let check = || checked(&plans);
     assert_eq!(check().len(), 5, "none exists: {:?}", check());
     let made = admin::create(&connection, &plans, Some(1)).unwrap();
     assert!(
@@ -268,6 +279,18 @@ fn topics_are_created_once_and_checked() {
         again.iter().all(|(_, made)| *made == Made::Existed),
         "{again:?}"
     );
+    // What cannot be made is not passed over, and what was made is known.
+    let plan = |name: &str| TopicPlan {
+        name: name.to_owned(),
+        partitions: 1,
+        settings: Vec::new(),
+    };
+    let fine = format!("{prefix}.fine");
+    admin::ensure(&connection, &[plan(&fine)], &watchdog).unwrap();
+    let known = admin::input_partitions(&connection, &[fine], &watchdog);
+    assert_eq!(known.unwrap(), 1);
+    let failure = admin::ensure(&connection, &[plan("no topic!")], &watchdog).unwrap_err();
+    assert!(failure.to_string().contains("no topic!"), "{failure}");
     // A state topic that forgets by age would forget what a restart needs.
     let wrong = format!("{prefix}.wrong");
     cluster::create_topic(brokers, &wrong, 3, &[]);
@@ -276,7 +299,7 @@ fn topics_are_created_once_and_checked() {
         ..topics
     };
     let plans = admin::plan(&topics, None, 3);
-    let problems = admin::check(&connection, &inputs, &plans, (&clock, &watchdog)).unwrap();
+    let problems = checked(&plans);
     assert!(
         problems.len() == 1 && problems[0].contains("cleanup.policy"),
         "{problems:?}"

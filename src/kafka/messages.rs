@@ -1,0 +1,243 @@
+//! An [`Outbox`] as records of a producer, and what becomes of records that are too large.
+//!
+//! A broker refuses a batch of records above the topic's `max.message.bytes`. What the limit is is asked when it has refused: then the
+//! producer is made again with batches that fit, and where a dead letter alone does not fit its value is left out, and at last its headers; so
+//! one huge record of the input cannot block its partition. Nothing may be left out of alerts, scores and state: there the process ends
+//! and says which topic needs a higher limit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rdkafka::config::ClientConfig;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::{Header as RawHeader, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord};
+
+use super::context::PlainContext;
+use super::outcome::{Failed, classify_send, too_large};
+use super::publish::{Looks, OutputTopics, POLL_STEP, state_partition};
+use super::watchdog::Watchdog;
+use super::{CALL_MAX, KafkaFailure, code};
+use crate::pipeline::{Message, Outbox, StateEntry};
+use crate::time::Clock;
+
+/// The header of a dead letter whose value was too large even for the dead-letter topic, and was left out.
+const TRUNCATED: &str = "anomalyd.value.omitted";
+
+/// What a batch of one record has beside the record's parts, at most.
+const FRAME: usize = 128;
+/// What a header has beside its name and value, at most.
+const HEADER_FRAME: usize = 10;
+
+/// A topic's limit where it cannot be asked for: Kafka's default.
+const DEFAULT_MAX: usize = 1_048_588;
+
+/// A topic that takes less than this takes nothing.
+const LEAST_MAX: usize = 512;
+
+/// What topics take at most, as far as brokers have refused more.
+#[derive(Debug, Default)]
+pub(super) struct Sizes {
+    limits: BTreeMap<String, usize>,
+    /// Whether what does not fit is left out: only of a batch that was refused.
+    omit: bool,
+}
+
+impl Sizes {
+    /// Everything fits again: the batch that did not is published.
+    pub(super) fn fit(&mut self) {
+        self.omit = false;
+    }
+
+    /// A topic refused a record or a batch: answers what it is taken to accept from now on, or that it cannot go on.
+    pub(super) fn refused(
+        &mut self,
+        topic: &str,
+        outbox: &Outbox,
+        topics: &OutputTopics,
+        ask: impl FnOnce() -> Option<usize>,
+    ) -> Result<usize, KafkaFailure> {
+        let known = self.limits.get(topic).copied();
+        let lossy = topic == topics.dead_letters || topics.late.as_deref() == Some(topic);
+        let told = ask();
+        let limit = match (known, told) {
+            (None, Some(told)) => told,
+            (Some(known), Some(told)) if told < known => told,
+            // It refuses although all that is sent fits, as far as we know.
+            (Some(known), _) if lossy => known / 2,
+            (None, None) => DEFAULT_MAX / 2,
+            (Some(_), _) => 0,
+        };
+        if limit < LEAST_MAX {
+            return Err(KafkaFailure::TooLarge {
+                topic: topic.to_owned(),
+                bytes: largest(topic, outbox, topics),
+            });
+        }
+        self.limits.insert(topic.to_owned(), limit);
+        self.omit = true;
+        Ok(limit)
+    }
+
+    /// Lets a producer send together only what the narrowest topic takes together.
+    pub(super) fn bound(&self, config: &mut ClientConfig) {
+        if let Some(least) = self.limits.values().min() {
+            config.set("batch.size", least.to_string());
+        }
+    }
+
+    /// What a topic takes at most, where something must be left out to fit.
+    fn limit(&self, topic: &str) -> Option<usize> {
+        self.limits.get(topic).copied().filter(|_| self.omit)
+    }
+}
+
+/// The size of the largest record of an outbox that goes to `topic`.
+fn largest(topic: &str, outbox: &Outbox, topics: &OutputTopics) -> usize {
+    let state = outbox
+        .state
+        .iter()
+        .filter(|_| topic == topics.state)
+        .map(|entry| entry.key.len() + entry.value.as_ref().map_or(0, Vec::len));
+    routes(outbox, topics)
+        .filter(|(to, _)| *to == topic)
+        .flat_map(|(_, messages)| messages)
+        .map(size)
+        .chain(state)
+        .max()
+        .unwrap_or(0)
+}
+
+/// A record's size in the log, uncompressed, at most.
+fn size(message: &Message) -> usize {
+    let length = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
+    FRAME + length(&message.key) + length(&message.value) + headers_size(message)
+}
+
+fn headers_size(message: &Message) -> usize {
+    message
+        .headers
+        .iter()
+        .map(|header| {
+            HEADER_FRAME + header.name.len() + header.value.as_ref().map_or(0, |value| value.len())
+        })
+        .sum()
+}
+
+/// Which messages go to which topic.
+fn routes<'a>(
+    outbox: &'a Outbox,
+    topics: &'a OutputTopics,
+) -> impl Iterator<Item = (&'a str, &'a Vec<Message>)> {
+    let scores = topics.scores.as_deref();
+    let late = topics.late.as_ref().unwrap_or(&topics.dead_letters);
+    scores
+        .map(|topic| (topic, &outbox.scores))
+        .into_iter()
+        .chain([
+            (&*topics.alerts, &outbox.alerts),
+            (&*topics.dead_letters, &outbox.dead_letters),
+            (&**late, &outbox.late),
+        ])
+}
+
+/// The topics that an outbox is written to.
+pub(super) fn written(outbox: &Outbox, topics: &OutputTopics) -> String {
+    let state = (!outbox.state.is_empty()).then_some(&*topics.state);
+    let names: BTreeSet<&str> = routes(outbox, topics)
+        .filter(|(_, messages)| !messages.is_empty())
+        .map(|(topic, _)| topic)
+        .chain(state)
+        .collect();
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    quoted.join(", ")
+}
+
+/// One outbox on its way into a producer.
+pub(super) struct Sending<'a> {
+    pub(super) producer: &'a BaseProducer<PlainContext>,
+    pub(super) topics: &'a OutputTopics,
+    pub(super) state_partitions: i32,
+    pub(super) sizes: &'a Sizes,
+    pub(super) clock: &'a dyn Clock,
+    pub(super) watchdog: &'a Watchdog,
+}
+
+impl Sending<'_> {
+    pub(super) fn all(&self, outbox: &Outbox) -> Result<(), Failed> {
+        for (topic, messages) in routes(outbox, self.topics) {
+            for message in messages {
+                self.message(topic, message)?;
+            }
+        }
+        for entry in &outbox.state {
+            self.state(entry)?;
+        }
+        Ok(())
+    }
+
+    fn message(&self, topic: &str, message: &Message) -> Result<(), Failed> {
+        let value = message.value.as_deref();
+        let limit = self.sizes.limit(topic).unwrap_or(usize::MAX);
+        let all = size(message);
+        let omit = limit < all;
+        let bare = omit && limit < all - value.map_or(0, <[u8]>::len);
+        let mut record: BaseRecord<'_, [u8], [u8]> =
+            BaseRecord::to(topic).timestamp(message.timestamp.0.max(0));
+        record.key = message.key.as_deref();
+        record.payload = if omit { None } else { value };
+        if omit || !message.headers.is_empty() {
+            let mut headers = OwnedHeaders::new_with_capacity(message.headers.len() + 1);
+            for header in message.headers.iter().filter(|_| !bare) {
+                headers = headers.insert(RawHeader {
+                    key: &header.name,
+                    value: header.value.as_deref(),
+                });
+            }
+            if omit {
+                let length = value.map_or(0, <[u8]>::len).to_string();
+                headers = headers.insert(RawHeader {
+                    key: TRUNCATED,
+                    value: Some(&length),
+                });
+            }
+            record = record.headers(headers);
+        }
+        self.send(record)
+    }
+
+    fn state(&self, entry: &StateEntry) -> Result<(), Failed> {
+        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.topics.state)
+            .partition(state_partition(&entry.at, self.state_partitions))
+            .key(&entry.key);
+        record.payload = entry.value.as_deref();
+        self.send(record)
+    }
+
+    /// Hands one record to librdkafka, making room in its queue when it is full.
+    fn send(&self, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<(), Failed> {
+        let deadline = self.clock.monotonic() + CALL_MAX;
+        let mut looks = Looks::default();
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((error, back))
+                    if code(&error) == Some(RDKafkaErrorCode::QueueFull)
+                        && self.clock.monotonic() < deadline =>
+                {
+                    record = back;
+                    looks.look(self.watchdog)?;
+                    self.producer.poll(Duration::ZERO);
+                    std::thread::park_timeout(POLL_STEP);
+                }
+                Err((error, back)) if too_large(&error) => {
+                    return Err(Failed::TooLarge {
+                        topic: back.topic.to_owned(),
+                        error,
+                    });
+                }
+                Err((error, _)) => return Err(classify_send(error)),
+            }
+        }
+    }
+}

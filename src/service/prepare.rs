@@ -1,0 +1,115 @@
+//! What must come from Kafka before the threads can start, for however long Kafka lets us wait.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use super::models::{AnyStore, SharedStore};
+use super::run::ServiceError;
+use super::schema::{self, Waiting};
+use super::status::Status;
+use crate::config::Config;
+use crate::kafka::KafkaFailure;
+use crate::kafka::history::{HistoryTopics, KafkaHistory};
+use crate::kafka::watchdog::{Limits, Watchdog};
+use crate::model::card::ModelVersion;
+use crate::model::trained::TrainedModel;
+use crate::port::ModelStore;
+use crate::record::schema::Schema;
+use crate::time::Clock;
+use crate::worker::BoxError;
+
+/// How long Kafka is asked before it is said that it is away, and how long until it is asked again.
+const BRIEF: Duration = Duration::from_secs(5);
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// What is needed of Kafka before the threads start.
+pub(super) struct Prepared {
+    pub(super) history: KafkaHistory,
+    /// What the workers and the follower share.
+    pub(super) shared: AnyStore,
+    /// What the trainer has to itself.
+    pub(super) training: AnyStore,
+    pub(super) schema: Arc<Schema>,
+    pub(super) champion: Option<Arc<TrainedModel>>,
+}
+
+/// Prepares as soon as Kafka lets us: brokers that are away at the start are waited for, for as long as it takes.
+pub(super) fn patiently(
+    config: &Config,
+    (clock, watchdog): (&Arc<dyn Clock>, &Watchdog),
+    status: &Status,
+    waiting: &Waiting<'_>,
+) -> Result<Prepared, ServiceError> {
+    loop {
+        match prepare(config, (clock, watchdog), waiting) {
+            Err(error) if error.passes() && !watchdog.stopped() => {
+                tracing::warn!(%error, "Kafka is away: waiting for it");
+                status.waits(Some(error.to_string()));
+                // A timeout is what is expected here; a closed channel means stop, which the next attempt sees.
+                waiting.wake.recv_timeout(AGAIN_AFTER).unwrap_or_default();
+            }
+            outcome => {
+                status.waits(None);
+                return outcome;
+            }
+        }
+    }
+}
+
+fn prepare(
+    config: &Config,
+    (clock, watchdog): (&Arc<dyn Clock>, &Watchdog),
+    waiting: &Waiting<'_>,
+) -> Result<Prepared, ServiceError> {
+    let connection = config.connection();
+    // Short, so that it is soon said what is waited for, and so that no worker waits long for who holds the store.
+    let brief = watchdog.clone().with_limits(Limits {
+        retry: BRIEF,
+        ..watchdog.limits()
+    });
+    let store = |watchdog: &Watchdog| {
+        AnyStore::open(config, &connection, Arc::clone(clock), watchdog.clone())
+    };
+    let history = |watchdog: &Watchdog| {
+        let topics = HistoryTopics {
+            inputs: config.input.topics.clone(),
+            state: config.output.state.clone(),
+            detector: config.name.clone(),
+        };
+        KafkaHistory::new(&connection, topics, (Arc::clone(clock), watchdog.clone()))
+    };
+    let mut shared = store(&brief)?;
+    let schema = schema::settle(config, &mut shared, &mut history(&brief)?, waiting)?;
+    let champion = match shared.champion()? {
+        Some(version) => shared.load(version)?,
+        None => None,
+    };
+    Ok(Prepared {
+        history: history(watchdog)?,
+        shared,
+        training: store(watchdog)?,
+        schema: Arc::new(schema),
+        champion,
+    })
+}
+
+/// A stored model, waited for while Kafka is away: a worker cannot judge by another one.
+pub(super) fn load(
+    store: &SharedStore,
+    version: ModelVersion,
+    watchdog: &Watchdog,
+) -> Result<Option<Arc<TrainedModel>>, BoxError> {
+    loop {
+        let found = {
+            let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+            store.load(version)
+        };
+        match found {
+            Err(error) if error.kafka().is_some_and(KafkaFailure::passes) => {
+                tracing::warn!(%error, %version, "a model cannot be loaded: trying on");
+                watchdog.pause(AGAIN_AFTER)?;
+            }
+            found => return Ok(found?),
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Brokers that are away, processes that are paused, and a process that is told to end meanwhile.
+
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anomalyd::kafka::watchdog::{self, Watchdog, end_process};
+use anomalyd::service::signal;
+use anomalyd::time::{Clock, SystemClock};
+
+use crate::binary::{self, NO_TRAINING, PARTITIONS};
+use crate::cluster;
+use crate::daemon::{Daemon, Site, Start};
+use crate::echo::Echo;
+use crate::plant;
+
+/// The environment variable that turns this test binary into a process that hangs, in one of two ways.
+const HANGS: &str = "ANOMALYD_HANGING_CHILD";
+
+/// Not a test: the entry of child processes that hang.
+#[test]
+fn hanging_child() {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    match std::env::var(HANGS).as_deref() {
+        Ok("call") => {
+            let watchdog = Watchdog::start(clock, end_process);
+            let _guard = watchdog.guard("a call that hangs", Duration::from_millis(300));
+            loop {
+                std::thread::park();
+            }
+        }
+        Ok("stop") => {
+            std::thread::spawn(|| {
+                signal::listen(Duration::from_millis(500), |_| {});
+            });
+            // It is told to end, and does not.
+            let pid = std::process::id().to_string();
+            loop {
+                let masks = std::fs::read_to_string("/proc/self/status").expect("a status");
+                let caught = masks.lines().find(|line| line.starts_with("SigCgt:"));
+                let caught = caught.and_then(|line| line.split_whitespace().nth(1));
+                // Only when SIGTERM is listened for: signal 15 is bit 14.
+                let caught = u64::from_str_radix(caught.expect("a mask"), 16).expect("bits");
+                if caught & (1 << 14) != 0 && caught & (1 << 1) != 0 {
+                    break;
+                }
+            }
+            let sent = Command::new("kill").args(["-TERM", &pid]).status();
+            assert!(sent.expect("kill runs").success());
+            loop {
+                std::thread::park();
+            }
+        }
+        _ => {}
+    }
+}
+
+/// How a child that hangs ended.
+fn hang(how: &str) -> Option<i32> {
+    let status = Command::new(std::env::current_exe().expect("this binary"))
+        .args(["outage::hanging_child", "--exact"])
+        .env(HANGS, how)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    status.expect("a child").code()
+}
+
+#[test]
+fn a_call_that_hangs_ends_the_process() {
+    assert_eq!(hang("call"), Some(i32::from(watchdog::EXIT_CODE)));
+}
+
+#[test]
+fn a_thread_that_hangs_keeps_no_process_from_ending() {
+    assert_eq!(hang("stop"), Some(i32::from(signal::EXIT_CODE)));
+}
+
+/// Waits for Kafka, says so, and is healthy.
+fn waits_for_kafka(daemon: &mut Daemon) {
+    cluster::wait_for("that it says so", Duration::from_secs(30), || {
+        daemon.must_live();
+        daemon.log().contains("waiting for it")
+    });
+    let (code, _) = daemon.ask("/healthz").expect("an answer");
+    assert_eq!(code, 200);
+    let (code, text) = daemon.ask("/readyz").expect("an answer");
+    assert!(code == 503 && text.contains("waiting for Kafka"), "{text}");
+}
+
+#[test]
+fn a_start_without_brokers_waits_and_a_signal_ends_it() {
+    let site = Site::new("127.0.0.1:1", "closed", 1, &["temperature"]);
+    let mut daemon = site.run(binary::start("g", &[]));
+    waits_for_kafka(&mut daemon);
+    let (status, took) = daemon.terminate();
+    assert_eq!(status.code(), Some(0), "{}", daemon.log());
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+/// Brokers that end, and brokers that freeze, for longer than every limit there is: the group is joined again and again.
+#[test]
+fn brokers_that_are_away_for_longer_than_every_limit_are_waited_for() {
+    let Some(own) = cluster::Own::start() else {
+        return;
+    };
+    let records = 3_000;
+    let properties = [
+        ("session.timeout.ms", "3000"),
+        ("transaction.timeout.ms", "1000"),
+    ];
+    let echo = Echo {
+        limits: Some((500, 3_000)),
+        ..crate::echo(&own.brokers, "away", &properties)
+    };
+    crate::feed(&echo, 0, records);
+    let mut child = echo.spawn();
+    let mut reach = |at: i64| {
+        cluster::wait_for("some records consumed", Duration::from_secs(60), || {
+            child.must_live();
+            crate::consumed(&echo) >= at
+        });
+    };
+    reach(200);
+    own.kill();
+    std::thread::sleep(Duration::from_secs(8));
+    own.again();
+    reach(1_200);
+    own.freeze(Duration::from_secs(9));
+    reach(records);
+    child.must_live();
+    child.kill();
+    let log = std::fs::read_to_string(echo.log()).expect("its log");
+    assert!(log.contains("joined again"), "the session was never lost");
+    crate::each_place_once(&echo, records);
+}
+
+/// The program on a broker that freezes while it works, and ends while the broker is frozen.
+#[test]
+fn an_outage_leaves_the_program_healthy_and_changes_nothing() {
+    let Some(own) = cluster::Own::start() else {
+        return;
+    };
+    let (calm_rows, rows) = (300, 800);
+    let plant = plant::seeded(8, rows, calm_rows);
+    let site = binary::site(&own.brokers, "outage", &plant);
+    let records = |from, to| plant.records(from, to, PARTITIONS as usize);
+    site.create_topics(binary::start("calm", &[]));
+    binary::feed(&site, records(0, calm_rows));
+    binary::train_first(&site);
+    let away = binary::start("away", &[NO_TRAINING, "batch.records_max=20"]);
+    site.create_topics(away);
+    binary::feed(&site, records(calm_rows, rows));
+    let all = 8 * rows;
+    let mut daemon = site.run(away);
+    cluster::wait_for("some records consumed", Duration::from_secs(60), || {
+        daemon.must_live();
+        binary::consumed(&site, "away") > all as i64 / 4
+    });
+    own.signal("-STOP");
+    healthy(&mut daemon, Duration::from_secs(12));
+    own.signal("-CONT");
+    binary::wait_until_consumed(&site, "away", all, &mut [&mut daemon]);
+    let mut calm = site.run(binary::start("calm", &[NO_TRAINING]));
+    binary::wait_until_consumed(&site, "calm", all, &mut [&mut calm]);
+    calm.kill();
+    let expected = binary::published(&site, "calm");
+    let found = binary::published(&site, "away");
+    for which in 0..2 {
+        let figures = binary::lost_and_twice(&expected[which], &found[which]);
+        assert_eq!(figures, (0, 0), "{which}");
+    }
+    assert!(!expected[0].is_empty(), "no alerts show nothing");
+    assert!(
+        expected == found,
+        "the order of some key's messages differs"
+    );
+
+    own.signal("-STOP");
+    // Leaving the group takes longer than this; the second signal does not wait for it.
+    daemon.signal("-TERM");
+    cluster::wait_for("the first signal", Duration::from_secs(2), || {
+        daemon.log().contains("stopping")
+    });
+    let (status, took) = daemon.terminate();
+    assert_eq!(status.code(), Some(128 + 15), "{}", daemon.log());
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    let mut late = site.run(Start {
+        instance: "late",
+        ..away
+    });
+    waits_for_kafka(&mut late);
+    let (status, took) = late.terminate();
+    assert_eq!(status.code(), Some(0), "{}", late.log());
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+/// It answers, says that it is healthy, and its worker goes on, all the time.
+fn healthy(daemon: &mut Daemon, length: Duration) {
+    let clock = SystemClock::default();
+    let until = Instant::now() + length;
+    while Instant::now() < until {
+        daemon.must_live();
+        let (code, text) = daemon.ask("/healthz").expect("an answer");
+        assert_eq!(code, 200, "{text}");
+        let step = daemon.metric("anomalyd_last_step_timestamp_seconds") as i64;
+        let ago = clock.now().0 / 1000 - step;
+        assert!(ago <= 6, "no step for {ago} s: {}", daemon.log());
+        std::thread::sleep(Duration::from_millis(300));
+    }
+}
+
+/// Two processes; one is stopped where it is, with a batch in flight, until the group has given its partitions to the other. When it goes on
+/// it publishes nothing of what is not its own any more.
+fn paused_beyond_its_session(name: &str, properties: &[(&str, &str)], rounds: i64) {
+    let Some(brokers) = cluster::brokers() else {
+        return;
+    };
+    let first = crate::echo(brokers, name, properties);
+    let second = Echo {
+        instance: "b".to_owned(),
+        ..first.clone()
+    };
+    let mut children = [first.spawn(), second.spawn()];
+    let share = 600;
+    for round in 0..rounds {
+        let from = round * share;
+        crate::feed(&first, from, from + share);
+        cluster::wait_for("work half-done", Duration::from_secs(30), || {
+            crate::consumed(&first) >= from + 50
+        });
+        children[round as usize % 2].freeze(Duration::from_millis(4_500));
+    }
+    let records = rounds * share;
+    crate::wait_until_consumed(&first, records, Duration::from_secs(60));
+    for child in &mut children {
+        child.must_live();
+        child.kill();
+    }
+    crate::each_place_once(&first, records);
+}
+
+#[test]
+fn a_process_paused_beyond_its_session_publishes_nothing_stale() {
+    paused_beyond_its_session("paused", &[("session.timeout.ms", "2000")], 3);
+}
+
+#[test]
+fn nor_does_it_with_the_new_group_protocol() {
+    if std::env::var("KAFKA_VERSION").is_ok_and(|version| version.starts_with("3.")) {
+        eprintln!("skipped: Kafka has the new group protocol from 4.0 on");
+        return;
+    }
+    paused_beyond_its_session("paused848", &[("group.protocol", "consumer")], 2);
+}

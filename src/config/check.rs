@@ -426,6 +426,7 @@ fn detect(raw: &Raw, found: &mut Found) -> Params {
         extreme: alerts.extreme,
         close_after: alerts.close_after,
         hysteresis: alerts.hysteresis,
+        recovery: alerts.recovery,
         cooldown: alerts.cooldown.0,
         cold_start_records: alerts.cold_start_records,
         silence_factor: alerts.silence_factor,

@@ -468,6 +468,8 @@ pub struct Alerts {
     pub close_after: usize,
     /// How far above the budget's p-value a calm record is.
     pub hysteresis: f64,
+    /// How far back an episode's records must come.
+    pub recovery: f64,
     /// Time in which a closed episode of the key opens again under its old id.
     pub cooldown: Time,
     /// Records of a key before it may alert without a model.
@@ -494,6 +496,7 @@ impl Default for Alerts {
             extreme: params.extreme,
             close_after: params.close_after,
             hysteresis: params.hysteresis,
+            recovery: params.recovery,
             cooldown: Time(params.cooldown),
             cold_start_records: params.cold_start_records,
             silence_factor: params.silence_factor,

@@ -212,6 +212,7 @@ fn values_out_of_range_are_refused() {
         ("alerts.false_alarm_rate=often", ["\"often\"", "1/day"]),
         ("alerts.false_alarm_rate=nan", ["NaN", "0.1"]),
         ("alerts.hysteresis=0.5", ["0.5", "at least 1"]),
+        ("alerts.recovery=2", ["2", "at most 1"]),
         ("alerts.silence_factor=nan", ["NaN", "at least 1"]),
         ("training.rows_max=100", ["100", "training.rows_min"]),
         ("training.jitter=1", ["1", "below 1"]),

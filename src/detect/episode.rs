@@ -3,6 +3,11 @@
 //! Closed → open: k of the last n records at or below the budget, or one extreme one. Open → closed: enough calm records in a row, where calm
 //! needs more than the budget (hysteresis), so that an episode does not flicker. Within the cooldown the same key reopens the
 //! old episode.
+//!
+//! What comes after a fault is seldom quite what was before: a loop refills, a queue drains. By the model of before it is a little
+//! strange, and hysteresis alone would hold the episode open for as long. So calm is judged by the episode too: strangeness is −ln p, and a
+//! record within the budget is calm when it has come back half of the way (`recovery`) from the episode's mean strangeness. During the
+//! cooldown records that lie below that mark do not reopen it, unless they are extreme.
 
 use std::time::Duration;
 
@@ -26,6 +31,8 @@ pub struct Rule {
     pub extreme: f64,
     /// Above it a record is calm.
     pub calm: f64,
+    /// Share of the way back from an episode's mean strangeness to `calm` that makes a record calm.
+    pub recovery: f64,
     /// k of n.
     pub open_k: usize,
     /// k of n.
@@ -45,11 +52,20 @@ impl Rule {
             budget,
             extreme: budget * params.extreme,
             calm: (budget * params.hysteresis).min(CALM_MAX),
+            recovery: params.recovery,
             open_k: params.open_k,
             open_n: params.open_n,
             close_after: params.close_after,
             cooldown: params.cooldown,
         }
+    }
+
+    /// The p-value above which records have recovered from `episode`: never above `calm`.
+    fn recovered(&self, episode: &Episode) -> f64 {
+        let calm = strangeness(self.calm.min(1.0));
+        let way = (episode.strangeness - calm).max(0.0);
+        self.calm
+            .min((self.recovery * way - episode.strangeness).exp())
     }
 
     /// How bad a p-value is against the budget.
@@ -72,6 +88,11 @@ impl Rule {
     pub fn grade(&self, p: f64) -> f64 {
         ((self.budget / p).log10() / 4.0).clamp(0.0, 1.0)
     }
+}
+
+/// −ln p; 0 of what is not a number.
+fn strangeness(p: f64) -> f64 {
+    if p > 0.0 { -p.ln() } else { 0.0 }
 }
 
 /// What a record came to.
@@ -100,6 +121,8 @@ pub struct Episode {
     pub peak_p: f64,
     /// The severity last told.
     pub severity: Severity,
+    /// Mean of −ln p over its records, as far as they were anomalous before it opened.
+    pub strangeness: f64,
     /// Records since the onset.
     pub records: u64,
     /// Calm records in a row.
@@ -165,7 +188,10 @@ impl EpisodeState {
             return Change::None;
         };
         episode.records += 1;
-        episode.calm = if reading.p > rule.calm {
+        let more = strangeness(reading.p) - episode.strangeness;
+        episode.strangeness += more / episode.records as f64;
+        // What is beyond the budget is never calm.
+        episode.calm = if reading.p > rule.recovered(episode).max(rule.budget) {
             episode.calm + 1
         } else {
             0
@@ -196,6 +222,10 @@ impl EpisodeState {
         if reading.p > rule.budget || reading.p.is_nan() {
             return Change::None;
         }
+        let echo = |(closed, _): &(Episode, Timestamp)| reading.p > rule.recovered(closed);
+        if reading.p > rule.extreme && self.closed.as_ref().is_some_and(echo) {
+            return Change::None;
+        }
         self.hits.push(Hit {
             record: records,
             offset: reading.offset,
@@ -210,12 +240,14 @@ impl EpisodeState {
         let peak_score = hits.iter().map(|h| h.score).fold(reading.score, f64::max);
         let peak_p = hits.iter().map(|h| h.p).fold(reading.p, f64::min);
         let first = hits[0];
+        let sum: f64 = hits.iter().map(|h| strangeness(h.p)).sum();
         let mut episode = Episode {
             onset: first.offset,
             onset_time: first.time,
             peak_score,
             peak_p,
             severity: rule.severity(peak_p),
+            strangeness: sum / hits.len() as f64,
             records: records - first.record + 1,
             calm: 0,
             muted: false,
@@ -226,6 +258,9 @@ impl EpisodeState {
             episode.peak_score = episode.peak_score.max(old.peak_score);
             episode.peak_p = episode.peak_p.min(old.peak_p);
             episode.severity = rule.severity(episode.peak_p);
+            let all = (episode.records + old.records) as f64;
+            episode.strangeness +=
+                (old.strangeness - episode.strangeness) * old.records as f64 / all;
             episode.records += old.records;
         }
         self.open = Some(episode);
@@ -247,6 +282,7 @@ mod tests {
                 extreme: 0.01,
                 close_after: 2,
                 hysteresis: 10.0,
+                recovery: 1.0,
                 cooldown: Duration::from_millis(5),
                 ..Params::default()
             },
@@ -256,6 +292,10 @@ mod tests {
 
     /// One record a millisecond with these p-values; the changes as (offset, letter, onset).
     fn run(p_values: &[f64]) -> Vec<(i64, char, i64)> {
+        run_by(&rule(), p_values)
+    }
+
+    fn run_by(rule: &Rule, p_values: &[f64]) -> Vec<(i64, char, i64)> {
         let mut state = EpisodeState::default();
         let mut found = Vec::new();
         for (offset, p) in (0_i64..).zip(p_values) {
@@ -265,7 +305,7 @@ mod tests {
                 offset: Offset(offset),
                 time: Timestamp(offset),
             };
-            match state.judge(&rule(), reading) {
+            match state.judge(rule, reading) {
                 Change::None => {}
                 Change::Opened(e) => found.push((offset, 'o', e.onset.0)),
                 Change::Updated(e) => found.push((offset, 'u', e.onset.0)),
@@ -326,6 +366,53 @@ mod tests {
         later.extend([calm; 6]);
         later.push(1e-4);
         assert_eq!(run(&later), [(0, 'o', 0), (2, 'c', 0), (9, 'o', 9)]);
+    }
+
+    #[test]
+    fn half_of_the_way_back_is_calm_and_does_not_reopen() {
+        let rule = Rule {
+            recovery: 0.5,
+            extreme: 1e-9,
+            ..rule()
+        };
+        // Strangeness 18.4 (1e-8), and calm from 2.3 (0.1) on: the middle is 10.4, but 4.6 is the budget.
+        let fault = [1e-8, 1e-8, 1e-8, 1e-8];
+        let with = |after: &[f64]| run_by(&rule, &[&fault[..], after].concat());
+        let closed = [(1, 'o', 0), (5, 'c', 0)];
+        assert_eq!(with(&[0.011, 0.011]), closed);
+        // What is beyond the budget is never calm, however far it has come.
+        assert_eq!(with(&[0.009; 50]), [(1, 'o', 0)]);
+        // An episode of the budget's own strangeness: the middle of 4.6 and 2.3 is p = 0.032.
+        let mild = |p: f64| run_by(&rule, &[&[0.01; 100][..], &[p, p]].concat());
+        assert_eq!(mild(0.03), [(1, 'o', 0)]);
+        assert_eq!(mild(0.033), [(1, 'o', 0), (101, 'c', 0)]);
+        // The echo of a fault does not reopen it within the cooldown, what is more than half of it does, and so does an extreme record.
+        assert_eq!(with(&[0.5, 0.5, 1e-3, 1e-3, 1e-3]), closed);
+        let mut again = closed.to_vec();
+        again.push((7, 'o', 0));
+        assert_eq!(with(&[0.5, 0.5, 1e-6, 1e-6]), again);
+        again[2] = (6, 'o', 0);
+        assert_eq!(with(&[0.5, 0.5, 1e-10]), again);
+        // After the cooldown it is a fault like any other.
+        let mut later = vec![0.5; 8];
+        later.extend([1e-3, 1e-3]);
+        assert_eq!(with(&later).last(), Some(&(13, 'o', 12)));
+    }
+
+    #[test]
+    fn a_fault_that_wavers_around_its_mean_stays_open() {
+        let rule = Rule {
+            recovery: 0.5,
+            ..rule()
+        };
+        let wavering: Vec<f64> = (0..1000).map(|i| 1e-6 * 10_f64.powi(i % 7 - 3)).collect();
+        assert_eq!(
+            run_by(&rule, &wavering)
+                .iter()
+                .filter(|(_, what, _)| *what == 'c')
+                .count(),
+            0
+        );
     }
 
     #[test]

@@ -57,6 +57,9 @@ pub struct Params {
     pub close_after: usize,
     /// How many times the budget's p-value a record must exceed to count as calm: at least 1. Never more than a p-value of 0.5.
     pub hysteresis: f64,
+    /// Share of the way back from an episode's mean strangeness (−ln p) to calm that makes a record calm, if it is within the budget: above 0, at
+    /// most 1. Within the cooldown only records beyond that mark, or extreme ones, reopen the episode.
+    pub recovery: f64,
     /// Event time after a close in which the same key reopens the old episode instead of opening a new one.
     pub cooldown: Duration,
     /// Records of a key before the cold start may alert.
@@ -101,6 +104,7 @@ impl Default for Params {
             extreme: 0.01,
             close_after: 10,
             hysteresis: 10.0,
+            recovery: 0.5,
             cooldown: Duration::from_secs(600),
             cold_start_records: 30,
             silence_factor: 5.0,
@@ -189,6 +193,11 @@ impl Params {
             format!("must be at least 1, but is {}", self.hysteresis),
         );
         require(
+            self.recovery > 0.0 && self.recovery <= 1.0,
+            "alerts.recovery",
+            format!("must be above 0 and at most 1, but is {}", self.recovery),
+        );
+        require(
             self.cold_start_records >= 2,
             "alerts.cold_start_records",
             format!("must be at least 2, but is {}", self.cold_start_records),
@@ -250,6 +259,7 @@ mod tests {
             budget: Budget::PerRecord(f64::NAN),
             open_k: 6,
             hysteresis: 0.5,
+            recovery: f64::NAN,
             silence_factor: 0.5,
             keys_max: 0,
             ..Params::default()
@@ -260,6 +270,7 @@ mod tests {
             "alerts.false_alarm_rate",
             "alerts.open",
             "alerts.hysteresis",
+            "alerts.recovery",
             "alerts.silence_factor",
             "state.keys_max",
         ];

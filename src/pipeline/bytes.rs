@@ -15,6 +15,9 @@ use crate::time::Timestamp;
 /// The version that every entry begins with.
 pub(super) const FORMAT: u8 = 1;
 
+/// The version that keys begin with. In the first, episodes had no mean strangeness.
+const KEY_FORMAT: u8 = 2;
+
 /// Little-endian numbers, one after the other.
 #[derive(Debug, Default)]
 struct Writer(Vec<u8>);
@@ -72,6 +75,7 @@ impl Writer {
         self.u64(episode.records);
         self.u64(u64::from(episode.calm));
         self.u8(u8::from(episode.muted));
+        self.f64(episode.strangeness);
     }
 }
 
@@ -151,8 +155,8 @@ impl Reader<'_> {
         let shape = (season.weights.len(), season.ignorance.len());
         (shape == (0, 0) || shape == (TERMS, TERMS * TERMS)).then_some(season)
     }
-    fn episode(&mut self) -> Option<Episode> {
-        Some(Episode {
+    fn episode(&mut self, version: u8) -> Option<Episode> {
+        let mut episode = Episode {
             onset: self.offset()?,
             onset_time: self.time()?,
             peak_score: self.f64()?,
@@ -167,7 +171,13 @@ impl Reader<'_> {
             records: self.u64()?,
             calm: u32::try_from(self.u64()?).ok()?,
             muted: self.flag()?,
-        })
+            // Of nothing: only calm records close it.
+            strangeness: 0.0,
+        };
+        if version >= KEY_FORMAT {
+            episode.strangeness = self.f64()?;
+        }
+        Some(episode)
     }
 }
 
@@ -176,7 +186,7 @@ pub(super) fn write_key(state: &KeyState) -> Vec<u8> {
     let mut to = Writer(Vec::with_capacity(
         160 + 8 * (state.rows.len() + state.cold.rows.len()),
     ));
-    to.u8(FORMAT);
+    to.u8(KEY_FORMAT);
     to.i64(state.newest.0);
     to.i64(state.last_offset.0);
     to.i64(state.rhythm.last.0);
@@ -223,7 +233,8 @@ pub(super) fn write_key(state: &KeyState) -> Vec<u8> {
 /// The inverse of [`write_key`]; `None` where the bytes make no sense.
 pub(super) fn read_key(bytes: &[u8]) -> Option<KeyState> {
     let mut from = Reader(bytes);
-    if from.u8()? != FORMAT {
+    let version = from.u8()?;
+    if !(1..=KEY_FORMAT).contains(&version) {
         return None;
     }
     let newest = from.time()?;
@@ -256,12 +267,12 @@ pub(super) fn read_key(bytes: &[u8]) -> Option<KeyState> {
         });
     }
     let open = if from.flag()? {
-        Some(from.episode()?)
+        Some(from.episode(version)?)
     } else {
         None
     };
     let closed = if from.flag()? {
-        Some((from.episode()?, from.time()?))
+        Some((from.episode(version)?, from.time()?))
     } else {
         None
     };
@@ -304,6 +315,7 @@ mod tests {
             peak_score: 0.1 + 0.2,
             peak_p: 1e-300,
             severity: Severity::High,
+            strangeness: 12.5,
             records: 9,
             calm: 2,
             muted: true,
@@ -389,8 +401,35 @@ mod tests {
         longer.push(0);
         assert!(read_key(&longer).is_none());
         let mut newer = bytes;
-        newer[0] = 2;
+        newer[0] = KEY_FORMAT + 1;
         assert!(read_key(&newer).is_none());
+    }
+
+    #[test]
+    fn a_key_of_the_first_version_is_read_with_episodes_of_no_strangeness() {
+        let mut state = sample();
+        let new = write_key(&state);
+        for episode in [&mut state.episodes.open]
+            .into_iter()
+            .flatten()
+            .chain(state.episodes.closed.as_mut().map(|(episode, _)| episode))
+        {
+            episode.strangeness = 0.0;
+        }
+        // As it was: another version, and no f64 at the end of the two episodes, which are the only two of these bits.
+        let mark = 12.5_f64.to_bits().to_le_bytes();
+        let mut old = Vec::new();
+        let mut rest = &new[..];
+        while let Some(at) = rest.windows(8).position(|bytes| bytes == mark) {
+            old.extend_from_slice(&rest[..at]);
+            rest = &rest[at + 8..];
+        }
+        old.extend_from_slice(rest);
+        assert_eq!(old.len(), new.len() - 16);
+        old[0] = 1;
+        let back = read_key(&old).unwrap();
+        assert_eq!(back.episodes, state.episodes);
+        assert_eq!(write_key(&back), write_key(&state));
     }
 
     proptest! {
@@ -398,7 +437,7 @@ mod tests {
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let mut bytes = bytes;
             if let Some(first) = bytes.first_mut() {
-                *first = FORMAT;
+                *first = KEY_FORMAT;
             }
             if let Some(state) = read_key(&bytes) {
                 prop_assert_eq!(write_key(&state), bytes);

@@ -8,6 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::few;
 use super::order::quantile_sorted;
 
 /// Share of the scores that lie in the tail, where there are enough of them.
@@ -17,7 +18,7 @@ const EXCESSES_MIN: usize = 40;
 /// The most of the scores that the tail may take to find them.
 const TAIL_SHARE_MAX: f64 = 0.1;
 /// Points of the thinned body.
-const BODY_POINTS_MAX: usize = 1024;
+pub(super) const BODY_POINTS_MAX: usize = 1024;
 /// The smallest p-value that is ever answered: p-values are above 0, so that their logarithm exists.
 pub const P_MIN: f64 = 1e-300;
 /// Bounds of the shape. Below: tails are never taken for more bounded than this. Above: beyond it not even a mean exists.
@@ -26,7 +27,7 @@ const SHAPE_BOUNDS: (f64, f64) = (-0.25, 1.0);
 const CAUTION: f64 = 0.7;
 const CAUTION_MAX: f64 = 0.25;
 /// The shape where too little is known to fit one.
-const SHAPE_UNKNOWN: f64 = 0.5;
+pub(super) const SHAPE_UNKNOWN: f64 = 0.5;
 
 /// The distribution of the scores of normal records, as held-out scores showed it. Scores are "higher is stranger".
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -89,8 +90,8 @@ fn survival(z: f64, shape: f64) -> f64 {
 
 impl Calibration {
     /// Learns the distribution of `scores`, which are those of normal records that the model was not fitted on, in order of time (the order
-    /// tells how much they cluster). Scores that are not finite are left out. Few, equal or no scores give a calibration that is
-    /// safe: p-values that fall slowly.
+    /// tells how much they cluster). Scores that are not finite are left out. Few follow a law; equal or hardly any give a calibration
+    /// that is safe: p-values that fall slowly.
     #[must_use]
     pub fn fit(scores: &[f64]) -> Self {
         let ordered: Vec<f64> = scores.iter().copied().filter(|s| s.is_finite()).collect();
@@ -100,7 +101,8 @@ impl Calibration {
         let wanted = ((n as f64 * TAIL_SHARE) as usize).max(EXCESSES_MIN);
         let most = (n as f64 * TAIL_SHARE_MAX) as usize;
         if wanted > most {
-            return Self::unknown_tail(&sorted);
+            return few::calibration(&ordered, &sorted)
+                .unwrap_or_else(|| Self::unknown_tail(&sorted));
         }
         let start = sorted[n - wanted - 1];
         let excesses: Vec<f64> = sorted
@@ -263,7 +265,7 @@ fn thin(sorted: &[f64]) -> Vec<f64> {
 }
 
 /// The least scale of a tail beginning at `start`: differences below it are rounding, not strangeness.
-fn scale_min(start: f64) -> f64 {
+pub(super) fn scale_min(start: f64) -> f64 {
     (start.abs() * 1e-6).max(1e-12)
 }
 

@@ -1,5 +1,6 @@
 //! Small numeric functions that several layers share: order statistics, and the calibration of scores.
 
 pub mod calibration;
+mod few;
 pub mod metrics;
 pub mod order;

@@ -589,7 +589,17 @@ fn a_later_model_of_a_backtest_is_the_one_that_the_daemon_would_make() {
         schema,
     };
     let clock = Arc::new(ManualClock::at(first.card.created));
-    let plan = crate::service::run::plan(&config);
+    let plan = trainer::Plan {
+        detector: config.name.clone(),
+        spec: config.model.clone(),
+        schema: config.input.schema.clone(),
+        budget: config.detect.budget,
+        params: config.training_params(),
+        interval: config.training.interval,
+        jitter: config.training.jitter,
+        history: config.training.history,
+        seed: config.seed,
+    };
     let (trainer, control) = Trainer::new(sources, plan, clock, Arc::new(Deaf));
     let thread = std::thread::spawn(move || trainer.run());
     control.lead(true);

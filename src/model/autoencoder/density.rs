@@ -14,6 +14,9 @@ use crate::model::residual::ResidualScale;
 /// Quantiles that are kept of each number of the code.
 const KNOTS: usize = 63;
 
+/// The largest normal score that a training row's code counts as; the outer knots are at 2.15.
+const SCORE_MAX: f32 = 2.5;
+
 /// A fitted distribution of codes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CodeDensity {
@@ -37,7 +40,11 @@ impl CodeDensity {
         }
         let mut scores = codes.to_owned();
         for (mut column, ranks) in scores.columns_mut().into_iter().zip(ranks(&knots)) {
-            column.mapv_inplace(|value| ranks.score(f64::from(value)) as f32);
+            // Beyond the outer knots a score grows with the value: bounded, so that a long tail does not pull the mean.
+            column.mapv_inplace(|value| {
+                let score = ranks.score(f64::from(value)) as f32;
+                score.clamp(-SCORE_MAX, SCORE_MAX)
+            });
         }
         Self {
             knots,

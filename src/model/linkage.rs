@@ -261,7 +261,7 @@ mod tests {
         let rows = array![[0.0f32], [1.0], [2.0], [3.0], [10.0], [11.0]];
         let edges = spanning_tree(rows.view(), &cores(rows.view(), 1), &mut Unwatched).unwrap();
         let heights = heights(edges, 6, 3);
-        assert_eq!(heights, [1.0, 1.0, 1.0, 1.0, 49.0, 49.0]);
+        assert_eq!(heights, vec![1.0, 1.0, 1.0, 1.0, 49.0, 49.0]);
         let model = Linkage {
             neighbours: 1,
             spread: array![1.0],
@@ -281,9 +281,9 @@ mod tests {
         // The second nearest of 0 is 3 away, of 1 and 3 two; so each edge is at least that long.
         let rows = array![[0.0f32], [1.0], [3.0]];
         let cores = cores(rows.view(), 2);
-        assert_eq!(cores, [9.0, 4.0, 9.0]);
+        assert_eq!(cores, vec![9.0, 4.0, 9.0]);
         let edges = spanning_tree(rows.view(), &cores, &mut Unwatched).unwrap();
-        assert_eq!(edges, [(9.0, 0, 1), (9.0, 0, 2)]);
+        assert_eq!(edges, vec![(9.0, 0, 1), (9.0, 0, 2)]);
     }
 
     #[test]

@@ -49,12 +49,12 @@ pub fn m_scale(sorted: &[f64]) -> f64 {
     }
     let n = sorted.len();
     let mut squares = 0.0;
-    for (at, deviation) in sorted.iter().enumerate() {
+    for (at, &deviation) in sorted.iter().enumerate() {
         squares += deviation * deviation;
         let bent = (n - at - 1) as f64 * BEND * BEND;
         let scale = (squares / (n as f64 * BENT_SQUARE - bent)).sqrt();
         // Not a number while too many would be bent.
-        let inside = deviation <= &(BEND * scale);
+        let inside = deviation <= BEND * scale;
         let next = sorted.get(at + 1).copied().unwrap_or(f64::INFINITY);
         if scale > 0.0 && inside && next > BEND * scale {
             return scale;

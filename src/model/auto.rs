@@ -1,10 +1,15 @@
 //! The default: a pool of kinds that fail in different ways, chosen and combined without labels.
 //!
-//! On **plain records** (W = 1): four members that look at the whole (distance from the centre, isolation forest, empirical tails,
-//! histograms), and three that look at the neighbourhood, each robust in another way to faults among the training rows: random
-//! samples too small to hold many of them; a sample that the first four have trimmed; and an untrimmed one, for data without
-//! faults. A variational autoencoder on normal scores, its training rows trimmed by the same four, knows how inputs go together, which
-//! none of the others does; it counts twice. Measures are tail probabilities.
+//! On **plain records** (W = 1): four families with an equal say, because no family is best on all data, and which one is cannot be
+//! told without labels.
+//!
+//! 1. What looks at the whole, input by input or nearly so: distance from the centre, isolation forest, empirical tails, histograms.
+//! 2. What knows how inputs go together: a variational autoencoder on normal scores, its training rows trimmed by the first family.
+//! 3. Neighbours, by single linkage, which a small group of faults among the training rows does not blind: on the inputs as they
+//!    are, and on their normal scores, there with a single neighbour.
+//! 4. The same neighbours without the rows that the first family finds strangest: for data with many faults.
+//!
+//! Measures are tail probabilities.
 //!
 //! On **windows** (W > 1): principal components of the newest quarter, half and whole of the window, so that both short and long
 //! faults show against what normally moves together, and, at half weight, the distance of the newest record from the centre.
@@ -20,16 +25,17 @@ use super::spec::{Combine, ModelSpec};
 use super::{FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
 
-/// The pool for plain records.
+/// The pool for plain records: each family's weights sum to 4.
 const RECORDS: &[&str] = &[
     "robust_z",
     "iforest",
     "ecod",
     "hbos",
-    "bagged_nn",
-    "knn:trim=0",
-    "knn:gauss:trim=0.2",
-    "vae:gauss:trim=0.1:weight=2",
+    "vae:gauss:trim=0.1:weight=4",
+    "linkage:weight=2",
+    "linkage:gauss:neighbours=1:weight=2",
+    "linkage:trim=0.1:weight=2",
+    "linkage:gauss:neighbours=1:trim=0.1:weight=2",
 ];
 
 /// An [`Ensemble`] whose members and rule follow from the window.

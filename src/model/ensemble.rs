@@ -129,7 +129,11 @@ impl Consensus {
             Some(sum) => *sum += &measured,
             None => *sum = Some(measured.clone()),
         };
-        if !matches!(member.model, Model::Knn(_) | Model::BaggedNn(_)) {
+        let remembers = matches!(
+            member.model,
+            Model::Knn(_) | Model::BaggedNn(_) | Model::Linkage(_)
+        );
+        if !remembers {
             add(&mut self.global);
         }
         add(&mut self.all);
@@ -177,6 +181,7 @@ impl Member {
             window: last,
             // Trimmed by the others' judgement, not once more by its own.
             trim: if kept.is_some() { 0.0 } else { spec.trim },
+            neighbours: member.neighbours.unwrap_or(spec.neighbours),
             ..spec.clone()
         };
         let own_data = FitData {
@@ -302,6 +307,7 @@ fn raw_scores(
     match model {
         Model::Knn(model) if training => model.score_training(rows),
         Model::BaggedNn(model) if training => model.score_training(rows),
+        Model::Linkage(model) if training => model.score_training(rows),
         model => model.as_kind().score(rows, seeds),
     }
 }

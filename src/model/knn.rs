@@ -124,9 +124,26 @@ pub fn nearest(references: ArrayView2<'_, f32>, row: &[f32], k: usize) -> Vec<(f
     best
 }
 
+/// The mean of the `k` references nearest to each row.
+pub fn mean_of_nearest(
+    references: ArrayView2<'_, f32>,
+    rows: ArrayView2<'_, f32>,
+    k: usize,
+) -> Array2<f32> {
+    let mut means = Array2::zeros(rows.raw_dim());
+    let found = each_row(rows, |row| nearest(references, row, k));
+    for (mut out, neighbours) in means.rows_mut().into_iter().zip(found) {
+        for &(_, at) in &neighbours {
+            out += &references.row(at);
+        }
+        out /= neighbours.len().max(1) as f32;
+    }
+    means
+}
+
 /// Squared Euclidean distance, summed in eight lanes. Not by way of a matrix product: ‖x‖² + ‖r‖² − 2 x·r cancels just
 /// where neighbours are near. Each pair is computed alone, so a row's bits do not depend on its batch either way.
-fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
+pub fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0f32; 8];
     let (a_chunks, b_chunks) = (a.chunks_exact(8), b.chunks_exact(8));
     let rest: f32 = a_chunks
@@ -155,18 +172,7 @@ impl Kind for Knn {
 
     /// The mean of the k nearest.
     fn expected(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
-        let width = self.width();
-        let mut expected = Array2::zeros((rows.nrows(), width));
-        let found = each_row(rows, |row| {
-            nearest(self.references.view(), row, self.neighbours)
-        });
-        for (mut out, neighbours) in expected.rows_mut().into_iter().zip(found) {
-            for &(_, at) in &neighbours {
-                out += &self.references.row(at);
-            }
-            out /= neighbours.len() as f32;
-        }
-        expected
+        mean_of_nearest(self.references.view(), rows, self.neighbours)
     }
 
     fn save(&self, to: &mut Tensors) {

@@ -14,6 +14,8 @@ pub struct MemberSpec {
     pub weight: f32,
     /// `trim=X`: it is trained without this share of the rows, those that the members without `trim` find strangest.
     pub trim: Option<f32>,
+    /// `neighbours=K`: how many nearest rows it looks at. `None`: as many as `model.neighbours` says.
+    pub neighbours: Option<usize>,
     /// `gauss`: it sees each input's normal score instead of its value.
     pub gauss: bool,
 }
@@ -29,6 +31,7 @@ impl FromStr for MemberSpec {
             last: None,
             weight: 1.0,
             trim: None,
+            neighbours: None,
             gauss: false,
         };
         for part in parts {
@@ -45,11 +48,12 @@ impl FromStr for MemberSpec {
             match name {
                 "last" => member.last = Some(number(1.0, 1024.0)? as usize),
                 "weight" => member.weight = number(0.001, 1000.0)?,
+                "neighbours" => member.neighbours = Some(number(1.0, 100.0)? as usize),
                 "trim" => member.trim = Some(number(0.0, 0.5)?),
                 "gauss" if value.is_empty() => member.gauss = true,
                 _ => {
                     return Err(format!(
-                        "takes the options last=, weight=, trim= and gauss, but `{text}` has `{part}`"
+                        "takes the options last=, weight=, trim=, neighbours= and gauss, but `{text}` has `{part}`"
                     ));
                 }
             }
@@ -70,6 +74,9 @@ impl fmt::Display for MemberSpec {
         if let Some(trim) = self.trim {
             write!(f, ":trim={trim}")?;
         }
+        if let Some(neighbours) = self.neighbours {
+            write!(f, ":neighbours={neighbours}")?;
+        }
         if (self.weight - 1.0).abs() > f32::EPSILON {
             write!(f, ":weight={}", self.weight)?;
         }
@@ -83,7 +90,12 @@ mod tests {
 
     #[test]
     fn reads_and_writes_members() {
-        for text in ["pca", "knn:gauss:trim=0.2", "pca:last=5:weight=0.5"] {
+        for text in [
+            "pca",
+            "knn:gauss:trim=0.2",
+            "linkage:gauss:neighbours=1",
+            "pca:last=5:weight=0.5",
+        ] {
             assert_eq!(text.parse::<MemberSpec>().unwrap().to_string(), text);
         }
         let member: MemberSpec = "knn:gauss:trim=0.2".parse().unwrap();

@@ -192,6 +192,8 @@ kinds! {
     Knn = knn::Knn, "knn";
     /// Distance to the nearest of a few random training rows, many times.
     BaggedNn = bagged_nn::BaggedNn, "bagged_nn";
+    /// The gap to the nearest group of training rows that is large enough to be normal.
+    Linkage = linkage::Linkage, "linkage";
     /// Several kinds together.
     Ensemble = ensemble::Ensemble, "ensemble";
     /// The pool that is chosen and combined without labels: the default.

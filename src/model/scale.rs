@@ -12,13 +12,13 @@ use super::FitError;
 use super::artefact::{ArtefactError, Tensors};
 use super::ranks::Ranks;
 use super::spec::Scaling;
-use crate::stats::order::{median_and_spread, quantile_sorted};
+use crate::stats::order::{m_scale, median};
 
 /// Bound of scaled values when clipping is off: far beyond anything meaningful, yet its square is still an f32.
 const UNCLIPPED: f32 = 1e9;
 
-/// Interquartile range of the standard normal distribution: 2 Φ⁻¹(3/4).
-const IQR_TO_SIGMA: f64 = 1.348_979_500_392_163_5;
+/// Robust spreads from the median beyond which a value has no say in the scale.
+const WILD: f64 = 10.0;
 
 /// A fitted scaler of D columns: scaled = clip((value − centre) / spread), or with ranks clip(normal score of the value's rank).
 #[derive(Clone, Debug, PartialEq)]
@@ -231,19 +231,22 @@ fn constant(values: &[f64]) -> bool {
     values.iter().all(|&value| value == values[0])
 }
 
-/// Median and scaled median absolute deviation; where more than half of the values are equal, so that it is 0, the interquartile
-/// range, then the standard deviation.
+/// The median, and the root mean square of the deviations from it that are not wild: within [`WILD`] spreads by an estimate that a third
+/// of wild values does not reach. So faults in the history do not set the scale, but every value that a column often takes does: a median
+/// absolute deviation knows only the nearer half of them, and makes wild values of the rest where a column is nearly discrete. Where two
+/// thirds of the values are equal nothing tells what is wild, and all of them set the scale.
 fn robust(values: &mut [f64]) -> (f64, f64) {
-    values.sort_unstable_by(f64::total_cmp);
-    let range = quantile_sorted(values, 0.75) - quantile_sorted(values, 0.25);
-    let mean = values.iter().sum::<f64>() / values.len() as f64;
-    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64;
-    let (centre, spread) = median_and_spread(values);
-    let spread = [spread, range / IQR_TO_SIGMA, variance.sqrt()]
-        .into_iter()
-        .find(|&width| width > 0.0)
-        .unwrap_or(0.0);
-    (centre, spread)
+    let centre = median(values);
+    let mut off: Vec<f64> = values.iter().map(|value| (value - centre).abs()).collect();
+    off.sort_unstable_by(f64::total_cmp);
+    let usual = m_scale(&off);
+    let tame = if usual > 0.0 {
+        off.partition_point(|&deviation| deviation <= WILD * usual)
+    } else {
+        off.len()
+    };
+    let square = off[..tame].iter().map(|d| d * d).sum::<f64>() / tame.max(1) as f64;
+    (centre, square.sqrt())
 }
 
 /// Offset and inverse scale of one column by linfa-preprocessing.
@@ -281,27 +284,41 @@ mod tests {
         let min_max = Scaler::fit(column.view(), Scaling::MinMax, 0.0).unwrap();
         close(min_max.centre[0], 1.0);
         close(min_max.spread[0], 9.0);
-        // Median 3; deviations 2 1 0 1 7, median 1.
+        // Median 3; squares of the deviations 4 1 0 1 49, none wild: mean 11.
         let robust = Scaler::fit(column.view(), Scaling::Robust, 0.0).unwrap();
         close(robust.centre[0], 3.0);
-        close(robust.spread[0], crate::stats::order::MAD_TO_SIGMA);
+        close(robust.spread[0], 11f64.sqrt());
     }
 
     #[test]
-    fn robust_falls_back_in_order() {
-        // More than half are 0, but the upper quartile is 4: sorted 0 0 0 0 0 4 4 4.
-        let quartile = array![[0.0], [0.0], [0.0], [0.0], [0.0], [4.0], [4.0], [4.0]];
-        let scaler = Scaler::fit(quartile.view(), Scaling::Robust, 10.0).unwrap();
-        close(scaler.spread[0], 4.0 / IQR_TO_SIGMA);
-        // One in ten is 1: variance 0.1 · 0.9.
+    fn wild_values_do_not_set_the_robust_scale() {
+        // −100 to 99, and one in five wild on one side.
+        for wild in [2e3, 1e12] {
+            let values = (0..250).map(|i| {
+                if i % 5 == 0 {
+                    wild
+                } else {
+                    f64::from(i - i / 5 - 101)
+                }
+            });
+            let column = Array2::from_shape_vec((250, 1), values.collect()).unwrap();
+            let scaler = Scaler::fit(column.view(), Scaling::Robust, 10.0).unwrap();
+            assert!((40.0..80.0).contains(&scaler.spread[0]), "{scaler:?}");
+            assert!(scaler.centre[0].abs() < 30.0, "{scaler:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_nearly_discrete_column_often_takes_is_not_wild() {
+        // Three in five are 0, the others 4: the median absolute deviation is 0.
+        let column = Array2::from_shape_fn((100, 1), |(i, _)| if i % 5 < 3 { 0.0 } else { 4.0 });
+        let scaler = Scaler::fit(column.view(), Scaling::Robust, 10.0).unwrap();
+        close(scaler.spread[0], 6.4f64.sqrt());
+        // One in ten is 1: nothing but the mean square is left, 0.1.
         let mut rare = Array2::zeros((10, 1));
         rare[[3, 0]] = 1.0;
-        close(
-            Scaler::fit(rare.view(), Scaling::Robust, 10.0)
-                .unwrap()
-                .spread[0],
-            0.3,
-        );
+        let scaler = Scaler::fit(rare.view(), Scaling::Robust, 10.0).unwrap();
+        close(scaler.spread[0], 0.1f64.sqrt());
     }
 
     #[test]

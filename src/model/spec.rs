@@ -128,7 +128,8 @@ pub struct ModelSpec {
     pub gradient_penalty: f32,
     /// Standard deviation of the noise that both real and generated rows carry in training.
     pub instance_noise: f32,
-    /// Weight in the score of how far the critics' last hidden features are from their training mean; 0: the verdict alone.
+    /// Weight in the score of how far the critics' last hidden features are from their training mean, and the row from what the generator
+    /// makes; 0: the verdict alone.
     pub feature_matching: f32,
     /// How much of the averaged weights each step keeps, in [0, 1); averaged weights are the ones that score and sample.
     pub average: f32,
@@ -205,7 +206,7 @@ pub enum Scaling {
     Standard,
     /// Smallest training value 0, largest 1.
     MinMax,
-    /// Median 0, median absolute deviation (times 1.4826) 1; falls back to the standard deviation where that is 0.
+    /// Median 0; root mean square of the deviations that are not wild 1.
     Robust,
     /// The normal score of each value's rank ([`super::ranks`]): every column about standard normal, whatever its shape.
     RankGauss,

@@ -9,7 +9,9 @@
 //!   (Hastie, Tibshirani and Friedman, "The Elements of Statistical Learning", 14.2.4), so that they learn the shape of the data from
 //!   outside too, not only where the generator happens to be;
 //! - instance noise on real and generated rows (Sønderby et al., ICLR 2017), spectral normalisation, averaged weights;
-//! - optionally, the distance of the critics' last hidden features from their training mean (Salimans et al., NeurIPS 2016).
+//! - beside the verdict, what the verdict forgets: the Mahalanobis distance of the critics' last hidden features from their training
+//!   mean (feature matching: Salimans et al., NeurIPS 2016), and what the generator cannot make, the row's distance from the generated
+//!   row whose latent an encoder finds (f-AnoGAN: Schlegl et al., Medical Image Analysis 2019; the encoder is linear here).
 
 pub mod generator;
 mod train;
@@ -43,6 +45,8 @@ pub struct Gan {
     centre: Array1<f32>,
     /// Rows → latents, linear with a constant: ridge regression on generated pairs.
     inverse: Dense,
+    /// Measures what is left of training rows when the generated row has been taken off.
+    residual: ResidualScale,
     feature_matching: f32,
     width: usize,
 }
@@ -88,14 +92,18 @@ impl Gan {
         fill_normal(z.view_mut(), 1.0, &mut seed.child("inverse").rng());
         let centre = generator.centre(z.view());
         let drawn = generator.rows(z.view(), &centre, 1.0, &mut seed.child("draw").rng());
-        Ok(Self {
+        let mut fitted = Self {
             inverse: ridge(drawn.view(), z.view()),
+            residual: ResidualScale::fit(Residual::Squared, Array2::zeros((0, 0)).view(), 0.0),
             critics: critics.collect(),
             generator,
             centre,
             feature_matching: spec.feature_matching,
             width: data.train.ncols(),
-        })
+        };
+        let residuals = &data.train - &fitted.expected(data.train.view());
+        fitted.residual = ResidualScale::fit(Residual::Scaled, residuals.view(), spec.trim);
+        Ok(fitted)
     }
 
     /// Reads back what [`Kind::save`] wrote.
@@ -118,6 +126,7 @@ impl Gan {
                 .collect::<Result<_, ArtefactError>>()?,
             centre: from.get1("centre")?,
             inverse: get_dense("inverse.", from)?,
+            residual: ResidualScale::load("residual.", from)?,
             feature_matching: from.get("feature_matching")?,
             width: from.get("width")?,
         })
@@ -143,7 +152,7 @@ impl Critic {
         let features = by_chunks2(rows, |rows| last_hidden(&net, rows).1);
         Self {
             usual: (mean, 1.0 / spread.max(1e-6)),
-            features: ResidualScale::fit(Residual::Scaled, features.view(), trim),
+            features: ResidualScale::fit(Residual::Whitened, features.view(), trim),
             net,
         }
     }
@@ -176,15 +185,16 @@ impl Kind for Gan {
                 score += &logits.column(0).mapv(|l| (mean - l) * scale);
                 if self.feature_matching > 0.0 {
                     let width = features.ncols().max(1) as f32;
-                    let off = critic
-                        .features
-                        .normalise(features)
-                        .mapv(|f| f * f)
-                        .sum_axis(Axis(1));
+                    let off = critic.features.squares(features);
                     score.scaled_add(self.feature_matching / width, &off);
                 }
             }
-            score / self.critics.len().max(1) as f32
+            score /= self.critics.len().max(1) as f32;
+            if self.feature_matching > 0.0 {
+                let unlike = self.residual.squares(&rows - &self.expected(rows));
+                score.scaled_add(self.feature_matching / self.width.max(1) as f32, &unlike);
+            }
+            score
         })
     }
 
@@ -204,7 +214,7 @@ impl Kind for Gan {
         })
     }
 
-    /// |(row − expected) × ∂verdict/∂row|, over the critics.
+    /// |(row − expected) × ∂verdict/∂row|, the mean over the critics, and the squared residual.
     fn contributions(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
         let off = &rows - &self.expected(rows);
         let mut sum = Array2::zeros(off.raw_dim());
@@ -212,11 +222,14 @@ impl Kind for Gan {
             let mut tape = Tape::default();
             critic.net.forward_kept(rows, &mut tape, None);
             let gradient = critic.net.input_gradient(&tape);
-            sum.scaled_add(critic.usual.1, &gradient.at_input());
+            let share = critic.usual.1 / self.critics.len() as f32;
+            sum.scaled_add(share, &gradient.at_input());
         }
         Zip::from(&mut sum)
             .and(&off)
             .for_each(|s, o| *s = (*s * o).abs());
+        let share = self.feature_matching / self.width.max(1) as f32;
+        sum.scaled_add(share, &self.residual.contributions(off));
         sum
     }
 
@@ -241,6 +254,7 @@ impl Kind for Gan {
         to.set("critics", &self.critics.len());
         to.put1("centre", self.centre.view());
         put_dense("inverse.", &self.inverse, to);
+        self.residual.save("residual.", to);
         to.set("feature_matching", &self.feature_matching);
         to.set("width", &self.width);
     }

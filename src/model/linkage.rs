@@ -1,0 +1,307 @@
+//! How far a row is from belonging to a group that is large enough to be normal: the height at which single linkage joins it.
+//!
+//! The distance to the nearest training rows finds most where these are clean, and is blind to a fault that was trained on, because
+//! the fault's rows are each other's neighbours. Cutting off what others find strange makes up for that, but cuts off rare normal
+//! rows too. Here a group of few rows counts as normal only at the length of the gap that it would have to cross to join the rest:
+//! the rows of a fault sit together beside a gap, while rare normal rows trail off from the others by small steps. Distances are
+//! mutual reachabilities, so that no single row bridges a gap.
+//!
+//! Single linkage: Gower and Ross, "Minimum Spanning Trees and Single Linkage Cluster Analysis", Applied Statistics 18, 1969; with
+//! mutual reachability: Campello, Moulavi and Sander, "Density-Based Clustering Based on Hierarchical Density Estimates", PAKDD
+//! 2013, and, as an outlier score by the group that a point leaves, Campello, Moulavi, Zimek and Sander, TKDD 10, 2015 (GLOSH).
+
+use std::ops::ControlFlow;
+
+use ndarray::{Array1, Array2, ArrayView2, Axis};
+use rand::seq::index;
+
+use super::artefact::{ArtefactError, Tensors};
+use super::knn::{each_row, mean_of_nearest, nearest, squared_distance};
+use super::spec::ModelSpec;
+use super::{FitData, FitError, Kind, Monitor};
+use crate::seed::Seed;
+
+/// A group with less than this share of the rows is not normal by itself.
+const SHARE: f64 = 0.1;
+
+/// Steps of the tree between two looks at the monitor.
+const LOOK_EVERY: usize = 512;
+
+/// Training rows, and what joining each of them costs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Linkage {
+    neighbours: usize,
+    /// What inputs are divided by, at least 1: a heavy-tailed input, which varies by more than the unit that most of its values keep to,
+    /// must not outweigh the others in every distance.
+    spread: Array1<f32>,
+    /// `m × width`, divided.
+    references: Array2<f32>,
+    /// The squared height at which each reference is in a group of [`SHARE`] of them, m.
+    heights: Array1<f32>,
+}
+
+impl Linkage {
+    /// Draws at most `reference_rows` of the training rows and grows their minimum spanning tree.
+    ///
+    /// # Errors
+    /// If there are fewer than two training rows, or the monitor says stop.
+    pub fn fit(
+        spec: &ModelSpec,
+        data: &FitData,
+        seed: Seed,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Self, FitError> {
+        let rows = data.train.nrows();
+        if rows < 2 {
+            return Err(FitError::TooFewRows {
+                kind: "linkage",
+                needed: 2,
+                rows,
+            });
+        }
+        let mut rng = seed.child("references").rng();
+        let mut drawn = index::sample(&mut rng, rows, spec.reference_rows.min(rows)).into_vec();
+        drawn.sort_unstable();
+        let spread = data.train.std_axis(Axis(0), 0.0).mapv(|s| s.max(1.0));
+        let references = data.train.select(Axis(0), &drawn) / &spread;
+        let neighbours = spec.neighbours.min(drawn.len() - 1);
+        let cores = cores(references.view(), neighbours);
+        let edges = spanning_tree(references.view(), &cores, monitor)?;
+        let enough = (SHARE * drawn.len() as f64).ceil() as usize;
+        let heights = heights(edges, drawn.len(), enough);
+        Ok(Self {
+            neighbours,
+            spread,
+            references,
+            heights: heights
+                .iter()
+                .zip(&cores)
+                .map(|(height, core)| height.max(*core))
+                .collect(),
+        })
+    }
+
+    /// Reads back what [`Kind::save`] wrote.
+    ///
+    /// # Errors
+    /// If a part is absent or of another shape.
+    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+        let model = Self {
+            neighbours: from.get("neighbours")?,
+            spread: from.get1("spread")?,
+            references: from.get2("references")?,
+            heights: from.get1("heights")?,
+        };
+        let (rows, width) = model.references.dim();
+        let whole = (model.heights.len(), model.spread.len()) == (rows, width);
+        if whole && (1..=rows).contains(&model.neighbours) {
+            Ok(model)
+        } else {
+            Err(ArtefactError::Invalid(
+                "linkage's tensors do not fit together".to_owned(),
+            ))
+        }
+    }
+
+    /// As [`Kind::score`], for rows of the training set: a reference that equals the row, if there is one, is taken to be the row
+    /// itself and left out once.
+    pub fn score_training(&self, rows: ArrayView2<'_, f32>) -> Array1<f32> {
+        let rows = &rows / &self.spread;
+        Array1::from(each_row(rows.view(), |row| self.height(row, true)))
+    }
+
+    /// The least height at which a row is in a large group: it must reach a reference, as that reference must the group, and have
+    /// `neighbours` of them near.
+    fn height(&self, row: &[f32], skip_self: bool) -> f32 {
+        let mut near = Vec::with_capacity(self.neighbours + 1);
+        let mut joined = f32::INFINITY;
+        let mut skip = skip_self;
+        for (reference, &height) in self.references.rows().into_iter().zip(&self.heights) {
+            let square = squared_distance(row, reference.as_slice().unwrap_or_default());
+            if skip && square <= 0.0 {
+                skip = false;
+                continue;
+            }
+            joined = joined.min(square.max(height));
+            if near.len() < self.neighbours || near.last().is_some_and(|&worst| square < worst) {
+                let place = near.partition_point(|&other| other <= square);
+                near.insert(place, square);
+                near.truncate(self.neighbours);
+            }
+        }
+        near.last().map_or(joined, |core| joined.max(*core)).sqrt()
+    }
+}
+
+/// The squared distance of each row to the k-th nearest of the others.
+fn cores(rows: ArrayView2<'_, f32>, k: usize) -> Vec<f32> {
+    // The row itself is the nearest.
+    each_row(rows, |row| {
+        nearest(rows, row, k + 1).last().map_or(0.0, |found| found.0)
+    })
+}
+
+/// An edge of a tree over rows: squared length, and the rows that it joins.
+type Edge = (f32, usize, usize);
+
+/// The minimum spanning tree under mutual reachability, by Prim's algorithm: quadratic in the rows, and nothing is kept but the tree.
+fn spanning_tree(
+    rows: ArrayView2<'_, f32>,
+    cores: &[f32],
+    monitor: &mut dyn Monitor,
+) -> Result<Vec<Edge>, FitError> {
+    let whole = rows.as_standard_layout();
+    let row = |at: usize| {
+        let width = whole.ncols();
+        whole
+            .as_slice()
+            .unwrap_or_default()
+            .get(at * width..(at + 1) * width)
+            .unwrap_or_default()
+    };
+    // Rows outside of the tree, with the shortest edge that leads there.
+    let mut outside: Vec<Edge> = (1..rows.nrows()).map(|at| (f32::INFINITY, 0, at)).collect();
+    let mut tree = Vec::with_capacity(outside.len());
+    let mut newest = 0;
+    while !outside.is_empty() {
+        let mut next = 0;
+        for at in 0..outside.len() {
+            let (length, _, to) = outside[at];
+            let least = cores[newest].max(cores[to]);
+            if least < length {
+                let square = least.max(squared_distance(row(newest), row(to)));
+                if square < length {
+                    outside[at] = (square, newest, to);
+                }
+            }
+            if outside[at].0 < outside[next].0 {
+                next = at;
+            }
+        }
+        let edge = outside.swap_remove(next);
+        newest = edge.2;
+        tree.push(edge);
+        if tree.len().is_multiple_of(LOOK_EVERY)
+            && monitor.epoch(tree.len() / LOOK_EVERY, 0.0, 0.0) == ControlFlow::Break(())
+        {
+            return Err(FitError::Cancelled);
+        }
+    }
+    Ok(tree)
+}
+
+/// For each of n rows the length of the edge by which it comes into a group of `enough` rows, shortest edges first.
+fn heights(mut edges: Vec<Edge>, n: usize, enough: usize) -> Vec<f32> {
+    edges.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut heights = vec![0.0; n];
+    let mut group: Vec<usize> = (0..n).collect();
+    let mut members: Vec<Vec<usize>> = (0..n).map(|row| vec![row]).collect();
+    for (length, a, b) in edges {
+        let (mut large, mut small) = (group[a], group[b]);
+        if members[large].len() < members[small].len() {
+            (large, small) = (small, large);
+        }
+        let joining = std::mem::take(&mut members[small]);
+        if members[large].len() + joining.len() >= enough {
+            for group in [&joining, &members[large]] {
+                if group.len() < enough {
+                    group.iter().for_each(|&row| heights[row] = length);
+                }
+            }
+        }
+        for &row in &joining {
+            group[row] = large;
+        }
+        members[large].extend(joining);
+    }
+    heights
+}
+
+impl Kind for Linkage {
+    fn width(&self) -> usize {
+        self.references.ncols()
+    }
+
+    fn score(&self, rows: ArrayView2<'_, f32>, _seeds: &[Seed]) -> Array1<f32> {
+        let rows = &rows / &self.spread;
+        Array1::from(each_row(rows.view(), |row| self.height(row, false)))
+    }
+
+    /// The mean of the k nearest.
+    fn expected(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
+        let rows = &rows / &self.spread;
+        mean_of_nearest(self.references.view(), rows.view(), self.neighbours) * &self.spread
+    }
+
+    fn save(&self, to: &mut Tensors) {
+        to.set("neighbours", &self.neighbours);
+        to.put1("spread", self.spread.view());
+        to.put2("references", self.references.view());
+        to.put1("heights", self.heights.view());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Unwatched;
+    use super::super::testing::check_kind;
+    use super::*;
+    use ndarray::array;
+
+    fn spec() -> ModelSpec {
+        ModelSpec {
+            kind: "linkage".to_owned(),
+            ..ModelSpec::default()
+        }
+    }
+
+    #[test]
+    fn worked_by_hand() {
+        // On a line: 0 1 2 3 | 10 11. Groups of three are enough: the right pair needs the gap of 7 for that.
+        let rows = array![[0.0f32], [1.0], [2.0], [3.0], [10.0], [11.0]];
+        let edges = spanning_tree(rows.view(), &cores(rows.view(), 1), &mut Unwatched).unwrap();
+        let heights = heights(edges, 6, 3);
+        assert_eq!(heights, vec![1.0, 1.0, 1.0, 1.0, 49.0, 49.0]);
+        let model = Linkage {
+            neighbours: 1,
+            spread: array![1.0],
+            references: rows,
+            heights: Array1::from(heights),
+        };
+        // Beside the large group; beside the pair, which does not help; between both.
+        let scores = model.score(array![[5.0f32], [10.5], [-0.5]].view(), &[]);
+        assert_eq!(scores, array![2.0, 7.0, 1.0]);
+        // A row of the training set does not meet itself.
+        let own = model.score_training(array![[10.0f32], [3.0]].view());
+        assert_eq!(own, array![7.0, 1.0]);
+    }
+
+    #[test]
+    fn mutual_reachability_by_hand() {
+        // The second nearest of 0 is 3 away, of 1 and 3 two; so each edge is at least that long.
+        let rows = array![[0.0f32], [1.0], [3.0]];
+        let cores = cores(rows.view(), 2);
+        assert_eq!(cores, vec![9.0, 4.0, 9.0]);
+        let edges = spanning_tree(rows.view(), &cores, &mut Unwatched).unwrap();
+        assert_eq!(edges, vec![(9.0, 0, 1), (9.0, 0, 2)]);
+    }
+
+    #[test]
+    fn behaves_as_a_kind() {
+        check_kind(&spec(), 0.9);
+    }
+
+    #[test]
+    fn a_fault_that_was_trained_on_stays_strange() {
+        let mut data = super::super::testing::fit_data(6);
+        for row in 0..24 {
+            data.train.row_mut(row * 25).fill(8.0 + row as f32 / 100.0);
+        }
+        let fault = Array2::from_elem((1, 6), 8.1);
+        let model = Linkage::fit(&spec(), &data, Seed(3), &mut Unwatched).unwrap();
+        let normal = model.score(data.validation.view(), &[]);
+        let most = normal.fold(0.0f32, |a, &b| a.max(b));
+        let score = model.score(fault.view(), &[])[0];
+        assert!(score > 2.0 * most, "{score} beside {most}");
+    }
+}

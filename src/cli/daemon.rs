@@ -51,20 +51,19 @@ impl From<ServiceError> for Failure {
                 code: exit::DEAD_LETTERS,
                 message,
             },
-            ServiceError::Worker {
-                error: WorkerError::Restore(RestoreError::Foreign { .. }),
-                ..
-            } => Self::Code {
-                code: exit::CONFIGURATION,
-                message,
-            },
             ServiceError::Panicked(_) | ServiceError::Helper(_) | ServiceError::Metrics(_) => {
                 Self::Internal(message)
             }
-            ServiceError::Schema(crate::service::schema::SchemaError::Problems(_)) => Self::Code {
-                code: exit::CONFIGURATION,
-                message,
-            },
+            ServiceError::Worker {
+                error: WorkerError::Restore(RestoreError::Foreign { .. }),
+                ..
+            }
+            | ServiceError::Schema(crate::service::schema::SchemaError::Problems(_)) => {
+                Self::Code {
+                    code: exit::CONFIGURATION,
+                    message,
+                }
+            }
             _ => Self::Io(message),
         }
     }

@@ -8,7 +8,6 @@ use super::exit::{self, Failure};
 use crate::config::Config;
 use crate::config::raw::LogFormat;
 use crate::demo::run::{self as demo, DemoError};
-use crate::pipeline::RestoreError;
 use crate::service::log;
 use crate::service::run::{self as service, ServiceError};
 use crate::worker::WorkerError;
@@ -49,13 +48,6 @@ impl From<ServiceError> for Failure {
                 ..
             } => Self::Code {
                 code: exit::DEAD_LETTERS,
-                message,
-            },
-            ServiceError::Worker {
-                error: WorkerError::Restore(RestoreError::Foreign { .. }),
-                ..
-            } => Self::Code {
-                code: exit::CONFIGURATION,
                 message,
             },
             ServiceError::Panicked(_) | ServiceError::Helper(_) | ServiceError::Metrics(_) => {

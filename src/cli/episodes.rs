@@ -11,7 +11,7 @@ use crate::kafka::history::{HistoryTopics, KafkaHistory};
 use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::model::card::Dismissal;
 use crate::pipeline::Noted;
-use crate::time::{Clock, SystemClock};
+use crate::time::{Clock, SystemClock, Timestamp};
 
 pub(super) fn run(config: &Config, command: &EpisodesCommand) -> Result<(), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
@@ -72,7 +72,7 @@ fn table(episodes: &[Noted]) -> String {
     for noted in episodes {
         let to = noted
             .to_time
-            .map_or_else(|| "open".to_owned(), |time| time.rfc3339());
+            .map_or_else(|| "open".to_owned(), Timestamp::rfc3339);
         let training = match noted.exclusion.dismissed {
             None => "left out",
             Some(Dismissal::FalsePositive) => "learnt: false positive",
@@ -96,7 +96,6 @@ mod tests {
     use super::*;
     use crate::model::card::Exclusion;
     use crate::stream::{Offset, TopicPartition};
-    use crate::time::Timestamp;
 
     #[test]
     fn the_table_says_what_training_does_with_each_episode() {

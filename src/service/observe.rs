@@ -404,6 +404,9 @@ mod tests {
         one.gauges(&judging(&[]));
         assert_eq!(metrics.model_version.get(), 5);
         assert_eq!(status.view().model.map(|model| model.version), Some(5));
+        // What was taken up is not what judges while a partition is still replayed by another.
+        one.gauges(&judging(&[3, 5]));
+        assert_eq!(metrics.model_version.get(), 3);
     }
 
     #[test]

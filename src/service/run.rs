@@ -27,7 +27,7 @@ use crate::kafka::session::{BatchLimits, SessionSettings, Start};
 use crate::kafka::settings::Connection;
 use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::model::trained::TrainedModel;
-use crate::pipeline::{Column, Pipeline};
+use crate::pipeline::{Column, Pipeline, RestoreError};
 use crate::record::decode::Decoder;
 use crate::record::schema::Schema;
 use crate::stream::TopicPartition;
@@ -108,6 +108,10 @@ impl ServiceError {
             || matches!(
                 self,
                 Self::Schema(SchemaError::Problems(_) | SchemaError::TooWide(_))
+                    | Self::Worker {
+                        error: WorkerError::Restore(RestoreError::Foreign { .. }),
+                        ..
+                    }
             )
     }
 }

@@ -295,8 +295,11 @@ fn search<E>(
     since: Timestamp,
     probe: &mut dyn FnMut(Offset) -> Result<Option<(Offset, Timestamp)>, E>,
 ) -> Result<Option<Offset>, E> {
+    if end <= first {
+        return Ok(None);
+    }
     let mut step = 1;
-    while first < end {
+    loop {
         let from = Offset((end.0 - step).max(first.0));
         match probe(from)? {
             // Between this one and the end there may be more, if the step was more than one.
@@ -306,7 +309,6 @@ fn search<E>(
             None => step *= 2,
         }
     }
-    Ok(None)
 }
 
 /// The first offset in `first..end` whose record is not older than `since`; `None` if all are older. `probe` answers the first record

@@ -175,16 +175,13 @@ impl Follower {
                 tracing::warn!(%error, "the model store cannot be read; scoring goes on with the model in use");
             }
             failing = looked.is_err();
-            match looked {
-                Ok(Some(model)) => {
-                    current = Some(model.card.version);
-                    tracing::info!(version = %model.card.version, kind = model.model.name(), "a new champion");
-                    for worker in &self.workers {
-                        // A worker that is gone needs no model.
-                        worker.send(Arc::clone(&model)).unwrap_or_default();
-                    }
+            if let Ok(Some(model)) = looked {
+                current = Some(model.card.version);
+                tracing::info!(version = %model.card.version, kind = model.model.name(), "a new champion");
+                for worker in &self.workers {
+                    // A worker that is gone needs no model.
+                    worker.send(Arc::clone(&model)).unwrap_or_default();
                 }
-                Ok(None) | Err(_) => {}
             }
             if let Err(RecvTimeoutError::Disconnected) = self.wake.recv_timeout(LOOK_EVERY) {
                 return;

@@ -87,12 +87,13 @@ impl ServiceError {
     /// Whether it comes from Kafka.
     fn kafka(&self) -> Option<&KafkaFailure> {
         match self {
-            Self::Kafka(failure) | Self::Schema(SchemaError::Kafka(failure)) => Some(failure),
-            Self::Store(error) | Self::Schema(SchemaError::Store(error)) => error.kafka(),
-            Self::Worker {
+            Self::Kafka(failure)
+            | Self::Schema(SchemaError::Kafka(failure))
+            | Self::Worker {
                 error: WorkerError::Session(failure),
                 ..
             } => Some(failure),
+            Self::Store(error) | Self::Schema(SchemaError::Store(error)) => error.kafka(),
             _ => None,
         }
     }

@@ -96,8 +96,12 @@ fn keeps_versions(
         .iter()
         .map(|card| card.version.0)
         .collect();
-    assert_eq!(versions, [3, 4, 5], "the newest three");
-    assert!(store.load(ModelVersion(1)).unwrap().is_none(), "forgotten");
+    assert_eq!(
+        versions,
+        [1, 4, 5],
+        "the newest three, but for the champion before, which judges until all have taken the new one up"
+    );
+    assert!(store.load(ModelVersion(2)).unwrap().is_none(), "forgotten");
 }
 
 #[test]

@@ -383,13 +383,14 @@ impl Report {
             out.push_str(" Dots at the upper edge lie beyond it.");
         }
         out.push_str("</p>");
-        // Room for whole dots at the edge.
-        let mut chart = Chart::over((0.0, right), Axis::linear(0.0, top * 1.03), 260);
+        // Room for whole dots at the edges.
+        let edge = right * 1.02;
+        let mut chart = Chart::over((0.0, edge), Axis::linear(0.0, top * 1.03), 260);
         let points: Vec<(f64, f64)> = points.iter().map(|&(x, y)| (x, y.min(top))).collect();
         chart.line(&[(0.0, 0.0), (right, right)], "diagonal");
         chart.dots(&points, "dot");
         let ticks: Vec<String> = (0..5)
-            .map(|i| format!("{:.1}", right * f64::from(i) / 4.0))
+            .map(|i| format!("{:.1}", edge * f64::from(i) / 4.0))
             .collect();
         chart.write_with(out, &ticks, number);
         out.push_str("</section>");

@@ -230,7 +230,8 @@ fn measure(
     };
     let begin = begin.min(labels.len());
     let window = vus_window.unwrap_or(VUS_WINDOW);
-    figures::figures(&labels[begin..], &outcome.lines[begin..], window)
+    let (keys, lines) = (&table.keys[begin..], &outcome.lines[begin..]);
+    figures::figures(keys, &labels[begin..], lines, window)
 }
 
 /// Writes scores, and says what came of it.

@@ -11,6 +11,9 @@ const WIDTH_MIN: f64 = 1.2;
 /// The largest surprise that is drawn; p-values are never 0, but may be 10⁻³⁰⁰.
 const SURPRISE_MAX: f64 = 20.0;
 
+/// The p-value of that.
+pub(super) const P_MIN: f64 = 1e-20;
+
 /// −log₁₀ p, bounded.
 pub(super) fn surprise(p: f64) -> f64 {
     if p.is_nan() {

@@ -197,10 +197,16 @@ impl Report {
     }
 
     fn scores(&self, out: &mut String) {
-        let mut chart = Chart::new(self.scores.len(), Axis::logarithmic(&self.scores), 190);
+        let changes: Vec<&TrainingRow> = self.trainings.iter().filter(|t| t.promoted).collect();
+        // Thresholds must be seen above the scores that keep below them, but one that is far off would press these flat.
+        let finite = self.scores.iter().copied().filter(|s| s.is_finite());
+        let far = 10.0 * finite.fold(0.0, |most: f64, score| most.max(score.abs()));
+        let mut shown = self.scores.clone();
+        let thresholds = changes.iter().filter_map(|training| training.threshold);
+        shown.extend(thresholds.filter(|threshold| threshold.abs() <= far));
+        let mut chart = Chart::new(self.scores.len(), Axis::logarithmic(&shown), 190);
         self.marks(&mut chart);
         chart.series(&self.scores, "score");
-        let changes: Vec<&TrainingRow> = self.trainings.iter().filter(|t| t.promoted).collect();
         for (i, training) in changes.iter().enumerate() {
             let to = changes
                 .get(i + 1)

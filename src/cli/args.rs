@@ -84,41 +84,46 @@ Trains a model now on SIGUSR1, if it is the process of the group that trains (th
   anomalyd run --config pumps.toml --set workers=4 --log-level info,anomalyd::kafka=debug")]
     Run,
     /// See it work: a simulated plant with faults against the real daemon, no setup
-    #[command(after_help = "\
-  anomalyd demo                       embedded broker, until Ctrl-C
+    #[command(
+        after_help = "  anomalyd demo                       embedded broker, until Ctrl-C
   anomalyd demo --for 90s             with a table of faults found at the end; exit 0 only if all went well
-  anomalyd demo --brokers localhost:9092 --for 90s     the same story on a real Kafka, exactly once")]
+  anomalyd demo --brokers localhost:9092 --for 90s     the same story on a real Kafka, exactly once"
+    )]
     Demo(DemoArgs),
     /// Replay a file or a stretch of a topic through the same code as live, and measure
-    #[command(after_help = "\
-  anomalyd backtest --input pump.csv --warmup 5000 --output scores.csv --labels anomaly --report pump.html
+    #[command(
+        after_help = "  anomalyd backtest --input pump.csv --warmup 5000 --output scores.csv --labels anomaly --report pump.html
   anomalyd backtest --input pump.csv.gz --timestamp time --key pump --set model.window=8 --set training.every_records=5000
   anomalyd backtest --config pumps.toml --from 2026-03-01T00:00:00Z --to 2026-03-08T00:00:00Z --report week.html
 
-Equal to the daemon's, bit for bit on one machine: scores, p-values and episodes under the same model, and each model
-that is made from the same records, quarantine and champion, the first one with --as-live. Not equal: when models are
-trained. The daemon goes by its clock, with jitter, and by what is committed; a backtest by event time or records.")]
+Equal to the daemon's, bit for bit on one machine: scores, p-values and episodes under the same model, and each model \
+that is made from the same records, quarantine and champion, the first one with --as-live. Not equal: when models are \
+trained. The daemon goes by its clock, with jitter, and by what is committed; a backtest by event time or records."
+    )]
     Backtest(BacktestArgs),
     /// Score a file or a stretch of a topic with a trained model
-    #[command(after_help = "\
-  anomalyd score --model pump.safetensors --input new.csv --output scores.csv
-  anomalyd score --model pump.safetensors --config pumps.toml --from 2026-03-01T00:00:00Z --output scores.csv")]
+    #[command(
+        after_help = "  anomalyd score --model pump.safetensors --input new.csv --output scores.csv
+  anomalyd score --model pump.safetensors --config pumps.toml --from 2026-03-01T00:00:00Z --output scores.csv"
+    )]
     Score(ScoreArgs),
     /// Train a model on a file or a stretch of a topic, or make one again from its card
-    #[command(after_help = "\
-  anomalyd train --input normal.csv --model pump.safetensors
+    #[command(
+        after_help = "  anomalyd train --input normal.csv --model pump.safetensors
   anomalyd train --config pumps.toml --from 2026-03-01T00:00:00Z --to 2026-03-08T00:00:00Z --model pump.safetensors
   anomalyd train --input normal.csv --from-card pump.safetensors --model again.safetensors    bit for bit the same
-  anomalyd train --config pumps.toml --from-card exported.safetensors --model again.safetensors     from the topics")]
+  anomalyd train --config pumps.toml --from-card exported.safetensors --model again.safetensors     from the topics"
+    )]
     Train(TrainArgs),
     /// Draw synthetic normal records from a generative model
     #[command(after_help = "  anomalyd sample --model pump.safetensors -n 100 --seed 7")]
     Sample(SampleArgs),
     /// Check the configuration: exit 0, or 78 with all problems
-    #[command(after_help = "\
-  anomalyd validate --config pumps.toml            the file alone
+    #[command(
+        after_help = "  anomalyd validate --config pumps.toml            the file alone
   anomalyd validate --config pumps.toml --connect  brokers, topics and rights too
-  anomalyd validate --config pumps.toml --show     the effective settings, secrets hidden")]
+  anomalyd validate --config pumps.toml --show     the effective settings, secrets hidden"
+    )]
     Validate(ValidateArgs),
     /// Look at models and choose the one in use
     #[command(subcommand)]

@@ -7,7 +7,7 @@ use super::args::EpisodesCommand;
 use super::exit::Failure;
 use super::print;
 use crate::config::Config;
-use crate::kafka::history::{HistoryTopics, KafkaHistory};
+use crate::kafka::history::KafkaHistory;
 use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::model::card::Dismissal;
 use crate::pipeline::Noted;
@@ -17,12 +17,7 @@ pub(super) fn run(config: &Config, command: &EpisodesCommand) -> Result<(), Fail
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
     let connection = config.connection();
-    let topics = HistoryTopics {
-        inputs: config.input.topics.clone(),
-        state: config.output.state.clone(),
-        detector: config.name.clone(),
-    };
-    let mut history = KafkaHistory::new(&connection, topics, (clock, watchdog))?;
+    let mut history = KafkaHistory::new(&connection, config.history_topics(), (clock, watchdog))?;
     let episodes = history.episodes()?;
     match command {
         EpisodesCommand::List => print(&table(&episodes)),

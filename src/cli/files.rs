@@ -12,7 +12,7 @@ use super::args::{BacktestArgs, ScoreArgs, SourceArgs, TableArgs, TrainArgs};
 use super::exit::Failure;
 use super::print;
 use crate::config::Config;
-use crate::kafka::history::{HistoryTopics, KafkaHistory};
+use crate::kafka::history::KafkaHistory;
 use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::model::Monitor;
 use crate::model::card::Card;
@@ -143,14 +143,9 @@ fn measured(card: &Card) -> String {
 fn history(config: &Config) -> Result<KafkaHistory, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
-    let topics = HistoryTopics {
-        inputs: config.input.topics.clone(),
-        state: config.output.state.clone(),
-        detector: config.name.clone(),
-    };
     Ok(KafkaHistory::new(
         &config.connection(),
-        topics,
+        config.history_topics(),
         (clock, watchdog),
     )?)
 }
@@ -235,7 +230,8 @@ fn measure(
     };
     let begin = begin.min(labels.len());
     let window = vus_window.unwrap_or(VUS_WINDOW);
-    figures::figures(&labels[begin..], &outcome.lines[begin..], window)
+    let (keys, lines) = (&table.keys[begin..], &outcome.lines[begin..]);
+    figures::figures(keys, &labels[begin..], lines, window)
 }
 
 /// Writes scores, and says what came of it.

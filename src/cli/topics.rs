@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use super::exit::{self, Failure};
 use super::print;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::kafka::KafkaFailure;
 use crate::kafka::admin::{self, Made, TopicPlan};
 use crate::kafka::check::{self, Findings, Wanted};
-use crate::kafka::publish::Delivery;
 use crate::kafka::watchdog::{Limits, Watchdog, end_process};
 use crate::time::{Clock, SystemClock};
 
@@ -85,10 +84,7 @@ pub(super) fn check(config: &Config) -> Result<Vec<String>, Failure> {
         Wanted {
             inputs: &config.input.topics,
             plans: &plans,
-            delivery: match config.delivery {
-                config::Delivery::ExactlyOnce => Delivery::ExactlyOnce,
-                config::Delivery::AtLeastOnce => Delivery::AtLeastOnce,
-            },
+            delivery: config.delivery.into(),
         },
         (&clock, &watchdog),
     )?;

@@ -19,6 +19,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::detect::Params;
+use crate::kafka::history::HistoryTopics;
 use crate::kafka::publish::OutputTopics;
 use crate::kafka::settings::Connection;
 use crate::model::spec::ModelSpec;
@@ -163,6 +164,15 @@ impl Config {
             scores: self.output.scores.clone(),
             dead_letters: self.output.dead_letters.clone(),
             late: Some(self.output.late.clone()),
+            state: self.output.state.clone(),
+        }
+    }
+
+    /// The topics that training reads.
+    pub fn history_topics(&self) -> HistoryTopics {
+        HistoryTopics {
+            detector: self.name.clone(),
+            inputs: self.input.topics.clone(),
             state: self.output.state.clone(),
         }
     }

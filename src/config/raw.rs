@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::units::{OptionalTime, Size, Time};
 use crate::detect::{Budget, Params};
+use crate::kafka::publish;
 use crate::model::spec::ModelSpec;
 use crate::record::schema::{self, SchemaSpec};
 
@@ -92,6 +93,15 @@ pub enum Delivery {
     ExactlyOnce,
     /// Repeated alerts, with the same ids.
     AtLeastOnce,
+}
+
+impl From<Delivery> for publish::Delivery {
+    fn from(delivery: Delivery) -> Self {
+        match delivery {
+            Delivery::ExactlyOnce => Self::ExactlyOnce,
+            Delivery::AtLeastOnce => Self::AtLeastOnce,
+        }
+    }
 }
 
 /// Where Kafka is.

@@ -92,10 +92,13 @@ impl<W: Write> Story<W> {
             (AlertEvent::Open, None) => self.line(at, About::FalseAlarm, &describe(alert)),
             (AlertEvent::Update, _) => Ok(()),
             (AlertEvent::Close, _) => {
-                let text = format!(
-                    "{} is normal again, after {} records",
-                    alert.key, alert.records
-                );
+                let text = match alert.kind {
+                    AlertKind::Silence => format!("{} sends again", alert.key),
+                    _ => format!(
+                        "{} is normal again, after {} records",
+                        alert.key, alert.records
+                    ),
+                };
                 self.line(at, About::Closed, &text)
             }
         }

@@ -5,20 +5,22 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use super::KafkaFailure;
 use super::context::PlainContext;
+use super::intake::{headers, timestamp};
 use super::publish::state_partition;
 use super::restore::TopicReader;
 use super::settings::Connection;
+use super::takeover::{self, StateTopic};
 use super::watchdog::Watchdog;
 use crate::model::card::{Dismissal, Exclusion};
 use crate::pipeline::{self, Noted, StateEntry};
 use crate::port::{History, Ranges};
-use crate::record::{Header, RecordBatch};
-use crate::stream::{Offset, Positions, Span, TopicPartition};
+use crate::record::RecordBatch;
+use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::{Clock, Timestamp};
 
 /// How long the one message of a dismissal may take to be acknowledged.
@@ -80,20 +82,9 @@ impl KafkaHistory {
     fn read_into(&self, span: &Span, batch: &mut RecordBatch) -> Result<(), KafkaFailure> {
         self.reader
             .read_spans(std::slice::from_ref(span), &mut |message| {
-                let place = (
-                    Offset(message.offset()),
-                    Timestamp(message.timestamp().to_millis().unwrap_or(0)),
-                );
-                let headers = message.headers().map_or_else(Vec::new, |headers| {
-                    headers
-                        .iter()
-                        .map(|header| Header {
-                            name: header.key.into(),
-                            value: header.value.map(Into::into),
-                        })
-                        .collect()
-                });
-                batch.push(&span.at, place, message.key(), message.payload(), headers);
+                let place = (Offset(message.offset()), timestamp(message));
+                let (key, value) = (message.key(), message.payload());
+                batch.push(&span.at, place, key, value, headers(message));
                 Ok(ControlFlow::Continue(()))
             })
     }
@@ -103,8 +94,7 @@ impl KafkaHistory {
         let mut found = None;
         self.reader
             .read_spans(std::slice::from_ref(span), &mut |message| {
-                let time = Timestamp(message.timestamp().to_millis().unwrap_or(0));
-                found = Some((Offset(message.offset()), time));
+                found = Some((Offset(message.offset()), timestamp(message)));
                 Ok(ControlFlow::Break(()))
             })?;
         Ok(found)
@@ -151,9 +141,7 @@ impl KafkaHistory {
         };
         search(first, end, since, &mut |from| probe(from))
     }
-}
 
-impl KafkaHistory {
     /// The episodes that the state topic remembers, by when they began.
     pub fn episodes(&mut self) -> Result<Vec<Noted>, KafkaFailure> {
         let mut episodes = pipeline::ledger(&self.state()?);
@@ -193,33 +181,12 @@ impl KafkaHistory {
 
     /// The detector's entries of the state topic, latest per key.
     fn state(&self) -> Result<Vec<StateEntry>, KafkaFailure> {
-        let state = &self.topics.state;
-        let mut from = Positions::new();
-        for number in 0..self.reader.partitions(state)? {
-            let at = TopicPartition::new(state, number);
-            let (first, _) = self.reader.ends(&at)?;
-            from.insert(at, first);
-        }
-        let mut latest: BTreeMap<Vec<u8>, StateEntry> = BTreeMap::new();
-        self.reader.read_on(&from, &mut |message| {
-            if let Some(key) = message.key()
-                && let Some(at) = pipeline::owner(&self.topics.detector, key)
-            {
-                match message.payload() {
-                    Some(value) => latest.insert(
-                        key.to_vec(),
-                        StateEntry {
-                            at,
-                            key: key.to_vec(),
-                            value: Some(value.to_vec()),
-                        },
-                    ),
-                    None => latest.remove(key),
-                };
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(latest.into_values().collect())
+        let topic = StateTopic {
+            name: &self.topics.state,
+            partitions: self.reader.partitions(&self.topics.state)?,
+            detector: &self.topics.detector,
+        };
+        takeover::latest(&self.reader, &topic, 0..topic.partitions, |_| true)
     }
 }
 

@@ -9,6 +9,24 @@ use crate::record::{Header, RecordBatch};
 use crate::stream::{Offset, Partition, Positions, TopicPartition};
 use crate::time::Timestamp;
 
+/// A message's timestamp; 1970 where it has none.
+pub(super) fn timestamp(message: &BorrowedMessage<'_>) -> Timestamp {
+    Timestamp(message.timestamp().to_millis().unwrap_or(0))
+}
+
+/// A message's headers.
+pub(super) fn headers(message: &BorrowedMessage<'_>) -> Vec<Header> {
+    message.headers().map_or_else(Vec::new, |headers| {
+        headers
+            .iter()
+            .map(|header| Header {
+                name: header.key.into(),
+                value: header.value.map(Into::into),
+            })
+            .collect()
+    })
+}
+
 /// Takes messages into a batch. Messages come in runs of one partition: what is known of it is looked up once a run, not once a message.
 pub(super) struct Intake<'a> {
     pub(super) batch: RecordBatch,
@@ -44,20 +62,10 @@ impl Intake<'_> {
             return;
         }
         run.next = offset.next();
-        let headers = message.headers().map_or_else(Vec::new, |headers| {
-            headers
-                .iter()
-                .map(|header| Header {
-                    name: header.key.into(),
-                    value: header.value.map(Into::into),
-                })
-                .collect()
-        });
-        let timestamp = Timestamp(message.timestamp().to_millis().unwrap_or(0));
         let source = *run.source.get_or_insert_with(|| self.batch.source(&run.at));
-        let place = (source, offset, timestamp);
+        let place = (source, offset, timestamp(message));
         self.batch
-            .push_from(place, message.key(), message.payload(), headers);
+            .push_from(place, message.key(), message.payload(), headers(message));
     }
 
     fn begin_run(&mut self, topic: &str, partition: i32) {

@@ -1,12 +1,12 @@
 //! The adapter: the ports of layer 7 over librdkafka, and nothing that decides what a record means.
 //!
 //! A worker's [`session::KafkaSession`] is one member of the consumer group with one producer; callbacks run inside its own polls, on its own
-//! thread, and no transaction is open while it polls. What librdkafka says falls into three classes: try again (within a limit), abort
-//! ([`crate::port::Published::Aborted`], a value), and fatal (the process ends, and is started again). The outcome of a transaction is
-//! never guessed: where a call's answer is missing, the committed offsets decide (see [`publish`]).
+//! thread, and no transaction is open while it polls. What librdkafka says falls into four classes: try again (within a limit), abort
+//! ([`crate::port::Published::Aborted`], a value), lost ([`crate::port::Published::Lost`], a value: the session begins anew), and fatal (the
+//! process ends). The outcome of a transaction is never guessed: where a call's answer is missing, the committed offsets decide (see [`publish`]).
 //!
-//! Next: [`settings`] (which properties, and which are refused), [`lasting`] (what outlasts an outage) over [`session`], [`takeover`] (what a new
-//! owner needs), [`publish`] (transactions) with [`messages`] (what goes into them) and [`outcome`] (what an error means), [`restore`] (reading
+//! Next: [`settings`] (which properties, and which are refused), [`lasting`] (what outlasts an outage) over [`session`] with [`intake`]
+//! (messages to records), [`takeover`] (what a new owner needs) and [`retention`] (a log that lost what was to be read), [`publish`] (transactions) with [`messages`] (what goes into them) and [`outcome`] (what an error means), [`restore`] (reading
 //! compacted topics whole), [`history`] (what training reads), [`models`] (the model store), [`admin`] (topics), [`check`] (is all there, and
 //! allowed), [`watchdog`] (waiting).
 

@@ -48,39 +48,44 @@ pub(super) fn restore(
     partitions: &[TopicPartition],
 ) -> Result<BTreeMap<TopicPartition, Vec<StateEntry>>, KafkaFailure> {
     let wanted: BTreeSet<&TopicPartition> = partitions.iter().collect();
+    let places = wanted
+        .iter()
+        .map(|at| state_partition(at, topic.partitions));
+    let mut restored: BTreeMap<TopicPartition, Vec<StateEntry>> = BTreeMap::new();
+    for entry in latest(reader, topic, places, |at| wanted.contains(at))? {
+        restored.entry(entry.at.clone()).or_default().push(entry);
+    }
+    Ok(restored)
+}
+
+/// What some partitions of the state topic hold of the detector's `wanted` input partitions: entries, latest per key, in order of keys.
+pub(super) fn latest(
+    reader: &TopicReader,
+    topic: &StateTopic<'_>,
+    places: impl Iterator<Item = i32>,
+    wanted: impl Fn(&TopicPartition) -> bool,
+) -> Result<Vec<StateEntry>, KafkaFailure> {
     let mut from = Positions::new();
-    for at in partitions {
-        let number = state_partition(at, topic.partitions);
+    for number in places {
         let place = TopicPartition::new(topic.name, number);
         let (first, _) = reader.ends(&place)?;
         from.insert(place, first);
     }
-    let mut latest: BTreeMap<TopicPartition, BTreeMap<Vec<u8>, Vec<u8>>> = BTreeMap::new();
+    let mut latest: BTreeMap<Vec<u8>, StateEntry> = BTreeMap::new();
     reader.read_on(&from, &mut |message| {
         if let Some(key) = message.key()
             && let Some(at) = pipeline::owner(topic.detector, key)
-            && wanted.contains(&at)
+            && wanted(&at)
         {
-            let entries = latest.entry(at).or_default();
             match message.payload() {
-                Some(value) => entries.insert(key.to_vec(), value.to_vec()),
-                None => entries.remove(key),
+                Some(value) => {
+                    let (key, value) = (key.to_vec(), Some(value.to_vec()));
+                    latest.insert(key.clone(), StateEntry { at, key, value })
+                }
+                None => latest.remove(key),
             };
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    Ok(latest
-        .into_iter()
-        .map(|(at, entries)| {
-            let entries = entries
-                .into_iter()
-                .map(|(key, value)| StateEntry {
-                    at: at.clone(),
-                    key,
-                    value: Some(value),
-                })
-                .collect();
-            (at, entries)
-        })
-        .collect())
+    Ok(latest.into_values().collect())
 }

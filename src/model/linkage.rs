@@ -205,7 +205,9 @@ fn heights(mut edges: Vec<Edge>, n: usize, enough: usize) -> Vec<f32> {
         if members[large].len() + joining.len() >= enough {
             for group in [&joining, &members[large]] {
                 if group.len() < enough {
-                    group.iter().for_each(|&row| heights[row] = length);
+                    for &row in group {
+                        heights[row] = length;
+                    }
                 }
             }
         }

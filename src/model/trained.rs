@@ -141,7 +141,7 @@ impl TrainedModel {
         let scaled: Vec<Array2<f32>> = strips
             .iter()
             .map(|strip| {
-                let rows = ArrayView2::from_shape((strip.len() / columns, columns), *strip);
+                let rows = ArrayView2::from_shape((strip.len() / columns, columns), strip);
                 self.scaler
                     .transform(rows.unwrap_or_else(|_| unreachable!("strips are rows")))
             })

@@ -5,7 +5,7 @@
 //!
 //! Invariants: a snapshot is never ahead of the committed offset; a change of model always travels with a snapshot that names it; a record
 //! below a partition's `emit_from` changes state and emits nothing (replay); every record ends as scored, warming up, late, or dead letter.
-
+//!
 //! Next: `terms` (what goes in and out), `state` (what is remembered), `gather` (the half of staging that needs no scores), `windows` (what
 //! is scored), `verdict` (the half that does), `message` (what goes out), `snapshot` (state to entries and back; `bytes` of one key).
 

@@ -61,7 +61,7 @@ struct Seen<'a> {
     code: Option<ArrayView1<'a, f32>>,
 }
 
-impl<'w> Cause<'w> {
+impl Cause<'_> {
     /// The same, naming the season where it was the season that judged, and not the model at hand.
     fn judged_as(self, seen: &Seen<'_>) -> Self {
         match seen.season {

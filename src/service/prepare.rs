@@ -9,7 +9,7 @@ use super::schema::{self, Waiting};
 use super::status::Status;
 use crate::config::Config;
 use crate::kafka::KafkaFailure;
-use crate::kafka::history::{HistoryTopics, KafkaHistory};
+use crate::kafka::history::KafkaHistory;
 use crate::kafka::watchdog::{Limits, Watchdog};
 use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
@@ -71,12 +71,8 @@ fn prepare(
         AnyStore::open(config, &connection, Arc::clone(clock), watchdog.clone())
     };
     let history = |watchdog: &Watchdog| {
-        let topics = HistoryTopics {
-            inputs: config.input.topics.clone(),
-            state: config.output.state.clone(),
-            detector: config.name.clone(),
-        };
-        KafkaHistory::new(&connection, topics, (Arc::clone(clock), watchdog.clone()))
+        let waits = (Arc::clone(clock), watchdog.clone());
+        KafkaHistory::new(&connection, config.history_topics(), waits)
     };
     let mut shared = store(&brief)?;
     let schema = schema::settle(config, &mut shared, &mut history(&brief)?, waiting)?;

@@ -22,7 +22,6 @@ use super::status::{Facts, Status};
 use crate::config::{Config, raw};
 use crate::kafka::KafkaFailure;
 use crate::kafka::lasting::LastingSession;
-use crate::kafka::publish::Delivery;
 use crate::kafka::session::{BatchLimits, SessionSettings, Start};
 use crate::kafka::settings::Connection;
 use crate::kafka::watchdog::{Watchdog, end_process};
@@ -514,10 +513,7 @@ fn session_settings(
             raw::Start::Latest => Start::Latest,
             raw::Start::Earliest => Start::Earliest,
         },
-        delivery: match config.delivery {
-            raw::Delivery::ExactlyOnce => Delivery::ExactlyOnce,
-            raw::Delivery::AtLeastOnce => Delivery::AtLeastOnce,
-        },
+        delivery: config.delivery.into(),
         batch: BatchLimits {
             records_max: config.batch.records_max,
             bytes_max: config.batch.bytes_max,

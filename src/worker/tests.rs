@@ -166,7 +166,7 @@ fn an_idle_partition_whose_model_is_deleted_starts_all_the_same() {
     let before = left();
     let before = before.0.borrow();
     assert_eq!(
-        before.published.iter().filter_map(head).last(),
+        before.published.iter().filter_map(head).next_back(),
         Some((1, 8))
     );
     // Ten trainings later the store has forgotten model 1. Two records were to be replayed under it.

@@ -19,6 +19,7 @@ use crate::nn::noise::fill_normal;
 
 /// A fitted or learning generator.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a model has a few at most")]
 pub enum Synthesis {
     /// A dense chain.
     Dense(Net),

@@ -5,8 +5,14 @@ use super::put;
 /// Columns that a long series is thinned to; each keeps its smallest and largest value.
 const COLUMNS: usize = 700;
 
+/// The width of the narrowest box, about a pixel: what is shorter must still be seen.
+const WIDTH_MIN: f64 = 1.2;
+
 /// The largest surprise that is drawn; p-values are never 0, but may be 10⁻³⁰⁰.
 const SURPRISE_MAX: f64 = 20.0;
+
+/// The p-value of that.
+pub(super) const P_MIN: f64 = 1e-20;
 
 /// −log₁₀ p, bounded.
 pub(super) fn surprise(p: f64) -> f64 {
@@ -282,9 +288,8 @@ impl Chart {
         heights: (f64, f64),
         text: &str,
     ) {
-        // What is shorter than a pixel must still be seen.
         let (x, right) = (self.x(from as f64), self.x(to as f64));
-        let (y, width) = (1000.0 * (1.0 - heights.1), (right - x).max(1.2));
+        let (y, width) = (1000.0 * (1.0 - heights.1), (right - x).max(WIDTH_MIN));
         let height = 1000.0 * (heights.1 - heights.0);
         put(
             &mut self.body,
@@ -294,9 +299,17 @@ impl Chart {
         );
     }
 
-    /// Boxes over all stretches of `true`.
+    /// Boxes over all stretches of `true`; those less than a pixel apart are one, for laid over each other they would be dark.
     pub fn bands(&mut self, rows: &[bool], class: &str, low: f64, high: f64) {
+        let mut boxes: Vec<(usize, usize)> = Vec::new();
         for (from, to) in crate::stats::metrics::segments(rows) {
+            let left = self.x(from as f64);
+            match boxes.last_mut() {
+                Some((_, last)) if left < self.x(*last as f64 + 1.0) + WIDTH_MIN => *last = to,
+                _ => boxes.push((from, to)),
+            }
+        }
+        for (from, to) in boxes {
             let text = format!("rows {from} to {to}");
             self.band((from, to + 1), class, (low, high), &text);
         }
@@ -424,6 +437,19 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn bands_without_room_between_them_are_one() {
+        let boxes = |rows: &[bool]| {
+            let mut chart = Chart::new(rows.len(), Axis::linear(0.0, 1.0), 100);
+            chart.bands(rows, "label", 0.0, 1.0);
+            chart.body.matches("<rect").count()
+        };
+        // Every other row: of 10,000 less than a pixel apart, of 100 not.
+        let alternating = |n: usize| (0..n).map(|i| i % 2 == 0).collect::<Vec<bool>>();
+        assert_eq!(boxes(&alternating(10_000)), 1);
+        assert_eq!(boxes(&alternating(100)), 50);
     }
 
     #[test]

@@ -197,10 +197,16 @@ impl Report {
     }
 
     fn scores(&self, out: &mut String) {
-        let mut chart = Chart::new(self.scores.len(), Axis::logarithmic(&self.scores), 190);
+        let changes: Vec<&TrainingRow> = self.trainings.iter().filter(|t| t.promoted).collect();
+        // Thresholds must be seen above the scores that keep below them, but one that is far off would press these flat.
+        let finite = self.scores.iter().copied().filter(|s| s.is_finite());
+        let far = 10.0 * finite.fold(0.0, |most: f64, score| most.max(score.abs()));
+        let mut shown = self.scores.clone();
+        let thresholds = changes.iter().filter_map(|training| training.threshold);
+        shown.extend(thresholds.filter(|threshold| threshold.abs() <= far));
+        let mut chart = Chart::new(self.scores.len(), Axis::logarithmic(&shown), 190);
         self.marks(&mut chart);
         chart.series(&self.scores, "score");
-        let changes: Vec<&TrainingRow> = self.trainings.iter().filter(|t| t.promoted).collect();
         for (i, training) in changes.iter().enumerate() {
             let to = changes
                 .get(i + 1)
@@ -272,7 +278,6 @@ impl Report {
         out.push_str("</div></div>");
     }
 
-    #[expect(clippy::too_many_lines, reason = "one table, from head to foot")]
     fn episodes(&self, out: &mut String) {
         put(
             out,
@@ -303,56 +308,67 @@ impl Report {
             "<th>labelled</th></tr>"
         });
         for episode in worst {
-            let from = self
-                .times
-                .get(episode.from)
-                .map_or_else(|| episode.from.to_string(), |time| escape(&second(time)));
-            let key = if keyed {
-                format!("<td>{}</td>", escape(&episode.key))
-            } else {
-                String::new()
-            };
-            let (severity, class) = match episode.severity {
-                Severity::Low => ("low", "low"),
-                Severity::Medium => ("medium", "medium"),
-                Severity::High => ("high", "high"),
-                Severity::Critical => ("critical", "critical"),
-            };
-            let severity = if episode.kind == AlertKind::Silence {
-                "silence"
-            } else {
-                severity
-            };
+            self.episode(out, episode, keyed);
+        }
+        out.push_str("</table></div>");
+    }
+
+    /// One row of the table.
+    fn episode(&self, out: &mut String, episode: &EpisodeRow, keyed: bool) {
+        let from = self
+            .times
+            .get(episode.from)
+            .map_or_else(|| episode.from.to_string(), |time| escape(&second(time)));
+        let key = if keyed {
+            format!("<td>{}</td>", escape(&episode.key))
+        } else {
+            String::new()
+        };
+        let (severity, class) = match episode.severity {
+            Severity::Low => ("low", "low"),
+            Severity::Medium => ("medium", "medium"),
+            Severity::High => ("high", "high"),
+            Severity::Critical => ("critical", "critical"),
+        };
+        let severity = if episode.kind == AlertKind::Silence {
+            "silence"
+        } else {
+            severity
+        };
+        // How rare it is beyond what the charts show, no model knows.
+        let p_value = if episode.p_value < chart::P_MIN {
+            format!("&lt;{:.0e}", chart::P_MIN)
+        } else {
+            format!("{:.0e}", episode.p_value)
+        };
+        put(
+            out,
+            format_args!(
+                "<tr><td>{from}</td><td class=\"n\" data-h=\"records\">{}</td>{key}<td class=\"sev {class}\">{severity}</td><td class=\"n\" data-h=\"p-value\">{p_value}</td><td class=\"b\">",
+                episode.records
+            ),
+        );
+        for (name, share) in episode.features.iter().take(3) {
+            let width = (share * 80.0).round();
             put(
                 out,
                 format_args!(
-                    "<tr><td>{from}</td><td class=\"n\" data-h=\"records\">{}</td>{key}<td class=\"sev {class}\">{severity}</td><td class=\"n\" data-h=\"p-value\">{:.0e}</td><td class=\"b\">",
-                    episode.records, episode.p_value
+                    "<div class=\"bar\"><i style=\"width:{width}px\"></i>{} {:.0} %</div>",
+                    escape(name),
+                    share * 100.0
                 ),
             );
-            for (name, share) in episode.features.iter().take(3) {
-                let width = (share * 80.0).round();
-                put(
-                    out,
-                    format_args!(
-                        "<div class=\"bar\"><i style=\"width:{width}px\"></i>{} {:.0} %</div>",
-                        escape(name),
-                        share * 100.0
-                    ),
-                );
-            }
-            out.push_str("</td>");
-            if !self.labels.is_empty() {
-                let hit = episode.labelled == Some(true);
-                out.push_str(if hit {
-                    "<td class=\"promoted\" data-h=\"labelled\">yes</td>"
-                } else {
-                    "<td class=\"critical\" data-h=\"labelled\">no</td>"
-                });
-            }
-            out.push_str("</tr>");
         }
-        out.push_str("</table></div>");
+        out.push_str("</td>");
+        if !self.labels.is_empty() {
+            let hit = episode.labelled == Some(true);
+            out.push_str(if hit {
+                "<td class=\"promoted\" data-h=\"labelled\">yes</td>"
+            } else {
+                "<td class=\"critical\" data-h=\"labelled\">no</td>"
+            });
+        }
+        out.push_str("</tr>");
     }
 
     /// Observed against claimed tail probabilities, of rows that are not labelled.
@@ -383,13 +399,14 @@ impl Report {
             out.push_str(" Dots at the upper edge lie beyond it.");
         }
         out.push_str("</p>");
-        // Room for whole dots at the edge.
-        let mut chart = Chart::over((0.0, right), Axis::linear(0.0, top * 1.03), 260);
+        // Room for whole dots at the edges.
+        let edge = right * 1.02;
+        let mut chart = Chart::over((0.0, edge), Axis::linear(0.0, top * 1.03), 260);
         let points: Vec<(f64, f64)> = points.iter().map(|&(x, y)| (x, y.min(top))).collect();
         chart.line(&[(0.0, 0.0), (right, right)], "diagonal");
         chart.dots(&points, "dot");
         let ticks: Vec<String> = (0..5)
-            .map(|i| format!("{:.1}", right * f64::from(i) / 4.0))
+            .map(|i| format!("{:.1}", edge * f64::from(i) / 4.0))
             .collect();
         chart.write_with(out, &ticks, number);
         out.push_str("</section>");

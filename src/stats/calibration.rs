@@ -174,9 +174,14 @@ impl Calibration {
         if above == 0 || last == 0 {
             return 1.0;
         }
-        let (low, high) = (self.body[above - 1], self.body[above]);
+        // Between the body's end and the tail's beginning, which rounding may keep apart.
+        let Some(&high) = self.body.get(above) else {
+            return self.tail.exceedance;
+        };
+        let low = self.body[above - 1];
         let place = (above - 1) as f64 + (score - low) / (high - low);
-        1.0 - place / last as f64 * (1.0 - self.tail.exceedance)
+        let p_value = 1.0 - place / last as f64 * (1.0 - self.tail.exceedance);
+        p_value.max(self.tail.exceedance)
     }
 
     /// The smallest score whose p-value is at most `p`: the inverse of [`Self::p_value`].
@@ -565,6 +570,34 @@ mod tests {
         assert_eq!(CalibrationSet::uniform(full.clone()).at(0.5), &full);
     }
 
+    #[test]
+    fn a_body_that_ends_before_the_tail_begins_is_no_gap() {
+        let calibration = Calibration {
+            body: vec![0.0, 1.0],
+            ..Calibration::fit(&(0..1000).map(|i| f64::from(i) / 100.0).collect::<Vec<_>>())
+        };
+        let tail = &calibration.tail;
+        assert_eq!(
+            calibration.p_value(2.0).to_bits(),
+            tail.exceedance.to_bits()
+        );
+        assert_eq!(
+            calibration.p_value(tail.threshold).to_bits(),
+            tail.exceedance.to_bits()
+        );
+        // Few scores, whose body and tail are computed one by one.
+        for n in 20..300 {
+            let scores: Vec<f64> = (0..n)
+                .map(|i| 1.0 + f64::from(i * 7919 % 101) / 7.0)
+                .collect();
+            let calibration = Calibration::fit(&scores);
+            let begin = calibration.tail.threshold;
+            for score in [begin.next_down(), begin, begin.next_up()] {
+                assert!(calibration.p_value(score) > 0.0, "{n}");
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn p_values_never_rise_and_stay_in_bounds(
@@ -572,6 +605,8 @@ mod tests {
             mut probes in proptest::collection::vec(-1e4..1e4_f64, 2..50),
         ) {
             let calibration = Calibration::fit(&scores);
+            let begin = calibration.tail.threshold;
+            probes.extend([begin.next_down(), begin, begin.next_up()]);
             probes.sort_by(f64::total_cmp);
             let p: Vec<f64> = probes.iter().map(|s| calibration.p_value(*s)).collect();
             prop_assert!(p.iter().all(|p| *p > 0.0 && *p <= 1.0));

@@ -55,6 +55,8 @@ pub(super) fn calibration(ordered: &[f64], sorted: &[f64]) -> Option<Calibration
             let place = (point as f64).max(0.5) / last;
             back(centre + spread * law.quantile(1.0 - place * (1.0 - rarest)))
         })
+        // The last is where the tail begins, but for rounding.
+        .map(|score: f64| score.min(threshold))
         .collect();
     Some(Calibration {
         body,

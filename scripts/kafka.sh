@@ -9,6 +9,7 @@
 #   scripts/kafka.sh with COMMAND ...      start one, run COMMAND with ANOMALYD_TEST_BROKERS set, stop it
 #
 # KAFKA_VERSION  which version to fetch (4.3.0)      KAFKA_HOME  an unpacked Kafka to use instead of fetching
+# KAFKA_AUTHORIZER=no  a single broker without rights that could be taken away
 # ANOMALYD_TEST_BROKERS  a running broker: `start` and `with` use it and start nothing
 set -euo pipefail
 
@@ -86,9 +87,14 @@ transaction.state.log.num.partitions=4
 transaction.abort.timed.out.transaction.cleanup.interval.ms=500
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
+PROPERTIES
+  # Rights can be taken away on a single broker alone: several controllers could not vote before they know the rights.
+  if [ "$5" = 1 ] && [ "${KAFKA_AUTHORIZER:-yes}" = yes ]; then
+    cat <<PROPERTIES
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 allow.everyone.if.no.acl.found=true
 PROPERTIES
+  fi
   if [ "${version%%.*}" != 3 ]; then
     cat <<PROPERTIES
 group.consumer.min.session.timeout.ms=1000
@@ -198,5 +204,5 @@ case "${1:-}" in
     say "Apache Kafka $version at $brokers"
     ANOMALYD_TEST_BROKERS=$brokers "$@"
     ;;
-  *) sed -n '2,13p' "$0" | sed 's/^# \{0,1\}//'; exit 64 ;;
+  *) sed -n '2,14p' "$0" | sed 's/^# \{0,1\}//'; exit 64 ;;
 esac

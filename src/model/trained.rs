@@ -68,6 +68,21 @@ pub struct Explanation {
     pub expected: Vec<f64>,
 }
 
+/// The model's own scores, and the fraction of inputs that was missing behind each.
+struct RawScores {
+    scores: Vec<f64>,
+    missing: Vec<f64>,
+}
+
+impl RawScores {
+    fn with_capacity(n: usize) -> Self {
+        Self {
+            scores: Vec::with_capacity(n),
+            missing: Vec::with_capacity(n),
+        }
+    }
+}
+
 /// Scaled windows without gaps, and where the gaps were.
 struct Filled {
     /// `n × (W · D)`, finite.
@@ -118,17 +133,7 @@ impl TrainedModel {
     /// If there is not one seed a window.
     pub fn judge(&self, windows: ArrayView2<'_, f64>, seeds: &[Seed]) -> Judged {
         assert_eq!(windows.nrows(), seeds.len(), "one seed a window");
-        let (raw, missing) = self.raw_scores(windows, seeds);
-        let mut judged = Judged {
-            score: Vec::with_capacity(raw.len()),
-            p_value: Vec::with_capacity(raw.len()),
-        };
-        for (score, missing) in raw.into_iter().zip(missing) {
-            let (score, p_value) = self.calibrate(score, missing);
-            judged.score.push(score);
-            judged.p_value.push(p_value);
-        }
-        judged
+        self.judged(self.raw_scores(windows, seeds))
     }
 
     /// Judges n windows that share rows; bit for bit what [`Self::judge`] says of each, but every row is scaled once, not W times.
@@ -146,10 +151,7 @@ impl TrainedModel {
                     .transform(rows.unwrap_or_else(|_| unreachable!("strips are rows")))
             })
             .collect();
-        let mut judged = Judged {
-            score: Vec::with_capacity(windows.len()),
-            p_value: Vec::with_capacity(windows.len()),
-        };
+        let mut raw = RawScores::with_capacity(windows.len());
         for (windows, seeds) in windows.chunks(CHUNK).zip(seeds.chunks(CHUNK)) {
             let mut rows = Vec::with_capacity(windows.len() * width);
             for at in windows {
@@ -159,31 +161,36 @@ impl TrainedModel {
             }
             let rows = Array2::from_shape_vec((windows.len(), width), rows)
                 .unwrap_or_else(|_| unreachable!("windows are W · D wide"));
-            let Filled { rows, missing } = self.fill_scaled(rows);
-            let scores = self.model.as_kind().score(rows.view(), seeds);
-            for (score, missing) in scores.into_iter().zip(missing) {
-                let (score, p_value) = self.calibrate(f64::from(score), missing);
-                judged.score.push(score);
-                judged.p_value.push(p_value);
-            }
+            self.add_scores(self.fill_scaled(rows), seeds, &mut raw);
         }
-        judged
+        self.judged((raw.scores, raw.missing))
     }
 
     /// The model's own scores of n windows, and the fraction of each window's inputs that was missing: what calibrations are fitted on.
     pub fn raw_scores(&self, windows: ArrayView2<'_, f64>, seeds: &[Seed]) -> (Vec<f64>, Vec<f64>) {
-        let mut raw = Vec::with_capacity(windows.nrows());
-        let mut missing = Vec::with_capacity(windows.nrows());
-        let kind = self.model.as_kind();
+        let mut raw = RawScores::with_capacity(windows.nrows());
         // In pieces that stay in the cache, from scaling to the score, whatever the kind and however wide the window.
         let pieces = windows.axis_chunks_iter(Axis(0), CHUNK);
         for (piece, seeds) in pieces.zip(seeds.chunks(CHUNK)) {
-            let filled = self.fill(piece);
-            let scores = kind.score(filled.rows.view(), seeds);
-            raw.extend(scores.iter().map(|&score| f64::from(score)));
-            missing.extend(filled.missing);
+            self.add_scores(self.fill(piece), seeds, &mut raw);
         }
-        (raw, missing)
+        (raw.scores, raw.missing)
+    }
+
+    fn add_scores(&self, filled: Filled, seeds: &[Seed], raw: &mut RawScores) {
+        let scores = self.model.as_kind().score(filled.rows.view(), seeds);
+        raw.scores
+            .extend(scores.iter().map(|&score| f64::from(score)));
+        raw.missing.extend(filled.missing);
+    }
+
+    /// What raw scores, with the fraction missing behind each, mean.
+    fn judged(&self, (raw, missing): (Vec<f64>, Vec<f64>)) -> Judged {
+        let calibrated = raw.into_iter().zip(missing);
+        let (score, p_value) = calibrated
+            .map(|(score, missing)| self.calibrate(score, missing))
+            .unzip();
+        Judged { score, p_value }
     }
 
     /// Explains one window (`1 × (W · D)` raw values). An input that was not observed has no share.
@@ -204,18 +211,19 @@ impl TrainedModel {
             }
         }
         normalise(&mut shares);
-        let expected = kind.expected(filled.rows.view());
-        let newest = expected.slice_axis(Axis(1), Slice::from(expected.ncols() - columns..));
         Explanation {
             shares,
-            expected: self.scaler.inverse(newest).iter().copied().collect(),
+            expected: self.expected_newest(&filled).iter().copied().collect(),
         }
     }
 
     /// What is expected of the newest record of n windows (`n × D`), in the features' own units.
     pub fn expected(&self, windows: ArrayView2<'_, f64>) -> Array2<f64> {
+        self.expected_newest(&self.fill(windows))
+    }
+
+    fn expected_newest(&self, filled: &Filled) -> Array2<f64> {
         let columns = self.card.columns.len();
-        let filled = self.fill(windows);
         let expected = self.model.as_kind().expected(filled.rows.view());
         let newest = expected.slice_axis(Axis(1), Slice::from(expected.ncols() - columns..));
         self.scaler.inverse(newest)

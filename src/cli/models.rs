@@ -153,6 +153,7 @@ mod tests {
             usage: None,
             records_per_key_day: 1.0,
             losses: Vec::new(),
+            members: Vec::new(),
             member_losses: Vec::new(),
             measures: std::collections::BTreeMap::new(),
             verdict: verdict.to_owned(),

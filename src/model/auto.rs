@@ -1,15 +1,13 @@
 //! The default: a pool of kinds that fail in different ways, chosen and combined without labels.
 //!
-//! On **plain records** (W = 1): four families with an equal say, because no family is best on all data, and which one is cannot be
-//! told without labels.
+//! On **plain records** (W = 1), by whether inputs depend on each other, which chimeras of training rows tell ([`mod@super::dependence`]):
 //!
-//! 1. What looks at the whole, input by input or nearly so: distance from the centre, isolation forest, empirical tails, histograms.
-//! 2. What knows how inputs go together: a variational autoencoder on normal scores, its training rows trimmed by the first family.
-//! 3. Neighbours, by single linkage, which a small group of faults among the training rows does not blind: on the inputs as they
-//!    are, and on their normal scores, there with a single neighbour.
-//! 4. The same neighbours without the rows that the first family finds strangest: for data with many faults.
+//! - Where they hardly do, what judges input by input or nearly so: distance from the centre, isolation forest, empirical tails,
+//!   histograms; and a variational autoencoder on normal scores, its training rows trimmed by the former. Neighbours have a small say.
+//! - Where they do, neighbours alone, by single linkage, which a small group of faults among the training rows does not blind: on the
+//!   inputs as they are, with five neighbours and with one, and on their normal scores. What judges input by input would only add noise.
 //!
-//! Measures are tail probabilities.
+//! Measures are tail probabilities. The card says what was picked.
 //!
 //! On **windows** (W > 1): principal components of the newest quarter, half and whole of the window, so that both short and long
 //! faults show against what normally moves together, and, at half weight, the distance of the newest record from the centre.
@@ -20,23 +18,31 @@
 use ndarray::{Array1, Array2, ArrayView2};
 
 use super::artefact::{ArtefactError, Tensors};
+use super::dependence::dependence;
 use super::ensemble::Ensemble;
 use super::spec::{Combine, ModelSpec};
 use super::{FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
 
-/// The pool for plain records: each family's weights sum to 4.
-const RECORDS: &[&str] = &[
-    "robust_z",
-    "iforest",
-    "ecod",
-    "hbos",
-    "vae:gauss:trim=0.1:weight=4",
-    "linkage:weight=2",
-    "linkage:gauss:neighbours=1:weight=2",
-    "linkage:trim=0.1:weight=2",
-    "linkage:gauss:neighbours=1:trim=0.1:weight=2",
+/// The pool for plain records, by family, with weights: neighbours, the simple kinds together, and the autoencoder weigh the same.
+const INPUTS: &[(&str, f64)] = &[
+    ("robust_z", 0.75),
+    ("iforest", 0.75),
+    ("ecod", 0.75),
+    ("hbos", 0.75),
+    ("vae:gauss:trim=0.1", 3.0),
 ];
+const NEIGHBOURS: &[(&str, f64)] = &[
+    ("linkage", 1.0),
+    ("linkage:neighbours=1", 1.0),
+    ("linkage:gauss:neighbours=1", 1.0),
+];
+
+/// The part of their weight that neighbours have where inputs do not depend on each other.
+const NEIGHBOURS_MIN: f64 = 0.25;
+
+/// The [`dependence`] up to which inputs have their full weight, and from which on they have none.
+const DEPENDENCE: (f64, f64) = (0.45, 0.65);
 
 /// An [`Ensemble`] whose members and rule follow from the window.
 #[derive(Debug)]
@@ -53,7 +59,12 @@ impl Auto {
         seed: Seed,
         monitor: &mut dyn Monitor,
     ) -> Result<Self, FitError> {
-        let (members, combine) = pool(spec.window);
+        let (members, combine) = if spec.window > 1 {
+            (over_windows(spec.window), Combine::Quantile)
+        } else {
+            let found = dependence(data.train.view(), seed.child("dependence"));
+            (over_records(found), Combine::Tail)
+        };
         Ensemble::fit(
             &ModelSpec {
                 members,
@@ -76,14 +87,41 @@ impl Auto {
     }
 }
 
-/// The members for a window of so many records, and how they are combined.
-pub fn pool(window: usize) -> (Vec<String>, Combine) {
-    if window <= 1 {
-        return (
-            RECORDS.iter().map(ToString::to_string).collect(),
-            Combine::Tail,
-        );
+/// All members that it may ask about windows of so many records.
+pub fn pool(window: usize) -> Vec<String> {
+    if window > 1 {
+        over_windows(window)
+    } else {
+        // In the middle, all families are asked.
+        over_records(0.5 * (DEPENDENCE.0 + DEPENDENCE.1))
     }
+}
+
+/// The members for single records whose inputs depend on each other so much.
+fn over_records(dependence: f64) -> Vec<String> {
+    let (low, high) = DEPENDENCE;
+    let near = ((dependence - low) / (high - low)).clamp(0.0, 1.0);
+    let families = [
+        (INPUTS, 1.0 - near),
+        (NEIGHBOURS, NEIGHBOURS_MIN + (1.0 - NEIGHBOURS_MIN) * near),
+    ];
+    let mut members = Vec::new();
+    for (family, weight) in families {
+        for &(name, own) in family {
+            // In thousandths: the name is part of the card.
+            let weight = (1e3 * own * weight).round() / 1e3;
+            if (weight - 1.0).abs() < 1e-6 {
+                members.push(name.to_owned());
+            } else if weight > 0.0 {
+                members.push(format!("{name}:weight={weight}"));
+            }
+        }
+    }
+    members
+}
+
+/// The members for a window of so many records, at least two.
+fn over_windows(window: usize) -> Vec<String> {
     let mut lengths = vec![window.div_ceil(4), window.div_ceil(2), window];
     lengths.dedup();
     let mut members: Vec<String> = lengths
@@ -91,7 +129,7 @@ pub fn pool(window: usize) -> (Vec<String>, Combine) {
         .map(|last| format!("pca:last={last}"))
         .collect();
     members.push("robust_z:last=1:weight=0.5".to_owned());
-    (members, Combine::Quantile)
+    members
 }
 
 impl Kind for Auto {
@@ -123,6 +161,10 @@ impl Kind for Auto {
         self.0.sample(n, seed, truncation)
     }
 
+    fn members(&self) -> Vec<String> {
+        self.0.members()
+    }
+
     fn save(&self, to: &mut Tensors) {
         self.0.save(to);
     }
@@ -130,14 +172,15 @@ impl Kind for Auto {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::check_kind;
+    use super::super::Unwatched;
+    use super::super::testing::{check_kind, correlated};
     use super::*;
+    use rand::Rng;
 
     #[test]
     fn the_pool_follows_the_window() {
-        assert_eq!(pool(1).0.len(), RECORDS.len());
         assert_eq!(
-            pool(20).0,
+            over_windows(20),
             [
                 "pca:last=5",
                 "pca:last=10",
@@ -146,9 +189,61 @@ mod tests {
             ]
         );
         assert_eq!(
-            pool(2).0,
+            over_windows(2),
             ["pca:last=1", "pca:last=2", "robust_z:last=1:weight=0.5"]
         );
+    }
+
+    #[test]
+    fn the_pool_follows_how_inputs_go_together() {
+        assert_eq!(
+            over_records(0.3),
+            [
+                "robust_z:weight=0.75",
+                "iforest:weight=0.75",
+                "ecod:weight=0.75",
+                "hbos:weight=0.75",
+                "vae:gauss:trim=0.1:weight=3",
+                "linkage:weight=0.25",
+                "linkage:neighbours=1:weight=0.25",
+                "linkage:gauss:neighbours=1:weight=0.25"
+            ]
+        );
+        assert_eq!(
+            over_records(0.55)[4..6],
+            ["vae:gauss:trim=0.1:weight=1.5", "linkage:weight=0.625"]
+        );
+        // A weight of half a thousandth and less is none.
+        assert_eq!(over_records(0.649_99).len(), over_records(0.65).len());
+        let fit = |rows: ndarray::Array2<f32>| {
+            let data = FitData {
+                validation: rows.clone(),
+                train: rows,
+            };
+            let spec = ModelSpec {
+                trees: 20,
+                epochs: 2,
+                ..ModelSpec::default()
+            };
+            Auto::fit(&spec, &data, Seed(1), &mut Unwatched)
+                .unwrap()
+                .members()
+        };
+        // Two causes of eight inputs; and eight inputs that know nothing of each other.
+        let together = fit(correlated(400, 8, Seed(3)));
+        assert_eq!(
+            together,
+            [
+                "linkage",
+                "linkage:neighbours=1",
+                "linkage:gauss:neighbours=1"
+            ]
+        );
+        let mut rng = Seed(5).rng();
+        let apart = fit(ndarray::Array2::from_shape_fn((400, 8), |_| {
+            rng.sample::<f32, _>(rand_distr::StandardNormal)
+        }));
+        assert_eq!(apart, over_records(0.0));
     }
 
     #[test]

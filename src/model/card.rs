@@ -90,7 +90,10 @@ pub struct Card {
     pub records_per_key_day: f64,
     /// Mean losses after each epoch: (training, validation).
     pub losses: Vec<(f64, f64)>,
-    /// The same for the members of a kind that is made of others: their names, as `model.members` has them, and their losses. Of members
+    /// What a kind that is made of others consists of, as `model.members` would have it. Cards of older programs lack it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<String>,
+    /// The same as `losses` for the members of a kind that is made of others: their names, as `model.members` has them, and their losses. Of members
     /// that have more than one epoch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub member_losses: Vec<(String, Vec<(f64, f64)>)>,

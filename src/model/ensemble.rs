@@ -36,6 +36,9 @@ struct Member {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct MemberCard {
     kind: String,
+    /// As the configuration writes it. Files of older programs lack it.
+    #[serde(default)]
+    name: String,
     /// It sees the last this many inputs of a row.
     inputs: usize,
     weight: f32,
@@ -165,6 +168,7 @@ impl Member {
         let last = member.last.unwrap_or(window).min(window);
         let card = MemberCard {
             kind: member.kind.clone(),
+            name: member.to_string(),
             inputs: width / window * last,
             weight: member.weight,
             gauss: member.gauss,
@@ -394,6 +398,11 @@ impl Kind for Ensemble {
         let whole = |member: &&Member| member.gauss.is_none() && member.card.inputs == self.width;
         let mut able = self.members.iter().filter(whole);
         able.find_map(|member| member.model.as_kind().sample(n, seed, truncation))
+    }
+
+    fn members(&self) -> Vec<String> {
+        let names = self.members.iter().map(|member| &member.card.name);
+        names.filter(|name| !name.is_empty()).cloned().collect()
     }
 
     fn save(&self, to: &mut Tensors) {

@@ -11,9 +11,9 @@ const KNOTS: usize = 4096;
 /// The share of scores whose excesses tell how fast the tail falls.
 const TAIL_SHARE: f64 = 0.02;
 
-/// The most that lying beyond all seen scores adds to −ln p: an extrapolation is not to be trusted further, and no member must
-/// outvote all others.
-const BEYOND_MAX: f32 = 8.0;
+/// Mean excesses beyond all seen scores from which on more of them count less than half: the further an extrapolation goes, the less it is
+/// to be trusted, and no member must outvote all others; but what one member finds unheard of must not pass for merely unusual either.
+const BEYOND: f32 = 8.0;
 
 /// Brings one member's scores to the common measure.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,7 +63,7 @@ impl Measure {
     }
 
     /// [`Combine::Tail`]: −ln p, with p = (k + ½) / (n + 1) for k of n scores at or above, and beyond all of them further down an
-    /// exponential tail. [`Combine::Quantile`]: the score in units of its 99 % quantile.
+    /// exponential tail, by ever shorter steps: x mean excesses count as b · ln(1 + x / b), b = 8. [`Combine::Quantile`]: the score in units of its 99 % quantile.
     pub fn of(&self, score: f32) -> f32 {
         match self.combine {
             Combine::Quantile => score / self.high,
@@ -75,7 +75,7 @@ impl Measure {
                     .map_or(0, |knots| knots.partition_point(|&knot| knot < score));
                 let p = ((n - below) as f32 + 0.5) / (n as f32 + 1.0);
                 let last = self.knots.last().copied().unwrap_or(0.0);
-                -p.ln() + ((score - last).max(0.0) / self.excess).min(BEYOND_MAX)
+                -p.ln() + BEYOND * ((score - last).max(0.0) / self.excess / BEYOND).ln_1p()
             }
         }
     }
@@ -119,9 +119,11 @@ mod tests {
         let tail = Measure::fit(Combine::Tail, &scores);
         // 91 to 100 are at or above 91: p = 10.5 / 101.
         assert!((tail.of(91.0) + (10.5f32 / 101.0).ln()).abs() < 1e-5);
-        // The tail starts at 98 (place 97.02 of 0..99); excesses 1 and 2; so 103 is two mean excesses beyond 100.
-        assert!((tail.of(103.0) + (0.5f32 / 101.0).ln() - 2.0).abs() < 1e-5);
-        assert!((tail.of(1e9) - tail.of(100.1) - BEYOND_MAX).abs() < 1.0);
+        // The tail starts at 98 (place 97.02 of 0..99); excesses 1 and 2; so 112 is eight mean excesses beyond 100, which count as 8 ln 2.
+        let beyond = |score| tail.of(score) + (0.5f32 / 101.0).ln();
+        assert!((beyond(112.0) - 8.0 * 2.0f32.ln()).abs() < 1e-5);
+        // Further out is always stranger, at less and less: 80 mean excesses are worth 8 ln 11.
+        assert!((beyond(220.0) - 8.0 * 11.0f32.ln()).abs() < 1e-4);
         let quantile = Measure::fit(Combine::Quantile, &scores);
         assert!((quantile.of(198.0) - 2.0).abs() < 1e-6);
     }

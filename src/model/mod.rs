@@ -7,6 +7,7 @@
 pub mod artefact;
 pub mod card;
 mod chunks;
+mod dependence;
 mod epochs;
 mod linalg;
 mod marginals;
@@ -65,6 +66,11 @@ pub trait Kind: fmt::Debug + Send + Sync {
     /// generators: 1 draws from the whole distribution, towards 0 from its centre.
     fn sample(&self, _n: usize, _seed: Seed, _truncation: f32) -> Option<Array2<f32>> {
         None
+    }
+
+    /// What a kind that is made of others consists of, as `model.members` would have it; nothing for the others.
+    fn members(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Writes weights and settings; the kind's `load` reads them back to a model that scores bit for bit the same.

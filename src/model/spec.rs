@@ -289,7 +289,7 @@ impl ModelSpec {
         const LEARNERS: [&str; 4] = ["autoencoder", "vae", "gan", "gmm"];
         if self.kind == "auto" {
             // Its pool is not configured.
-            let pool = super::auto::pool(self.window).0;
+            let pool = super::auto::pool(self.window);
             let kinds = pool.iter().filter_map(|member| member.split(':').next());
             return kinds.into_iter().any(|kind| LEARNERS.contains(&kind));
         }

@@ -328,6 +328,7 @@ impl Card {
             usage: None,
             records_per_key_day: RECORDS_PER_KEY_DAY,
             losses: Vec::new(),
+            members: Vec::new(),
             member_losses: Vec::new(),
             measures: std::collections::BTreeMap::new(),
             verdict: String::new(),

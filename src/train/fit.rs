@@ -88,6 +88,7 @@ pub(super) fn weights(
     let mut losses = Losses::new(monitor);
     let model = Model::fit(&job.spec, &data, seed, &mut losses)?;
     let mut card = card(job, windows);
+    card.members = model.as_kind().members();
     card.losses = losses.kept;
     losses.members.retain(|(_, losses)| losses.len() > 1);
     card.member_losses = losses.members;

@@ -217,9 +217,12 @@ pub fn run_watched(job: &TrainJob, monitor: &mut dyn Monitor) -> Result<Candidat
         Some(card) => {
             fitted.model.card.verdict.clone_from(&card.verdict);
             fitted.model.card.measures.clone_from(&card.measures);
+            // Cards of older programs lack these.
             if card.member_losses.is_empty() {
-                // A card of an older program.
                 fitted.model.card.member_losses.clear();
+            }
+            if card.members.is_empty() {
+                fitted.model.card.members.clear();
             }
             fitted.model.card.created = card.created;
             card.program.clone_into(&mut fitted.model.card.program);

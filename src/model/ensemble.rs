@@ -77,9 +77,10 @@ impl Ensemble {
                     .map(|share| consensus.nearest(data.train.nrows(), share));
                 let seed = seed.child(&member.to_string()).nth(place as u64);
                 monitor.member(&member.to_string());
-                let fitted = Member::fit(spec, member, (data, kept.as_deref()), seed, monitor)?;
+                let (fitted, scores) =
+                    Member::fit(spec, member, (data, kept.as_deref()), seed, monitor)?;
                 if !trimmed {
-                    consensus.add(&fitted, data.train.view());
+                    consensus.add(&fitted, scores);
                 }
                 members[place] = Some(fitted);
             }
@@ -123,8 +124,9 @@ struct Consensus {
 }
 
 impl Consensus {
-    fn add(&mut self, member: &Member, rows: ArrayView2<'_, f32>) {
-        let measured = member.measured(rows, &[], true);
+    /// Adds a member by its scores of the training rows.
+    fn add(&mut self, member: &Member, scores: Array1<f32>) {
+        let measured = scores.mapv_into(|score| member.measure.of(score));
         let add = |sum: &mut Option<Array1<f32>>| match sum {
             Some(sum) => *sum += &measured,
             None => *sum = Some(measured.clone()),
@@ -152,14 +154,15 @@ impl Consensus {
 }
 
 impl Member {
-    /// Fits on the rows of `data` (with the indices of the training rows that are used, if not all).
+    /// Fits on the rows of `data` (with the indices of the training rows that are used, if not all). Also gives its scores of all
+    /// training rows.
     fn fit(
         spec: &ModelSpec,
         member: &MemberSpec,
         (data, kept): (&FitData, Option<&[usize]>),
         seed: Seed,
         monitor: &mut dyn Monitor,
-    ) -> Result<Self, FitError> {
+    ) -> Result<(Self, Array1<f32>), FitError> {
         let width = data.train.ncols();
         let window = spec.window.max(1);
         let last = member.last.unwrap_or(window).min(window);
@@ -189,7 +192,8 @@ impl Member {
             validation,
         };
         let model = Model::fit(&own_spec, &own_data, seed, monitor)?;
-        let mut scores = raw_scores(&model, train.view(), &[], true).to_vec();
+        let of_training = raw_scores(&model, train.view(), &[], true);
+        let mut scores = of_training.to_vec();
         scores.extend(raw_scores(&model, own_data.validation.view(), &[], false));
         let at_hand = if own_data.validation.nrows() > 0 {
             &own_data.validation
@@ -203,13 +207,14 @@ impl Member {
         let normal = normal.unwrap_or_else(|| Array1::ones(card.inputs));
         // An input that never contributed must not divide by zero.
         let floor = (0.01 * normal.mean().unwrap_or(1.0)).max(1e-12);
-        Ok(Self {
+        let member = Self {
             card,
             gauss,
             model,
             measure: Measure::fit(spec.combine, &scores),
             normal: normal.mapv(|share| share.max(floor)),
-        })
+        };
+        Ok((member, of_training))
     }
 
     fn load(from: &Tensors) -> Result<Self, ArtefactError> {
@@ -261,8 +266,8 @@ impl Member {
     }
 
     /// Its scores of whole rows, in the common measure.
-    fn measured(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed], training: bool) -> Array1<f32> {
-        let scores = raw_scores(&self.model, self.view(rows).view(), seeds, training);
+    fn measured(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed]) -> Array1<f32> {
+        let scores = raw_scores(&self.model, self.view(rows).view(), seeds, false);
         scores.mapv(|score| self.measure.of(score))
     }
 }
@@ -322,7 +327,7 @@ impl Kind for Ensemble {
         let mut sum = Array1::zeros(rows.nrows());
         let mut weights = 0.0;
         for member in &self.members {
-            sum.scaled_add(member.card.weight, &member.measured(rows, seeds, false));
+            sum.scaled_add(member.card.weight, &member.measured(rows, seeds));
             weights += member.card.weight;
         }
         sum / weights
@@ -362,7 +367,7 @@ impl Kind for Ensemble {
         let mut sum = Array2::zeros((rows.nrows(), self.width));
         for member in &self.members {
             let seen = member.view(rows);
-            let parts = member.measured(rows, &[], false) * member.card.weight;
+            let parts = member.measured(rows, &[]) * member.card.weight;
             let mut shares = member.model.as_kind().contributions(seen.view()) / &member.normal;
             for (mut row, part) in shares.rows_mut().into_iter().zip(parts) {
                 let total = row.sum();

@@ -12,6 +12,7 @@ mod linalg;
 mod marginals;
 mod measure;
 pub mod member;
+mod near;
 mod net_file;
 pub mod options;
 pub mod ranks;

@@ -24,6 +24,9 @@ use crate::seed::Seed;
 /// A group with less than this share of the rows is not normal by itself.
 const SHARE: f64 = 0.1;
 
+/// Rows of which all pairs' bounds are kept while the tree grows: 50 MB.
+const BOUNDED_ROWS_MAX: usize = 5000;
+
 /// Steps of the tree between two looks at the monitor.
 const LOOK_EVERY: usize = 512;
 
@@ -65,8 +68,9 @@ impl Linkage {
         let spread = data.train.std_axis(Axis(0), 0.0).mapv(|s| s.max(1.0));
         let references = References::new(data.train.select(Axis(0), &drawn) / &spread);
         let neighbours = spec.neighbours.min(drawn.len() - 1);
-        let cores = cores(&references, neighbours);
-        let edges = spanning_tree(references.rows(), &cores, monitor)?;
+        let (cores, bounds) = cores(&references, neighbours);
+        let edges = spanning_tree(references.rows(), (&cores, &bounds), monitor)?;
+        drop(bounds);
         let enough = (SHARE * drawn.len() as f64).ceil() as usize;
         let heights = heights(edges, drawn.len(), enough);
         Ok(Self {
@@ -121,21 +125,29 @@ impl Linkage {
     }
 }
 
-/// The squared distance of each row to the k-th nearest of the others.
-fn cores(rows: &References, k: usize) -> Vec<f32> {
-    // The row itself is the nearest.
-    rows.each(rows.rows(), |row| {
+/// The squared distance of each row to the k-th nearest of the others, and lower bounds of all squared distances: the upper halves of these
+/// numbers, which are not above them. None where they are too many.
+fn cores(rows: &References, k: usize) -> (Vec<f32>, Vec<u16>) {
+    let mut bounds = Vec::new();
+    let kept = rows.len() <= BOUNDED_ROWS_MAX;
+    let cores = rows.each(rows.rows(), |row| {
+        if kept {
+            let halves = row.bounds().iter().map(|b| b.max(0.0).to_bits() >> 16);
+            bounds.extend(halves.map(|half| half as u16));
+        }
+        // The row itself is the nearest.
         row.nearest(k + 1).last().map_or(0.0, |found| found.0)
-    })
+    });
+    (cores, bounds)
 }
 
 /// An edge of a tree over rows: squared length, and the rows that it joins.
 type Edge = (f32, usize, usize);
 
-/// The minimum spanning tree under mutual reachability, by Prim's algorithm: quadratic in the rows, and nothing is kept but the tree.
+/// The minimum spanning tree under mutual reachability, by Prim's algorithm: quadratic in the rows.
 fn spanning_tree(
     rows: ArrayView2<'_, f32>,
-    cores: &[f32],
+    (cores, bounds): (&[f32], &[u16]),
     monitor: &mut dyn Monitor,
 ) -> Result<Vec<Edge>, FitError> {
     let whole = rows.as_standard_layout();
@@ -152,10 +164,12 @@ fn spanning_tree(
     let mut tree = Vec::with_capacity(outside.len());
     let mut newest = 0;
     while !outside.is_empty() {
+        let bounds = bounds.get(newest * rows.nrows()..).unwrap_or_default();
         let mut next = 0;
         for at in 0..outside.len() {
             let (length, _, to) = outside[at];
-            let least = cores[newest].max(cores[to]);
+            let bound = bounds.get(to).map_or(0, |&half| u32::from(half) << 16);
+            let least = cores[newest].max(cores[to]).max(f32::from_bits(bound));
             if least < length {
                 let square = least.max(squared_distance(row(newest), row(to)));
                 if square < length {
@@ -244,13 +258,17 @@ mod tests {
         }
     }
 
+    fn tree(references: &References, k: usize) -> Vec<Edge> {
+        let (cores, bounds) = cores(references, k);
+        spanning_tree(references.rows(), (&cores, &bounds), &mut Unwatched).unwrap()
+    }
+
     #[test]
     fn worked_by_hand() {
         // On a line: 0 1 2 3 | 10 11. Groups of three are enough: the right pair needs the gap of 7 for that.
         let rows = array![[0.0f32], [1.0], [2.0], [3.0], [10.0], [11.0]];
         let references = References::new(rows);
-        let edges =
-            spanning_tree(references.rows(), &cores(&references, 1), &mut Unwatched).unwrap();
+        let edges = tree(&references, 1);
         let heights = heights(edges, 6, 3);
         assert_eq!(heights, vec![1.0, 1.0, 1.0, 1.0, 49.0, 49.0]);
         let model = Linkage {
@@ -271,10 +289,20 @@ mod tests {
     fn mutual_reachability_by_hand() {
         // The second nearest of 0 is 3 away, of 1 and 3 two; so each edge is at least that long.
         let rows = array![[0.0f32], [1.0], [3.0]];
-        let cores = cores(&References::new(rows.clone()), 2);
-        assert_eq!(cores, vec![9.0, 4.0, 9.0]);
-        let edges = spanning_tree(rows.view(), &cores, &mut Unwatched).unwrap();
-        assert_eq!(edges, vec![(9.0, 0, 1), (9.0, 0, 2)]);
+        let references = References::new(rows);
+        assert_eq!(cores(&references, 2).0, vec![9.0, 4.0, 9.0]);
+        assert_eq!(tree(&references, 2), vec![(9.0, 0, 1), (9.0, 0, 2)]);
+    }
+
+    #[test]
+    fn a_tree_with_bounds_is_the_tree_without() {
+        for k in [1, 5] {
+            let references = References::new(super::super::testing::fit_data(6).train);
+            let (cores, bounds) = cores(&references, k);
+            let with = spanning_tree(references.rows(), (&cores, &bounds), &mut Unwatched).unwrap();
+            let without = spanning_tree(references.rows(), (&cores, &[]), &mut Unwatched).unwrap();
+            assert_eq!(with, without);
+        }
     }
 
     #[test]

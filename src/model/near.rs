@@ -47,7 +47,11 @@ impl References {
     }
 
     /// Calls `judge` with each of `rows`.
-    pub fn each<T>(&self, rows: ArrayView2<'_, f32>, judge: impl Fn(&Query<'_>) -> T) -> Vec<T> {
+    pub fn each<T>(
+        &self,
+        rows: ArrayView2<'_, f32>,
+        mut judge: impl FnMut(&Query<'_>) -> T,
+    ) -> Vec<T> {
         let rows = rows.as_standard_layout();
         let mut judged = Vec::with_capacity(rows.nrows());
         let mut bounds = Array2::from_elem((ROWS.min(rows.nrows()), self.len()), f32::MIN);
@@ -104,6 +108,11 @@ pub struct Query<'a> {
 }
 
 impl Query<'_> {
+    /// For each reference a number that its squared distance is not below; where there is none, not a number.
+    pub fn bounds(&self) -> &[f32] {
+        self.bounds
+    }
+
     /// The squared distance to a reference.
     pub fn square(&self, at: usize) -> f32 {
         let width = self.row.len();

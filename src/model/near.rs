@@ -12,6 +12,9 @@ use std::ops::Range;
 /// Rows whose products with all references are computed together.
 const ROWS: usize = 64;
 
+/// References that are passed over together, where all may be.
+const BLOCK: usize = 16;
+
 /// With fewer, preparing the product costs more than it saves.
 const ROWS_MIN: usize = 4;
 
@@ -127,54 +130,84 @@ impl Query<'_> {
     }
 
     /// The `k` nearest of some of the references.
+    #[expect(
+        clippy::needless_bitwise_bool,
+        reason = "without branches, several are compared at once"
+    )]
     pub fn nearest_in(&self, some: Range<usize>, k: usize) -> Vec<(f32, usize)> {
         let mut best: Vec<(f32, usize)> = Vec::with_capacity(k + 1);
         // Not a number, so that nothing is passed over, until there are k.
         let mut worst = f32::NAN;
-        for at in some {
-            if self.bounds[at] >= worst {
-                continue;
+        let mut from = some.start;
+        for bounds in self.bounds[some].chunks(BLOCK) {
+            if !bounds
+                .iter()
+                .fold(true, |all, &bound| all & (bound >= worst))
+            {
+                for (at, &bound) in (from..).zip(bounds) {
+                    if bound >= worst {
+                        continue;
+                    }
+                    let square = self.square(at);
+                    if square >= worst {
+                        continue;
+                    }
+                    let place = best.partition_point(|&(other, _)| other <= square);
+                    best.insert(place, (square, at));
+                    best.truncate(k);
+                    if best.len() == k {
+                        worst = best.last().map_or(f32::NAN, |&(square, _)| square);
+                    }
+                }
             }
-            let square = self.square(at);
-            if square >= worst {
-                continue;
-            }
-            let place = best.partition_point(|&(other, _)| other <= square);
-            best.insert(place, (square, at));
-            best.truncate(k);
-            if best.len() == k {
-                worst = best.last().map_or(f32::NAN, |&(square, _)| square);
-            }
+            from += bounds.len();
         }
         best
     }
 
     /// The squared distance to the `k`-th nearest and, in `joined`, the least over all references of the larger of distance and `heights`.
     /// A reference that equals the row is left out once if `skip_self`.
+    #[expect(
+        clippy::needless_bitwise_bool,
+        reason = "without branches, several are compared at once"
+    )]
     pub fn joining(&self, k: usize, heights: &[f32], skip_self: bool) -> (Option<f32>, f32) {
         let mut near = Vec::with_capacity(k + 1);
         let mut worst = f32::NAN;
         let mut joined = f32::INFINITY;
         let mut skip = skip_self;
-        for (at, (&bound, &height)) in self.bounds.iter().zip(heights).enumerate() {
+        let mut from = 0;
+        for (bounds, heights) in self.bounds.chunks(BLOCK).zip(heights.chunks(BLOCK)) {
             // What equals the row is never passed over before it was found: its bound is at most 0, and what is near until then is not.
-            if bound >= worst && bound.max(height) >= joined {
-                continue;
-            }
-            let square = self.square(at);
-            if skip && square <= 0.0 {
-                skip = false;
-                continue;
-            }
-            joined = joined.min(square.max(height));
-            if near.len() < k || square < worst {
-                let place = near.partition_point(|&other| other <= square);
-                near.insert(place, square);
-                near.truncate(k);
-                if near.len() == k {
-                    worst = near.last().copied().unwrap_or(f32::NAN);
+            let far = |bound: f32, height: f32| {
+                (bound >= worst) & ((bound >= joined) | (height >= joined))
+            };
+            let pairs = bounds.iter().copied().zip(heights.iter().copied());
+            if !pairs
+                .clone()
+                .fold(true, |all, (bound, height)| all & far(bound, height))
+            {
+                for (at, (bound, height)) in (from..).zip(pairs) {
+                    if bound >= worst && (bound >= joined || height >= joined) {
+                        continue;
+                    }
+                    let square = self.square(at);
+                    if skip && square <= 0.0 {
+                        skip = false;
+                        continue;
+                    }
+                    joined = joined.min(square.max(height));
+                    if near.len() < k || square < worst {
+                        let place = near.partition_point(|&other| other <= square);
+                        near.insert(place, square);
+                        near.truncate(k);
+                        if near.len() == k {
+                            worst = near.last().copied().unwrap_or(f32::NAN);
+                        }
+                    }
                 }
             }
+            from += bounds.len();
         }
         (near.last().copied(), joined)
     }

@@ -77,11 +77,6 @@ impl BaggedNn {
         }
     }
 
-    /// As [`Kind::score`], for rows of the training set: in each sample, a reference that equals the row is taken to be the row.
-    pub fn score_training(&self, rows: ArrayView2<'_, f32>) -> Array1<f32> {
-        self.mean_distance(rows, true)
-    }
-
     fn mean_distance(&self, rows: ArrayView2<'_, f32>, skip_self: bool) -> Array1<f32> {
         let scored = self.references.each(rows, |row| {
             let distance = |bag| {
@@ -108,6 +103,10 @@ impl Kind for BaggedNn {
 
     fn score(&self, rows: ArrayView2<'_, f32>, _seeds: &[Seed]) -> Array1<f32> {
         self.mean_distance(rows, false)
+    }
+
+    fn score_training(&self, rows: ArrayView2<'_, f32>, _seeds: &[Seed]) -> Array1<f32> {
+        self.mean_distance(rows, true)
     }
 
     /// The mean of the nearest of each sample.
@@ -148,7 +147,7 @@ mod tests {
         assert_eq!(model.score(array![[2.0f32]].view(), &[]), array![1.5]);
         assert_eq!(model.expected(array![[2.0f32]].view()), array![[1.5]]);
         // The row 3 itself is in the second sample: 17 away from the other there.
-        assert_eq!(model.score_training(array![[3.0f32]].view()), array![10.0]);
+        assert_eq!(model.score_training(array![[3.0f32]].view(), &[]), array![10.0]);
     }
 
     #[test]

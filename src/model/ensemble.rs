@@ -10,7 +10,7 @@ use super::marginals::Marginals;
 use super::measure::Measure;
 use super::member::MemberSpec;
 use super::spec::ModelSpec;
-use super::{FitData, FitError, Kind, Model, Monitor};
+use super::{FitData, FitError, Kind, Model, Monitor, Trait, kinds_with};
 use crate::seed::Seed;
 
 /// The members, in the order of the configuration.
@@ -110,6 +110,20 @@ impl Ensemble {
     }
 }
 
+impl Ensemble {
+    /// The weighted mean of the members' scores, of training rows or others.
+    fn combined(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed], training: bool) -> Array1<f32> {
+        let mut sum = Array1::zeros(rows.nrows());
+        let mut weights = 0.0;
+        for member in &self.members {
+            let measured = member.measured(rows, seeds, training);
+            sum.scaled_add(member.card.weight, &measured);
+            weights += member.card.weight;
+        }
+        sum / weights
+    }
+}
+
 /// Where a member's tensors are.
 fn prefix(place: usize) -> String {
     format!("member.{place}.")
@@ -131,10 +145,7 @@ impl Consensus {
             Some(sum) => *sum += &measured,
             None => *sum = Some(measured.clone()),
         };
-        let remembers = matches!(
-            member.model,
-            Model::Knn(_) | Model::BaggedNn(_) | Model::Linkage(_)
-        );
+        let remembers = kinds_with(Trait::Remembers).contains(&member.model.name());
         if !remembers {
             add(&mut self.global);
         }
@@ -266,8 +277,8 @@ impl Member {
     }
 
     /// Its scores of whole rows, in the common measure.
-    fn measured(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed]) -> Array1<f32> {
-        let scores = raw_scores(&self.model, self.view(rows).view(), seeds, false);
+    fn measured(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed], training: bool) -> Array1<f32> {
+        let scores = raw_scores(&self.model, self.view(rows).view(), seeds, training);
         scores.mapv(|score| self.measure.of(score))
     }
 }
@@ -293,7 +304,7 @@ fn view<'a>(
     }
 }
 
-/// A model's scores. Kinds that remember training rows must not meet themselves when these are scored.
+/// A model's scores, of training rows or others.
 fn raw_scores(
     model: &Model,
     rows: ArrayView2<'_, f32>,
@@ -309,11 +320,10 @@ fn raw_scores(
             .collect();
         &made
     };
-    match model {
-        Model::Knn(model) if training => model.score_training(rows),
-        Model::BaggedNn(model) if training => model.score_training(rows),
-        Model::Linkage(model) if training => model.score_training(rows),
-        model => model.as_kind().score(rows, seeds),
+    if training {
+        model.as_kind().score_training(rows, seeds)
+    } else {
+        model.as_kind().score(rows, seeds)
     }
 }
 
@@ -324,13 +334,11 @@ impl Kind for Ensemble {
 
     /// The weighted mean of the members' scores in the common measure.
     fn score(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed]) -> Array1<f32> {
-        let mut sum = Array1::zeros(rows.nrows());
-        let mut weights = 0.0;
-        for member in &self.members {
-            sum.scaled_add(member.card.weight, &member.measured(rows, seeds));
-            weights += member.card.weight;
-        }
-        sum / weights
+        self.combined(rows, seeds, false)
+    }
+
+    fn score_training(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed]) -> Array1<f32> {
+        self.combined(rows, seeds, true)
     }
 
     /// The mean of what those members expect that look at the row and see values; zeros where none does.
@@ -367,7 +375,7 @@ impl Kind for Ensemble {
         let mut sum = Array2::zeros((rows.nrows(), self.width));
         for member in &self.members {
             let seen = member.view(rows);
-            let parts = member.measured(rows, &[]) * member.card.weight;
+            let parts = member.measured(rows, &[], false) * member.card.weight;
             let mut shares = member.model.as_kind().contributions(seen.view()) / &member.normal;
             for (mut row, part) in shares.rows_mut().into_iter().zip(parts) {
                 let total = row.sum();

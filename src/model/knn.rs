@@ -44,7 +44,7 @@ impl Knn {
         let mut kept: Vec<usize> = (0..rows).collect();
         if spec.trim > 0.0 {
             let far = BaggedNn::fit(spec, data, seed.child("trim"), monitor)?
-                .score_training(data.train.view());
+                .score_training(data.train.view(), &[]);
             kept.sort_by(|&a, &b| far[a].total_cmp(&far[b]));
             kept.truncate(rows - (rows as f64 * f64::from(spec.trim)) as usize);
         }
@@ -80,12 +80,6 @@ impl Knn {
         }
     }
 
-    /// As [`Kind::score`], for rows of the training set: a reference that equals the row, if there is one, is taken to be the row
-    /// itself and left out once.
-    pub fn score_training(&self, rows: ArrayView2<'_, f32>) -> Array1<f32> {
-        self.kth_distance(rows, true)
-    }
-
     fn kth_distance(&self, rows: ArrayView2<'_, f32>, skip_self: bool) -> Array1<f32> {
         let k = self.neighbours;
         let scored = self.references.each(rows, |row| {
@@ -106,6 +100,10 @@ impl Kind for Knn {
 
     fn score(&self, rows: ArrayView2<'_, f32>, _seeds: &[Seed]) -> Array1<f32> {
         self.kth_distance(rows, false)
+    }
+
+    fn score_training(&self, rows: ArrayView2<'_, f32>, _seeds: &[Seed]) -> Array1<f32> {
+        self.kth_distance(rows, true)
     }
 
     /// The mean of the k nearest.
@@ -134,7 +132,7 @@ mod tests {
         // From (3, 4): distances 5, 0, 5. From (0, 0): 0, 5, 10.
         let scores = model.score(array![[3.0f32, 4.0], [0.0, 0.0]].view(), &[]);
         assert_eq!(scores, array![5.0, 5.0]);
-        let of_itself = model.score_training(array![[0.0f32, 0.0], [0.0, 1.0]].view());
+        let of_itself = model.score_training(array![[0.0f32, 0.0], [0.0, 1.0]].view(), &[]);
         assert!((of_itself[0] - 10.0).abs() < 1e-6);
         assert_eq!(
             model.expected(array![[0.0f32, 0.0]].view()),

@@ -107,12 +107,6 @@ impl Linkage {
         }
     }
 
-    /// As [`Kind::score`], for rows of the training set: a reference that equals the row, if there is one, is taken to be the row
-    /// itself and left out once.
-    pub fn score_training(&self, rows: ArrayView2<'_, f32>) -> Array1<f32> {
-        self.height(rows, true)
-    }
-
     /// The least height at which each row is in a large group: it must reach a reference, as that reference must the group, and have
     /// `neighbours` of them near.
     fn height(&self, rows: ArrayView2<'_, f32>, skip_self: bool) -> Array1<f32> {
@@ -230,6 +224,10 @@ impl Kind for Linkage {
         self.height(rows, false)
     }
 
+    fn score_training(&self, rows: ArrayView2<'_, f32>, _seeds: &[Seed]) -> Array1<f32> {
+        self.height(rows, true)
+    }
+
     /// The mean of the k nearest.
     fn expected(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
         let rows = &rows / &self.spread;
@@ -281,7 +279,7 @@ mod tests {
         let scores = model.score(array![[5.0f32], [10.5], [-0.5]].view(), &[]);
         assert_eq!(scores, array![2.0, 7.0, 1.0]);
         // A row of the training set does not meet itself.
-        let own = model.score_training(array![[10.0f32], [3.0]].view());
+        let own = model.score_training(array![[10.0f32], [3.0]].view(), &[]);
         assert_eq!(own, array![7.0, 1.0]);
     }
 

@@ -3,18 +3,23 @@
 //! `cargo bench --bench models`, or `MODELS=vae,pca cargo bench --bench models` for kinds whose label begins so. Each kind as a user gets it, with
 //! the default settings: the whole fit of 10,000 rows of 38 features, of which 15 % only validate, and the scores of 10,000 others in one
 //! thread. Hand-timed, because a GAN's fit takes a minute: the median of three, or one where a fit takes more than ten seconds. Linux
-//! tells the thread's own processor time, so that other work on the machine does little; elsewhere it is the time that passed.
+//! tells the thread's own processor time, so that other work on the machine does less; elsewhere it is the time that passed.
 //!
 //! Budget: a dense pass of a 38 → 10 → 38 autoencoder is 760 multiplications a row, so 1 M rows/s need 0.8 GFLOP/s of the 20 or so that
 //! one core gives; a variational autoencoder with 8 draws needs five times that and 80 normal variates a row. A row's products with 4,096
 //! references are 156,000 multiplications, so nearest neighbours cannot be above 100,000 rows/s.
 
 #![expect(clippy::print_stdout, reason = "the table is the result")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "measures time, and has no configuration but its environment"
+)]
 
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use anomalyd::model::spec::ModelSpec;
-use anomalyd::model::{FitData, Model, Unwatched};
+use anomalyd::model::{FitData, FitError, Model, Monitor, Trait, kinds_with};
 use anomalyd::seed::Seed;
 use ndarray::{Array2, Axis, Slice};
 use rand::Rng;
@@ -25,9 +30,12 @@ const ROWS: usize = 10_000;
 /// Share of the rows that only validate.
 const VALIDATION: f64 = 0.15;
 
-/// Repetitions, and the seconds of a fit above which there are none.
+/// Repetitions, and the seconds above which there are none.
 const TIMES: usize = 3;
 const LONG: f64 = 10.0;
+
+/// Seconds below which one repetition is several calls, because processor time is counted in steps.
+const SHORT: f64 = 0.2;
 
 /// Label, kind, and what differs from the defaults.
 const CASES: &[(&str, &str, &str)] = &[
@@ -83,25 +91,33 @@ fn windows(n: usize, window: usize, seed: Seed) -> Array2<f32> {
     })
 }
 
-/// Seconds that this thread was on a processor, if the system tells.
-fn processor_seconds() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    let nanoseconds: f64 = text.split(' ').next()?.parse().ok()?;
-    Some(nanoseconds / 1e9)
+/// Seconds that this thread was on a processor, if the system tells, or else that passed since `began`.
+fn seconds(began: Instant) -> f64 {
+    // The system counts when it schedules.
+    std::thread::yield_now();
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanoseconds = text.split(' ').next().and_then(|count| count.parse().ok());
+    nanoseconds.map_or_else(|| began.elapsed().as_secs_f64(), |count: f64| count / 1e9)
 }
 
-/// What `work` gives, and the seconds it took.
-fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
-    let (began, processor) = (Instant::now(), processor_seconds());
-    let made = work();
-    let passed = began.elapsed().as_secs_f64();
-    let spent = processor.zip(processor_seconds()).map(|(a, b)| b - a);
-    (made, spent.unwrap_or(passed))
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values[values.len() / 2]
+/// The seconds that a call of `work` takes.
+fn timed(mut work: impl FnMut()) -> f64 {
+    let mut times = Vec::new();
+    while times.len() < TIMES && times.iter().all(|&time| time < LONG) {
+        let began = Instant::now();
+        let (start, mut calls) = (seconds(began), 0);
+        let spent = loop {
+            work();
+            calls += 1;
+            let spent = seconds(began) - start;
+            if spent >= SHORT {
+                break spent;
+            }
+        };
+        times.push(spent / f64::from(calls));
+    }
+    times.sort_unstable_by(f64::total_cmp);
+    times[times.len() / 2]
 }
 
 /// Three digits, as people write them.
@@ -118,8 +134,19 @@ fn rounded(rate: f64) -> String {
     text
 }
 
-/// Rows a second that are learnt and scored.
-fn measure(spec: &ModelSpec, rows: usize) -> Result<(f64, f64), anomalyd::model::FitError> {
+/// Counts epochs, which end early where validation gets no better.
+#[derive(Default)]
+struct Epochs(usize);
+
+impl Monitor for Epochs {
+    fn epoch(&mut self, _: usize, _: f64, _: f64) -> ControlFlow<()> {
+        self.0 += 1;
+        ControlFlow::Continue(())
+    }
+}
+
+/// Rows a second that are learnt and scored, and epochs.
+fn measure(spec: &ModelSpec, rows: usize) -> Result<(f64, f64, usize), FitError> {
     let all = windows(rows, spec.window, Seed(1));
     let learnt = rows - (VALIDATION * rows as f64) as usize;
     let part = |slice: Slice| all.slice_axis(Axis(0), slice).to_owned();
@@ -129,20 +156,16 @@ fn measure(spec: &ModelSpec, rows: usize) -> Result<(f64, f64), anomalyd::model:
     };
     let asked = windows(rows, spec.window, Seed(3));
     let seeds: Vec<Seed> = (0..rows as u64).map(Seed).collect();
-    let (mut fits, mut scorings) = (Vec::new(), Vec::new());
-    while fits.len() < TIMES {
-        let (model, fit) = timed(|| Model::fit(spec, &data, Seed(7), &mut Unwatched));
-        let model = model?;
-        fits.push(fit);
-        for _ in 0..TIMES {
-            scorings.push(timed(|| model.as_kind().score(asked.view(), &seeds)).1);
-        }
-        if fit > LONG {
-            break;
-        }
-    }
-    let rate = |seconds| rows as f64 / median(seconds);
-    Ok((rate(fits), rate(scorings)))
+    let (mut fitted, mut epochs) = (None, Epochs(0));
+    let fit = timed(|| {
+        epochs.0 = 0;
+        fitted = Some(Model::fit(spec, &data, Seed(7), &mut epochs));
+    });
+    let model = fitted.unwrap_or_else(|| unreachable!("timed at least once"))?;
+    let score = timed(|| {
+        std::hint::black_box(model.as_kind().score(asked.view(), &seeds));
+    });
+    Ok((rows as f64 / fit, rows as f64 / score, epochs.0))
 }
 
 fn main() {
@@ -153,7 +176,7 @@ fn main() {
         200
     };
     let chosen = std::env::var("MODELS").unwrap_or_default();
-    println!("| kind | train rows/s | score records/s |\n|---|---|---|");
+    println!("| kind | train rows/s | epochs | score records/s |\n|---|---|---|---|");
     for (label, kind, differs) in CASES {
         if !chosen.split(',').any(|start| label.starts_with(start)) {
             continue;
@@ -166,8 +189,16 @@ fn main() {
             Err(problem) => panic!("{label}: {problem}"),
         };
         match measure(&spec, rows) {
-            Ok((train, score)) => println!("| {label} | {} | {} |", rounded(train), rounded(score)),
-            Err(problem) => println!("| {label} | {problem} | |"),
+            Ok((train, score, epochs)) => {
+                let epochs = if kinds_with(Trait::Descends).contains(kind) {
+                    epochs.to_string()
+                } else {
+                    String::new()
+                };
+                let (train, score) = (rounded(train), rounded(score));
+                println!("| {label} | {train} | {epochs} | {score} |");
+            }
+            Err(problem) => println!("| {label} | {problem} | | |"),
         }
     }
 }

@@ -141,6 +141,10 @@ impl Kind for Auto {
         self.0.score(rows, seeds)
     }
 
+    fn score_training(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed]) -> Array1<f32> {
+        self.0.score_training(rows, seeds)
+    }
+
     fn expected(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
         self.0.expected(rows)
     }

@@ -2,13 +2,13 @@
 //! Distance-Based Outlier Detection via Sampling", NIPS 2013; and Ting, Washio, Wells and Aryal, "Defying the gravity of learning
 //! curve", Machine Learning 2017. A small sample rarely holds a row of a rare fault, so the fault cannot hide behind itself.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rand::seq::index;
 
 use super::artefact::{ArtefactError, Tensors};
-use super::knn::{each_row, nearest};
+use super::near::References;
 use super::spec::ModelSpec;
 use super::{FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
@@ -22,7 +22,7 @@ const BAG_ROWS: usize = 64;
 pub struct BaggedNn {
     bag_rows: usize,
     /// `bags · bag_rows × width`.
-    references: Array2<f32>,
+    references: References,
 }
 
 impl BaggedNn {
@@ -53,7 +53,7 @@ impl BaggedNn {
             ControlFlow::Break(()) => Err(FitError::Cancelled),
             ControlFlow::Continue(()) => Ok(Self {
                 bag_rows,
-                references: data.train.select(Axis(0), &drawn),
+                references: References::new(data.train.select(Axis(0), &drawn)),
             }),
         }
     }
@@ -65,9 +65,9 @@ impl BaggedNn {
     pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
         let model = Self {
             bag_rows: from.get("bag_rows")?,
-            references: from.get2("references")?,
+            references: References::new(from.get2("references")?),
         };
-        let rows = model.references.nrows();
+        let rows = model.references.len();
         if model.bag_rows > 0 && rows > 0 && rows.is_multiple_of(model.bag_rows) {
             Ok(model)
         } else {
@@ -77,60 +77,57 @@ impl BaggedNn {
         }
     }
 
-    /// As [`Kind::score`], for rows of the training set: in each sample, a reference that equals the row is taken to be the row.
-    pub fn score_training(&self, rows: ArrayView2<'_, f32>) -> Array1<f32> {
-        self.mean_distance(rows, true)
-    }
-
     fn mean_distance(&self, rows: ArrayView2<'_, f32>, skip_self: bool) -> Array1<f32> {
-        let bags: Vec<_> = self
-            .references
-            .axis_chunks_iter(Axis(0), self.bag_rows)
-            .collect();
-        Array1::from(each_row(rows, |row| {
-            let distance = |bag: &ArrayView2<'_, f32>| {
-                let found = nearest(*bag, row, 1 + usize::from(skip_self));
+        let scored = self.references.each(rows, |row| {
+            let distance = |bag| {
+                let found = row.nearest_in(bag, 1 + usize::from(skip_self));
                 let own = skip_self && found.len() > 1 && found[0].0 <= 0.0;
                 found[usize::from(own)].0.sqrt()
             };
-            bags.iter().map(distance).sum::<f32>() / bags.len() as f32
-        }))
+            self.bags().map(distance).sum::<f32>() / self.bags().len() as f32
+        });
+        Array1::from(scored)
+    }
+
+    /// Where each sample lies.
+    fn bags(&self) -> impl ExactSizeIterator<Item = Range<usize>> {
+        let size = self.bag_rows;
+        (0..self.references.len() / size).map(move |bag| bag * size..(bag + 1) * size)
     }
 }
 
 impl Kind for BaggedNn {
     fn width(&self) -> usize {
-        self.references.ncols()
+        self.references.rows().ncols()
     }
 
     fn score(&self, rows: ArrayView2<'_, f32>, _seeds: &[Seed]) -> Array1<f32> {
         self.mean_distance(rows, false)
     }
 
+    fn score_training(&self, rows: ArrayView2<'_, f32>, _seeds: &[Seed]) -> Array1<f32> {
+        self.mean_distance(rows, true)
+    }
+
     /// The mean of the nearest of each sample.
     fn expected(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
-        let bags: Vec<_> = self
-            .references
-            .axis_chunks_iter(Axis(0), self.bag_rows)
-            .collect();
         let mut expected = Array2::zeros((rows.nrows(), self.width()));
-        let found = each_row(rows, |row| {
-            bags.iter()
-                .filter_map(|bag| nearest(*bag, row, 1).first().map(|&(_, at)| at))
-                .collect::<Vec<_>>()
+        let found = self.references.each(rows, |row| {
+            let nearest = |bag| row.nearest_in(bag, 1).first().map(|&(_, at)| at);
+            self.bags().filter_map(nearest).collect::<Vec<_>>()
         });
         for (mut out, places) in expected.rows_mut().into_iter().zip(found) {
-            for (bag, at) in bags.iter().zip(places) {
-                out += &bag.row(at);
+            for at in places {
+                out += &self.references.rows().row(at);
             }
-            out /= bags.len() as f32;
+            out /= self.bags().len() as f32;
         }
         expected
     }
 
     fn save(&self, to: &mut Tensors) {
         to.set("bag_rows", &self.bag_rows);
-        to.put2("references", self.references.view());
+        to.put2("references", self.references.rows());
     }
 }
 
@@ -145,12 +142,12 @@ mod tests {
         // From 2: nearest of {0, 10} is 2 away, of {3, 20} 1.
         let model = BaggedNn {
             bag_rows: 2,
-            references: array![[0.0], [10.0], [3.0], [20.0]],
+            references: References::new(array![[0.0], [10.0], [3.0], [20.0]]),
         };
         assert_eq!(model.score(array![[2.0f32]].view(), &[]), array![1.5]);
         assert_eq!(model.expected(array![[2.0f32]].view()), array![[1.5]]);
         // The row 3 itself is in the second sample: 17 away from the other there.
-        assert_eq!(model.score_training(array![[3.0f32]].view()), array![10.0]);
+        assert_eq!(model.score_training(array![[3.0f32]].view(), &[]), array![10.0]);
     }
 
     #[test]

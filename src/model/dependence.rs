@@ -15,7 +15,7 @@ use ndarray::{Array2, ArrayView2, Axis};
 use rand::Rng;
 use rand::seq::{SliceRandom, index};
 
-use super::knn::{each_row, nearest};
+use super::near::References;
 use crate::seed::Seed;
 use crate::stats::metrics::roc_auc;
 
@@ -37,10 +37,10 @@ pub fn dependence(rows: ArrayView2<'_, f32>, seed: Seed) -> f64 {
     }
     let mut rng = seed.rng();
     let drawn = index::sample(&mut rng, rows.nrows(), REFERENCES.min(rows.nrows()));
-    let references = rows.select(Axis(0), &drawn.into_vec());
+    let references = References::new(rows.select(Axis(0), &drawn.into_vec()));
     let probes = references
-        .view()
-        .split_at(Axis(0), PROBES.min(references.nrows()))
+        .rows()
+        .split_at(Axis(0), PROBES.min(references.len()))
         .0;
     let mut others: Vec<usize> = (0..probes.nrows()).collect();
     others.shuffle(&mut rng);
@@ -49,8 +49,8 @@ pub fn dependence(rows: ArrayView2<'_, f32>, seed: Seed) -> f64 {
     });
     // A probe is its own nearest neighbour.
     let distances = |rows: ArrayView2<'_, f32>, neighbours: usize| {
-        each_row(rows, |row| {
-            let last = nearest(references.view(), row, neighbours).pop();
+        references.each(rows, |query| {
+            let last = query.nearest(neighbours).pop();
             last.map_or(0.0, |(square, _)| f64::from(square))
         })
     };

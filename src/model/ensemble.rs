@@ -10,7 +10,7 @@ use super::marginals::Marginals;
 use super::measure::Measure;
 use super::member::MemberSpec;
 use super::spec::ModelSpec;
-use super::{FitData, FitError, Kind, Model, Monitor};
+use super::{FitData, FitError, Kind, Model, Monitor, Trait, kinds_with};
 use crate::seed::Seed;
 
 /// The members, in the order of the configuration.
@@ -80,9 +80,10 @@ impl Ensemble {
                     .map(|share| consensus.nearest(data.train.nrows(), share));
                 let seed = seed.child(&member.to_string()).nth(place as u64);
                 monitor.member(&member.to_string());
-                let fitted = Member::fit(spec, member, (data, kept.as_deref()), seed, monitor)?;
+                let (fitted, scores) =
+                    Member::fit(spec, member, (data, kept.as_deref()), seed, monitor)?;
                 if !trimmed {
-                    consensus.add(&fitted, data.train.view());
+                    consensus.add(&fitted, scores);
                 }
                 members[place] = Some(fitted);
             }
@@ -112,6 +113,20 @@ impl Ensemble {
     }
 }
 
+impl Ensemble {
+    /// The weighted mean of the members' scores, of training rows or others.
+    fn combined(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed], training: bool) -> Array1<f32> {
+        let mut sum = Array1::zeros(rows.nrows());
+        let mut weights = 0.0;
+        for member in &self.members {
+            let measured = member.measured(rows, seeds, training);
+            sum.scaled_add(member.card.weight, &measured);
+            weights += member.card.weight;
+        }
+        sum / weights
+    }
+}
+
 /// Where a member's tensors are.
 fn prefix(place: usize) -> String {
     format!("member.{place}.")
@@ -126,16 +141,14 @@ struct Consensus {
 }
 
 impl Consensus {
-    fn add(&mut self, member: &Member, rows: ArrayView2<'_, f32>) {
-        let measured = member.measured(rows, &[], true);
+    /// Adds a member by its scores of the training rows.
+    fn add(&mut self, member: &Member, scores: Array1<f32>) {
+        let measured = scores.mapv_into(|score| member.measure.of(score));
         let add = |sum: &mut Option<Array1<f32>>| match sum {
             Some(sum) => *sum += &measured,
             None => *sum = Some(measured.clone()),
         };
-        let remembers = matches!(
-            member.model,
-            Model::Knn(_) | Model::BaggedNn(_) | Model::Linkage(_)
-        );
+        let remembers = kinds_with(Trait::Remembers).contains(&member.model.name());
         if !remembers {
             add(&mut self.global);
         }
@@ -155,14 +168,15 @@ impl Consensus {
 }
 
 impl Member {
-    /// Fits on the rows of `data` (with the indices of the training rows that are used, if not all).
+    /// Fits on the rows of `data` (with the indices of the training rows that are used, if not all). Also gives its scores of all
+    /// training rows.
     fn fit(
         spec: &ModelSpec,
         member: &MemberSpec,
         (data, kept): (&FitData, Option<&[usize]>),
         seed: Seed,
         monitor: &mut dyn Monitor,
-    ) -> Result<Self, FitError> {
+    ) -> Result<(Self, Array1<f32>), FitError> {
         let width = data.train.ncols();
         let window = spec.window.max(1);
         let last = member.last.unwrap_or(window).min(window);
@@ -193,7 +207,8 @@ impl Member {
             validation,
         };
         let model = Model::fit(&own_spec, &own_data, seed, monitor)?;
-        let mut scores = raw_scores(&model, train.view(), &[], true).to_vec();
+        let of_training = raw_scores(&model, train.view(), &[], true);
+        let mut scores = of_training.to_vec();
         scores.extend(raw_scores(&model, own_data.validation.view(), &[], false));
         let at_hand = if own_data.validation.nrows() > 0 {
             &own_data.validation
@@ -207,13 +222,14 @@ impl Member {
         let normal = normal.unwrap_or_else(|| Array1::ones(card.inputs));
         // An input that never contributed must not divide by zero.
         let floor = (0.01 * normal.mean().unwrap_or(1.0)).max(1e-12);
-        Ok(Self {
+        let member = Self {
             card,
             gauss,
             model,
             measure: Measure::fit(spec.combine, &scores),
             normal: normal.mapv(|share| share.max(floor)),
-        })
+        };
+        Ok((member, of_training))
     }
 
     fn load(from: &Tensors) -> Result<Self, ArtefactError> {
@@ -292,7 +308,7 @@ fn view<'a>(
     }
 }
 
-/// A model's scores. Kinds that remember training rows must not meet themselves when these are scored.
+/// A model's scores, of training rows or others.
 fn raw_scores(
     model: &Model,
     rows: ArrayView2<'_, f32>,
@@ -308,11 +324,10 @@ fn raw_scores(
             .collect();
         &made
     };
-    match model {
-        Model::Knn(model) if training => model.score_training(rows),
-        Model::BaggedNn(model) if training => model.score_training(rows),
-        Model::Linkage(model) if training => model.score_training(rows),
-        model => model.as_kind().score(rows, seeds),
+    if training {
+        model.as_kind().score_training(rows, seeds)
+    } else {
+        model.as_kind().score(rows, seeds)
     }
 }
 
@@ -323,13 +338,11 @@ impl Kind for Ensemble {
 
     /// The weighted mean of the members' scores in the common measure.
     fn score(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed]) -> Array1<f32> {
-        let mut sum = Array1::zeros(rows.nrows());
-        let mut weights = 0.0;
-        for member in &self.members {
-            sum.scaled_add(member.card.weight, &member.measured(rows, seeds, false));
-            weights += member.card.weight;
-        }
-        sum / weights
+        self.combined(rows, seeds, false)
+    }
+
+    fn score_training(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed]) -> Array1<f32> {
+        self.combined(rows, seeds, true)
     }
 
     /// The mean of what those members expect that look at the row and see values; zeros where none does.

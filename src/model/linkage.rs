@@ -16,13 +16,16 @@ use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rand::seq::index;
 
 use super::artefact::{ArtefactError, Tensors};
-use super::knn::{each_row, mean_of_nearest, nearest, squared_distance};
+use super::near::{References, mean_of_nearest, squared_distance};
 use super::spec::ModelSpec;
 use super::{FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
 
 /// A group with less than this share of the rows is not normal by itself.
 const SHARE: f64 = 0.1;
+
+/// Rows of which all pairs' bounds are kept while the tree grows: 50 MB.
+const BOUNDED_ROWS_MAX: usize = 5000;
 
 /// Steps of the tree between two looks at the monitor.
 const LOOK_EVERY: usize = 512;
@@ -35,7 +38,7 @@ pub struct Linkage {
     /// must not outweigh the others in every distance.
     spread: Array1<f32>,
     /// `m × width`, divided.
-    references: Array2<f32>,
+    references: References,
     /// The squared height at which each reference is in a group of [`SHARE`] of them, m.
     heights: Array1<f32>,
 }
@@ -63,10 +66,11 @@ impl Linkage {
         let mut drawn = index::sample(&mut rng, rows, spec.reference_rows.min(rows)).into_vec();
         drawn.sort_unstable();
         let spread = data.train.std_axis(Axis(0), 0.0).mapv(|s| s.max(1.0));
-        let references = data.train.select(Axis(0), &drawn) / &spread;
+        let references = References::new(data.train.select(Axis(0), &drawn) / &spread);
         let neighbours = spec.neighbours.min(drawn.len() - 1);
-        let cores = cores(references.view(), neighbours);
-        let edges = spanning_tree(references.view(), &cores, monitor)?;
+        let (cores, bounds) = cores(&references, neighbours);
+        let edges = spanning_tree(references.rows(), (&cores, &bounds), monitor)?;
+        drop(bounds);
         let enough = (SHARE * drawn.len() as f64).ceil() as usize;
         let heights = heights(edges, drawn.len(), enough);
         Ok(Self {
@@ -89,10 +93,10 @@ impl Linkage {
         let model = Self {
             neighbours: from.get("neighbours")?,
             spread: from.get1("spread")?,
-            references: from.get2("references")?,
+            references: References::new(from.get2("references")?),
             heights: from.get1("heights")?,
         };
-        let (rows, width) = model.references.dim();
+        let (rows, width) = model.references.rows().dim();
         let whole = (model.heights.len(), model.spread.len()) == (rows, width);
         if whole && (1..=rows).contains(&model.neighbours) {
             Ok(model)
@@ -103,51 +107,41 @@ impl Linkage {
         }
     }
 
-    /// As [`Kind::score`], for rows of the training set: a reference that equals the row, if there is one, is taken to be the row
-    /// itself and left out once.
-    pub fn score_training(&self, rows: ArrayView2<'_, f32>) -> Array1<f32> {
-        let rows = &rows / &self.spread;
-        Array1::from(each_row(rows.view(), |row| self.height(row, true)))
-    }
-
-    /// The least height at which a row is in a large group: it must reach a reference, as that reference must the group, and have
+    /// The least height at which each row is in a large group: it must reach a reference, as that reference must the group, and have
     /// `neighbours` of them near.
-    fn height(&self, row: &[f32], skip_self: bool) -> f32 {
-        let mut near = Vec::with_capacity(self.neighbours + 1);
-        let mut joined = f32::INFINITY;
-        let mut skip = skip_self;
-        for (reference, &height) in self.references.rows().into_iter().zip(&self.heights) {
-            let square = squared_distance(row, reference.as_slice().unwrap_or_default());
-            if skip && square <= 0.0 {
-                skip = false;
-                continue;
-            }
-            joined = joined.min(square.max(height));
-            if near.len() < self.neighbours || near.last().is_some_and(|&worst| square < worst) {
-                let place = near.partition_point(|&other| other <= square);
-                near.insert(place, square);
-                near.truncate(self.neighbours);
-            }
-        }
-        near.last().map_or(joined, |core| joined.max(*core)).sqrt()
+    fn height(&self, rows: ArrayView2<'_, f32>, skip_self: bool) -> Array1<f32> {
+        let rows = &rows / &self.spread;
+        let heights = self.heights.as_slice().unwrap_or_default();
+        Array1::from(self.references.each(rows.view(), |row| {
+            let (core, joined) = row.joining(self.neighbours, heights, skip_self);
+            core.map_or(joined, |core| joined.max(core)).sqrt()
+        }))
     }
 }
 
-/// The squared distance of each row to the k-th nearest of the others.
-fn cores(rows: ArrayView2<'_, f32>, k: usize) -> Vec<f32> {
-    // The row itself is the nearest.
-    each_row(rows, |row| {
-        nearest(rows, row, k + 1).last().map_or(0.0, |found| found.0)
-    })
+/// The squared distance of each row to the k-th nearest of the others, and lower bounds of all squared distances: the upper halves of these
+/// numbers, which are not above them. None where they are too many.
+fn cores(rows: &References, k: usize) -> (Vec<f32>, Vec<u16>) {
+    let mut bounds = Vec::new();
+    let kept = rows.len() <= BOUNDED_ROWS_MAX;
+    let cores = rows.each(rows.rows(), |row| {
+        if kept {
+            let halves = row.bounds().iter().map(|b| b.max(0.0).to_bits() >> 16);
+            bounds.extend(halves.map(|half| half as u16));
+        }
+        // The row itself is the nearest.
+        row.nearest(k + 1).last().map_or(0.0, |found| found.0)
+    });
+    (cores, bounds)
 }
 
 /// An edge of a tree over rows: squared length, and the rows that it joins.
 type Edge = (f32, usize, usize);
 
-/// The minimum spanning tree under mutual reachability, by Prim's algorithm: quadratic in the rows, and nothing is kept but the tree.
+/// The minimum spanning tree under mutual reachability, by Prim's algorithm: quadratic in the rows.
 fn spanning_tree(
     rows: ArrayView2<'_, f32>,
-    cores: &[f32],
+    (cores, bounds): (&[f32], &[u16]),
     monitor: &mut dyn Monitor,
 ) -> Result<Vec<Edge>, FitError> {
     let whole = rows.as_standard_layout();
@@ -164,10 +158,12 @@ fn spanning_tree(
     let mut tree = Vec::with_capacity(outside.len());
     let mut newest = 0;
     while !outside.is_empty() {
+        let bounds = bounds.get(newest * rows.nrows()..).unwrap_or_default();
         let mut next = 0;
         for at in 0..outside.len() {
             let (length, _, to) = outside[at];
-            let least = cores[newest].max(cores[to]);
+            let bound = bounds.get(to).map_or(0, |&half| u32::from(half) << 16);
+            let least = cores[newest].max(cores[to]).max(f32::from_bits(bound));
             if least < length {
                 let square = least.max(squared_distance(row(newest), row(to)));
                 if square < length {
@@ -221,24 +217,27 @@ fn heights(mut edges: Vec<Edge>, n: usize, enough: usize) -> Vec<f32> {
 
 impl Kind for Linkage {
     fn width(&self) -> usize {
-        self.references.ncols()
+        self.references.rows().ncols()
     }
 
     fn score(&self, rows: ArrayView2<'_, f32>, _seeds: &[Seed]) -> Array1<f32> {
-        let rows = &rows / &self.spread;
-        Array1::from(each_row(rows.view(), |row| self.height(row, false)))
+        self.height(rows, false)
+    }
+
+    fn score_training(&self, rows: ArrayView2<'_, f32>, _seeds: &[Seed]) -> Array1<f32> {
+        self.height(rows, true)
     }
 
     /// The mean of the k nearest.
     fn expected(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
         let rows = &rows / &self.spread;
-        mean_of_nearest(self.references.view(), rows.view(), self.neighbours) * &self.spread
+        mean_of_nearest(&self.references, rows.view(), self.neighbours) * &self.spread
     }
 
     fn save(&self, to: &mut Tensors) {
         to.set("neighbours", &self.neighbours);
         to.put1("spread", self.spread.view());
-        to.put2("references", self.references.view());
+        to.put2("references", self.references.rows());
         to.put1("heights", self.heights.view());
     }
 }
@@ -257,24 +256,30 @@ mod tests {
         }
     }
 
+    fn tree(references: &References, k: usize) -> Vec<Edge> {
+        let (cores, bounds) = cores(references, k);
+        spanning_tree(references.rows(), (&cores, &bounds), &mut Unwatched).unwrap()
+    }
+
     #[test]
     fn worked_by_hand() {
         // On a line: 0 1 2 3 | 10 11. Groups of three are enough: the right pair needs the gap of 7 for that.
         let rows = array![[0.0f32], [1.0], [2.0], [3.0], [10.0], [11.0]];
-        let edges = spanning_tree(rows.view(), &cores(rows.view(), 1), &mut Unwatched).unwrap();
+        let references = References::new(rows);
+        let edges = tree(&references, 1);
         let heights = heights(edges, 6, 3);
         assert_eq!(heights, vec![1.0, 1.0, 1.0, 1.0, 49.0, 49.0]);
         let model = Linkage {
             neighbours: 1,
             spread: array![1.0],
-            references: rows,
+            references,
             heights: Array1::from(heights),
         };
         // Beside the large group; beside the pair, which does not help; between both.
         let scores = model.score(array![[5.0f32], [10.5], [-0.5]].view(), &[]);
         assert_eq!(scores, array![2.0, 7.0, 1.0]);
         // A row of the training set does not meet itself.
-        let own = model.score_training(array![[10.0f32], [3.0]].view());
+        let own = model.score_training(array![[10.0f32], [3.0]].view(), &[]);
         assert_eq!(own, array![7.0, 1.0]);
     }
 
@@ -282,10 +287,20 @@ mod tests {
     fn mutual_reachability_by_hand() {
         // The second nearest of 0 is 3 away, of 1 and 3 two; so each edge is at least that long.
         let rows = array![[0.0f32], [1.0], [3.0]];
-        let cores = cores(rows.view(), 2);
-        assert_eq!(cores, vec![9.0, 4.0, 9.0]);
-        let edges = spanning_tree(rows.view(), &cores, &mut Unwatched).unwrap();
-        assert_eq!(edges, vec![(9.0, 0, 1), (9.0, 0, 2)]);
+        let references = References::new(rows);
+        assert_eq!(cores(&references, 2).0, vec![9.0, 4.0, 9.0]);
+        assert_eq!(tree(&references, 2), vec![(9.0, 0, 1), (9.0, 0, 2)]);
+    }
+
+    #[test]
+    fn a_tree_with_bounds_is_the_tree_without() {
+        for k in [1, 5] {
+            let references = References::new(super::super::testing::fit_data(6).train);
+            let (cores, bounds) = cores(&references, k);
+            let with = spanning_tree(references.rows(), (&cores, &bounds), &mut Unwatched).unwrap();
+            let without = spanning_tree(references.rows(), (&cores, &[]), &mut Unwatched).unwrap();
+            assert_eq!(with, without);
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod linalg;
 mod marginals;
 mod measure;
 pub mod member;
+mod near;
 mod net_file;
 pub mod options;
 pub mod ranks;
@@ -41,6 +42,12 @@ pub trait Kind: fmt::Debug + Send + Sync {
     /// How strange each row is: higher is stranger. Length n. `seeds` has one seed a row, fixed by the record, for kinds that
     /// sample; the score of a row depends on nothing but the row and its seed.
     fn score(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed]) -> Array1<f32>;
+
+    /// As [`Self::score`], for rows that the model was fitted on. A kind that [`Trait::Remembers`] rows does not let one meet itself: a
+    /// remembered row that equals it, if there is one, is left out once.
+    fn score_training(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed]) -> Array1<f32> {
+        self.score(rows, seeds)
+    }
 
     /// What the model would have expected in place of each row: `n × width`, in scaled units.
     fn expected(&self, rows: ArrayView2<'_, f32>) -> Array2<f32>;
@@ -133,9 +140,24 @@ pub enum FitError {
     Library(String),
 }
 
-/// Lists the kinds, once: the enum, its names in the configuration, fitting, loading, and the view as a [`Kind`].
+/// What sets a kind apart from others, before one is fitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trait {
+    /// It needs rows that it does not learn from: to know when to stop, or how large to be.
+    Validates,
+    /// It learns epoch by epoch, with losses that fall.
+    Descends,
+    /// It can [`Kind::sample`].
+    Draws,
+    /// It keeps training rows: what it says of these is not what it says of others.
+    Remembers,
+    /// It is made of other kinds, and has of their traits what they have.
+    Combines,
+}
+
+/// Lists the kinds, once: the enum, its names in the configuration, traits, fitting, loading, and the view as a [`Kind`].
 macro_rules! kinds {
-    ($( $(#[$doc:meta])* $variant:ident = $module:ident :: $type:ident, $name:literal; )+) => {
+    ($( $(#[$doc:meta])* $variant:ident = $module:ident :: $type:ident, $name:literal, [$($trait:ident),*]; )+) => {
         $( pub mod $module; )+
 
         /// A fitted model of one of the kinds.
@@ -144,6 +166,9 @@ macro_rules! kinds {
 
         /// The names of all kinds, as `model.kind` takes them.
         pub const KINDS: &[&str] = &[$($name),+];
+
+        /// What sets each of them apart, in the same order.
+        const TRAITS: &[&[Trait]] = &[$(&[$(Trait::$trait),*]),+];
 
         impl Model {
             /// Fits the kind that `spec.kind` names.
@@ -175,33 +200,41 @@ macro_rules! kinds {
     };
 }
 
+/// The kinds that have a trait.
+pub fn kinds_with(wanted: Trait) -> Vec<&'static str> {
+    let all = KINDS.iter().zip(TRAITS);
+    all.filter(|(_, traits)| traits.contains(&wanted))
+        .map(|(kind, _)| *kind)
+        .collect()
+}
+
 kinds! {
     /// Principal components: the best linear autoencoder, the line to beat.
-    Pca = pca::Pca, "pca";
+    Pca = pca::Pca, "pca", [Draws];
     /// An autoencoder, dense or convolutional: plain, sparse, denoising, contractive.
-    Autoencoder = autoencoder::Autoencoder, "autoencoder";
+    Autoencoder = autoencoder::Autoencoder, "autoencoder", [Validates, Descends, Draws];
     /// A variational autoencoder: a density, and a source of synthetic rows.
-    Vae = vae::Vae, "vae";
+    Vae = vae::Vae, "vae", [Validates, Descends, Draws];
     /// A generative adversarial network, dense or style-based: critics that tell real rows from generated ones.
-    Gan = gan::Gan, "gan";
+    Gan = gan::Gan, "gan", [Validates, Descends, Draws];
     /// A mixture of Gaussians on principal components.
-    Gmm = gmm::Gmm, "gmm";
+    Gmm = gmm::Gmm, "gmm", [Validates];
     /// Robust z-score per input: the plainest model there is.
-    RobustZ = robust_z::RobustZ, "robust_z";
+    RobustZ = robust_z::RobustZ, "robust_z", [];
     /// Isolation forest.
-    IForest = iforest::IForest, "iforest";
+    IForest = iforest::IForest, "iforest", [];
     /// Empirical tails per input.
-    Ecod = ecod::Ecod, "ecod";
+    Ecod = ecod::Ecod, "ecod", [];
     /// Histograms per input.
-    Hbos = hbos::Hbos, "hbos";
+    Hbos = hbos::Hbos, "hbos", [];
     /// Distance to the k-th nearest training row.
-    Knn = knn::Knn, "knn";
+    Knn = knn::Knn, "knn", [Remembers];
     /// Distance to the nearest of a few random training rows, many times.
-    BaggedNn = bagged_nn::BaggedNn, "bagged_nn";
+    BaggedNn = bagged_nn::BaggedNn, "bagged_nn", [Remembers];
     /// The gap to the nearest group of training rows that is large enough to be normal.
-    Linkage = linkage::Linkage, "linkage";
+    Linkage = linkage::Linkage, "linkage", [Remembers];
     /// Several kinds together.
-    Ensemble = ensemble::Ensemble, "ensemble";
+    Ensemble = ensemble::Ensemble, "ensemble", [Combines];
     /// The pool that is chosen and combined without labels: the default.
-    Auto = auto::Auto, "auto";
+    Auto = auto::Auto, "auto", [Combines];
 }

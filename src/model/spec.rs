@@ -5,12 +5,12 @@ use std::ops::{Deref, RangeInclusive};
 
 use serde::{Deserialize, Serialize};
 
-use super::KINDS;
 use super::member::MemberSpec;
 use super::options::{
     Architecture, Generator, Likelihood, Noise, Regularizer, Regularizers, Residual, Sparsity,
     Switch,
 };
+use super::{KINDS, Trait, kinds_with};
 use crate::nn::activation::Activation;
 use crate::nn::loss::GanLoss;
 
@@ -286,14 +286,14 @@ impl ModelSpec {
 
     /// Whether the kind needs rows that it does not learn from: to know when to stop, or how large to be.
     pub fn validates(&self) -> bool {
-        const LEARNERS: [&str; 4] = ["autoencoder", "vae", "gan", "gmm"];
+        let learners = kinds_with(Trait::Validates);
         if self.kind == "auto" {
             // Its pool is not configured.
             let pool = super::auto::pool(self.window);
-            let kinds = pool.iter().filter_map(|member| member.split(':').next());
-            return kinds.into_iter().any(|kind| LEARNERS.contains(&kind));
+            let mut kinds = pool.iter().filter_map(|member| member.split(':').next());
+            return kinds.any(|kind| learners.contains(&kind));
         }
-        self.has_kind(&LEARNERS)
+        self.has_kind(&learners)
     }
 
     fn check_common(&self, problems: &mut Problems) {
@@ -317,11 +317,10 @@ impl ModelSpec {
                 format!("must name 1 to 32 kinds, but names {}", self.members.len()),
             );
         }
-        let allowed: Vec<&str> = KINDS
-            .iter()
-            .copied()
-            .filter(|kind| !COMBINED.contains(kind))
-            .collect();
+        // What is made of others cannot be a member itself.
+        let combined = kinds_with(Trait::Combines);
+        let mut allowed = KINDS.to_vec();
+        allowed.retain(|kind| !combined.contains(kind));
         for text in &self.members {
             match text.parse::<MemberSpec>() {
                 Ok(member) => problems.name("members", &member.kind, &allowed),
@@ -414,9 +413,6 @@ impl ModelSpec {
         problems.range("average", self.average, 0.0..=0.9999);
     }
 }
-
-/// Kinds that are made of others and so cannot be members themselves.
-const COMBINED: &[&str] = &["ensemble", "auto"];
 
 /// Collects what is wrong.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use rand_distr::StandardNormal;
 
 use super::artefact::Tensors;
 use super::spec::ModelSpec;
-use super::{FitData, Model, Unwatched};
+use super::{FitData, Model, Trait, Unwatched, kinds_with};
 use crate::seed::Seed;
 
 /// `n` rows of `width` inputs that follow two hidden causes, plus a little noise: unit scale, no outliers.
@@ -87,6 +87,8 @@ pub fn check_kind(spec: &ModelSpec, auc_min: f64) {
         "an empty file is refused"
     );
 
+    check_traits(&model, data.train.view());
+
     let contributions = kind.contributions(rows.view());
     assert_eq!(contributions.dim(), rows.dim());
     assert!(
@@ -104,6 +106,26 @@ pub fn check_kind(spec: &ModelSpec, auc_min: f64) {
         blames(contributions.view().split_at(Axis(0), 150).1) > 0.5,
         "{}: blames {contributions}",
         spec.kind
+    );
+}
+
+/// Checks that the list of kinds says of a model's what it does.
+fn check_traits(model: &Model, train: ArrayView2<'_, f32>) {
+    let has = |wanted| kinds_with(wanted).contains(&model.name());
+    if has(Trait::Combines) {
+        return;
+    }
+    let kind = model.as_kind();
+    let seeds: Vec<Seed> = (0..train.nrows() as u64).map(Seed).collect();
+    assert_eq!(
+        kind.sample(2, Seed(1), 1.0).is_some(),
+        has(Trait::Draws),
+        "draws"
+    );
+    assert_eq!(
+        kind.score_training(train, &seeds) != kind.score(train, &seeds),
+        has(Trait::Remembers),
+        "remembers"
     );
 }
 

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::detect::Budget;
 use crate::model::card::Card;
 use crate::model::trained::TrainedModel;
+use crate::model::{Trait, kinds_with};
 use crate::stream::Offset;
 
 /// Milliseconds of a day.
@@ -157,9 +158,10 @@ fn training(trained: &Trained, budget: f64) -> TrainingRow {
 
 /// What has a course of losses: the model itself, or those of its members that are networks.
 fn losses(card: &Card) -> Vec<(String, Vec<(f64, f64)>)> {
+    let learners = kinds_with(Trait::Descends);
     let learns = |name: &str| {
         let kind = name.split(':').next().unwrap_or_default();
-        ["autoencoder", "vae", "gan"].contains(&kind)
+        learners.contains(&kind)
     };
     let own = (card.spec.kind.clone(), card.losses.clone());
     let all = if card.member_losses.is_empty() {

@@ -1,14 +1,17 @@
 //! The second half of staging: everything that depends on scores, in the order of the records. Episodes open and close, messages are
 //! written, records are counted. A record below its partition's `emit_from` changes state here like any other, and is not told.
 
+mod silence;
+mod storm;
+
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use super::gather::{Gathered, Quiet, Step, What, Work};
 use super::message::{self, Cause, Facts};
-use super::state::{Quarantined, Storm, episode_id};
+use super::state::{Quarantined, episode_id};
 use super::windows::Group;
 use super::{Column, Outbox, Tally, Watched};
-use crate::alert::{AlertEvent, AlertKind, Attribution, Severity};
+use crate::alert::{AlertEvent, Attribution};
 use crate::detect::Params;
 use crate::detect::cold::{ColdStart, ROWS_MAX};
 use crate::detect::episode::{Change, Episode, Reading};
@@ -303,124 +306,6 @@ impl Telling<'_> {
         }
     }
 
-    /// Whether one more episode may be told of; more than the limit are a storm, which is told of once.
-    fn admit(&mut self, work: &mut Work<'_>, step: &Step, clock: Timestamp, emit: bool) -> bool {
-        if self.params.storm_opens_max == 0 {
-            return true;
-        }
-        let storm = &mut work.head.storm;
-        let stretch = stretch(self.params, clock);
-        if stretch != storm.stretch {
-            (storm.stretch, storm.opens) = (stretch, 0);
-        }
-        storm.opens += 1;
-        if storm.opens <= self.params.storm_opens_max {
-            return true;
-        }
-        storm.suppressed += 1;
-        let begins = storm.since.is_none();
-        let offset = self.batch.records()[step.record].offset;
-        let since = *storm.since.get_or_insert((offset, clock));
-        if emit {
-            self.tally.suppressed += 1;
-        }
-        if begins && emit {
-            self.storm_alert(work, step, since, AlertEvent::Open);
-        }
-        false
-    }
-
-    fn end_storm(&mut self, work: &mut Work<'_>, seen: &Seen<'_>, emit: bool) {
-        let storm = work.head.storm;
-        let Some(since) = storm.since else { return };
-        let stretch = stretch(self.params, seen.clock);
-        if stretch == storm.stretch {
-            return;
-        }
-        if emit {
-            self.storm_alert(work, seen.step, since, AlertEvent::Close);
-        }
-        work.head.storm = Storm {
-            stretch,
-            ..Default::default()
-        };
-    }
-
-    fn storm_alert(
-        &mut self,
-        work: &Work<'_>,
-        step: &Step,
-        since: (Offset, Timestamp),
-        event: AlertEvent,
-    ) {
-        let mut facts = Facts::bare(AlertKind::Storm, event, work.rule.budget);
-        let closing = event == AlertEvent::Close;
-        facts.id = format!("{}-storm", episode_id(self.params, &work.base.at, since.0));
-        facts.onset_time = since.1;
-        facts.severity = Severity::High;
-        facts.score = f64::from(work.head.storm.opens);
-        facts.peak_score = facts.score;
-        facts.threshold = f64::from(self.params.storm_opens_max);
-        facts.suppressed = closing.then_some(work.head.storm.suppressed);
-        let mut cause = self.cause(work, step, 0);
-        cause.key = "*";
-        self.send(cause, facts);
-    }
-
-    fn silent(
-        &mut self,
-        work: &mut Work<'_>,
-        step: &Step,
-        (slot, quiet, allowed): (usize, Quiet, bool),
-        emit: bool,
-    ) {
-        work.slots[slot].state.silence_muted = !allowed;
-        if !emit {
-            return;
-        }
-        self.tally.opened += 1;
-        if allowed {
-            let facts = self.silence_facts(work, quiet, AlertEvent::Open);
-            let cause = self.cause(work, step, slot);
-            self.send(cause, facts);
-        }
-    }
-
-    fn spoke(
-        &mut self,
-        work: &mut Work<'_>,
-        step: &Step,
-        (slot, quiet): (usize, Quiet),
-        emit: bool,
-    ) {
-        let muted = std::mem::take(&mut work.slots[slot].state.silence_muted);
-        if !emit {
-            return;
-        }
-        self.tally.closed += 1;
-        if !muted {
-            let facts = self.silence_facts(work, quiet, AlertEvent::Close);
-            let cause = self.cause(work, step, slot);
-            self.send(cause, facts);
-        }
-    }
-
-    fn silence_facts(&self, work: &Work<'_>, quiet: Quiet, event: AlertEvent) -> Facts {
-        // The longest of that many gaps.
-        let p = 1.0 / (quiet.records as f64 + 1.0);
-        let mut facts = Facts::bare(AlertKind::Silence, event, p);
-        let onset = episode_id(self.params, &work.base.at, quiet.silence.after);
-        facts.id = format!("{onset}-silence");
-        facts.onset_time = quiet.silence.since;
-        facts.severity = Severity::Medium;
-        facts.score = quiet.strangeness;
-        facts.peak_score = quiet.strangeness;
-        facts.threshold = self.params.silence_factor;
-        facts.grade = 1.0 - p;
-        facts.confidence = 1.0 - p;
-        facts
-    }
-
     /// Ends what is open of a key that is being forgotten.
     fn forget(&mut self, work: &mut Work<'_>, step: &Step, slot: usize, emit: bool) {
         let raw = &self.batch.records()[step.record];
@@ -544,12 +429,6 @@ impl Telling<'_> {
 fn view(rows: &[f64], n: usize, width: usize) -> ArrayView2<'_, f64> {
     ArrayView2::from_shape((n, width), rows)
         .unwrap_or_else(|error| unreachable!("windows are n × width: {error}"))
-}
-
-/// The number of the stretch of stream time that `clock` lies in.
-fn stretch(params: &Params, clock: Timestamp) -> i64 {
-    let length = i64::try_from(params.storm_window.as_millis()).unwrap_or(i64::MAX);
-    clock.0.div_euclid(length.max(1))
 }
 
 /// Shares by feature, the largest first; equal ones in the features' order.

@@ -14,6 +14,7 @@ use super::OfflineError;
 use super::table::{Roles, Table};
 use crate::model::artefact::ArtefactError;
 use crate::model::trained::TrainedModel;
+use crate::model::{Trait, kinds_with};
 use crate::seed::Seed;
 use fidelity::Fidelity;
 
@@ -57,7 +58,7 @@ pub enum SampleError {
         error: ArtefactError,
     },
     /// The kind cannot draw.
-    #[error("a model of kind `{0}` cannot draw records; autoencoder, vae, gan and pca can")]
+    #[error("a model of kind `{0}` cannot draw records; {can} can", can = kinds_with(Trait::Draws).join(", "))]
     NotGenerative(String),
     /// The table is broken, or lacks what the model needs.
     #[error(transparent)]

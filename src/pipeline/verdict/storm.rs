@@ -1,0 +1,88 @@
+//! More episodes than are told of one by one.
+
+use super::super::gather::{Step, Work};
+use super::super::message::Facts;
+use super::super::state::{Storm, episode_id};
+use super::{Seen, Telling};
+use crate::alert::{AlertEvent, AlertKind, Severity};
+use crate::detect::Params;
+use crate::stream::Offset;
+use crate::time::Timestamp;
+
+impl Telling<'_> {
+    /// Whether one more episode may be told of; more than the limit are a storm, which is told of once.
+    pub(super) fn admit(
+        &mut self,
+        work: &mut Work<'_>,
+        step: &Step,
+        clock: Timestamp,
+        emit: bool,
+    ) -> bool {
+        if self.params.storm_opens_max == 0 {
+            return true;
+        }
+        let storm = &mut work.head.storm;
+        let stretch = stretch(self.params, clock);
+        if stretch != storm.stretch {
+            (storm.stretch, storm.opens) = (stretch, 0);
+        }
+        storm.opens += 1;
+        if storm.opens <= self.params.storm_opens_max {
+            return true;
+        }
+        storm.suppressed += 1;
+        let begins = storm.since.is_none();
+        let offset = self.batch.records()[step.record].offset;
+        let since = *storm.since.get_or_insert((offset, clock));
+        if emit {
+            self.tally.suppressed += 1;
+        }
+        if begins && emit {
+            self.storm_alert(work, step, since, AlertEvent::Open);
+        }
+        false
+    }
+
+    pub(super) fn end_storm(&mut self, work: &mut Work<'_>, seen: &Seen<'_>, emit: bool) {
+        let storm = work.head.storm;
+        let Some(since) = storm.since else { return };
+        let stretch = stretch(self.params, seen.clock);
+        if stretch == storm.stretch {
+            return;
+        }
+        if emit {
+            self.storm_alert(work, seen.step, since, AlertEvent::Close);
+        }
+        work.head.storm = Storm {
+            stretch,
+            ..Default::default()
+        };
+    }
+
+    fn storm_alert(
+        &mut self,
+        work: &Work<'_>,
+        step: &Step,
+        since: (Offset, Timestamp),
+        event: AlertEvent,
+    ) {
+        let mut facts = Facts::bare(AlertKind::Storm, event, work.rule.budget);
+        let closing = event == AlertEvent::Close;
+        facts.id = format!("{}-storm", episode_id(self.params, &work.base.at, since.0));
+        facts.onset_time = since.1;
+        facts.severity = Severity::High;
+        facts.score = f64::from(work.head.storm.opens);
+        facts.peak_score = facts.score;
+        facts.threshold = f64::from(self.params.storm_opens_max);
+        facts.suppressed = closing.then_some(work.head.storm.suppressed);
+        let mut cause = self.cause(work, step, 0);
+        cause.key = "*";
+        self.send(cause, facts);
+    }
+}
+
+/// The number of the stretch of stream time that `clock` lies in.
+fn stretch(params: &Params, clock: Timestamp) -> i64 {
+    let length = i64::try_from(params.storm_window.as_millis()).unwrap_or(i64::MAX);
+    clock.0.div_euclid(length.max(1))
+}

@@ -334,6 +334,54 @@ pub fn committed(brokers: &str, group: &str, topic: &str, partitions: i32) -> Ve
         .collect()
 }
 
+/// A transaction that is open: it has written to partition 0 of `topic`, or moves a group's offset in partition 0 of `input`.
+pub enum Open<'a> {
+    Writes { topic: &'a str },
+    Commits { group: &'a str, input: &'a str },
+}
+
+impl Open<'_> {
+    /// Opens it. Dropping the producer ends nothing.
+    pub fn begin(self, brokers: &str) -> BaseProducer {
+        let limit = Duration::from_secs(30);
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("transactional.id", unique("tests"))
+            .create()
+            .expect("a producer");
+        producer.init_transactions(limit).expect("transactions");
+        producer.begin_transaction().expect("begun");
+        match self {
+            Self::Writes { topic } => {
+                let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic)
+                    .partition(0)
+                    .key(b"k".as_slice())
+                    .payload(b"v".as_slice());
+                producer
+                    .send(record)
+                    .map_err(|(error, _)| error)
+                    .expect("sent");
+                producer.flush(limit).expect("all sent");
+            }
+            Self::Commits { group, input } => {
+                let consumer: BaseConsumer = ClientConfig::new()
+                    .set("bootstrap.servers", brokers)
+                    .set("group.id", group)
+                    .create()
+                    .expect("a consumer");
+                let mut list = TopicPartitionList::new();
+                list.add_partition_offset(input, 0, Offset::Offset(0))
+                    .expect("an offset");
+                let group = consumer.group_metadata().expect("a group");
+                producer
+                    .send_offsets_to_transaction(&list, &group, limit)
+                    .expect("sent");
+            }
+        }
+        producer
+    }
+}
+
 /// Whether some transaction that wrote to `topics`, or moves the group's offsets in `input`, is neither committed nor aborted.
 pub fn undecided(
     brokers: &str,

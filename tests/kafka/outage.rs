@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use anomalyd::kafka::watchdog::{self, Watchdog, end_process};
 use anomalyd::service::signal;
 use anomalyd::time::{Clock, SystemClock};
+use rdkafka::producer::Producer;
 
 use crate::binary::{self, NO_TRAINING, PARTITIONS};
-use crate::cluster;
+use crate::cluster::{self, Open};
 use crate::daemon::{Daemon, Site, Start};
 use crate::echo::{Echo, Running};
 use crate::plant;
@@ -141,6 +142,82 @@ fn brokers_that_are_away_for_longer_than_every_limit_are_waited_for() {
     let log = std::fs::read_to_string(echo.log()).expect("its log");
     assert!(log.contains("joined again"), "the session was never lost");
     crate::each_place_once(&echo, records);
+}
+
+/// What a transaction holds back is named, and read as soon as it is ended.
+#[test]
+fn a_transaction_that_nobody_ends_is_named_and_waited_for() {
+    let Some(brokers) = cluster::brokers() else {
+        return;
+    };
+    let properties = [
+        ("session.timeout.ms", "2000"),
+        ("transaction.timeout.ms", "1000"),
+    ];
+    let echo = Echo {
+        limits: Some((500, 2_000)),
+        ..crate::echo(brokers, "undecided", &properties)
+    };
+    let (input, state) = (echo.input(), echo.state());
+    let group = echo.name.as_str();
+    let offsets = "the group's offsets (`__consumer_offsets`)".to_owned();
+    for (round, (open, what)) in [
+        (
+            Open::Writes { topic: &state },
+            format!("`{state}[0]` from offset"),
+        ),
+        (
+            Open::Commits {
+                group,
+                input: &input,
+            },
+            offsets,
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let records = 100 * (round as i64 + 1);
+        crate::feed(&echo, records - 100, records);
+        let open = open.begin(brokers);
+        let mut child = echo.spawn();
+        let held_back = format!("has held back {what}");
+        cluster::wait_for(&held_back, Duration::from_secs(30), || {
+            child.must_live();
+            std::fs::read_to_string(echo.log()).is_ok_and(|log| log.contains(&held_back))
+        });
+        let limit = Duration::from_secs(30);
+        open.abort_transaction(limit).expect("aborted");
+        crate::wait_until_consumed(&echo, records, Duration::from_secs(60));
+        child.kill();
+    }
+    crate::each_place_once(&echo, 200);
+}
+
+/// People see what the program waits for before it gives up.
+#[test]
+fn a_transaction_that_nobody_ends_is_why_the_program_is_not_ready() {
+    let Some(brokers) = cluster::brokers() else {
+        return;
+    };
+    let site = Site::new(brokers, "held", 1, &["temperature"]);
+    let start = binary::start("g", &[]);
+    site.create_topics(start);
+    let topic = site.output("g", "state");
+    let open = Open::Writes { topic: &topic }.begin(brokers);
+    let mut daemon = site.run(start);
+    let mut ready = |says: &str| {
+        cluster::wait_for(says, Duration::from_secs(30), || {
+            daemon.must_live();
+            let answer = daemon.ask("/readyz");
+            answer.is_some_and(|(_, text)| text.contains(says))
+        });
+    };
+    ready(&format!("a transaction that holds back `{topic}[0]`"));
+    open.abort_transaction(Duration::from_secs(30))
+        .expect("aborted");
+    ready("ok");
+    daemon.kill();
 }
 
 /// The program on a broker that freezes while it works, and ends while the broker is frozen.

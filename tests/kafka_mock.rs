@@ -176,6 +176,33 @@ fn a_member_that_was_expelled_aborts() {
     );
 }
 
+/// A group that has forgotten a generation (its coordinator moved amid a rebalance) and then its member. librdkafka forgets them too, and what
+/// comes with neither id nor generation no broker fences: like this mock, it takes it for a producer that has no group.
+#[test]
+fn a_member_that_was_expelled_while_it_worked_sends_no_offsets() {
+    let (cluster, mut echo) = cluster(true);
+    let heartbeat = ("heartbeat.interval.ms".to_owned(), "50".to_owned());
+    echo.properties.extend([heartbeat]);
+    let mut session = echo.session(0).unwrap();
+    let batch = next_batch(&mut session);
+    let (outbox, _) = stage(&batch, &BTreeMap::new());
+    assert_eq!(session.publish(&outbox).unwrap(), Published::Committed);
+    let expelled = [
+        Error::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION,
+        Error::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID,
+    ];
+    cluster.request_errors(Api::Heartbeat, &expelled);
+    let limit = Instant::now() + Duration::from_secs(20);
+    while session.publish(&outbox).unwrap() == Published::Committed {
+        assert!(Instant::now() < limit, "it goes on committing");
+    }
+    // Then it is told what it has lost, and not before: nothing was joined anew while it worked.
+    let clock = SystemClock::default();
+    while !matches!(session.next(clock.now()).unwrap(), Input::Revoked(_)) {
+        assert!(Instant::now() < limit, "nothing is given back");
+    }
+}
+
 #[test]
 fn what_the_broker_does_not_take_aborts() {
     aborts_and_goes_on(Api::Produce, Error::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);

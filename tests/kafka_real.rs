@@ -238,7 +238,9 @@ fn at_least_once_loses_nothing_when_killed() {
     };
     feed(&echo, 0, 1_000);
     let mut child = echo.spawn();
-    std::thread::sleep(Duration::from_millis(1_500));
+    cluster::wait_for("work half-done", Duration::from_secs(30), || {
+        consumed(&echo) >= 50
+    });
     child.kill();
     let mut child = echo.spawn();
     wait_until_consumed(&echo, 1_000, Duration::from_secs(60));

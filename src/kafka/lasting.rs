@@ -81,7 +81,16 @@ impl LastingSession {
         if self.watchdog.stopped() {
             return Err(KafkaFailure::Stopped);
         }
-        tracing::warn!(error = %failure, worker = self.settings.worker, "Kafka is away: the group is joined again as soon as that is possible");
+        let (worker, again) = (
+            self.settings.worker,
+            "the group is joined again as soon as that is possible",
+        );
+        if let KafkaFailure::Undecided { .. } = failure {
+            tracing::warn!(error = %failure, worker, "Kafka holds something back: {again}");
+        } else {
+            tracing::warn!(error = %failure, worker, "Kafka is away: {again}");
+        }
+        self.watchdog.waits(Some(failure.to_string()));
         self.drop_session();
         Ok(())
     }
@@ -106,6 +115,7 @@ impl LastingSession {
         match joined {
             Ok(session) => {
                 self.session = Some(session);
+                self.watchdog.waits(None);
                 Ok(())
             }
             Err(failure) => self.lose(failure),
@@ -147,6 +157,7 @@ impl Session for LastingSession {
                 match &input {
                     Input::Assigned(grants) => {
                         self.joins = Backoff::default();
+                        self.watchdog.waits(None);
                         self.held
                             .extend(grants.iter().map(|grant| grant.at.clone()));
                     }

@@ -77,6 +77,17 @@ pub enum KafkaFailure {
         /// The limit.
         limit: Duration,
     },
+    /// A transaction holds something back for longer than any should last.
+    #[error(
+        "Kafka: a transaction that is neither committed nor aborted has held back {what} for {} s: `An undecided transaction` in the runbook says how to end it",
+        .limit.as_secs()
+    )]
+    Undecided {
+        /// What cannot be read.
+        what: String,
+        /// How long it was waited for.
+        limit: Duration,
+    },
     /// A right is missing, or credentials are wrong.
     #[error(
         "Kafka refuses {what}: {error}: see its ACLs and credentials; `anomalyd validate --connect` names all that is missing"
@@ -131,7 +142,7 @@ impl KafkaFailure {
     pub fn passes(&self) -> bool {
         match self {
             Self::Call { error, .. } => !is_final(error),
-            Self::UnknownOutcome(_) | Self::TooSlow { .. } => true,
+            Self::UnknownOutcome(_) | Self::TooSlow { .. } | Self::Undecided { .. } => true,
             Self::Client(_)
             | Self::Refused { .. }
             | Self::TooLarge { .. }
@@ -251,11 +262,17 @@ pub(crate) fn retry<T>(
         };
         let lasted = clock.monotonic().saturating_sub(begun);
         match result {
-            Ok(value) => return Ok(value),
+            Ok(value) => {
+                if said {
+                    watchdog.waits(None);
+                }
+                return Ok(value);
+            }
             Err(error) if passes(&error) && lasted < limits.retry => {
                 if SAY_AFTER < lasted && !said {
                     said = true;
                     tracing::warn!(%error, what, "Kafka does not answer: trying on");
+                    watchdog.waits(Some(format!("{what}: {error}")));
                 }
                 watchdog.pause(AGAIN_AFTER)?;
             }

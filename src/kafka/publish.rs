@@ -233,11 +233,13 @@ impl Publisher {
         let Some(group) = consumer.group_metadata() else {
             return Err(Failed::Abort(KafkaError::Canceled));
         };
-        // A member that was expelled forgets its id and its generation, and without them the broker fences nobody. So it is asked after they
-        // were taken: they are forgotten in the same breath as the assignment is lost.
+        // It is never that of a later generation than the one that the batch was read in and in which its partitions were lost: a member joins
+        // again only when a loss has been answered, and the session answers between batches. But a member that was expelled can have
+        // forgotten its generation and then its id, and what comes without either the broker takes for a producer without a group and fences
+        // nobody. So it is asked after they were taken: the assignment is marked as lost in the same breath.
         if consumer.assignment_lost() {
-            tracing::info!("this member was expelled from its group: its batch is another's");
-            return Err(Failed::Abort(KafkaError::Canceled));
+            let error = RDKafkaErrorCode::AssignmentLost;
+            return Err(Failed::Abort(KafkaError::ConsumerCommit(error)));
         }
         let limit = self.answer_max.min(OFFSETS_MAX);
         let begun = self.clock.monotonic();

@@ -8,16 +8,17 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::topic_partition_list::{Offset as RawOffset, TopicPartitionList};
 
 use super::context::PlainContext;
+use super::outcome::timed_out;
 use super::settings::{Connection, Isolation};
 use super::watchdog::Watchdog;
-use super::{CALL_MAX, KafkaFailure, bare, passes, places, refused, retry};
+use super::{CALL_MAX, KafkaFailure, SAY_AFTER, bare, passes, places, refused, retry};
 use crate::stream::{Offset, Positions, Span, TopicPartition};
 use crate::time::Clock;
 
@@ -83,7 +84,35 @@ impl TopicReader {
         &self,
         partitions: &[TopicPartition],
     ) -> Result<BTreeMap<TopicPartition, Option<Offset>>, KafkaFailure> {
-        group_offsets(&self.committed, &self.watchdog, partitions)
+        self.offsets(&self.committed, partitions)
+    }
+
+    /// The same, asked by the `read_committed` client of a member.
+    pub(super) fn offsets<C: ConsumerContext>(
+        &self,
+        consumer: &BaseConsumer<C>,
+        partitions: &[TopicPartition],
+    ) -> Result<BTreeMap<TopicPartition, Option<Offset>>, KafkaFailure> {
+        match group_offsets(consumer, &self.watchdog, partitions) {
+            Err(KafkaFailure::Call { error, .. })
+                if timed_out(&error) && self.answers_what_is_pending(partitions) =>
+            {
+                Err(KafkaFailure::Undecided {
+                    what: "the group's offsets (`__consumer_offsets`)".to_owned(),
+                    limit: self.watchdog.limits().retry,
+                })
+            }
+            found => found,
+        }
+    }
+
+    /// Whether the group's coordinator answers whoever does not mind that a transaction may still change its offsets: then it is not away.
+    fn answers_what_is_pending(&self, partitions: &[TopicPartition]) -> bool {
+        let limit = self.watchdog.limits().call;
+        let _guard = self.watchdog.call("committed offsets", limit);
+        self.uncommitted
+            .committed_offsets(bare(partitions), limit)
+            .is_ok()
     }
 
     /// Where the first record at or after `since` lies, by the broker's index; the end where there is none.
@@ -111,19 +140,29 @@ impl TopicReader {
         let (_, end) = self.watermarks(&self.uncommitted, at)?;
         // The coordinator aborts what nobody ends after the transaction timeout, which may be longer than our own patience.
         let limit = self.watchdog.limits().retry + self.transaction_max;
-        let deadline = self.clock.monotonic() + limit;
+        let begun = self.clock.monotonic();
+        let mut said = false;
         loop {
             let (_, stable) = self.watermarks(&self.committed, at)?;
             if end <= stable {
                 return Ok(end);
             }
-            if self.clock.monotonic() > deadline {
-                return Err(KafkaFailure::TooSlow {
-                    what: "the end of another worker's transaction",
+            let lasted = self.clock.monotonic().saturating_sub(begun);
+            let what = || format!("`{at}` from offset {stable} on");
+            if limit < lasted {
+                return Err(KafkaFailure::Undecided {
+                    what: what(),
                     limit,
                 });
             }
-            tracing::debug!(%at, %end, %stable, "waiting for an open transaction to be decided");
+            if SAY_AFTER < lasted && !said {
+                said = true;
+                tracing::warn!(%at, %stable, %end, "waiting for a transaction to be committed or aborted");
+                self.watchdog.waits(Some(format!(
+                    "a transaction that holds back {} is neither committed nor aborted",
+                    what()
+                )));
+            }
             self.watchdog.pause(Duration::from_millis(20))?;
         }
     }
@@ -269,7 +308,7 @@ pub(super) fn partitions(
 }
 
 /// The group's stable committed offsets: a `read_committed` consumer is made to wait while a transaction that holds some is open.
-pub(super) fn group_offsets<C: rdkafka::consumer::ConsumerContext>(
+pub(super) fn group_offsets<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     watchdog: &Watchdog,
     partitions: &[TopicPartition],

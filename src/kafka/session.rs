@@ -303,7 +303,6 @@ impl KafkaSession {
         let committed = takeover::committed(
             (self.consumer()?, &self.reader),
             self.settings.start,
-            &self.watchdog,
             &partitions,
         )?;
         let state_topic = StateTopic {

@@ -9,10 +9,9 @@ use rdkafka::message::Message as _;
 use super::KafkaFailure;
 use super::context::MemberContext;
 use super::publish::state_partition;
-use super::restore::{TopicReader, group_offsets};
+use super::restore::TopicReader;
 use super::retention;
 use super::session::Start;
-use super::watchdog::Watchdog;
 use crate::pipeline::{self, StateEntry};
 use crate::stream::{Offset, Positions, TopicPartition};
 
@@ -28,10 +27,9 @@ pub(super) struct StateTopic<'a> {
 pub(super) fn committed(
     (consumer, reader): (&BaseConsumer<MemberContext>, &TopicReader),
     start: Start,
-    watchdog: &Watchdog,
     partitions: &[TopicPartition],
 ) -> Result<BTreeMap<TopicPartition, (Offset, bool, Offset)>, KafkaFailure> {
-    let found = group_offsets(consumer, watchdog, partitions)?;
+    let found = reader.offsets(consumer, partitions)?;
     let mut positions = BTreeMap::new();
     for (at, offset) in found {
         let (first, end) = reader.ends(&at)?;

@@ -52,6 +52,7 @@ pub struct Watchdog {
     limits: Limits,
     stop: Arc<AtomicBool>,
     beat: Arc<dyn Fn() + Send + Sync>,
+    waits: Arc<dyn Fn(Option<String>) + Send + Sync>,
 }
 
 impl std::fmt::Debug for Watchdog {
@@ -105,6 +106,7 @@ impl Watchdog {
             limits: Limits::default(),
             stop: Arc::default(),
             beat: Arc::new(|| {}),
+            waits: Arc::new(|_| {}),
         }
     }
 
@@ -125,6 +127,15 @@ impl Watchdog {
     pub fn with_beat(self, beat: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
             beat: Arc::new(beat),
+            ..self
+        }
+    }
+
+    /// The same, for one thread: `waits` is told what it waits for in Kafka when that takes long, and `None` when it does not any more.
+    #[must_use]
+    pub fn with_waits(self, waits: impl Fn(Option<String>) + Send + Sync + 'static) -> Self {
+        Self {
+            waits: Arc::new(waits),
             ..self
         }
     }
@@ -161,6 +172,11 @@ impl Watchdog {
     /// Says that this thread goes on.
     pub fn beat(&self) {
         (self.beat)();
+    }
+
+    /// Says what this thread has long been waiting for; `None`: nothing.
+    pub(super) fn waits(&self, what: Option<String>) {
+        (self.waits)(what);
     }
 
     /// Whether the process is to end.

@@ -263,11 +263,17 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
             ),
             stop: Arc::clone(&stop),
             clock: Arc::clone(&clock),
-            watchdog: watchdog.clone().with_beat({
-                let (metrics, status, clock) =
-                    (metrics.clone(), Arc::clone(&status), Arc::clone(&clock));
-                move || stepped(&metrics, &status, worker, clock.now())
-            }),
+            watchdog: watchdog
+                .clone()
+                .with_beat({
+                    let (metrics, status, clock) =
+                        (metrics.clone(), Arc::clone(&status), Arc::clone(&clock));
+                    move || stepped(&metrics, &status, worker, clock.now())
+                })
+                .with_waits({
+                    let status = Arc::clone(&status);
+                    move |what| status.worker_waits(worker, what)
+                }),
         };
         start_worker(worker, parts, &teller)?;
     }

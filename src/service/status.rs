@@ -155,6 +155,8 @@ struct Inner {
     budget: f64,
     /// Why Kafka is waited for before anything can begin.
     waits: Option<String>,
+    /// What workers have long been waiting for in Kafka.
+    workers_wait: BTreeMap<usize, String>,
 }
 
 /// What the process is doing now.
@@ -172,6 +174,8 @@ pub struct View {
     pub facts: Facts,
     /// Whether partitions are held and restored.
     pub ready: bool,
+    /// Why it is not ready, as `/readyz` says it.
+    pub waiting: Option<String>,
     /// Partitions held.
     pub partitions: Vec<PartitionStatus>,
     /// The model in use; null in the cold start.
@@ -208,6 +212,15 @@ impl Status {
     /// Kafka is waited for before anything can begin, and why; `None`: no more.
     pub fn waits(&self, why: Option<String>) {
         self.lock().waits = why;
+    }
+
+    /// What a worker has long been waiting for in Kafka; `None`: nothing.
+    pub fn worker_waits(&self, worker: usize, what: Option<String>) {
+        let mut inner = self.lock();
+        match what {
+            Some(what) => inner.workers_wait.insert(worker, what),
+            None => inner.workers_wait.remove(&worker),
+        };
     }
 
     /// A partition came; `restoring` if records must be replayed first.
@@ -360,6 +373,7 @@ impl Status {
         View {
             facts: self.facts.clone(),
             ready: not_ready(&inner).is_none(),
+            waiting: not_ready(&inner),
             partitions: inner.partitions.values().cloned().collect(),
             model: inner.model.clone(),
             training: inner.training.clone(),
@@ -387,11 +401,13 @@ impl Status {
 }
 
 fn not_ready(inner: &Inner) -> Option<String> {
+    let waits = |why: &String| format!("waiting for Kafka: {why}");
     if let Some(why) = &inner.waits {
-        return Some(format!("waiting for Kafka: {why}"));
+        return Some(waits(why));
     }
     if inner.partitions.is_empty() {
-        return Some("no partition is assigned yet".to_owned());
+        let why = inner.workers_wait.values().next();
+        return Some(why.map_or_else(|| "no partition is assigned yet".to_owned(), waits));
     }
     let restoring = inner
         .partitions
@@ -430,8 +446,17 @@ mod tests {
         );
         status.restored(&at);
         assert_eq!(status.not_ready(), None);
+        assert_eq!(status.view().waiting, None);
+        // What another worker waits for is no concern of this partition's.
+        status.worker_waits(1, Some("an end".to_owned()));
+        assert_eq!(status.not_ready(), None);
         status.revoked(&at);
-        assert!(status.not_ready().is_some());
+        let why = Some("waiting for Kafka: an end".to_owned());
+        assert_eq!(status.not_ready(), why);
+        assert_eq!(status.view().waiting, why);
+        status.worker_waits(1, None);
+        let why = status.not_ready();
+        assert!(why.is_some_and(|why| why.contains("no partition")));
     }
 
     #[test]

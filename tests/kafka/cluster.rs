@@ -66,8 +66,6 @@ impl Own {
             .arg("1")
             .arg(std::process::id().to_string())
             .env_remove("ANOMALYD_TEST_BROKERS")
-            // A broker that starts again may not be ready to grant itself the right to write its transactions' markers.
-            .env("KAFKA_AUTHORIZER", "no")
             .env("KAFKA_HEAP", "256m")
             .output()
             .expect("bash runs");
@@ -86,8 +84,8 @@ impl Own {
         self.signal("-CONT");
     }
 
-    /// Ends the broker, in order: one without replicas that is killed can forget the end of a transaction for good, and no client can help
-    /// that (seen on 4.3.0: after its unclean recovery a partition's last stable offset stood still).
+    /// Ends the broker, in order, and when nothing is [`undecided`]: a coordinator of 4.3.0 that has a transaction to end while the
+    /// partitions have no leader believes that they were deleted, and forgets them (KAFKA-20734). No client can mend that.
     pub fn end(&self) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/kafka.sh");
         let ended = Command::new(script).arg("stop").arg(&self.folder).status();
@@ -334,6 +332,85 @@ pub fn committed(brokers: &str, group: &str, topic: &str, partitions: i32) -> Ve
             _ => -1,
         })
         .collect()
+}
+
+/// A transaction that is open: it has written to partition 0 of `topic`, or moves a group's offset in partition 0 of `input`.
+pub enum Open<'a> {
+    Writes { topic: &'a str },
+    Commits { group: &'a str, input: &'a str },
+}
+
+impl Open<'_> {
+    /// Opens it. Dropping the producer ends nothing.
+    pub fn begin(self, brokers: &str) -> BaseProducer {
+        let limit = Duration::from_secs(30);
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("transactional.id", unique("tests"))
+            .create()
+            .expect("a producer");
+        producer.init_transactions(limit).expect("transactions");
+        producer.begin_transaction().expect("begun");
+        match self {
+            Self::Writes { topic } => {
+                let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic)
+                    .partition(0)
+                    .key(b"k".as_slice())
+                    .payload(b"v".as_slice());
+                producer
+                    .send(record)
+                    .map_err(|(error, _)| error)
+                    .expect("sent");
+                producer.flush(limit).expect("all sent");
+            }
+            Self::Commits { group, input } => {
+                let consumer: BaseConsumer = ClientConfig::new()
+                    .set("bootstrap.servers", brokers)
+                    .set("group.id", group)
+                    .create()
+                    .expect("a consumer");
+                let mut list = TopicPartitionList::new();
+                list.add_partition_offset(input, 0, Offset::Offset(0))
+                    .expect("an offset");
+                let group = consumer.group_metadata().expect("a group");
+                producer
+                    .send_offsets_to_transaction(&list, &group, limit)
+                    .expect("sent");
+            }
+        }
+        producer
+    }
+}
+
+/// Whether some transaction that wrote to `topics`, or moves the group's offsets in `input`, is neither committed nor aborted.
+pub fn undecided(
+    brokers: &str,
+    group: &str,
+    input: &str,
+    topics: &[&str],
+    partitions: i32,
+) -> bool {
+    let limit = Duration::from_secs(1);
+    let consumer = |isolation: &str| -> BaseConsumer {
+        ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("group.id", group)
+            .set("isolation.level", isolation)
+            .create()
+            .expect("a consumer")
+    };
+    let (stable, all) = (consumer("read_committed"), consumer("read_uncommitted"));
+    let mut list = TopicPartitionList::new();
+    list.add_partition_range(input, 0, partitions - 1);
+    let decided = |topic: &str, partition| {
+        let end = |consumer: &BaseConsumer| consumer.fetch_watermarks(topic, partition, limit);
+        matches!((end(&all), end(&stable)), (Ok(all), Ok(stable)) if all == stable)
+    };
+    let written = topics
+        .iter()
+        .all(|topic| (0..partitions).all(|partition| decided(topic, partition)));
+    // Offsets that are pending are not told.
+    !(written && stable.committed_offsets(list, limit).is_ok())
 }
 
 /// Commits offsets for a group that has no members.

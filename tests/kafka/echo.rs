@@ -64,12 +64,16 @@ impl Running {
 
     /// Stops it where it is, as a paused machine would, and lets it go on.
     pub fn freeze(&self, how_long: Duration) {
-        for (signal, then) in [("-STOP", how_long), ("-CONT", Duration::ZERO)] {
-            let pid = self.child.id().to_string();
-            let sent = Command::new("kill").args([signal, &pid]).status();
-            assert!(sent.expect("kill runs").success());
-            std::thread::sleep(then);
-        }
+        self.signal("-STOP");
+        std::thread::sleep(how_long);
+        self.signal("-CONT");
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status();
+        assert!(sent.expect("kill runs").success());
     }
 
     /// Panics if it has ended by itself.

@@ -66,6 +66,9 @@ pub struct TopicStore {
     watchdog: Watchdog,
 }
 
+/// How often a process claims to keep a schema: as many processes as these may start in the same instant.
+const CLAIMS_MAX: usize = 64;
+
 enum Writer {
     /// Nothing has been written yet: the first write claims.
     Unclaimed,
@@ -129,10 +132,25 @@ impl TopicStore {
         Ok(self.index.schema.clone())
     }
 
-    /// Keeps the feature columns that were resolved for `auto`.
-    pub fn put_schema(&mut self, schema: &str) -> Result<(), TopicStoreError> {
-        let record = (self.key("schema"), Some(schema.as_bytes().to_vec()));
-        self.write(&[record])
+    /// Keeps the feature columns that were resolved for `auto`, unless another process was quicker; answers those that hold.
+    ///
+    /// Whoever claims ends what others had begun to write, and sees what they had committed: of two that start together, one writes and
+    /// the other reads.
+    pub fn keep_schema(&mut self, schema: &str) -> Result<String, TopicStoreError> {
+        let record = [(self.key("schema"), Some(schema.as_bytes().to_vec()))];
+        for _ in 0..CLAIMS_MAX {
+            self.claim()?;
+            if let Some(kept) = self.schema()? {
+                return Ok(kept);
+            }
+            match self.write(&record) {
+                Ok(()) => return Ok(schema.to_owned()),
+                // Another one claimed in between: it has written, or is about to.
+                Err(TopicStoreError::Superseded) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(TopicStoreError::Superseded)
     }
 
     /// Reads what is new in the topic.

@@ -88,11 +88,11 @@ impl AnyStore {
         }
     }
 
-    /// Keeps the features that were resolved for `auto`.
-    pub fn put_schema(&mut self, schema: &str) -> Result<(), AnyStoreError> {
+    /// Keeps the features that were resolved for `auto`, as JSON, unless another process was quicker; answers those that hold.
+    pub fn keep_schema(&mut self, schema: &str) -> Result<String, AnyStoreError> {
         match self {
-            Self::Topic(store) => Ok(store.put_schema(schema)?),
-            Self::Directory(store) => Ok(store.put_schema(schema)?),
+            Self::Topic(store) => Ok(store.keep_schema(schema)?),
+            Self::Directory(store) => Ok(store.keep_schema(schema)?),
         }
     }
 }

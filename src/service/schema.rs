@@ -66,7 +66,9 @@ pub fn settle(
             spec.resolve_from_columns(&columns);
         } else {
             peek(&mut spec, history, waiting)?;
-            store.put_schema(&serde_json::to_string(&spec.features)?)?;
+            // Another process may have seen other records, and been quicker.
+            let kept = store.keep_schema(&serde_json::to_string(&spec.features)?)?;
+            spec.features = serde_json::from_str::<Features>(&kept)?;
             tracing::info!(features = ?spec.features, "found the input's features; they are fixed from now on");
         }
     }

@@ -1,7 +1,8 @@
 //! Models in a directory: `DETECTOR/00000007.safetensors` with its manifest `00000007.json`, and `champion.json`.
 //!
 //! Each file is written under a temporary name, synced, and renamed: a crash leaves the old one or the new one. The manifest comes after
-//! the bytes and the pointer after the manifest, so that what is named is there.
+//! the bytes and the pointer after the manifest, so that what is named is there. Who writes holds a lock on the folder (`.lock`, advisory),
+//! so that of two processes that train only one can give a number away.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -37,9 +38,27 @@ impl DirectoryStore {
         Self::read(&self.folder.join("schema.json"))
     }
 
-    /// Keeps the feature columns that were resolved for `auto`.
-    pub fn put_schema(&mut self, schema: &str) -> Result<(), StoreError> {
-        self.write("schema.json", schema.as_bytes())
+    /// Keeps the feature columns that were resolved for `auto`, unless another process was quicker; answers those that hold.
+    pub fn keep_schema(&mut self, schema: &str) -> Result<String, StoreError> {
+        let _lock = self.lock()?;
+        if let Some(kept) = self.schema()? {
+            return Ok(kept);
+        }
+        self.write("schema.json", schema.as_bytes())?;
+        Ok(schema.to_owned())
+    }
+
+    /// Keeps other processes from writing until what it answers is dropped.
+    fn lock(&self) -> Result<File, StoreError> {
+        let path = self.folder.join(".lock");
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path);
+        let file = file.map_err(io(&path))?;
+        file.lock().map_err(io(&path))?;
+        Ok(file)
     }
 
     fn versions(&self) -> Result<BTreeSet<ModelVersion>, StoreError> {
@@ -113,6 +132,10 @@ impl ModelStore for DirectoryStore {
 
     fn save(&mut self, model: &TrainedModel, promote: bool) -> Result<(), StoreError> {
         let version = model.card.version;
+        let _lock = self.lock()?;
+        if self.manifest(version)?.is_some() {
+            return Err(StoreError::Taken(version));
+        }
         let before = self.champion()?;
         let bytes = model
             .to_bytes()
@@ -157,6 +180,7 @@ impl ModelStore for DirectoryStore {
     }
 
     fn promote(&mut self, version: ModelVersion) -> Result<(), StoreError> {
+        let _lock = self.lock()?;
         if self.manifest(version)?.is_none() {
             return Err(StoreError::Absent(version));
         }

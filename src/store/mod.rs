@@ -137,6 +137,9 @@ pub enum StoreError {
         /// What is wrong with it.
         error: ArtefactError,
     },
+    /// Versions are immutable, and another process that trains was quicker.
+    #[error("there is a model version {0} already: another process trains for the same folder")]
+    Taken(ModelVersion),
     /// There is no such version.
     #[error("there is no model version {0}")]
     Absent(ModelVersion),

@@ -113,7 +113,7 @@ fn models_in_a_topic_are_kept_by_version() {
     cluster::create_topic(brokers, &topic, 1, &[("cleanup.policy", "compact")]);
     let mut store = topic_store(brokers, &topic, &topic);
     keeps_versions(&mut store);
-    store.put_schema("{\"columns\":[\"a\"]}").unwrap();
+    store.keep_schema("{\"columns\":[\"a\"]}").unwrap();
     // Another process sees all of it.
     let mut other = topic_store(brokers, &topic, "other");
     assert_eq!(other.champion().unwrap(), Some(ModelVersion(5)));
@@ -144,6 +144,75 @@ fn models_in_a_directory_are_kept_by_version() {
     std::fs::write(&file, bytes).unwrap();
     let error = store.load(ModelVersion(5)).unwrap_err().to_string();
     assert!(error.contains("sha256"), "{error}");
+}
+
+/// Processes that start together, each with features of its own, agree: all answer the same, and that is what is kept.
+fn agree(answers: &[String], kept: Option<String>) {
+    assert!(
+        answers.windows(2).all(|two| two[0] == two[1]),
+        "{answers:?}"
+    );
+    assert_eq!(Some(&answers[0]), kept.as_ref());
+}
+
+/// What `keep` answers to several threads at once, each of which brings a store from `open`.
+fn at_once<S: Send>(
+    open: impl Fn(usize) -> S,
+    keep: impl Fn(&mut S, &str) -> String + Sync,
+) -> Vec<String> {
+    let stores: Vec<S> = (0..3).map(open).collect();
+    let start = std::sync::Barrier::new(stores.len());
+    std::thread::scope(|scope| {
+        let (start, keep) = (&start, &keep);
+        let threads: Vec<_> = (0..)
+            .zip(stores)
+            .map(|(number, mut store): (u32, S)| {
+                scope.spawn(move || {
+                    start.wait();
+                    keep(&mut store, &format!("\"columns-{number}\""))
+                })
+            })
+            .collect();
+        let answers = threads.into_iter().map(|thread| thread.join());
+        answers.map(|answer| answer.unwrap()).collect()
+    })
+}
+
+#[test]
+fn processes_that_start_together_agree_on_the_features() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |_| DirectoryStore::open(folder.path(), "pumps", 3).unwrap();
+    let answers = at_once(open, |store, schema| store.keep_schema(schema).unwrap());
+    agree(&answers, open(0).schema().unwrap());
+    let Some(brokers) = cluster::brokers() else {
+        return;
+    };
+    let topic = cluster::unique("models");
+    cluster::create_topic(brokers, &topic, 1, &[("cleanup.policy", "compact")]);
+    let open = |_| {
+        let mut store = topic_store(brokers, &topic, &topic);
+        // Each has looked before anyone wrote.
+        assert_eq!(store.schema().unwrap(), None);
+        store
+    };
+    let answers = at_once(open, |store, schema| store.keep_schema(schema).unwrap());
+    agree(
+        &answers,
+        topic_store(brokers, &topic, "reader").schema().unwrap(),
+    );
+}
+
+#[test]
+fn of_two_that_train_for_one_folder_only_one_gives_a_number_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || DirectoryStore::open(folder.path(), "pumps", 3).unwrap();
+    let (mut one, mut other) = (open(), open());
+    one.save(&model(1, 3), true).unwrap();
+    let refused = other.save(&model(1, 4), true).unwrap_err().to_string();
+    assert!(refused.contains("another process trains"), "{refused}");
+    let kept = other.load(ModelVersion(1)).unwrap().expect("stored");
+    assert_eq!(kept.card.columns.len(), 3);
+    other.save(&model(2, 4), true).unwrap();
 }
 
 #[test]

@@ -108,6 +108,18 @@ pub enum KafkaFailure {
         /// Key, value and headers.
         bytes: usize,
     },
+    /// Partitions were added to the state topic.
+    #[error(
+        "topic `{topic}` has {partitions} partitions, but the state of {at} was written when it had another number: make it anew with that one, or name another topic in output.state, where windows and episodes begin anew"
+    )]
+    Resized {
+        /// The state topic.
+        topic: String,
+        /// How many partitions it has.
+        partitions: i32,
+        /// An input partition whose state lies in a wrong place.
+        at: TopicPartition,
+    },
     /// The process is to end.
     #[error("stopped while waiting for Kafka")]
     Stopped,
@@ -149,6 +161,7 @@ impl KafkaFailure {
             | Self::Stopped
             | Self::Fenced(_)
             | Self::NoTopic(_)
+            | Self::Resized { .. }
             | Self::Content { .. } => false,
         }
     }
@@ -156,9 +169,11 @@ impl KafkaFailure {
     /// Whether someone must change settings, topics or rights: starting the process again does not help.
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Client(_) | Self::Refused { .. } | Self::TooLarge { .. } | Self::NoTopic(_) => {
-                true
-            }
+            Self::Client(_)
+            | Self::Refused { .. }
+            | Self::TooLarge { .. }
+            | Self::NoTopic(_)
+            | Self::Resized { .. } => true,
             Self::Call { error, .. } => is_final(error),
             _ => false,
         }

@@ -310,7 +310,10 @@ impl KafkaSession {
             partitions: self.state_partitions,
             detector: &self.settings.detector,
         };
-        let mut state = takeover::restore(&self.reader, &state_topic, &partitions)?;
+        let mut state = {
+            let fresh = |at: &TopicPartition| committed.get(at).is_none_or(|(_, fresh, _)| *fresh);
+            takeover::restore(&self.reader, &state_topic, (&partitions, fresh))?
+        };
         Ok(partitions
             .into_iter()
             .map(|at| {

@@ -40,23 +40,39 @@ pub(super) fn committed(
 }
 
 /// The state topic's entries of some partitions, latest per key.
+///
+/// Where they lie depends on the topic's number of partitions. Those that are not `fresh`, and yet have none there, are looked for
+/// everywhere.
+///
+/// # Errors
+/// As [`latest`].
 pub(super) fn restore(
     reader: &TopicReader,
     topic: &StateTopic<'_>,
-    partitions: &[TopicPartition],
+    (partitions, fresh): (&[TopicPartition], impl Fn(&TopicPartition) -> bool),
 ) -> Result<BTreeMap<TopicPartition, Vec<StateEntry>>, KafkaFailure> {
-    let wanted: BTreeSet<&TopicPartition> = partitions.iter().collect();
-    let places = wanted
-        .iter()
-        .map(|at| state_partition(at, topic.partitions));
+    let place = |at: &&TopicPartition| state_partition(at, topic.partitions);
+    let mut wanted: BTreeSet<&TopicPartition> = partitions.iter().collect();
     let mut restored: BTreeMap<TopicPartition, Vec<StateEntry>> = BTreeMap::new();
-    for entry in latest(reader, topic, places, |at| wanted.contains(at))? {
+    for entry in latest(reader, topic, wanted.iter().map(place), |at| {
+        wanted.contains(at)
+    })? {
         restored.entry(entry.at.clone()).or_default().push(entry);
     }
+    wanted.retain(|at| !fresh(at) && !restored.contains_key(*at));
+    if wanted.is_empty() {
+        return Ok(restored);
+    }
+    // Whatever is found now lies astray.
+    latest(reader, topic, 0..topic.partitions, |at| wanted.contains(at))?;
     Ok(restored)
 }
 
 /// What some partitions of the state topic hold of the detector's `wanted` input partitions: entries, latest per key, in order of keys.
+///
+/// # Errors
+/// [`KafkaFailure::Resized`] if some lie where they would with another number of partitions: to go on without would lose them silently, and
+/// beside newer ones they would pass for these.
 pub(super) fn latest(
     reader: &TopicReader,
     topic: &StateTopic<'_>,
@@ -70,20 +86,29 @@ pub(super) fn latest(
         from.insert(place, first);
     }
     let mut latest: BTreeMap<Vec<u8>, StateEntry> = BTreeMap::new();
+    let mut astray: BTreeMap<Vec<u8>, TopicPartition> = BTreeMap::new();
     reader.read_on(&from, &mut |message| {
         if let Some(key) = message.key()
             && let Some(at) = pipeline::owner(topic.detector, key)
             && wanted(&at)
         {
-            match message.payload() {
-                Some(value) => {
-                    let (key, value) = (key.to_vec(), Some(value.to_vec()));
-                    latest.insert(key.clone(), StateEntry { at, key, value })
-                }
-                None => latest.remove(key),
-            };
+            let (key, value) = (key.to_vec(), message.payload().map(<[u8]>::to_vec));
+            let home = message.partition() == state_partition(&at, topic.partitions);
+            match (home, value) {
+                (true, None) => drop(latest.remove(&key)),
+                (true, value) => drop(latest.insert(key.clone(), StateEntry { at, key, value })),
+                (false, None) => drop(astray.remove(&key)),
+                (false, Some(_)) => drop(astray.insert(key, at)),
+            }
         }
         Ok(ControlFlow::Continue(()))
     })?;
+    if let Some(at) = astray.into_values().next() {
+        return Err(KafkaFailure::Resized {
+            topic: topic.name.to_owned(),
+            partitions: topic.partitions,
+            at,
+        });
+    }
     Ok(latest.into_values().collect())
 }

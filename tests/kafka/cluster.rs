@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -157,6 +157,22 @@ pub fn create_topic(brokers: &str, topic: &str, partitions: i32, settings: &[(&s
         .block_on(admin.create_topics([&new], &AdminOptions::new()))
         .expect("an answer");
     made[0].as_ref().expect("a topic");
+}
+
+/// Gives a topic more partitions, `to` in all.
+pub fn add_partitions(brokers: &str, topic: &str, to: usize) {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .create()
+        .expect("an admin client");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let made = runtime
+        .block_on(admin.create_partitions(&[NewPartitions::new(topic, to)], &AdminOptions::new()))
+        .expect("an answer");
+    made[0].as_ref().expect("partitions");
 }
 
 /// Deletes the records of one partition before `offset`, as retention does.

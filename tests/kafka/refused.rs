@@ -190,3 +190,26 @@ fn state_that_does_not_fit_ends_it_with_the_topics_name() {
         "{log}"
     );
 }
+
+/// Where state lies follows from the topic's number of partitions. With another number it must not pass for absent.
+#[test]
+fn a_state_topic_that_was_given_more_partitions_ends_it_with_its_name() {
+    let Some((plant, site)) = calm_site("resized") else {
+        return;
+    };
+    let start = binary::start("g", &[NO_TRAINING]);
+    let state = site.output("g", "state");
+    cluster::create_topic(&site.brokers, &state, 2, &[("cleanup.policy", "compact")]);
+    site.create_topics(start);
+    binary::feed(&site, plant.records(0, 100, 4));
+    let mut daemon = site.run(start);
+    binary::wait_until_consumed(&site, "g", 400, &mut [&mut daemon]);
+    assert!(daemon.terminate().0.success());
+    cluster::add_partitions(&site.brokers, &state, 3);
+    let (code, log) = run_to_the_end(&site, start);
+    assert_eq!(code, Some(78), "{log}");
+    assert!(
+        log.contains(&state) && log.contains("has 3 partitions"),
+        "{log}"
+    );
+}

@@ -306,10 +306,10 @@ fn bootstrap(rustc: &str) -> (bool, String) {
 #[cfg(unix)]
 #[test]
 fn the_bootstrap_says_what_to_do_about_an_old_toolchain() {
-    let (content, said) = bootstrap("1.87.0");
+    let (content, said) = bootstrap("1.88.0");
     assert!(!content, "{said}");
     assert!(
-        said.contains("Rust 1.87.0 is too old: 1.88 or later is needed"),
+        said.contains("Rust 1.88.0 is too old: 1.89 or later is needed"),
         "{said}"
     );
     let (content, said) = bootstrap("1.100.0");

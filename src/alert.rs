@@ -47,6 +47,9 @@ pub struct Alert {
     /// Alerts that this one stands for, at the end of a storm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suppressed: Option<u64>,
+    /// Nobody knows how the episode went on: what was remembered of its key was discarded, and so it is closed. Left out if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub abandoned: bool,
     /// The version of the model that judged; 0: none did, but the cold start, or the season of the key.
     pub model_version: u64,
     /// Whether the season of the key judged (`model.seasonal`): score and threshold are then its own, not a model's. Left out if not.

@@ -190,6 +190,7 @@ mod tests {
                 expected: 0.0,
             }],
             suppressed: None,
+            abandoned: false,
             model_version: 1,
             seasonal: false,
             input: InputRef {

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::Message;
 use super::gather::Work;
 use super::state::episode_id;
+use super::{Message, OpenEpisode};
 use crate::alert::{Alert, AlertEvent, AlertKind, Attribution, InputRef, Severity};
 use crate::detect::Params;
 use crate::detect::episode::{Episode, Reading};
@@ -48,6 +48,7 @@ pub(super) struct Facts {
     pub records: u64,
     pub attribution: Vec<Attribution>,
     pub suppressed: Option<u64>,
+    pub abandoned: bool,
 }
 
 impl Facts {
@@ -68,6 +69,7 @@ impl Facts {
             records: 0,
             attribution: Vec::new(),
             suppressed: None,
+            abandoned: false,
         }
     }
 
@@ -128,6 +130,7 @@ pub(super) fn alert(params: &Params, cause: Cause<'_>, facts: Facts) -> Message 
         records: facts.records,
         relevant_attribution: facts.attribution,
         suppressed: facts.suppressed,
+        abandoned: facts.abandoned,
         model_version: cause.model.0,
         seasonal: cause.seasonal,
         input: InputRef {
@@ -143,6 +146,36 @@ pub(super) fn alert(params: &Params, cause: Cause<'_>, facts: Facts) -> Message 
         timestamp: cause.timestamp,
         cause: cause.at.clone(),
     }
+}
+
+/// The end of what was open when the state of its key was discarded. It happened at the latest time that is known, and no record did it: the
+/// place is the next one to be read.
+pub(super) fn abandoned(
+    params: &Params,
+    open: &OpenEpisode,
+    known: Timestamp,
+    next: Offset,
+) -> Message {
+    let time = known.max(open.since);
+    let cause = Cause {
+        at: &open.at,
+        key: &open.key,
+        offset: next,
+        time,
+        timestamp: time,
+        model: ModelVersion(0),
+        seasonal: false,
+        record: 0,
+    };
+    let facts = Facts {
+        id: open.id.clone(),
+        onset_time: open.since,
+        peak_score: open.peak,
+        severity: open.severity,
+        abandoned: true,
+        ..Facts::bare(open.kind, AlertEvent::Close, 1.0)
+    };
+    alert(params, cause, facts)
 }
 
 /// [`crate::alert::Score`], borrowed: one is written for every record.

@@ -137,7 +137,7 @@ impl Pipeline {
         for (at, to) in to {
             if let Some(partition) = self.partitions.get_mut(at)
                 && *to > partition.head.position
-                && partition.skip(*to, self.current.as_ref())
+                && partition.skip(*to, self.current.as_ref(), &self.params)
             {
                 discarded.push(at.clone());
             }
@@ -270,6 +270,13 @@ impl Pipeline {
             outbox
                 .state
                 .extend(snapshot::take(&self.params, base, model, &self.columns));
+            let (abandoned, known) = &base.abandoned;
+            tally.closed += abandoned.len() as u64;
+            outbox.alerts.extend(
+                abandoned
+                    .iter()
+                    .map(|open| message::abandoned(&self.params, open, *known, base.head.position)),
+            );
             let horizon = base.head.stream_time.minus(self.params.quarantine_keep);
             for (id, noted) in &base.quarantine {
                 if noted.to_time.is_some_and(|to| to < horizon) {
@@ -379,6 +386,7 @@ impl PartitionState {
                 kept.dirty = false;
             }
             self.forgotten.clear();
+            self.abandoned.0.clear();
             self.unsaved = false;
         }
         if delta.told {

@@ -310,32 +310,33 @@ pub(super) fn restore(
         match parse(&entry.key) {
             Some((_, _, Name::Key(key))) => {
                 let key = Key(Arc::from(key));
-                if discarded.is_some() {
-                    // The next snapshot deletes it, so that it does not join later state.
+                if let Some(state) = read_key(value) {
+                    let kept = Kept {
+                        state,
+                        dirty: false,
+                    };
+                    partition.keys.insert(key, kept);
+                } else if discarded.is_some() {
                     partition.forgotten.insert(key);
                 } else {
-                    let state = read_key(value).ok_or_else(|| unreadable(entry, "bad bytes"))?;
-                    partition.keys.insert(
-                        key,
-                        Kept {
-                            state,
-                            dirty: false,
-                        },
-                    );
+                    return Err(unreadable(entry, "bad bytes"));
                 }
             }
             Some((_, _, Name::Episode(id))) => {
-                let mut noted: Quarantined =
+                let noted: Quarantined =
                     serde_json::from_slice(value).map_err(|error| unreadable(entry, error))?;
-                if discarded.is_some() {
-                    noted.abandon(from);
-                }
                 partition.quarantine.insert(id.to_owned(), noted);
             }
             Some((_, _, Name::Head | Name::Dismissed(_))) | None => {}
         }
     }
-    if let (Some(head), None) = (head, discarded) {
+    if discarded.is_some() {
+        if let Some(head) = head {
+            partition.head.stream_time = head.stream_time;
+            partition.head.storm = head.storm;
+        }
+        partition.discard(from, None, heir.params);
+    } else if let Some(head) = head {
         let replays = head.offset < grant.committed;
         partition.head = Head {
             stream_time: head.stream_time,

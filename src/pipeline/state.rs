@@ -167,6 +167,8 @@ pub(super) struct PartitionState {
     pub unsaved: bool,
     /// Records that were deleted before they were read, and not counted yet.
     pub skipped: u64,
+    /// What was open when its state was discarded, and until when that was known: to be closed with the next snapshot.
+    pub abandoned: (Vec<OpenEpisode>, Timestamp),
 }
 
 impl PartitionState {
@@ -182,6 +184,7 @@ impl PartitionState {
             quarantine: BTreeMap::new(),
             unsaved: true,
             skipped: 0,
+            abandoned: (Vec::new(), Timestamp::MIN),
         }
     }
 
@@ -189,32 +192,87 @@ impl PartitionState {
     /// or it is `quiet` and has changed since it was saved.
     pub fn unsettled(&self, champion: Option<&Arc<TrainedModel>>, quiet: bool) -> bool {
         let another = champion.is_some() && version(champion) != version(self.model.as_ref());
-        let known = !(self.keys.is_empty() && self.forgotten.is_empty());
+        let known =
+            !(self.keys.is_empty() && self.forgotten.is_empty() && self.abandoned.0.is_empty());
         let due = another || (self.unsaved && known) || (quiet && self.head.since_snapshot > 0);
         !self.replaying() && (due || self.skipped > 0)
     }
 
     /// Retention deleted what lies before `to`, which was to be read next: reads on there. If that was to be replayed, what the state would
     /// have become is lost; then it begins anew under `champion`, and the answer is `true`.
-    pub fn skip(&mut self, to: Offset, champion: Option<&Arc<TrainedModel>>) -> bool {
+    pub fn skip(
+        &mut self,
+        to: Offset,
+        champion: Option<&Arc<TrainedModel>>,
+        params: &Params,
+    ) -> bool {
         let replaying = self.replaying();
         let from = to.max(self.emit_from);
         if replaying {
-            let fresh = Self::new(self.at.clone(), from, champion.cloned());
-            let old = std::mem::replace(self, fresh);
-            self.forgotten = old.forgotten;
-            self.forgotten.extend(old.keys.into_keys());
-            self.quarantine = old.quarantine;
-            for noted in self.quarantine.values_mut() {
-                noted.abandon(from);
-            }
-            self.skipped = u64::try_from(from.0 - old.emit_from.0).unwrap_or(0);
+            let skipped = u64::try_from(from.0 - self.emit_from.0).unwrap_or(0);
+            self.discard(from, champion.cloned(), params);
+            self.skipped = skipped;
         } else if to > self.head.position {
             self.skipped += u64::try_from(to.0 - self.head.position.0).unwrap_or(0);
             self.head.position = to;
             self.unsaved = true;
         }
         replaying
+    }
+
+    /// Begins anew at `from`: of what was remembered stays only what training leaves out. The next snapshot deletes the keys' entries, so that
+    /// they do not join later state, and ends what was open.
+    pub fn discard(&mut self, from: Offset, model: Option<Arc<TrainedModel>>, params: &Params) {
+        let abandoned = self.abandon(params);
+        let fresh = Self::new(self.at.clone(), from, model);
+        let old = std::mem::replace(self, fresh);
+        self.abandoned = abandoned;
+        self.skipped = old.skipped;
+        self.forgotten = old.forgotten;
+        self.forgotten.extend(old.keys.into_keys());
+        self.quarantine = old.quarantine;
+        for noted in self.quarantine.values_mut() {
+            noted.abandon(from);
+        }
+    }
+
+    /// What its alerts say is open, and until when that is known. Episodes by the ledger, which is as of the last commit, not of the last snapshot;
+    /// silences and the storm as of the snapshot, so that one which ended since is ended twice rather than never. Nothing that nobody was told of.
+    fn abandon(&self, params: &Params) -> (Vec<OpenEpisode>, Timestamp) {
+        let mut open = Vec::new();
+        self.open(params, &mut open);
+        let muted = |key: &str, kind| {
+            let kept = self.keys.get(key).map(|kept| &kept.state);
+            kept.is_some_and(|state| match kind {
+                AlertKind::Score => state.episodes.open.is_some_and(|episode| episode.muted),
+                AlertKind::Silence => state.silence_muted,
+                AlertKind::Storm => false,
+            })
+        };
+        open.retain(|open| !muted(&open.key, open.kind));
+        let unknown = |id: &str| !open.iter().any(|open| open.id == id);
+        let since: Vec<OpenEpisode> = self
+            .quarantine
+            .iter()
+            .filter(|(id, noted)| noted.to.is_none() && unknown(id))
+            .filter(|(_, noted)| !muted(&noted.key, AlertKind::Score))
+            .map(|(id, noted)| OpenEpisode {
+                at: self.at.clone(),
+                id: id.clone(),
+                key: noted.key.clone(),
+                kind: AlertKind::Score,
+                severity: Severity::Low,
+                since: noted.from_time,
+                peak: 0.0,
+            })
+            .collect();
+        open.retain(|open| {
+            let noted = self.quarantine.get(&open.id);
+            open.kind != AlertKind::Score || noted.is_some_and(|noted| noted.to.is_none())
+        });
+        open.extend(since);
+        open.sort_by(|a, b| a.id.cmp(&b.id));
+        (open, self.head.stream_time)
     }
 
     /// Whether what comes next was emitted before.

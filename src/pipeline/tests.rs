@@ -769,6 +769,17 @@ fn a_replay_whose_model_is_gone_is_not_guessed_at() {
         .collect();
     assert_eq!(gone[0].key, b"test/in/3/key/k");
     assert_eq!(quarantine(&staged.outbox.state)[0].to, Some(Offset(3)));
+    // Its alert is taken back, with the same snapshot and once.
+    let close = [("test-in-3-1".to_owned(), AlertEvent::Close)];
+    assert_eq!(events(&staged.outbox), close);
+    assert_eq!(staged.tally.closed, 1);
+    let alert: Alert =
+        serde_json::from_slice(staged.outbox.alerts[0].value.as_deref().unwrap()).unwrap();
+    assert!(alert.abandoned && alert.key == "k", "{alert:?}");
+    heir.apply(staged);
+    assert!(heir.settle(&Positions::new()).is_none());
+    let (outbox, _) = work(&mut heir, &[(3, "k", 4, CALM)]);
+    assert_eq!(events(&outbox), []);
 }
 
 #[test]

@@ -173,8 +173,8 @@ fn at_once<S: Send>(
                 })
             })
             .collect();
-        let answers = threads.into_iter().map(|thread| thread.join());
-        answers.map(|answer| answer.unwrap()).collect()
+        let answers = threads.into_iter().map(|thread| thread.join().unwrap());
+        answers.collect()
     })
 }
 

@@ -273,6 +273,24 @@ fn json_lines_and_gzip_are_read_as_csv_is() {
 }
 
 #[test]
+fn training_says_what_the_default_kind_picked() {
+    let folder = Folder::new();
+    let input = folder.path("plain.csv");
+    fs::write(&input, csv(&rows(400, 1000))).unwrap();
+    let asked = [
+        "train", "--input", &input, "--ignore", "time", "--ignore", "fault",
+    ];
+    let (code, out, err) = outcome(&asked);
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        out.contains(
+            "\nits members: pca:last=3, pca:last=5, pca:last=10, robust_z:last=1:weight=0.5\n"
+        ),
+        "{out}"
+    );
+}
+
+#[test]
 #[expect(clippy::too_many_lines, reason = "one model, all that is asked of it")]
 fn records_are_drawn_and_compared_with_real_ones() {
     let folder = Folder::new();

@@ -77,6 +77,9 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
         card.spec.window,
         rows("fit"),
     );
+    if !card.members.is_empty() {
+        text += &format!("its members: {}\n", card.members.join(", "));
+    }
     text += &format!("{}\n", calibrated(card));
     text += &format!("gate: {}{}\n", candidate.verdict, measured(card));
     if let Some(path) = &arguments.model {

@@ -64,6 +64,8 @@ pub struct ModelStatus {
     pub version: u64,
     /// Its kind.
     pub kind: String,
+    /// What it consists of, as `model.members` would have it; none of a kind that is not made of others.
+    pub members: Vec<String>,
     /// When it was trained, RFC 3339.
     pub created: String,
     /// Its features.
@@ -79,6 +81,7 @@ impl From<&Card> for ModelStatus {
         Self {
             version: card.version.0,
             kind: card.spec.kind.clone(),
+            members: card.members.clone(),
             created: card.created.rfc3339(),
             columns: card.columns.clone(),
             verdict: card.verdict.clone(),

@@ -13,7 +13,7 @@ const TAIL_SHARE: f64 = 0.02;
 
 /// Mean excesses beyond all seen scores from which on more of them count less than half: the further an extrapolation goes, the less it is
 /// to be trusted, and no member must outvote all others; but what one member finds unheard of must not pass for merely unusual either.
-const BEYOND: f32 = 8.0;
+const BEYOND: f32 = 32.0;
 
 /// Brings one member's scores to the common measure.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,7 +63,7 @@ impl Measure {
     }
 
     /// [`Combine::Tail`]: −ln p, with p = (k + ½) / (n + 1) for k of n scores at or above, and beyond all of them further down an
-    /// exponential tail, by ever shorter steps: x mean excesses count as b · ln(1 + x / b), b = 8. [`Combine::Quantile`]: the score in units of its 99 % quantile.
+    /// exponential tail, by ever shorter steps: x mean excesses count as b · ln(1 + x / b), b = 32. [`Combine::Quantile`]: the score in units of its 99 % quantile.
     pub fn of(&self, score: f32) -> f32 {
         match self.combine {
             Combine::Quantile => score / self.high,
@@ -119,11 +119,11 @@ mod tests {
         let tail = Measure::fit(Combine::Tail, &scores);
         // 91 to 100 are at or above 91: p = 10.5 / 101.
         assert!((tail.of(91.0) + (10.5f32 / 101.0).ln()).abs() < 1e-5);
-        // The tail starts at 98 (place 97.02 of 0..99); excesses 1 and 2; so 112 is eight mean excesses beyond 100, which count as 8 ln 2.
+        // The tail starts at 98 (place 97.02 of 0..99); excesses 1 and 2; so 148 is 32 mean excesses beyond 100, which count as 32 ln 2.
         let beyond = |score| tail.of(score) + (0.5f32 / 101.0).ln();
-        assert!((beyond(112.0) - 8.0 * 2.0f32.ln()).abs() < 1e-5);
-        // Further out is always stranger, at less and less: 80 mean excesses are worth 8 ln 11.
-        assert!((beyond(220.0) - 8.0 * 11.0f32.ln()).abs() < 1e-4);
+        assert!((beyond(148.0) - 32.0 * 2.0f32.ln()).abs() < 1e-4);
+        // Further out is always stranger, at less and less: 320 mean excesses are worth 32 ln 11.
+        assert!((beyond(580.0) - 32.0 * 11.0f32.ln()).abs() < 1e-4);
         let quantile = Measure::fit(Combine::Quantile, &scores);
         assert!((quantile.of(198.0) - 2.0).abs() < 1e-6);
     }

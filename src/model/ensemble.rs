@@ -280,9 +280,18 @@ impl Member {
         view(rows, self.card.inputs, self.gauss.as_ref())
     }
 
+    fn takes_rows_apart(&self) -> bool {
+        self.gauss.is_none() && self.model.as_kind().takes_rows_apart()
+    }
+
     /// Its scores of whole rows, in the common measure.
     fn measured(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed], training: bool) -> Array1<f32> {
-        let scores = raw_scores(&self.model, self.view(rows).view(), seeds, training);
+        let seen = if !training && self.takes_rows_apart() {
+            newest(rows, self.card.inputs).into()
+        } else {
+            self.view(rows)
+        };
+        let scores = raw_scores(&self.model, seen.view(), seeds, training);
         scores.mapv(|score| self.measure.of(score))
     }
 }
@@ -339,6 +348,10 @@ impl Kind for Ensemble {
     /// The weighted mean of the members' scores in the common measure.
     fn score(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed]) -> Array1<f32> {
         self.combined(rows, seeds, false)
+    }
+
+    fn takes_rows_apart(&self) -> bool {
+        self.members.iter().all(Member::takes_rows_apart)
     }
 
     fn score_training(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed]) -> Array1<f32> {

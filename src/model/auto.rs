@@ -145,10 +145,6 @@ impl Kind for Auto {
         self.0.score_training(rows, seeds)
     }
 
-    fn takes_rows_apart(&self) -> bool {
-        self.0.takes_rows_apart()
-    }
-
     fn expected(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
         self.0.expected(rows)
     }

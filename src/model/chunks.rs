@@ -5,14 +5,6 @@ use ndarray::{Array1, Array2, ArrayView2, Axis};
 /// Rows of a piece: 256 rows of 100 inputs and a hidden layer are some 200 KiB.
 pub const CHUNK: usize = 256;
 
-/// Numbers of a piece for kinds that do little with each: a piece and what becomes of it stay in the cache nearest but one.
-const LIGHT: usize = 24_576;
-
-/// Rows of `width` numbers in a piece, for kinds that do little with each number: fewer where rows are wide.
-pub fn light_piece(width: usize) -> usize {
-    (LIGHT / width.max(1)).clamp(32, CHUNK)
-}
-
 /// One number a row.
 pub fn by_chunks(
     rows: ArrayView2<'_, f32>,

@@ -280,13 +280,14 @@ impl Member {
         view(rows, self.card.inputs, self.gauss.as_ref())
     }
 
+    /// Whether its view of whole rows, where these lie one after another, need not be copied.
     fn takes_rows_apart(&self) -> bool {
         self.gauss.is_none() && self.model.as_kind().takes_rows_apart()
     }
 
     /// Its scores of whole rows, in the common measure.
     fn measured(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed], training: bool) -> Array1<f32> {
-        let seen = if !training && self.takes_rows_apart() {
+        let seen = if !training && rows.is_standard_layout() && self.takes_rows_apart() {
             newest(rows, self.card.inputs).into()
         } else {
             self.view(rows)
@@ -348,10 +349,6 @@ impl Kind for Ensemble {
     /// The weighted mean of the members' scores in the common measure.
     fn score(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed]) -> Array1<f32> {
         self.combined(rows, seeds, false)
-    }
-
-    fn takes_rows_apart(&self) -> bool {
-        self.members.iter().all(Member::takes_rows_apart)
     }
 
     fn score_training(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed]) -> Array1<f32> {

@@ -43,7 +43,7 @@ pub trait Kind: fmt::Debug + Send + Sync {
     /// sample; the score of a row depends on nothing but the row and its seed.
     fn score(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed]) -> Array1<f32>;
 
-    /// Whether [`Self::score`] also takes rows that lie apart in memory, each of them in one piece, and gives them the same bits.
+    /// Whether [`Self::score`] takes rows that lie apart in memory, each of them in one piece, and gives them the same bits.
     fn takes_rows_apart(&self) -> bool {
         false
     }

@@ -14,7 +14,7 @@ use rand::Rng;
 use rand_distr::StandardNormal;
 
 use super::artefact::{ArtefactError, Tensors};
-use super::chunks::light_piece;
+use super::chunks::CHUNK;
 use super::linalg::{first, first_rows, moments, principal_axes};
 use super::spec::{ModelSpec, Statistic};
 use super::{FitData, FitError, Kind, Monitor};
@@ -26,6 +26,10 @@ const RESIDUAL_FLOOR: f64 = 0.1;
 
 /// The training rows' residuals count as this many of the held-out rows when the normal size of a residual is estimated.
 const PRIOR_ROWS: f64 = 100.0;
+
+/// Terms that a product adds up before it touches what it is added to: up to here, adding a product on the spot rounds as adding it
+/// afterwards does.
+const PRODUCT_MAX: usize = 256;
 
 /// Rows that are summed side by side.
 const LANES: usize = 8;
@@ -149,7 +153,8 @@ impl Kind for Pca {
         if self.statistic == Statistic::Group {
             return self.by_feature_scores(rows);
         }
-        let (code, residual) = self.project(rows);
+        let rows = rows.as_standard_layout();
+        let (code, residual) = self.project(rows.view());
         let squares = |values: Array2<f32>, spread: &Array1<f32>| {
             (values / spread).mapv(|value| value * value)
         };
@@ -225,7 +230,7 @@ impl Pca {
         let (width, columns) = (self.width(), self.columns);
         let mut scores = Vec::with_capacity(rows.nrows());
         let mut roots = vec![0.0; LANES * columns];
-        for rows in rows.axis_chunks_iter(Axis(0), light_piece(width)) {
+        for rows in rows.axis_chunks_iter(Axis(0), CHUNK) {
             let residual = self.residual(rows);
             let values = residual.as_slice().unwrap_or_default();
             for rows in values.chunks(LANES * width) {
@@ -266,7 +271,11 @@ impl Pca {
         let mut residual = Array2::from_shape_vec(rows.raw_dim(), centred)
             .unwrap_or_else(|_| unreachable!("as many numbers as there were"));
         let code = residual.dot(&self.axes);
-        general_mat_mul(-1.0, &code, &self.axes.t(), 1.0, &mut residual);
+        if self.components() <= PRODUCT_MAX {
+            general_mat_mul(-1.0, &code, &self.axes.t(), 1.0, &mut residual);
+        } else {
+            residual -= &code.dot(&self.axes.t());
+        }
         residual
     }
 
@@ -465,6 +474,36 @@ mod tests {
         }
         let expected = by_hand(Statistic::Q).expected(row.view());
         assert!((expected[[0, 0]] - 2.8).abs() < 1e-6 && (expected[[0, 1]] - 3.4).abs() < 1e-6);
+    }
+
+    #[test]
+    fn scores_have_the_same_bits_as_step_by_step_and_wherever_rows_lie() {
+        let rows = correlated(75, 12, Seed(8));
+        let wide = ndarray::concatenate![Axis(1), rows.mapv(|v| v + 1.0), rows];
+        for statistic in [Statistic::Group, Statistic::Both] {
+            let spec = ModelSpec {
+                statistic,
+                window: 3,
+                ..spec()
+            };
+            let data = fit_data(12);
+            let model = Pca::fit(&spec, &data, Seed(1), &mut Unwatched).unwrap();
+            let bits = |scores: Array1<f32>| scores.mapv(f32::to_bits);
+            let found = bits(model.score(rows.view(), &[]));
+            let apart = wide.view().split_at(Axis(1), 12).1;
+            assert_eq!(found, bits(model.score(apart, &[])));
+            for (at, row) in rows.axis_chunks_iter(Axis(0), 1).enumerate() {
+                assert_eq!(found[at], model.score(row, &[])[0].to_bits());
+            }
+            if statistic == Statistic::Group {
+                let (_, residual) = model.project(rows.view());
+                let factor = model.residual_spread.mapv(f32::recip);
+                let squares = (residual * &factor).mapv(|value| value * value);
+                let roots = model.by_feature(&squares);
+                let sum = |row: ArrayView1<'_, f32>| row.iter().sum::<f32>() / 12.0;
+                assert_eq!(found, bits(roots.rows().into_iter().map(sum).collect()));
+            }
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use super::Model;
 use super::card::{Card, ModelVersion, RECORDS_PER_KEY_DAY};
-use super::chunks::{CHUNK, light_piece};
+use super::chunks::CHUNK;
 use super::robust_z::RobustZ;
 use super::scale::Scaler;
 use super::spec::{ModelSpec, Scaling};
@@ -143,12 +143,7 @@ impl TrainedModel {
     pub fn judge_strips(&self, Strips { strips, windows }: Strips<'_>, seeds: &[Seed]) -> Judged {
         assert_eq!(windows.len(), seeds.len(), "one seed a window");
         let (columns, width) = (self.card.columns.len(), self.width());
-        let piece = if self.model.as_kind().takes_rows_apart() {
-            light_piece(width)
-        } else {
-            CHUNK
-        };
-        let pieces = windows.chunks(piece).zip(seeds.chunks(piece));
+        let pieces = windows.chunks(CHUNK).zip(seeds.chunks(CHUNK));
         let mut raw = RawScores::with_capacity(windows.len());
         if width == columns {
             for (windows, seeds) in pieces {

@@ -1,11 +1,13 @@
 //! How much of what Kafka and decoding allow is left when the daemon does its whole job, exactly once: `anomalyd run` as a process of its own,
 //! beside a process that only consumes and decodes the same records, in one run on one machine.
 //!
-//! Records are flat JSON objects of 38 numbers, 563 bytes, 28 keys, 4 partitions. What counts is records per CPU second of the process (the broker
-//! shares the machine, so wall time says little), and their ratio. What a process costs once, however long it runs, is measured apart and
-//! left out on both sides: of the daemon the CPU time until it is ready, on an empty topic; of the other until it has its first record. Both
-//! fetch alike: the same settings of the consumer, so the same compression and sizes, and batches of the daemon's largest size. Then alert latency: records at a fixed rate, now and then one with a
-//! fault, and the time from its Kafka timestamp until a `read_committed` reader has the alert.
+//! Records are flat JSON objects of 38 numbers, 571 bytes, 28 keys, 4 partitions. What counts is records per CPU second of the process (the broker
+//! shares the machine, so wall time says little), and their ratio. What a process costs once, however long it runs, is measured apart and left
+//! out on both sides: of the daemon the CPU time until it is ready, on an empty topic; of the other that until it has its first record. Both
+//! fetch alike, by the same settings of the consumer, and decode batches of the daemon's largest size; only the daemon looks at headers.
+//!
+//! Then alert latency: records at a fixed rate, now and then one with a fault, and the time from its Kafka timestamp until a `read_committed`
+//! reader has the alert.
 //!
 //! Run: `make bench-kafka`, or `cargo bench --bench throughput`; it needs Kafka as the tests do. Settings by environment:
 //! `THROUGHPUT_RECORDS` (1000000), `THROUGHPUT_RATE` (35000 a second, 0 leaves latency out), `THROUGHPUT_SECONDS` (30),

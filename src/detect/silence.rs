@@ -46,7 +46,8 @@ impl Rhythm {
         if self.records < RECORDS_MIN || params.silence_factor < 1.0 {
             return None;
         }
-        let patience = self.longest_gap.as_millis() as f64 * params.silence_factor;
+        // In 64 bits: it is a difference of two timestamps, and 128 bits are slow to convert.
+        let patience = self.longest_gap.as_millis() as u64 as f64 * params.silence_factor;
         let patience = Duration::from_millis(patience as u64).max(params.silence_min);
         Some(self.last.plus(patience))
     }

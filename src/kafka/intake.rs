@@ -47,14 +47,15 @@ pub(super) struct Run {
 impl Intake<'_> {
     /// Adds a message, unless it comes from a partition that is not being read (any more) or from before the place we went to.
     pub(super) fn take(&mut self, message: &BorrowedMessage<'_>) {
-        let (topic, partition) = (message.topic(), message.partition());
-        let goes_on = self
-            .run
-            .as_ref()
-            .is_some_and(|run| run.at.partition.0 == partition && *run.at.topic == *topic);
+        let partition = message.partition();
+        // A single topic is looked at once a run too: it can be no other.
+        let single = self.names.len() == 1;
+        let goes_on = self.run.as_ref().is_some_and(|run| {
+            run.at.partition.0 == partition && (single || *run.at.topic == *message.topic())
+        });
         if !goes_on {
             self.end_run();
-            self.begin_run(topic, partition);
+            self.begin_run(message.topic(), partition);
         }
         let Some(run) = self.run.as_mut() else { return };
         let offset = Offset(message.offset());

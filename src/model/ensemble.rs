@@ -280,9 +280,19 @@ impl Member {
         view(rows, self.card.inputs, self.gauss.as_ref())
     }
 
+    /// Whether its view of whole rows, where these lie one after another, need not be copied.
+    fn takes_rows_apart(&self) -> bool {
+        self.gauss.is_none() && self.model.as_kind().takes_rows_apart()
+    }
+
     /// Its scores of whole rows, in the common measure.
     fn measured(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed], training: bool) -> Array1<f32> {
-        let scores = raw_scores(&self.model, self.view(rows).view(), seeds, training);
+        let seen = if !training && rows.is_standard_layout() && self.takes_rows_apart() {
+            newest(rows, self.card.inputs).into()
+        } else {
+            self.view(rows)
+        };
+        let scores = raw_scores(&self.model, seen.view(), seeds, training);
         scores.mapv(|score| self.measure.of(score))
     }
 }

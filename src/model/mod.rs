@@ -43,6 +43,11 @@ pub trait Kind: fmt::Debug + Send + Sync {
     /// sample; the score of a row depends on nothing but the row and its seed.
     fn score(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed]) -> Array1<f32>;
 
+    /// Whether [`Self::score`] takes rows that lie apart in memory, each of them in one piece, and gives them the same bits.
+    fn takes_rows_apart(&self) -> bool {
+        false
+    }
+
     /// As [`Self::score`], for rows that the model was fitted on. A kind that [`Trait::Remembers`] rows does not let one meet itself: a
     /// remembered row that equals it, if there is one, is left out once.
     fn score_training(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed]) -> Array1<f32> {

@@ -8,11 +8,13 @@
 
 use std::ops::ControlFlow;
 
+use ndarray::linalg::general_mat_mul;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use rand::Rng;
 use rand_distr::StandardNormal;
 
 use super::artefact::{ArtefactError, Tensors};
+use super::chunks::CHUNK;
 use super::linalg::{first, first_rows, moments, principal_axes};
 use super::spec::{ModelSpec, Statistic};
 use super::{FitData, FitError, Kind, Monitor};
@@ -24,6 +26,13 @@ const RESIDUAL_FLOOR: f64 = 0.1;
 
 /// The training rows' residuals count as this many of the held-out rows when the normal size of a residual is estimated.
 const PRIOR_ROWS: f64 = 100.0;
+
+/// Terms that a product adds up before it touches what it is added to: up to here, adding a product on the spot rounds as adding it
+/// afterwards does.
+const PRODUCT_MAX: usize = 256;
+
+/// Rows that are summed side by side.
+const LANES: usize = 8;
 
 /// A fitted subspace with the normal sizes of what lies in and beside it.
 #[derive(Clone, Debug, PartialEq)]
@@ -141,10 +150,11 @@ impl Kind for Pca {
     /// Over the width: Q = Σ (rⱼ / σⱼ)² over inputs; T² = Σ cₖ² / λₖ over components; their sum; or, by feature, the sum over features
     /// of the root of that feature's part of Q.
     fn score(&self, rows: ArrayView2<'_, f32>, _seeds: &[Seed]) -> Array1<f32> {
-        let (code, residual) = self.project(rows);
         if self.statistic == Statistic::Group {
-            return self.by_feature_scores(residual);
+            return self.by_feature_scores(rows);
         }
+        let rows = rows.as_standard_layout();
+        let (code, residual) = self.project(rows.view());
         let squares = |values: Array2<f32>, spread: &Array1<f32>| {
             (values / spread).mapv(|value| value * value)
         };
@@ -156,6 +166,10 @@ impl Kind for Pca {
             Statistic::Both => outside.sum_axis(Axis(1)) + inside.sum_axis(Axis(1)),
         };
         sum / self.width() as f32
+    }
+
+    fn takes_rows_apart(&self) -> bool {
+        true
     }
 
     fn expected(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
@@ -209,24 +223,60 @@ impl Kind for Pca {
 }
 
 impl Pca {
-    /// [`Self::by_feature`], summed, over the width, in one pass over residuals: the default statistic is on every record's way.
-    fn by_feature_scores(&self, residual: Array2<f32>) -> Array1<f32> {
+    /// [`Self::by_feature`] of the residuals, summed, over the width: the default statistic is on every record's way. Piece by piece, so that
+    /// what one product leaves behind is still in the cache for the next.
+    fn by_feature_scores(&self, rows: ArrayView2<'_, f32>) -> Array1<f32> {
         let factor = self.residual_spread.mapv(f32::recip).to_vec();
-        let width = self.width();
-        let residual = residual.as_standard_layout();
-        let mut sums = vec![0.0_f32; self.columns];
-        let score = |row: &[f32]| {
-            sums.fill(0.0);
-            let records = row.chunks_exact(self.columns);
-            for (record, factor) in records.zip(factor.chunks_exact(self.columns)) {
-                for ((sum, r), f) in sums.iter_mut().zip(record).zip(factor) {
-                    *sum += (r * f) * (r * f);
+        let (width, columns) = (self.width(), self.columns);
+        let mut scores = Vec::with_capacity(rows.nrows());
+        let mut roots = vec![0.0; LANES * columns];
+        for rows in rows.axis_chunks_iter(Axis(0), CHUNK) {
+            let residual = self.residual(rows);
+            let values = residual.as_slice().unwrap_or_default();
+            for rows in values.chunks(LANES * width) {
+                roots.fill(0.0);
+                for (row, sums) in rows
+                    .chunks_exact(width)
+                    .zip(roots.chunks_exact_mut(columns))
+                {
+                    let records = row.chunks_exact(columns);
+                    for (record, factor) in records.zip(factor.chunks_exact(columns)) {
+                        for ((sum, r), f) in sums.iter_mut().zip(record).zip(factor) {
+                            *sum += (r * f) * (r * f);
+                        }
+                    }
                 }
+                for root in &mut roots {
+                    *root = root.sqrt();
+                }
+                let totals = side_by_side(&roots, columns);
+                let totals = totals.iter().take(rows.len() / width);
+                scores.extend(totals.map(|total| total / width as f32));
             }
-            sums.iter().map(|sum| sum.sqrt()).sum::<f32>() / width as f32
-        };
-        let values = residual.as_slice().unwrap_or_default();
-        values.chunks_exact(width).map(score).collect()
+        }
+        scores.into()
+    }
+
+    /// What the subspace does not explain of rows, one after another.
+    fn residual(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
+        let mean = self.mean.as_slice().unwrap_or_default();
+        let mut centred = Vec::with_capacity(rows.len());
+        for row in rows.rows() {
+            if let Some(row) = row.as_slice() {
+                centred.extend(row.iter().zip(mean).map(|(value, mean)| value - mean));
+            } else {
+                centred.extend(row.iter().zip(mean).map(|(value, mean)| value - mean));
+            }
+        }
+        let mut residual = Array2::from_shape_vec(rows.raw_dim(), centred)
+            .unwrap_or_else(|_| unreachable!("as many numbers as there were"));
+        let code = residual.dot(&self.axes);
+        if self.components() <= PRODUCT_MAX {
+            general_mat_mul(-1.0, &code, &self.axes.t(), 1.0, &mut residual);
+        } else {
+            residual -= &code.dot(&self.axes.t());
+        }
+        residual
     }
 
     /// The root of the sum over the window's records of each feature's squares, `n × D`.
@@ -361,6 +411,21 @@ fn keep_smallest(values: &Array1<f64>, trim: f32) -> Vec<usize> {
     order
 }
 
+/// The sums of `LANES` rows of n numbers, each added up from its first number on, but all at once: one addition waits for the one before.
+fn side_by_side(rows: &[f32], n: usize) -> [f32; LANES] {
+    let mut rows = rows.chunks_exact(n);
+    let rows: [&[f32]; LANES] = std::array::from_fn(|_| rows.next().unwrap_or_default());
+    let [a, b, c, d, e, f, g, h] = rows.map(|row| &row[..n]);
+    let mut sums = [0.0; LANES];
+    for at in 0..n {
+        let column = [a[at], b[at], c[at], d[at], e[at], f[at], g[at], h[at]];
+        for (sum, number) in sums.iter_mut().zip(column) {
+            *sum += number;
+        }
+    }
+    sums
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::{check_kind, correlated, fit_data};
@@ -409,6 +474,36 @@ mod tests {
         }
         let expected = by_hand(Statistic::Q).expected(row.view());
         assert!((expected[[0, 0]] - 2.8).abs() < 1e-6 && (expected[[0, 1]] - 3.4).abs() < 1e-6);
+    }
+
+    #[test]
+    fn scores_have_the_same_bits_as_step_by_step_and_wherever_rows_lie() {
+        let rows = correlated(75, 12, Seed(8));
+        let wide = ndarray::concatenate![Axis(1), rows.mapv(|v| v + 1.0), rows];
+        for statistic in [Statistic::Group, Statistic::Both] {
+            let spec = ModelSpec {
+                statistic,
+                window: 3,
+                ..spec()
+            };
+            let data = fit_data(12);
+            let model = Pca::fit(&spec, &data, Seed(1), &mut Unwatched).unwrap();
+            let bits = |scores: Array1<f32>| scores.mapv(f32::to_bits);
+            let found = bits(model.score(rows.view(), &[]));
+            let apart = wide.view().split_at(Axis(1), 12).1;
+            assert_eq!(found, bits(model.score(apart, &[])));
+            for (at, row) in rows.axis_chunks_iter(Axis(0), 1).enumerate() {
+                assert_eq!(found[at], model.score(row, &[])[0].to_bits());
+            }
+            if statistic == Statistic::Group {
+                let (_, residual) = model.project(rows.view());
+                let factor = model.residual_spread.mapv(f32::recip);
+                let squares = (residual * &factor).mapv(|value| value * value);
+                let roots = model.by_feature(&squares);
+                let sum = |row: ArrayView1<'_, f32>| row.iter().sum::<f32>() / 12.0;
+                assert_eq!(found, bits(roots.rows().into_iter().map(sum).collect()));
+            }
+        }
     }
 
     #[test]

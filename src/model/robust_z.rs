@@ -48,6 +48,10 @@ impl Kind for RobustZ {
         rows.mapv(|value| value * value).sum_axis(Axis(1)) / self.width as f32
     }
 
+    fn takes_rows_apart(&self) -> bool {
+        true
+    }
+
     fn expected(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
         Array2::zeros(rows.raw_dim())
     }

@@ -18,6 +18,9 @@ use crate::seed::Seed;
 use crate::stream::Offset;
 use crate::time::Timestamp;
 
+/// Slots of a partition that are found again without a look at the key's text.
+const LATELY: usize = 64;
+
 /// A key touched by the batch: a copy of what was remembered of it.
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -41,6 +44,9 @@ pub(super) struct Work<'a> {
     pub slots: Vec<Slot>,
     /// Key → slot; `None`: forgotten during the batch.
     index: FxHashMap<Key, Option<usize>>,
+    /// Slots found lately, by where in memory the key is that they were asked for by: keys are interned, and stay where they are for as long
+    /// as the batch is at hand.
+    lately: [(usize, usize); LATELY],
     /// Keys remembered.
     live: usize,
     /// The batch carries a snapshot of the state before it.
@@ -141,6 +147,7 @@ impl<'a> Work<'a> {
             group: 0,
             slots: Vec::new(),
             index: FxHashMap::default(),
+            lately: [(0, 0); LATELY],
             live: base.keys.len(),
             snapshot: false,
             quarantine: BTreeMap::new(),
@@ -160,11 +167,17 @@ impl<'a> Work<'a> {
 
     /// The slot of `key`, copied from what is remembered; `None` if nothing is.
     fn touch(&mut self, key: &Key) -> Option<usize> {
-        if let Some(slot) = self.index.get(key) {
-            return *slot;
+        let address = Arc::as_ptr(&key.0).addr();
+        let place = address / 16 % LATELY;
+        if self.lately[place].0 == address {
+            return Some(self.lately[place].1);
         }
-        let kept = self.base.keys.get(key)?;
-        Some(self.insert(key, kept.state.clone()))
+        let slot = match self.index.get(key) {
+            Some(slot) => (*slot)?,
+            None => self.insert(key, self.base.keys.get(key)?.state.clone()),
+        };
+        self.lately[place] = (address, slot);
+        Some(slot)
     }
 
     fn insert(&mut self, key: &Key, state: KeyState) -> usize {
@@ -210,6 +223,7 @@ impl<'a> Work<'a> {
             slots.push(slot);
         }
         self.live -= slots.len();
+        self.lately.fill((0, 0));
         slots
     }
 

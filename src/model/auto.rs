@@ -10,7 +10,10 @@
 //! Measures are tail probabilities. The card says what was picked.
 //!
 //! On **windows** (W > 1): principal components of the newest quarter, half and whole of the window, so that both short and long
-//! faults show against what normally moves together, and, at half weight, the distance of the newest record from the centre.
+//! faults show against what normally moves together, and, beside them at a sixth of their weight, the distance of the newest record from the
+//! centre. Each part of the window is judged beside two subspaces, if there are rows enough to know the smaller variances: nobody can say
+//! how much of what moves together is worth keeping, a fault that moves along the components of the larger subspace only shows beside the
+//! smaller one, and one that is smaller than what the latter leaves out only beside the former.
 //! Measures are multiples of the 99 % quantile, because how far a residual exceeds normal is worth knowing there.
 //!
 //! docs/quality.md has what each is worth, by ablation.
@@ -44,6 +47,15 @@ const NEIGHBOURS_MIN: f64 = 0.25;
 /// The [`dependence`] up to which inputs have their full weight, and from which on they have none.
 const DEPENDENCE: (f64, f64) = (0.45, 0.65);
 
+/// On windows, the share of the variance that the larger subspaces keep, beside those that keep `model.variance`.
+const FINE: f64 = 0.98;
+
+/// Training rows for each input, below which small variances are not known well enough for a larger subspace: the usual rule of thumb.
+const ROWS_AN_INPUT: usize = 10;
+
+/// On windows, the newest record's weight for each other member.
+const NEWEST: f64 = 1.0 / 6.0;
+
 /// An [`Ensemble`] whose members and rule follow from the window.
 #[derive(Debug)]
 pub struct Auto(Ensemble);
@@ -60,7 +72,9 @@ impl Auto {
         monitor: &mut dyn Monitor,
     ) -> Result<Self, FitError> {
         let (members, combine) = if spec.window > 1 {
-            (over_windows(spec.window), Combine::Quantile)
+            let columns = data.train.ncols() / spec.window;
+            let members = over_windows(spec.window, columns, data.train.nrows());
+            (members, Combine::Quantile)
         } else {
             let found = dependence(data.train.view(), seed.child("dependence"));
             (over_records(found), Combine::Tail)
@@ -90,7 +104,8 @@ impl Auto {
 /// All members that it may ask about windows of so many records.
 pub fn pool(window: usize) -> Vec<String> {
     if window > 1 {
-        over_windows(window)
+        // With rows enough, all are asked.
+        over_windows(window, 1, usize::MAX)
     } else {
         // In the middle, all families are asked.
         over_records(0.5 * (DEPENDENCE.0 + DEPENDENCE.1))
@@ -120,15 +135,21 @@ fn over_records(dependence: f64) -> Vec<String> {
     members
 }
 
-/// The members for a window of so many records, at least two.
-fn over_windows(window: usize) -> Vec<String> {
+/// The members for a window of so many records, at least two, of so many columns, where there are so many training rows.
+fn over_windows(window: usize, columns: usize, rows: usize) -> Vec<String> {
     let mut lengths = vec![window.div_ceil(4), window.div_ceil(2), window];
     lengths.dedup();
-    let mut members: Vec<String> = lengths
-        .iter()
-        .map(|last| format!("pca:last={last}"))
-        .collect();
-    members.push("robust_z:last=1:weight=0.5".to_owned());
+    let mut members = Vec::new();
+    for last in lengths {
+        members.push(format!("pca:last={last}"));
+        if rows / ROWS_AN_INPUT >= last * columns {
+            members.push(format!("pca:last={last}:variance={FINE}"));
+        }
+    }
+    let weight = NEWEST * members.len() as f64;
+    // In thousandths: the name is part of the card.
+    let weight = (1e3 * weight).round() / 1e3;
+    members.push(format!("robust_z:last=1:weight={weight}"));
     members
 }
 
@@ -184,7 +205,24 @@ mod tests {
     #[test]
     fn the_pool_follows_the_window() {
         assert_eq!(
-            over_windows(20),
+            over_windows(20, 19, 7_000),
+            [
+                "pca:last=5",
+                "pca:last=5:variance=0.98",
+                "pca:last=10",
+                "pca:last=10:variance=0.98",
+                "pca:last=20",
+                "pca:last=20:variance=0.98",
+                "robust_z:last=1:weight=1"
+            ]
+        );
+        // 10 · 10 · 19 rows are enough for half of the window.
+        assert_eq!(
+            over_windows(20, 19, 1_900)[3..5],
+            ["pca:last=10:variance=0.98", "pca:last=20"]
+        );
+        assert_eq!(
+            over_windows(20, 8, 324),
             [
                 "pca:last=5",
                 "pca:last=10",
@@ -193,8 +231,13 @@ mod tests {
             ]
         );
         assert_eq!(
-            over_windows(2),
-            ["pca:last=1", "pca:last=2", "robust_z:last=1:weight=0.5"]
+            over_windows(2, 5, 90),
+            [
+                "pca:last=1",
+                "pca:last=1:variance=0.98",
+                "pca:last=2",
+                "robust_z:last=1:weight=0.5"
+            ]
         );
     }
 

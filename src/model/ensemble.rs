@@ -200,6 +200,7 @@ impl Member {
             // Trimmed by the others' judgement, not once more by its own.
             trim: if kept.is_some() { 0.0 } else { spec.trim },
             neighbours: member.neighbours.unwrap_or(spec.neighbours),
+            variance: member.variance.unwrap_or(spec.variance),
             ..spec.clone()
         };
         let own_data = FitData {

@@ -16,6 +16,8 @@ pub struct MemberSpec {
     pub trim: Option<f32>,
     /// `neighbours=K`: how many nearest rows it looks at. `None`: as many as `model.neighbours` says.
     pub neighbours: Option<usize>,
+    /// `variance=X`: the share of the variance that its components keep. `None`: as `model.variance` says.
+    pub variance: Option<f64>,
     /// `gauss`: it sees each input's normal score instead of its value.
     pub gauss: bool,
 }
@@ -32,13 +34,14 @@ impl FromStr for MemberSpec {
             weight: 1.0,
             trim: None,
             neighbours: None,
+            variance: None,
             gauss: false,
         };
         for part in parts {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            let number = |low: f32, high: f32| {
+            let number = |low: f64, high: f64| {
                 let found = value
-                    .parse::<f32>()
+                    .parse::<f64>()
                     .ok()
                     .filter(|x| (low..=high).contains(x));
                 found.ok_or_else(|| {
@@ -47,13 +50,14 @@ impl FromStr for MemberSpec {
             };
             match name {
                 "last" => member.last = Some(number(1.0, 1024.0)? as usize),
-                "weight" => member.weight = number(0.001, 1000.0)?,
+                "weight" => member.weight = number(0.001, 1000.0)? as f32,
                 "neighbours" => member.neighbours = Some(number(1.0, 100.0)? as usize),
-                "trim" => member.trim = Some(number(0.0, 0.5)?),
+                "trim" => member.trim = Some(number(0.0, 0.5)? as f32),
+                "variance" => member.variance = Some(number(0.01, 0.9999)?),
                 "gauss" if value.is_empty() => member.gauss = true,
                 _ => {
                     return Err(format!(
-                        "takes the options last=, weight=, trim=, neighbours= and gauss, but `{text}` has `{part}`"
+                        "takes the options last=, weight=, trim=, neighbours=, variance= and gauss, but `{text}` has `{part}`"
                     ));
                 }
             }
@@ -77,6 +81,9 @@ impl fmt::Display for MemberSpec {
         if let Some(neighbours) = self.neighbours {
             write!(f, ":neighbours={neighbours}")?;
         }
+        if let Some(variance) = self.variance {
+            write!(f, ":variance={variance}")?;
+        }
         if (self.weight - 1.0).abs() > f32::EPSILON {
             write!(f, ":weight={}", self.weight)?;
         }
@@ -95,6 +102,7 @@ mod tests {
             "knn:gauss:trim=0.2",
             "linkage:gauss:neighbours=1",
             "pca:last=5:weight=0.5",
+            "pca:last=5:variance=0.98",
         ] {
             assert_eq!(text.parse::<MemberSpec>().unwrap().to_string(), text);
         }
@@ -108,6 +116,7 @@ mod tests {
             "pca:last=0",
             "pca:weight=NaN",
             "knn:trim=0.9",
+            "pca:variance=1",
             "knn:gauss=1",
         ] {
             assert!(

@@ -17,8 +17,11 @@ use crate::stats::order::{m_scale, median};
 /// Bound of scaled values when clipping is off: far beyond anything meaningful, yet its square is still an f32.
 const UNCLIPPED: f32 = 1e9;
 
-/// Robust spreads from the median beyond which a value has no say in the scale.
+/// Robust spreads from the median beyond which a value is wild, and has no say in the scale.
 const WILD: f64 = 10.0;
+
+/// The share of values up to which they may be wild. What a column takes more often is one of its ways, such as another regime.
+const WILD_SHARE: f64 = 0.1;
 
 /// A fitted scaler of D columns: scaled = clip((value − centre) / spread), or with ranks clip(normal score of the value's rank).
 #[derive(Clone, Debug, PartialEq)]
@@ -236,21 +239,30 @@ fn constant(values: &[f64]) -> bool {
     values.iter().all(|&value| value == values[0])
 }
 
-/// The median, and the root mean square of the deviations from it that are not wild: within [`WILD`] spreads by an estimate that a third
-/// of wild values does not reach. So faults in the history do not set the scale, but every value that a column often takes does: a median
-/// absolute deviation knows only the nearer half of them, and makes wild values of the rest where a column is nearly discrete. Where two
-/// thirds of the values are equal nothing tells what is wild, and all of them set the scale.
+/// Mean and standard deviation of the values that are not wild: within [`WILD`] spreads of the median, by an estimate that a third of wild
+/// values does not reach. So faults in the history do not set the scale, but every value that a column often takes does: a median absolute
+/// deviation knows only the nearer half of them, and makes wild values of the rest where a column is nearly discrete. Where two thirds of
+/// the values are equal nothing tells what is wild, and where more than a tenth would be wild they are no accidents, but another of the
+/// column's ways: all of them set the scale.
 fn robust(values: &mut [f64]) -> (f64, f64) {
-    let centre = median(values);
-    let mut off: Vec<f64> = values.iter().map(|value| (value - centre).abs()).collect();
+    let middle = median(values);
+    let mut off: Vec<f64> = values.iter().map(|value| (value - middle).abs()).collect();
     off.sort_unstable_by(f64::total_cmp);
-    let usual = m_scale(&off);
-    let tame = if usual > 0.0 {
-        off.partition_point(|&deviation| deviation <= WILD * usual)
-    } else {
-        off.len()
+    let bound = WILD * m_scale(&off);
+    let near = off.partition_point(|&deviation| deviation <= bound);
+    let rare = (off.len() - near) as f64 <= WILD_SHARE * off.len() as f64;
+    let tame = |value: &f64| !(bound > 0.0 && rare) || (value - middle).abs() <= bound;
+    let mean_of = |of: &dyn Fn(f64) -> f64| {
+        let (mut sum, mut count) = (0.0, 0.0_f64);
+        for &value in values.iter().filter(|value| tame(value)) {
+            sum += of(value);
+            count += 1.0;
+        }
+        sum / count.max(1.0)
     };
-    let square = off[..tame].iter().map(|d| d * d).sum::<f64>() / tame.max(1) as f64;
+    // About the median first, because large numbers that hardly differ have an inexact mean.
+    let centre = middle + mean_of(&|value| value - middle);
+    let square = mean_of(&|value| (value - centre) * (value - centre));
     (centre, square.sqrt())
 }
 
@@ -289,28 +301,33 @@ mod tests {
         let min_max = Scaler::fit(column.view(), Scaling::MinMax, 0.0).unwrap();
         close(min_max.centre[0], 1.0);
         close(min_max.spread[0], 9.0);
-        // Median 3; squares of the deviations 4 1 0 1 49, none wild: mean 11.
+        // None is wild.
         let robust = Scaler::fit(column.view(), Scaling::Robust, 0.0).unwrap();
-        close(robust.centre[0], 3.0);
-        close(robust.spread[0], 11f64.sqrt());
+        close(robust.centre[0], 4.0);
+        close(robust.spread[0], 10f64.sqrt());
     }
 
     #[test]
     fn wild_values_do_not_set_the_robust_scale() {
-        // −100 to 99, and one in five wild on one side.
+        // −90 to 89, and one in ten wild on one side.
         for wild in [2e3, 1e12] {
-            let values = (0..250).map(|i| {
-                if i % 5 == 0 {
-                    wild
-                } else {
-                    f64::from(i - i / 5 - 101)
-                }
-            });
-            let column = Array2::from_shape_vec((250, 1), values.collect()).unwrap();
-            let scaler = Scaler::fit(column.view(), Scaling::Robust, 10.0).unwrap();
+            let scaler = one_in_ten(20, wild);
             assert!((40.0..80.0).contains(&scaler.spread[0]), "{scaler:?}");
             assert!(scaler.centre[0].abs() < 30.0, "{scaler:?}");
         }
+    }
+
+    #[test]
+    fn what_more_than_one_in_ten_are_is_not_wild() {
+        let scaler = one_in_ten(21, 2e3);
+        assert!((500.0..800.0).contains(&scaler.spread[0]), "{scaler:?}");
+    }
+
+    /// The robust scaler of 200 values, −90 to 89 but for `count` of them.
+    fn one_in_ten(count: usize, wild: f64) -> Scaler {
+        let values = (0..200).map(|i| if i < count { wild } else { i as f64 - 110.0 });
+        let column = Array2::from_shape_vec((200, 1), values.collect()).unwrap();
+        Scaler::fit(column.view(), Scaling::Robust, 10.0).unwrap()
     }
 
     #[test]
@@ -318,12 +335,12 @@ mod tests {
         // Three in five are 0, the others 4: the median absolute deviation is 0.
         let column = Array2::from_shape_fn((100, 1), |(i, _)| if i % 5 < 3 { 0.0 } else { 4.0 });
         let scaler = Scaler::fit(column.view(), Scaling::Robust, 10.0).unwrap();
-        close(scaler.spread[0], 6.4f64.sqrt());
-        // One in ten is 1: nothing but the mean square is left, 0.1.
+        close(scaler.spread[0], 3.84f64.sqrt());
+        // One in ten is 1: nothing but the standard deviation is left.
         let mut rare = Array2::zeros((10, 1));
         rare[[3, 0]] = 1.0;
         let scaler = Scaler::fit(rare.view(), Scaling::Robust, 10.0).unwrap();
-        close(scaler.spread[0], 0.1f64.sqrt());
+        close(scaler.spread[0], 0.3);
     }
 
     #[test]

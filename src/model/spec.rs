@@ -206,7 +206,7 @@ pub enum Scaling {
     Standard,
     /// Smallest training value 0, largest 1.
     MinMax,
-    /// Median 0; root mean square of the deviations that are not wild 1.
+    /// Of the values that are not wild, mean 0 and standard deviation 1.
     Robust,
     /// The normal score of each value's rank ([`super::ranks`]): every column about standard normal, whatever its shape.
     RankGauss,

@@ -284,7 +284,7 @@ fn training_says_what_the_default_kind_picked() {
     assert_eq!(code, 0, "{err}");
     assert!(
         out.contains(
-            "\nits members: pca:last=3, pca:last=5, pca:last=10, robust_z:last=1:weight=0.5\n"
+            "\nits members: pca:last=3, pca:last=3:variance=0.98, pca:last=5, "
         ),
         "{out}"
     );

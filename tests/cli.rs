@@ -283,9 +283,7 @@ fn training_says_what_the_default_kind_picked() {
     let (code, out, err) = outcome(&asked);
     assert_eq!(code, 0, "{err}");
     assert!(
-        out.contains(
-            "\nits members: pca:last=3, pca:last=3:variance=0.98, pca:last=5, "
-        ),
+        out.contains("\nits members: pca:last=3, pca:last=3:variance=0.98, pca:last=5, "),
         "{out}"
     );
 }

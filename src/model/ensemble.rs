@@ -41,6 +41,10 @@ struct MemberCard {
     name: String,
     /// It sees the last this many inputs of a row.
     inputs: usize,
+    /// It has no say in which inputs are to blame: it judges beside a larger subspace than others, and the larger that is, the more a residual
+    /// spreads over all inputs that move with the faulty one.
+    #[serde(default)]
+    silent: bool,
     weight: f32,
     gauss: bool,
 }
@@ -184,6 +188,7 @@ impl Member {
             kind: member.kind.clone(),
             name: member.to_string(),
             inputs: width / window * last,
+            silent: member.variance.is_some_and(|share| share > spec.variance),
             weight: member.weight,
             gauss: member.gauss,
         };
@@ -388,7 +393,11 @@ impl Kind for Ensemble {
     /// Each member distributes its part of the score over its inputs, in proportion to their contributions in units of normal.
     fn contributions(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
         let mut sum = Array2::zeros((rows.nrows(), self.width));
+        let all_silent = self.members.iter().all(|member| member.card.silent);
         for member in &self.members {
+            if member.card.silent && !all_silent {
+                continue;
+            }
             let seen = member.view(rows);
             let parts = member.measured(rows, &[], false) * member.card.weight;
             let mut shares = member.model.as_kind().contributions(seen.view()) / &member.normal;
@@ -485,6 +494,26 @@ mod tests {
         assert!(scores(&latest) > scores(&row));
         assert!(model.contributions(latest.view())[[0, 5]] > 0.0);
         assert!(model.contributions(oldest.view())[[0, 0]] <= 0.0);
+    }
+
+    #[test]
+    fn larger_subspaces_have_a_say_in_the_score_but_not_in_the_blame() {
+        // Two causes: the smaller subspace knows one of them.
+        let fit = |members: &[&str]| {
+            let spec = ModelSpec {
+                variance: 0.4,
+                ..spec(members)
+            };
+            Ensemble::fit(&spec, &fit_data(6), Seed(1), &mut Unwatched).unwrap()
+        };
+        let (small, both) = (fit(&["pca"]), fit(&["pca", "pca:variance=0.95"]));
+        let large = fit(&["pca:variance=0.95"]);
+        let rows = correlated(40, 6, Seed(9));
+        let scores = |model: &Ensemble| model.score(rows.view(), &[]);
+        assert_ne!(scores(&small), scores(&both));
+        let blame = |model: &Ensemble| model.contributions(rows.view());
+        assert_eq!(blame(&small), blame(&both));
+        assert!(blame(&large).iter().any(|&share| share > 0.0));
     }
 
     #[test]

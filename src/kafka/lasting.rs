@@ -81,15 +81,12 @@ impl LastingSession {
         if self.watchdog.stopped() {
             return Err(KafkaFailure::Stopped);
         }
-        let (worker, again) = (
-            self.settings.worker,
-            "the group is joined again as soon as that is possible",
-        );
-        if let KafkaFailure::Undecided { .. } = failure {
-            tracing::warn!(error = %failure, worker, "Kafka holds something back: {again}");
+        let why = if let KafkaFailure::Undecided { .. } = failure {
+            "Kafka holds something back"
         } else {
-            tracing::warn!(error = %failure, worker, "Kafka is away: {again}");
-        }
+            "Kafka is away"
+        };
+        tracing::warn!(error = %failure, worker = self.settings.worker, "{why}: the group is joined again as soon as that is possible");
         self.watchdog.waits(Some(failure.to_string()));
         self.drop_session();
         Ok(())

@@ -123,8 +123,7 @@ fn over_records(dependence: f64) -> Vec<String> {
     let mut members = Vec::new();
     for (family, weight) in families {
         for &(name, own) in family {
-            // In thousandths: the name is part of the card.
-            let weight = (1e3 * own * weight).round() / 1e3;
+            let weight = thousandths(own * weight);
             if (weight - 1.0).abs() < 1e-6 {
                 members.push(name.to_owned());
             } else if weight > 0.0 {
@@ -146,11 +145,14 @@ fn over_windows(window: usize, columns: usize, rows: usize) -> Vec<String> {
             members.push(format!("pca:last={last}:variance={FINE}"));
         }
     }
-    let weight = NEWEST * members.len() as f64;
-    // In thousandths: the name is part of the card.
-    let weight = (1e3 * weight).round() / 1e3;
+    let weight = thousandths(NEWEST * members.len() as f64);
     members.push(format!("robust_z:last=1:weight={weight}"));
     members
+}
+
+/// A weight to three places: members' names, with their weights, are part of the card.
+fn thousandths(weight: f64) -> f64 {
+    (1e3 * weight).round() / 1e3
 }
 
 impl Kind for Auto {

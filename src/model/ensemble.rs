@@ -115,9 +115,7 @@ impl Ensemble {
             ))
         }
     }
-}
 
-impl Ensemble {
     /// The weighted mean of the members' scores, of training rows or others.
     fn combined(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed], training: bool) -> Array1<f32> {
         let mut sum = Array1::zeros(rows.nrows());

@@ -133,7 +133,7 @@ impl TrainedModel {
     /// If there is not one seed a window.
     pub fn judge(&self, windows: ArrayView2<'_, f64>, seeds: &[Seed]) -> Judged {
         assert_eq!(windows.nrows(), seeds.len(), "one seed a window");
-        self.judged(self.raw_scores(windows, seeds))
+        self.judged(self.raw(windows, seeds))
     }
 
     /// Judges n windows that share rows; bit for bit what [`Self::judge`] says of each, but every row is scaled once, not W times.
@@ -150,7 +150,7 @@ impl TrainedModel {
                 let rows = rows_of(strips, windows, width);
                 self.add_scores(self.fill(rows.view()), seeds, &mut raw);
             }
-            return self.judged((raw.scores, raw.missing));
+            return self.judged(raw);
         }
         let scaled: Vec<Array2<f32>> = strips
             .iter()
@@ -171,18 +171,23 @@ impl TrainedModel {
                 .unwrap_or_else(|_| unreachable!("windows are W · D wide"));
             self.add_scores(self.fill_scaled(rows), seeds, &mut raw);
         }
-        self.judged((raw.scores, raw.missing))
+        self.judged(raw)
     }
 
     /// The model's own scores of n windows, and the fraction of each window's inputs that was missing: what calibrations are fitted on.
     pub fn raw_scores(&self, windows: ArrayView2<'_, f64>, seeds: &[Seed]) -> (Vec<f64>, Vec<f64>) {
+        let RawScores { scores, missing } = self.raw(windows, seeds);
+        (scores, missing)
+    }
+
+    fn raw(&self, windows: ArrayView2<'_, f64>, seeds: &[Seed]) -> RawScores {
         let mut raw = RawScores::with_capacity(windows.nrows());
         // In pieces that stay in the cache, from scaling to the score, whatever the kind and however wide the window.
         let pieces = windows.axis_chunks_iter(Axis(0), CHUNK);
         for (piece, seeds) in pieces.zip(seeds.chunks(CHUNK)) {
             self.add_scores(self.fill(piece), seeds, &mut raw);
         }
-        (raw.scores, raw.missing)
+        raw
     }
 
     fn add_scores(&self, filled: Filled, seeds: &[Seed], raw: &mut RawScores) {
@@ -192,9 +197,9 @@ impl TrainedModel {
         raw.missing.extend(filled.missing);
     }
 
-    /// What raw scores, with the fraction missing behind each, mean.
-    fn judged(&self, (raw, missing): (Vec<f64>, Vec<f64>)) -> Judged {
-        let calibrated = raw.into_iter().zip(missing);
+    /// What raw scores mean.
+    fn judged(&self, raw: RawScores) -> Judged {
+        let calibrated = raw.scores.into_iter().zip(raw.missing);
         let (score, p_value) = calibrated
             .map(|(score, missing)| self.calibrate(score, missing))
             .unzip();

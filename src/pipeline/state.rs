@@ -241,36 +241,35 @@ impl PartitionState {
     fn abandon(&self, params: &Params) -> (Vec<OpenEpisode>, Timestamp) {
         let mut open = Vec::new();
         self.open(params, &mut open);
-        let muted = |key: &str, kind| {
-            let kept = self.keys.get(key).map(|kept| &kept.state);
-            kept.is_some_and(|state| match kind {
+        let scored = open.extract_if(.., |open| open.kind == AlertKind::Score);
+        let mut scored: BTreeMap<String, OpenEpisode> =
+            scored.map(|open| (open.id.clone(), open)).collect();
+        let ledger = self.quarantine.iter();
+        open.extend(
+            ledger
+                .filter(|(_, noted)| noted.to.is_none())
+                .map(|(id, noted)| {
+                    // What opened since the snapshot is known by the ledger only.
+                    scored.remove(id).unwrap_or_else(|| OpenEpisode {
+                        at: self.at.clone(),
+                        id: id.clone(),
+                        key: noted.key.clone(),
+                        kind: AlertKind::Score,
+                        severity: Severity::Low,
+                        since: noted.from_time,
+                        peak: 0.0,
+                    })
+                }),
+        );
+        open.retain(|open| {
+            let kept = self.keys.get(open.key.as_str()).map(|kept| &kept.state);
+            let muted = kept.is_some_and(|state| match open.kind {
                 AlertKind::Score => state.episodes.open.is_some_and(|episode| episode.muted),
                 AlertKind::Silence => state.silence_muted,
                 AlertKind::Storm => false,
-            })
-        };
-        open.retain(|open| !muted(&open.key, open.kind));
-        let unknown = |id: &str| !open.iter().any(|open| open.id == id);
-        let since: Vec<OpenEpisode> = self
-            .quarantine
-            .iter()
-            .filter(|(id, noted)| noted.to.is_none() && unknown(id))
-            .filter(|(_, noted)| !muted(&noted.key, AlertKind::Score))
-            .map(|(id, noted)| OpenEpisode {
-                at: self.at.clone(),
-                id: id.clone(),
-                key: noted.key.clone(),
-                kind: AlertKind::Score,
-                severity: Severity::Low,
-                since: noted.from_time,
-                peak: 0.0,
-            })
-            .collect();
-        open.retain(|open| {
-            let noted = self.quarantine.get(&open.id);
-            open.kind != AlertKind::Score || noted.is_some_and(|noted| noted.to.is_none())
+            });
+            !muted
         });
-        open.extend(since);
         open.sort_by(|a, b| a.id.cmp(&b.id));
         (open, self.head.stream_time)
     }

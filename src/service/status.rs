@@ -373,10 +373,11 @@ impl Status {
     /// Everything but the scores.
     pub fn view(&self) -> View {
         let inner = self.lock();
+        let waiting = not_ready(&inner);
         View {
             facts: self.facts.clone(),
-            ready: not_ready(&inner).is_none(),
-            waiting: not_ready(&inner),
+            ready: waiting.is_none(),
+            waiting,
             partitions: inner.partitions.values().cloned().collect(),
             model: inner.model.clone(),
             training: inner.training.clone(),

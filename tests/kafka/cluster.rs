@@ -11,7 +11,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicRe
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -139,58 +139,49 @@ pub fn unique(name: &str) -> String {
     format!("{name}-{now}-{}-{count}", std::process::id())
 }
 
-/// Creates a topic and waits until it can be written to.
-pub fn create_topic(brokers: &str, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+fn admin(brokers: &str) -> AdminClient<DefaultClientContext> {
+    ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .create()
-        .expect("an admin client");
+        .expect("an admin client")
+}
+
+/// What an admin client is answered.
+fn answered<T>(asked: impl Future<Output = KafkaResult<T>>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(asked)
+        .expect("an answer")
+}
+
+/// Creates a topic and waits until it can be written to.
+pub fn create_topic(brokers: &str, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+    let admin = admin(brokers);
     let new = settings.iter().fold(
         NewTopic::new(topic, partitions, TopicReplication::Fixed(-1)),
         |new, (name, value)| new.set(name, value),
     );
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let made = runtime
-        .block_on(admin.create_topics([&new], &AdminOptions::new()))
-        .expect("an answer");
+    let made = answered(admin.create_topics([&new], &AdminOptions::new()));
     made[0].as_ref().expect("a topic");
 }
 
 /// Gives a topic more partitions, `to` in all.
 pub fn add_partitions(brokers: &str, topic: &str, to: usize) {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .create()
-        .expect("an admin client");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let made = runtime
-        .block_on(admin.create_partitions(&[NewPartitions::new(topic, to)], &AdminOptions::new()))
-        .expect("an answer");
+    let admin = admin(brokers);
+    let more = NewPartitions::new(topic, to);
+    let made = answered(admin.create_partitions(&[more], &AdminOptions::new()));
     made[0].as_ref().expect("partitions");
 }
 
 /// Deletes the records of one partition before `offset`, as retention does.
 pub fn delete_before(brokers: &str, topic: &str, partition: i32, offset: i64) {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .create()
-        .expect("an admin client");
+    let admin = admin(brokers);
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, partition, Offset::Offset(offset))
         .expect("an offset");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let done = runtime
-        .block_on(admin.delete_records(&list, &AdminOptions::new()))
-        .expect("an answer");
+    let done = answered(admin.delete_records(&list, &AdminOptions::new()));
     assert_eq!(done.elements()[0].offset(), Offset::Offset(offset));
 }
 
@@ -224,6 +215,23 @@ pub fn produce(brokers: &str, topic: &str, records: impl IntoIterator<Item = Rec
     producer.flush(Duration::from_secs(60)).expect("all sent");
 }
 
+/// What transactions of the tests wait for at most.
+const TRANSACTION_MAX: Duration = Duration::from_secs(30);
+
+/// A producer of its own, whose transaction has begun.
+fn in_transaction(brokers: &str) -> BaseProducer {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("transactional.id", unique("tests"))
+        .create()
+        .expect("a producer");
+    producer
+        .init_transactions(TRANSACTION_MAX)
+        .expect("transactions");
+    producer.begin_transaction().expect("begun");
+    producer
+}
+
 /// Produces records in one transaction, and commits or aborts it.
 pub fn produce_in_transaction(
     brokers: &str,
@@ -231,14 +239,7 @@ pub fn produce_in_transaction(
     records: impl IntoIterator<Item = Record>,
     commit: bool,
 ) {
-    let limit = Duration::from_secs(30);
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .set("transactional.id", unique("tests"))
-        .create()
-        .expect("a producer");
-    producer.init_transactions(limit).expect("transactions");
-    producer.begin_transaction().expect("begun");
+    let producer = in_transaction(brokers);
     for (partition, key, value, timestamp) in records {
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
         record.partition = partition;
@@ -250,11 +251,15 @@ pub fn produce_in_transaction(
             .map_err(|(error, _)| error)
             .expect("sent");
     }
-    producer.flush(limit).expect("all sent");
+    producer.flush(TRANSACTION_MAX).expect("all sent");
     if commit {
-        producer.commit_transaction(limit).expect("committed");
+        producer
+            .commit_transaction(TRANSACTION_MAX)
+            .expect("committed");
     } else {
-        producer.abort_transaction(limit).expect("aborted");
+        producer
+            .abort_transaction(TRANSACTION_MAX)
+            .expect("aborted");
     }
 }
 
@@ -359,14 +364,7 @@ pub enum Open<'a> {
 impl Open<'_> {
     /// Opens it. Dropping the producer ends nothing.
     pub fn begin(self, brokers: &str) -> BaseProducer {
-        let limit = Duration::from_secs(30);
-        let producer: BaseProducer = ClientConfig::new()
-            .set("bootstrap.servers", brokers)
-            .set("transactional.id", unique("tests"))
-            .create()
-            .expect("a producer");
-        producer.init_transactions(limit).expect("transactions");
-        producer.begin_transaction().expect("begun");
+        let producer = in_transaction(brokers);
         match self {
             Self::Writes { topic } => {
                 let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic)
@@ -377,7 +375,7 @@ impl Open<'_> {
                     .send(record)
                     .map_err(|(error, _)| error)
                     .expect("sent");
-                producer.flush(limit).expect("all sent");
+                producer.flush(TRANSACTION_MAX).expect("all sent");
             }
             Self::Commits { group, input } => {
                 let consumer: BaseConsumer = ClientConfig::new()
@@ -390,7 +388,7 @@ impl Open<'_> {
                     .expect("an offset");
                 let group = consumer.group_metadata().expect("a group");
                 producer
-                    .send_offsets_to_transaction(&list, &group, limit)
+                    .send_offsets_to_transaction(&list, &group, TRANSACTION_MAX)
                     .expect("sent");
             }
         }

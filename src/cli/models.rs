@@ -148,6 +148,7 @@ mod tests {
             seed: Seed(1),
             spans: Vec::new(),
             source: None,
+            asked: None,
             exclusions: Vec::new(),
             rows: [("fit".to_owned(), 700)].into(),
             usage: None,

@@ -17,6 +17,7 @@ mod near;
 mod net_file;
 pub mod options;
 pub mod ranks;
+pub mod reservoir;
 mod residual;
 pub mod scale;
 pub mod spec;

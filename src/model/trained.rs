@@ -5,6 +5,7 @@
 use super::Model;
 use super::card::{Card, ModelVersion, RECORDS_PER_KEY_DAY};
 use super::chunks::CHUNK;
+use super::reservoir::Reservoir;
 use super::robust_z::RobustZ;
 use super::scale::Scaler;
 use super::spec::{ModelSpec, Scaling};
@@ -30,6 +31,8 @@ pub struct TrainedModel {
     /// Mean of [`super::Kind::contributions`] over held-out normal rows, one number an input (W · D), none 0: what attribution divides by,
     /// so that a feature that is always hard to predict is not always blamed.
     pub normal_contribution: Vec<f32>,
+    /// Windows that this model and those before it were accepted on, for the gate of those after it.
+    pub reservoir: Reservoir,
 }
 
 /// What was found about n windows.
@@ -118,6 +121,7 @@ impl TrainedModel {
             model: Model::RobustZ(RobustZ::new(width)),
             calibration: CalibrationSet::uniform(calibration),
             normal_contribution: vec![1.0; width],
+            reservoir: Reservoir::default(),
         }
     }
 
@@ -178,6 +182,11 @@ impl TrainedModel {
     pub fn raw_scores(&self, windows: ArrayView2<'_, f64>, seeds: &[Seed]) -> (Vec<f64>, Vec<f64>) {
         let RawScores { scores, missing } = self.raw(windows, seeds);
         (scores, missing)
+    }
+
+    /// What a raw score of a window that lacked this fraction of its inputs means, as a p-value.
+    pub fn p_value(&self, raw: f64, missing: f64) -> f64 {
+        self.calibrate(raw, missing).1
     }
 
     fn raw(&self, windows: ArrayView2<'_, f64>, seeds: &[Seed]) -> RawScores {
@@ -365,6 +374,7 @@ impl Card {
             seed: Seed(1),
             spans: Vec::new(),
             source: None,
+            asked: None,
             exclusions: Vec::new(),
             rows: std::collections::BTreeMap::new(),
             usage: None,

@@ -7,7 +7,7 @@
 use ndarray::Array2;
 
 use super::fit::{self, Fitted, HeldOut};
-use super::window::{self, Split, Windows};
+use super::window::{self, Split, Window, Windows};
 use super::{TrainError, TrainJob};
 use crate::model::Monitor;
 use crate::model::card::Usage;
@@ -23,8 +23,8 @@ pub(super) struct Folds {
     seen: Vec<HeldOut>,
     /// The model of the last fold, which was fitted on earlier windows only, calibrated on the other folds.
     last: Fitted,
-    /// Raw values of the last fold.
-    held_out: Array2<f64>,
+    /// The windows of the last fold.
+    held_out: Vec<Window>,
 }
 
 impl Folds {
@@ -46,7 +46,7 @@ impl Folds {
             let fitted = fit::weights(job, windows, (&train, &validation), seed, monitor)?;
             let held_out = windows.matrix(&fold.held_out);
             seen.push(HeldOut::of(&fitted.model, held_out.view(), seed));
-            last = Some((fitted, held_out));
+            last = Some((fitted, fold.held_out));
         }
         let Some((mut last, held_out)) = last else {
             unreachable!("there are {FOLDS} folds");
@@ -80,9 +80,14 @@ impl Folds {
         calibrated(&seen, &mut fitted.model);
     }
 
-    /// The model of the last fold, and the fold.
-    pub fn last(&self) -> (&Fitted, &Array2<f64>) {
-        (&self.last, &self.held_out)
+    /// The model of the last fold.
+    pub fn last(&self) -> &TrainedModel {
+        &self.last.model
+    }
+
+    /// The windows of the last fold.
+    pub fn held_out(&self) -> &[Window] {
+        &self.held_out
     }
 }
 

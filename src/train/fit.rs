@@ -8,8 +8,8 @@ use rand::seq::index;
 
 use super::window::{Split, Window, Windows};
 use super::{TrainError, TrainJob, card};
+use crate::model::reservoir::Reservoir;
 use crate::model::scale::Scaler;
-use crate::model::spec::ModelSpec;
 use crate::model::trained::TrainedModel;
 use crate::model::{FitData, Model, Monitor};
 use crate::seed::Seed;
@@ -24,13 +24,11 @@ const MASKED_WINDOWS_MAX: usize = 2000;
 /// An input's normal contribution is at least this share of the mean over all inputs: what never varied is not infinitely to blame.
 const CONTRIBUTION_FLOOR: f32 = 0.01;
 
-/// A model calibrated on the calibration windows alone, and what it was fitted on.
+/// A model calibrated on the calibration windows alone.
 #[derive(Debug)]
 pub(super) struct Fitted {
     /// The model.
     pub model: TrainedModel,
-    /// Scaled windows, for the baseline.
-    pub data: FitData,
 }
 
 /// Fits and calibrates.
@@ -98,29 +96,9 @@ pub(super) fn weights(
         model,
         calibration: CalibrationSet::uniform(Calibration::fit(&[])),
         normal_contribution: vec![1.0; job.spec.window * columns],
+        reservoir: Reservoir::default(),
     };
-    Ok(Fitted { model, data })
-}
-
-/// The same model under another kind, on the same data: the line that the gate draws.
-pub(super) fn baseline(
-    job: &TrainJob,
-    fitted: &Fitted,
-    monitor: &mut dyn Monitor,
-) -> Result<TrainedModel, TrainError> {
-    let spec = ModelSpec {
-        kind: "pca".to_owned(),
-        ..job.spec.clone()
-    };
-    let mut silent = Losses::new(monitor);
-    let model = Model::fit(&spec, &fitted.data, job.seed.child("baseline"), &mut silent)?;
-    Ok(TrainedModel {
-        card: fitted.model.card.clone(),
-        scaler: fitted.model.scaler.clone(),
-        model,
-        calibration: fitted.model.calibration.clone(),
-        normal_contribution: fitted.model.normal_contribution.clone(),
-    })
+    Ok(Fitted { model })
 }
 
 /// Calibrates again on all held-out windows, the gate's among them: they are as unseen as the others, and the latest.

@@ -8,6 +8,7 @@ use super::TrainJob;
 use super::rows::PartitionRows;
 use crate::model::card::Usage;
 use crate::model::spec::ModelSpec;
+use crate::record::Key;
 use crate::stream::{Offset, Span};
 use crate::time::Timestamp;
 
@@ -23,6 +24,8 @@ pub(super) struct Windows<'a> {
     job: &'a TrainJob,
     /// Records of one key that follow each other, as values `len × D` with `last` filled in.
     runs: Vec<Vec<f64>>,
+    /// The key of each run.
+    keys: Vec<Key>,
     windows: Vec<Window>,
     /// Records read.
     pub rows: usize,
@@ -68,6 +71,7 @@ impl<'a> Windows<'a> {
         let mut built = Self {
             job,
             runs: Vec::new(),
+            keys: Vec::new(),
             windows: Vec::new(),
             rows: job.rows.iter().map(PartitionRows::len).sum(),
             excluded: 0,
@@ -167,6 +171,7 @@ impl<'a> Windows<'a> {
         }
         if run.len() >= length {
             self.runs.push(std::mem::take(values));
+            self.keys.push(rows.keys()[rows.key_number(run[0])].clone());
         }
         values.clear();
         run.clear();
@@ -207,12 +212,12 @@ impl<'a> Windows<'a> {
     }
 
     /// Cuts by time: fitted first, gated last. A window that reaches back over a cut is dropped, so that no record is on both sides.
-    pub fn split(&self, usage: &Usage) -> Split {
+    pub fn split(&self, usage: &Usage, spec: &ModelSpec) -> Split {
         let n = self.windows.len();
         let gate = (n as f64 * usage.gate_share.clamp(0.0, 0.5)) as usize;
         let calibrate = (n as f64 * usage.calibrate_share.clamp(0.0, 0.5)) as usize;
         let fitted = n - gate - calibrate;
-        let (train, validation) = validated(&self.windows[..fitted], &self.job.spec, usage);
+        let (train, validation) = validated(&self.windows[..fitted], spec, usage);
         Split {
             fitted: self.windows[..fitted].to_vec(),
             train,
@@ -220,6 +225,12 @@ impl<'a> Windows<'a> {
             calibrate: purged(&self.windows[fitted..fitted + calibrate]),
             gate: purged(&self.windows[fitted + calibrate..]),
         }
+    }
+
+    /// The key of each of the windows.
+    pub fn keys(&self, windows: &[Window]) -> Vec<String> {
+        let key = |window: &Window| self.keys[window.run].0.as_ref().to_owned();
+        windows.iter().map(key).collect()
     }
 
     /// The values of windows, `n × (W · D)`.

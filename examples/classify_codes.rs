@@ -113,6 +113,7 @@ fn job() -> TrainJob {
         source: None,
         exclusions: Vec::new(),
         budget: Budget::PerRecord(1e-3),
+        episodes: anomalyd::train::evidence::EpisodeSettings::default(),
         champion: None,
         remake: None,
         params: Params::default(),

@@ -24,6 +24,7 @@ use crate::record::schema::{Schema, SchemaSpec};
 use crate::seed::Seed;
 use crate::stream::{Span, TopicPartition};
 use crate::time::Clock;
+use crate::train::evidence::EpisodeSettings;
 use crate::train::gate::Verdict;
 use crate::train::rows::PartitionRows;
 use crate::train::{self, Candidate, TrainError, TrainJob};
@@ -45,6 +46,8 @@ pub struct Plan {
     pub schema: SchemaSpec,
     /// The budget that the gate holds the alert rate against.
     pub budget: Budget,
+    /// How evidence gathers and episodes close.
+    pub episodes: EpisodeSettings,
     /// How rows are used, and what the gate asks for.
     pub params: train::Params,
     /// Between two runs.
@@ -374,6 +377,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
             source: None,
             exclusions,
             budget: self.plan.budget,
+            episodes: self.plan.episodes.clone(),
             champion,
             remake: None,
             params: self.plan.params,

@@ -152,6 +152,8 @@ mod tests {
             rows: [("fit".to_owned(), 700)].into(),
             usage: None,
             records_per_key_day: 1.0,
+            time_scales: Vec::new(),
+            close_evidence: 0.0,
             losses: Vec::new(),
             members: Vec::new(),
             member_losses: Vec::new(),

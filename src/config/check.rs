@@ -399,19 +399,13 @@ fn models(raw: &Raw, found: &mut Found) -> ModelsSettings {
 fn budget(rate: &Rate, found: &mut Found) -> Budget {
     match rate {
         Rate::PerRecord(rate) => Budget::PerRecord(*rate),
-        Rate::PerDay(text) => {
-            let number = text
-                .trim()
-                .strip_suffix("/day")
-                .and_then(|number| number.trim().parse::<f64>().ok());
-            if number.is_none() {
-                found.add(
-                    "alerts.false_alarm_rate",
-                    format!("is \"{text}\", but must be alerts per key and day such as \"1/day\" or \"0.2/day\", or a probability per record such as 0.0001"),
-                );
-            }
-            Budget::PerKeyDay(number.unwrap_or(1.0))
-        }
+        Rate::PerTime(text) => Budget::parse(text).unwrap_or_else(|| {
+            found.add(
+                "alerts.false_alarm_rate",
+                format!("is \"{text}\", but must be episodes per key and hour, day, week or month such as \"1/week\", for all keys together such as \"1/day/fleet\", or a probability per record such as 0.0001"),
+            );
+            Budget::PerKeyDay(1.0)
+        }),
     }
 }
 
@@ -421,12 +415,8 @@ fn detect(raw: &Raw, found: &mut Found) -> Params {
         detector: raw.name.clone(),
         group: raw.input.group.clone(),
         budget: budget(&alerts.false_alarm_rate, found),
-        open_k: alerts.open.k,
-        open_n: alerts.open.n,
-        extreme: alerts.extreme,
-        close_after: alerts.close_after,
-        hysteresis: alerts.hysteresis,
-        recovery: alerts.recovery,
+        time_scales: alerts.time_scales.clone(),
+        close_evidence: alerts.close_evidence,
         cooldown: alerts.cooldown.0,
         cold_start_records: alerts.cold_start_records,
         silence_factor: alerts.silence_factor,

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::units::{OptionalTime, Size, Time};
-use crate::detect::{Budget, Params};
+use crate::detect::Params;
 use crate::kafka::publish;
 use crate::model::spec::ModelSpec;
 use crate::record::schema::{self, SchemaSpec};
@@ -470,17 +470,11 @@ pub enum Store {
 pub struct Alerts {
     /// The budget.
     pub false_alarm_rate: Rate,
-    /// How many records open an episode.
-    pub open: Open,
-    /// Share of the budget below which one record is enough.
-    pub extreme: f64,
-    /// Calm records that close an episode.
-    pub close_after: usize,
-    /// How far above the budget's p-value a calm record is.
-    pub hysteresis: f64,
-    /// How far back an episode's records must come.
-    pub recovery: f64,
-    /// Time in which a closed episode of the key opens again under its old id.
+    /// The time scales, in records, that evidence gathers over.
+    pub time_scales: Vec<u32>,
+    /// How sure it must be that a fault is over.
+    pub close_evidence: f64,
+    /// Time after a close in which another episode of the key needs more calm to close.
     pub cooldown: Time,
     /// Records of a key before it may alert without a model.
     pub cold_start_records: usize,
@@ -498,15 +492,9 @@ impl Default for Alerts {
     fn default() -> Self {
         let params = Params::default();
         Self {
-            false_alarm_rate: match params.budget {
-                Budget::PerRecord(rate) => Rate::PerRecord(rate),
-                Budget::PerKeyDay(rate) => Rate::PerDay(format!("{rate}/day")),
-            },
-            open: Open::default(),
-            extreme: params.extreme,
-            close_after: params.close_after,
-            hysteresis: params.hysteresis,
-            recovery: params.recovery,
+            false_alarm_rate: Rate::PerTime("1/week".to_owned()),
+            time_scales: params.time_scales,
+            close_evidence: params.close_evidence,
             cooldown: Time(params.cooldown),
             cold_start_records: params.cold_start_records,
             silence_factor: params.silence_factor,
@@ -517,37 +505,17 @@ impl Default for Alerts {
     }
 }
 
-/// The budget of false alarms: a probability per record, or `"N/day"` per key.
+/// The budget of false alarms: a probability per record, or so many episodes in a time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     untagged,
-    expecting = "a probability per record such as 0.0001, or alerts per key and day such as \"1/day\""
+    expecting = "episodes per key and time such as \"1/week\", for all keys together such as \"1/day/fleet\", or a probability per record such as 0.0001"
 )]
 pub enum Rate {
     /// A probability.
     PerRecord(f64),
-    /// `"N/day"`
-    PerDay(String),
-}
-
-/// k of n.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Open {
-    /// So many ...
-    pub k: usize,
-    /// ... of the last so many.
-    pub n: usize,
-}
-
-impl Default for Open {
-    fn default() -> Self {
-        let params = Params::default();
-        Self {
-            k: params.open_k,
-            n: params.open_n,
-        }
-    }
+    /// `"N/hour"`, `"N/day"`, `"N/week"` or `"N/month"`, with `/fleet` behind or not.
+    PerTime(String),
 }
 
 /// How records are taken together.

@@ -3,6 +3,7 @@
 //! The bytes are a function of the model alone: the same model gives the same file.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -15,6 +16,7 @@ use super::card::Card;
 use super::scale::Scaler;
 use super::trained::TrainedModel;
 use crate::stats::calibration::CalibrationSet;
+use crate::stats::evidence::EvidenceLaw;
 
 /// Why a model file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -166,6 +168,7 @@ impl TrainedModel {
         tensors.set("kind", &self.model.name());
         self.scaler.save(&mut tensors);
         tensors.set("calibration", &self.calibration);
+        tensors.set("evidence", &self.evidence.as_deref());
         let metadata = Metadata {
             format: FORMAT,
             sha256: tensors.digest(&self.card)?,
@@ -246,8 +249,16 @@ impl TrainedModel {
             model: Model::load(&tensors.get::<String>("kind")?, &tensors.nested("model."))?,
             calibration: tensors.get::<CalibrationSet>("calibration")?,
             normal_contribution: tensors.get1("normal_contribution")?.to_vec(),
+            evidence: tensors
+                .get::<Option<EvidenceLaw>>("evidence")?
+                .map(Arc::new),
             card: metadata.card,
         };
+        if model.evidence.as_ref().is_some_and(|law| !law.is_sound()) {
+            return Err(ArtefactError::Invalid(
+                "the law of evidence has numbers that cannot be used".to_owned(),
+            ));
+        }
         model.check_widths()?;
         Ok(model)
     }

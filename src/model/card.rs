@@ -88,6 +88,10 @@ pub struct Card {
     pub usage: Option<Usage>,
     /// Records of one key in a day, as the training data had them: turns "alerts per day and key" into a probability.
     pub records_per_key_day: f64,
+    /// The time scales of evidence, in records, that what opens an episode was calibrated for ...
+    pub time_scales: Vec<u32>,
+    /// ... and how sure it had to be that a fault is over.
+    pub close_evidence: f64,
     /// Mean losses after each epoch: (training, validation).
     pub losses: Vec<(f64, f64)>,
     /// What a kind that is made of others consists of, as `model.members` would have it. Cards of older programs lack it.

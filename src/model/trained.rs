@@ -10,8 +10,10 @@ use super::scale::Scaler;
 use super::spec::{ModelSpec, Scaling};
 use crate::seed::Seed;
 use crate::stats::calibration::{Calibration, CalibrationSet};
+use crate::stats::evidence::EvidenceLaw;
 use crate::time::Timestamp;
 use ndarray::{Array2, ArrayView2, Axis, CowArray, Ix2, Slice, Zip};
+use std::sync::Arc;
 
 /// How often a missing input is replaced by what the model expects in its place, beginning at the centre of its column.
 const FILL_ROUNDS: usize = 3;
@@ -30,6 +32,8 @@ pub struct TrainedModel {
     /// Mean of [`super::Kind::contributions`] over held-out normal rows, one number an input (W · D), none 0: what attribution divides by,
     /// so that a feature that is always hard to predict is not always blamed.
     pub normal_contribution: Vec<f32>,
+    /// How evidence of normal records gathers, as held-out sequences showed it; none where there were none.
+    pub evidence: Option<Arc<EvidenceLaw>>,
 }
 
 /// What was found about n windows.
@@ -118,6 +122,7 @@ impl TrainedModel {
             model: Model::RobustZ(RobustZ::new(width)),
             calibration: CalibrationSet::uniform(calibration),
             normal_contribution: vec![1.0; width],
+            evidence: None,
         }
     }
 
@@ -369,6 +374,8 @@ impl Card {
             rows: std::collections::BTreeMap::new(),
             usage: None,
             records_per_key_day: RECORDS_PER_KEY_DAY,
+            time_scales: Vec::new(),
+            close_evidence: 0.0,
             losses: Vec::new(),
             members: Vec::new(),
             member_losses: Vec::new(),

@@ -17,6 +17,7 @@ use crate::record::Missing;
 use crate::record::decode::Decoder;
 use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::Timestamp;
+use crate::train::evidence::EpisodeSettings;
 use crate::train::rows::PartitionRows;
 use crate::train::{self, Candidate, TrainJob};
 
@@ -116,6 +117,7 @@ pub fn job(config: &Config, table: &Table, run: Run) -> TrainJob {
         source: table.places.is_none().then(|| source(table)),
         exclusions: run.exclusions,
         budget: config.detect.budget,
+        episodes: EpisodeSettings::of(&config.detect),
         champion: run.champion,
         remake: None,
         params: run.params,
@@ -276,6 +278,7 @@ pub fn again_from_log<H: History>(
         source: None,
         exclusions: card.exclusions.clone(),
         budget: config.detect.budget,
+        episodes: EpisodeSettings::of(&config.detect),
         champion: None,
         remake: Some(card.clone()),
         params: train::Params {

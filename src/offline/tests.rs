@@ -594,6 +594,7 @@ fn a_later_model_of_a_backtest_is_the_one_that_the_daemon_would_make() {
         spec: config.model.clone(),
         schema: config.input.schema.clone(),
         budget: config.detect.budget,
+        episodes: crate::train::evidence::EpisodeSettings::of(&config.detect),
         params: config.training_params(),
         interval: config.training.interval,
         jitter: config.training.jitter,

@@ -6,17 +6,19 @@ use std::time::Duration;
 use super::state::{KeyState, Silence};
 use crate::alert::Severity;
 use crate::detect::cold::ColdStart;
-use crate::detect::episode::{Episode, EpisodeState, Hit};
+use crate::detect::episode::{Episode, EpisodeState};
+use crate::detect::evidence::{Evidence, Place};
 use crate::detect::seasonal::{Season, TERMS, Tally};
 use crate::detect::silence::Rhythm;
+use crate::model::card::ModelVersion;
 use crate::stream::Offset;
 use crate::time::Timestamp;
 
 /// The version that every entry begins with.
 pub(super) const FORMAT: u8 = 1;
 
-/// The version that keys begin with. In the first, episodes had no mean strangeness.
-const KEY_FORMAT: u8 = 2;
+/// The version that keys begin with.
+const KEY_FORMAT: u8 = 3;
 
 /// Little-endian numbers, one after the other.
 #[derive(Debug, Default)]
@@ -64,8 +66,18 @@ impl Writer {
     fn episode(&mut self, episode: &Episode) {
         self.i64(episode.onset.0);
         self.i64(episode.onset_time.0);
-        self.f64(episode.peak_score);
-        self.f64(episode.peak_p);
+        for value in [
+            episode.peak_score,
+            episode.peak_p,
+            episode.strength,
+            episode.peak_strength,
+            episode.threshold,
+            episode.level,
+            episode.calm,
+        ] {
+            self.f64(value);
+        }
+        self.u64(u64::from(episode.scale));
         self.u8(match episode.severity {
             Severity::Low => 0,
             Severity::Medium => 1,
@@ -73,9 +85,32 @@ impl Writer {
             Severity::Critical => 3,
         });
         self.u64(episode.records);
-        self.u64(u64::from(episode.calm));
+        self.u64(u64::from(episode.recurred));
         self.u8(u8::from(episode.muted));
-        self.f64(episode.strangeness);
+    }
+    fn episodes(&mut self, episodes: &EpisodeState) {
+        self.u64(episodes.records);
+        self.i64(episodes.first.0);
+        let evidence = &episodes.evidence;
+        for level in evidence.levels {
+            self.f64(level);
+        }
+        for place in evidence.since {
+            self.u64(place.record);
+            self.i64(place.offset.0);
+            self.i64(place.time.0);
+        }
+        self.f64(evidence.usual_sum);
+        self.f64(evidence.usual_records);
+        self.u8(u8::from(episodes.open.is_some()));
+        if let Some(open) = &episodes.open {
+            self.episode(open);
+        }
+        self.u8(u8::from(episodes.closed.is_some()));
+        if let Some((at, recurred)) = &episodes.closed {
+            self.i64(at.0);
+            self.u64(u64::from(*recurred));
+        }
     }
 }
 
@@ -155,12 +190,21 @@ impl Reader<'_> {
         let shape = (season.weights.len(), season.ignorance.len());
         (shape == (0, 0) || shape == (TERMS, TERMS * TERMS)).then_some(season)
     }
-    fn episode(&mut self, version: u8) -> Option<Episode> {
-        let mut episode = Episode {
+    fn count(&mut self) -> Option<u32> {
+        u32::try_from(self.u64()?).ok()
+    }
+    fn episode(&mut self) -> Option<Episode> {
+        Some(Episode {
             onset: self.offset()?,
             onset_time: self.time()?,
             peak_score: self.f64()?,
             peak_p: self.f64()?,
+            strength: self.f64()?,
+            peak_strength: self.f64()?,
+            threshold: self.f64()?,
+            level: self.f64()?,
+            calm: self.f64()?,
+            scale: self.count()?,
             severity: match self.u8()? {
                 0 => Severity::Low,
                 1 => Severity::Medium,
@@ -169,15 +213,45 @@ impl Reader<'_> {
                 _ => return None,
             },
             records: self.u64()?,
-            calm: u32::try_from(self.u64()?).ok()?,
+            recurred: self.count()?,
             muted: self.flag()?,
-            // Of nothing: only calm records close it.
-            strangeness: 0.0,
-        };
-        if version >= KEY_FORMAT {
-            episode.strangeness = self.f64()?;
+        })
+    }
+    fn place(&mut self) -> Option<Place> {
+        Some(Place {
+            record: self.u64()?,
+            offset: self.offset()?,
+            time: self.time()?,
+        })
+    }
+    fn episodes(&mut self) -> Option<EpisodeState> {
+        let (records, first) = (self.u64()?, self.time()?);
+        let mut evidence = Evidence::default();
+        for level in &mut evidence.levels {
+            *level = self.f64()?;
         }
-        Some(episode)
+        for place in &mut evidence.since {
+            *place = self.place()?;
+        }
+        evidence.usual_sum = self.f64()?;
+        evidence.usual_records = self.f64()?;
+        let open = if self.flag()? {
+            Some(self.episode()?)
+        } else {
+            None
+        };
+        let closed = if self.flag()? {
+            Some((self.time()?, self.count()?))
+        } else {
+            None
+        };
+        Some(EpisodeState {
+            records,
+            first,
+            evidence,
+            open,
+            closed,
+        })
     }
 }
 
@@ -200,25 +274,8 @@ pub(super) fn write_key(state: &KeyState) -> Vec<u8> {
     to.u8(u8::from(state.silence_muted));
     to.all(state.rows.len(), state.rows.iter());
     to.all(state.last_values.len(), state.last_values.iter());
-    let episodes = &state.episodes;
-    to.u64(episodes.records);
-    to.u64(episodes.hits.len() as u64);
-    for hit in &episodes.hits {
-        to.u64(hit.record);
-        to.i64(hit.offset.0);
-        to.i64(hit.time.0);
-        to.f64(hit.score);
-        to.f64(hit.p);
-    }
-    to.u8(u8::from(episodes.open.is_some()));
-    if let Some(open) = &episodes.open {
-        to.episode(open);
-    }
-    to.u8(u8::from(episodes.closed.is_some()));
-    if let Some((closed, at)) = &episodes.closed {
-        to.episode(closed);
-        to.i64(at.0);
-    }
+    to.episodes(&state.episodes);
+    to.u64(state.model.0);
     to.u64(state.cold.seen);
     to.all(state.cold.rows.len(), state.cold.rows.iter());
     to.all(state.cold.centre.len(), state.cold.centre.iter());
@@ -234,7 +291,7 @@ pub(super) fn write_key(state: &KeyState) -> Vec<u8> {
 pub(super) fn read_key(bytes: &[u8]) -> Option<KeyState> {
     let mut from = Reader(bytes);
     let version = from.u8()?;
-    if !(1..=KEY_FORMAT).contains(&version) {
+    if version != KEY_FORMAT {
         return None;
     }
     let newest = from.time()?;
@@ -255,27 +312,8 @@ pub(super) fn read_key(bytes: &[u8]) -> Option<KeyState> {
     let silence_muted = from.flag()?;
     let rows: VecDeque<f64> = from.all()?;
     let last_values: Vec<f64> = from.all()?;
-    let records = from.u64()?;
-    let mut hits = Vec::new();
-    for _ in 0..from.len(40)? {
-        hits.push(Hit {
-            record: from.u64()?,
-            offset: from.offset()?,
-            time: from.time()?,
-            score: from.f64()?,
-            p: from.f64()?,
-        });
-    }
-    let open = if from.flag()? {
-        Some(from.episode(version)?)
-    } else {
-        None
-    };
-    let closed = if from.flag()? {
-        Some((from.episode(version)?, from.time()?))
-    } else {
-        None
-    };
+    let episodes = from.episodes()?;
+    let model = ModelVersion(from.u64()?);
     let cold = ColdStart {
         seen: from.u64()?,
         rows: from.all()?,
@@ -283,12 +321,6 @@ pub(super) fn read_key(bytes: &[u8]) -> Option<KeyState> {
         spread: from.all()?,
     };
     let season = from.season_if_any()?;
-    let episodes = EpisodeState {
-        records,
-        hits,
-        open,
-        closed,
-    };
     from.0.is_empty().then_some(KeyState {
         newest,
         last_offset,
@@ -298,6 +330,7 @@ pub(super) fn read_key(bytes: &[u8]) -> Option<KeyState> {
         rows,
         last_values,
         episodes,
+        model,
         cold,
         season,
     })
@@ -314,18 +347,27 @@ mod tests {
             onset_time: Timestamp(-4),
             peak_score: 0.1 + 0.2,
             peak_p: 1e-300,
+            strength: 12.5,
+            peak_strength: 13.5,
+            threshold: 9.25,
+            level: 3.5,
+            calm: 0.75,
+            scale: 30,
             severity: Severity::High,
-            strangeness: 12.5,
             records: 9,
-            calm: 2,
+            recurred: 2,
             muted: true,
         };
-        let hit = Hit {
+        let mut evidence = Evidence {
+            levels: [1.0, 2.0, 3.0, 4.0],
+            usual_sum: 12.25,
+            usual_records: 11.0,
+            ..Evidence::default()
+        };
+        evidence.since[2] = Place {
             record: 1,
             offset: Offset(2),
             time: Timestamp(3),
-            score: 4.5,
-            p: 0.001,
         };
         KeyState {
             newest: Timestamp(7),
@@ -344,10 +386,12 @@ mod tests {
             last_values: vec![f64::NAN, 2.0],
             episodes: EpisodeState {
                 records: 40,
-                hits: vec![hit],
+                first: Timestamp(1),
+                evidence,
                 open: Some(episode),
-                closed: Some((episode, Timestamp(99))),
+                closed: Some((Timestamp(99), 1)),
             },
+            model: ModelVersion(4),
             cold: ColdStart {
                 seen: 5,
                 rows: VecDeque::from([0.3]),
@@ -403,33 +447,6 @@ mod tests {
         let mut newer = bytes;
         newer[0] = KEY_FORMAT + 1;
         assert!(read_key(&newer).is_none());
-    }
-
-    #[test]
-    fn a_key_of_the_first_version_is_read_with_episodes_of_no_strangeness() {
-        let mut state = sample();
-        let new = write_key(&state);
-        for episode in [&mut state.episodes.open]
-            .into_iter()
-            .flatten()
-            .chain(state.episodes.closed.as_mut().map(|(episode, _)| episode))
-        {
-            episode.strangeness = 0.0;
-        }
-        // As it was: another version, and no f64 at the end of the two episodes, which are the only two of these bits.
-        let mark = 12.5_f64.to_bits().to_le_bytes();
-        let mut old = Vec::new();
-        let mut rest = &new[..];
-        while let Some(at) = rest.windows(8).position(|bytes| bytes == mark) {
-            old.extend_from_slice(&rest[..at]);
-            rest = &rest[at + 8..];
-        }
-        old.extend_from_slice(rest);
-        assert_eq!(old.len(), new.len() - 16);
-        old[0] = 1;
-        let back = read_key(&old).unwrap();
-        assert_eq!(back.episodes, state.episodes);
-        assert_eq!(write_key(&back), write_key(&state));
     }
 
     proptest! {

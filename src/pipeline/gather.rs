@@ -11,7 +11,6 @@ use super::state::{Head, KeyState, PartitionState, Quarantined, Silence, version
 use super::windows::Group;
 use crate::detect::Params;
 use crate::detect::episode::Rule;
-use crate::model::card::RECORDS_PER_KEY_DAY;
 use crate::model::trained::TrainedModel;
 use crate::record::{Decoded, DecodedBatch, Key, RawRecord, RecordBatch};
 use crate::seed::Seed;
@@ -39,6 +38,8 @@ pub(super) struct Work<'a> {
     pub head: Head,
     pub model: Option<Arc<TrainedModel>>,
     pub rule: Rule,
+    /// The rule for what is judged by a key's own past, not by the model.
+    pub own_rule: Rule,
     /// Which group its windows go to.
     pub group: usize,
     pub slots: Vec<Slot>,
@@ -136,13 +137,11 @@ impl<'a> Work<'a> {
         let due = base.unsaved
             || since >= params.snapshot_records
             || (since > 0 && elapsed >= params.snapshot_interval);
-        let rate = model
-            .as_ref()
-            .map_or(RECORDS_PER_KEY_DAY, |model| model.card.records_per_key_day);
         let mut work = Self {
             base,
             head: base.head.clone(),
-            rule: Rule::new(params, rate),
+            rule: Rule::of(params, model.as_deref()),
+            own_rule: Rule::without_model(params, model.as_deref()),
             model,
             group: 0,
             slots: Vec::new(),

@@ -38,6 +38,8 @@ pub(super) struct KeyState {
     pub last_values: Vec<f64>,
     /// Its episodes.
     pub episodes: EpisodeState,
+    /// What judged its last record; 0: no model.
+    pub model: ModelVersion,
     /// What it looked like before there was a model; empty under a model.
     pub cold: ColdStart,
     /// What it does at which time; `None` unless records are judged by it.
@@ -56,6 +58,7 @@ impl KeyState {
             rows: VecDeque::new(),
             last_values: Vec::new(),
             episodes: EpisodeState::default(),
+            model: ModelVersion(0),
             cold: ColdStart::default(),
             season: None,
         }

@@ -22,9 +22,8 @@ fn params() -> Params {
     Params {
         detector: "test".to_owned(),
         budget: Budget::PerRecord(0.01),
-        open_k: 1,
-        open_n: 1,
-        close_after: 2,
+        time_scales: vec![1],
+        close_evidence: 3.0,
         cooldown: Duration::ZERO,
         silence_factor: 0.0,
         emit_scores: true,

@@ -19,7 +19,6 @@ use crate::detect::seasonal::{Season, SeasonReading};
 use crate::model::card::ModelVersion;
 use crate::model::trained::Judged;
 use crate::record::{DecodedBatch, RecordBatch};
-use crate::stream::Offset;
 use crate::time::Timestamp;
 
 /// What the second half writes to, and what it reads.
@@ -41,6 +40,9 @@ pub(super) struct Telling<'a> {
 
 /// Records after which p-values of a season are half as trusty as they will be.
 const SEASON_RECORDS: f64 = 1000.0;
+
+/// Without a model, a record with a smaller p-value is not learnt as normal.
+const SUSPICIOUS: f64 = 1e-3;
 
 /// Calm records of a batch that are shown to people who watch.
 const WATCHED_MAX: usize = 32;
@@ -127,6 +129,7 @@ impl Telling<'_> {
                         window,
                         reading: Reading {
                             p,
+                            by_model: None,
                             score,
                             offset: raw.offset,
                             time,
@@ -187,38 +190,27 @@ impl Telling<'_> {
     }
 
     fn judged(&mut self, work: &mut Work<'_>, mut seen: Seen<'_>, mut warming: bool, emit: bool) {
-        let rule = work.rule;
         self.end_storm(work, &seen, emit);
-        let state = &mut work.slots[seen.slot].state;
-        if let (true, [value]) = (self.params.seasonal, seen.row) {
-            let season = state.season.get_or_insert_default();
-            warming = season.seen < self.params.cold_start_records as u64;
-            // What was found anomalous must not become normal.
-            let learn = state.episodes.open.is_none();
-            let found = season.take(*value, seen.reading.time, learn);
-            seen.reading.score = found.strangeness;
-            seen.reading.p = if warming { 1.0 } else { found.p };
-            seen.told = found.onset;
-            seen.season = Some(found);
-            seen.cold = false;
-        } else if seen.cold {
-            let found = state.cold.judge(seen.row);
-            warming = state.cold.seen < self.params.cold_start_records as u64;
-            seen.reading.score = found.score;
-            seen.reading.p = if warming { 1.0 } else { found.p };
-            seen.told = found.score;
-        } else if state.cold.seen > 0 {
-            state.cold = ColdStart::default();
-        }
-        let change = state.episodes.judge(&rule, seen.reading);
-        let open = state.episodes.open.is_some();
+        warming = self.read(work, &mut seen, warming);
+        let change = if warming {
+            Change::None
+        } else {
+            let rule = if seen.season.is_some() {
+                &work.own_rule
+            } else {
+                &work.rule
+            };
+            let state = &mut work.slots[seen.slot].state;
+            state.episodes.judge(rule, seen.reading)
+        };
+        let open = work.slots[seen.slot].state.episodes.open.is_some();
         match change {
             Change::Opened(episode) => self.opened(work, &seen, episode, emit),
             Change::Updated(episode) if !episode.muted => {
                 self.alert(work, &seen, (AlertEvent::Update, &episode), emit);
             }
             Change::Closed(episode) => {
-                self.quarantine(work, seen.slot, episode.onset, Some(&seen.reading));
+                self.quarantine(work, seen.slot, &episode, Some(&seen.reading));
                 if emit {
                     self.tally.closed += 1;
                 }
@@ -229,7 +221,7 @@ impl Telling<'_> {
             Change::Updated(_) | Change::None => self.speak_up(work, &seen, emit),
         }
         // What was found anomalous must not become normal.
-        if seen.cold && !open && seen.reading.p > rule.budget {
+        if seen.cold && !open && seen.reading.p > SUSPICIOUS {
             work.slots[seen.slot].state.cold.push(seen.row);
         }
         if !emit {
@@ -257,6 +249,46 @@ impl Telling<'_> {
         }
     }
 
+    /// Finds score and p-value by what judges the record: the season of its key, the cold start, or the model and what is usual for the key. Says
+    /// whether that is still warming up.
+    fn read(&self, work: &mut Work<'_>, seen: &mut Seen<'_>, mut warming: bool) -> bool {
+        let model = super::state::version(work.model.as_ref());
+        let state = &mut work.slots[seen.slot].state;
+        let cold_start_records = self.params.cold_start_records as u64;
+        if let (true, [value]) = (self.params.seasonal, seen.row) {
+            let season = state.season.get_or_insert_default();
+            warming = season.seen < cold_start_records;
+            // What was found anomalous must not become normal.
+            let learn = state.episodes.open.is_none();
+            let found = season.take(*value, seen.reading.time, learn);
+            seen.reading.score = found.strangeness;
+            seen.reading.p = if warming { 1.0 } else { found.p };
+            seen.told = found.onset;
+            seen.season = Some(found);
+            seen.cold = false;
+        } else if seen.cold {
+            let found = state.cold.judge(seen.row);
+            warming = state.cold.seen < cold_start_records;
+            seen.reading.score = found.score;
+            seen.reading.p = if warming { 1.0 } else { found.p };
+            seen.told = found.score;
+        } else {
+            if state.cold.seen > 0 {
+                state.cold = ColdStart::default();
+            }
+            let evidence = &mut state.episodes.evidence;
+            if state.model != model {
+                evidence.change_model();
+            }
+            if !warming {
+                seen.reading.by_model = Some(seen.reading.p);
+                seen.reading.p = evidence.by_key(seen.reading.p);
+            }
+        }
+        state.model = model;
+        warming
+    }
+
     fn watch(&mut self, work: &Work<'_>, seen: &Seen<'_>, alert: bool) {
         if let Ok(found) = &self.decoded.outcomes[seen.step.record] {
             self.watched.push(Watched {
@@ -281,7 +313,7 @@ impl Telling<'_> {
 
     fn opened(&mut self, work: &mut Work<'_>, seen: &Seen<'_>, episode: Episode, emit: bool) {
         let allowed = self.admit(work, seen.step, seen.clock, emit);
-        self.quarantine(work, seen.slot, episode.onset, None);
+        self.quarantine(work, seen.slot, &episode, None);
         if emit {
             self.tally.opened += 1;
         }
@@ -299,7 +331,7 @@ impl Telling<'_> {
         let Some(open) = work.slots[seen.slot].state.episodes.open.as_mut() else {
             return;
         };
-        if open.muted && !storm && seen.reading.p <= work.rule.budget {
+        if open.muted && !storm && open.strength >= open.threshold {
             open.muted = false;
             let episode = *open;
             self.alert(work, seen, (AlertEvent::Open, &episode), emit);
@@ -311,6 +343,7 @@ impl Telling<'_> {
         let raw = &self.batch.records()[step.record];
         let reading = Reading {
             p: 1.0,
+            by_model: None,
             score: 0.0,
             offset: raw.offset,
             time: raw.timestamp,
@@ -319,7 +352,7 @@ impl Telling<'_> {
         let silence = state.silence.take();
         let quiet = silence.map(|silence| Quiet::new(silence, state, state.rhythm.last));
         if let Some(episode) = state.episodes.open.take() {
-            self.quarantine(work, slot, episode.onset, Some(&reading));
+            self.quarantine(work, slot, &episode, Some(&reading));
             if emit {
                 self.tally.closed += 1;
             }
@@ -336,27 +369,20 @@ impl Telling<'_> {
     }
 
     /// Notes the episode for training to leave out; `end`: the record that closed it.
-    fn quarantine(&self, work: &mut Work<'_>, slot: usize, onset: Offset, end: Option<&Reading>) {
-        let id = episode_id(self.params, &work.base.at, onset);
-        let slot = &work.slots[slot];
-        let before = match work.quarantine.get(&id) {
-            Some(noted) => noted.as_ref(),
-            None => work.base.quarantine.get(&id),
-        };
-        let from_time = before.map(|noted| noted.from_time);
-        let opened = slot.state.episodes.open.map(|episode| episode.onset_time);
-        let closed = slot
-            .state
-            .episodes
-            .closed
-            .map(|(episode, _)| episode.onset_time);
-        let from_time = from_time.or(opened).or(closed).unwrap_or(Timestamp::MIN);
+    fn quarantine(
+        &self,
+        work: &mut Work<'_>,
+        slot: usize,
+        episode: &Episode,
+        end: Option<&Reading>,
+    ) {
+        let id = episode_id(self.params, &work.base.at, episode.onset);
         let entry = Quarantined {
             v: 1,
-            key: slot.key.0.as_ref().to_owned(),
-            from: onset,
+            key: work.slots[slot].key.0.as_ref().to_owned(),
+            from: episode.onset,
             to: end.map(|reading| reading.offset.next()),
-            from_time,
+            from_time: episode.onset_time,
             to_time: end.map(|reading| reading.time),
         };
         work.quarantine.insert(id, Some(entry));
@@ -377,19 +403,19 @@ impl Telling<'_> {
         let missing = seen.window.iter().filter(|value| value.is_nan()).count();
         let missing = missing as f64 / seen.window.len().max(1) as f64;
         let (shares, expected) = if let Some(season) = &seen.season {
-            facts.threshold = Season::threshold(work.rule.budget);
+            facts.threshold = Season::threshold(work.own_rule.p_value());
             let records = state.season.as_ref().map_or(0, |season| season.seen) as f64;
             facts.confidence = records / (records + SEASON_RECORDS);
             (vec![1.0], vec![season.expected])
         } else if let Some(model) = &work.model {
             let calibration = model.calibration.at(missing);
             // Scores are told on the scale of complete windows, whatever is missing: so is the threshold.
-            facts.threshold = model.calibration.full.threshold(work.rule.budget);
+            facts.threshold = model.calibration.full.threshold(work.rule.p_value());
             facts.confidence = calibration.confidence();
             let explained = model.explain(view(seen.window, 1, seen.window.len()));
             (explained.shares, explained.expected)
         } else {
-            facts.threshold = ColdStart::threshold(self.columns.len(), work.rule.budget);
+            facts.threshold = ColdStart::threshold(self.columns.len(), work.own_rule.p_value());
             let rows = state.cold.seen as f64;
             facts.confidence = 0.5 * rows / (rows + ROWS_MAX as f64);
             state.cold.explain(seen.row)

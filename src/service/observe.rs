@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::metrics::Metrics;
 use super::status::{Status, TrainingStatus};
 use crate::alert::Alert;
-use crate::detect::Budget;
+use crate::detect::Params;
+use crate::detect::episode::Rule;
 use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{Assigned, ColumnsDiffer, Discarded, Tally};
@@ -56,17 +57,17 @@ pub struct WorkerObserver {
     status: Arc<Status>,
     control: Control,
     parts: Parts,
-    budget: Budget,
+    params: Arc<Params>,
 }
 
 impl WorkerObserver {
-    /// For worker number `worker`; `parts` is shared by all workers of the process, `budget` is the detector's.
+    /// For worker number `worker`; `parts` is shared by all workers of the process, `params` are the detector's.
     pub fn new(
         worker: usize,
         (metrics, status): (Metrics, Arc<Status>),
         control: Control,
         parts: Parts,
-        budget: Budget,
+        params: Arc<Params>,
     ) -> Self {
         Self {
             worker,
@@ -74,7 +75,7 @@ impl WorkerObserver {
             status,
             control,
             parts,
-            budget,
+            params,
         }
     }
 
@@ -239,7 +240,7 @@ impl worker::Observer for WorkerObserver {
             .set(card.created.0 as f64 / 1000.0);
         self.status.model(card);
         self.status
-            .budget(self.budget.p_value(card.records_per_key_day));
+            .budget(Rule::of(&self.params, Some(model)).p_value());
     }
 
     fn refused(&mut self, why: &ColumnsDiffer) {
@@ -357,13 +358,7 @@ mod tests {
         let parts = Parts::default();
         let observers = [0, 1].map(|worker| {
             let told = (metrics.clone(), Arc::clone(&status));
-            WorkerObserver::new(
-                worker,
-                told,
-                Control::idle(),
-                parts.clone(),
-                Budget::PerRecord(0.01),
-            )
+            WorkerObserver::new(worker, told, Control::idle(), parts.clone(), Arc::default())
         });
         (metrics, status, observers)
     }

@@ -1,19 +1,21 @@
 //! Scaler, model, calibration: in this order, each on windows of its own.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView2, Axis, Slice};
 use rand::Rng;
 use rand::seq::index;
 
 use super::window::{Split, Window, Windows};
-use super::{TrainError, TrainJob, card};
+use super::{TrainError, TrainJob, card, evidence};
 use crate::model::scale::Scaler;
 use crate::model::spec::ModelSpec;
 use crate::model::trained::TrainedModel;
 use crate::model::{FitData, Model, Monitor};
 use crate::seed::Seed;
 use crate::stats::calibration::{Calibration, CalibrationSet, MaskedCalibration};
+use crate::stats::evidence::EvidenceLaw;
 
 /// Upper bounds of the missing fractions that are calibrated together.
 const MISSING_BOUNDS: [f64; 4] = [0.1, 0.3, 0.6, 1.0];
@@ -51,14 +53,9 @@ pub(super) fn fit(
     ] {
         rows.insert(name.to_owned(), part.len() as u64);
     }
-    let held_out = windows.matrix(held_out(&[
-        &split.calibrate,
-        &split.validation,
-        &split.train,
-    ]));
-    let seen = HeldOut::of(&fitted.model, held_out.view(), job.seed);
-    fitted.model.normal_contribution = seen.normal_contribution(held_out.ncols());
-    fitted.model.calibration = seen.calibration();
+    let held_out = held_out(&[&split.calibrate, &split.validation, &split.train]);
+    let seen = HeldOut::of(&fitted.model, windows, held_out, job.seed);
+    seen.calibrate(job, &mut fitted.model);
     Ok(fitted)
 }
 
@@ -98,6 +95,7 @@ pub(super) fn weights(
         model,
         calibration: CalibrationSet::uniform(Calibration::fit(&[])),
         normal_contribution: vec![1.0; job.spec.window * columns],
+        evidence: None,
     };
     Ok(Fitted { model, data })
 }
@@ -120,6 +118,7 @@ pub(super) fn baseline(
         model,
         calibration: fitted.model.calibration.clone(),
         normal_contribution: fitted.model.normal_contribution.clone(),
+        evidence: None,
     })
 }
 
@@ -135,8 +134,9 @@ pub(super) fn calibrate_finally(
     }
     let mut places = split.calibrate.clone();
     places.extend_from_slice(&split.gate);
-    let held_out = windows.matrix(&places);
-    fitted.model.calibration = HeldOut::of(&fitted.model, held_out.view(), job.seed).calibration();
+    let seen = HeldOut::of(&fitted.model, windows, &places, job.seed);
+    fitted.model.calibration = seen.calibration();
+    fitted.model.evidence = seen.evidence(&fitted.model.calibration, job);
 }
 
 /// The first of several parts that has enough windows.
@@ -176,6 +176,8 @@ pub(super) struct HeldOut {
     scores: Vec<f64>,
     /// ... and the fraction of inputs missing.
     missing: Vec<f64>,
+    /// Which window each is: its run, counted through all parts, and its number there.
+    places: Vec<(usize, usize)>,
     /// Scores of windows that inputs were taken away from, for each of [`MISSING_BOUNDS`].
     masked: [Vec<f64>; MISSING_BOUNDS.len()],
     /// Sums of contributions by input.
@@ -184,7 +186,15 @@ pub(super) struct HeldOut {
 
 impl HeldOut {
     /// Scores of the windows by the model, as they are and with gaps.
-    pub fn of(model: &TrainedModel, held_out: ArrayView2<'_, f64>, seed: Seed) -> Self {
+    pub fn of(
+        model: &TrainedModel,
+        windows: &Windows<'_>,
+        held_out: &[Window],
+        seed: Seed,
+    ) -> Self {
+        let places = held_out.iter().map(Window::place_in_run).collect();
+        let held_out = windows.matrix(held_out);
+        let held_out = held_out.view();
         let seeds = seeds(held_out.nrows(), seed);
         let (scores, missing) = model.raw_scores(held_out, &seeds);
         let mut masked: [Vec<f64>; MISSING_BOUNDS.len()] = Default::default();
@@ -208,6 +218,7 @@ impl HeldOut {
         Self {
             scores,
             missing,
+            places,
             masked,
             contributions: contributions(model, held_out),
         }
@@ -217,6 +228,7 @@ impl HeldOut {
     pub fn extend(&mut self, later: &Self) {
         self.scores.extend_from_slice(&later.scores);
         self.missing.extend_from_slice(&later.missing);
+        self.places.extend_from_slice(&later.places);
         for (ours, theirs) in self.masked.iter_mut().zip(&later.masked) {
             ours.extend_from_slice(theirs);
         }
@@ -229,6 +241,36 @@ impl HeldOut {
     /// How many windows there are.
     pub fn len(&self) -> usize {
         self.scores.len()
+    }
+
+    /// Calibrates `model` on all of it.
+    pub fn calibrate(&self, job: &TrainJob, model: &mut TrainedModel) {
+        model.normal_contribution = self.normal_contribution(model.width());
+        model.calibration = self.calibration();
+        model.evidence = self.evidence(&model.calibration, job);
+    }
+
+    /// The law of evidence of the windows, each run in order, by the p-values that `calibration` gives them.
+    pub fn evidence(
+        &self,
+        calibration: &CalibrationSet,
+        job: &TrainJob,
+    ) -> Option<Arc<EvidenceLaw>> {
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        order.sort_by_key(|&i| self.places[i]);
+        let mut sequences: Vec<Vec<f64>> = Vec::new();
+        let mut before = None;
+        for i in order {
+            let (run, number) = self.places[i];
+            let missing = self.missing[i];
+            let p = calibration.at(missing).p_value(self.scores[i]);
+            match sequences.last_mut() {
+                Some(sequence) if before == Some((run, number)) => sequence.push(p),
+                _ => sequences.push(vec![p]),
+            }
+            before = Some((run, number + 1));
+        }
+        evidence::law(&sequences, &job.episodes).map(Arc::new)
     }
 
     /// Calibrations of complete windows and of windows with gaps.

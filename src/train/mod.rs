@@ -1,10 +1,11 @@
 //! Training as a function: decoded rows, settings and a seed in; a model and a verdict out. The same job gives the same bytes.
 //!
 //! Reading order: [`rows`] (what was read), [`sample`] (what to read), `window` (rows to windows, what is kept out, the split by time),
-//! `fit` (scaler, model, calibration), `cross` (the calibration of few rows), [`inject`] (faults that the gate tries), [`gate`] (may this
+//! `fit` (scaler, model, calibration), `cross` (the calibration of few rows), [`evidence`] (what opens an episode), [`inject`] (faults that the gate tries), [`gate`] (may this
 //! model judge?).
 
 mod cross;
+pub mod evidence;
 mod fit;
 pub mod gate;
 pub mod inject;
@@ -25,6 +26,7 @@ use crate::record::schema::SchemaSpec;
 use crate::seed::Seed;
 use crate::stream::Span;
 use crate::time::Timestamp;
+use evidence::EpisodeSettings;
 use gate::Verdict;
 use rows::PartitionRows;
 
@@ -121,6 +123,8 @@ pub struct TrainJob {
     pub exclusions: Vec<Exclusion>,
     /// The false-alarm budget, which the gate holds the alert rate against.
     pub budget: Budget,
+    /// How evidence gathers and episodes close.
+    pub episodes: EpisodeSettings,
     /// The model in use.
     pub champion: Option<Arc<TrainedModel>>,
     /// Make again the model of this card: its verdict and measures are taken over instead of asking the gate.
@@ -211,7 +215,7 @@ pub fn run_watched(job: &TrainJob, monitor: &mut dyn Monitor) -> Result<Candidat
         None
     };
     if let Some(folds) = &folds {
-        folds.calibrate(&mut fitted.model);
+        folds.calibrate(job, &mut fitted.model);
     }
     let verdict = match &job.remake {
         Some(card) => {
@@ -237,7 +241,7 @@ pub fn run_watched(job: &TrainJob, monitor: &mut dyn Monitor) -> Result<Candidat
         }
     };
     match &folds {
-        Some(folds) => folds.calibrate_finally(job, &windows.matrix(&split.gate), &mut fitted),
+        Some(folds) => folds.calibrate_finally(job, (&windows, &split.gate), &mut fitted),
         None => fit::calibrate_finally(job, &windows, &split, &mut fitted),
     }
     Ok(Candidate {
@@ -307,8 +311,11 @@ fn card(job: &TrainJob, windows: &window::Windows<'_>) -> Card {
             ("read".to_owned(), windows.rows as u64),
             ("excluded".to_owned(), windows.excluded as u64),
             ("windows".to_owned(), windows.len() as u64),
+            ("keys".to_owned(), windows.keys as u64),
         ]),
         records_per_key_day: windows.records_per_key_day,
+        time_scales: job.episodes.time_scales.clone(),
+        close_evidence: job.episodes.close_evidence,
         ..Card::blank()
     }
 }

@@ -45,6 +45,7 @@ fn job(n: usize, kind: &str, window: usize) -> TrainJob {
         source: None,
         exclusions: Vec::new(),
         budget: Budget::PerRecord(1e-3),
+        episodes: EpisodeSettings::default(),
         champion: None,
         remake: None,
         params: Params {

@@ -28,6 +28,8 @@ pub(super) struct Windows<'a> {
     pub rows: usize,
     /// Records kept out.
     pub excluded: usize,
+    /// Keys that records belong to, those of different partitions apart.
+    pub keys: usize,
     /// Records of one key in a day.
     pub records_per_key_day: f64,
 }
@@ -42,6 +44,13 @@ pub(super) struct Window {
     newest: Timestamp,
     /// Tells windows of the same time apart, in a fixed order.
     place: (usize, Offset),
+}
+
+impl Window {
+    /// Its run, and its number among that run's windows.
+    pub fn place_in_run(&self) -> (usize, usize) {
+        (self.run, self.first)
+    }
 }
 
 /// The windows by use, each oldest first.
@@ -71,6 +80,7 @@ impl<'a> Windows<'a> {
             windows: Vec::new(),
             rows: job.rows.iter().map(PartitionRows::len).sum(),
             excluded: 0,
+            keys: job.rows.iter().map(|rows| rows.keys().len()).sum(),
             records_per_key_day: 0.0,
         };
         let mut gaps = Vec::new();

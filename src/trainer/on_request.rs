@@ -86,6 +86,7 @@ fn a_run_that_is_asked_for_does_not_wait_for_the_interval() {
         spec: ModelSpec::default(),
         schema: schema.clone(),
         budget: Budget::PerRecord(0.01),
+        episodes: crate::train::evidence::EpisodeSettings::default(),
         params: train::Params::default(),
         interval: Duration::from_secs(3600),
         jitter: 0.0,

@@ -118,6 +118,7 @@ fn trainer(log: Log) -> (Trainer<Log, Empty>, Arc<Noting>) {
         },
         schema: spec.clone(),
         budget: Budget::PerRecord(1e-3),
+        episodes: crate::train::evidence::EpisodeSettings::default(),
         params: train::Params::default(),
         interval: Duration::from_secs(3600),
         jitter: 0.0,

@@ -46,11 +46,8 @@ impl World {
         let params = Params {
             detector: "sim".to_owned(),
             budget: Budget::PerRecord(0.02),
-            open_k: 2,
-            open_n: 4,
-            extreme: 0.1,
-            close_after: 2,
-            hysteresis: 2.0,
+            time_scales: vec![1, 3, 8],
+            close_evidence: 1.5,
             cooldown: Duration::from_millis(rng.gen_range(0..60)),
             cold_start_records: 5,
             silence_factor: if rng.gen_bool(0.7) { 1.5 } else { 0.0 },

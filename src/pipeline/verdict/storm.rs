@@ -66,7 +66,7 @@ impl Telling<'_> {
         since: (Offset, Timestamp),
         event: AlertEvent,
     ) {
-        let mut facts = Facts::bare(AlertKind::Storm, event, work.rule.budget);
+        let mut facts = Facts::bare(AlertKind::Storm, event, work.rule.p_value());
         let closing = event == AlertEvent::Close;
         facts.id = format!("{}-storm", episode_id(self.params, &work.base.at, since.0));
         facts.onset_time = since.1;

@@ -23,7 +23,7 @@ pub struct Alert {
     pub data_time: String,
     /// When the anomaly probably began, RFC 3339.
     pub approx_anomaly_start_time: String,
-    /// When the episode closed, RFC 3339.
+    /// When the fault was last seen, RFC 3339; only in the alert that closes the episode, which comes as soon as it is sure that the fault is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_time: Option<String>,
     /// The score of the record that caused this message: higher is stranger.

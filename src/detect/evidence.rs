@@ -91,14 +91,24 @@ impl Evidence {
         p.powf(1.0 / self.usual())
     }
 
-    /// Learns what is usual from a record's p-value as the model gave it. Not to be called during an episode.
+    /// Learns what is usual from a record's p-value as the model gave it. Not to be called during an episode, see [`Self::stand_still`].
     pub fn learn(&mut self, p: f64) {
+        self.count(surprise(p).min(USUAL_MAX));
+    }
+
+    /// A record of an episode passed. A fault must not become usual. But what is left of the records when episodes are taken out is calmer
+    /// than all of them: if that made a key ever quieter, ever less would be flagged as ever more. So a quiet key becomes like the others.
+    pub fn stand_still(&mut self) {
+        self.count(self.usual().max(1.0));
+    }
+
+    fn count(&mut self, surprise: f64) {
         if self.usual_records >= USUAL_RECORDS {
             let keep = 1.0 - 1.0 / USUAL_RECORDS;
             self.usual_sum *= keep;
             self.usual_records *= keep;
         }
-        self.usual_sum += surprise(p).min(USUAL_MAX);
+        self.usual_sum += surprise;
         self.usual_records += 1.0;
     }
 

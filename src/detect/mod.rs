@@ -154,7 +154,7 @@ impl Default for Params {
             group: String::new(),
             budget: Budget::PerKeyDay(1.0 / 7.0),
             time_scales: vec![1, 5, 30, 300],
-            close_evidence: 10.0,
+            close_evidence: 8.0,
             cooldown: Duration::from_secs(600),
             cold_start_records: 30,
             silence_factor: 5.0,

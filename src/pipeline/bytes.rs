@@ -85,8 +85,14 @@ impl Writer {
             Severity::Critical => 3,
         });
         self.u64(episode.records);
+        self.place(episode.last);
         self.u64(u64::from(episode.recurred));
         self.u8(u8::from(episode.muted));
+    }
+    fn place(&mut self, place: Place) {
+        self.u64(place.record);
+        self.i64(place.offset.0);
+        self.i64(place.time.0);
     }
     fn episodes(&mut self, episodes: &EpisodeState) {
         self.u64(episodes.records);
@@ -96,9 +102,7 @@ impl Writer {
             self.f64(level);
         }
         for place in evidence.since {
-            self.u64(place.record);
-            self.i64(place.offset.0);
-            self.i64(place.time.0);
+            self.place(place);
         }
         self.f64(evidence.usual_sum);
         self.f64(evidence.usual_records);
@@ -213,6 +217,7 @@ impl Reader<'_> {
                 _ => return None,
             },
             records: self.u64()?,
+            last: self.place()?,
             recurred: self.count()?,
             muted: self.flag()?,
         })
@@ -355,6 +360,11 @@ mod tests {
             scale: 30,
             severity: Severity::High,
             records: 9,
+            last: Place {
+                record: 8,
+                offset: Offset(11),
+                time: Timestamp(6),
+            },
             recurred: 2,
             muted: true,
         };

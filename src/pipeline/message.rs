@@ -46,6 +46,8 @@ pub(super) struct Facts {
     pub p: f64,
     pub threshold: f64,
     pub records: u64,
+    /// When the fault ended, if the record that closes the episode came later.
+    pub end_time: Option<Timestamp>,
     pub evidence: f64,
     pub evidence_threshold: f64,
     pub evidence_records: u64,
@@ -70,6 +72,7 @@ impl Facts {
             p,
             threshold: 0.0,
             records: 0,
+            end_time: None,
             evidence: 0.0,
             evidence_threshold: 0.0,
             evidence_records: 0,
@@ -94,6 +97,7 @@ impl Facts {
             peak_score: episode.peak_score,
             grade: work.rule.grade(episode.strength),
             severity: episode.severity,
+            end_time: Some(episode.last.time),
             evidence: episode.strength,
             evidence_threshold: episode.threshold,
             evidence_records: u64::from(episode.scale),
@@ -127,7 +131,10 @@ pub(super) fn alert(params: &Params, cause: Cause<'_>, facts: Facts) -> Message 
         detector: params.detector.clone(),
         key: cause.key.to_owned(),
         approx_anomaly_start_time: facts.onset_time.rfc3339(),
-        end_time: (facts.event == AlertEvent::Close).then(|| time.clone()),
+        end_time: (facts.event == AlertEvent::Close).then(|| {
+            let end = facts.end_time.unwrap_or(cause.time);
+            end.rfc3339()
+        }),
         data_time: time,
         anomaly_score: facts.score,
         peak_score: facts.peak_score,

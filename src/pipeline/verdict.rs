@@ -210,7 +210,7 @@ impl Telling<'_> {
                 self.alert(work, &seen, (AlertEvent::Update, &episode), emit);
             }
             Change::Closed(episode) => {
-                self.quarantine(work, seen.slot, &episode, Some(&seen.reading));
+                self.quarantine(work, seen.slot, &episode, true);
                 if emit {
                     self.tally.closed += 1;
                 }
@@ -313,7 +313,7 @@ impl Telling<'_> {
 
     fn opened(&mut self, work: &mut Work<'_>, seen: &Seen<'_>, episode: Episode, emit: bool) {
         let allowed = self.admit(work, seen.step, seen.clock, emit);
-        self.quarantine(work, seen.slot, &episode, None);
+        self.quarantine(work, seen.slot, &episode, false);
         if emit {
             self.tally.opened += 1;
         }
@@ -352,7 +352,7 @@ impl Telling<'_> {
         let silence = state.silence.take();
         let quiet = silence.map(|silence| Quiet::new(silence, state, state.rhythm.last));
         if let Some(episode) = state.episodes.open.take() {
-            self.quarantine(work, slot, &episode, Some(&reading));
+            self.quarantine(work, slot, &episode, true);
             if emit {
                 self.tally.closed += 1;
             }
@@ -368,22 +368,16 @@ impl Telling<'_> {
         }
     }
 
-    /// Notes the episode for training to leave out; `end`: the record that closed it.
-    fn quarantine(
-        &self,
-        work: &mut Work<'_>,
-        slot: usize,
-        episode: &Episode,
-        end: Option<&Reading>,
-    ) {
+    /// Notes the episode for training to leave out, as far as its fault lasted if it is `over`.
+    fn quarantine(&self, work: &mut Work<'_>, slot: usize, episode: &Episode, over: bool) {
         let id = episode_id(self.params, &work.base.at, episode.onset);
         let entry = Quarantined {
             v: 1,
             key: work.slots[slot].key.0.as_ref().to_owned(),
             from: episode.onset,
-            to: end.map(|reading| reading.offset.next()),
+            to: over.then(|| episode.last.offset.next()),
             from_time: episode.onset_time,
-            to_time: end.map(|reading| reading.time),
+            to_time: over.then_some(episode.last.time),
         };
         work.quarantine.insert(id, Some(entry));
     }

@@ -496,6 +496,7 @@ mod tests {
             "data_time": "2026-01-01T00:00:00Z", "approx_anomaly_start_time": "2026-01-01T00:00:00Z",
             "anomaly_score": 9.0, "peak_score": 9.0, "anomaly_grade": 1.0, "confidence": 1.0, "severity": "high",
             "p_value": 1e-9, "threshold": 2.0, "records": 1, "model_version": 1,
+            "evidence": 20.7, "evidence_threshold": 9.2, "evidence_records": 1,
             "relevant_attribution": [{"feature": "faulty", "share": 1.0, "actual": 9.0, "expected": 1.0}],
             "input": {"topic": "t", "partition": partition, "offset": 1},
         }))

@@ -22,6 +22,10 @@ const RECORDS_MIN: usize = 100;
 /// than the one before.
 const STRETCHES_MIN: usize = 10;
 
+/// How many independent stretches the assumption is worth that a scale tells no more than a single record: a variance over few stretches is an
+/// accident, and one that is too small makes every later one look strange.
+const STRETCHES_PRIOR: f64 = 5.0;
+
 /// Openings that are counted on, at least; rarer ones follow the tail.
 const OPENINGS_MIN: usize = 10;
 
@@ -81,11 +85,11 @@ pub fn law(sequences: &[Vec<f64>], settings: &EpisodeSettings) -> Option<Evidenc
     let mut least = STRENGTH_STEP;
     for step in 1..=STRENGTHS {
         let strength = 1.0 + STRENGTH_STEP * (step - 1) as f64;
-        let found = replay(sequences, &law, settings, strength);
+        let (found, exposed) = replay(sequences, &law, settings, strength);
         let enough = found.len() >= OPENINGS_MIN;
         if enough || peaks.is_empty() {
-            let rate = (found.len() as f64).max(0.5) / records as f64;
-            // At a low strength episodes hardly end, so that fewer open: what counts begins where most open.
+            // Per record outside of episodes: at a low strength there are few of these, and none opens within another.
+            let rate = (found.len() as f64 + 0.5) / exposed.max(1) as f64;
             counted.retain(|(_, before)| *before > rate);
             counted.push((strength, rate.min(1.0)));
             peaks = found;
@@ -102,13 +106,13 @@ pub fn law(sequences: &[Vec<f64>], settings: &EpisodeSettings) -> Option<Evidenc
     law.is_sound().then_some(law)
 }
 
-/// The largest strength of each episode that opens at `strength`.
+/// The largest strength of each episode that opens at `strength`, and the number of records outside of episodes.
 fn replay(
     sequences: &[Vec<f64>],
     law: &EvidenceLaw,
     settings: &EpisodeSettings,
     strength: f64,
-) -> Vec<f64> {
+) -> (Vec<f64>, usize) {
     let params = Params {
         budget: Budget::PerRecord((-strength).exp()),
         close_evidence: settings.close_evidence,
@@ -123,7 +127,7 @@ fn replay(
         ..law.clone()
     };
     let rule = Rule::new(&params, Arc::new(law), (1.0, 1));
-    let mut peaks = Vec::new();
+    let (mut peaks, mut exposed) = (Vec::new(), 0);
     for sequence in sequences {
         let mut state = EpisodeState::default();
         for (record, &p) in (0_i64..).zip(sequence) {
@@ -134,13 +138,14 @@ fn replay(
                 offset: Offset(record),
                 time: Timestamp(record),
             };
+            exposed += usize::from(state.open.is_none());
             if let Change::Closed(episode) = state.judge(&rule, reading) {
                 peaks.push(episode.peak_strength);
             }
         }
         peaks.extend(state.open.map(|episode| episode.peak_strength));
     }
-    peaks
+    (peaks, exposed)
 }
 
 /// How many independent records each time scale is worth: the squared mean of its level over the variance, which is the shape of the Gamma
@@ -158,8 +163,12 @@ fn independent(sequences: &[Vec<f64>], scales: &[u32]) -> Vec<f64> {
         let n = levels.len().max(1) as f64;
         let mean = levels.iter().sum::<f64>() / n;
         let variance = levels.iter().map(|l| (l - mean).powi(2)).sum::<f64>() / n;
-        let found = mean * mean / variance.max(1e-9);
-        worth.push(found.min(full(scale)).max(before));
+        let found = (mean * mean / variance.max(1e-9)).min(full(scale));
+        // Of two stretches that depend on each other the second tells less.
+        let dependence = dependence(&scales[..number], &worth);
+        let stretches = stretches as f64 / dependence;
+        let shrunk = 1.0 + (found - 1.0) * stretches / (stretches + STRETCHES_PRIOR);
+        worth.push(shrunk.max(before));
     }
     worth
 }
@@ -250,7 +259,7 @@ mod tests {
             .map(|seed| {
                 let law = law(&[correlated(rho, n, seed)], &settings).unwrap();
                 let strength = law.threshold(per_record);
-                replay(&fresh, &law, &settings, strength).len() as f64
+                replay(&fresh, &law, &settings, strength).0.len() as f64
             })
             .sum();
         sum / trainings as f64 / (150_000.0 * per_record)
@@ -269,10 +278,10 @@ mod tests {
     #[test]
     fn normal_sequences_open_as_often_as_the_budget_allows() {
         let mut found = Vec::new();
-        for (rho, per_record) in [(0.0, 1e-3), (0.9, 1e-3), (0.9, 2e-4)] {
+        for (rho, per_record) in [(0.0, 1e-3), (0.9, 1e-3)] {
             let ratio = realised(rho, 6_000, per_record, 6);
             found.push(format!("{rho} {per_record}: {ratio:.2}"));
-            assert!((0.3..1.5).contains(&ratio), "{found:?}");
+            assert!((0.3..1.3).contains(&ratio), "{found:?}");
         }
     }
 
@@ -290,9 +299,9 @@ mod tests {
     #[ignore = "a proof with figures, minutes long: `make proofs`"]
     fn proof_openings_realise_the_budget() {
         for rho in [0.0, 0.5, 0.9, 0.98] {
-            for n in [400, 3_000, 6_000, 20_000] {
+            for n in [400, 1_500, 6_000] {
                 for per_record in [1.0 / 1_440.0, 1.0 / 10_080.0] {
-                    let ratio = realised(rho, n, per_record, 20);
+                    let ratio = realised(rho, n, per_record, 12);
                     println!(
                         "autocorrelation {rho}, {n} held out, budget {per_record:.1e}: realised {ratio:.2} of it"
                     );

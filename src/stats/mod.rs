@@ -4,3 +4,6 @@ pub mod calibration;
 mod few;
 pub mod metrics;
 pub mod order;
+#[cfg(test)]
+mod proof;
+mod tail;

@@ -5,3 +5,6 @@ pub mod evidence;
 mod few;
 pub mod metrics;
 pub mod order;
+#[cfg(test)]
+mod proof;
+mod tail;

@@ -6,6 +6,7 @@ use ndarray::Array2;
 
 use super::TrainJob;
 use super::rows::PartitionRows;
+use crate::detect::pace::Sequence;
 use crate::model::card::Usage;
 use crate::model::spec::ModelSpec;
 use crate::stream::{Offset, Span};
@@ -113,17 +114,23 @@ impl<'a> Windows<'a> {
             let mut run: Vec<usize> = Vec::new();
             let mut values: Vec<f64> = Vec::new();
             let mut before: Option<usize> = None;
+            let mut sequence = Sequence::default();
             for &i in records {
                 let apart = before.is_some_and(|before| {
                     stretch(&spans, rows.offset(before)) != stretch(&spans, rows.offset(i))
                 });
+                if apart {
+                    sequence = Sequence::default();
+                }
+                // The windows that will be scored are cut at the same gaps.
+                let follows = sequence.follows(rows.time(i), self.job.spec.window);
                 if let (Some(before), false) = (before, apart) {
                     gaps.push(rows.time(i).since(rows.time(before)).as_millis() as f64);
                 }
                 if apart {
                     last.fill(f64::NAN);
                 }
-                if apart || out[i] {
+                if !follows || out[i] {
                     self.close_run(part, rows, &mut run, &mut values);
                 }
                 before = Some(i);

@@ -273,7 +273,15 @@ impl StreamClock {
             self.voices.clear();
         }
         let speaks = leads || key.rate == Rate::Steady;
-        let before = self.voices.iter().position(|voice| voice.key == key.born);
+        let (mut before, mut oldest) = (None, 0);
+        for (at, voice) in self.voices.iter().enumerate() {
+            if voice.key == key.born {
+                before = Some(at);
+            }
+            if voice.turn < self.voices[oldest].turn {
+                oldest = at;
+            }
+        }
         let weight = if self.last == Some(key.born) {
             1
         } else {
@@ -287,34 +295,50 @@ impl StreamClock {
         if !speaks && before.is_none() && !self.voices.is_empty() {
             return;
         }
-        let mut turn = self.turn;
-        if let Some(at) = before {
-            let said = self.voices.remove(at);
-            if !speaks {
-                // It only takes back what it said, which does not show that time goes on.
-                turn = said.turn;
-            }
-        }
-        let now = self.turn;
-        self.voices.retain(|voice| now - voice.turn < TURNS);
-        if self.voices.len() == VOICES
-            && let Some(oldest) = (0..VOICES).min_by_key(|&at| self.voices[at].turn)
-        {
-            self.voices.remove(oldest);
-        }
-        self.turn += u64::from(turn == now);
-        let at = self.voices.partition_point(|voice| voice.line > line);
+        let said = before.map(|at| self.voices[at].turn);
         let voice = Voice {
             key: key.born,
-            turn,
+            // Who only takes back what it said does not show that time goes on.
+            turn: said.filter(|_| !speaks).unwrap_or(self.turn),
             line,
             off: 0,
         };
-        self.voices.insert(at, voice);
+        self.turn += u64::from(voice.turn == self.turn);
+        let at = self.place(voice, before, oldest);
         let middle = (self.voices.len() - 1) / 2;
         self.elapsed = self.elapsed.max(Timestamp(self.voices[middle].line));
         self.voices[at].off = time.saturating_sub(self.elapsed.0);
         self.agree(self.voices[at].off);
+    }
+
+    /// Puts a voice where its line belongs, in the place of what the key said before, or of the oldest if that is stale or there is no room.
+    fn place(&mut self, voice: Voice, before: Option<usize>, oldest: usize) -> usize {
+        let stale = |voices: &[Voice]| {
+            let heard = voices.get(oldest).map(|voice| voice.turn);
+            heard.is_some_and(|heard| voice.turn.saturating_sub(heard) >= TURNS)
+        };
+        let mut at = match before {
+            Some(at) if at != oldest && stale(&self.voices) => {
+                self.voices.remove(oldest);
+                at - usize::from(oldest < at)
+            }
+            Some(at) => at,
+            None if self.voices.len() == VOICES || stale(&self.voices) => oldest,
+            None => {
+                self.voices.push(voice);
+                self.voices.len() - 1
+            }
+        };
+        while at > 0 && self.voices[at - 1].line <= voice.line {
+            self.voices[at] = self.voices[at - 1];
+            at -= 1;
+        }
+        while at + 1 < self.voices.len() && self.voices[at + 1].line > voice.line {
+            self.voices[at] = self.voices[at + 1];
+            at += 1;
+        }
+        self.voices[at] = voice;
+        at
     }
 
     /// Moves stream time to where most voices say it is, if the newest of them disagrees with it.

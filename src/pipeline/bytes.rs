@@ -178,6 +178,14 @@ impl Reader<'_> {
         let shape = (season.weights.len(), season.ignorance.len());
         (shape == (0, 0) || shape == (TERMS, TERMS * TERMS)).then_some(season)
     }
+    fn rhythm(&mut self) -> Option<Rhythm> {
+        Some(Rhythm {
+            last: self.time()?,
+            longest_gap: Duration::from_millis(self.u64()?),
+            records: self.u64()?,
+            era: u32::try_from(self.u64()?).ok()?,
+        })
+    }
     fn clock(&mut self) -> Option<KeyClock> {
         let mut clock = KeyClock::new(self.offset()?);
         clock.time = self.time()?;
@@ -289,12 +297,7 @@ pub(super) fn read_key(bytes: &[u8]) -> Option<KeyState> {
     }
     let newest = from.time()?;
     let last_offset = from.offset()?;
-    let rhythm = Rhythm {
-        last: from.time()?,
-        longest_gap: Duration::from_millis(from.u64()?),
-        records: from.u64()?,
-        era: u32::try_from(from.u64()?).ok()?,
-    };
+    let rhythm = from.rhythm()?;
     let clock = from.clock()?;
     let silence = if from.flag()? {
         Some(Silence {
@@ -343,9 +346,9 @@ pub(super) fn read_key(bytes: &[u8]) -> Option<KeyState> {
     };
     from.0.is_empty().then_some(KeyState {
         newest,
+        clock,
         last_offset,
         rhythm,
-        clock,
         silence,
         silence_muted,
         rows,
@@ -361,6 +364,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[expect(clippy::too_many_lines, reason = "every field, once")]
     fn sample() -> KeyState {
         let episode = Episode {
             onset: Offset(3),

@@ -255,6 +255,7 @@ impl<'a> Work<'a> {
         params: &Params,
     ) -> (usize, Option<Quiet>, Option<i64>) {
         let time = (found.time, raw.timestamp);
+        let before = self.head.clock.stream();
         let (slot, Heard { elapsed, wrong }) = if let Some(slot) = known {
             let clock = &mut self.slots[slot].state.clock;
             (slot, self.head.clock.hear(clock, time))
@@ -274,12 +275,17 @@ impl<'a> Work<'a> {
             state.rhythm.hear(elapsed, era);
         }
         state.last_offset = raw.offset;
-        // A clock that was ahead once must not make late what comes after it: no record is newer than the stream's time, or than Kafka saw it,
-        // by more than the bound.
+        // A clock that was ahead once must not make late what comes after it: no record is newer than the stream's time was, or than Kafka saw
+        // it, by more than the bound.
         let newest = params.late_after.map_or(found.time, |bound| {
-            let most = self.head.clock.stream().plus(bound);
-            let kafka = Some(raw.timestamp.plus(bound)).filter(|_| raw.timestamp.0 > 0);
-            found.time.min(most).min(kafka.unwrap_or(most))
+            let kafka = Some(raw.timestamp).filter(|kafka| kafka.0 > 0);
+            let stream = if before == Timestamp::MIN {
+                self.head.clock.stream()
+            } else {
+                before
+            };
+            let most = kafka.map_or(stream, |kafka| stream.min(kafka));
+            found.time.min(most.plus(bound))
         });
         state.newest = state.newest.max(newest);
         let deadline = state.deadline(params, era).filter(|_| !could);

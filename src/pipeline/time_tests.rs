@@ -104,12 +104,13 @@ struct Told {
     snapshots: usize,
 }
 
+fn read<T: serde::de::DeserializeOwned>(message: &Message) -> T {
+    serde_json::from_slice(message.value.as_deref().unwrap()).unwrap()
+}
+
 impl Told {
     fn take(&mut self, staged: &Staged) {
         let outbox = &staged.outbox;
-        fn read<T: serde::de::DeserializeOwned>(m: &Message) -> T {
-            serde_json::from_slice(m.value.as_deref().unwrap()).unwrap()
-        }
         self.alerts.extend(outbox.alerts.iter().map(read::<Alert>));
         self.scores.extend(outbox.scores.iter().map(read::<Score>));
         let wrong = staged.wrong_clocks.iter();
@@ -256,7 +257,9 @@ fn two_keys_of_which_one_is_wrong() {
         assert_eq!(told.warming(0), 2, "{case}");
         assert!(told.opened(AlertKind::Silence).is_empty(), "{case}");
         assert!(
-            !told.named().contains(&"k0") || case.contains("behind") || *case == "stuck",
+            !told.named().contains(&"k0")
+                || case.contains("behind")
+                || ["stuck", "all over the place"].contains(case),
             "{case}: {:?}",
             told.wrong
         );
@@ -388,7 +391,6 @@ fn what_is_told_is_the_same_in_any_batch_and_after_any_restart() {
         snapshot_records: 40,
         late_after: Some(Duration::from_secs(50)),
         silence_min: Duration::from_secs(4),
-        keys_max: 11,
         ..params()
     };
     for (case, shows) in CLOCKS {
@@ -397,7 +399,7 @@ fn what_is_told_is_the_same_in_any_batch_and_after_any_restart() {
         let mut number = 0;
         sent.retain(|record| {
             number += 1;
-            !(record.key > 6 && (number / 100) % 3 == 1)
+            !(record.key > 6 && (number / 150) % 3 == 1)
         });
         let whole = run_by(&params, &sent, sent.len());
         assert!(
@@ -480,19 +482,17 @@ fn what_a_storm_held_back_is_told_of_by_and_by() {
             });
         }
     }
-    let told = run(&sent);
+    let told = run_by(&params, &sent, 5000);
     let mut opens: BTreeMap<i64, usize> = BTreeMap::new();
     for alert in &told.alerts {
         if alert.event == AlertEvent::Open && alert.kind == AlertKind::Score {
             *opens
-                .entry(sent[alert.input.offset as usize].shows / (600 * SECOND))
+                .entry((START + sent[alert.input.offset as usize].shows) / (600 * SECOND))
                 .or_default() += 1;
         }
     }
-    // The windows of the limit begin elsewhere: two of them may meet within ten minutes of these.
-    assert!(opens.values().all(|&n| n <= 200), "{opens:?}");
-    assert_eq!(opens.values().sum::<usize>(), 300, "{opens:?}");
-    assert!(opens.len() >= 3, "{opens:?}");
+    let opens: Vec<usize> = opens.into_values().collect();
+    assert_eq!(opens, [100, 100, 100]);
     let storms: Vec<(AlertEvent, Option<u64>)> = told
         .alerts
         .iter()
@@ -518,7 +518,7 @@ fn wrong_clocks_are_shown_the_worst_first() {
     let shown = pipeline.wrong_clocks(1);
     assert_eq!((shown.ahead, shown.behind), (1, 1));
     let close = |found: u64, expected: i64| {
-        assert!(found.abs_diff(expected.unsigned_abs()) < 1000, "{found}")
+        assert!(found.abs_diff(expected.unsigned_abs()) < 1000, "{found}");
     };
     close(shown.most_ahead_ms, HOUR);
     close(shown.most_behind_ms, 2 * HOUR);

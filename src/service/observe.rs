@@ -110,16 +110,6 @@ impl WorkerObserver {
         }
     }
 
-    fn wrong_clock(&self, clock: &WrongClock) {
-        let seconds = Duration::from_millis(clock.ahead_ms.unsigned_abs()).as_secs_f64();
-        let (key, partition) = (&*clock.key.0, &clock.at);
-        if clock.ahead_ms > 0 {
-            tracing::warn!(key, %partition, seconds, "the clock of a key is ahead of most others of its partition");
-        } else {
-            tracing::warn!(key, %partition, seconds, "the clock of a key, or the way of its records, is behind most others of its partition");
-        }
-    }
-
     fn alert(&self, bytes: &[u8]) {
         let alert: Alert = match serde_json::from_slice(bytes) {
             Ok(alert) => alert,
@@ -146,6 +136,17 @@ impl WorkerObserver {
             "alert {event}"
         );
         self.status.alert(&alert);
+    }
+}
+
+/// Names a key whose clock is wrong.
+fn name_wrong(clock: &WrongClock) {
+    let seconds = Duration::from_millis(clock.ahead_ms.unsigned_abs()).as_secs_f64();
+    let (key, partition) = (&*clock.key.0, &clock.at);
+    if clock.ahead_ms > 0 {
+        tracing::warn!(key, %partition, seconds, "the clock of a key is ahead of most others of its partition");
+    } else {
+        tracing::warn!(key, %partition, seconds, "the clock of a key, or the way of its records, is behind most others of its partition");
     }
 }
 
@@ -183,7 +184,7 @@ impl worker::Observer for WorkerObserver {
             }
         }
         for clock in batch.wrong_clocks {
-            self.wrong_clock(clock);
+            name_wrong(clock);
         }
         for seen in batch.watched {
             self.status

@@ -121,6 +121,11 @@ impl Rule {
     }
 }
 
+/// How far apart two times are, in either direction: a clock that was ahead once must not make trouble recur for years.
+fn apart(a: Timestamp, b: Timestamp) -> Duration {
+    a.since(b).max(b.since(a))
+}
+
 /// Records a day of one of the keys that a model was trained on, and how many keys there were.
 fn pace(model: &TrainedModel) -> (f64, u64) {
     let keys = model.card.rows.get("keys").copied().unwrap_or(1);
@@ -269,7 +274,7 @@ impl EpisodeState {
     ) -> Change {
         let onset = self.evidence.since[found.scale];
         let recurred = match self.closed.take() {
-            Some((at, before)) if reading.time.since(at) <= rule.cooldown => before + 1,
+            Some((at, before)) if apart(reading.time, at) <= rule.cooldown => before + 1,
             _ => 0,
         };
         let episode = Episode {

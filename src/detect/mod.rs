@@ -1,11 +1,13 @@
 //! From p-values to episodes, for one key. Pure numbers in, verdicts out.
 //!
-//! Next: [`evidence`] (what a key's records gather), [`episode`] (open, update, close), [`cold`] (scores before there is a model), [`seasonal`] (a single feature's own past),
-//! [`silence`].
+//! Next: [`evidence`] (what a key's records gather), [`episode`] (open, update, close), [`cold`] (scores before there is a model), [`seasonal`]
+//! (a single feature's own past), [`pace`] (which records are neighbours), [`clock`] (what time it is, by many keys), [`silence`].
 
+pub mod clock;
 pub mod cold;
 pub mod episode;
 pub mod evidence;
+pub mod pace;
 pub mod seasonal;
 pub mod silence;
 

@@ -4,7 +4,6 @@
 //! never delays scoring: it has its own thread and its own reader of the log, and meets the workers only through the store.
 
 use std::any::Any;
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,11 +21,11 @@ use crate::record::Missing;
 use crate::record::decode::Decoder;
 use crate::record::schema::{Schema, SchemaSpec};
 use crate::seed::Seed;
-use crate::stream::{Span, TopicPartition};
-use crate::time::Clock;
+use crate::stream::Span;
+use crate::time::{Clock, Timestamp};
 use crate::train::evidence::EpisodeSettings;
 use crate::train::gate::Verdict;
-use crate::train::rows::PartitionRows;
+use crate::train::sample::{self, Sample, Wanted};
 use crate::train::{self, Candidate, TrainError, TrainJob};
 
 /// How often a trainer without a model looks whether the log has enough records by now.
@@ -305,13 +304,8 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
         let first = champion.is_none();
         let now = self.clock.now();
         let seed = self.seed(version);
-        let since = now.minus(self.plan.history);
-        let available = self
-            .history
-            .available(since)
-            .map_err(|error| failed(&error))?;
-        let spans = train::sample::choose(&available, self.plan.params.rows_max as u64, seed);
-        let held: u64 = spans.iter().map(Span::len).sum();
+        let available = self.available(now).map_err(|error| failed(&error))?;
+        let held: u64 = available.iter().map(Span::len).sum();
         if held < self.plan.params.rows_min as u64 {
             let reason = format!(
                 "{held} records in the log, {} needed",
@@ -328,8 +322,10 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
         self.store.claim().map_err(|error| failed(&error))?;
         let exclusions = self.history.quarantine().map_err(|error| failed(&error))?;
         self.observer.started(version);
-        let rows = self.read(&spans).map_err(|error| failed(&error))?;
-        let job = self.job(version, (spans, rows), (exclusions, champion));
+        let sample = self
+            .sample(&available, seed)
+            .map_err(|error| failed(&error))?;
+        let job = self.job(version, sample, (exclusions, champion));
         let stop = Arc::clone(&self.stop);
         let Candidate { model, verdict } =
             match train::run(&job, &move || stop.load(Ordering::Relaxed)) {
@@ -356,7 +352,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
     fn job(
         &self,
         version: ModelVersion,
-        (spans, rows): (Vec<Span>, Vec<PartitionRows>),
+        sample: Sample,
         (exclusions, champion): (Vec<Exclusion>, Option<Arc<TrainedModel>>),
     ) -> TrainJob {
         let missing = self.schema.missing().iter();
@@ -372,8 +368,8 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
             spec: self.plan.spec.clone(),
             schema: Some(self.plan.schema.clone()),
             seed: self.seed(version),
-            rows,
-            spans,
+            rows: sample.rows,
+            spans: sample.stretches,
             source: None,
             exclusions,
             budget: self.plan.budget,
@@ -389,20 +385,48 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
         self.plan.seed.child("train").nth(version.0)
     }
 
-    /// Reads and decodes the records of `spans`, by partition; what cannot be read is left out, as scoring left it out.
-    fn read(&mut self, spans: &[Span]) -> Result<Vec<PartitionRows>, H::Error> {
-        let columns = self.schema.columns().len();
-        let mut decoder = Decoder::new(Arc::clone(&self.schema));
-        let mut parts: BTreeMap<TopicPartition, PartitionRows> = BTreeMap::new();
-        for span in spans {
-            let batch = self.history.read(span)?;
-            let decoded = decoder.decode(&batch);
-            parts
-                .entry(span.at.clone())
-                .or_insert_with(|| PartitionRows::new(span.at.clone(), columns))
-                .extend(&batch, &decoded);
+    /// What may be read: `history`, or as much more as it takes to hold enough records.
+    fn available(&mut self, now: Timestamp) -> Result<Vec<Span>, H::Error> {
+        let needed = self.plan.params.rows_min as u64;
+        let held = |spans: &[Span]| spans.iter().map(Span::len).sum::<u64>();
+        let mut back = self.plan.history;
+        let stated = self.history.available(now.minus(back))?;
+        if needed <= held(&stated) {
+            return Ok(stated);
         }
-        Ok(parts.into_values().collect())
+        let all = self.history.available(Timestamp(0))?;
+        if held(&all) < needed {
+            return Ok(all);
+        }
+        loop {
+            back = back.saturating_mul(2);
+            let since = now.minus(back);
+            if since <= Timestamp(0) {
+                return Ok(all);
+            }
+            let more = self.history.available(since)?;
+            if needed <= held(&more) {
+                return Ok(more);
+            }
+        }
+    }
+
+    /// Reads and decodes a sample of the records; what cannot be read is left out, as scoring left it out.
+    fn sample(&mut self, available: &[Span], seed: Seed) -> Result<Sample, H::Error> {
+        let params = &self.plan.params;
+        let wanted = Wanted {
+            rows_max: params.rows_max as u64,
+            rows_min: params.rows_min as u64,
+            window: self.plan.spec.window as u64,
+            columns: self.schema.columns().len(),
+        };
+        let mut decoder = Decoder::new(Arc::clone(&self.schema));
+        let history = &mut self.history;
+        sample::draw(available, wanted, seed, &mut |span, visit| {
+            let batch = history.read(span)?;
+            sample::visit(&batch, &decoder.decode(&batch), visit);
+            Ok(())
+        })
     }
 }
 

@@ -54,6 +54,35 @@ pub struct Exclusion {
     pub dismissed: Option<Dismissal>,
 }
 
+/// A stretch of the log that was read for a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stretch {
+    /// Where it lies.
+    #[serde(flatten)]
+    pub span: Span,
+    /// The keys whose records were kept; without: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<KeySample>,
+}
+
+impl From<Span> for Stretch {
+    /// All records of the span.
+    fn from(span: Span) -> Self {
+        Self { span, keys: None }
+    }
+}
+
+/// Which keys' records were kept of a stretch that many keys share. Together with the card's seed it says of each record whether it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeySample {
+    /// From here on, the records of frequent keys were kept, too.
+    pub near: Offset,
+    /// Records from there on that make a key a frequent one.
+    pub often: u64,
+    /// Of the other keys, one in so many was kept, by a hash: a power of two.
+    pub one_in: u64,
+}
+
 /// What a model was made from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Card {
@@ -76,7 +105,7 @@ pub struct Card {
     /// The seed of this training run.
     pub seed: Seed,
     /// The records that were read, or empty for a model trained on a file.
-    pub spans: Vec<Span>,
+    pub spans: Vec<Stretch>,
     /// For a model trained on a file: its name and sha256.
     pub source: Option<String>,
     /// What was kept out.

@@ -18,13 +18,12 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::detect::Budget;
-use crate::model::card::{Card, Exclusion, ModelVersion, Usage};
+use crate::model::card::{Card, Exclusion, ModelVersion, Stretch, Usage};
 use crate::model::spec::ModelSpec;
 use crate::model::trained::TrainedModel;
 use crate::model::{FitError, Monitor};
 use crate::record::schema::SchemaSpec;
 use crate::seed::Seed;
-use crate::stream::Span;
 use crate::time::Timestamp;
 use evidence::EpisodeSettings;
 use gate::Verdict;
@@ -116,7 +115,7 @@ pub struct TrainJob {
     /// What was read, a part a partition.
     pub rows: Vec<PartitionRows>,
     /// The spans it was read from; windows do not cross from one to another. Empty for a file.
-    pub spans: Vec<Span>,
+    pub spans: Vec<Stretch>,
     /// The file it was read from: name and sha256.
     pub source: Option<String>,
     /// What to keep out, without guard bands.

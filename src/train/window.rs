@@ -7,9 +7,9 @@ use ndarray::Array2;
 use super::TrainJob;
 use super::rows::PartitionRows;
 use crate::detect::pace::Sequence;
-use crate::model::card::Usage;
+use crate::model::card::{Stretch, Usage};
 use crate::model::spec::ModelSpec;
-use crate::stream::{Offset, Span};
+use crate::stream::Offset;
 use crate::time::Timestamp;
 
 /// Windows below which nothing can be learnt and calibrated.
@@ -69,6 +69,9 @@ pub(super) struct Split {
     pub gate: Vec<Window>,
 }
 
+/// Neighbours that stay together where windows are too many, at least.
+const NEIGHBOURS_MIN: usize = 128;
+
 /// Share of the fitted windows that only validate.
 const VALIDATION_SHARE: f64 = 0.15;
 
@@ -91,17 +94,38 @@ impl<'a> Windows<'a> {
         built
             .windows
             .sort_by_key(|window| (window.newest, window.place));
-        let most = job.params.rows_max.max(WINDOWS_MIN);
-        if built.windows.len() > most {
-            let step = built.windows.len() as f64 / most as f64;
-            built.windows = (0..most)
-                .map(|i| built.windows[(i as f64 * step) as usize])
-                .collect();
-        }
+        built.thin();
         gaps.sort_unstable_by(f64::total_cmp);
         let gap = crate::stats::order::quantile_sorted(&gaps, 0.5);
         built.records_per_key_day = if gap > 0.0 { DAY_MS / gap } else { 86_400.0 };
         built
+    }
+
+    /// Leaves out windows that are too many. Those that are fitted on are thinned evenly, so that they are as unlike as may be; the later ones,
+    /// which calibrate and are tried, stay together with their neighbours, so that they are sequences still.
+    fn thin(&mut self) {
+        let (n, most) = (
+            self.windows.len(),
+            self.job.params.rows_max.max(WINDOWS_MIN),
+        );
+        if n <= most {
+            return;
+        }
+        let usage = self.job.params.usage(most);
+        let apart = usage.gate_share.clamp(0.0, 0.5) + usage.calibrate_share.clamp(0.0, 0.5);
+        let held_out = apart + VALIDATION_SHARE * (1.0 - apart);
+        let late = self.windows.split_off(n - (n as f64 * held_out) as usize);
+        let late = neighbours(
+            &late,
+            (most as f64 * held_out) as usize,
+            self.job.spec.window,
+        );
+        let early = most - late.len();
+        let step = self.windows.len() as f64 / early as f64;
+        self.windows = (0..early.min(self.windows.len()))
+            .map(|i| self.windows[(i as f64 * step.max(1.0)) as usize])
+            .collect();
+        self.windows.extend(late);
     }
 
     /// Adds the windows of one partition, and the gaps between a key's records in milliseconds.
@@ -112,11 +136,11 @@ impl<'a> Windows<'a> {
         }
         let out = self.kept_out(rows, &of_key);
         self.excluded += out.iter().filter(|&&out| out).count();
-        let spans: Vec<&Span> = self
+        let spans: Vec<&Stretch> = self
             .job
             .spans
             .iter()
-            .filter(|span| span.at == rows.at)
+            .filter(|stretch| stretch.span.at == rows.at)
             .collect();
         let mut last = vec![f64::NAN; self.job.columns.len()];
         for records in &of_key {
@@ -253,6 +277,30 @@ impl<'a> Windows<'a> {
     }
 }
 
+/// At most `most` of the windows, in whole stretches of neighbours of one run, spread evenly over time, the latest among them. In order.
+fn neighbours(windows: &[Window], most: usize, length: usize) -> Vec<Window> {
+    let stretch = NEIGHBOURS_MIN.max(8 * length);
+    let mut stretches: BTreeMap<(usize, usize), Vec<Window>> = BTreeMap::new();
+    for window in windows {
+        let place = (window.run, window.first / stretch);
+        stretches.entry(place).or_default().push(*window);
+    }
+    let mut stretches: Vec<Vec<Window>> = stretches.into_values().collect();
+    stretches.sort_by_key(|stretch| stretch.last().map(|w| (w.newest, w.place)));
+    let wanted = (stretches.len() * most)
+        .div_ceil(windows.len().max(1))
+        .max(1);
+    let step = stretches.len() as f64 / wanted as f64;
+    let mut kept: Vec<Window> = Vec::new();
+    for i in 0..wanted {
+        let stretch = &stretches[stretches.len() - 1 - (i as f64 * step) as usize];
+        let room = (most - kept.len()).min(stretch.len());
+        kept.extend(&stretch[stretch.len() - room..]);
+    }
+    kept.sort_by_key(|window| (window.newest, window.place));
+    kept
+}
+
 /// Windows that are fitted on, and later ones that validate. Across folds, windows validate only for kinds that need it: the others learn
 /// from every one.
 pub(super) fn validated(
@@ -324,14 +372,16 @@ fn purged(windows: &[Window]) -> Vec<Window> {
     }
 }
 
-/// Which stretch of reading an offset belongs to; adjoining spans are one.
-fn stretch(spans: &[&Span], offset: Offset) -> usize {
+/// Which stretch of reading an offset belongs to; adjoining spans are one, unless other keys were kept of them.
+fn stretch(spans: &[&Stretch], offset: Offset) -> usize {
     let mut number = 0;
-    for (i, span) in spans.iter().enumerate() {
-        if i > 0 && spans[i - 1].to != span.from {
-            number += 1;
+    for (i, stretch) in spans.iter().enumerate() {
+        if i > 0 {
+            let before = spans[i - 1];
+            let whole = before.keys.is_none() && stretch.keys.is_none();
+            number += usize::from(before.span.to != stretch.span.from || !whole);
         }
-        if span.contains(offset) {
+        if stretch.span.contains(offset) {
             return number;
         }
     }
@@ -397,7 +447,7 @@ mod tests {
             source: None,
             exclusions: Vec::new(),
             budget: crate::detect::Budget::PerRecord(1e-3),
-            episodes: super::EpisodeSettings::default(),
+            episodes: crate::train::evidence::EpisodeSettings::default(),
             champion: None,
             remake: None,
             params: super::super::Params::default(),
@@ -455,6 +505,25 @@ mod tests {
             pipeline.apply(staged);
         }
         ends
+    }
+
+    #[test]
+    fn of_too_many_windows_whole_stretches_of_neighbours_are_kept() {
+        // Two runs side by side.
+        let windows: Vec<Window> = (0..20_000).map(|i| window(i % 2, i / 2)).collect();
+        let kept = neighbours(&windows, 3000, 10);
+        assert!((2800..=3000).contains(&kept.len()), "{}", kept.len());
+        assert_eq!(kept.last().unwrap().first, 9999);
+        let mut of_run: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for window in &kept {
+            of_run.entry(window.run).or_default().push(window.first);
+        }
+        for firsts in of_run.values() {
+            let next = firsts.windows(2).filter(|pair| pair[0] + 1 == pair[1]);
+            assert!(next.count() > firsts.len() * 19 / 20);
+            // Over all of the time.
+            assert!(firsts[0] < 1500, "{}", firsts[0]);
+        }
     }
 
     proptest! {

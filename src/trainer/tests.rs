@@ -7,7 +7,7 @@ use super::*;
 use crate::model::card::Card;
 use crate::record::RecordBatch;
 use crate::record::schema::{Features, SchemaSpec};
-use crate::stream::Offset;
+use crate::stream::{Offset, TopicPartition};
 use crate::time::{ManualClock, Timestamp};
 
 /// A log of one key.

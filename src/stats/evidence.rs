@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub const SCALES_MAX: usize = 4;
 
 /// Records that count as one where nothing is known of how they depend on each other.
-const ASSUMED_DEPENDENCE: f64 = 8.0;
+pub const ASSUMED_DEPENDENCE: f64 = 8.0;
 
 /// How evidence of normal records is distributed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

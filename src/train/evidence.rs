@@ -11,23 +11,25 @@ use std::time::Duration;
 use crate::detect::episode::{Change, EpisodeState, Reading, Rule};
 use crate::detect::evidence::{Evidence, Place, surprise};
 use crate::detect::{Budget, Params};
-use crate::stats::evidence::{EvidenceLaw, full};
+use crate::stats::evidence::{ASSUMED_DEPENDENCE, EvidenceLaw, full};
 use crate::stream::Offset;
 use crate::time::Timestamp;
 
 /// Records below which a sequence tells nothing that is not assumed as well.
 const RECORDS_MIN: usize = 100;
 
-/// Independent stretches of a time scale's length that its distribution is learnt from, at least; with fewer, the scale is taken to be worth no more
-/// than the one before.
+/// Stretches of a time scale's length that its distribution is learnt from, at least; with fewer, it is predicted from the scale before.
 const STRETCHES_MIN: usize = 10;
 
-/// How many independent stretches the assumption is worth that a scale tells no more than a single record: a variance over few stretches is an
-/// accident, and one that is too small makes every later one look strange.
+/// How many independent stretches the prediction from the scale before is worth: a variance over few stretches is an accident, and one that is too
+/// small makes every later one look strange.
 const STRETCHES_PRIOR: f64 = 5.0;
 
 /// Openings that are counted on, at least; rarer ones follow the tail.
 const OPENINGS_MIN: usize = 10;
+
+/// The largest correlation of neighbours that is believed: beyond it nothing would ever be worth two records.
+const RHO_MAX: f64 = 0.995;
 
 /// How many openings the assumption is worth that strength is −ln of a probability: a tail of one nat.
 const TAIL_PRIOR: f64 = 10.0;
@@ -149,14 +151,17 @@ fn replay(
 }
 
 /// How many independent records each time scale is worth: the squared mean of its level over the variance, which is the shape of the Gamma
-/// distribution with these moments. Never fewer than the scale before, never more than if records were independent.
+/// distribution with these moments, drawn towards what the scale before predicts. Never fewer than the scale before, never more than if records were
+/// independent.
 fn independent(sequences: &[Vec<f64>], scales: &[u32]) -> Vec<f64> {
     let mut worth: Vec<f64> = Vec::with_capacity(scales.len());
     for (number, &scale) in scales.iter().enumerate() {
         let before = worth.last().copied().unwrap_or(1.0);
         let stretches: usize = sequences.iter().map(|s| s.len() / scale as usize).sum();
+        let earlier = number.checked_sub(1).map_or(1, |number| scales[number]);
+        let predicted = predicted((earlier, before), scale);
         if scale == 1 || stretches < STRETCHES_MIN {
-            worth.push(before);
+            worth.push(predicted.max(before));
             continue;
         }
         let levels = levels(sequences, scales, number);
@@ -167,10 +172,26 @@ fn independent(sequences: &[Vec<f64>], scales: &[u32]) -> Vec<f64> {
         // Of two stretches that depend on each other the second tells less.
         let dependence = dependence(&scales[..number], &worth);
         let stretches = stretches as f64 / dependence;
-        let shrunk = 1.0 + (found - 1.0) * stretches / (stretches + STRETCHES_PRIOR);
+        let shrunk = predicted + (found - predicted) * stretches / (stretches + STRETCHES_PRIOR);
         worth.push(shrunk.max(before));
     }
     worth
+}
+
+/// How many independent records a scale is worth, by what a shorter one is worth, if the correlation of records falls exponentially with their distance.
+///
+/// With α = 1 / n, the weighted mean of a stationary AR(1) sequence with coefficient ρ has the variance α / (2 − α) · (1 + ρ (1 − α)) / (1 − ρ (1 − α)) of a record's
+/// (Lucas and Saccucci, Technometrics 32, 1990, for ρ = 0; the general case follows from the sum of the autocovariances).
+fn predicted((earlier, worth): (u32, f64), scale: u32) -> f64 {
+    let share = |rho: f64| (1.0 - rho) / (1.0 + rho);
+    let kept = |scale: u32| 1.0 - 1.0 / f64::from(scale);
+    let rho = if earlier > 1 {
+        // `share` is its own inverse.
+        share((worth / full(earlier)).min(1.0)) / kept(earlier)
+    } else {
+        share(1.0 / ASSUMED_DEPENDENCE)
+    };
+    full(scale) * share(rho.min(RHO_MAX) * kept(scale))
 }
 
 /// The levels of one scale after each record, but for those at the beginning of a sequence that still tell of what was assumed before it.
@@ -283,6 +304,15 @@ mod tests {
             found.push(format!("{rho} {per_record}: {ratio:.2}"));
             assert!((0.3..1.3).contains(&ratio), "{found:?}");
         }
+    }
+
+    #[test]
+    fn what_longer_scales_are_worth_is_predicted_from_shorter_ones() {
+        // ρ = 0.9: 9 · (1 − 0.72) / (1 + 0.72) of a scale of 5, 59 · (1 − 0.87) / (1 + 0.87) of one of 30.
+        let short = 9.0 * 0.28 / 1.72;
+        assert!((predicted((5, short), 30) - 59.0 * 0.13 / 1.87).abs() < 1e-9);
+        // Independent records stay independent.
+        assert!((predicted((5, 9.0), 300) - 599.0).abs() < 1e-9);
     }
 
     #[test]

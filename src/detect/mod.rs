@@ -5,6 +5,8 @@
 
 pub mod cold;
 pub mod episode;
+#[cfg(test)]
+mod proof;
 pub mod seasonal;
 pub mod silence;
 

@@ -8,6 +8,8 @@ pub mod cold;
 pub mod episode;
 pub mod evidence;
 pub mod pace;
+#[cfg(test)]
+mod proof;
 pub mod seasonal;
 pub mod silence;
 

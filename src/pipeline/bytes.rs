@@ -55,12 +55,24 @@ impl Writer {
         self.all(season.weights.len(), season.weights.iter());
         self.all(season.ignorance.len(), season.ignorance.iter());
         self.f64(season.drift);
-        for tally in &season.tallies {
+        self.i64(season.since.0);
+        self.f64(season.level);
+        for error in season.errors {
+            self.f64(error);
+        }
+        for tally in season.tallies.iter().chain([&season.strange]) {
             self.u64(tally.total);
+            self.u64(tally.until);
             self.u64(tally.cells.len() as u64);
             for (cell, count) in &tally.cells {
                 self.i64(i64::from(*cell));
                 self.u64(u64::from(*count));
+            }
+        }
+        self.u64(season.waiting.len() as u64);
+        for counted in &season.waiting {
+            for number in counted {
+                self.f64(*number);
             }
         }
         self.f64(season.held);
@@ -187,13 +199,17 @@ impl Reader<'_> {
         (0..len).map(|_| self.f64()).collect()
     }
     fn tally(&mut self) -> Option<Tally> {
-        let total = self.u64()?;
+        let (total, until) = (self.u64()?, self.u64()?);
         let mut cells = Vec::new();
         for _ in 0..self.len(16)? {
             let cell = i32::try_from(self.i64()?).ok()?;
             cells.push((cell, u32::try_from(self.u64()?).ok()?));
         }
-        Some(Tally { cells, total })
+        Some(Tally {
+            cells,
+            total,
+            until,
+        })
     }
     /// The season that ends an entry, if there is one.
     #[expect(clippy::option_option, reason = "unreadable, none, or one")]
@@ -211,7 +227,14 @@ impl Reader<'_> {
             weights: self.all()?,
             ignorance: self.all()?,
             drift: self.f64()?,
+            since: self.time()?,
+            level: self.f64()?,
+            errors: [self.f64()?, self.f64()?],
             tallies: [self.tally()?, self.tally()?],
+            strange: self.tally()?,
+            waiting: (0..self.len(24)?)
+                .map(|_| Some([self.f64()?, self.f64()?, self.f64()?]))
+                .collect::<Option<_>>()?,
             held: self.f64()?,
         };
         let shape = (season.weights.len(), season.ignorance.len());
@@ -407,6 +430,35 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn season() -> Season {
+        Season {
+            seen: 7,
+            origin: 20.5,
+            largest: 21.0,
+            weights: vec![0.1; TERMS],
+            ignorance: vec![0.2; TERMS * TERMS],
+            drift: -0.3,
+            since: Timestamp(77),
+            level: 0.5,
+            errors: [0.2, 0.4],
+            tallies: [
+                Tally {
+                    cells: vec![(-9, 2), (4, 5)],
+                    total: 7,
+                    until: 250,
+                },
+                Tally::default(),
+            ],
+            strange: Tally {
+                cells: vec![(3, 7)],
+                total: 7,
+                until: 249,
+            },
+            waiting: vec![[1.5, 0.5, 7.0]],
+            held: 2.5,
+        }
+    }
+
     #[expect(clippy::too_many_lines, reason = "every field, once")]
     fn sample() -> KeyState {
         let episode = Episode {
@@ -490,22 +542,7 @@ mod tests {
                 centre: vec![0.1],
                 spread: vec![0.0],
             },
-            season: Some(Box::new(Season {
-                seen: 7,
-                origin: 20.5,
-                largest: 21.0,
-                weights: vec![0.1; TERMS],
-                ignorance: vec![0.2; TERMS * TERMS],
-                drift: -0.3,
-                tallies: [
-                    Tally {
-                        cells: vec![(-9, 2), (4, 5)],
-                        total: 7,
-                    },
-                    Tally::default(),
-                ],
-                held: 2.5,
-            })),
+            season: Some(Box::new(season())),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::detect::Params;
 use crate::detect::clock::Moment;
 use crate::detect::cold::{ColdStart, ROWS_MAX};
 use crate::detect::episode::{Change, Episode, Reading};
-use crate::detect::seasonal::{Season, SeasonReading};
+use crate::detect::seasonal::SeasonReading;
 use crate::model::card::ModelVersion;
 use crate::model::trained::Judged;
 use crate::record::{DecodedBatch, RecordBatch};
@@ -405,8 +405,9 @@ impl Telling<'_> {
         let missing = seen.window.iter().filter(|value| value.is_nan()).count();
         let missing = missing as f64 / seen.window.len().max(1) as f64;
         let (shares, expected) = if let Some(season) = &seen.season {
-            facts.threshold = Season::threshold(work.own_rule.p_value());
-            let records = state.season.as_ref().map_or(0, |season| season.seen) as f64;
+            let past = state.season.as_deref();
+            facts.threshold = past.map_or(0.0, |past| past.threshold(work.own_rule.p_value()));
+            let records = past.map_or(0, |past| past.seen) as f64;
             facts.confidence = records / (records + SEASON_RECORDS);
             (vec![1.0], vec![season.expected])
         } else if let Some(model) = &work.model {

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::Model;
 use super::card::Card;
 use super::scale::Scaler;
+use super::sensors::Sensors;
 use super::trained::TrainedModel;
 use crate::stats::calibration::CalibrationSet;
 
@@ -166,6 +167,10 @@ impl TrainedModel {
         tensors.set("kind", &self.model.name());
         self.scaler.save(&mut tensors);
         tensors.set("calibration", &self.calibration);
+        tensors.set("gaps", &self.gaps);
+        if let Some(sensors) = &self.sensors {
+            sensors.save(&mut tensors);
+        }
         let metadata = Metadata {
             format: FORMAT,
             sha256: tensors.digest(&self.card)?,
@@ -244,7 +249,9 @@ impl TrainedModel {
         let model = Self {
             scaler: Scaler::load(&tensors)?,
             model: Model::load(&tensors.get::<String>("kind")?, &tensors.nested("model."))?,
+            sensors: Sensors::load(&tensors)?,
             calibration: tensors.get::<CalibrationSet>("calibration")?,
+            gaps: tensors.get("gaps")?,
             normal_contribution: tensors.get1("normal_contribution")?.to_vec(),
             card: metadata.card,
         };
@@ -270,14 +277,17 @@ impl TrainedModel {
     /// Whether all parts are of one width.
     fn check_widths(&self) -> Result<(), ArtefactError> {
         let columns = self.card.columns.len();
+        let measured = self.scaler.measured().len();
+        let sensors = self.sensors.as_ref().map_or(measured, Sensors::columns);
         let parts = [
+            ("sensors.mean", sensors, measured),
             ("scaler.centre", self.scaler.centre.len(), columns),
             ("scaler.spread", self.scaler.spread.len(), columns),
-            ("model", self.model.as_kind().width(), self.width()),
+            ("model", self.model.as_kind().width(), self.inputs()),
             (
                 "normal_contribution",
                 self.normal_contribution.len(),
-                self.width(),
+                self.inputs(),
             ),
         ];
         for (name, found, needed) in parts {

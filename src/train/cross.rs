@@ -95,6 +95,6 @@ fn together(parts: &[HeldOut]) -> HeldOut {
 }
 
 fn calibrated(seen: &HeldOut, model: &mut TrainedModel) {
-    model.normal_contribution = seen.normal_contribution(model.width());
-    model.calibration = seen.calibration();
+    model.normal_contribution = seen.normal_contribution(model.inputs());
+    seen.calibrate(model);
 }

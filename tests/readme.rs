@@ -1,4 +1,6 @@
 //! The README's configuration does what the README says: a hot bearing is told, whatever the mode.
+#![cfg(feature = "daemon")]
+#![expect(clippy::unwrap_used, reason = "a test's helpers")]
 
 use std::path::PathBuf;
 

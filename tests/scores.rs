@@ -1,4 +1,5 @@
 //! What p-values promise, under every kind of model: tails that go on, single sensors that show, gaps that do not alert.
+#![expect(clippy::unwrap_used, reason = "a test's helpers")]
 
 use anomalyd::detect::Budget;
 use anomalyd::model::KINDS;

@@ -67,7 +67,7 @@ impl Context {
         fields: Vec<Vec<usize>>,
         shared: (&[f64], &[f64]),
         conditions: bool,
-        fit: &dyn Fn(&mut Vec<f64>) -> (f64, f64),
+        fit: &dyn Fn(&mut [f64]) -> (f64, f64),
     ) -> Self {
         let measured: Vec<usize> = (0..records.ncols())
             .filter(|column| !fields.iter().flatten().any(|context| context == column))
@@ -242,7 +242,7 @@ impl Own {
     fn of(
         records: ArrayView2<'_, f64>,
         (rows, column): (&[usize], usize),
-        fit: &dyn Fn(&mut Vec<f64>) -> (f64, f64),
+        fit: &dyn Fn(&mut [f64]) -> (f64, f64),
     ) -> Self {
         let mut observed: Vec<f64> = rows
             .iter()
@@ -315,7 +315,7 @@ mod tests {
                 _ => 5.0 - wave,
             }
         });
-        let mean = |values: &mut Vec<f64>| {
+        let mean = |values: &mut [f64]| {
             let n = values.len() as f64;
             let mean = values.iter().sum::<f64>() / n;
             let square = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / n;

@@ -390,7 +390,7 @@ pub fn expanded(value: f64, bound: f32) -> f64 {
 }
 
 /// Centre and spread of one combination's values of a column, at least one; the spread may be 0.
-fn own_scale(values: &mut Vec<f64>, scaling: Scaling) -> (f64, f64) {
+fn own_scale(values: &mut [f64], scaling: Scaling) -> (f64, f64) {
     if constant(values) {
         return (values[0], 0.0);
     }

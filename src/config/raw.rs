@@ -186,7 +186,7 @@ pub struct Input {
     pub timestamp: String,
     /// Which fields are features.
     pub features: Features,
-    /// Values of categorical fields, one-hot encoded.
+    /// Values of categorical fields: context by which features are judged, never judged themselves.
     pub categories: BTreeMap<String, Vec<String>>,
     /// What to do without a value.
     pub missing: Missing,

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::Model;
 use super::card::Card;
 use super::scale::Scaler;
+use super::sensors::Sensors;
 use super::trained::TrainedModel;
 use crate::stats::calibration::CalibrationSet;
 use crate::stats::evidence::EvidenceLaw;
@@ -169,6 +170,10 @@ impl TrainedModel {
         self.scaler.save(&mut tensors);
         tensors.set("calibration", &self.calibration);
         tensors.set("evidence", &self.evidence.as_deref());
+        tensors.set("gaps", &self.gaps);
+        if let Some(sensors) = &self.sensors {
+            sensors.save(&mut tensors);
+        }
         let metadata = Metadata {
             format: FORMAT,
             sha256: tensors.digest(&self.card)?,
@@ -247,7 +252,9 @@ impl TrainedModel {
         let model = Self {
             scaler: Scaler::load(&tensors)?,
             model: Model::load(&tensors.get::<String>("kind")?, &tensors.nested("model."))?,
+            sensors: Sensors::load(&tensors)?,
             calibration: tensors.get::<CalibrationSet>("calibration")?,
+            gaps: tensors.get("gaps")?,
             normal_contribution: tensors.get1("normal_contribution")?.to_vec(),
             evidence: tensors
                 .get::<Option<EvidenceLaw>>("evidence")?
@@ -281,14 +288,17 @@ impl TrainedModel {
     /// Whether all parts are of one width.
     fn check_widths(&self) -> Result<(), ArtefactError> {
         let columns = self.card.columns.len();
+        let measured = self.scaler.measured().len();
+        let sensors = self.sensors.as_ref().map_or(measured, Sensors::columns);
         let parts = [
+            ("sensors.mean", sensors, measured),
             ("scaler.centre", self.scaler.centre.len(), columns),
             ("scaler.spread", self.scaler.spread.len(), columns),
-            ("model", self.model.as_kind().width(), self.width()),
+            ("model", self.model.as_kind().width(), self.inputs()),
             (
                 "normal_contribution",
                 self.normal_contribution.len(),
-                self.width(),
+                self.inputs(),
             ),
         ];
         for (name, found, needed) in parts {

@@ -7,8 +7,10 @@
 pub mod artefact;
 pub mod card;
 mod chunks;
+pub mod context;
 mod dependence;
 mod epochs;
+pub mod gaps;
 mod linalg;
 mod marginals;
 mod measure;
@@ -19,6 +21,7 @@ pub mod options;
 pub mod ranks;
 mod residual;
 pub mod scale;
+pub mod sensors;
 pub mod spec;
 #[cfg(test)]
 mod testing;

@@ -158,6 +158,29 @@ impl Schema {
 }
 
 impl SchemaSpec {
+    /// For each categorical field, where its columns are among `columns`. None where there are no others: then they are all there is to judge.
+    pub fn category_columns(&self, columns: &[String]) -> Vec<Vec<usize>> {
+        let fields = self.categories.iter().map(|(path, values)| {
+            let names: Vec<String> = values
+                .iter()
+                .map(|value| format!("{path}={value}"))
+                .collect();
+            let places = columns
+                .iter()
+                .enumerate()
+                .filter(|(_, name)| names.contains(name));
+            places.map(|(at, _)| at).collect()
+        });
+        let fields: Vec<Vec<usize>> = fields
+            .filter(|places: &Vec<usize>| !places.is_empty())
+            .collect();
+        if fields.iter().map(Vec::len).sum::<usize>() < columns.len() {
+            fields
+        } else {
+            Vec::new()
+        }
+    }
+
     /// Checks everything and says all that is wrong at once.
     pub fn check(&self) -> Result<Schema, Vec<SchemaProblem>> {
         let mut builder = Builder::default();

@@ -4,24 +4,17 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView2, Axis, Slice};
-use rand::Rng;
-use rand::seq::index;
 
 use super::window::{Split, Window, Windows};
 use super::{TrainError, TrainJob, card, evidence};
+use crate::model::gaps::{self, Gaps, Pairs, Way};
 use crate::model::scale::Scaler;
+use crate::model::sensors::{self, Sensors};
 use crate::model::spec::ModelSpec;
 use crate::model::trained::TrainedModel;
 use crate::model::{FitData, Model, Monitor};
 use crate::seed::Seed;
-use crate::stats::calibration::{Calibration, CalibrationSet, MaskedCalibration};
-use crate::stats::evidence::EvidenceLaw;
-
-/// Upper bounds of the missing fractions that are calibrated together.
-const MISSING_BOUNDS: [f64; 4] = [0.1, 0.3, 0.6, 1.0];
-
-/// Held-out windows that are masked for each bound, at most.
-const MASKED_WINDOWS_MAX: usize = 2000;
+use crate::stats::calibration::{Calibration, CalibrationSet};
 
 /// An input's normal contribution is at least this share of the mean over all inputs: what never varied is not infinitely to blame.
 const CONTRIBUTION_FLOOR: f32 = 0.01;
@@ -76,12 +69,29 @@ pub(super) fn weights(
             rows: windows.rows,
         });
     }
-    let scaler = Scaler::fit(newest, job.spec.scale, job.spec.clip)?;
-    let data = FitData {
-        train: centred(scaler.transform(raw.view())),
-        validation: centred(scaler.transform(windows.matrix(validation).view())),
-    };
+    let categories = job
+        .schema
+        .as_ref()
+        .map_or_else(Vec::new, |schema| schema.category_columns(&job.columns));
+    let scaler = Scaler::fit_given(newest, categories, job.spec.scale, job.spec.clip)?;
+    let inputs = job.spec.window * scaler.measured().len();
+    let (scaled, unseen) = (
+        scaler.transform(raw.view()),
+        scaler.transform(windows.matrix(validation).view()),
+    );
     drop(raw);
+    let measured = scaler.measured().len();
+    let sensors = (measured <= sensors::COLUMNS_MAX).then(|| {
+        Sensors::fit(
+            sensors::newest(scaled.view(), measured),
+            sensors::newest(unseen.view(), measured),
+            (job.spec.trim, job.spec.clip),
+        )
+    });
+    let data = FitData {
+        train: centred(scaled),
+        validation: centred(unseen),
+    };
     let mut losses = Losses::new(monitor);
     let model = Model::fit(&job.spec, &data, seed, &mut losses)?;
     let mut card = card(job, windows);
@@ -93,8 +103,10 @@ pub(super) fn weights(
         card,
         scaler,
         model,
+        sensors,
+        gaps: Gaps::default(),
         calibration: CalibrationSet::uniform(Calibration::fit(&[])),
-        normal_contribution: vec![1.0; job.spec.window * columns],
+        normal_contribution: vec![1.0; inputs],
         evidence: None,
     };
     Ok(Fitted { model, data })
@@ -116,6 +128,8 @@ pub(super) fn baseline(
         card: fitted.model.card.clone(),
         scaler: fitted.model.scaler.clone(),
         model,
+        sensors: fitted.model.sensors.clone(),
+        gaps: Gaps::default(),
         calibration: fitted.model.calibration.clone(),
         normal_contribution: fitted.model.normal_contribution.clone(),
         evidence: None,
@@ -134,9 +148,7 @@ pub(super) fn calibrate_finally(
     }
     let mut places = split.calibrate.clone();
     places.extend_from_slice(&split.gate);
-    let seen = HeldOut::of(&fitted.model, windows, &places, job.seed);
-    fitted.model.calibration = seen.calibration();
-    fitted.model.evidence = seen.evidence(&fitted.model.calibration, job);
+    HeldOut::of(&fitted.model, windows, &places, job.seed).calibrate(job, &mut fitted.model);
 }
 
 /// The first of several parts that has enough windows.
@@ -178,10 +190,12 @@ pub(super) struct HeldOut {
     missing: Vec<f64>,
     /// Which window each is: its run, counted through all parts, and its number there.
     places: Vec<(usize, usize)>,
-    /// Scores of windows that inputs were taken away from, for each of [`MISSING_BOUNDS`].
-    masked: [Vec<f64>; MISSING_BOUNDS.len()],
+    /// Scores of the same windows with inputs and without, by what is taken away.
+    gaps: Vec<(Way, Pairs)>,
     /// Sums of contributions by input.
     contributions: Vec<f64>,
+    /// What the sensors say of each: sizes of residuals, `n × M`.
+    sizes: Array2<f32>,
 }
 
 impl HeldOut {
@@ -197,30 +211,13 @@ impl HeldOut {
         let held_out = held_out.view();
         let seeds = seeds(held_out.nrows(), seed);
         let (scores, missing) = model.raw_scores(held_out, &seeds);
-        let mut masked: [Vec<f64>; MISSING_BOUNDS.len()] = Default::default();
-        let mut below = 0.0;
-        for (bound, scores) in MISSING_BOUNDS.into_iter().zip(&mut masked) {
-            let rows: Vec<usize> = (0..held_out.nrows())
-                .filter(|&i| missing[i] <= below)
-                .collect();
-            let step = rows.len().div_ceil(MASKED_WINDOWS_MAX).max(1);
-            let rows: Vec<usize> = rows.into_iter().step_by(step).collect();
-            if !rows.is_empty() {
-                let mut part = held_out.select(Axis(0), &rows);
-                let columns = model.card.columns.len();
-                if mask(&mut part, columns, (below, bound), seed) {
-                    let seeds: Vec<Seed> = rows.iter().map(|&i| seeds[i]).collect();
-                    *scores = model.raw_scores(part.view(), &seeds).0;
-                }
-            }
-            below = bound;
-        }
         Self {
+            gaps: with_gaps(model, held_out, (&scores, &missing), seed),
             scores,
             missing,
             places,
-            masked,
             contributions: contributions(model, held_out),
+            sizes: model.sizes(held_out),
         }
     }
 
@@ -229,8 +226,16 @@ impl HeldOut {
         self.scores.extend_from_slice(&later.scores);
         self.missing.extend_from_slice(&later.missing);
         self.places.extend_from_slice(&later.places);
-        for (ours, theirs) in self.masked.iter_mut().zip(&later.masked) {
-            ours.extend_from_slice(theirs);
+        if self.sizes.is_empty() {
+            self.sizes.clone_from(&later.sizes);
+        } else if self.sizes.append(Axis(0), later.sizes.view()).is_err() {
+            unreachable!("folds have the same columns");
+        }
+        for (way, pairs) in &later.gaps {
+            match self.gaps.iter_mut().find(|(ours, _)| ours == way) {
+                Some((_, ours)) => ours.extend(pairs),
+                None => self.gaps.push((*way, pairs.clone())),
+            }
         }
         self.contributions.resize(later.contributions.len(), 0.0);
         for (ours, theirs) in self.contributions.iter_mut().zip(&later.contributions) {
@@ -243,58 +248,51 @@ impl HeldOut {
         self.scores.len()
     }
 
-    /// Calibrates `model` on all of it.
+    /// Calibrates the model, its sensors, and what opens an episode.
     pub fn calibrate(&self, job: &TrainJob, model: &mut TrainedModel) {
-        model.normal_contribution = self.normal_contribution(model.width());
-        model.calibration = self.calibration();
-        model.evidence = self.evidence(&model.calibration, job);
+        model.normal_contribution = self.normal_contribution(model.inputs());
+        let complete: Vec<f64> = picked(&self.scores, &self.missing, |missing| missing <= 0.0);
+        // Where records are hardly ever complete, those with gaps stand in as they are.
+        let few = complete.len() * 10 < self.scores.len();
+        let full = Calibration::fit(if few { &self.scores } else { &complete });
+        model.calibration = CalibrationSet::uniform(full);
+        model.gaps = if few {
+            Gaps::default()
+        } else {
+            Gaps::fit(&self.gaps)
+        };
+        if let Some(sensors) = &mut model.sensors {
+            sensors.calibrate(&self.sizes);
+        }
+        model.evidence = evidence::law(&self.sequences(model), &job.episodes).map(Arc::new);
     }
 
-    /// The law of evidence of the windows, each run in order, by the p-values that `calibration` gives them.
-    pub fn evidence(
-        &self,
-        calibration: &CalibrationSet,
-        job: &TrainJob,
-    ) -> Option<Arc<EvidenceLaw>> {
+    /// The windows' p-values by `model` as it is calibrated now, those of each run in order.
+    fn sequences(&self, model: &TrainedModel) -> Vec<Vec<f64>> {
         let mut order: Vec<usize> = (0..self.len()).collect();
         order.sort_by_key(|&i| self.places[i]);
         let mut sequences: Vec<Vec<f64>> = Vec::new();
         let mut before = None;
         for i in order {
             let (run, number) = self.places[i];
-            let missing = self.missing[i];
-            let p = calibration.at(missing).p_value(self.scores[i]);
+            let mut p = model
+                .calibration
+                .at(self.missing[i])
+                .p_value(self.scores[i]);
+            if let Some(sensors) = &model.sensors {
+                let sizes = self.sizes.row(i);
+                let missing = sizes.iter().filter(|size| size.is_nan()).count();
+                let peak = sizes.iter().copied().fold(f32::NAN, f32::max);
+                let missing = missing as f64 / sizes.len().max(1) as f64;
+                p = sensors.beside(p, f64::from(peak), missing);
+            }
             match sequences.last_mut() {
                 Some(sequence) if before == Some((run, number)) => sequence.push(p),
                 _ => sequences.push(vec![p]),
             }
             before = Some((run, number + 1));
         }
-        evidence::law(&sequences, &job.episodes).map(Arc::new)
-    }
-
-    /// Calibrations of complete windows and of windows with gaps.
-    pub fn calibration(&self) -> CalibrationSet {
-        let (all, missing) = (&self.scores, &self.missing);
-        let complete: Vec<f64> = picked(all, missing, |missing| missing <= 0.0);
-        // Where records are hardly ever complete, those with gaps stand in.
-        let few = complete.len() * 10 < all.len();
-        let full = Calibration::fit(if few { all } else { &complete });
-        let mut masked = Vec::new();
-        let mut below = 0.0;
-        for (bound, made) in MISSING_BOUNDS.into_iter().zip(&self.masked) {
-            let mut scores = picked(all, missing, |m| below < m && m <= bound);
-            scores.extend_from_slice(made);
-            // Without any there are no such windows: the width has no such share.
-            if !scores.is_empty() {
-                masked.push(MaskedCalibration {
-                    missing_max: bound,
-                    calibration: Calibration::fit(&scores),
-                });
-            }
-            below = bound;
-        }
-        CalibrationSet { full, masked }
+        sequences
     }
 
     /// Mean contribution of each of the `width` inputs, none 0.
@@ -324,7 +322,7 @@ impl HeldOut {
 /// Sums of contributions by input.
 fn contributions(model: &TrainedModel, held_out: ArrayView2<'_, f64>) -> Vec<f64> {
     if held_out.nrows() == 0 {
-        return vec![0.0; held_out.ncols()];
+        return vec![0.0; model.inputs()];
     }
     let rows = centred(model.scaler.transform(held_out));
     let contributions = model.model.as_kind().contributions(rows.view());
@@ -344,35 +342,37 @@ fn picked(scores: &[f64], missing: &[f64], pick: impl Fn(f64) -> bool) -> Vec<f6
         .collect()
 }
 
-/// Takes away a share of each row's inputs, above the lower and up to the upper bound: half of the rows lose single inputs, half whole
-/// features. Says whether there is such a share: of three inputs, none is between 0.4 and 0.6.
-fn mask(rows: &mut Array2<f64>, columns: usize, bounds: (f64, f64), seed: Seed) -> bool {
-    let mut rng = seed.child("mask").nth((bounds.1 * 100.0) as u64).rng();
-    let width = rows.ncols();
-    let counts = |units: usize| {
-        let (low, high) = (bounds.0 * units as f64, bounds.1 * units as f64);
-        (low.floor() as usize + 1)..=(high.floor() as usize).min(units.saturating_sub(1))
-    };
-    let (features, inputs) = (counts(columns), counts(width));
-    if inputs.is_empty() {
-        return false;
+/// Scores of complete windows, and of the same with inputs taken away.
+fn with_gaps(
+    model: &TrainedModel,
+    held_out: ArrayView2<'_, f64>,
+    (scores, missing): (&[f64], &[f64]),
+    seed: Seed,
+) -> Vec<(Way, Pairs)> {
+    let measured = model.scaler.measured();
+    let places: Vec<usize> = (0..measured.len())
+        .map(|place| measured.column(place))
+        .collect();
+    let ways = gaps::ways(model.inputs(), places.len());
+    let complete: Vec<usize> = (0..scores.len()).filter(|&i| missing[i] <= 0.0).collect();
+    let rows = gaps::chosen(&complete, ways.len());
+    if rows.is_empty() {
+        return Vec::new();
     }
-    for mut row in rows.rows_mut() {
-        if !features.is_empty() && (width == columns || rng.gen_bool(0.5)) {
-            let gone = rng.gen_range(features.clone());
-            for feature in index::sample(&mut rng, columns, gone) {
-                for input in (feature..width).step_by(columns) {
-                    row[input] = f64::NAN;
-                }
-            }
-        } else {
-            let gone = rng.gen_range(inputs.clone());
-            for input in index::sample(&mut rng, width, gone) {
-                row[input] = f64::NAN;
-            }
-        }
-    }
-    true
+    let windows = held_out.select(Axis(0), &rows);
+    let all = seeds(scores.len(), seed);
+    let seeds: Vec<Seed> = rows.iter().map(|&row| all[row]).collect();
+    let own: Vec<f64> = rows.iter().map(|&row| scores[row]).collect();
+    let score = |gappy: ArrayView2<'_, f64>| model.raw_scores(gappy, &seeds).0;
+    let columns = (model.card.columns.len(), places.as_slice());
+    ways.into_iter()
+        .map(|way| {
+            (
+                way,
+                gaps::pairs((way, windows.view()), columns, &own, seed, score),
+            )
+        })
+        .collect()
 }
 
 /// Keeps the losses for the card and hands them on.

@@ -410,7 +410,7 @@ impl Trial<'_> {
 
     /// Windows with faults, by kind.
     fn faulty(&self) -> Vec<(Fault, Array2<f64>)> {
-        let spread = &self.fitted.model.scaler.spread;
+        let spread = &self.fitted.model.scaler.measured_spread();
         Fault::ALL
             .into_iter()
             .map(|fault| {

@@ -1,5 +1,6 @@
 //! `anomalyd episodes`: what was flagged, and what somebody let into training after all.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -9,16 +10,25 @@ use super::print;
 use crate::config::Config;
 use crate::kafka::history::KafkaHistory;
 use crate::kafka::watchdog::{Watchdog, end_process};
-use crate::model::card::Dismissal;
+use crate::model::card::{Card, Dismissal, Exclusion, Suspect};
 use crate::pipeline::Noted;
+use crate::port::ModelStore;
+use crate::service::models::AnyStore;
+use crate::stream::TopicPartition;
 use crate::time::{Clock, SystemClock, Timestamp};
 
 pub(super) fn run(config: &Config, command: &EpisodesCommand) -> Result<(), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
     let connection = config.connection();
+    let mut store = AnyStore::open(config, &connection, Arc::clone(&clock), watchdog.clone())?;
     let mut history = KafkaHistory::new(&connection, config.history_topics(), (clock, watchdog))?;
-    let episodes = history.episodes()?;
+    let mut episodes = whole(&history.episodes()?);
+    if let Some(champion) = store.champion()?
+        && let Some(model) = store.load(champion)?
+    {
+        episodes.extend(suspects(&model.card, &history.dismissals()?));
+    }
     match command {
         EpisodesCommand::List => print(&table(&episodes)),
         EpisodesCommand::Dismiss {
@@ -38,6 +48,28 @@ pub(super) fn run(config: &Config, command: &EpisodesCommand) -> Result<(), Fail
     }
 }
 
+/// What stood out in the history of the model in use before any model judged it, as if it were episodes.
+fn suspects(card: &Card, dismissals: &Dismissals) -> Vec<Noted> {
+    let noted = |suspect: &Suspect| {
+        let id = (
+            suspect.exclusion.at.clone(),
+            suspect.exclusion.because.clone(),
+        );
+        Noted {
+            exclusion: Exclusion {
+                dismissed: dismissals.get(&id).copied(),
+                ..suspect.exclusion.clone()
+            },
+            from_time: suspect.from_time,
+            to_time: Some(suspect.to_time),
+        }
+    };
+    card.suspects.iter().map(noted).collect()
+}
+
+/// What somebody let into training, by partition and id.
+type Dismissals = BTreeMap<(TopicPartition, String), Dismissal>;
+
 /// The episode of this id.
 fn found<'a>(episodes: &'a [Noted], id: &str) -> Result<&'a Noted, Failure> {
     let mut alike = episodes.iter().filter(|n| n.exclusion.because == id);
@@ -53,6 +85,24 @@ fn said(id: &str, why: Option<Dismissal>) -> String {
         Some(_) => format!("training learns the records of {id} from its next run on\n"),
         None => format!("training leaves the records of {id} out again from its next run on\n"),
     }
+}
+
+/// One entry an episode, however often it opened: from its first record to its last.
+fn whole(episodes: &[Noted]) -> Vec<Noted> {
+    let mut whole: Vec<Noted> = Vec::new();
+    for noted in episodes {
+        let same = |known: &&mut Noted| {
+            known.exclusion.because == noted.exclusion.because
+                && known.exclusion.at == noted.exclusion.at
+        };
+        match whole.iter_mut().find(same) {
+            Some(known) => {
+                known.to_time = known.to_time.zip(noted.to_time).map(|(a, b)| a.max(b));
+            }
+            None => whole.push(noted.clone()),
+        }
+    }
+    whole
 }
 
 /// One line an episode, the newest last.
@@ -89,8 +139,7 @@ fn table(episodes: &[Noted]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::card::Exclusion;
-    use crate::stream::{Offset, TopicPartition};
+    use crate::stream::Offset;
 
     #[test]
     fn the_table_says_what_training_does_with_each_episode() {
@@ -119,5 +168,21 @@ mod tests {
         let error = found(&episodes, "c").unwrap_err();
         assert_eq!(error.code(), super::super::exit::USAGE);
         assert!(table(&[]).contains("no episodes"));
+        // One that opened twice is one episode; a suspect of the model in use is listed like one.
+        let twice = [noted("a", Some(9), None), noted("a", Some(20), None)];
+        assert_eq!(whole(&twice).len(), 1);
+        assert_eq!(whole(&twice)[0].to_time, Some(Timestamp(20)));
+        let mut card = Card::blank();
+        card.suspects.push(Suspect {
+            exclusion: noted("s", Some(9), None).exclusion,
+            from_time: Timestamp(0),
+            to_time: Timestamp(9),
+            excess: 3.0,
+            features: Vec::new(),
+        });
+        let id = (TopicPartition::new("in", 0), "s".to_owned());
+        let dismissals = Dismissals::from([(id, Dismissal::NewNormal)]);
+        let listed = suspects(&card, &dismissals);
+        assert!(table(&listed).contains("learnt: new normal"));
     }
 }

@@ -21,7 +21,9 @@ mod windows;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use snapshot::{Noted, dismissal, ledger, model_version, owner, quarantine, replayed_by};
+pub use snapshot::{
+    Noted, dismissal, dismissals, ledger, model_version, owner, quarantine, replayed_by,
+};
 pub use terms::{
     Assigned, Column, ColumnsDiffer, Discarded, Grant, Message, OpenEpisode, Outbox, RestoreError,
     StateEntry, Tally, Watched,
@@ -293,7 +295,8 @@ impl Pipeline {
             for (id, noted) in &work.quarantine {
                 let entry = snapshot::quarantine_entry(detector, &base.at, id, noted.as_ref());
                 outbox.state.push(entry);
-                if noted.is_none() {
+                let id = state::stretch_episode(id);
+                if noted.is_none() && !remembers(&work, id) {
                     let entry = snapshot::dismissal(detector, &base.at, id, None);
                     outbox.state.push(entry);
                 }
@@ -413,6 +416,24 @@ impl PartitionState {
             };
         }
     }
+}
+
+/// Whether any stretch of an episode is still in the ledger.
+fn remembers(work: &Work<'_>, id: &str) -> bool {
+    let (ours, base) = (&work.quarantine, &work.base.quarantine);
+    let of_this = |name: &&String| state::stretch_episode(name) == id;
+    let noted = ours
+        .range(id.to_owned()..)
+        .take_while(|(n, _)| n.starts_with(id));
+    let before = base
+        .range(id.to_owned()..)
+        .take_while(|(n, _)| n.starts_with(id));
+    noted
+        .filter(|(_, noted)| noted.is_some())
+        .any(|(name, _)| of_this(&name))
+        || before
+            .filter(|(name, _)| !ours.contains_key(*name))
+            .any(|(name, _)| of_this(&name))
 }
 
 #[cfg(test)]

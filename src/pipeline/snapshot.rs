@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::bytes::{FORMAT, read_key, write_key};
-use super::state::{Head, Kept, KeyState, PartitionState, Quarantined, Storm};
+use super::state::{Head, Kept, KeyState, PartitionState, Quarantined, Storm, stretch_episode};
 use super::{Column, Discarded, Grant, RestoreError, StateEntry};
 use crate::detect::Params;
 use crate::model::card::{Dismissal, Exclusion, ModelVersion};
@@ -137,27 +137,20 @@ pub struct Noted {
     pub to_time: Option<Timestamp>,
 }
 
-/// What the state topic remembers of episodes: open and closed ones. Entries that are none are passed over.
+/// What the state topic remembers of episodes: open and closed ones, each as often as it opened. Entries that are none are passed over.
 pub fn ledger(state: &[StateEntry]) -> Vec<Noted> {
-    let mut dismissed = BTreeMap::new();
-    for entry in state {
-        if let (Some((_, at, Name::Dismissed(id))), Some(value)) =
-            (parse(&entry.key), entry.value.as_deref())
-            && let Ok(read) = serde_json::from_slice::<DismissedEntry>(value)
-        {
-            dismissed.insert((at, id), read.why);
-        }
-    }
+    let dismissed = dismissals(state);
     let noted = |entry: &StateEntry| {
-        let (_, at, Name::Episode(id)) = parse(&entry.key)? else {
+        let (_, at, Name::Episode(name)) = parse(&entry.key)? else {
             return None;
         };
+        let id = stretch_episode(name);
         let read: Quarantined = serde_json::from_slice(entry.value.as_deref()?).ok()?;
         Some(Noted {
             from_time: read.from_time,
             to_time: read.to_time,
             exclusion: Exclusion {
-                dismissed: dismissed.get(&(at.clone(), id)).copied(),
+                dismissed: dismissed.get(&(at.clone(), id.to_owned())).copied(),
                 at,
                 key: read.key,
                 from: read.from,
@@ -167,6 +160,20 @@ pub fn ledger(state: &[StateEntry]) -> Vec<Noted> {
         })
     };
     state.iter().filter_map(noted).collect()
+}
+
+/// What somebody let into training, by partition and id.
+pub fn dismissals(state: &[StateEntry]) -> BTreeMap<(TopicPartition, String), Dismissal> {
+    let mut dismissed = BTreeMap::new();
+    for entry in state {
+        if let (Some((_, at, Name::Dismissed(id))), Some(value)) =
+            (parse(&entry.key), entry.value.as_deref())
+            && let Ok(read) = serde_json::from_slice::<DismissedEntry>(value)
+        {
+            dismissed.insert((at, id.to_owned()), read.why);
+        }
+    }
+    dismissed
 }
 
 /// The flagged episodes that training must know of, without guard bands.

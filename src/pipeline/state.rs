@@ -114,15 +114,18 @@ impl Head {
     }
 }
 
-/// An episode as the state topic remembers it, for training to leave its records out.
+/// An episode as the state topic remembers it, for training to leave its records out. One that opens again has an entry for each time, so
+/// that the calm records in between are learnt from: [`stretch_name`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Quarantined {
-    /// Version of this format: 1.
+    /// Version of this format: 2.
     pub v: u32,
     /// The key.
     pub key: String,
-    /// The first record of the episode.
+    /// The first record left out.
     pub from: Offset,
+    /// The record that opened it.
+    pub opened: Offset,
     /// The record after the last; null while it is open.
     pub to: Option<Offset>,
     /// Event time of the first.
@@ -161,7 +164,7 @@ pub(super) struct PartitionState {
     pub keys: FxHashMap<Key, Kept>,
     /// Keys whose entries the next snapshot deletes, unless they are back.
     pub forgotten: BTreeSet<Key>,
-    /// By id.
+    /// By id, and [`stretch_name`] for when it opened again.
     pub quarantine: BTreeMap<String, Quarantined>,
     /// The state topic does not know it as it is: the next batch carries a snapshot.
     pub unsaved: bool,
@@ -248,11 +251,12 @@ impl PartitionState {
         open.extend(
             ledger
                 .filter(|(_, noted)| noted.to.is_none())
-                .map(|(id, noted)| {
+                .map(|(name, noted)| {
+                    let id = stretch_episode(name);
                     // What opened since the snapshot is known by the ledger only.
                     scored.remove(id).unwrap_or_else(|| OpenEpisode {
                         at: self.at.clone(),
-                        id: id.clone(),
+                        id: id.to_owned(),
                         key: noted.key.clone(),
                         kind: AlertKind::Score,
                         severity: Severity::Low,
@@ -341,4 +345,17 @@ pub(super) fn episode_id(params: &Params, at: &TopicPartition, onset: Offset) ->
         "{}-{}-{}-{}",
         params.detector, at.topic, at.partition.0, onset
     )
+}
+
+/// What the stretch of an episode is called that began when the record at `opened` opened it again: in order, after the episode's own id.
+pub(super) fn stretch_name(id: &str, opened: Offset) -> String {
+    format!("{id}+{:020}", opened.0)
+}
+
+/// The id of the episode that a stretch belongs to.
+pub(super) fn stretch_episode(name: &str) -> &str {
+    match name.rsplit_once('+') {
+        Some((id, number)) if number.len() == 20 => id,
+        _ => name,
+    }
 }

@@ -512,6 +512,70 @@ fn a_storm_is_one_alert_and_what_outlasts_it_is_told_then() {
 }
 
 #[test]
+fn the_calm_between_two_openings_of_an_episode_is_not_quarantined() {
+    let params = Params {
+        cooldown: Duration::from_secs(60),
+        snapshot_records: 2,
+        ..params()
+    };
+    let rows: Vec<Row<'_>> = (0..40)
+        .map(|i| (i, "k", i + 1, if i % 10 == 3 { WILD } else { CALM }))
+        .collect();
+    let mut pipeline = ready(params.clone(), 1);
+    let mut state: BTreeMap<Vec<u8>, StateEntry> = BTreeMap::new();
+    let mut keep = |outbox: Outbox| {
+        for entry in outbox.state {
+            state.insert(entry.key.clone(), entry);
+        }
+    };
+    keep(work(&mut pipeline, &rows[..28]).0);
+    let saved: Vec<StateEntry> = state.values().cloned().collect();
+    let mut keep = |outbox: Outbox| {
+        for entry in outbox.state {
+            state.insert(entry.key.clone(), entry);
+        }
+    };
+    for row in &rows[28..] {
+        keep(work(&mut pipeline, std::slice::from_ref(row)).0);
+    }
+    let state: Vec<StateEntry> = state.into_values().collect();
+    let found: Vec<_> = quarantine(&state)
+        .into_iter()
+        .map(|e| (e.because, e.from.0, e.to.map(|to| to.0)))
+        .collect();
+    let id = || "test-in-3-3".to_owned();
+    let each = |from| (id(), from, Some(from + 3));
+    assert_eq!(found, [each(3), each(13), each(23), each(33)]);
+    // Dismissing the episode dismisses each of them.
+    let mut dismissed = state.clone();
+    dismissed.push(dismissal("test", &at(), &id(), Some(Dismissal::NewNormal)));
+    assert!(quarantine(&dismissed).iter().all(|e| e.dismissed.is_some()));
+    // Whoever replays with a ledger that is ahead comes to the same.
+    let mut mixed: BTreeMap<Vec<u8>, StateEntry> = saved
+        .into_iter()
+        .map(|entry| (entry.key.clone(), entry))
+        .collect();
+    for entry in &state {
+        if entry.key.windows(9).any(|part| part == b"/episode/") {
+            mixed.insert(entry.key.clone(), entry.clone());
+        }
+    }
+    let mut heir = super::tests::pipeline(params, Missing::Mask);
+    heir.promote(model(1, 1)).unwrap();
+    let replay: Vec<StateEntry> = mixed.into_values().collect();
+    heir.assign(&grant(40, replay), Some(model(1, 1))).unwrap();
+    for row in &rows[28..] {
+        let _ = work(&mut heir, std::slice::from_ref(row));
+    }
+    let (outbox, _) = work(&mut heir, &[(40, "k", 50, CALM), (41, "k", 51, CALM)]);
+    assert!(quarantine(&outbox.state).iter().all(|e| found.contains(&(
+        e.because.clone(),
+        e.from.0,
+        e.to.map(|to| to.0)
+    ))));
+}
+
+#[test]
 fn the_key_seen_longest_ago_is_forgotten_and_its_episode_closed() {
     let params = Params {
         keys_max: 2,

@@ -8,7 +8,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use super::gather::{Gathered, Quiet, Step, What, Work};
 use super::message::{self, Cause, Facts};
-use super::state::{Quarantined, episode_id};
+use super::state::{Quarantined, episode_id, stretch_episode, stretch_name};
 use super::windows::Group;
 use super::{Column, Outbox, Tally, Watched};
 use crate::alert::{AlertEvent, Attribution};
@@ -218,7 +218,7 @@ impl Telling<'_> {
                 self.alert(work, &seen, (AlertEvent::Update, &episode), emit);
             }
             Change::Closed(episode) => {
-                self.quarantine(work, seen.slot, episode.onset, Some(&seen.reading));
+                self.quarantine(work, seen.slot, (episode.onset, &seen.reading), true);
                 if emit {
                     self.tally.closed += 1;
                 }
@@ -281,7 +281,7 @@ impl Telling<'_> {
 
     fn opened(&mut self, work: &mut Work<'_>, seen: &Seen<'_>, episode: Episode, emit: bool) {
         let allowed = self.admit(work, seen.step, seen.clock, emit);
-        self.quarantine(work, seen.slot, episode.onset, None);
+        self.quarantine(work, seen.slot, (episode.onset, &seen.reading), false);
         if emit {
             self.tally.opened += 1;
         }
@@ -319,7 +319,7 @@ impl Telling<'_> {
         let silence = state.silence.take();
         let quiet = silence.map(|silence| Quiet::new(silence, state, state.rhythm.last));
         if let Some(episode) = state.episodes.open.take() {
-            self.quarantine(work, slot, episode.onset, Some(&reading));
+            self.quarantine(work, slot, (episode.onset, &reading), true);
             if emit {
                 self.tally.closed += 1;
             }
@@ -335,31 +335,62 @@ impl Telling<'_> {
         }
     }
 
-    /// Notes the episode for training to leave out; `end`: the record that closed it.
-    fn quarantine(&self, work: &mut Work<'_>, slot: usize, onset: Offset, end: Option<&Reading>) {
+    /// Notes the episode for training to leave out, from its onset on; if it opened before, from this record on. `end`: this record closed it.
+    fn quarantine(
+        &self,
+        work: &mut Work<'_>,
+        slot: usize,
+        (onset, reading): (Offset, &Reading),
+        end: bool,
+    ) {
         let id = episode_id(self.params, &work.base.at, onset);
+        let at = reading.offset;
         let slot = &work.slots[slot];
-        let before = match work.quarantine.get(&id) {
+        let known = |name: &String| match work.quarantine.get(name) {
             Some(noted) => noted.as_ref(),
-            None => work.base.quarantine.get(&id),
+            None => work.base.quarantine.get(name),
         };
-        let from_time = before.map(|noted| noted.from_time);
+        // Records that are replayed find what came of them here already: what opened later is none of their business.
+        let name = if end {
+            let until = stretch_name(&id, at);
+            let names = || (id.clone(), until.clone());
+            let (from, to) = names();
+            let ours = work.quarantine.range(from..=to).map(|(name, _)| name);
+            let (from, to) = names();
+            let base = work.base.quarantine.range(from..=to).map(|(name, _)| name);
+            let of_this = |name: &&String| {
+                stretch_episode(name) == id && known(name).is_some_and(|n| n.opened <= at)
+            };
+            let newest = ours.rev().find(of_this).max(base.rev().find(of_this));
+            newest.cloned().unwrap_or_else(|| id.clone())
+        } else {
+            match known(&id) {
+                Some(first) if first.opened < at => stretch_name(&id, at),
+                _ => id.clone(),
+            }
+        };
+        let before = known(&name);
+        let again = name != id;
         let opened = slot.state.episodes.open.map(|episode| episode.onset_time);
         let closed = slot
             .state
             .episodes
             .closed
             .map(|(episode, _)| episode.onset_time);
+        let from_time = before.map(|noted| noted.from_time);
+        let from_time = from_time.or(again.then_some(reading.time));
         let from_time = from_time.or(opened).or(closed).unwrap_or(Timestamp::MIN);
+        let began = if again { at } else { onset };
         let entry = Quarantined {
-            v: 1,
+            v: 2,
             key: slot.key.0.as_ref().to_owned(),
-            from: onset,
-            to: end.map(|reading| reading.offset.next()),
+            from: before.map_or(began, |noted| noted.from),
+            opened: before.map_or(at, |noted| noted.opened),
+            to: end.then(|| at.next()),
             from_time,
-            to_time: end.map(|reading| reading.time),
+            to_time: end.then_some(reading.time),
         };
-        work.quarantine.insert(id, Some(entry));
+        work.quarantine.insert(name, Some(entry));
     }
 
     fn alert(

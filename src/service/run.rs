@@ -542,6 +542,7 @@ pub fn plan(config: &Config) -> Plan {
         interval: training.interval,
         jitter: training.jitter,
         history: training.history,
+        maintenance: training.exclude.clone(),
         seed: config.seed,
     }
 }

@@ -13,10 +13,10 @@ use std::time::Duration;
 use rand::Rng;
 
 use crate::detect::Budget;
-use crate::model::card::{Exclusion, ModelVersion};
+use crate::model::card::{Maintenance, ModelVersion};
 use crate::model::spec::ModelSpec;
 use crate::model::trained::TrainedModel;
-use crate::port::{History, ModelStore};
+use crate::port::{History, ModelStore, Quarantine};
 use crate::record::Missing;
 use crate::record::decode::Decoder;
 use crate::record::schema::{Schema, SchemaSpec};
@@ -53,8 +53,10 @@ pub struct Plan {
     pub interval: Duration,
     /// The share of the interval by which a run may come earlier or later, so that a fleet does not train in step.
     pub jitter: f64,
-    /// How far back training data goes.
+    /// How far back training data goes, or farther where that would be too little.
     pub history: Duration,
+    /// What is left out.
+    pub maintenance: Vec<Maintenance>,
     /// The root seed: each version has its child.
     pub seed: Seed,
 }
@@ -65,8 +67,36 @@ pub trait Observer: Send + Sync + std::fmt::Debug {
     fn started(&self, version: ModelVersion);
     /// The gate has spoken.
     fn judged(&self, _version: ModelVersion, _verdict: &Verdict) {}
+    /// Why there is no model, or no new one, and what that waits for; `None`: there is one.
+    fn waits(&self, _why: Option<(Waits, &str)>) {}
     /// A run ended after `took`: `outcome` is `promoted`, `rejected`, `cancelled`, `skipped` or `failed`; `verdict` says why.
     fn finished(&self, version: ModelVersion, outcome: &'static str, verdict: &str, took: Duration);
+}
+
+/// What training waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// More records in the log.
+    Records,
+    /// Longer runs of records of one key.
+    Windows,
+    /// The end of episodes, or their dismissal: most records are kept out.
+    Episodes,
+}
+
+impl Waits {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Records, Self::Windows, Self::Episodes];
+
+    /// A short name: the label of the metric.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Records => "too_few_records",
+            Self::Windows => "too_few_windows",
+            Self::Episodes => "kept_out",
+        }
+    }
 }
 
 /// What the trainer is told.
@@ -128,6 +158,8 @@ pub struct Trainer<H, S> {
     patience: Duration,
     /// The version that was trained last, or is being trained.
     running: ModelVersion,
+    /// Why there is no model, or no new one, as it was last said.
+    waits: Option<Waits>,
 }
 
 /// Where a trainer gets its data and leaves its models.
@@ -172,6 +204,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                 stop,
                 patience: FIRST_TRY_EVERY,
                 running: ModelVersion(0),
+                waits: None,
             },
             control,
         )
@@ -249,6 +282,8 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
         let took = self.clock.monotonic().saturating_sub(began);
         match outcome {
             Ok((version, promoted, verdict)) => {
+                self.waits = None;
+                self.observer.waits(None);
                 let outcome = if promoted { "promoted" } else { "rejected" };
                 tracing::info!(%version, outcome, verdict, seconds = took.as_secs_f64(), "trained a model");
                 self.observer.finished(version, outcome, &verdict, took);
@@ -257,11 +292,22 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
             Err(Failure::NotYet {
                 version,
                 reason,
+                waits,
                 first,
                 read,
             }) => {
-                tracing::debug!(%version, reason, "not enough records to train on");
-                if !first {
+                let news = self.waits.replace(waits) != Some(waits);
+                if news {
+                    let goes_on = if first {
+                        "the cold start"
+                    } else {
+                        "the model in use"
+                    };
+                    tracing::info!(%version, reason, "no new model yet: {goes_on} goes on judging");
+                }
+                self.observer.waits(Some((waits, &reason)));
+                // Looks at offsets alone are many, and all alike.
+                if news || read || !first {
                     self.observer.finished(version, "skipped", &reason, took);
                 }
                 first.then(|| self.next_try(read))
@@ -308,33 +354,36 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
         let held: u64 = available.iter().map(Span::len).sum();
         if held < self.plan.params.rows_min as u64 {
             let reason = format!(
-                "{held} records in the log, {} needed",
+                "the log has {held} records, but training needs {}: it waits for more",
                 self.plan.params.rows_min
             );
             return Err(Failure::NotYet {
                 version,
                 reason,
+                waits: Waits::Records,
                 first,
                 read: false,
             });
         }
         // Whoever writes under this identity from here on, a successor or a person who rolls back, makes the store refuse this run's model.
         self.store.claim().map_err(|error| failed(&error))?;
-        let exclusions = self.history.quarantine().map_err(|error| failed(&error))?;
+        let quarantine = self.history.quarantine().map_err(|error| failed(&error))?;
         self.observer.started(version);
         let sample = self
             .sample(&available, seed)
             .map_err(|error| failed(&error))?;
-        let job = self.job(version, sample, (exclusions, champion));
+        let job = self.job(version, sample, (quarantine, champion));
         let stop = Arc::clone(&self.stop);
         let Candidate { model, verdict } =
             match train::run(&job, &move || stop.load(Ordering::Relaxed)) {
                 Ok(candidate) => candidate,
                 Err(error) if error.is_cancelled() => return Err(Failure::Cancelled(version)),
                 Err(error @ TrainError::TooFewRows { .. }) => {
+                    let (waits, what) = waiting(&error);
                     return Err(Failure::NotYet {
                         version,
-                        reason: error.to_string(),
+                        reason: format!("{error}: it waits for {what}"),
+                        waits,
                         first,
                         read: true,
                     });
@@ -353,7 +402,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
         &self,
         version: ModelVersion,
         sample: Sample,
-        (exclusions, champion): (Vec<Exclusion>, Option<Arc<TrainedModel>>),
+        (quarantine, champion): (Quarantine, Option<Arc<TrainedModel>>),
     ) -> TrainJob {
         let missing = self.schema.missing().iter();
         let last = missing
@@ -371,7 +420,9 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
             rows: sample.rows,
             spans: sample.stretches,
             source: None,
-            exclusions,
+            exclusions: quarantine.exclusions,
+            dismissals: quarantine.dismissals,
+            maintenance: self.plan.maintenance.clone(),
             budget: self.plan.budget,
             episodes: self.plan.episodes.clone(),
             champion,
@@ -435,6 +486,7 @@ enum Failure {
     NotYet {
         version: ModelVersion,
         reason: String,
+        waits: Waits,
         first: bool,
         /// Records were read to find that out.
         read: bool,
@@ -454,6 +506,20 @@ fn failed(version: ModelVersion, error: &dyn std::error::Error) -> Failure {
         source = inner.source();
     }
     Failure::Failed { version, reason }
+}
+
+/// What would help against too few windows.
+fn waiting(error: &TrainError) -> (Waits, &'static str) {
+    match error {
+        TrainError::TooFewRows { rows, excluded, .. } if 2 * excluded > *rows => (
+            Waits::Episodes,
+            "episodes to end, or to be dismissed (`anomalyd episodes`)",
+        ),
+        _ => (
+            Waits::Windows,
+            "more records of each key: a window takes `model.window` of them in a row",
+        ),
+    }
 }
 
 /// What a panic said.

@@ -63,6 +63,8 @@ fn trained(kind: &str, window: usize, history: &Array2<f64>, spec: ModelSpec) ->
         rows: vec![rows],
         spans: Vec::new(),
         source: None,
+        dismissals: std::collections::BTreeMap::new(),
+        maintenance: Vec::new(),
         exclusions: Vec::new(),
         budget: Budget::PerRecord(1e-4),
         episodes: anomalyd::train::evidence::EpisodeSettings::default(),

@@ -17,6 +17,8 @@ use crate::detect::cold::ROWS_MAX;
 use crate::detect::{Budget, Params};
 use crate::kafka::admin::MESSAGE_MAX;
 use crate::kafka::settings::{check_property, refused};
+use crate::model::card::Maintenance;
+use crate::record::moment;
 use crate::record::schema::Features;
 use crate::seed::Seed;
 
@@ -51,6 +53,7 @@ pub fn check(loaded: &Loaded) -> (Config, Vec<Problem>) {
     let output = output(raw, &mut found);
     let detect = detect(raw, &mut found);
     training(raw, &mut found);
+    let exclude = excluded(raw, &mut found);
     let models = models(raw, &mut found);
     topics_are_distinct(raw, &input, &output, &mut found);
     windows_fit(raw, &mut found);
@@ -72,6 +75,7 @@ pub fn check(loaded: &Loaded) -> (Config, Vec<Problem>) {
             rows_min: raw.training.rows_min,
             guard: raw.training.guard,
             calibration: raw.training.calibration,
+            exclude,
             every_records: raw.training.every_records,
         },
         gate: raw.gate.clone(),
@@ -288,6 +292,34 @@ fn topics_are_distinct(
     if has_repeats(&input.topics) {
         found.add("input.topics", "names a topic twice");
     }
+}
+
+/// The stretches of time that training leaves out.
+fn excluded(raw: &Raw, found: &mut Found) -> Vec<Maintenance> {
+    let mut excluded = Vec::new();
+    for window in &raw.training.exclude {
+        let mut read = |text: &str| {
+            let time = moment::read(text);
+            if let Err(problem) = &time {
+                found.add("training.exclude", format!("has \"{text}\": {problem}"));
+            }
+            time.ok()
+        };
+        let (from, to) = (read(&window.from), read(&window.to));
+        let (Some(from), Some(to)) = (from, to) else {
+            continue;
+        };
+        if to <= from {
+            let problem = format!("ends at {} but begins at {}", window.to, window.from);
+            found.add("training.exclude", problem);
+        }
+        excluded.push(Maintenance {
+            key: window.key.clone(),
+            from,
+            to,
+        });
+    }
+    excluded
 }
 
 fn training(raw: &Raw, found: &mut Found) {

@@ -377,10 +377,25 @@ pub struct Training {
     pub rows_min: usize,
     /// Records of the key kept out before and after an episode.
     pub guard: u64,
+    /// Stretches of time that are kept out, such as maintenance.
+    pub exclude: Vec<Exclude>,
     /// Which windows calibrate a model.
     pub calibration: Calibration,
     /// In a backtest: records between two trainings; 0: by `interval`.
     pub every_records: usize,
+}
+
+/// A stretch of time that training leaves out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exclude {
+    /// The key; without: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// When it begins, RFC 3339.
+    pub from: String,
+    /// When it ends.
+    pub to: String,
 }
 
 impl Default for Training {
@@ -392,6 +407,7 @@ impl Default for Training {
             rows_max: 20_000,
             rows_min: 500,
             guard: 20,
+            exclude: Vec::new(),
             calibration: Calibration::Auto,
             every_records: 0,
         }

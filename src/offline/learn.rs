@@ -159,6 +159,8 @@ pub fn job(config: &Config, table: &Table, run: Run) -> TrainJob {
         spans: sample.stretches,
         source: table.places.is_none().then(|| source(table)),
         exclusions: run.exclusions,
+        dismissals: BTreeMap::new(),
+        maintenance: config.training.exclude.clone(),
         budget: config.detect.budget,
         episodes: EpisodeSettings::of(&config.detect),
         champion: run.champion,
@@ -238,6 +240,7 @@ pub fn again(
         schema: card.schema.clone(),
         seed: card.seed,
         source: card.source.clone(),
+        maintenance: card.maintenance.clone(),
         remake: Some(card.clone()),
         ..job(config, table, run)
     };
@@ -294,6 +297,8 @@ pub fn again_from_log<H: History>(
         spans: card.spans.clone(),
         source: None,
         exclusions: card.exclusions.clone(),
+        dismissals: BTreeMap::new(),
+        maintenance: card.maintenance.clone(),
         budget: config.detect.budget,
         episodes: EpisodeSettings::of(&config.detect),
         champion: None,

@@ -10,10 +10,10 @@ use crate::alert::{AlertEvent, Score};
 use crate::config::{Config, Sources};
 use crate::detect::Params;
 use crate::model::Monitor;
-use crate::model::card::{Card, Exclusion, ModelVersion};
+use crate::model::card::{Card, ModelVersion};
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{self, Pipeline};
-use crate::port::{History, ModelStore, Ranges};
+use crate::port::{History, ModelStore, Quarantine, Ranges};
 use crate::record::{Decoded, DecodedBatch, Missing, RecordBatch};
 use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::{ManualClock, Timestamp};
@@ -325,8 +325,8 @@ impl History for Log {
         Ok(batch)
     }
 
-    fn quarantine(&mut self) -> Result<Vec<Exclusion>, Self::Error> {
-        Ok(Vec::new())
+    fn quarantine(&mut self) -> Result<Quarantine, Self::Error> {
+        Ok(Quarantine::default())
     }
 }
 
@@ -597,6 +597,7 @@ fn a_later_model_of_a_backtest_is_the_one_that_the_daemon_would_make() {
         episodes: crate::train::evidence::EpisodeSettings::of(&config.detect),
         params: config.training_params(),
         interval: config.training.interval,
+        maintenance: Vec::new(),
         jitter: config.training.jitter,
         history: config.training.history,
         seed: config.seed,

@@ -21,7 +21,9 @@ mod windows;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-pub use snapshot::{Noted, dismissal, ledger, model_version, owner, quarantine, replayed_by};
+pub use snapshot::{
+    Noted, dismissal, dismissals, ledger, model_version, owner, quarantine, replayed_by,
+};
 pub use terms::{
     Assigned, Column, ColumnsDiffer, Discarded, Grant, Message, OpenEpisode, Outbox, RestoreError,
     StateEntry, Tally, Watched, WrongClock, WrongClocks,

@@ -140,15 +140,7 @@ pub struct Noted {
 
 /// What the state topic remembers of episodes: open and closed ones. Entries that are none are passed over.
 pub fn ledger(state: &[StateEntry]) -> Vec<Noted> {
-    let mut dismissed = BTreeMap::new();
-    for entry in state {
-        if let (Some((_, at, Name::Dismissed(id))), Some(value)) =
-            (parse(&entry.key), entry.value.as_deref())
-            && let Ok(read) = serde_json::from_slice::<DismissedEntry>(value)
-        {
-            dismissed.insert((at, id), read.why);
-        }
-    }
+    let dismissed = dismissals(state);
     let noted = |entry: &StateEntry| {
         let (_, at, Name::Episode(id)) = parse(&entry.key)? else {
             return None;
@@ -158,7 +150,7 @@ pub fn ledger(state: &[StateEntry]) -> Vec<Noted> {
             from_time: read.from_time,
             to_time: read.to_time,
             exclusion: Exclusion {
-                dismissed: dismissed.get(&(at.clone(), id)).copied(),
+                dismissed: dismissed.get(&(at.clone(), id.to_owned())).copied(),
                 at,
                 key: read.key,
                 from: read.from,
@@ -168,6 +160,20 @@ pub fn ledger(state: &[StateEntry]) -> Vec<Noted> {
         })
     };
     state.iter().filter_map(noted).collect()
+}
+
+/// What somebody let into training, by partition and id.
+pub fn dismissals(state: &[StateEntry]) -> BTreeMap<(TopicPartition, String), Dismissal> {
+    let mut dismissed = BTreeMap::new();
+    for entry in state {
+        if let (Some((_, at, Name::Dismissed(id))), Some(value)) =
+            (parse(&entry.key), entry.value.as_deref())
+            && let Ok(read) = serde_json::from_slice::<DismissedEntry>(value)
+        {
+            dismissed.insert((at, id.to_owned()), read.why);
+        }
+    }
+    dismissed
 }
 
 /// The flagged episodes that training must know of, without guard bands.

@@ -133,7 +133,7 @@ pub(super) struct Quarantined {
     pub v: u32,
     /// The key.
     pub key: String,
-    /// The first record of the episode.
+    /// The first record left out.
     pub from: Offset,
     /// The record after the last; null while it is open.
     pub to: Option<Offset>,

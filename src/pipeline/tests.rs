@@ -514,6 +514,34 @@ fn a_storm_is_one_alert_and_what_outlasts_it_is_told_then() {
 }
 
 #[test]
+fn the_calm_between_two_faults_of_a_key_is_not_quarantined() {
+    let params = Params {
+        cooldown: Duration::from_secs(60),
+        ..params()
+    };
+    let rows: Vec<Row<'_>> = (0..60)
+        .map(|i| (i, "k", i + 1, if i % 20 == 3 { WILD } else { CALM }))
+        .collect();
+    let mut pipeline = ready(params, 1);
+    let mut state: BTreeMap<Vec<u8>, StateEntry> = BTreeMap::new();
+    for row in &rows {
+        let (outbox, _) = work(&mut pipeline, std::slice::from_ref(row));
+        for entry in outbox.state {
+            state.insert(entry.key.clone(), entry);
+        }
+    }
+    let state: Vec<StateEntry> = state.into_values().collect();
+    let mut found: Vec<_> = quarantine(&state)
+        .into_iter()
+        .map(|e| (e.from.0, e.to.map(|to| to.0), e.because))
+        .collect();
+    found.sort_unstable();
+    // Each fault is an episode of its own, as long as the fault.
+    let each = |from: i64| (from, Some(from + 1), format!("test-in-3-{from}"));
+    assert_eq!(found, [each(3), each(23), each(43)]);
+}
+
+#[test]
 fn the_key_seen_longest_ago_is_forgotten_and_its_episode_closed() {
     let params = Params {
         keys_max: 2,

@@ -80,6 +80,8 @@ pub struct Metrics {
     pub models_refused: IntCounter,
     /// Training runs, by outcome.
     pub trainings: IntCounterVec,
+    /// What training waits for.
+    pub training_waits: IntGaugeVec,
     /// When the last training run ended.
     pub training_ended: Gauge,
     /// How long training runs took.
@@ -254,6 +256,13 @@ impl Metrics {
                 "Training runs by outcome: promoted, rejected, skipped (too few records), cancelled, failed.",
                 &["outcome"],
             )?,
+            training_waits: make.add(IntGaugeVec::new(
+                make.opts(
+                    "anomalyd_training_waits",
+                    "1 while there is no model, or no new one, for this reason: too_few_records (in the log), too_few_windows (the records of each key are too few in a row), kept_out (most records lie in episodes).",
+                ),
+                &["reason"],
+            ))?,
             training_ended: make.add(Gauge::with_opts(make.opts(
                 "anomalyd_training_ended_timestamp_seconds",
                 "When this process last ended a training run, whatever came of it, in seconds since 1970; 0: not yet.",
@@ -309,6 +318,9 @@ impl Metrics {
         }
         for outcome in ["promoted", "rejected", "skipped", "cancelled", "failed"] {
             self.trainings.with_label_values(&[outcome]);
+        }
+        for waits in crate::trainer::Waits::ALL {
+            self.training_waits.with_label_values(&[waits.name()]);
         }
         for verdict in [
             "promoted",

@@ -15,7 +15,7 @@ use crate::pipeline::{Assigned, ColumnsDiffer, Discarded, Tally, WrongClock};
 use crate::stream::TopicPartition;
 use crate::time::{Clock, Timestamp};
 use crate::train::gate::Verdict;
-use crate::trainer::{self, Control};
+use crate::trainer::{self, Control, Waits};
 use crate::worker::{self, Committed, Gauges};
 
 /// Gauges that are sums over the workers of a process: each worker adds its own part.
@@ -352,6 +352,19 @@ impl trainer::Observer for TrainingObserver {
         }
     }
 
+    fn waits(&self, why: Option<(Waits, &str)>) {
+        for waits in Waits::ALL {
+            let is = why.is_some_and(|(reason, _)| reason == waits);
+            let gauge = self
+                .metrics
+                .training_waits
+                .with_label_values(&[waits.name()]);
+            gauge.set(i64::from(is));
+        }
+        self.status
+            .training_waits(why.map(|(_, text)| text.to_owned()));
+    }
+
     fn finished(
         &self,
         version: ModelVersion,
@@ -512,5 +525,20 @@ mod tests {
         let observer = TrainingObserver::new(metrics.clone(), status, clock);
         observer.finished(ModelVersion(1), "failed", "why", Duration::ZERO);
         assert!((metrics.training_ended.get() - 5.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn why_there_is_no_model_is_shown_until_there_is_one() {
+        let (metrics, status, _) = observers();
+        let clock = Arc::new(ManualClock::at(Timestamp(5_000)));
+        let observer = TrainingObserver::new(metrics.clone(), Arc::clone(&status), clock);
+        let gauge = |name: &str| metrics.training_waits.with_label_values(&[name]).get();
+        observer.waits(Some((Waits::Records, "few")));
+        assert_eq!((gauge("too_few_records"), gauge("kept_out")), (1, 0));
+        observer.waits(Some((Waits::Episodes, "much")));
+        assert_eq!((gauge("too_few_records"), gauge("kept_out")), (0, 1));
+        assert_eq!(status.view().training_waits.as_deref(), Some("much"));
+        observer.waits(None);
+        assert_eq!((gauge("kept_out"), status.view().training_waits), (0, None));
     }
 }

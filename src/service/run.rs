@@ -544,6 +544,7 @@ pub fn plan(config: &Config) -> Plan {
         interval: training.interval,
         jitter: training.jitter,
         history: training.history,
+        maintenance: training.exclude.clone(),
         seed: config.seed,
     }
 }

@@ -163,6 +163,7 @@ struct Inner {
     partitions: BTreeMap<TopicPartition, PartitionStatus>,
     model: Option<ModelStatus>,
     training: Option<TrainingStatus>,
+    training_waits: Option<String>,
     open: BTreeMap<String, EpisodeStatus>,
     closed: VecDeque<EpisodeStatus>,
     /// By worker.
@@ -200,6 +201,8 @@ pub struct View {
     pub model: Option<ModelStatus>,
     /// The last training run.
     pub training: Option<TrainingStatus>,
+    /// Why there is no model, or no new one, and what that waits for.
+    pub training_waits: Option<String>,
     /// The p-value at which a record counts as anomalous; 0 if not known yet.
     pub budget: f64,
     /// Open episodes.
@@ -328,6 +331,11 @@ impl Status {
         self.lock().budget = p;
     }
 
+    /// Why there is no model, or no new one.
+    pub fn training_waits(&self, why: Option<String>) {
+        self.lock().training_waits = why;
+    }
+
     /// A training run ended.
     pub fn training(&self, training: TrainingStatus) {
         self.lock().training = Some(training);
@@ -412,6 +420,7 @@ impl Status {
             partitions: inner.partitions.values().cloned().collect(),
             model: inner.model.clone(),
             training: inner.training.clone(),
+            training_waits: inner.training_waits.clone(),
             budget: inner.budget,
             episodes: inner.open.values().cloned().collect(),
             closed: inner.closed.iter().cloned().collect(),

@@ -15,9 +15,19 @@ use crate::model::trained::TrainedModel;
 use crate::model::{FitData, Model, Monitor};
 use crate::seed::Seed;
 use crate::stats::calibration::{Calibration, CalibrationSet};
+use crate::stats::order::quantile_sorted;
 
 /// An input's normal contribution is at least this share of the mean over all inputs: what never varied is not infinitely to blame.
 const CONTRIBUTION_FLOOR: f32 = 0.01;
+
+/// Where a tail begins that says how strange the largest of many normal windows may be.
+const TAIL_FROM: f64 = 0.95;
+
+/// Of how many times as many windows the largest may still be normal.
+const RETURN_FACTOR: f64 = 10.0;
+
+/// How many times what the budget lets expect may come back into the calibration.
+const RETURN_SHARE: f64 = 3.0;
 
 /// A model calibrated on the calibration windows alone, and what it was fitted on.
 #[derive(Debug)]
@@ -148,7 +158,63 @@ pub(super) fn calibrate_finally(
     }
     let mut places = split.calibrate.clone();
     places.extend_from_slice(&split.gate);
+    let calm = windows.matrix(&places);
+    places.extend(returning(job, windows, split, (&fitted.model, calm.view())));
+    places.sort_by_key(Window::order);
     HeldOut::of(&fitted.model, windows, &places, job.seed).calibrate(job, &mut fitted.model);
+}
+
+/// Windows of short episodes that come back into the calibration. Whoever calibrates without the records that were flagged calls the next
+/// best of them as rare as those were, flags them as well, and so on with every training. But what was flagged may be a fault: only as many
+/// windows come back as the budget lets expect, the least strange first, and none that is stranger than the largest of ten times as many
+/// windows would be if scores fell off exponentially beyond the 95 % quantile, as light tails do.
+fn returning(
+    job: &TrainJob,
+    windows: &Windows<'_>,
+    split: &Split,
+    (model, calm): (&TrainedModel, ArrayView2<'_, f64>),
+) -> Vec<Window> {
+    let flagged = windows.flagged(split);
+    let mut sorted = model.raw_scores(calm, &seeds(calm.nrows(), job.seed)).0;
+    sorted.retain(|score| score.is_finite());
+    if flagged.is_empty() || sorted.is_empty() {
+        return Vec::new();
+    }
+    sorted.sort_unstable_by(f64::total_cmp);
+    let n = sorted.len() + flagged.len();
+    let begin = quantile_sorted(&sorted, TAIL_FROM);
+    let beyond: Vec<f64> = sorted
+        .iter()
+        .map(|s| s - begin)
+        .filter(|e| *e > 0.0)
+        .collect();
+    let scale = beyond.iter().sum::<f64>() / beyond.len().max(1) as f64;
+    let most = begin + scale * ((1.0 - TAIL_FROM) * RETURN_FACTOR * n as f64).max(1.0).ln();
+    let budget = job.budget.p_value(windows.records_per_key_day);
+    let strange = quantile_sorted(&sorted, 1.0 - budget);
+    // Each flagged record makes as many windows strange as a window has records.
+    let expected = budget * (n * job.spec.window) as f64;
+    let mut room = (RETURN_SHARE * expected + RETURN_SHARE) as usize;
+    let rows = windows.matrix(&flagged);
+    let scores = model
+        .raw_scores(rows.view(), &seeds(rows.nrows(), job.seed))
+        .0;
+    let mut by_score: Vec<(f64, Window)> = scores.into_iter().zip(flagged).collect();
+    by_score.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut back = Vec::new();
+    for (score, window) in by_score {
+        if score.is_nan() || score > most {
+            break;
+        }
+        if score > strange {
+            if room == 0 {
+                break;
+            }
+            room -= 1;
+        }
+        back.push(window);
+    }
+    back
 }
 
 /// The first of several parts that has enough windows.
@@ -169,7 +235,7 @@ fn constant(records: ArrayView2<'_, f64>) -> bool {
 }
 
 /// Missing inputs at the centre of their column.
-fn centred(mut rows: Array2<f32>) -> Array2<f32> {
+pub(super) fn centred(mut rows: Array2<f32>) -> Array2<f32> {
     rows.mapv_inplace(|value| if value.is_finite() { value } else { 0.0 });
     rows
 }
@@ -317,6 +383,16 @@ impl HeldOut {
         }
         means
     }
+}
+
+/// Mean contribution of each input over `rows` (`n × (W · D)` raw values), none 0.
+pub(super) fn normal_contribution(model: &TrainedModel, rows: ArrayView2<'_, f64>) -> Vec<f32> {
+    let seen = HeldOut {
+        scores: vec![0.0; rows.nrows()],
+        contributions: contributions(model, rows),
+        ..HeldOut::default()
+    };
+    seen.normal_contribution(model.inputs())
 }
 
 /// Sums of contributions by input.

@@ -1,7 +1,8 @@
 //! Training as a function: decoded rows, settings and a seed in; a model and a verdict out. The same job gives the same bytes.
 //!
 //! Reading order: [`rows`] (what was read), [`sample`] (what to read), `window` (rows to windows, what is kept out, the split by time),
-//! `fit` (scaler, model, calibration), `cross` (the calibration of few rows), [`evidence`] (what opens an episode), [`inject`] (faults that the gate tries), [`gate`] (may this
+//! `suspects` (faults in a history that nobody has judged), `fit` (scaler, model, calibration), `cross` (the calibration of few rows), [`evidence`]
+//! (what opens an episode), [`inject`] (faults that the gate tries), [`gate`] (may this
 //! model judge?).
 
 mod cross;
@@ -11,6 +12,7 @@ pub mod gate;
 pub mod inject;
 pub mod rows;
 pub mod sample;
+mod suspects;
 mod window;
 
 use std::collections::BTreeMap;
@@ -18,12 +20,13 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::detect::Budget;
-use crate::model::card::{Card, Exclusion, ModelVersion, Stretch, Usage};
+use crate::model::card::{Card, Dismissal, Exclusion, Maintenance, ModelVersion, Stretch, Usage};
 use crate::model::spec::ModelSpec;
 use crate::model::trained::TrainedModel;
 use crate::model::{FitError, Monitor};
 use crate::record::schema::SchemaSpec;
 use crate::seed::Seed;
+use crate::stream::{Offset, TopicPartition};
 use crate::time::Timestamp;
 use evidence::EpisodeSettings;
 use gate::Verdict;
@@ -120,6 +123,10 @@ pub struct TrainJob {
     pub source: Option<String>,
     /// What to keep out, without guard bands.
     pub exclusions: Vec<Exclusion>,
+    /// Episodes and suspects that somebody let into training, by partition and id.
+    pub dismissals: BTreeMap<(TopicPartition, String), Dismissal>,
+    /// What the configuration keeps out.
+    pub maintenance: Vec<Maintenance>,
     /// The false-alarm budget, which the gate holds the alert rate against.
     pub budget: Budget,
     /// How evidence gathers and episodes close.
@@ -194,20 +201,14 @@ pub fn run_watched(job: &TrainJob, monitor: &mut dyn Monitor) -> Result<Candidat
         let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
         return Err(TrainError::Settings(text.join("; ")));
     }
-    let windows = window::Windows::build(job);
-    let needed = job.params.rows_min.max(window::WINDOWS_MIN);
-    if windows.len() < needed {
-        return Err(TrainError::TooFewRows {
-            needed,
-            windows: windows.len(),
-            rows: windows.rows,
-            excluded: windows.excluded,
-        });
-    }
+    let (windows, aside) = suspects::set_aside(job)?;
     let usage = job.params.usage(windows.len());
     let split = windows.split(&usage);
     let mut fitted = fit::fit(job, &windows, &split, monitor)?;
     fitted.model.card.usage = Some(usage);
+    fitted.model.card.suspects = aside.suspects;
+    fitted.model.card.waived = aside.waived;
+    fitted.model.card.judged_from = judged_from(job);
     let folds = if usage.folds > 0 {
         Some(cross::Folds::fit(job, &windows, (&split, &usage), monitor)?)
     } else {
@@ -293,6 +294,22 @@ impl Monitor for Stopping<'_> {
     }
 }
 
+/// Where records begin that some model judged when they came: those after the first model's.
+fn judged_from(job: &TrainJob) -> Vec<(TopicPartition, Offset)> {
+    if let Some(card) = &job.remake {
+        return card.judged_from.clone();
+    }
+    if let Some(champion) = &job.champion {
+        return champion.card.judged_from.clone();
+    }
+    let mut ends: BTreeMap<TopicPartition, Offset> = BTreeMap::new();
+    for rows in job.rows.iter().filter(|rows| !rows.is_empty()) {
+        let end = rows.offset(rows.len() - 1).next();
+        ends.insert(rows.at.clone(), end);
+    }
+    ends.into_iter().collect()
+}
+
 /// A card filled in from the job; the rest is added as it becomes known.
 fn card(job: &TrainJob, windows: &window::Windows<'_>) -> Card {
     Card {
@@ -306,6 +323,7 @@ fn card(job: &TrainJob, windows: &window::Windows<'_>) -> Card {
         spans: job.spans.clone(),
         source: job.source.clone(),
         exclusions: job.exclusions.clone(),
+        maintenance: job.maintenance.clone(),
         rows: BTreeMap::from([
             ("read".to_owned(), windows.rows as u64),
             ("excluded".to_owned(), windows.excluded as u64),

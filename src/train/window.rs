@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use ndarray::Array2;
 
-use super::TrainJob;
 use super::rows::PartitionRows;
+use super::{TrainError, TrainJob};
 use crate::detect::pace::Sequence;
-use crate::model::card::{Stretch, Usage};
+use crate::model::card::{Exclusion, Stretch, Suspect, Usage};
 use crate::model::spec::ModelSpec;
-use crate::stream::Offset;
+use crate::record::Key;
+use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::Timestamp;
 
 /// Windows below which nothing can be learnt and calibrated.
@@ -25,6 +26,8 @@ pub(super) struct Windows<'a> {
     /// Records of one key that follow each other, as values `len × D` with `last` filled in.
     runs: Vec<Vec<f64>>,
     windows: Vec<Window>,
+    /// Those with a record of a short episode, or of its guard: nothing is fitted on them, but what is normal they may tell.
+    flagged: Vec<Window>,
     /// Records read.
     pub rows: usize,
     /// Records kept out.
@@ -41,6 +44,8 @@ pub(super) struct Window {
     run: usize,
     /// The place of its oldest record in the run.
     first: usize,
+    /// The number of its key in the partition.
+    key: u32,
     oldest: Timestamp,
     newest: Timestamp,
     /// Tells windows of the same time apart, in a fixed order.
@@ -51,6 +56,31 @@ impl Window {
     /// Its run, and its number among that run's windows.
     pub fn place_in_run(&self) -> (usize, usize) {
         (self.run, self.first)
+    }
+
+    /// Orders windows by time, and those of the same time in a fixed order.
+    pub(super) fn order(&self) -> impl Ord + use<> {
+        (self.newest, self.place)
+    }
+
+    /// Which run of neighbours it lies in: records of one key that follow each other.
+    pub(super) fn run(&self) -> usize {
+        self.run
+    }
+
+    /// Where in the run it begins.
+    pub(super) fn first(&self) -> usize {
+        self.first
+    }
+
+    /// Tells keys apart: the number of the partition, and of the key in it.
+    pub(super) fn key(&self) -> (usize, u32) {
+        (self.place.0, self.key)
+    }
+
+    /// When its newest record happened.
+    pub(super) fn newest(&self) -> Timestamp {
+        self.newest
     }
 }
 
@@ -69,6 +99,16 @@ pub(super) struct Split {
     pub gate: Vec<Window>,
 }
 
+/// Records of an episode that ended and may have been a false alarm, at most.
+const SHORT_MAX: usize = 300;
+
+/// Which records of a partition are kept out: those of long episodes, of open ones, of suspects and of maintenance, for good; those of short
+/// ones of the fit only.
+struct KeptOut {
+    long: Vec<bool>,
+    short: Vec<bool>,
+}
+
 /// Neighbours that stay together where windows are too many, at least.
 const NEIGHBOURS_MIN: usize = 128;
 
@@ -77,11 +117,12 @@ const VALIDATION_SHARE: f64 = 0.15;
 
 impl<'a> Windows<'a> {
     /// All windows of full length that have no record that is kept out.
-    pub fn build(job: &'a TrainJob) -> Self {
+    pub fn build(job: &'a TrainJob, exclusions: &[Exclusion], suspects: &[Suspect]) -> Self {
         let mut built = Self {
             job,
             runs: Vec::new(),
             windows: Vec::new(),
+            flagged: Vec::new(),
             rows: job.rows.iter().map(PartitionRows::len).sum(),
             excluded: 0,
             keys: job.rows.iter().map(|rows| rows.keys().len()).sum(),
@@ -89,7 +130,8 @@ impl<'a> Windows<'a> {
         };
         let mut gaps = Vec::new();
         for (part, rows) in job.rows.iter().enumerate() {
-            built.add_part(part, rows, &mut gaps);
+            let out = built.kept_out(rows, exclusions, suspects);
+            built.add_part(part, rows, (&out, &mut gaps));
         }
         built
             .windows
@@ -129,13 +171,14 @@ impl<'a> Windows<'a> {
     }
 
     /// Adds the windows of one partition, and the gaps between a key's records in milliseconds.
-    fn add_part(&mut self, part: usize, rows: &PartitionRows, gaps: &mut Vec<f64>) {
-        let mut of_key: Vec<Vec<usize>> = vec![Vec::new(); rows.keys().len()];
-        for i in 0..rows.len() {
-            of_key[rows.key_number(i)].push(i);
-        }
-        let out = self.kept_out(rows, &of_key);
-        self.excluded += out.iter().filter(|&&out| out).count();
+    fn add_part(
+        &mut self,
+        part: usize,
+        rows: &PartitionRows,
+        (out, gaps): (&KeptOut, &mut Vec<f64>),
+    ) {
+        let either = out.long.iter().zip(&out.short);
+        self.excluded += either.filter(|(long, short)| **long || **short).count();
         let spans: Vec<&Stretch> = self
             .job
             .spans
@@ -143,7 +186,7 @@ impl<'a> Windows<'a> {
             .filter(|stretch| stretch.span.at == rows.at)
             .collect();
         let mut last = vec![f64::NAN; self.job.columns.len()];
-        for records in &of_key {
+        for records in &by_key(rows) {
             last.fill(f64::NAN);
             let mut run: Vec<usize> = Vec::new();
             let mut values: Vec<f64> = Vec::new();
@@ -164,8 +207,8 @@ impl<'a> Windows<'a> {
                 if apart {
                     last.fill(f64::NAN);
                 }
-                if !follows || out[i] {
-                    self.close_run(part, rows, &mut run, &mut values);
+                if !follows || out.long[i] {
+                    self.close_run(part, rows, (&mut run, &out.short), &mut values);
                 }
                 before = Some(i);
                 let row = rows.row(i);
@@ -174,7 +217,7 @@ impl<'a> Windows<'a> {
                         last[column] = row[column];
                     }
                 }
-                if !out[i] {
+                if !out.long[i] {
                     run.push(i);
                     let from = values.len();
                     values.extend_from_slice(row);
@@ -183,7 +226,7 @@ impl<'a> Windows<'a> {
                     }
                 }
             }
-            self.close_run(part, rows, &mut run, &mut values);
+            self.close_run(part, rows, (&mut run, &out.short), &mut values);
         }
     }
 
@@ -192,15 +235,22 @@ impl<'a> Windows<'a> {
         &mut self,
         part: usize,
         rows: &PartitionRows,
-        run: &mut Vec<usize>,
+        (run, short): (&mut Vec<usize>, &[bool]),
         values: &mut Vec<f64>,
     ) {
         let length = self.job.spec.window;
         for first in 0..(run.len() + 1).saturating_sub(length) {
             let (oldest, newest) = (run[first], run[first + length - 1]);
-            self.windows.push(Window {
+            let flagged = run[first..first + length].iter().any(|&i| short[i]);
+            let windows = if flagged {
+                &mut self.flagged
+            } else {
+                &mut self.windows
+            };
+            windows.push(Window {
                 run: self.runs.len(),
                 first,
+                key: rows.key_number(newest) as u32,
                 oldest: rows.time(oldest),
                 newest: rows.time(newest),
                 place: (part, rows.offset(newest)),
@@ -213,9 +263,31 @@ impl<'a> Windows<'a> {
         run.clear();
     }
 
+    /// Whether an episode ended, and all of its records lie where the log was read.
+    fn read_whole(&self, exclusion: &Exclusion) -> bool {
+        let Some(to) = exclusion.to else { return false };
+        let mut spans = self.job.spans.iter().map(|stretch| &stretch.span);
+        let whole =
+            |span: &Span| span.at == exclusion.at && span.from <= exclusion.from && to <= span.to;
+        self.job.spans.is_empty() || spans.any(whole)
+    }
+
     /// Which records of a partition are kept out: those of excluded stretches, and `guard` records of the key on either side.
-    fn kept_out(&self, rows: &PartitionRows, of_key: &[Vec<usize>]) -> Vec<bool> {
-        let mut out = vec![false; rows.len()];
+    /// Maintenance windows too, by event time.
+    fn kept_out(
+        &self,
+        rows: &PartitionRows,
+        exclusions: &[Exclusion],
+        suspects: &[Suspect],
+    ) -> KeptOut {
+        let of_key = by_key(rows);
+        let maintenance = &self.job.maintenance;
+        let serviced = |i: usize| {
+            let (key, time) = (&rows.keys()[rows.key_number(i)].0, rows.time(i));
+            maintenance.iter().any(|window| window.has(key, time))
+        };
+        let mut long: Vec<bool> = (0..rows.len()).map(serviced).collect();
+        let mut short = vec![false; rows.len()];
         let guard = usize::try_from(self.job.params.guard).unwrap_or(usize::MAX);
         let numbers: BTreeMap<&str, usize> = rows
             .keys()
@@ -223,8 +295,9 @@ impl<'a> Windows<'a> {
             .enumerate()
             .map(|(i, key)| (&*key.0, i))
             .collect();
-        let exclusions = self.job.exclusions.iter();
-        for exclusion in exclusions.filter(|e| e.at == rows.at && e.dismissed.is_none()) {
+        let suspects = suspects.iter().map(|suspect| (&suspect.exclusion, true));
+        let all = exclusions.iter().map(|e| (e, false)).chain(suspects);
+        for (exclusion, suspect) in all.filter(|(e, _)| e.at == rows.at && e.dismissed.is_none()) {
             let Some(&number) = numbers.get(exclusion.key.as_str()) else {
                 continue;
             };
@@ -233,18 +306,53 @@ impl<'a> Windows<'a> {
             let to = exclusion.to.map_or(records.len(), |to| {
                 records.partition_point(|&i| rows.offset(i) < to)
             });
+            let is_short =
+                !suspect && self.read_whole(exclusion) && to.saturating_sub(from) <= SHORT_MAX;
+            let out = if is_short { &mut short } else { &mut long };
             // The guard also where the stretch itself was not sampled, if its neighbours were.
             let to = to.max(from).saturating_add(guard).min(records.len());
             for &i in &records[from.saturating_sub(guard)..to] {
                 out[i] = true;
             }
         }
-        out
+        KeptOut { long, short }
     }
 
     /// How many windows there are.
     pub fn len(&self) -> usize {
         self.windows.len()
+    }
+
+    /// Windows of short episodes and their guard that are no older than the calibration's, oldest first.
+    pub fn flagged(&self, split: &Split) -> Vec<Window> {
+        let begin = split.calibrate.first().or(split.gate.first());
+        let begin = begin.map(|window| window.newest);
+        let late = |window: &&Window| begin.is_some_and(|begin| begin <= window.newest);
+        let mut late: Vec<Window> = self.flagged.iter().filter(late).copied().collect();
+        late.sort_by_key(|window| (window.newest, window.place));
+        late
+    }
+
+    /// All of them, oldest first.
+    pub fn all(&self) -> &[Window] {
+        &self.windows
+    }
+
+    /// Where a window's newest record lies: its partition, key and offset.
+    pub fn place(&self, window: &Window) -> (&'a TopicPartition, &'a Key, Offset) {
+        let (part, offset) = window.place;
+        let rows = &self.job.rows[part];
+        (&rows.at, &rows.keys()[window.key as usize], offset)
+    }
+
+    /// That they are too few.
+    pub fn too_few(&self, needed: usize) -> TrainError {
+        TrainError::TooFewRows {
+            needed,
+            windows: self.windows.len(),
+            rows: self.rows,
+            excluded: self.excluded,
+        }
     }
 
     /// Cuts by time: fitted first, gated last. A window that reaches back over a cut is dropped, so that no record is on both sides.
@@ -265,11 +373,17 @@ impl<'a> Windows<'a> {
 
     /// The values of windows, `n × (W · D)`.
     pub fn matrix(&self, windows: &[Window]) -> Array2<f64> {
+        self.recent(windows, self.job.spec.window)
+    }
+
+    /// The values of the newest `length` records of windows, `n × (length · D)`.
+    pub fn recent(&self, windows: &[Window], length: usize) -> Array2<f64> {
         let columns = self.job.columns.len();
-        let width = self.job.spec.window * columns;
+        let width = length * columns;
+        let skipped = self.job.spec.window - length;
         let mut values = Vec::with_capacity(windows.len() * width);
         for window in windows {
-            let from = window.first * columns;
+            let from = (window.first + skipped) * columns;
             values.extend_from_slice(&self.runs[window.run][from..from + width]);
         }
         Array2::from_shape_vec((windows.len(), width), values)
@@ -372,6 +486,15 @@ fn purged(windows: &[Window]) -> Vec<Window> {
     }
 }
 
+/// The records of each key, in order.
+fn by_key(rows: &PartitionRows) -> Vec<Vec<usize>> {
+    let mut of_key: Vec<Vec<usize>> = vec![Vec::new(); rows.keys().len()];
+    for i in 0..rows.len() {
+        of_key[rows.key_number(i)].push(i);
+    }
+    of_key
+}
+
 /// Which stretch of reading an offset belongs to; adjoining spans are one, unless other keys were kept of them.
 fn stretch(spans: &[&Stretch], offset: Offset) -> usize {
     let mut number = 0;
@@ -404,6 +527,7 @@ mod tests {
         Window {
             run,
             first,
+            key: 0,
             oldest: Timestamp(first as i64),
             newest: Timestamp(first as i64),
             place: (run, Offset(first as i64)),
@@ -445,6 +569,8 @@ mod tests {
             rows: vec![rows],
             spans: Vec::new(),
             source: None,
+            dismissals: BTreeMap::new(),
+            maintenance: Vec::new(),
             exclusions: Vec::new(),
             budget: crate::detect::Budget::PerRecord(1e-3),
             episodes: crate::train::evidence::EpisodeSettings::default(),
@@ -452,7 +578,7 @@ mod tests {
             remake: None,
             params: super::super::Params::default(),
         };
-        let windows = Windows::build(&job);
+        let windows = Windows::build(&job, &[], &[]);
         let mut ends: Vec<Offset> = windows.windows.iter().map(|w| w.place.1).collect();
         ends.sort_unstable();
         ends

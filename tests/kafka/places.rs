@@ -12,7 +12,7 @@ use anomalyd::kafka::settings::Connection;
 use anomalyd::kafka::watchdog::{Watchdog, end_process};
 use anomalyd::model::card::ModelVersion;
 use anomalyd::model::trained::TrainedModel;
-use anomalyd::port::{History, ModelStore};
+use anomalyd::port::{History, ModelStore, Quarantine};
 use anomalyd::stats::calibration::Calibration;
 use anomalyd::store::DirectoryStore;
 use anomalyd::stream::{Offset, Span, TopicPartition};
@@ -303,7 +303,7 @@ fn history_is_what_is_committed_and_young_enough() {
     assert_eq!(batch.value(&batch.records()[0]), Some(&b"20"[..]));
     assert_eq!(batch.records()[59].offset, Offset(79));
     assert_eq!(history.newest(7).unwrap().len(), 7);
-    assert_eq!(history.quarantine().unwrap(), []);
+    assert_eq!(history.quarantine().unwrap(), Quarantine::default());
 }
 
 #[test]

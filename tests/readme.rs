@@ -100,7 +100,7 @@ fn trained(config: &Config) -> TrainedModel {
         version: 1,
         created: Timestamp(0),
         rows: 0..table.len(),
-        sample: None,
+        sampled: None,
         params: config.training_params(),
         exclusions: Vec::new(),
         champion: None,

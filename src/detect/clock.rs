@@ -595,6 +595,26 @@ mod tests {
     }
 
     #[test]
+    fn a_fast_key_that_catches_up_does_not_outvote_a_slow_one() {
+        let mut fleet = Fleet::new(2);
+        for t in (0..10 * MINUTE).step_by(100) {
+            fleet.hear(0, t);
+            if t % MINUTE == 0 {
+                fleet.hear(1, t);
+            }
+        }
+        for minute in 10..20 {
+            fleet.hear(1, minute * MINUTE);
+        }
+        let stream = fleet.stream();
+        close(stream, 19 * MINUTE, 1000);
+        for t in (10 * MINUTE..19 * MINUTE).step_by(100) {
+            fleet.hear(0, t);
+            assert!(fleet.stream() >= stream, "{t}");
+        }
+    }
+
+    #[test]
     fn most_of_a_fleet_catching_up_at_once_does_not_take_the_time_back_or_on() {
         let mut fleet = Fleet::new(50);
         fleet.run((0, 1000), 60, |_, t| t);
@@ -634,17 +654,19 @@ mod tests {
     #[test]
     fn kafkas_time_bounds_a_clock_that_is_ahead_where_there_is_one() {
         let mut clock = StreamClock::default();
-        let mut keys = [0, 1].map(|i| KeyClock::new(Offset(i)));
+        let mut keys = [0, 1, 2, 3].map(|i| KeyClock::new(Offset(i)));
         let mut wrong = Vec::new();
-        for at in 0..200_i64 {
-            let i = (at % 2) as usize;
-            let kafka = Timestamp(START + at * 500);
-            let own = Timestamp(kafka.0 + if i == 1 { HOUR } else { -200 });
+        // Three of four are in the wrong time zone.
+        for at in 0..400_i64 {
+            let i = (at % 4) as usize;
+            let kafka = Timestamp(START + at * 250);
+            let own = Timestamp(kafka.0 + if i > 0 { HOUR } else { -200 });
             wrong.extend(clock.hear(&mut keys[i], (own, kafka)).wrong);
+            keys[i].sequence.follows(own, 10);
         }
         close(clock.stream().0, START + 100_000, 1500);
         assert!(
-            wrong.len() == 1 && (wrong[0] - HOUR).abs() < 1500,
+            wrong.len() == 3 && wrong.iter().all(|ms| (ms - HOUR).abs() < 1500),
             "{wrong:?}"
         );
         // Where there is none, it bounds nothing.

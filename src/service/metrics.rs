@@ -407,7 +407,10 @@ mod tests {
             );
             assert_eq!(
                 metric.kind == "histogram",
-                metric.name.ends_with("_seconds") && !metric.name.contains("timestamp"),
+                metric.name.ends_with("_seconds")
+                    && !["timestamp", "skew"]
+                        .iter()
+                        .any(|word| metric.name.contains(word)),
                 "{}",
                 metric.name
             );

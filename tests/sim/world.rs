@@ -122,7 +122,7 @@ fn log(rng: &mut ChaCha8Rng) -> Vec<Input> {
     let wrong: Vec<i64> = (0..keys)
         .map(|_| match rng.gen_range(0..12) {
             0 => rng.gen_range(-90_000..90_000),
-            1 => 1_000_000_000,
+            1 => 900_000,
             _ => 0,
         })
         .collect();

@@ -216,7 +216,9 @@ impl EpisodeState {
         let records = self.records;
         self.hits
             .retain(|hit| records - hit.record < rule.open_n as u64);
-        let cooled = |at: Timestamp| reading.time.since(at) > rule.cooldown;
+        // In either direction: a clock that was ahead once must not hold a closed episode for years.
+        let apart = |at: Timestamp| reading.time.since(at).max(at.since(reading.time));
+        let cooled = |at: Timestamp| apart(at) > rule.cooldown;
         self.closed = self.closed.take().filter(|(_, at)| !cooled(*at));
         // NaN is no exceedance either.
         if reading.p > rule.budget || reading.p.is_nan() {

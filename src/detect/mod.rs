@@ -1,10 +1,12 @@
 //! From p-values to episodes, for one key. Pure numbers in, verdicts out.
 //!
 //! Next: [`episode`] (open, update, close), [`cold`] (scores before there is a model), [`seasonal`] (a single feature's own past),
-//! [`silence`].
+//! [`pace`] (which records are neighbours), [`clock`] (what time it is, by many keys), [`silence`].
 
+pub mod clock;
 pub mod cold;
 pub mod episode;
+pub mod pace;
 pub mod seasonal;
 pub mod silence;
 

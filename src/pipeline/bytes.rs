@@ -5,18 +5,20 @@ use std::time::Duration;
 
 use super::state::{KeyState, Silence};
 use crate::alert::Severity;
+use crate::detect::clock::{KeyClock, Rate};
 use crate::detect::cold::ColdStart;
 use crate::detect::episode::{Episode, EpisodeState, Hit};
+use crate::detect::pace::{Pace, Sequence};
 use crate::detect::seasonal::{Season, TERMS, Tally};
 use crate::detect::silence::Rhythm;
 use crate::stream::Offset;
 use crate::time::Timestamp;
 
 /// The version that every entry begins with.
-pub(super) const FORMAT: u8 = 1;
+pub(super) const FORMAT: u8 = 2;
 
-/// The version that keys begin with. In the first, episodes had no mean strangeness.
-const KEY_FORMAT: u8 = 2;
+/// The version that keys begin with.
+const KEY_FORMAT: u8 = 3;
 
 /// Little-endian numbers, one after the other.
 #[derive(Debug, Default)]
@@ -60,6 +62,27 @@ impl Writer {
             }
         }
         self.f64(season.held);
+    }
+    fn clock(&mut self, clock: &KeyClock) {
+        self.i64(clock.born.0);
+        self.i64(clock.time.0);
+        self.i64(clock.heard.0);
+        self.i64(clock.since.0.0);
+        self.i64(clock.since.1.0);
+        self.u8(clock.records);
+        self.u8(match clock.rate {
+            Rate::Slow => 0,
+            Rate::Steady => 1,
+            Rate::Fast => 2,
+        });
+        self.i64(clock.ahead);
+        self.u8(u8::from(clock.sequence.last.is_some()));
+        self.i64(clock.sequence.last.unwrap_or_default().0);
+        self.i64(clock.sequence.pace.longest);
+        self.u8(clock.sequence.pace.steps);
+        self.i64(clock.skew);
+        self.u8(clock.streak);
+        self.u8(u8::from(clock.told));
     }
     fn episode(&mut self, episode: &Episode) {
         self.i64(episode.onset.0);
@@ -155,8 +178,46 @@ impl Reader<'_> {
         let shape = (season.weights.len(), season.ignorance.len());
         (shape == (0, 0) || shape == (TERMS, TERMS * TERMS)).then_some(season)
     }
-    fn episode(&mut self, version: u8) -> Option<Episode> {
-        let mut episode = Episode {
+    fn rhythm(&mut self) -> Option<Rhythm> {
+        Some(Rhythm {
+            last: self.time()?,
+            longest_gap: Duration::from_millis(self.u64()?),
+            records: self.u64()?,
+            era: u32::try_from(self.u64()?).ok()?,
+        })
+    }
+    fn clock(&mut self) -> Option<KeyClock> {
+        let mut clock = KeyClock::new(self.offset()?);
+        clock.time = self.time()?;
+        clock.heard = self.time()?;
+        clock.since = (self.time()?, self.time()?);
+        clock.records = self.u8()?;
+        clock.rate = match self.u8()? {
+            0 => Rate::Slow,
+            1 => Rate::Steady,
+            2 => Rate::Fast,
+            _ => return None,
+        };
+        clock.ahead = self.i64()?;
+        let any = self.flag()?;
+        let last = self.time()?;
+        if !any && last != Timestamp(0) {
+            return None;
+        }
+        clock.sequence = Sequence {
+            last: any.then_some(last),
+            pace: Pace {
+                longest: self.i64()?,
+                steps: self.u8()?,
+            },
+        };
+        clock.skew = self.i64()?;
+        clock.streak = self.u8()?;
+        clock.told = self.flag()?;
+        Some(clock)
+    }
+    fn episode(&mut self) -> Option<Episode> {
+        Some(Episode {
             onset: self.offset()?,
             onset_time: self.time()?,
             peak_score: self.f64()?,
@@ -171,20 +232,15 @@ impl Reader<'_> {
             records: self.u64()?,
             calm: u32::try_from(self.u64()?).ok()?,
             muted: self.flag()?,
-            // Of nothing: only calm records close it.
-            strangeness: 0.0,
-        };
-        if version >= KEY_FORMAT {
-            episode.strangeness = self.f64()?;
-        }
-        Some(episode)
+            strangeness: self.f64()?,
+        })
     }
 }
 
 /// A key's state as bytes.
 pub(super) fn write_key(state: &KeyState) -> Vec<u8> {
     let mut to = Writer(Vec::with_capacity(
-        160 + 8 * (state.rows.len() + state.cold.rows.len()),
+        240 + 8 * (state.rows.len() + state.cold.rows.len()),
     ));
     to.u8(KEY_FORMAT);
     to.i64(state.newest.0);
@@ -192,6 +248,8 @@ pub(super) fn write_key(state: &KeyState) -> Vec<u8> {
     to.i64(state.rhythm.last.0);
     to.millis(state.rhythm.longest_gap);
     to.u64(state.rhythm.records);
+    to.u64(u64::from(state.rhythm.era));
+    to.clock(&state.clock);
     to.u8(u8::from(state.silence.is_some()));
     if let Some(silence) = state.silence {
         to.i64(silence.after.0);
@@ -234,16 +292,13 @@ pub(super) fn write_key(state: &KeyState) -> Vec<u8> {
 pub(super) fn read_key(bytes: &[u8]) -> Option<KeyState> {
     let mut from = Reader(bytes);
     let version = from.u8()?;
-    if !(1..=KEY_FORMAT).contains(&version) {
+    if version != KEY_FORMAT {
         return None;
     }
     let newest = from.time()?;
     let last_offset = from.offset()?;
-    let rhythm = Rhythm {
-        last: from.time()?,
-        longest_gap: Duration::from_millis(from.u64()?),
-        records: from.u64()?,
-    };
+    let rhythm = from.rhythm()?;
+    let clock = from.clock()?;
     let silence = if from.flag()? {
         Some(Silence {
             after: from.offset()?,
@@ -267,12 +322,12 @@ pub(super) fn read_key(bytes: &[u8]) -> Option<KeyState> {
         });
     }
     let open = if from.flag()? {
-        Some(from.episode(version)?)
+        Some(from.episode()?)
     } else {
         None
     };
     let closed = if from.flag()? {
-        Some((from.episode(version)?, from.time()?))
+        Some((from.episode()?, from.time()?))
     } else {
         None
     };
@@ -291,6 +346,7 @@ pub(super) fn read_key(bytes: &[u8]) -> Option<KeyState> {
     };
     from.0.is_empty().then_some(KeyState {
         newest,
+        clock,
         last_offset,
         rhythm,
         silence,
@@ -308,6 +364,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[expect(clippy::too_many_lines, reason = "every field, once")]
     fn sample() -> KeyState {
         let episode = Episode {
             onset: Offset(3),
@@ -334,6 +391,26 @@ mod tests {
                 last: Timestamp(6),
                 longest_gap: Duration::from_millis(5),
                 records: 4,
+                era: 2,
+            },
+            clock: KeyClock {
+                time: Timestamp(7),
+                heard: Timestamp(-7),
+                since: (Timestamp(5), Timestamp(-6)),
+                records: 7,
+                rate: Rate::Steady,
+                ahead: i64::MIN,
+                sequence: Sequence {
+                    last: Some(Timestamp(8)),
+                    pace: Pace {
+                        longest: 9,
+                        steps: 8,
+                    },
+                },
+                skew: -10,
+                streak: 3,
+                told: true,
+                ..KeyClock::new(Offset(2))
             },
             silence: Some(Silence {
                 after: Offset(11),
@@ -375,12 +452,14 @@ mod tests {
 
     #[test]
     fn a_key_comes_back_bit_for_bit() {
-        for state in [sample(), KeyState::begin(Timestamp(3), Offset(0))] {
+        let fresh = KeyState::begin(KeyClock::new(Offset(0)), Timestamp(3), 0);
+        for state in [sample(), fresh] {
             let bytes = write_key(&state);
             let back = read_key(&bytes).unwrap();
             assert_eq!(write_key(&back), bytes);
             assert_eq!(back.episodes, state.episodes);
             assert_eq!(back.season, state.season);
+            assert_eq!((back.clock, back.rhythm), (state.clock, state.rhythm));
             assert!(back.rows.get(1).is_none_or(|value| value.is_nan()));
         }
     }
@@ -403,33 +482,6 @@ mod tests {
         let mut newer = bytes;
         newer[0] = KEY_FORMAT + 1;
         assert!(read_key(&newer).is_none());
-    }
-
-    #[test]
-    fn a_key_of_the_first_version_is_read_with_episodes_of_no_strangeness() {
-        let mut state = sample();
-        let new = write_key(&state);
-        for episode in [&mut state.episodes.open]
-            .into_iter()
-            .flatten()
-            .chain(state.episodes.closed.as_mut().map(|(episode, _)| episode))
-        {
-            episode.strangeness = 0.0;
-        }
-        // As it was: another version, and no f64 at the end of the two episodes, which are the only two of these bits.
-        let mark = 12.5_f64.to_bits().to_le_bytes();
-        let mut old = Vec::new();
-        let mut rest = &new[..];
-        while let Some(at) = rest.windows(8).position(|bytes| bytes == mark) {
-            old.extend_from_slice(&rest[..at]);
-            rest = &rest[at + 8..];
-        }
-        old.extend_from_slice(rest);
-        assert_eq!(old.len(), new.len() - 16);
-        old[0] = 1;
-        let back = read_key(&old).unwrap();
-        assert_eq!(back.episodes, state.episodes);
-        assert_eq!(write_key(&back), write_key(&state));
     }
 
     proptest! {

@@ -14,6 +14,7 @@ use super::bytes::{FORMAT, read_key, write_key};
 use super::state::{Head, Kept, KeyState, PartitionState, Quarantined, Storm};
 use super::{Column, Discarded, Grant, RestoreError, StateEntry};
 use crate::detect::Params;
+use crate::detect::clock::StreamClock;
 use crate::model::card::{Dismissal, Exclusion, ModelVersion};
 use crate::record::Key;
 use crate::stream::{Offset, TopicPartition};
@@ -27,7 +28,7 @@ struct HeadEntry {
     offset: Offset,
     /// The model that judges from there on; 0: the cold start.
     model: ModelVersion,
-    stream_time: Timestamp,
+    clock: StreamClock,
     storm: Storm,
     /// The features that rows are made of.
     columns: Vec<String>,
@@ -215,7 +216,7 @@ pub(super) fn take(
         v: FORMAT,
         offset: partition.head.position,
         model,
-        stream_time: partition.head.stream_time,
+        clock: partition.head.clock.clone(),
         storm: partition.head.storm,
         columns: columns.iter().map(|column| column.name.clone()).collect(),
         group: Some(params.group.clone()).filter(|group| !group.is_empty()),
@@ -332,21 +333,22 @@ pub(super) fn restore(
     }
     if discarded.is_some() {
         if let Some(head) = head {
-            partition.head.stream_time = head.stream_time;
+            partition.head.clock = head.clock;
             partition.head.storm = head.storm;
         }
         partition.discard(from, None, heir.params);
     } else if let Some(head) = head {
         let replays = head.offset < grant.committed;
         partition.head = Head {
-            stream_time: head.stream_time,
-            saved_time: head.stream_time,
+            saved_time: head.clock.elapsed,
+            clock: head.clock,
             storm: head.storm,
             ..Head::at(if replays { head.offset } else { from })
         };
         // With nothing to replay the champion may judge from here on, whether the model that did is at hand or not.
         let another = heir.model.is_none() && head.model != ModelVersion(0);
         partition.unsaved = partition.skipped > 0 || (!replays && another);
+        partition.remember_due(heir.params);
     }
     let had_state = grant.state.iter().any(|entry| entry.value.is_some());
     Ok((partition, discarded.filter(|_| had_state)))

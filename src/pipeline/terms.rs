@@ -234,6 +234,32 @@ pub struct OpenEpisode {
     pub peak: f64,
 }
 
+/// A key whose clock is not that of most others of its partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrongClock {
+    /// The partition.
+    pub at: TopicPartition,
+    /// Whose.
+    pub key: Key,
+    /// Its time minus stream time, in milliseconds: above 0 it is ahead, below it is behind (or its records take that long to come).
+    pub ahead_ms: i64,
+}
+
+/// All keys with wrong clocks, for people who watch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WrongClocks {
+    /// How many are ahead.
+    pub ahead: u64,
+    /// The largest lead in milliseconds; 0: none.
+    pub most_ahead_ms: u64,
+    /// How many are behind.
+    pub behind: u64,
+    /// The largest lag in milliseconds; 0: none.
+    pub most_behind_ms: u64,
+    /// The worst of them.
+    pub worst: Vec<WrongClock>,
+}
+
 /// A model that was made for other features than this pipeline has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("model {version} was made for {theirs} columns that are not this detector's {ours}")]

@@ -454,23 +454,22 @@ fn a_key_that_falls_silent_is_told_by_the_records_of_others() {
 }
 
 #[test]
-fn after_a_silence_the_window_fills_anew() {
+fn after_a_gap_of_its_own_the_window_of_a_key_fills_anew() {
     let params = Params {
         window: 3,
-        silence_factor: 3.0,
-        silence_min: Duration::from_millis(20),
         ..params()
     };
     let mut pipeline = ready(params, 3);
-    let mut rows: Vec<Row<'_>> = (0..12).map(|i| (i, "k", i * 10, WILD)).collect();
+    let mut rows: Vec<Row<'_>> = (0..12).map(|i| (i, "k", i * 1000, WILD)).collect();
     let (_, tally) = work(&mut pipeline, &rows);
     assert_eq!((tally.warming_up, tally.scored), (2, 10));
-    // Silent after 110 + 3 · 10 ms, as the record of l shows; then two records of k fill the window with no WILD one in it.
+    // Five times its longest step is no gap yet, a little more is: two records fill the window then, with no WILD one in it.
+    work(&mut pipeline, &[(12, "k", 16_000, WILD)]);
     rows = vec![
-        (12, "l", 150, CALM),
-        (13, "k", 160, CALM),
-        (14, "k", 170, CALM),
-        (15, "k", 180, CALM),
+        (13, "l", 17_000, CALM),
+        (14, "k", 42_000, CALM),
+        (15, "k", 43_000, CALM),
+        (16, "k", 44_000, CALM),
     ];
     let (outbox, tally) = work(&mut pipeline, &rows);
     assert_eq!((tally.warming_up, tally.scored), (3, 1));
@@ -506,7 +505,10 @@ fn a_storm_is_one_alert_and_what_outlasts_it_is_told_then() {
         .map(|i| (i, if i < 7 { "c" } else { "d" }, i, CALM))
         .collect();
     assert_eq!(events(&work(&mut pipeline, &calm).0), []);
-    let (outbox, _) = work(&mut pipeline, &[(9, "e", 100, WILD)]);
+    // It takes most of those heard lately to show that time went on.
+    let (outbox, _) = work(&mut pipeline, &[(9, "c", 100, CALM), (10, "d", 100, CALM)]);
+    assert_eq!(events(&outbox), []);
+    let (outbox, _) = work(&mut pipeline, &[(11, "e", 100, WILD)]);
     assert_eq!(events(&outbox), [close("2-storm"), open("4")]);
     assert_eq!(alerts(&outbox)[0].suppressed, Some(3));
 }

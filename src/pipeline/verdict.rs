@@ -13,6 +13,7 @@ use super::windows::Group;
 use super::{Column, Outbox, Tally, Watched};
 use crate::alert::{AlertEvent, Attribution};
 use crate::detect::Params;
+use crate::detect::clock::Moment;
 use crate::detect::cold::{ColdStart, ROWS_MAX};
 use crate::detect::episode::{Change, Episode, Reading};
 use crate::detect::seasonal::{Season, SeasonReading};
@@ -56,7 +57,7 @@ struct Seen<'a> {
     reading: Reading,
     /// The score as it goes out: the reading's, but of the season only where something begins.
     told: f64,
-    clock: Timestamp,
+    clock: Moment,
     cold: bool,
     /// What the season of the key says, if it judges.
     season: Option<SeasonReading>,
@@ -92,6 +93,7 @@ impl Telling<'_> {
             works,
             groups,
             steps,
+            ..
         } = gathered;
         for step in steps.iter() {
             let work = &mut works[step.work];
@@ -296,12 +298,17 @@ impl Telling<'_> {
     /// Tells of an episode that a storm held back, once the storm is over and the fault is still there.
     fn speak_up(&mut self, work: &mut Work<'_>, seen: &Seen<'_>, emit: bool) {
         let storm = work.head.storm.since.is_some();
-        let Some(open) = work.slots[seen.slot].state.episodes.open.as_mut() else {
+        let Some(open) = work.slots[seen.slot].state.episodes.open.as_ref() else {
             return;
         };
-        if open.muted && !storm && seen.reading.p <= work.rule.budget {
-            open.muted = false;
-            let episode = *open;
+        let episode = Episode {
+            muted: false,
+            ..*open
+        };
+        let due = open.muted && !storm && seen.reading.p <= work.rule.budget;
+        // As many as may be told of at a time, and no more: the others wait for their turn.
+        if due && self.admit_quietly(work, seen.clock) {
+            work.slots[seen.slot].state.episodes.open = Some(episode);
             self.alert(work, seen, (AlertEvent::Open, &episode), emit);
         }
     }
@@ -352,12 +359,13 @@ impl Telling<'_> {
             .map(|(episode, _)| episode.onset_time);
         let from_time = from_time.or(opened).or(closed).unwrap_or(Timestamp::MIN);
         let entry = Quarantined {
-            v: 1,
+            v: 2,
             key: slot.key.0.as_ref().to_owned(),
             from: onset,
             to: end.map(|reading| reading.offset.next()),
             from_time,
             to_time: end.map(|reading| reading.time),
+            known: None,
         };
         work.quarantine.insert(id, Some(entry));
     }

@@ -6,6 +6,7 @@ use ndarray::Array2;
 
 use super::TrainJob;
 use super::rows::PartitionRows;
+use crate::detect::pace::Sequence;
 use crate::model::card::Usage;
 use crate::model::spec::ModelSpec;
 use crate::stream::{Offset, Span};
@@ -113,17 +114,23 @@ impl<'a> Windows<'a> {
             let mut run: Vec<usize> = Vec::new();
             let mut values: Vec<f64> = Vec::new();
             let mut before: Option<usize> = None;
+            let mut sequence = Sequence::default();
             for &i in records {
                 let apart = before.is_some_and(|before| {
                     stretch(&spans, rows.offset(before)) != stretch(&spans, rows.offset(i))
                 });
+                if apart {
+                    sequence = Sequence::default();
+                }
+                // The windows that will be scored are cut at the same gaps.
+                let follows = sequence.follows(rows.time(i), self.job.spec.window);
                 if let (Some(before), false) = (before, apart) {
                     gaps.push(rows.time(i).since(rows.time(before)).as_millis() as f64);
                 }
                 if apart {
                     last.fill(f64::NAN);
                 }
-                if apart || out[i] {
+                if !follows || out[i] {
                     self.close_run(part, rows, &mut run, &mut values);
                 }
                 before = Some(i);
@@ -324,7 +331,14 @@ fn stretch(spans: &[&Span], offset: Offset) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::card::ModelVersion;
+    use crate::model::trained::TrainedModel;
+    use crate::pipeline::{Column, Grant, Pipeline};
+    use crate::record::{Decoded, DecodedBatch, Key, RecordBatch};
+    use crate::seed::Seed;
+    use crate::stream::TopicPartition;
     use proptest::prelude::*;
+    use std::sync::Arc;
 
     fn window(run: usize, first: usize) -> Window {
         Window {
@@ -336,7 +350,114 @@ mod tests {
         }
     }
 
+    /// One partition, two keys; steps of each key's clock in milliseconds. Offset, key, time.
+    fn records(steps: &[(bool, i64)]) -> Vec<(Offset, Key, Timestamp)> {
+        let mut clocks = [1_700_000_000_000; 2];
+        (0..)
+            .zip(steps)
+            .map(|(offset, (key, step))| {
+                let clock = &mut clocks[usize::from(*key)];
+                *clock += step;
+                let key = Key(if *key { "a" } else { "b" }.into());
+                (Offset(offset), key, Timestamp(*clock))
+            })
+            .collect()
+    }
+
+    /// Offsets of records that end a whole window, as training sees it.
+    fn learnt(records: &[(Offset, Key, Timestamp)], window: usize) -> Vec<Offset> {
+        let mut rows = PartitionRows::new(TopicPartition::new("t", 0), 1);
+        for (offset, key, time) in records {
+            rows.push(key, *time, *offset, &[0.5]);
+        }
+        let job = TrainJob {
+            detector: "d".to_owned(),
+            version: ModelVersion(1),
+            created: Timestamp(0),
+            columns: vec!["x".to_owned()],
+            fill_last: Vec::new(),
+            spec: ModelSpec {
+                window,
+                ..ModelSpec::default()
+            },
+            schema: None,
+            seed: Seed(0),
+            rows: vec![rows],
+            spans: Vec::new(),
+            source: None,
+            exclusions: Vec::new(),
+            budget: crate::detect::Budget::PerRecord(1e-3),
+            champion: None,
+            remake: None,
+            params: super::super::Params::default(),
+        };
+        let windows = Windows::build(&job);
+        let mut ends: Vec<Offset> = windows.windows.iter().map(|w| w.place.1).collect();
+        ends.sort_unstable();
+        ends
+    }
+
+    /// The same, as scoring sees it, in batches of `size`.
+    fn scored(records: &[(Offset, Key, Timestamp)], window: usize, size: usize) -> Vec<Offset> {
+        let params = crate::detect::Params {
+            window,
+            emit_scores: true,
+            ..crate::detect::Params::default()
+        };
+        let column = Column {
+            name: "x".to_owned(),
+            missing: crate::record::Missing::Mask,
+        };
+        let at = TopicPartition::new("t", 0);
+        let mut pipeline = Pipeline::new(Arc::new(params), Arc::new([column]));
+        let calibration = crate::stats::calibration::Calibration::fit(&[1.0; 100]);
+        let model = TrainedModel::simple(1, &["x"], window, calibration);
+        pipeline.promote(Arc::new(model)).unwrap();
+        let grant = Grant {
+            at: at.clone(),
+            committed: Offset(0),
+            fresh: true,
+            first: Offset(0),
+            state: Vec::new(),
+        };
+        pipeline.assign(&grant, None).unwrap();
+        let mut ends = Vec::new();
+        for part in records.chunks(size) {
+            let (mut batch, mut decoded) = (RecordBatch::default(), DecodedBatch::default());
+            decoded.columns = 1;
+            for (offset, key, time) in part {
+                batch.push(&at, (*offset, *time), None, None, Vec::new());
+                decoded.values.push(0.5);
+                decoded.outcomes.push(Ok(Decoded {
+                    key: key.clone(),
+                    time: *time,
+                }));
+            }
+            let staged = pipeline.stage(&batch, &decoded, Timestamp(i64::MAX));
+            for message in &staged.outbox.scores {
+                let score: crate::alert::Score =
+                    serde_json::from_slice(message.value.as_deref().unwrap()).unwrap();
+                if !score.warming_up {
+                    ends.push(Offset(score.input.offset));
+                }
+            }
+            pipeline.apply(staged);
+        }
+        ends
+    }
+
     proptest! {
+        #[test]
+        fn the_windows_that_are_learnt_are_those_that_are_scored(
+            steps in proptest::collection::vec(
+                (any::<bool>(), prop_oneof![20 => 500i64..1500, 1 => Just(0i64), 2 => -3_600_000i64..3_600_000]), 60..120,
+            ),
+            window in 1usize..6, size in 1usize..50,
+        ) {
+            let records = records(&steps);
+            prop_assert_eq!(learnt(&records, window), scored(&records, window, size));
+        }
+
         #[test]
         fn every_window_is_held_out_once_by_windows_that_share_no_record_with_it(
             runs in proptest::collection::vec(0usize..150, 1..4), length in 1usize..12,

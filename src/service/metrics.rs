@@ -54,6 +54,10 @@ pub struct Metrics {
     pub suppressed: IntCounter,
     /// Episodes open now.
     pub episodes_open: IntGauge,
+    /// How far the worst clock of a key is off, by direction.
+    pub clock_skew: GaugeVec,
+    /// Keys whose clocks are wrong, by direction.
+    pub wrong_clocks: IntGaugeVec,
     /// Time to decode a batch.
     pub decode: Histogram,
     /// Time to work out a batch: windows, scores, episodes.
@@ -194,6 +198,20 @@ impl Metrics {
                 "Alerts of episodes that opened beyond the storm limit: one summary alert stands for them.",
             )?,
             episodes_open: make.gauge("anomalyd_episodes_open", "Episodes open on the partitions held.")?,
+            clock_skew: make.add(GaugeVec::new(
+                make.opts(
+                    "anomalyd_clock_skew_seconds",
+                    "How far the worst clock of a key is ahead of most others of its partition, or behind them, on the partitions held; 0: none is wrong. The log and /status name the keys.",
+                ),
+                &["direction"],
+            ))?,
+            wrong_clocks: make.add(IntGaugeVec::new(
+                make.opts(
+                    "anomalyd_wrong_clocks",
+                    "Keys whose clocks are more than a minute ahead of most others of their partition, or behind them.",
+                ),
+                &["direction"],
+            ))?,
             decode: make.histogram("anomalyd_decode_seconds", "Time to decode a batch.", WORK)?,
             score: make.histogram(
                 "anomalyd_score_seconds",
@@ -275,6 +293,10 @@ impl Metrics {
         }
         for why in Discarded::ALL {
             self.state_discarded.with_label_values(&[why.name()]);
+        }
+        for direction in ["ahead", "behind"] {
+            self.clock_skew.with_label_values(&[direction]);
+            self.wrong_clocks.with_label_values(&[direction]);
         }
         for outcome in ["committed", "aborted"] {
             self.batches.with_label_values(&[outcome]);
@@ -373,7 +395,10 @@ mod tests {
             );
             assert_eq!(
                 metric.kind == "histogram",
-                metric.name.ends_with("_seconds") && !metric.name.contains("timestamp"),
+                metric.name.ends_with("_seconds")
+                    && !["timestamp", "skew"]
+                        .iter()
+                        .any(|word| metric.name.contains(word)),
                 "{}",
                 metric.name
             );

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::alert::{Alert, AlertEvent};
 use crate::model::card::Card;
-use crate::pipeline::OpenEpisode;
+use crate::pipeline::{OpenEpisode, WrongClock};
 use crate::stream::TopicPartition;
 use crate::time::Timestamp;
 
@@ -129,6 +129,19 @@ pub struct EpisodeStatus {
     pub peak: f64,
 }
 
+/// A key whose clock is wrong.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClockStatus {
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// Whose.
+    pub key: String,
+    /// Seconds that it is ahead of most others of its partition; below 0: behind.
+    pub ahead_seconds: f64,
+}
+
 /// One score on the page.
 #[derive(Clone, Debug, Serialize)]
 pub struct ScorePoint {
@@ -152,6 +165,8 @@ struct Inner {
     training: Option<TrainingStatus>,
     open: BTreeMap<String, EpisodeStatus>,
     closed: VecDeque<EpisodeStatus>,
+    /// By worker.
+    clocks: BTreeMap<usize, Vec<ClockStatus>>,
     scores: VecDeque<ScorePoint>,
     next_score: u64,
     second: (i64, u32),
@@ -191,6 +206,8 @@ pub struct View {
     pub episodes: Vec<EpisodeStatus>,
     /// Closed episodes, the newest first.
     pub closed: Vec<EpisodeStatus>,
+    /// Keys whose clocks are wrong, the worst of each worker.
+    pub wrong_clocks: Vec<ClockStatus>,
 }
 
 impl Status {
@@ -278,6 +295,20 @@ impl Status {
         }
         before.retain(|_, episode| !held.contains(&episode.at));
         inner.open.append(&mut before);
+    }
+
+    /// The keys of a worker whose clocks are wrong, the worst of them.
+    pub fn clocks(&self, worker: usize, worst: &[WrongClock]) {
+        let clocks = worst
+            .iter()
+            .map(|found| ClockStatus {
+                topic: found.at.topic.to_string(),
+                partition: found.at.partition.0,
+                key: found.key.0.to_string(),
+                ahead_seconds: found.ahead_ms as f64 / 1000.0,
+            })
+            .collect();
+        self.lock().clocks.insert(worker, clocks);
     }
 
     /// How far behind a partition is.
@@ -384,6 +415,7 @@ impl Status {
             budget: inner.budget,
             episodes: inner.open.values().cloned().collect(),
             closed: inner.closed.iter().cloned().collect(),
+            wrong_clocks: inner.clocks.values().flatten().cloned().collect(),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{
     Assigned, ColumnsDiffer, Discarded, Grant, OpenEpisode, Outbox, Pipeline, RestoreError, Tally,
-    Watched, model_version, replayed_by,
+    Watched, WrongClock, WrongClocks, model_version, replayed_by,
 };
 use crate::port::{Input, Published, Session};
 use crate::record::limit::{DeadLetterLimit, TooManyDeadLetters, WINDOW_RECORDS};
@@ -40,6 +40,8 @@ const ABORTS_MAX: u32 = 1000;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Open episodes that people are shown at most.
 const OPEN_MAX: usize = 200;
+/// Wrong clocks that people are shown at most.
+const CLOCKS_MAX: usize = 20;
 
 /// What a worker may be set to.
 #[derive(Clone, Debug)]
@@ -90,6 +92,8 @@ pub struct Committed<'a> {
     pub alert_latencies: &'a [Duration],
     /// A sample of what was judged, for people who watch.
     pub watched: &'a [Watched],
+    /// Keys whose clocks were found to be wrong, each once.
+    pub wrong_clocks: &'a [WrongClock],
 }
 
 /// Numbers looked at now and then.
@@ -101,6 +105,8 @@ pub struct Gauges {
     pub open: Vec<OpenEpisode>,
     /// Keys remembered.
     pub keys: u64,
+    /// Those whose clocks are wrong.
+    pub wrong_clocks: WrongClocks,
     /// Partitions that replay.
     pub replaying: usize,
     /// The model judging each partition held; 0: the cold start.
@@ -280,6 +286,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
             publish: clock.monotonic().saturating_sub(done),
             alert_latencies: &latencies,
             watched: &staged.watched,
+            wrong_clocks: &staged.wrong_clocks,
         });
         let dead: u64 = staged.tally.dead_lettered.values().sum();
         let consumed = staged.tally.consumed;
@@ -439,6 +446,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
             episodes_open: self.pipeline.episodes_open(),
             open: self.pipeline.open(OPEN_MAX),
             keys: self.pipeline.keys(),
+            wrong_clocks: self.pipeline.wrong_clocks(CLOCKS_MAX),
             replaying: self.pipeline.replaying(),
             judging: self.pipeline.judging(),
             lag: self.session.lag(),

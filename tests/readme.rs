@@ -100,7 +100,7 @@ fn trained(config: &Config) -> TrainedModel {
         version: 1,
         created: Timestamp(0),
         rows: 0..table.len(),
-        sampled: None,
+        sampled: false,
         params: config.training_params(),
         exclusions: Vec::new(),
         champion: None,

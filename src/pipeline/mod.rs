@@ -21,7 +21,9 @@ mod windows;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use snapshot::{Noted, dismissal, ledger, model_version, owner, quarantine, replayed_by};
+pub use snapshot::{
+    AsOf, Noted, as_of, dismissal, ledger, model_version, owner, quarantine, replayed_by,
+};
 pub use terms::{
     Assigned, Column, ColumnsDiffer, Discarded, Grant, Message, OpenEpisode, Outbox, RestoreError,
     StateEntry, Tally, Watched,
@@ -279,7 +281,7 @@ impl Pipeline {
             );
             let horizon = base.head.stream_time.minus(self.params.quarantine_keep);
             for (id, noted) in &base.quarantine {
-                if noted.to_time.is_some_and(|to| to < horizon) {
+                if noted.is_empty() || noted.to_time.is_some_and(|to| to < horizon) {
                     work.quarantine.entry(id.clone()).or_insert(None);
                 } else if base.unsaved {
                     let noted = Some(noted.clone());

@@ -281,11 +281,16 @@ impl Daemon {
         assert!(sent.expect("kill runs").success());
     }
 
+    /// How it ended, if it has.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("its status")
+    }
+
     /// Waits until it has ended by itself.
     pub fn ended(&mut self, limit: Duration) -> ExitStatus {
         let until = Instant::now() + limit;
         loop {
-            if let Some(status) = self.child.try_wait().expect("its status") {
+            if let Some(status) = self.has_ended() {
                 return status;
             }
             assert!(Instant::now() < until, "not ended: {}", self.log());

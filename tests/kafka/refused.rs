@@ -7,7 +7,7 @@ use rand::Rng;
 
 use crate::binary::{self, NO_TRAINING};
 use crate::cluster::{self, Acl};
-use crate::daemon::{Site, Start};
+use crate::daemon::{Daemon, Site, Start};
 use crate::plant;
 
 const READ: u8 = 3;
@@ -235,6 +235,32 @@ fn records_of_long_ago_are_told_with_the_time_of_telling() {
         event_time.and_then(|(_, value)| value.clone()),
         time.map(|time| time.to_string().into_bytes())
     );
+}
+
+/// Two processes of one `instance` would fence each other for ever, if they were started again.
+#[test]
+fn of_two_processes_of_one_instance_one_ends_and_says_why() {
+    let Some((plant, site)) = calm_site("instance") else {
+        return;
+    };
+    let start = binary::start("g", &[NO_TRAINING]);
+    site.create_topics(start);
+    binary::feed(&site, plant.records(0, 10, 4));
+    let mut first = site.run(start);
+    binary::wait_until_consumed(&site, "g", 40, &mut [&mut first]);
+    let mut second = site.run(start);
+    let mut ended = None;
+    cluster::wait_for("one to end", Duration::from_secs(60), || {
+        // Whoever was fenced finds out when it publishes next.
+        binary::feed(&site, plant.records(10, 11, 4));
+        ended = [&mut first, &mut second]
+            .into_iter()
+            .find_map(Daemon::has_ended);
+        ended.is_some()
+    });
+    let log = first.log() + &second.log();
+    assert_eq!(ended.and_then(|status| status.code()), Some(78), "{log}");
+    assert!(log.contains("an `instance` of its own"), "{log}");
 }
 
 /// A topic that deletes by age as well as it compacts forgets keys that are quiet.

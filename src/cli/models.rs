@@ -125,7 +125,14 @@ fn table(cards: &[Card], champion: Option<ModelVersion>) -> String {
 
 impl From<AnyStoreError> for Failure {
     fn from(error: AnyStoreError) -> Self {
-        Self::Io(error.to_string())
+        let message = error.to_string();
+        match error.kafka() {
+            Some(failure) if failure.is_configuration() => Self::Code {
+                code: super::exit::CONFIGURATION,
+                message,
+            },
+            _ => Self::Io(message),
+        }
     }
 }
 

@@ -182,6 +182,8 @@ pub struct Input {
     pub format: Format,
     /// Field paths that make the key; empty: Kafka's key.
     pub key: Vec<String>,
+    /// The longest key, in bytes.
+    pub key_max: u32,
     /// Field path of the event time; empty: Kafka's timestamp.
     pub timestamp: String,
     /// Which fields are features.
@@ -206,6 +208,7 @@ impl Default for Input {
             start: Start::Latest,
             format: Format::Json,
             key: Vec::new(),
+            key_max: 4096,
             timestamp: String::new(),
             features: Features::Auto(Auto::Auto),
             categories: BTreeMap::new(),
@@ -248,6 +251,7 @@ impl Input {
                 .iter()
                 .map(|(feature, missing)| (feature.clone(), policy(missing)))
                 .collect(),
+            key_max: Some(self.key_max as usize).filter(|max| *max != schema::KEY_MAX),
         }
     }
 }

@@ -427,6 +427,7 @@ fn codes_are_those_of_the_scores_topic() {
         committed: Offset(0),
         fresh: true,
         first: Offset(0),
+        topic_id: None,
         state: Vec::new(),
     };
     live.assign(&grant, None).unwrap();

@@ -22,7 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use snapshot::{
-    Noted, dismissal, dismissals, ledger, model_version, owner, quarantine, replayed_by,
+    AsOf, Noted, as_of, dismissal, dismissals, ledger, model_version, owner, quarantine,
+    replayed_by,
 };
 pub use terms::{
     Assigned, Column, ColumnsDiffer, Discarded, Grant, Message, OpenEpisode, Outbox, RestoreError,
@@ -289,7 +290,7 @@ impl Pipeline {
             );
             let horizon = base.head.clock.stream().minus(self.params.quarantine_keep);
             for (id, noted) in &base.quarantine {
-                if noted.known.is_some_and(|to| to < horizon) {
+                if noted.is_empty() || noted.known.is_some_and(|to| to < horizon) {
                     work.quarantine.entry(id.clone()).or_insert(None);
                 } else if base.unsaved {
                     let noted = Some(noted.clone());

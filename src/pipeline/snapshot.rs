@@ -35,6 +35,9 @@ struct HeadEntry {
     /// The consumer group whose state it is; absent in what older programs wrote, which belongs to whoever reads it first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     group: Option<String>,
+    /// The id that brokers give to the topic; absent where they give none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    topic_id: Option<Arc<str>>,
 }
 
 /// What an entry's key says.
@@ -115,6 +118,26 @@ fn read_head(state: &[StateEntry]) -> Result<Option<HeadEntry>, RestoreError> {
 /// The model that the state of a partition names: the one that must judge its replay. `None`: there is no state. Version 0 is the cold start.
 pub fn model_version(state: &[StateEntry]) -> Result<Option<ModelVersion>, RestoreError> {
     Ok(read_head(state)?.map(|head| head.model))
+}
+
+/// What the state of a partition is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AsOf {
+    /// The next record to read.
+    pub offset: Offset,
+    /// The id of its topic, if it names one.
+    pub topic_id: Option<Arc<str>>,
+}
+
+/// What the state of a partition is of; `None` where there is no state.
+///
+/// # Errors
+/// If the state's head cannot be read.
+pub fn as_of(state: &[StateEntry]) -> Result<Option<AsOf>, RestoreError> {
+    Ok(read_head(state)?.map(|head| AsOf {
+        offset: head.offset,
+        topic_id: head.topic_id,
+    }))
 }
 
 /// The model that must judge what a partition has to replay; `None` if it has nothing to replay, no state, or the cold start judged.
@@ -226,6 +249,7 @@ pub(super) fn take(
         storm: partition.head.storm,
         columns: columns.iter().map(|column| column.name.clone()).collect(),
         group: Some(params.group.clone()).filter(|group| !group.is_empty()),
+        topic_id: partition.topic_id.clone(),
     };
     let mut dirty: Vec<(&Key, &KeyState)> = partition
         .keys
@@ -274,6 +298,11 @@ impl Heir<'_> {
         let Some(head) = head else {
             return Some(Discarded::NoHead);
         };
+        if let (Some(theirs), Some(ours)) = (&head.topic_id, &grant.topic_id)
+            && theirs != ours
+        {
+            return Some(Discarded::OtherTopic);
+        }
         let replays = head.offset < grant.committed;
         let names = self.columns.iter().map(|column| &column.name);
         if head.offset > grant.committed {
@@ -298,10 +327,10 @@ pub(super) fn restore(
     // Retention may have overtaken the group.
     let from = grant.committed.max(grant.first);
     let mut partition = PartitionState::new(grant.at.clone(), from, None);
-    if !grant.fresh {
-        partition.skipped = u64::try_from(from.0 - grant.committed.0).unwrap_or(0);
-    }
+    partition.skipped = u64::try_from(from.0 - grant.committed.0).unwrap_or(0);
     let head = read_head(&grant.state)?;
+    let named = head.as_ref().and_then(|head| head.topic_id.clone());
+    partition.topic_id = grant.topic_id.clone().or(named);
     if let Some(theirs) = head.as_ref().and_then(|head| head.group.as_ref())
         && *theirs != heir.params.group
     {
@@ -343,6 +372,12 @@ pub(super) fn restore(
             partition.head.storm = head.storm;
         }
         partition.discard(from, None, heir.params);
+        if discarded == Some(Discarded::OtherTopic) {
+            partition
+                .quarantine
+                .values_mut()
+                .for_each(Quarantined::empty);
+        }
     } else if let Some(head) = head {
         let replays = head.offset < grant.committed;
         partition.head = Head {

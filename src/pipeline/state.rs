@@ -146,6 +146,16 @@ pub(super) struct Quarantined {
 }
 
 impl Quarantined {
+    /// Makes it of no record: its place means nothing any more, and the next snapshot forgets it.
+    pub fn empty(&mut self) {
+        self.to = Some(self.from);
+    }
+
+    /// Whether it is of no record.
+    pub fn is_empty(&self) -> bool {
+        self.to == Some(self.from)
+    }
+
     /// Ends an episode that nobody is left to close; `known` is the stream time, if any is known.
     pub fn abandon(&mut self, at: Offset, known: Timestamp) {
         if self.to.is_none() {
@@ -186,6 +196,8 @@ pub(super) struct PartitionState {
     pub unsaved: bool,
     /// Records that were deleted before they were read, and not counted yet.
     pub skipped: u64,
+    /// The topic's id, if it is known.
+    pub topic_id: Option<Arc<str>>,
     /// What was open when its state was discarded, and until when that was known: to be closed with the next snapshot.
     pub abandoned: (Vec<OpenEpisode>, Timestamp),
 }
@@ -204,6 +216,7 @@ impl PartitionState {
             quarantine: BTreeMap::new(),
             unsaved: true,
             skipped: 0,
+            topic_id: None,
             abandoned: (Vec::new(), Timestamp::MIN),
         }
     }
@@ -248,6 +261,7 @@ impl PartitionState {
         let old = std::mem::replace(self, fresh);
         self.abandoned = abandoned;
         self.skipped = old.skipped;
+        self.topic_id = old.topic_id;
         self.forgotten = old.forgotten;
         self.forgotten.extend(old.keys.into_keys());
         self.quarantine = old.quarantine;

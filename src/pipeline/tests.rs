@@ -60,6 +60,7 @@ fn grant(committed: i64, state: Vec<StateEntry>) -> Grant {
         committed: Offset(committed),
         fresh: false,
         first: Offset(0),
+        topic_id: None,
         state,
     }
 }
@@ -816,6 +817,7 @@ fn a_replay_whose_model_is_gone_is_not_guessed_at() {
 fn state_is_of_no_use_once_what_must_be_replayed_on_it_is_deleted() {
     let offered = |committed, first| Grant {
         first: Offset(first),
+        topic_id: None,
         ..grant(committed, saved())
     };
     let judging = || Some(model(1, 1));

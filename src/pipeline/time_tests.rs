@@ -51,6 +51,7 @@ fn grant(committed: i64, state: Vec<StateEntry>) -> Grant {
         committed: Offset(committed),
         fresh: false,
         first: Offset(0),
+        topic_id: None,
         state,
     }
 }

@@ -42,6 +42,8 @@ pub struct Metrics {
     pub dead_lettered: IntCounterVec,
     /// Records that retention deleted before they were read.
     pub skipped: IntCounter,
+    /// Records of the models topic that could not be read.
+    pub models_unreadable: IntGauge,
     /// Partitions whose state could not be used, by reason.
     pub state_discarded: IntCounterVec,
     /// Records read again to restore state.
@@ -152,11 +154,11 @@ impl Metrics {
         let metrics = Self {
             consumed: make.counter(
                 "anomalyd_records_consumed_total",
-                "Records taken from the input, committed; always the sum of scored, warming up, late and dead-lettered.",
+                "Records taken from the input, committed, counted by their offsets; always the sum of scored, warming up, late and dead-lettered, which are counted by what became of them.",
             )?,
             consumed_bytes: make.counter(
                 "anomalyd_consumed_bytes_total",
-                "Bytes of keys and values of the batches taken from the input, committed.",
+                "Bytes of keys, values and headers of the batches taken from the input, committed.",
             )?,
             scored: make.counter("anomalyd_records_scored_total", "Records that got a score and could alert.")?,
             warming_up: make.counter(
@@ -169,16 +171,20 @@ impl Metrics {
             )?,
             dead_lettered: make.counters(
                 "anomalyd_records_dead_lettered_total",
-                "Records that could not be read, by reason: null_value, syntax, field, length, nothing_observed.",
+                "Records that could not be read, by reason: null_value, syntax, field, length, key_length, nothing_observed.",
                 &["reason"],
             )?,
             skipped: make.counter(
                 "anomalyd_records_skipped_total",
-                "Records that the input's retention deleted before they were read; they are not among those consumed.",
+                "Records that were deleted before they were read; they are not among those consumed.",
+            )?,
+            models_unreadable: make.gauge(
+                "anomalyd_models_unreadable",
+                "Records of the models topic that could not be read since the start; the log says which. They are passed over.",
             )?,
             state_discarded: make.counters(
                 "anomalyd_state_discarded_total",
-                "Partitions that began anew because their state could not be used, by reason: no_head, ahead, other_features, records_deleted, model_gone.",
+                "Partitions that began anew because their state could not be used, by reason: no_head, ahead, other_features, records_deleted, model_gone, other_topic.",
                 &["reason"],
             )?,
             replayed: make.counter(
@@ -296,6 +302,7 @@ impl Metrics {
             "syntax",
             "field",
             "length",
+            "key_length",
             "nothing_observed",
         ] {
             self.dead_lettered.with_label_values(&[reason]);

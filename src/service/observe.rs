@@ -90,7 +90,6 @@ impl WorkerObserver {
 
     fn count(&self, tally: &Tally) {
         let metrics = &self.metrics;
-        metrics.consumed.inc_by(tally.consumed);
         metrics.scored.inc_by(tally.scored);
         metrics.warming_up.inc_by(tally.warming_up);
         metrics.late.inc_by(tally.late);
@@ -168,6 +167,7 @@ impl worker::Observer for WorkerObserver {
     fn committed(&mut self, batch: &Committed<'_>) {
         self.count(batch.tally);
         let metrics = &self.metrics;
+        metrics.consumed.inc_by(batch.consumed);
         metrics.batches.with_label_values(&["committed"]).inc();
         metrics.consumed_bytes.inc_by(batch.bytes);
         metrics.decode.observe(batch.decode.as_secs_f64());

@@ -282,6 +282,7 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
         store: shared,
         workers: promotions,
         current: champion.as_ref().map(|model| model.card.version),
+        metrics: metrics.clone(),
         stop: Arc::clone(&stop),
         wake: woken,
     };

@@ -606,6 +606,7 @@ mod tests {
             fresh: true,
             first: Offset(0),
             state: Vec::new(),
+            topic_id: None,
         };
         pipeline.assign(&grant, None).unwrap();
         let mut ends = Vec::new();

@@ -23,7 +23,7 @@ use crate::pipeline::{
 use crate::port::{Input, Published, Session};
 use crate::record::limit::{DeadLetterLimit, TooManyDeadLetters, WINDOW_RECORDS};
 use crate::record::{DecodedBatch, RecordBatch};
-use crate::stream::{Positions, TopicPartition};
+use crate::stream::{Offset, Positions, TopicPartition};
 use crate::time::{Clock, Timestamp};
 
 /// Any error of a model store.
@@ -78,6 +78,8 @@ pub struct Ports<O> {
 pub struct Committed<'a> {
     /// What it came to.
     pub tally: &'a Tally,
+    /// Records taken from the input, by their offsets: counted apart from what became of them.
+    pub consumed: u64,
     /// Alerts, scores, dead letters, late records and state entries that went out.
     pub outbox: &'a Outbox,
     /// Bytes of keys and values read.
@@ -185,6 +187,8 @@ pub struct Worker<S, O> {
     decoded: DecodedBatch,
     /// Starting positions that are not committed yet.
     fresh: Positions,
+    /// Where each partition's next record lies that was not consumed before.
+    unread: Positions,
     aborts: u32,
     limit: DeadLetterLimit,
     /// When numbers were last looked at, on the monotonic clock; `None`: they are due ...
@@ -204,6 +208,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
             settings,
             decoded: DecodedBatch::default(),
             fresh: Positions::new(),
+            unread: Positions::new(),
             aborts: 0,
             limit,
             looked: None,
@@ -274,11 +279,13 @@ impl<S: Session, O: Observer> Worker<S, O> {
         if self.publish(&staged.outbox)?.is_break() {
             return Ok(());
         }
+        let consumed = self.consumed(batch);
         let clock = &self.ports.clock;
         let now = clock.now();
         let latencies: Vec<Duration> = staged.alerted.iter().map(|at| now.since(*at)).collect();
         self.ports.observer.committed(&Committed {
             tally: &staged.tally,
+            consumed,
             outbox: &staged.outbox,
             bytes: batch.bytes_len() as u64,
             decode: read.saturating_sub(begun),
@@ -289,9 +296,32 @@ impl<S: Session, O: Observer> Worker<S, O> {
             wrong_clocks: &staged.wrong_clocks,
         });
         let dead: u64 = staged.tally.dead_lettered.values().sum();
-        let consumed = staged.tally.consumed;
         self.pipeline.apply(staged);
         Ok(self.limit.count(consumed, dead)?)
+    }
+
+    /// How many records of a batch that was committed had not been consumed before. By their offsets, not by what became of them: the two are
+    /// compared by whoever watches.
+    fn consumed(&mut self, batch: &RecordBatch) -> u64 {
+        let mut consumed = 0;
+        let mut next: Vec<Option<Offset>> = batch
+            .sources()
+            .iter()
+            .map(|at| self.unread.get(at).copied())
+            .collect();
+        for record in batch.records() {
+            if let Some(unread) = next[record.source]
+                .as_mut()
+                .filter(|next| **next <= record.offset)
+            {
+                *unread = record.offset.next();
+                consumed += 1;
+            }
+        }
+        for (at, next) in batch.sources().iter().zip(next) {
+            self.unread.extend(next.map(|next| (at.clone(), next)));
+        }
+        consumed
     }
 
     /// Publishes; `Break`: aborted, and the session reads on from where the state stands.
@@ -328,8 +358,10 @@ impl<S: Session, O: Observer> Worker<S, O> {
             let judging = self.judging(grant)?;
             let assigned = self.pipeline.assign(grant, judging)?;
             positions.insert(grant.at.clone(), assigned.read_from);
+            let from = grant.committed.max(grant.first);
+            self.unread.insert(grant.at.clone(), from);
             if grant.fresh {
-                self.fresh.insert(grant.at.clone(), grant.committed);
+                self.fresh.insert(grant.at.clone(), from);
             }
             self.ports.observer.assigned(&grant.at, &assigned);
         }
@@ -408,6 +440,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
     fn let_go(&mut self, partitions: &[TopicPartition]) {
         for at in partitions {
             self.pipeline.revoke(at);
+            self.unread.remove(at);
         }
         self.ports.observer.revoked(partitions);
         self.report_holding();

@@ -68,6 +68,7 @@ fn pipeline(model: bool, window: usize, emit_scores: bool) -> Pipeline {
         committed: Offset(0),
         fresh: true,
         first: Offset(0),
+        topic_id: None,
         state: Vec::new(),
     };
     pipeline.assign(&grant, None).unwrap();

@@ -23,7 +23,7 @@ pub struct Alert {
     pub data_time: String,
     /// When the anomaly probably began, RFC 3339.
     pub approx_anomaly_start_time: String,
-    /// When the episode closed, RFC 3339.
+    /// When the fault was last seen, RFC 3339; only in the alert that closes the episode, which comes as soon as it is sure that the fault is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_time: Option<String>,
     /// The score of the record that caused this message: higher is stranger.
@@ -42,6 +42,13 @@ pub struct Alert {
     pub threshold: f64,
     /// Records of the episode so far.
     pub records: u64,
+    /// How strong the evidence of the key's last records is, in nats (−ln of how rare it is among normal ones, about).
+    pub evidence: f64,
+    /// The strength from which on evidence opened an episode when this one did: what the false-alarm budget allows.
+    pub evidence_threshold: f64,
+    /// The time scale, in records, whose evidence opened the episode: 1 is a single extreme record, more is weak evidence that lasted. 0: it was not
+    /// evidence of records that did.
+    pub evidence_records: u64,
     /// Which features made the score: shares that sum to 1 over all features, largest first.
     pub relevant_attribution: Vec<Attribution>,
     /// Alerts that this one stands for, at the end of a storm.
@@ -83,7 +90,7 @@ pub enum AlertKind {
     Storm,
 }
 
-/// How bad an episode is, by its smallest p-value against the budget.
+/// How bad an episode is: how much rarer its strongest evidence is among normal records than the budget allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {

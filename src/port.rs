@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::card::{Card, Exclusion, ModelVersion};
+use crate::model::card::{Card, Dismissal, Exclusion, ModelVersion};
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{Grant, Outbox};
 use crate::record::RecordBatch;
@@ -79,6 +79,15 @@ pub trait ModelStore: Send {
     fn list(&mut self) -> Result<Vec<Card>, Self::Error>;
 }
 
+/// What training must know of the ledger of episodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Quarantine {
+    /// Flagged stretches, dismissed ones among them.
+    pub exclusions: Vec<Exclusion>,
+    /// What somebody dismissed, by partition and id: suspects of an earlier training are in no ledger.
+    pub dismissals: BTreeMap<(TopicPartition, String), Dismissal>,
+}
+
 /// The log as training reads it.
 pub trait History: Send {
     /// What failed.
@@ -89,7 +98,7 @@ pub trait History: Send {
     /// The records of one span, in offset order.
     fn read(&mut self, span: &Span) -> Result<RecordBatch, Self::Error>;
     /// What must be kept out: open and undismissed episodes, with their records' places.
-    fn quarantine(&mut self) -> Result<Vec<Exclusion>, Self::Error>;
+    fn quarantine(&mut self) -> Result<Quarantine, Self::Error>;
 }
 
 /// A log that can be read by time: what commands on a stretch of a topic need.

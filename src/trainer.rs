@@ -4,7 +4,6 @@
 //! never delays scoring: it has its own thread and its own reader of the log, and meets the workers only through the store.
 
 use std::any::Any;
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,18 +13,19 @@ use std::time::Duration;
 use rand::Rng;
 
 use crate::detect::Budget;
-use crate::model::card::{Exclusion, ModelVersion};
+use crate::model::card::{Maintenance, ModelVersion};
 use crate::model::spec::ModelSpec;
 use crate::model::trained::TrainedModel;
-use crate::port::{History, ModelStore};
+use crate::port::{History, ModelStore, Quarantine};
 use crate::record::Missing;
 use crate::record::decode::Decoder;
 use crate::record::schema::{Schema, SchemaSpec};
 use crate::seed::Seed;
-use crate::stream::{Span, TopicPartition};
-use crate::time::Clock;
+use crate::stream::Span;
+use crate::time::{Clock, Timestamp};
+use crate::train::evidence::EpisodeSettings;
 use crate::train::gate::Verdict;
-use crate::train::rows::PartitionRows;
+use crate::train::sample::{self, Sample, Wanted};
 use crate::train::{self, Candidate, TrainError, TrainJob};
 
 /// How often a trainer without a model looks whether the log has enough records by now.
@@ -45,14 +45,18 @@ pub struct Plan {
     pub schema: SchemaSpec,
     /// The budget that the gate holds the alert rate against.
     pub budget: Budget,
+    /// How evidence gathers and episodes close.
+    pub episodes: EpisodeSettings,
     /// How rows are used, and what the gate asks for.
     pub params: train::Params,
     /// Between two runs.
     pub interval: Duration,
     /// The share of the interval by which a run may come earlier or later, so that a fleet does not train in step.
     pub jitter: f64,
-    /// How far back training data goes.
+    /// How far back training data goes, or farther where that would be too little.
     pub history: Duration,
+    /// What is left out.
+    pub maintenance: Vec<Maintenance>,
     /// The root seed: each version has its child.
     pub seed: Seed,
 }
@@ -63,8 +67,36 @@ pub trait Observer: Send + Sync + std::fmt::Debug {
     fn started(&self, version: ModelVersion);
     /// The gate has spoken.
     fn judged(&self, _version: ModelVersion, _verdict: &Verdict) {}
+    /// Why there is no model, or no new one, and what that waits for; `None`: there is one.
+    fn waits(&self, _why: Option<(Waits, &str)>) {}
     /// A run ended after `took`: `outcome` is `promoted`, `rejected`, `cancelled`, `skipped` or `failed`; `verdict` says why.
     fn finished(&self, version: ModelVersion, outcome: &'static str, verdict: &str, took: Duration);
+}
+
+/// What training waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// More records in the log.
+    Records,
+    /// Longer runs of records of one key.
+    Windows,
+    /// The end of episodes, or their dismissal: most records are kept out.
+    Episodes,
+}
+
+impl Waits {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Records, Self::Windows, Self::Episodes];
+
+    /// A short name: the label of the metric.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Records => "too_few_records",
+            Self::Windows => "too_few_windows",
+            Self::Episodes => "kept_out",
+        }
+    }
 }
 
 /// What the trainer is told.
@@ -126,6 +158,8 @@ pub struct Trainer<H, S> {
     patience: Duration,
     /// The version that was trained last, or is being trained.
     running: ModelVersion,
+    /// Why there is no model, or no new one, as it was last said.
+    waits: Option<Waits>,
 }
 
 /// Where a trainer gets its data and leaves its models.
@@ -170,6 +204,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                 stop,
                 patience: FIRST_TRY_EVERY,
                 running: ModelVersion(0),
+                waits: None,
             },
             control,
         )
@@ -247,6 +282,8 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
         let took = self.clock.monotonic().saturating_sub(began);
         match outcome {
             Ok((version, promoted, verdict)) => {
+                self.waits = None;
+                self.observer.waits(None);
                 let outcome = if promoted { "promoted" } else { "rejected" };
                 tracing::info!(%version, outcome, verdict, seconds = took.as_secs_f64(), "trained a model");
                 self.observer.finished(version, outcome, &verdict, took);
@@ -255,11 +292,22 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
             Err(Failure::NotYet {
                 version,
                 reason,
+                waits,
                 first,
                 read,
             }) => {
-                tracing::debug!(%version, reason, "not enough records to train on");
-                if !first {
+                let news = self.waits.replace(waits) != Some(waits);
+                if news {
+                    let goes_on = if first {
+                        "the cold start"
+                    } else {
+                        "the model in use"
+                    };
+                    tracing::info!(%version, reason, "no new model yet: {goes_on} goes on judging");
+                }
+                self.observer.waits(Some((waits, &reason)));
+                // Looks at offsets alone are many, and all alike.
+                if news || read || !first {
                     self.observer.finished(version, "skipped", &reason, took);
                 }
                 first.then(|| self.next_try(read))
@@ -302,40 +350,40 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
         let first = champion.is_none();
         let now = self.clock.now();
         let seed = self.seed(version);
-        let since = now.minus(self.plan.history);
-        let available = self
-            .history
-            .available(since)
-            .map_err(|error| failed(&error))?;
-        let spans = train::sample::choose(&available, self.plan.params.rows_max as u64, seed);
-        let held: u64 = spans.iter().map(Span::len).sum();
+        let available = self.available(now).map_err(|error| failed(&error))?;
+        let held: u64 = available.iter().map(Span::len).sum();
         if held < self.plan.params.rows_min as u64 {
             let reason = format!(
-                "{held} records in the log, {} needed",
+                "the log has {held} records, but training needs {}: it waits for more",
                 self.plan.params.rows_min
             );
             return Err(Failure::NotYet {
                 version,
                 reason,
+                waits: Waits::Records,
                 first,
                 read: false,
             });
         }
         // Whoever writes under this identity from here on, a successor or a person who rolls back, makes the store refuse this run's model.
         self.store.claim().map_err(|error| failed(&error))?;
-        let exclusions = self.history.quarantine().map_err(|error| failed(&error))?;
+        let quarantine = self.history.quarantine().map_err(|error| failed(&error))?;
         self.observer.started(version);
-        let rows = self.read(&spans).map_err(|error| failed(&error))?;
-        let job = self.job(version, (spans, rows), (exclusions, champion));
+        let sample = self
+            .sample(&available, seed)
+            .map_err(|error| failed(&error))?;
+        let job = self.job(version, sample, (quarantine, champion));
         let stop = Arc::clone(&self.stop);
         let Candidate { model, verdict } =
             match train::run(&job, &move || stop.load(Ordering::Relaxed)) {
                 Ok(candidate) => candidate,
                 Err(error) if error.is_cancelled() => return Err(Failure::Cancelled(version)),
                 Err(error @ TrainError::TooFewRows { .. }) => {
+                    let (waits, what) = waiting(&error);
                     return Err(Failure::NotYet {
                         version,
-                        reason: error.to_string(),
+                        reason: format!("{error}: it waits for {what}"),
+                        waits,
                         first,
                         read: true,
                     });
@@ -353,8 +401,8 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
     fn job(
         &self,
         version: ModelVersion,
-        (spans, rows): (Vec<Span>, Vec<PartitionRows>),
-        (exclusions, champion): (Vec<Exclusion>, Option<Arc<TrainedModel>>),
+        sample: Sample,
+        (quarantine, champion): (Quarantine, Option<Arc<TrainedModel>>),
     ) -> TrainJob {
         let missing = self.schema.missing().iter();
         let last = missing
@@ -369,11 +417,14 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
             spec: self.plan.spec.clone(),
             schema: Some(self.plan.schema.clone()),
             seed: self.seed(version),
-            rows,
-            spans,
+            rows: sample.rows,
+            spans: sample.stretches,
             source: None,
-            exclusions,
+            exclusions: quarantine.exclusions,
+            dismissals: quarantine.dismissals,
+            maintenance: self.plan.maintenance.clone(),
             budget: self.plan.budget,
+            episodes: self.plan.episodes.clone(),
             champion,
             remake: None,
             params: self.plan.params,
@@ -385,20 +436,48 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
         self.plan.seed.child("train").nth(version.0)
     }
 
-    /// Reads and decodes the records of `spans`, by partition; what cannot be read is left out, as scoring left it out.
-    fn read(&mut self, spans: &[Span]) -> Result<Vec<PartitionRows>, H::Error> {
-        let columns = self.schema.columns().len();
-        let mut decoder = Decoder::new(Arc::clone(&self.schema));
-        let mut parts: BTreeMap<TopicPartition, PartitionRows> = BTreeMap::new();
-        for span in spans {
-            let batch = self.history.read(span)?;
-            let decoded = decoder.decode(&batch);
-            parts
-                .entry(span.at.clone())
-                .or_insert_with(|| PartitionRows::new(span.at.clone(), columns))
-                .extend(&batch, &decoded);
+    /// What may be read: `history`, or as much more as it takes to hold enough records.
+    fn available(&mut self, now: Timestamp) -> Result<Vec<Span>, H::Error> {
+        let needed = self.plan.params.rows_min as u64;
+        let held = |spans: &[Span]| spans.iter().map(Span::len).sum::<u64>();
+        let mut back = self.plan.history;
+        let stated = self.history.available(now.minus(back))?;
+        if needed <= held(&stated) {
+            return Ok(stated);
         }
-        Ok(parts.into_values().collect())
+        let all = self.history.available(Timestamp(0))?;
+        if held(&all) < needed {
+            return Ok(all);
+        }
+        loop {
+            back = back.saturating_mul(2);
+            let since = now.minus(back);
+            if since <= Timestamp(0) {
+                return Ok(all);
+            }
+            let more = self.history.available(since)?;
+            if needed <= held(&more) {
+                return Ok(more);
+            }
+        }
+    }
+
+    /// Reads and decodes a sample of the records; what cannot be read is left out, as scoring left it out.
+    fn sample(&mut self, available: &[Span], seed: Seed) -> Result<Sample, H::Error> {
+        let params = &self.plan.params;
+        let wanted = Wanted {
+            rows_max: params.rows_max as u64,
+            rows_min: params.rows_min as u64,
+            window: self.plan.spec.window as u64,
+            columns: self.schema.columns().len(),
+        };
+        let mut decoder = Decoder::new(Arc::clone(&self.schema));
+        let history = &mut self.history;
+        sample::draw(available, wanted, seed, &mut |span, visit| {
+            let batch = history.read(span)?;
+            sample::visit(&batch, &decoder.decode(&batch), visit);
+            Ok(())
+        })
     }
 }
 
@@ -407,6 +486,7 @@ enum Failure {
     NotYet {
         version: ModelVersion,
         reason: String,
+        waits: Waits,
         first: bool,
         /// Records were read to find that out.
         read: bool,
@@ -426,6 +506,20 @@ fn failed(version: ModelVersion, error: &dyn std::error::Error) -> Failure {
         source = inner.source();
     }
     Failure::Failed { version, reason }
+}
+
+/// What would help against too few windows.
+fn waiting(error: &TrainError) -> (Waits, &'static str) {
+    match error {
+        TrainError::TooFewRows { rows, excluded, .. } if 2 * excluded > *rows => (
+            Waits::Episodes,
+            "episodes to end, or to be dismissed (`anomalyd episodes`)",
+        ),
+        _ => (
+            Waits::Windows,
+            "more records of each key: a window takes `model.window` of them in a row",
+        ),
+    }
 }
 
 /// What a panic said.

@@ -12,23 +12,26 @@
 mod echo;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anomalyd::kafka::KafkaFailure;
 use anomalyd::kafka::history::{HistoryTopics, KafkaHistory};
+use anomalyd::kafka::restore::TopicReader;
 use anomalyd::kafka::session::KafkaSession;
 use anomalyd::kafka::settings::Connection;
-use anomalyd::kafka::watchdog::{Watchdog, end_process};
+use anomalyd::kafka::watchdog::{Limits, Watchdog, end_process};
 use anomalyd::pipeline::Outbox;
 use anomalyd::port::{Input, Published, Ranges, Session};
 use anomalyd::record::RecordBatch;
-use anomalyd::stream::Positions;
+use anomalyd::stream::{Offset, Positions, Span, TopicPartition};
 use anomalyd::time::{Clock, SystemClock, Timestamp};
 use echo::{Echo, stage};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Message as _;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Error};
@@ -293,7 +296,12 @@ fn a_producer_that_fenced_itself_is_made_again() {
     cluster.broker_round_trip_time(1, Duration::ZERO).unwrap();
     let fenced = [Error::RD_KAFKA_RESP_ERR_PRODUCER_FENCED];
     cluster.request_errors(Api::EndTxn, &fenced);
-    assert_eq!(session.publish(&outbox).unwrap(), Published::Aborted);
+    // Not fenced for good: what became of the transaction the mock, which keeps no offsets, cannot say.
+    let published = session.publish(&outbox);
+    assert!(
+        matches!(published, Err(KafkaFailure::UnknownOutcome(_))),
+        "{published:?}"
+    );
     // The new one is calm: fenced again, it was succeeded.
     cluster.request_errors(Api::EndTxn, &fenced);
     let published = session.publish(&outbox);
@@ -315,10 +323,13 @@ fn a_right_that_is_missing_is_the_end() {
 
 #[test]
 fn a_producer_that_is_of_no_use_any_more_is_made_again() {
-    // The coordinator gave the transaction up: the mock keeps no offsets, so the log says that nothing was committed.
+    // The coordinator gave the transaction up. The mock keeps no offsets: nothing says whether it was committed, not even what was before it.
     let error = Error::RD_KAFKA_RESP_ERR_INVALID_TXN_STATE;
     let (_cluster, mut session, batch, outbox, published) = publish_under(Api::EndTxn, &[error]);
-    assert_eq!(published.unwrap(), Published::Aborted);
+    assert!(
+        matches!(&published, Err(failure @ KafkaFailure::UnknownOutcome(_)) if failure.passes()),
+        "{published:?}"
+    );
     session.rewind(&start(&batch)).unwrap();
     assert_eq!(session.publish(&outbox).unwrap(), Published::Committed);
 }
@@ -348,6 +359,87 @@ fn at_least_once_owes_no_offsets_when_it_writes_the_next_snapshot() {
     assert_eq!(written(), before, "no state before what is owed");
     assert_eq!(session.publish(&outbox).unwrap(), Published::Committed);
     assert!(before < written());
+}
+
+/// A topic is known by its id, also when it is made anew under its name.
+#[test]
+fn what_is_granted_names_the_topic_by_its_id() {
+    let ids: Vec<_> = (0..2)
+        .map(|_| {
+            let (_cluster, echo) = cluster(true);
+            let mut session = echo.session(0).unwrap();
+            let clock = SystemClock::default();
+            let limit = Instant::now() + Duration::from_secs(30);
+            loop {
+                assert!(Instant::now() < limit, "nothing is granted");
+                let until = clock.now().plus(Duration::from_millis(100));
+                if let Input::Assigned(grants) = session.next(until).unwrap() {
+                    break grants[0].topic_id.clone();
+                }
+            }
+        })
+        .collect();
+    assert!(ids[0].is_some() && ids[0] != ids[1], "{ids:?}");
+}
+
+/// A replica that lags behind the one that was asked for the end says that there is nothing more, where there is.
+#[test]
+fn what_is_read_ends_where_it_was_to_end_and_not_where_a_replica_does() {
+    let cluster = MockCluster::new(2).unwrap();
+    let brokers = cluster.bootstrap_servers();
+    let topic = "lagging";
+    cluster.create_topic(topic, 1, 2).unwrap();
+    cluster.partition_leader(topic, 0, Some(1)).unwrap();
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &brokers)
+        .create()
+        .unwrap();
+    for n in 0..20 {
+        let value = n.to_string();
+        producer
+            .send(BaseRecord::<str, str>::to(topic).payload(&value))
+            .map_err(|(error, _)| error)
+            .unwrap();
+        producer.flush(Duration::from_secs(10)).unwrap();
+    }
+    cluster.partition_follower(topic, 0, 2).unwrap();
+    let lags = |end| cluster.follower_watermarks(topic, 0, Some(0), Some(end));
+    let connection = Connection {
+        brokers: brokers.clone(),
+        group: "g".to_owned(),
+        properties: BTreeMap::new(),
+    };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let watchdog = Watchdog::start(Arc::clone(&clock), end_process).with_limits(Limits {
+        call: Duration::from_secs(2),
+        retry: Duration::from_secs(1),
+    });
+    let reader = TopicReader::new(&connection, clock, watchdog).unwrap();
+    let at = TopicPartition::new(topic, 0);
+    let span = Span {
+        at,
+        from: Offset(0),
+        to: Offset(20),
+    };
+    let read = || {
+        let mut seen = Vec::new();
+        let ended = reader.read_spans(std::slice::from_ref(&span), &mut |message| {
+            seen.push(message.offset());
+            Ok(ControlFlow::Continue(()))
+        });
+        (ended, seen)
+    };
+    lags(5).unwrap();
+    let (ended, seen) = read();
+    assert!(seen.len() < 20, "the replica has no more: {seen:?}");
+    assert!(
+        matches!(ended, Err(KafkaFailure::TooSlow { .. })),
+        "{ended:?}"
+    );
+    lags(20).unwrap();
+    let (ended, seen) = read();
+    ended.unwrap();
+    assert_eq!(seen, (0..20).collect::<Vec<i64>>());
 }
 
 /// The mock answers no lookup by time, as some brokers do: the records' own timestamps are searched.

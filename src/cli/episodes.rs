@@ -1,5 +1,6 @@
 //! `anomalyd episodes`: what was flagged, and what somebody let into training after all.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -9,16 +10,25 @@ use super::print;
 use crate::config::Config;
 use crate::kafka::history::KafkaHistory;
 use crate::kafka::watchdog::{Watchdog, end_process};
-use crate::model::card::Dismissal;
+use crate::model::card::{Card, Dismissal, Exclusion, Suspect};
 use crate::pipeline::Noted;
+use crate::port::ModelStore;
+use crate::service::models::AnyStore;
+use crate::stream::TopicPartition;
 use crate::time::{Clock, SystemClock, Timestamp};
 
 pub(super) fn run(config: &Config, command: &EpisodesCommand) -> Result<(), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
     let connection = config.connection();
+    let mut store = AnyStore::open(config, &connection, Arc::clone(&clock), watchdog.clone())?;
     let mut history = KafkaHistory::new(&connection, config.history_topics(), (clock, watchdog))?;
-    let episodes = history.episodes()?;
+    let mut episodes = history.episodes()?;
+    if let Some(champion) = store.champion()?
+        && let Some(model) = store.load(champion)?
+    {
+        episodes.extend(suspects(&model.card, &history.dismissals()?));
+    }
     match command {
         EpisodesCommand::List => print(&table(&episodes)),
         EpisodesCommand::Dismiss {
@@ -37,6 +47,28 @@ pub(super) fn run(config: &Config, command: &EpisodesCommand) -> Result<(), Fail
         }
     }
 }
+
+/// What stood out in the history of the model in use before any model judged it, as if it were episodes.
+fn suspects(card: &Card, dismissals: &Dismissals) -> Vec<Noted> {
+    let noted = |suspect: &Suspect| {
+        let id = (
+            suspect.exclusion.at.clone(),
+            suspect.exclusion.because.clone(),
+        );
+        Noted {
+            exclusion: Exclusion {
+                dismissed: dismissals.get(&id).copied(),
+                ..suspect.exclusion.clone()
+            },
+            from_time: suspect.from_time,
+            to_time: Some(suspect.to_time),
+        }
+    };
+    card.suspects.iter().map(noted).collect()
+}
+
+/// What somebody let into training, by partition and id.
+type Dismissals = BTreeMap<(TopicPartition, String), Dismissal>;
 
 /// The episode of this id.
 fn found<'a>(episodes: &'a [Noted], id: &str) -> Result<&'a Noted, Failure> {
@@ -89,8 +121,7 @@ fn table(episodes: &[Noted]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::card::Exclusion;
-    use crate::stream::{Offset, TopicPartition};
+    use crate::stream::Offset;
 
     #[test]
     fn the_table_says_what_training_does_with_each_episode() {
@@ -119,5 +150,18 @@ mod tests {
         let error = found(&episodes, "c").unwrap_err();
         assert_eq!(error.code(), super::super::exit::USAGE);
         assert!(table(&[]).contains("no episodes"));
+        // A suspect of the model in use is listed like an episode.
+        let mut card = Card::blank();
+        card.suspects.push(Suspect {
+            exclusion: noted("s", Some(9), None).exclusion,
+            from_time: Timestamp(0),
+            to_time: Timestamp(9),
+            excess: 3.0,
+            features: Vec::new(),
+        });
+        let id = (TopicPartition::new("in", 0), "s".to_owned());
+        let dismissals = Dismissals::from([(id, Dismissal::NewNormal)]);
+        let listed = suspects(&card, &dismissals);
+        assert!(table(&listed).contains("learnt: new normal"));
     }
 }

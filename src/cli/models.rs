@@ -125,7 +125,14 @@ fn table(cards: &[Card], champion: Option<ModelVersion>) -> String {
 
 impl From<AnyStoreError> for Failure {
     fn from(error: AnyStoreError) -> Self {
-        Self::Io(error.to_string())
+        let message = error.to_string();
+        match error.kafka() {
+            Some(failure) if failure.is_configuration() => Self::Code {
+                code: super::exit::CONFIGURATION,
+                message,
+            },
+            _ => Self::Io(message),
+        }
     }
 }
 
@@ -150,9 +157,15 @@ mod tests {
             source: None,
             asked: None,
             exclusions: Vec::new(),
+            suspects: Vec::new(),
+            maintenance: Vec::new(),
+            waived: false,
+            judged_from: Vec::new(),
             rows: [("fit".to_owned(), 700)].into(),
             usage: None,
             records_per_key_day: 1.0,
+            time_scales: Vec::new(),
+            close_evidence: 0.0,
             losses: Vec::new(),
             members: Vec::new(),
             member_losses: Vec::new(),

@@ -17,6 +17,8 @@ use crate::detect::cold::ROWS_MAX;
 use crate::detect::{Budget, Params};
 use crate::kafka::admin::MESSAGE_MAX;
 use crate::kafka::settings::{check_property, refused};
+use crate::model::card::Maintenance;
+use crate::record::moment;
 use crate::record::schema::Features;
 use crate::seed::Seed;
 
@@ -51,6 +53,7 @@ pub fn check(loaded: &Loaded) -> (Config, Vec<Problem>) {
     let output = output(raw, &mut found);
     let detect = detect(raw, &mut found);
     training(raw, &mut found);
+    let exclude = excluded(raw, &mut found);
     let models = models(raw, &mut found);
     topics_are_distinct(raw, &input, &output, &mut found);
     windows_fit(raw, &mut found);
@@ -72,6 +75,7 @@ pub fn check(loaded: &Loaded) -> (Config, Vec<Problem>) {
             rows_min: raw.training.rows_min,
             guard: raw.training.guard,
             calibration: raw.training.calibration,
+            exclude,
             every_records: raw.training.every_records,
         },
         gate: raw.gate.clone(),
@@ -164,6 +168,12 @@ fn input(raw: &Raw, found: &mut Found) -> InputSettings {
         "input.dead_letters_max",
         input.dead_letters_max,
         "at most 10000: dead letters among 10000 records",
+    );
+    found.require(
+        (1..=16_384).contains(&input.key_max),
+        "input.key_max",
+        input.key_max,
+        "1 to 16384: a key is in its state, and twice in each alert and score",
     );
     let schema = input.schema();
     found.require(
@@ -290,6 +300,34 @@ fn topics_are_distinct(
     }
 }
 
+/// The stretches of time that training leaves out.
+fn excluded(raw: &Raw, found: &mut Found) -> Vec<Maintenance> {
+    let mut excluded = Vec::new();
+    for window in &raw.training.exclude {
+        let mut read = |text: &str| {
+            let time = moment::read(text);
+            if let Err(problem) = &time {
+                found.add("training.exclude", format!("has \"{text}\": {problem}"));
+            }
+            time.ok()
+        };
+        let (from, to) = (read(&window.from), read(&window.to));
+        let (Some(from), Some(to)) = (from, to) else {
+            continue;
+        };
+        if to <= from {
+            let problem = format!("ends at {} but begins at {}", window.to, window.from);
+            found.add("training.exclude", problem);
+        }
+        excluded.push(Maintenance {
+            key: window.key.clone(),
+            from,
+            to,
+        });
+    }
+    excluded
+}
+
 fn training(raw: &Raw, found: &mut Found) {
     let training = &raw.training;
     found.require(
@@ -399,19 +437,13 @@ fn models(raw: &Raw, found: &mut Found) -> ModelsSettings {
 fn budget(rate: &Rate, found: &mut Found) -> Budget {
     match rate {
         Rate::PerRecord(rate) => Budget::PerRecord(*rate),
-        Rate::PerDay(text) => {
-            let number = text
-                .trim()
-                .strip_suffix("/day")
-                .and_then(|number| number.trim().parse::<f64>().ok());
-            if number.is_none() {
-                found.add(
-                    "alerts.false_alarm_rate",
-                    format!("is \"{text}\", but must be alerts per key and day such as \"1/day\" or \"0.2/day\", or a probability per record such as 0.0001"),
-                );
-            }
-            Budget::PerKeyDay(number.unwrap_or(1.0))
-        }
+        Rate::PerTime(text) => Budget::parse(text).unwrap_or_else(|| {
+            found.add(
+                "alerts.false_alarm_rate",
+                format!("is \"{text}\", but must be episodes per key and hour, day, week or month such as \"1/week\", for all keys together such as \"1/day/fleet\", or a probability per record such as 0.0001"),
+            );
+            Budget::PerKeyDay(1.0)
+        }),
     }
 }
 
@@ -421,12 +453,8 @@ fn detect(raw: &Raw, found: &mut Found) -> Params {
         detector: raw.name.clone(),
         group: raw.input.group.clone(),
         budget: budget(&alerts.false_alarm_rate, found),
-        open_k: alerts.open.k,
-        open_n: alerts.open.n,
-        extreme: alerts.extreme,
-        close_after: alerts.close_after,
-        hysteresis: alerts.hysteresis,
-        recovery: alerts.recovery,
+        time_scales: alerts.time_scales.clone(),
+        close_evidence: alerts.close_evidence,
         cooldown: alerts.cooldown.0,
         cold_start_records: alerts.cold_start_records,
         silence_factor: alerts.silence_factor,

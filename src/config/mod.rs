@@ -22,6 +22,7 @@ use crate::detect::Params;
 use crate::kafka::history::HistoryTopics;
 use crate::kafka::publish::OutputTopics;
 use crate::kafka::settings::Connection;
+use crate::model::card::Maintenance;
 use crate::model::spec::ModelSpec;
 use crate::record::Missing;
 use crate::record::schema::SchemaSpec;
@@ -272,6 +273,8 @@ pub struct TrainingSettings {
     pub guard: u64,
     /// Which windows calibrate a model.
     pub calibration: raw::Calibration,
+    /// What is left out.
+    pub exclude: Vec<Maintenance>,
     /// In a backtest: records between two trainings; 0: by `interval`.
     pub every_records: usize,
 }

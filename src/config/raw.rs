@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::units::{OptionalTime, Size, Time};
-use crate::detect::{Budget, Params};
+use crate::detect::Params;
 use crate::kafka::publish;
 use crate::model::spec::ModelSpec;
 use crate::record::schema::{self, SchemaSpec};
@@ -182,11 +182,13 @@ pub struct Input {
     pub format: Format,
     /// Field paths that make the key; empty: Kafka's key.
     pub key: Vec<String>,
+    /// The longest key, in bytes.
+    pub key_max: u32,
     /// Field path of the event time; empty: Kafka's timestamp.
     pub timestamp: String,
     /// Which fields are features.
     pub features: Features,
-    /// Values of categorical fields, one-hot encoded.
+    /// Values of categorical fields: context by which features are judged, never judged themselves.
     pub categories: BTreeMap<String, Vec<String>>,
     /// What to do without a value.
     pub missing: Missing,
@@ -206,6 +208,7 @@ impl Default for Input {
             start: Start::Latest,
             format: Format::Json,
             key: Vec::new(),
+            key_max: 4096,
             timestamp: String::new(),
             features: Features::Auto(Auto::Auto),
             categories: BTreeMap::new(),
@@ -248,6 +251,7 @@ impl Input {
                 .iter()
                 .map(|(feature, missing)| (feature.clone(), policy(missing)))
                 .collect(),
+            key_max: Some(self.key_max as usize).filter(|max| *max != schema::KEY_MAX),
         }
     }
 }
@@ -377,10 +381,25 @@ pub struct Training {
     pub rows_min: usize,
     /// Records of the key kept out before and after an episode.
     pub guard: u64,
+    /// Stretches of time that are kept out, such as maintenance.
+    pub exclude: Vec<Exclude>,
     /// Which windows calibrate a model.
     pub calibration: Calibration,
     /// In a backtest: records between two trainings; 0: by `interval`.
     pub every_records: usize,
+}
+
+/// A stretch of time that training leaves out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exclude {
+    /// The key; without: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// When it begins, RFC 3339.
+    pub from: String,
+    /// When it ends.
+    pub to: String,
 }
 
 impl Default for Training {
@@ -392,6 +411,7 @@ impl Default for Training {
             rows_max: 20_000,
             rows_min: 500,
             guard: 20,
+            exclude: Vec::new(),
             calibration: Calibration::Auto,
             every_records: 0,
         }
@@ -470,17 +490,11 @@ pub enum Store {
 pub struct Alerts {
     /// The budget.
     pub false_alarm_rate: Rate,
-    /// How many records open an episode.
-    pub open: Open,
-    /// Share of the budget below which one record is enough.
-    pub extreme: f64,
-    /// Calm records that close an episode.
-    pub close_after: usize,
-    /// How far above the budget's p-value a calm record is.
-    pub hysteresis: f64,
-    /// How far back an episode's records must come.
-    pub recovery: f64,
-    /// Time in which a closed episode of the key opens again under its old id.
+    /// The time scales, in records, that evidence gathers over.
+    pub time_scales: Vec<u32>,
+    /// How sure it must be that a fault is over.
+    pub close_evidence: f64,
+    /// Time after a close in which another episode of the key needs more calm to close.
     pub cooldown: Time,
     /// Records of a key before it may alert without a model.
     pub cold_start_records: usize,
@@ -498,15 +512,9 @@ impl Default for Alerts {
     fn default() -> Self {
         let params = Params::default();
         Self {
-            false_alarm_rate: match params.budget {
-                Budget::PerRecord(rate) => Rate::PerRecord(rate),
-                Budget::PerKeyDay(rate) => Rate::PerDay(format!("{rate}/day")),
-            },
-            open: Open::default(),
-            extreme: params.extreme,
-            close_after: params.close_after,
-            hysteresis: params.hysteresis,
-            recovery: params.recovery,
+            false_alarm_rate: Rate::PerTime("1/week".to_owned()),
+            time_scales: params.time_scales,
+            close_evidence: params.close_evidence,
             cooldown: Time(params.cooldown),
             cold_start_records: params.cold_start_records,
             silence_factor: params.silence_factor,
@@ -517,37 +525,17 @@ impl Default for Alerts {
     }
 }
 
-/// The budget of false alarms: a probability per record, or `"N/day"` per key.
+/// The budget of false alarms: a probability per record, or so many episodes in a time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     untagged,
-    expecting = "a probability per record such as 0.0001, or alerts per key and day such as \"1/day\""
+    expecting = "episodes per key and time such as \"1/week\", for all keys together such as \"1/day/fleet\", or a probability per record such as 0.0001"
 )]
 pub enum Rate {
     /// A probability.
     PerRecord(f64),
-    /// `"N/day"`
-    PerDay(String),
-}
-
-/// k of n.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Open {
-    /// So many ...
-    pub k: usize,
-    /// ... of the last so many.
-    pub n: usize,
-}
-
-impl Default for Open {
-    fn default() -> Self {
-        let params = Params::default();
-        Self {
-            k: params.open_k,
-            n: params.open_n,
-        }
-    }
+    /// `"N/hour"`, `"N/day"`, `"N/week"` or `"N/month"`, with `/fleet` behind or not.
+    PerTime(String),
 }
 
 /// How records are taken together.

@@ -78,7 +78,7 @@ fn text_takes_the_type_of_its_key() {
         "input.topics=a,b",
         "model.hidden=[64, 32]",
         "alerts.false_alarm_rate=2/day",
-        "alerts.open.k=1",
+        "alerts.time_scales=[1, 9]",
         "training.interval=30s",
         "input.features=x.y",
         "input.missing_for.x.y=last",
@@ -89,7 +89,7 @@ fn text_takes_the_type_of_its_key() {
     assert_eq!(config.input.topics, ["a", "b"]);
     assert_eq!(config.model.hidden, [64, 32]);
     assert_eq!(config.detect.budget, crate::detect::Budget::PerKeyDay(2.0));
-    assert_eq!(config.detect.open_k, 1);
+    assert_eq!(config.detect.time_scales, [1, 9]);
     assert_eq!(config.training.interval, Duration::from_secs(30));
     assert_eq!(config.input.missing_for["x.y"], Missing::Last);
     assert_eq!(config.kafka.properties["sasl.mechanism"], "PLAIN");
@@ -212,8 +212,8 @@ fn values_out_of_range_are_refused() {
     for (set, words) in [
         ("alerts.false_alarm_rate=often", ["\"often\"", "1/day"]),
         ("alerts.false_alarm_rate=nan", ["NaN", "0.1"]),
-        ("alerts.hysteresis=0.5", ["0.5", "at least 1"]),
-        ("alerts.recovery=2", ["2", "at most 1"]),
+        ("alerts.close_evidence=0", ["0", "above 0"]),
+        ("alerts.time_scales=[5, 5]", ["[5, 5]", "ascending"]),
         ("alerts.silence_factor=nan", ["NaN", "at least 1"]),
         ("training.rows_max=100", ["100", "training.rows_min"]),
         ("training.jitter=1", ["1", "below 1"]),
@@ -331,7 +331,7 @@ fn what_is_shown_can_be_loaded_again() {
     let config = load(
         "",
         &[],
-        &["alerts.open.k=1", "input.features=[\"a\", \"b\"]"],
+        &["alerts.time_scales=[1, 9]", "input.features=[\"a\", \"b\"]"],
     )
     .unwrap();
     let again = load(&config.shown, &[], &[]).unwrap();

@@ -183,6 +183,9 @@ mod tests {
             p_value: 1e-6,
             threshold: 1.0,
             records: 1,
+            evidence: 20.0,
+            evidence_threshold: 10.0,
+            evidence_records: 1,
             relevant_attribution: vec![Attribution {
                 feature: feature.to_owned(),
                 share: 1.0,

@@ -1,105 +1,157 @@
 //! Episodes: one fault of one key, from open to close. A state machine over p-values; no I/O, no clock.
 //!
-//! Closed → open: k of the last n records at or below the budget, or one extreme one. Open → closed: enough calm records in a row, where calm
-//! needs more than the budget (hysteresis), so that an episode does not flicker. Within the cooldown the same key reopens the
-//! old episode.
+//! Closed → open: the evidence of the key's records, gathered over several time scales ([`super::evidence`]), is stronger than the budget of
+//! false openings allows ([`EvidenceLaw::threshold`]). One extreme record suffices; weak evidence that lasts does too.
 //!
-//! What comes after a fault is seldom quite what was before: a loop refills, a queue drains. By the model of before it is a little
-//! strange, and hysteresis alone would hold the episode open for as long. So calm is judged by the episode too: strangeness is −ln p, and a
-//! record within the budget is calm when it has come back half of the way (`recovery`) from the episode's mean strangeness. During the
-//! cooldown records that lie below that mark do not reopen it, unless they are extreme.
+//! Open → closed: it is sure that the fault is over. Two hypotheses are compared, record by record: surprise −ln p is exponential with the mean
+//! that the episode has, or with the usual mean of 1. Their log-likelihood ratio ln m − s (1 − 1/m), summed and never below 0, is Page's test
+//! for a change ("Continuous Inspection Schemes", Biometrika 41, 1954), here of the change back. A strong fault is over after a few calm
+//! records, a weak one after many: as many as it takes to know.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::Params;
+use super::evidence::{Evidence, Place, Strongest, bounded};
+use super::{Budget, Params};
 use crate::alert::Severity;
+use crate::model::card::RECORDS_PER_KEY_DAY;
+use crate::model::trained::TrainedModel;
+use crate::stats::evidence::EvidenceLaw;
 use crate::stream::Offset;
 use crate::time::Timestamp;
 
-/// The longest stretch of records over which exceedances are counted.
-pub const OPEN_N_MAX: usize = 1000;
+/// The least mean surprise that an episode is taken to have: less could not be told from normal records.
+const LEVEL_MIN: f64 = 2.5;
 
-/// The largest p-value that calm may ask for: half of all normal records are calm whatever the budget, so that every episode can close.
-const CALM_MAX: f64 = 0.5;
+/// Records that an episode's mean surprise is reckoned from: at least, and at most.
+const LEVEL_RECORDS: (u64, u64) = (10, 300);
 
-/// What the state machine decides by, once the budget is a p-value.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// How often an episode that soon follows another doubles the calm that it needs to close.
+const DOUBLINGS_MAX: u32 = 5;
+
+/// Judged records of a key from which on its own rate is known.
+const RATE_RECORDS: u64 = 100;
+
+/// How many times faster or slower than its model's other keys a key may be taken to send.
+const RATE_FACTOR: f64 = 1000.0;
+
+const DAY_MS: f64 = 86_400_000.0;
+
+/// What the state machine decides by.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
-    /// At or below it a record counts as anomalous.
-    pub budget: f64,
-    /// At or below it one record opens an episode.
-    pub extreme: f64,
-    /// Above it a record is calm.
-    pub calm: f64,
-    /// Share of the way back from an episode's mean strangeness to `calm` that makes a record calm.
-    pub recovery: f64,
-    /// k of n.
-    pub open_k: usize,
-    /// k of n.
-    pub open_n: usize,
-    /// Calm records in a row that close.
-    pub close_after: usize,
-    /// Event time after a close in which the old episode is reopened.
-    pub cooldown: Duration,
+    /// How evidence of normal records is distributed.
+    pub law: Arc<EvidenceLaw>,
+    budget: Budget,
+    /// Records a day of the keys that the model was trained on.
+    records_per_key_day: f64,
+    /// How many keys share a budget for all.
+    keys: f64,
+    /// Weaker evidence opens nothing, however rare records are.
+    least: f64,
+    close_evidence: f64,
+    cooldown: Duration,
 }
 
 impl Rule {
-    /// The rule of `params`, for keys that send `records_per_key_day`.
+    /// The rule of `params` under `law`, for `keys` keys that send `records_per_key_day` each.
     #[must_use]
-    pub fn new(params: &Params, records_per_key_day: f64) -> Self {
-        let budget = params.budget.p_value(records_per_key_day);
+    pub fn new(
+        params: &Params,
+        law: Arc<EvidenceLaw>,
+        (records_per_key_day, keys): (f64, u64),
+    ) -> Self {
         Self {
-            budget,
-            extreme: budget * params.extreme,
-            calm: (budget * params.hysteresis).min(CALM_MAX),
-            recovery: params.recovery,
-            open_k: params.open_k,
-            open_n: params.open_n,
-            close_after: params.close_after,
+            least: law.threshold(super::BUDGET_MAX),
+            law,
+            budget: params.budget,
+            records_per_key_day,
+            keys: keys.max(1) as f64,
+            close_evidence: params.close_evidence,
             cooldown: params.cooldown,
         }
     }
 
-    /// The p-value above which records have recovered from `episode`: never above `calm`.
-    fn recovered(&self, episode: &Episode) -> f64 {
-        let calm = strangeness(self.calm.min(1.0));
-        let way = (episode.strangeness - calm).max(0.0);
-        self.calm
-            .min((self.recovery * way - episode.strangeness).exp())
-    }
-
-    /// How bad a p-value is against the budget.
+    /// The rule for what `model` judges: by the law of evidence that it was trained with, if that is of the time scales of `params`. By an assumed one
+    /// else, and without a model.
     #[must_use]
-    pub fn severity(&self, p: f64) -> Severity {
-        let rarer = self.budget / p;
-        if rarer >= 1000.0 {
-            Severity::Critical
-        } else if rarer >= 100.0 {
-            Severity::High
-        } else if rarer >= 10.0 {
-            Severity::Medium
-        } else {
-            Severity::Low
+    pub fn of(params: &Params, model: Option<&TrainedModel>) -> Self {
+        let law = model.and_then(|model| model.evidence.as_ref());
+        match (law, model) {
+            (Some(law), Some(model)) if law.scales == params.time_scales => {
+                Self::new(params, Arc::clone(law), pace(model))
+            }
+            _ => Self::without_model(params, model),
         }
     }
 
-    /// How strange a p-value is, from 0 at the threshold to 1 at ten thousand times rarer: log10(budget / p) / 4, clipped.
+    /// The rule for what is judged by a key's own past. `model` only tells how often keys send.
     #[must_use]
-    pub fn grade(&self, p: f64) -> f64 {
-        ((self.budget / p).log10() / 4.0).clamp(0.0, 1.0)
+    pub fn without_model(params: &Params, model: Option<&TrainedModel>) -> Self {
+        let law = Arc::new(EvidenceLaw::assumed(&params.time_scales));
+        Self::new(params, law, model.map_or((RECORDS_PER_KEY_DAY, 1), pace))
+    }
+
+    /// False openings per record that the budget allows a key which sends `records_per_day`.
+    fn allowed(&self, records_per_day: f64) -> f64 {
+        self.budget.per_record(records_per_day, self.keys)
+    }
+
+    /// False openings per record that the budget allows a key like those the model was trained on.
+    #[must_use]
+    pub fn per_record(&self) -> f64 {
+        self.allowed(self.records_per_key_day)
+    }
+
+    /// The p-value at which a single record opens an episode, of a key like those the model was trained on.
+    #[must_use]
+    pub fn p_value(&self) -> f64 {
+        (-self.law.threshold(self.per_record())).exp()
+    }
+
+    /// How many times rarer than the budget allows evidence of this strength is among normal records.
+    fn rarer(&self, strength: f64, allowed: f64) -> f64 {
+        allowed / self.law.rate(strength).max(f64::MIN_POSITIVE)
+    }
+
+    /// How strange evidence is, from 0 at the threshold to 1 at ten thousand times rarer: log10(how many times rarer) / 4, clipped.
+    #[must_use]
+    pub fn grade(&self, strength: f64) -> f64 {
+        (self.rarer(strength, self.per_record()).log10() / 4.0).clamp(0.0, 1.0)
     }
 }
 
-/// −ln p; 0 of what is not a number.
-fn strangeness(p: f64) -> f64 {
-    if p > 0.0 { -p.ln() } else { 0.0 }
+/// How far apart two times are, in either direction: a clock that was ahead once must not make trouble recur for years.
+fn apart(a: Timestamp, b: Timestamp) -> Duration {
+    a.since(b).max(b.since(a))
+}
+
+/// Records a day of one of the keys that a model was trained on, and how many keys there were.
+fn pace(model: &TrainedModel) -> (f64, u64) {
+    let keys = model.card.rows.get("keys").copied().unwrap_or(1);
+    (model.card.records_per_key_day, keys)
+}
+
+/// How bad what is so many times rarer than the budget allows is.
+fn severity(rarer: f64) -> Severity {
+    if rarer >= 1000.0 {
+        Severity::Critical
+    } else if rarer >= 100.0 {
+        Severity::High
+    } else if rarer >= 10.0 {
+        Severity::Medium
+    } else {
+        Severity::Low
+    }
 }
 
 /// What a record came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reading {
-    /// The probability that a normal record scores as high.
+    /// The probability that a normal record of the key scores as high.
     pub p: f64,
+    /// The same by the model, whatever the key; `None` where what judged is the key's own.
+    pub by_model: Option<f64>,
     /// Higher is stranger.
     pub score: f64,
     /// Where the record lies.
@@ -111,7 +163,7 @@ pub struct Reading {
 /// An open episode.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Episode {
-    /// The offset of the first anomalous record: names the episode.
+    /// The offset of the record that it probably began with: names the episode.
     pub onset: Offset,
     /// When that record happened.
     pub onset_time: Timestamp,
@@ -119,44 +171,43 @@ pub struct Episode {
     pub peak_score: f64,
     /// The smallest p-value so far.
     pub peak_p: f64,
+    /// The strength of the evidence now, and the largest so far, in nats.
+    pub strength: f64,
+    /// See [`Self::strength`].
+    pub peak_strength: f64,
+    /// The strength at which it opened, at least: what the budget asked for then.
+    pub threshold: f64,
+    /// The time scale, in records, whose evidence opened it.
+    pub scale: u32,
     /// The severity last told.
     pub severity: Severity,
-    /// Mean of −ln p over its records, as far as they were anomalous before it opened.
-    pub strangeness: f64,
+    /// Mean surprise of its last records, as far as it counts.
+    pub level: f64,
     /// Records since the onset.
     pub records: u64,
-    /// Calm records in a row.
-    pub calm: u32,
+    /// How sure it is that the fault is over: a log-likelihood ratio, in nats.
+    pub calm: f64,
+    /// The last record that spoke for the fault rather than for its end: where the fault ends, as far as is known.
+    pub last: Place,
+    /// Episodes of the key before it, each within the cooldown of the one before.
+    pub recurred: u32,
     /// It opened in a storm and nobody has been told of it yet.
     pub muted: bool,
 }
 
-/// An anomalous record while no episode is open.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Hit {
-    /// Its number among the key's records.
-    pub record: u64,
-    /// Where it lies.
-    pub offset: Offset,
-    /// When it happened.
-    pub time: Timestamp,
-    /// Its score.
-    pub score: f64,
-    /// Its p-value.
-    pub p: f64,
-}
-
-/// A key's episodes: the open one, what may open the next, and the last closed one while it may be reopened.
+/// A key's episodes: the open one, and what may open the next.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EpisodeState {
     /// Records judged.
     pub records: u64,
-    /// Anomalous ones among the last n, oldest first.
-    pub hits: Vec<Hit>,
+    /// When the first of them happened.
+    pub first: Timestamp,
+    /// What they have gathered.
+    pub evidence: Evidence,
     /// The open episode.
     pub open: Option<Episode>,
-    /// The last closed one and when it closed.
-    pub closed: Option<(Episode, Timestamp)>,
+    /// When the last one closed, and how often it had recurred.
+    pub closed: Option<(Timestamp, u32)>,
 }
 
 /// What a record did to the key's episodes.
@@ -164,7 +215,7 @@ pub struct EpisodeState {
 pub enum Change {
     /// Nothing that needs telling.
     None,
-    /// An episode began, or began again.
+    /// An episode began.
     Opened(Episode),
     /// The open episode got worse.
     Updated(Episode),
@@ -176,95 +227,119 @@ impl EpisodeState {
     /// Takes in one record.
     pub fn judge(&mut self, rule: &Rule, reading: Reading) -> Change {
         self.records += 1;
-        if self.open.is_some() {
-            self.go_on(rule, reading)
-        } else {
-            self.watch(rule, reading)
+        if self.records == 1 {
+            self.first = reading.time;
         }
+        let place = Place {
+            record: self.records,
+            offset: reading.offset,
+            time: reading.time,
+        };
+        let found = self.evidence.gather(&rule.law, reading.p, place);
+        if self.open.is_some() {
+            if reading.by_model.is_some() {
+                self.evidence.stand_still();
+            }
+            return self.go_on(rule, reading, found);
+        }
+        if found.strength >= rule.least {
+            let allowed = rule.allowed(self.records_per_day(rule, reading.time));
+            let threshold = rule.law.threshold(allowed);
+            if found.strength >= threshold {
+                return self.begin(rule, reading, (found, threshold, allowed));
+            }
+        }
+        if let Some(p) = reading.by_model {
+            self.evidence.learn(p);
+        }
+        Change::None
     }
 
-    fn go_on(&mut self, rule: &Rule, reading: Reading) -> Change {
+    /// How many records the key sends a day, by its own clock once that has told enough.
+    fn records_per_day(&self, rule: &Rule, now: Timestamp) -> f64 {
+        let others = rule.records_per_key_day;
+        let elapsed = now.0.saturating_sub(self.first.0) as f64;
+        if self.records < RATE_RECORDS || elapsed <= 0.0 {
+            return others;
+        }
+        let own = self.records as f64 * DAY_MS / elapsed;
+        own.clamp(others / RATE_FACTOR, others * RATE_FACTOR)
+    }
+
+    fn begin(
+        &mut self,
+        rule: &Rule,
+        reading: Reading,
+        (found, threshold, allowed): (Strongest, f64, f64),
+    ) -> Change {
+        let onset = self.evidence.since[found.scale];
+        let recurred = match self.closed.take() {
+            Some((at, before)) if apart(reading.time, at) <= rule.cooldown => before + 1,
+            _ => 0,
+        };
+        let episode = Episode {
+            onset: onset.offset,
+            onset_time: onset.time,
+            peak_score: reading.score,
+            peak_p: reading.p,
+            strength: found.strength,
+            peak_strength: found.strength,
+            threshold,
+            scale: rule.law.scales[found.scale],
+            severity: severity(rule.rarer(found.strength, allowed)),
+            level: self.evidence.highest(&rule.law),
+            records: self.records - onset.record + 1,
+            calm: 0.0,
+            last: Place {
+                record: self.records,
+                offset: reading.offset,
+                time: reading.time,
+            },
+            recurred,
+            muted: false,
+        };
+        self.open = Some(episode);
+        Change::Opened(episode)
+    }
+
+    fn go_on(&mut self, rule: &Rule, reading: Reading, found: Strongest) -> Change {
         let Some(episode) = self.open.as_mut() else {
             return Change::None;
         };
         episode.records += 1;
-        let more = strangeness(reading.p) - episode.strangeness;
-        episode.strangeness += more / episode.records as f64;
-        // What is beyond the budget is never calm.
-        episode.calm = if reading.p > rule.recovered(episode).max(rule.budget) {
-            episode.calm + 1
-        } else {
-            0
-        };
         episode.peak_score = episode.peak_score.max(reading.score);
         episode.peak_p = episode.peak_p.min(reading.p);
-        if episode.calm as usize >= rule.close_after {
+        episode.strength = found.strength;
+        episode.peak_strength = episode.peak_strength.max(found.strength);
+        let surprise = bounded(reading.p);
+        let counted = episode.records.clamp(LEVEL_RECORDS.0, LEVEL_RECORDS.1);
+        episode.level += (surprise - episode.level) / counted as f64;
+        let mean = episode.level.max(LEVEL_MIN);
+        let calm = episode.calm + mean.ln() - surprise * (1.0 - 1.0 / mean);
+        episode.calm = calm.max(0.0);
+        if calm <= 0.0 {
+            episode.last = Place {
+                record: self.records,
+                offset: reading.offset,
+                time: reading.time,
+            };
+        }
+        let doubled = f64::from(2_u32.pow(episode.recurred.min(DOUBLINGS_MAX)));
+        if episode.calm >= rule.close_evidence * rule.law.dependence * doubled {
             let closed = *episode;
             self.open = None;
-            self.closed = Some((closed, reading.time));
+            self.closed = Some((reading.time, closed.recurred));
+            self.evidence.reset();
             return Change::Closed(closed);
         }
-        let severity = rule.severity(episode.peak_p);
+        // As rare as when it opened is what the budget allowed then.
+        let allowed = rule.law.rate(episode.threshold);
+        let severity = severity(rule.rarer(episode.peak_strength, allowed));
         if severity > episode.severity {
             episode.severity = severity;
             return Change::Updated(*episode);
         }
         Change::None
-    }
-
-    fn watch(&mut self, rule: &Rule, reading: Reading) -> Change {
-        let records = self.records;
-        self.hits
-            .retain(|hit| records - hit.record < rule.open_n as u64);
-        let cooled = |at: Timestamp| reading.time.since(at) > rule.cooldown;
-        self.closed = self.closed.take().filter(|(_, at)| !cooled(*at));
-        // NaN is no exceedance either.
-        if reading.p > rule.budget || reading.p.is_nan() {
-            return Change::None;
-        }
-        let echo = |(closed, _): &(Episode, Timestamp)| reading.p > rule.recovered(closed);
-        if reading.p > rule.extreme && self.closed.as_ref().is_some_and(echo) {
-            return Change::None;
-        }
-        self.hits.push(Hit {
-            record: records,
-            offset: reading.offset,
-            time: reading.time,
-            score: reading.score,
-            p: reading.p,
-        });
-        if reading.p > rule.extreme && self.hits.len() < rule.open_k {
-            return Change::None;
-        }
-        let hits = std::mem::take(&mut self.hits);
-        let peak_score = hits.iter().map(|h| h.score).fold(reading.score, f64::max);
-        let peak_p = hits.iter().map(|h| h.p).fold(reading.p, f64::min);
-        let first = hits[0];
-        let sum: f64 = hits.iter().map(|h| strangeness(h.p)).sum();
-        let mut episode = Episode {
-            onset: first.offset,
-            onset_time: first.time,
-            peak_score,
-            peak_p,
-            severity: rule.severity(peak_p),
-            strangeness: sum / hits.len() as f64,
-            records: records - first.record + 1,
-            calm: 0,
-            muted: false,
-        };
-        if let Some((old, _)) = self.closed.take() {
-            episode.onset = old.onset;
-            episode.onset_time = old.onset_time;
-            episode.peak_score = episode.peak_score.max(old.peak_score);
-            episode.peak_p = episode.peak_p.min(old.peak_p);
-            episode.severity = rule.severity(episode.peak_p);
-            let all = (episode.records + old.records) as f64;
-            episode.strangeness +=
-                (old.strangeness - episode.strangeness) * old.records as f64 / all;
-            episode.records += old.records;
-        }
-        self.open = Some(episode);
-        Change::Opened(episode)
     }
 }
 
@@ -273,39 +348,32 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn rule() -> Rule {
-        Rule::new(
-            &Params {
-                budget: super::super::Budget::PerRecord(1e-2),
-                open_k: 2,
-                open_n: 3,
-                extreme: 0.01,
-                close_after: 2,
-                hysteresis: 10.0,
-                recovery: 1.0,
-                cooldown: Duration::from_millis(5),
-                ..Params::default()
-            },
-            1.0,
-        )
+    fn rule_over(scales: &[u32], budget: f64) -> Rule {
+        let params = Params {
+            budget: Budget::PerRecord(budget),
+            close_evidence: 3.0,
+            cooldown: Duration::from_millis(5),
+            ..Params::default()
+        };
+        Rule::new(&params, Arc::new(EvidenceLaw::assumed(scales)), (1.0, 1))
+    }
+
+    fn reading(offset: i64, p: f64) -> Reading {
+        Reading {
+            p,
+            by_model: Some(p),
+            score: 1.0 / p,
+            offset: Offset(offset),
+            time: Timestamp(offset),
+        }
     }
 
     /// One record a millisecond with these p-values; the changes as (offset, letter, onset).
-    fn run(p_values: &[f64]) -> Vec<(i64, char, i64)> {
-        run_by(&rule(), p_values)
-    }
-
     fn run_by(rule: &Rule, p_values: &[f64]) -> Vec<(i64, char, i64)> {
         let mut state = EpisodeState::default();
         let mut found = Vec::new();
         for (offset, p) in (0_i64..).zip(p_values) {
-            let reading = Reading {
-                p: *p,
-                score: 1.0 / p,
-                offset: Offset(offset),
-                time: Timestamp(offset),
-            };
-            match state.judge(rule, reading) {
+            match state.judge(rule, reading(offset, *p)) {
                 Change::None => {}
                 Change::Opened(e) => found.push((offset, 'o', e.onset.0)),
                 Change::Updated(e) => found.push((offset, 'u', e.onset.0)),
@@ -315,123 +383,116 @@ mod tests {
         found
     }
 
+    fn run(p_values: &[f64]) -> Vec<(i64, char, i64)> {
+        run_by(&rule_over(&[1], 1e-2), p_values)
+    }
+
     #[test]
-    fn k_of_n_opens_with_the_first_as_onset() {
-        assert_eq!(run(&[0.5, 0.01, 0.5, 0.01]), [(3, 'o', 1)]);
-        // Too far apart: the first has left the last n.
-        assert_eq!(run(&[0.01, 0.5, 0.5, 0.01]), []);
+    fn one_record_beyond_the_budget_opens_and_severity_updates() {
+        assert_eq!(run(&[0.011, 0.5]), []);
+        assert_eq!(run(&[0.5, 0.009]), [(1, 'o', 1)]);
+        // A hundred times rarer is high, a thousand times critical; staying there is no news.
+        let worse = run(&[0.9e-4, 0.9e-5, 0.9e-5]);
+        assert_eq!(worse, [(0, 'o', 0), (1, 'u', 0)]);
         // Not a number opens nothing.
         assert_eq!(run(&[f64::NAN, f64::NAN, f64::NAN]), []);
     }
 
     #[test]
-    fn one_extreme_record_opens_and_severity_updates() {
-        assert_eq!(run(&[1e-4]), [(0, 'o', 0)]);
-        // A hundred times rarer is high, a thousand times critical; staying there is no news.
-        assert_eq!(run(&[1e-4, 0.9e-5, 0.9e-5]), [(0, 'o', 0), (1, 'u', 0)]);
-    }
-
-    #[test]
-    fn closing_needs_calm_in_a_row_and_hysteresis() {
-        // 0.05 is above the budget but not calm (0.1).
-        assert_eq!(run(&[1e-4, 0.5, 0.05, 0.5, 0.05]), [(0, 'o', 0)]);
-        assert_eq!(
-            run(&[1e-4, 0.5, 0.05, 0.5, 0.5]),
-            [(0, 'o', 0), (4, 'c', 0)]
+    fn weak_evidence_that_lasts_opens_and_tells_where_it_began() {
+        let rule = rule_over(&[1, 5, 30], 1e-4);
+        let mut p_values = vec![0.4; 50];
+        p_values.extend([0.01; 60]);
+        let found = run_by(&rule, &p_values);
+        assert_eq!(found.len(), 1, "{found:?}");
+        let (at, _, onset) = found[0];
+        assert!(
+            (55..90).contains(&at) && (50..60).contains(&onset),
+            "{found:?}"
         );
+        // None of these records would have opened by itself.
+        assert_eq!(run_by(&rule_over(&[1], 1e-4), &p_values), []);
     }
 
     #[test]
-    fn every_budget_leaves_records_that_close() {
-        for (budget, hysteresis) in [(0.1, 10.0), (0.1, 1e6), (1e-4, 1e9), (0.1, 1.0)] {
-            let params = Params {
-                budget: super::super::Budget::PerRecord(budget),
-                hysteresis,
-                ..Params::default()
-            };
-            assert_eq!(params.check(), Vec::new());
-            let rule = Rule::new(&params, 1.0);
-            assert!(rule.budget <= rule.calm && rule.calm <= 0.5, "{rule:?}");
-        }
-    }
-
-    #[test]
-    fn the_cooldown_reopens_the_old_episode_and_later_ones_are_new() {
-        let calm = 0.9;
-        assert_eq!(
-            run(&[1e-4, calm, calm, calm, 1e-4, calm, calm]),
-            [(0, 'o', 0), (2, 'c', 0), (4, 'o', 0), (6, 'c', 0)]
-        );
-        let mut later = vec![1e-4, calm, calm];
-        later.extend([calm; 6]);
-        later.push(1e-4);
-        assert_eq!(run(&later), [(0, 'o', 0), (2, 'c', 0), (9, 'o', 9)]);
-    }
-
-    #[test]
-    fn half_of_the_way_back_is_calm_and_does_not_reopen() {
-        let rule = Rule {
-            recovery: 0.5,
-            extreme: 1e-9,
-            ..rule()
+    fn closing_asks_for_as_much_calm_as_it_takes_to_know() {
+        let fault = |p: f64| {
+            let mut p_values = vec![p; 100];
+            p_values.extend([0.37; 100]);
+            let closed = run(&p_values).into_iter().find(|(_, what, _)| *what == 'c');
+            closed.map_or(1000, |(at, _, _)| at - 100)
         };
-        // Strangeness 18.4 (1e-8), and calm from 2.3 (0.1) on: the middle is 10.4, but 4.6 is the budget.
-        let fault = [1e-8, 1e-8, 1e-8, 1e-8];
-        let with = |after: &[f64]| run_by(&rule, &[&fault[..], after].concat());
-        let closed = [(1, 'o', 0), (5, 'c', 0)];
-        assert_eq!(with(&[0.011, 0.011]), closed);
-        // What is beyond the budget is never calm, however far it has come.
-        assert_eq!(with(&[0.009; 50]), [(1, 'o', 0)]);
-        // An episode of the budget's own strangeness: the middle of 4.6 and 2.3 is p = 0.032.
-        let mild = |p: f64| run_by(&rule, &[&[0.01; 100][..], &[p, p]].concat());
-        assert_eq!(mild(0.03), [(1, 'o', 0)]);
-        assert_eq!(mild(0.033), [(1, 'o', 0), (101, 'c', 0)]);
-        // The echo of a fault does not reopen it within the cooldown, what is more than half of it does, and so does an extreme record.
-        assert_eq!(with(&[0.5, 0.5, 1e-3, 1e-3, 1e-3]), closed);
-        let mut again = closed.to_vec();
-        again.push((7, 'o', 0));
-        assert_eq!(with(&[0.5, 0.5, 1e-6, 1e-6]), again);
-        again[2] = (6, 'o', 0);
-        assert_eq!(with(&[0.5, 0.5, 1e-10]), again);
-        // After the cooldown it is a fault like any other.
-        let mut later = vec![0.5; 8];
-        later.extend([1e-3, 1e-3]);
-        assert_eq!(with(&later).last(), Some(&(13, 'o', 12)));
+        let (strong, weak) = (fault(1e-8), fault(0.009));
+        assert!(strong < 4 && weak > strong, "{strong} {weak}");
+        assert!(weak < 10, "{weak}");
     }
 
     #[test]
     fn a_fault_that_wavers_around_its_mean_stays_open() {
-        let rule = Rule {
-            recovery: 0.5,
-            ..rule()
+        let wavering: Vec<f64> = (0..5000).map(|i| 1e-4 * 10_f64.powi(i % 7 - 3)).collect();
+        let found = run_by(&rule_over(&[1, 5, 30, 300], 1e-3), &wavering);
+        assert!(found.iter().all(|(_, what, _)| *what != 'c'), "{found:?}");
+    }
+
+    #[test]
+    fn a_fault_that_comes_and_goes_is_soon_one_episode() {
+        let params = Params {
+            budget: Budget::PerRecord(1e-3),
+            ..Params::default()
         };
-        let wavering: Vec<f64> = (0..1000).map(|i| 1e-6 * 10_f64.powi(i % 7 - 3)).collect();
-        assert_eq!(
-            run_by(&rule, &wavering)
-                .iter()
-                .filter(|(_, what, _)| *what == 'c')
-                .count(),
-            0
-        );
+        let law = Arc::new(EvidenceLaw::assumed(&[1, 5, 30, 300]));
+        let rule = Rule::new(&params, law, (86_400_000.0, 1));
+        let coming_and_going: Vec<f64> = (0..4000)
+            .map(|i| if i / 20 % 2 == 0 { 0.5 } else { 1e-6 })
+            .collect();
+        let found = run_by(&rule, &coming_and_going);
+        let opened = found.iter().filter(|(_, what, _)| *what == 'o').count();
+        assert!((2..=5).contains(&opened), "{opened}");
+        // Each has an id of its own, opens once and closes once.
+        let mut onsets: Vec<i64> = found.iter().filter(|f| f.1 == 'o').map(|f| f.2).collect();
+        onsets.dedup();
+        assert_eq!(onsets.len(), opened);
+    }
+
+    #[test]
+    fn a_key_spends_its_budget_by_its_own_rate() {
+        let params = Params {
+            budget: Budget::PerKeyDay(1.0),
+            ..Params::default()
+        };
+        let law = Arc::new(EvidenceLaw::assumed(&[1]));
+        // The model's keys send a record a second: p must be below 1/86,400.
+        let rule = Rule::new(&params, law, (86_400.0, 1));
+        assert!((rule.p_value() * 86_400.0 - 1.0).abs() < 1e-9);
+        // This one sends one a minute, as it turns out: 1/1,440 is enough.
+        let mut state = EpisodeState::default();
+        for minute in 0..200 {
+            assert_eq!(
+                state.judge(&rule, reading(minute * 60_000, 0.5)),
+                Change::None
+            );
+        }
+        let change = state.judge(&rule, reading(200 * 60_000, 1.0 / 1_500.0));
+        assert!(matches!(change, Change::Opened(_)));
     }
 
     #[test]
     fn severities_and_grades_by_hand() {
-        let rule = rule();
-        assert_eq!(rule.severity(1e-2), Severity::Low);
-        assert_eq!(rule.severity(0.9e-3), Severity::Medium);
-        assert_eq!(rule.severity(0.9e-4), Severity::High);
-        assert_eq!(rule.severity(1e-300), Severity::Critical);
+        assert_eq!(severity(9.9), Severity::Low);
+        assert_eq!(severity(10.1), Severity::Medium);
+        assert_eq!(severity(101.0), Severity::High);
+        assert_eq!(severity(1e9), Severity::Critical);
+        let rule = rule_over(&[1], 1e-2);
         assert!(rule.grade(0.5).abs() < 1e-12);
-        assert!((rule.grade(1e-4) - 0.5).abs() < 1e-12);
-        assert!((rule.grade(1e-300) - 1.0).abs() < 1e-12);
+        assert!((rule.grade(-(1e-4_f64.ln())) - 0.5).abs() < 1e-9);
+        assert!((rule.grade(700.0) - 1.0).abs() < 1e-12);
     }
 
     proptest! {
         #[test]
         fn opens_and_closes_alternate(p_values in proptest::collection::vec(1e-6..1.0_f64, 0..200)) {
             let mut open = false;
-            for (_, what, _) in run(&p_values) {
+            for (_, what, _) in run_by(&rule_over(&[1, 5, 30], 1e-2), &p_values) {
                 match what {
                     'o' => { prop_assert!(!open); open = true; }
                     'c' => { prop_assert!(open); open = false; }

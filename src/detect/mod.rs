@@ -1,40 +1,107 @@
 //! From p-values to episodes, for one key. Pure numbers in, verdicts out.
 //!
-//! Next: [`episode`] (open, update, close), [`cold`] (scores before there is a model), [`seasonal`] (a single feature's own past),
-//! [`silence`].
+//! Next: [`evidence`] (what a key's records gather), [`episode`] (open, update, close), [`cold`] (scores before there is a model), [`seasonal`]
+//! (a single feature's own past), [`pace`] (which records are neighbours), [`clock`] (what time it is, by many keys), [`silence`].
 
+pub mod clock;
 pub mod cold;
 pub mod episode;
+pub mod evidence;
+pub mod pace;
+#[cfg(test)]
+mod proof;
 pub mod seasonal;
 pub mod silence;
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How many false alarms the user accepts. The threshold follows from it; changing it needs no retraining.
+use crate::stats::evidence::SCALES_MAX;
+
+/// How many false alarms the user accepts: episodes that open though nothing is wrong. The threshold follows from it; changing it needs no
+/// retraining.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Budget {
-    /// Probability that a normal record counts as anomalous, in (0, 0.1].
+    /// Probability that a normal record opens an episode, in (0, 0.1].
     PerRecord(f64),
-    /// Alerts a day and key, on normal data, above 0.
+    /// Episodes a day, for each key, above 0.
     PerKeyDay(f64),
+    /// Episodes a day, for all keys together, above 0.
+    PerFleetDay(f64),
 }
 
-/// The largest p-value that a budget may come to: a detector that flags more than one record in ten detects nothing.
+/// The most false openings per record that a budget may come to: a detector that flags more than one record in ten detects nothing.
 pub const BUDGET_MAX: f64 = 0.1;
 
 impl Budget {
-    /// The p-value at or below which a record counts as anomalous, for keys that send `records_per_key_day`.
+    /// False openings per record that a key may have which sends `records_per_day`, as one of `keys`.
     #[must_use]
-    pub fn p_value(self, records_per_key_day: f64) -> f64 {
+    pub fn per_record(self, records_per_day: f64, keys: f64) -> f64 {
+        let of_day = |episodes: f64| (episodes / records_per_day.max(1.0)).clamp(1e-12, BUDGET_MAX);
         match self {
             Self::PerRecord(p) => p,
-            Self::PerKeyDay(alerts) => {
-                (alerts / records_per_key_day.max(1.0)).clamp(1e-12, BUDGET_MAX)
-            }
+            Self::PerKeyDay(episodes) => of_day(episodes),
+            Self::PerFleetDay(episodes) => of_day(episodes / keys.max(1.0)),
         }
+    }
+
+    /// The same for a key by itself.
+    #[must_use]
+    pub fn p_value(self, records_per_key_day: f64) -> f64 {
+        self.per_record(records_per_key_day, 1.0)
+    }
+
+    /// Reads `"1/day"`, `"0.5/hour"`, `"2/week"` or `"1/month"` (30 days), for each key, or for all together with `/fleet` behind. `None` if it is
+    /// something else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('/').map(str::trim);
+        let episodes: f64 = parts.next()?.parse().ok()?;
+        let days = match parts.next()? {
+            "hour" => 1.0 / 24.0,
+            "day" => 1.0,
+            "week" => 7.0,
+            "month" => 30.0,
+            _ => return None,
+        };
+        let all = match parts.next() {
+            None => false,
+            Some("fleet") => true,
+            Some(_) => return None,
+        };
+        let rate = episodes / days;
+        let known = rate > 0.0 && rate.is_finite() && parts.next().is_none();
+        known.then_some(if all {
+            Self::PerFleetDay(rate)
+        } else {
+            Self::PerKeyDay(rate)
+        })
+    }
+}
+
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (per_day, of) = match self {
+            Self::PerRecord(p) => return write!(f, "one in {:.0} records", 1.0 / p),
+            Self::PerKeyDay(episodes) => (episodes, "for each key"),
+            Self::PerFleetDay(episodes) => (episodes, "for all keys together"),
+        };
+        // In the longest unit that has at least one.
+        let units = [
+            (1.0 / 24.0, "an hour"),
+            (1.0, "a day"),
+            (7.0, "a week"),
+            (30.0, "a month"),
+        ];
+        let (days, unit) = units
+            .into_iter()
+            .find(|(days, _)| per_day * days >= 0.999)
+            .unwrap_or(units[3]);
+        let rate = (per_day * days * 1000.0).round() / 1000.0;
+        write!(f, "{rate} {unit} {of}")
     }
 }
 
@@ -47,20 +114,11 @@ pub struct Params {
     pub group: String,
     /// The false-alarm budget.
     pub budget: Budget,
-    /// k: records at or below the budget's p-value ...
-    pub open_k: usize,
-    /// ... among the last n, open an episode.
-    pub open_n: usize,
-    /// One record with a p-value below budget times this opens an episode at once. 0 switches it off.
-    pub extreme: f64,
-    /// Records in a row above the closing p-value (budget × `hysteresis`) that close an episode.
-    pub close_after: usize,
-    /// How many times the budget's p-value a record must exceed to count as calm: at least 1. Never more than a p-value of 0.5.
-    pub hysteresis: f64,
-    /// Share of the way back from an episode's mean strangeness (−ln p) to calm that makes a record calm, if it is within the budget: above 0, at
-    /// most 1. Within the cooldown only records beyond that mark, or extreme ones, reopen the episode.
-    pub recovery: f64,
-    /// Event time after a close in which the same key reopens the old episode instead of opening a new one.
+    /// The time scales, in records, that evidence gathers over: ascending, at most [`SCALES_MAX`].
+    pub time_scales: Vec<u32>,
+    /// How sure it must be that a fault is over before its episode closes: a log-likelihood ratio, in nats, above 0.
+    pub close_evidence: f64,
+    /// Event time after a close in which another episode of the same key is the same trouble coming back: it needs twice the calm to close.
     pub cooldown: Duration,
     /// Records of a key before the cold start may alert.
     pub cold_start_records: usize,
@@ -98,13 +156,9 @@ impl Default for Params {
         Self {
             detector: "anomalyd".to_owned(),
             group: String::new(),
-            budget: Budget::PerRecord(1e-4),
-            open_k: 3,
-            open_n: 5,
-            extreme: 0.01,
-            close_after: 10,
-            hysteresis: 10.0,
-            recovery: 0.5,
+            budget: Budget::PerKeyDay(1.0 / 7.0),
+            time_scales: vec![1, 5, 30, 300],
+            close_evidence: 8.0,
             cooldown: Duration::from_secs(600),
             cold_start_records: 30,
             silence_factor: 5.0,
@@ -161,41 +215,25 @@ impl Params {
                 "alerts.false_alarm_rate",
                 format!("must be above 0 and at most {BUDGET_MAX} per record, but is {p}"),
             ),
-            Budget::PerKeyDay(rate) => require(
+            Budget::PerKeyDay(rate) | Budget::PerFleetDay(rate) => require(
                 rate > 0.0 && rate.is_finite(),
                 "alerts.false_alarm_rate",
-                format!("must be above 0 alerts a day, but is {rate}"),
+                format!("must be above 0 episodes a day, but is {rate}"),
             ),
         }
+        let scales = &self.time_scales;
         require(
-            0 < self.open_k && self.open_k <= self.open_n && self.open_n <= episode::OPEN_N_MAX,
-            "alerts.open",
-            format!(
-                "needs 1 ≤ k ≤ n ≤ {}, but k is {} and n is {}",
-                episode::OPEN_N_MAX,
-                self.open_k,
-                self.open_n
-            ),
+            !scales.is_empty()
+                && scales.len() <= SCALES_MAX
+                && scales[0] > 0
+                && scales.windows(2).all(|pair| pair[0] < pair[1]),
+            "alerts.time_scales",
+            format!("must be 1 to {SCALES_MAX} numbers of records, ascending, but is {scales:?}"),
         );
         require(
-            self.extreme >= 0.0 && self.extreme <= 1.0,
-            "alerts.extreme",
-            format!("must be from 0 to 1, but is {}", self.extreme),
-        );
-        require(
-            self.close_after > 0,
-            "alerts.close_after",
-            "must be at least 1".to_owned(),
-        );
-        require(
-            self.hysteresis >= 1.0 && self.hysteresis.is_finite(),
-            "alerts.hysteresis",
-            format!("must be at least 1, but is {}", self.hysteresis),
-        );
-        require(
-            self.recovery > 0.0 && self.recovery <= 1.0,
-            "alerts.recovery",
-            format!("must be above 0 and at most 1, but is {}", self.recovery),
+            self.close_evidence > 0.0 && self.close_evidence.is_finite(),
+            "alerts.close_evidence",
+            format!("must be above 0, but is {}", self.close_evidence),
         );
         require(
             self.cold_start_records >= 2,
@@ -257,9 +295,8 @@ mod tests {
         let bad = Params {
             detector: "a b".to_owned(),
             budget: Budget::PerRecord(f64::NAN),
-            open_k: 6,
-            hysteresis: 0.5,
-            recovery: f64::NAN,
+            time_scales: vec![5, 1],
+            close_evidence: f64::NAN,
             silence_factor: 0.5,
             keys_max: 0,
             ..Params::default()
@@ -268,9 +305,8 @@ mod tests {
         let expected = [
             "name",
             "alerts.false_alarm_rate",
-            "alerts.open",
-            "alerts.hysteresis",
-            "alerts.recovery",
+            "alerts.time_scales",
+            "alerts.close_evidence",
             "alerts.silence_factor",
             "state.keys_max",
         ];
@@ -278,15 +314,50 @@ mod tests {
     }
 
     #[test]
-    fn budgets_become_probabilities() {
+    fn budgets_become_openings_per_record() {
         let close = |a: f64, b: f64| (a - b).abs() < 1e-15;
-        assert!(close(Budget::PerRecord(1e-3).p_value(5.0), 1e-3));
-        // One alert a day at a record a second.
+        assert!(close(Budget::PerRecord(1e-3).per_record(5.0, 9.0), 1e-3));
+        // One episode a day at a record a second; and for twenty keys together.
+        let day = 1.0 / 86_400.0;
         assert!(close(
-            Budget::PerKeyDay(1.0).p_value(86_400.0),
-            1.0 / 86_400.0
+            Budget::PerKeyDay(1.0).per_record(86_400.0, 20.0),
+            day
         ));
+        let shared = Budget::PerFleetDay(1.0).per_record(86_400.0, 20.0);
+        assert!(close(shared, day / 20.0));
         // Few records a day: never more than one in ten.
-        assert!(close(Budget::PerKeyDay(5.0).p_value(0.0), BUDGET_MAX));
+        assert!(close(
+            Budget::PerKeyDay(5.0).per_record(0.0, 1.0),
+            BUDGET_MAX
+        ));
+    }
+
+    #[test]
+    fn budgets_are_read_by_their_unit() {
+        assert_eq!(Budget::parse("1/day"), Some(Budget::PerKeyDay(1.0)));
+        assert_eq!(Budget::parse(" 2 / hour"), Some(Budget::PerKeyDay(48.0)));
+        assert_eq!(Budget::parse("7/week"), Some(Budget::PerKeyDay(1.0)));
+        let fleet = Budget::parse("15/month/fleet");
+        assert_eq!(fleet, Some(Budget::PerFleetDay(0.5)));
+        assert_eq!(
+            Budget::PerKeyDay(1.0 / 7.0).to_string(),
+            "1 a week for each key"
+        );
+        assert_eq!(
+            Budget::PerFleetDay(3.0).to_string(),
+            "3 a day for all keys together"
+        );
+        assert_eq!(Budget::PerRecord(1e-3).to_string(), "one in 1000 records");
+        for bad in [
+            "1",
+            "1/year",
+            "x/day",
+            "0/day",
+            "-1/day",
+            "1/day/key",
+            "1/day/fleet/x",
+        ] {
+            assert_eq!(Budget::parse(bad), None, "{bad}");
+        }
     }
 }

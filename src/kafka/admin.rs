@@ -21,6 +21,9 @@ const SETTING_MAX: Duration = Duration::from_secs(10);
 /// The largest batch of records that topics are made for: a dead letter has the headers that say why, and a key's state all of its window.
 pub const MESSAGE_MAX: usize = 4 * 1024 * 1024;
 
+/// How topics must be cleaned up whose latest record of each key is needed for ever: any other policy deletes by age or size.
+const COMPACTED: &str = "compact";
+
 /// A topic as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicPlan {
@@ -51,7 +54,7 @@ pub fn plan(topics: &OutputTopics, models: Option<&str>, inputs: i32) -> Vec<Top
         partitions: inputs,
         settings,
     };
-    let compacted = || ("cleanup.policy", "compact".to_owned());
+    let compacted = || ("cleanup.policy", COMPACTED.to_owned());
     // Compaction of a closed segment only: small segments keep what a restart must read short.
     let short = || ("segment.ms", "600000".to_owned());
     let mut plans = vec![plain(&topics.alerts, Vec::new())];
@@ -179,18 +182,36 @@ pub fn input_partitions(
     Ok(sum)
 }
 
-/// Whether the policy that a topic needs is the one it has. A topic whose settings may not be read is not complained about.
-pub(super) fn wrong_settings(connection: &Connection, plan: &TopicPlan) -> Option<String> {
-    let wanted = &plan
+/// Why a topic that must keep the latest record of each key does not; `None` if it does, or if its settings may not be read.
+pub fn forgets(connection: &Connection, topic: &str) -> Option<KafkaFailure> {
+    let policy = setting(connection, topic, "cleanup.policy")?;
+    (policy != COMPACTED).then(|| KafkaFailure::Forgets {
+        topic: topic.to_owned(),
+        policy,
+    })
+}
+
+/// What is wrong with a topic's settings, and what to beware of.
+pub(super) fn settings_of(
+    connection: &Connection,
+    plan: &TopicPlan,
+) -> (Option<KafkaFailure>, Option<String>) {
+    let compacted = plan
         .settings
         .iter()
-        .find(|(name, _)| *name == "cleanup.policy")?
-        .1;
-    let found = setting(connection, &plan.name, "cleanup.policy")?;
-    (!found.contains(wanted.as_str())).then(|| {
+        .any(|(name, value)| *name == "cleanup.policy" && value == COMPACTED);
+    let wrong = compacted.then(|| forgets(connection, &plan.name)).flatten();
+    (wrong, too_few_replicas(connection, &plan.name))
+}
+
+/// What to beware of where a single broker that fails can take with it what was committed; `None` where that needs two, or is not known.
+pub fn too_few_replicas(connection: &Connection, topic: &str) -> Option<String> {
+    let least: u32 = setting(connection, topic, "min.insync.replicas")?
+        .parse()
+        .ok()?;
+    (least < 2).then(|| {
         format!(
-            "topic `{}` has cleanup.policy `{found}`, but must have `{wanted}`: it would forget what a restart needs",
-            plan.name
+            "topic `{topic}` has min.insync.replicas {least}: what was committed can be lost with one broker; with three replicas set it to 2"
         )
     })
 }

@@ -11,13 +11,13 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset as RawOffset, TopicPartitionList};
 
-use super::admin::{TopicPlan, client, wrong_settings};
+use super::admin::{TopicPlan, client, settings_of};
 use super::context::PlainContext;
 use super::publish::Delivery;
-use super::restore::{group_offsets, partitions};
+use super::restore::{group_commits, partitions};
 use super::settings::Connection;
 use super::watchdog::Watchdog;
-use super::{CALL_MAX, KafkaFailure, code, passes, refused, retry};
+use super::{CALL_MAX, KafkaFailure, code, joined, passes, refused, retry};
 use crate::stream::TopicPartition;
 use crate::time::Clock;
 
@@ -106,7 +106,7 @@ impl Checking<'_> {
                 Err(error) => self.problem(format!("input.topics: topic `{topic}`: {error}")),
             }
         }
-        if let Err(error) = group_offsets(&self.client, self.watchdog, &there) {
+        if let Err(error) = group_commits(&self.client, self.watchdog, &there) {
             let group = &self.connection.group;
             self.problem(format!(
                 "input.group: offsets of group `{group}` cannot be read: {error}"
@@ -144,8 +144,10 @@ impl Checking<'_> {
             match partitions(&self.client, self.watchdog, &plan.name) {
                 Ok(_) => {
                     there.push(plan.name.clone());
-                    let wrong = wrong_settings(self.connection, plan);
+                    let (wrong, beware) = settings_of(self.connection, plan);
+                    let wrong = wrong.map(|wrong| wrong.to_string());
                     self.findings.problems.extend(wrong);
+                    self.findings.notes.extend(beware);
                 }
                 Err(KafkaFailure::NoTopic(_)) => self.problem(format!(
                     "topic `{}` does not exist: `anomalyd topics create` makes it",
@@ -159,7 +161,7 @@ impl Checking<'_> {
 
     /// Writes to each output and commits for the group, in transactions that are aborted.
     fn writing(&mut self, inputs: &[TopicPartition], outputs: &[String], delivery: Delivery) {
-        let id = format!("{}-validate", self.connection.group);
+        let id = joined(&[&self.connection.group, "validate"]);
         let producer: BaseProducer<PlainContext> = match self
             .connection
             .transactional(&id)
@@ -175,7 +177,7 @@ impl Checking<'_> {
             (Ok(()), _) => {}
             (Err(error), Delivery::ExactlyOnce) => {
                 return self.problem(format!(
-                    "delivery: transactions cannot be used with transactional ids that begin with `{}-`: {error}",
+                    "delivery: transactions cannot be used with transactional ids that begin with `{}/`: {error}",
                     self.connection.group
                 ));
             }

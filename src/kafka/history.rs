@@ -18,7 +18,7 @@ use super::takeover::{self, StateTopic};
 use super::watchdog::Watchdog;
 use crate::model::card::{Dismissal, Exclusion};
 use crate::pipeline::{self, Noted, StateEntry};
-use crate::port::{History, Ranges};
+use crate::port::{History, Quarantine, Ranges};
 use crate::record::RecordBatch;
 use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::{Clock, Timestamp};
@@ -149,6 +149,13 @@ impl KafkaHistory {
         Ok(episodes)
     }
 
+    /// What somebody let into training, by partition and id.
+    pub fn dismissals(
+        &mut self,
+    ) -> Result<BTreeMap<(TopicPartition, String), Dismissal>, KafkaFailure> {
+        Ok(pipeline::dismissals(&self.state()?))
+    }
+
     /// Dismisses an episode, or without `why` takes that back: training reads it with its next run.
     pub fn dismiss(
         &self,
@@ -218,10 +225,14 @@ impl History for KafkaHistory {
         Ok(batch)
     }
 
-    fn quarantine(&mut self) -> Result<Vec<Exclusion>, KafkaFailure> {
-        let mut exclusions = pipeline::quarantine(&self.state()?);
+    fn quarantine(&mut self) -> Result<Quarantine, KafkaFailure> {
+        let state = self.state()?;
+        let mut exclusions = pipeline::quarantine(&state);
         exclusions.sort();
-        Ok(exclusions)
+        Ok(Quarantine {
+            exclusions,
+            dismissals: pipeline::dismissals(&state),
+        })
     }
 }
 

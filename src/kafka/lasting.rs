@@ -23,6 +23,9 @@ const WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_s
 /// Aborts in a row after which the session begins anew: it looks at its topics again, and a client that has gone bad is replaced.
 const ABORTS_MAX: u32 = 5;
 
+/// For so long after partitions were last granted credentials that are refused are tried again: a broker that restarts may not know them yet.
+const REFUSED_MAX: Duration = Duration::from_secs(600);
+
 /// One member of the consumer group, again and again.
 #[derive(Debug)]
 pub struct LastingSession {
@@ -38,6 +41,8 @@ pub struct LastingSession {
     join_at: Duration,
     joins: Backoff,
     aborts: Backoff,
+    /// When Kafka last had something for us: then it knew who we are.
+    known_at: Option<Duration>,
 }
 
 /// Waits that grow.
@@ -70,12 +75,14 @@ impl LastingSession {
             gone: Vec::new(),
             joins: Backoff::default(),
             aborts: Backoff::default(),
+            known_at: None,
         }
     }
 
     /// Gives the session up if `failure` may pass.
     fn lose(&mut self, failure: KafkaFailure) -> Result<(), KafkaFailure> {
-        if !failure.passes() {
+        let known = failure.is_authentication() && self.was_known();
+        if !failure.passes() && !known {
             return Err(failure);
         }
         if self.watchdog.stopped() {
@@ -90,6 +97,13 @@ impl LastingSession {
         self.watchdog.waits(Some(failure.to_string()));
         self.drop_session();
         Ok(())
+    }
+
+    /// Whether our credentials were good not long ago.
+    fn was_known(&self) -> bool {
+        let now = self.clock.monotonic();
+        self.known_at
+            .is_some_and(|at| now.saturating_sub(at) < REFUSED_MAX)
     }
 
     fn drop_session(&mut self) {
@@ -151,6 +165,9 @@ impl Session for LastingSession {
         };
         match session.next(until) {
             Ok(input) => {
+                if !matches!(input, Input::Idle) {
+                    self.known_at = Some(self.clock.monotonic());
+                }
                 match &input {
                     Input::Assigned(grants) => {
                         self.joins = Backoff::default();
@@ -214,6 +231,61 @@ impl Session for LastingSession {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn credentials_that_were_good_are_tried_again_for_a_while() {
+        use crate::time::ManualClock;
+        use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+        let manual = Arc::new(ManualClock::at(Timestamp(0)));
+        let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&manual);
+        let watchdog = Watchdog::start(Arc::clone(&clock), |_| {});
+        let mut session = LastingSession::new(settings(), clock, watchdog);
+        let refused = |code| KafkaFailure::call("a call")(KafkaError::MessageConsumption(code));
+        let bad = RDKafkaErrorCode::SaslAuthenticationFailed;
+        let lost = session.lose(refused(bad)).unwrap_err();
+        assert!(lost.is_configuration(), "they never were good: {lost}");
+        session.known_at = Some(session.clock.monotonic());
+        manual.advance(Duration::from_secs(500));
+        session.lose(refused(bad)).unwrap();
+        let right = RDKafkaErrorCode::GroupAuthorizationFailed;
+        session.lose(refused(right)).unwrap_err();
+        manual.advance(Duration::from_secs(200));
+        session.lose(refused(bad)).unwrap_err();
+    }
+
+    fn settings() -> SessionSettings {
+        use super::super::publish::{Delivery, OutputTopics};
+        use super::super::session::{BatchLimits, Start};
+        use super::super::settings::Connection;
+
+        let name = |name: &str| name.to_owned();
+        SessionSettings {
+            detector: name("d"),
+            connection: Connection {
+                brokers: name("localhost:1"),
+                group: name("g"),
+                properties: std::collections::BTreeMap::new(),
+            },
+            inputs: vec![name("in")],
+            topics: OutputTopics {
+                alerts: name("a"),
+                scores: None,
+                dead_letters: name("d"),
+                late: None,
+                state: name("s"),
+            },
+            start: Start::Latest,
+            delivery: Delivery::ExactlyOnce,
+            batch: BatchLimits {
+                records_max: 1,
+                bytes_max: 1,
+                wait: Duration::ZERO,
+            },
+            instance: name("i"),
+            worker: 0,
+        }
+    }
 
     #[test]
     fn waits_grow_from_nothing_to_five_seconds() {

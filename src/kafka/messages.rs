@@ -124,6 +124,32 @@ fn headers_size(message: &Message) -> usize {
         .sum()
 }
 
+/// What of a message is sent: as much as fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kept {
+    key: bool,
+    headers: bool,
+    value: bool,
+}
+
+impl Kept {
+    /// Leaves out the value, then the headers, then the key, until what is left fits, a header that says so included.
+    fn within(limit: Option<usize>, message: &Message) -> Self {
+        let length = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
+        let limit = limit.unwrap_or(usize::MAX);
+        let all = size(message);
+        let value = all <= limit;
+        let without = all - length(&message.value) + HEADER_FRAME + TRUNCATED.len() + 20;
+        let headers = value || without <= limit;
+        let key = headers || without - headers_size(message) <= limit;
+        Self {
+            key,
+            headers,
+            value,
+        }
+    }
+}
+
 /// Which messages go to which topic.
 fn routes<'a>(
     outbox: &'a Outbox,
@@ -166,8 +192,10 @@ pub(super) struct Sending<'a> {
 impl Sending<'_> {
     pub(super) fn all(&self, outbox: &Outbox) -> Result<(), Failed> {
         for (topic, messages) in routes(outbox, self.topics) {
+            let lossy =
+                *topic == *self.topics.dead_letters || self.topics.late.as_deref() == Some(topic);
             for message in messages {
-                self.message(topic, message)?;
+                self.message(topic, lossy, message)?;
             }
         }
         for entry in &outbox.state {
@@ -176,15 +204,19 @@ impl Sending<'_> {
         Ok(())
     }
 
-    fn message(&self, topic: &str, message: &Message) -> Result<(), Failed> {
+    /// Sends a message, of which something may be left out if it is `lossy`. Its timestamp is that of sending: a broker may refuse old ones
+    /// (`message.timestamp.before.max.ms`), and retention would delete at once what is told of an old record.
+    fn message(&self, topic: &str, lossy: bool, message: &Message) -> Result<(), Failed> {
         let value = message.value.as_deref();
-        let limit = self.sizes.limit(topic).unwrap_or(usize::MAX);
-        let all = size(message);
-        let omit = limit < all;
-        let bare = omit && limit < all - value.map_or(0, <[u8]>::len);
-        let mut record: BaseRecord<'_, [u8], [u8]> =
-            BaseRecord::to(topic).timestamp(message.timestamp.0.max(0));
-        record.key = message.key.as_deref();
+        let limit = self.sizes.limit(topic).filter(|_| lossy);
+        let Kept {
+            key,
+            headers,
+            value: whole,
+        } = Kept::within(limit, message);
+        let (bare, omit) = (!headers, !whole);
+        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
+        record.key = message.key.as_deref().filter(|_| key);
         record.payload = if omit { None } else { value };
         if omit || !message.headers.is_empty() {
             let mut headers = OwnedHeaders::new_with_capacity(message.headers.len() + 1);

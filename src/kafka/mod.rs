@@ -3,7 +3,7 @@
 //! A worker's [`session::KafkaSession`] is one member of the consumer group with one producer; callbacks run inside its own polls, on its own
 //! thread, and no transaction is open while it polls. What librdkafka says falls into four classes: try again (within a limit), abort
 //! ([`crate::port::Published::Aborted`], a value), lost ([`crate::port::Published::Lost`], a value: the session begins anew), and fatal (the
-//! process ends). The outcome of a transaction is never guessed: where a call's answer is missing, the committed offsets decide (see [`publish`]).
+//! process ends). The outcome of a transaction is never guessed: where a call's answer is missing, what it would have written beside the group's offsets decides (see [`mark`]).
 //!
 //! Next: [`settings`] (which properties, and which are refused), [`lasting`] (what outlasts an outage) over [`session`] with [`intake`]
 //! (messages to records), [`takeover`] (what a new owner needs) and [`retention`] (a log that lost what was to be read), [`publish`] (transactions) with [`messages`] (what goes into them) and [`outcome`] (what an error means), [`restore`] (reading
@@ -16,6 +16,7 @@ mod context;
 pub mod history;
 mod intake;
 pub mod lasting;
+pub mod mark;
 mod messages;
 pub mod models;
 mod outcome;
@@ -59,9 +60,11 @@ pub enum KafkaFailure {
         error: KafkaError,
     },
     /// Another process has taken over this producer or this member.
-    #[error("another process uses the same identity and has taken over: {0}")]
+    #[error(
+        "another process uses the same identity and has taken over: {0}; give each process of the group an `instance` of its own (and a `group.instance.id`, where it is set)"
+    )]
     Fenced(#[source] KafkaError),
-    /// After a lost answer the committed offsets are neither those before the transaction nor those after it.
+    /// After a lost answer the group's offsets bear neither the mark of the transaction nor that of the one before it.
     #[error("the outcome of a transaction is unknown: {0}")]
     UnknownOutcome(String),
     /// A topic that must exist does not.
@@ -108,6 +111,30 @@ pub enum KafkaFailure {
         /// Key, value and headers.
         bytes: usize,
     },
+    /// A topic that must keep the latest record of each key deletes records by age or size.
+    #[error(
+        "topic `{topic}` has cleanup.policy `{policy}`, but must have `compact` alone: it would forget what a restart needs. Set it (`kafka-configs.sh --alter --topic {topic} --add-config cleanup.policy=compact`), or let `anomalyd topics create` make another topic"
+    )]
+    Forgets {
+        /// Which.
+        topic: String,
+        /// What it has.
+        policy: String,
+    },
+    /// The models are another consumer group's.
+    #[error(
+        "the models of detector `{detector}` in topic `{topic}` belong to the consumer group `{theirs}`, but this is `{ours}`: give this detector another `name`, or another `models.topic`; if `{theirs}` is gone for good, delete the topic"
+    )]
+    ForeignModels {
+        /// The models topic.
+        topic: String,
+        /// Whose models.
+        detector: String,
+        /// The group that wrote them.
+        theirs: String,
+        /// This process's group.
+        ours: String,
+    },
     /// Partitions were added to the state topic.
     #[error(
         "topic `{topic}` has {partitions} partitions, but the state of {at} was written when it had another number: make it anew with that one, or name another topic in output.state, where windows and episodes begin anew"
@@ -120,6 +147,9 @@ pub enum KafkaFailure {
         /// An input partition whose state lies in a wrong place.
         at: TopicPartition,
     },
+    /// A log is not the one that was being read: its topic was deleted and made anew, or it lost its end with its leader.
+    #[error("{0}: reading on from what is committed")]
+    OtherLog(String),
     /// The process is to end.
     #[error("stopped while waiting for Kafka")]
     Stopped,
@@ -154,25 +184,44 @@ impl KafkaFailure {
     pub fn passes(&self) -> bool {
         match self {
             Self::Call { error, .. } => !is_final(error),
-            Self::UnknownOutcome(_) | Self::TooSlow { .. } | Self::Undecided { .. } => true,
+            Self::UnknownOutcome(_)
+            | Self::OtherLog(_)
+            | Self::TooSlow { .. }
+            | Self::Undecided { .. } => true,
             Self::Client(_)
             | Self::Refused { .. }
             | Self::TooLarge { .. }
             | Self::Stopped
             | Self::Fenced(_)
             | Self::NoTopic(_)
+            | Self::Forgets { .. }
+            | Self::ForeignModels { .. }
             | Self::Resized { .. }
             | Self::Content { .. } => false,
         }
+    }
+
+    /// Whether a broker did not accept who we say we are. One that has just started may not know yet; all that say so for long are right.
+    pub(crate) fn is_authentication(&self) -> bool {
+        let (Self::Call { error, .. } | Self::Refused { error, .. }) = self else {
+            return false;
+        };
+        matches!(
+            code(error),
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed)
+        )
     }
 
     /// Whether someone must change settings, topics or rights: starting the process again does not help.
     pub fn is_configuration(&self) -> bool {
         match self {
             Self::Client(_)
+            | Self::Fenced(_)
             | Self::Refused { .. }
             | Self::TooLarge { .. }
             | Self::NoTopic(_)
+            | Self::Forgets { .. }
+            | Self::ForeignModels { .. }
             | Self::Resized { .. } => true,
             Self::Call { error, .. } => is_final(error),
             _ => false,
@@ -296,6 +345,14 @@ pub(crate) fn retry<T>(
     }
 }
 
+/// One name of several that is no other's: they are set apart by `/`, which within them is written `%2F`.
+pub(crate) fn joined(names: &[&str]) -> String {
+    let escaped = names
+        .iter()
+        .map(|name| name.replace('%', "%25").replace('/', "%2F"));
+    escaped.collect::<Vec<_>>().join("/")
+}
+
 /// Positions as librdkafka takes them.
 pub(crate) fn list(positions: &Positions) -> Result<TopicPartitionList, KafkaError> {
     let mut list = TopicPartitionList::with_capacity(positions.len());
@@ -331,4 +388,17 @@ pub(crate) fn places(list: &TopicPartitionList) -> Vec<(TopicPartition, Option<O
             )
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_joined_are_no_others() {
+        assert_eq!(joined(&["a-b", "c", "0"]), "a-b/c/0");
+        assert_ne!(joined(&["a-b", "c"]), joined(&["a", "b-c"]));
+        assert_ne!(joined(&["a/b", "c"]), joined(&["a", "b/c"]));
+        assert_ne!(joined(&["a%2Fb"]), joined(&["a/b"]));
+    }
 }

@@ -1,7 +1,11 @@
 //! Models in a compacted topic: all processes of a group take the same version from there.
 //!
-//! All of a detector lies in partition 0: `DETECTOR/champion`, `DETECTOR/schema`, and for each version a manifest and its bytes in pieces. Pieces,
-//! manifest, pointer and the tombstones of forgotten versions are one transaction; a trainer that lost its leadership is fenced by the id.
+//! All of a detector lies in partition 0: `DETECTOR/owner`, `DETECTOR/champion`, `DETECTOR/schema`, and for each version a manifest and its bytes in
+//! pieces. Pieces, manifest, pointer and the tombstones of forgotten versions are one transaction; a trainer that lost its leadership is
+//! fenced by the id, which is that of the place and not of the group: so is one of another group, before it can write.
+//!
+//! The first who writes says whose it is. Two groups would otherwise promote each other's models and give the same numbers away. What cannot be
+//! read is passed over, and counted: one bad record must not keep all processes from starting.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -17,7 +21,7 @@ use super::context::PlainContext;
 use super::restore::TopicReader;
 use super::settings::Connection;
 use super::watchdog::Watchdog;
-use super::{CALL_MAX, KafkaFailure, code, retry};
+use super::{CALL_MAX, KafkaFailure, code, joined, retry};
 use crate::model::card::{Card, ModelVersion};
 use crate::model::trained::TrainedModel;
 use crate::port::ModelStore;
@@ -49,8 +53,8 @@ pub struct ModelTopic {
     pub topic: String,
     /// The detector: the prefix of all keys.
     pub detector: String,
-    /// The transactional id of the writer: the same for all who train, so that a stale one is fenced.
-    pub writer: String,
+    /// The consumer group whose models these are.
+    pub group: String,
     /// Versions kept.
     pub keep: usize,
 }
@@ -85,11 +89,15 @@ struct Index {
     chunks: BTreeMap<ModelVersion, BTreeMap<u32, Offset>>,
     champion: Option<Champion>,
     schema: Option<String>,
+    owner: Option<String>,
+    /// Records that could not be read.
+    unreadable: u64,
 }
 
 /// What a key names.
 #[derive(Debug, PartialEq, Eq)]
 enum Entry {
+    Owner,
     Champion,
     Schema,
     Manifest(ModelVersion),
@@ -158,7 +166,6 @@ impl TopicStore {
         let at = self.place();
         let from = Positions::from([(at.clone(), self.next)]);
         let prefix = format!("{}/", self.settings.detector);
-        let topic = self.settings.topic.clone();
         let index = &mut self.index;
         let next = self.reader.read_on(&from, &mut |message| {
             let name = message
@@ -166,12 +173,26 @@ impl TopicStore {
                 .and_then(|key| std::str::from_utf8(key).ok())
                 .and_then(|key| key.strip_prefix(&prefix));
             if let Some(entry) = name.and_then(Entry::parse) {
-                index.take_in(&topic, entry, Offset(message.offset()), message.payload())?;
+                index.take_in(entry, Offset(message.offset()), message.payload());
             }
             Ok(ControlFlow::Continue(()))
         })?;
         self.next = next.get(&at).copied().unwrap_or(self.next);
-        Ok(())
+        match &self.index.owner {
+            Some(theirs) if *theirs != self.settings.group => Err(KafkaFailure::ForeignModels {
+                topic: self.settings.topic.clone(),
+                detector: self.settings.detector.clone(),
+                theirs: theirs.clone(),
+                ours: self.settings.group.clone(),
+            }
+            .into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Records that could not be read so far.
+    pub fn unreadable(&self) -> u64 {
+        self.index.unreadable
     }
 
     fn bytes(&self, manifest: &Manifest) -> Result<Vec<u8>, TopicStoreError> {
@@ -246,8 +267,13 @@ impl TopicStore {
         let Writer::Held(producer) = &self.writer else {
             return Err(TopicStoreError::Superseded);
         };
+        let mut records = records.to_vec();
+        if self.index.owner.is_none() {
+            let group = self.settings.group.clone().into_bytes();
+            records.insert(0, (self.key("owner"), Some(group)));
+        }
         let _guard = self.watchdog.guard("storing a model", CALL_MAX * 4);
-        match transact(producer, &self.settings.topic, records) {
+        match transact(producer, &self.settings.topic, &records) {
             Ok(()) => Ok(()),
             Err(error) if is_fenced(&error) => {
                 self.writer = Writer::Fenced;
@@ -275,12 +301,14 @@ impl ModelStore for TopicStore {
         self.writer = Writer::Unclaimed;
         let producer: BaseProducer<PlainContext> = self
             .connection
-            .transactional(&self.settings.writer)
+            .transactional(&self.settings.writer())
             .create_with_context(PlainContext::default())
             .map_err(KafkaFailure::Client)?;
         retry(&self.watchdog, "init_transactions", |limit| {
             producer.init_transactions(limit)
         })?;
+        // What others had written when they were fenced, whose it is included.
+        self.refresh()?;
         self.writer = Writer::Held(producer);
         Ok(())
     }
@@ -361,25 +389,27 @@ impl ModelStore for TopicStore {
 }
 
 impl Index {
-    fn take_in(
-        &mut self,
-        topic: &str,
-        entry: Entry,
-        offset: Offset,
-        value: Option<&[u8]>,
-    ) -> Result<(), KafkaFailure> {
+    fn take_in(&mut self, entry: Entry, offset: Offset, value: Option<&[u8]>) {
         match (entry, value) {
-            (Entry::Champion, value) => {
-                self.champion = value.map(|value| parse(topic, value)).transpose()?;
+            (Entry::Owner, value) => {
+                self.owner = value.map(|value| String::from_utf8_lossy(value).into_owned());
+            }
+            (Entry::Champion, None) => self.champion = None,
+            // The one before stays.
+            (Entry::Champion, Some(value)) => {
+                self.champion = self.parse("champion", offset, value).or(self.champion);
             }
             (Entry::Schema, value) => {
                 self.schema = value.map(|value| String::from_utf8_lossy(value).into_owned());
             }
-            (Entry::Manifest(version), Some(value)) => {
-                self.manifests.insert(version, parse(topic, value)?);
-            }
-            (Entry::Manifest(version), None) => {
+            (Entry::Manifest(version), value) => {
                 self.manifests.remove(&version);
+                let what = format!("the manifest of model {version}");
+                let manifest: Option<Manifest> =
+                    value.and_then(|value| self.parse(&what, offset, value));
+                if let Some(manifest) = manifest.filter(|manifest| manifest.version == version) {
+                    self.manifests.insert(version, manifest);
+                }
             }
             (Entry::Chunk(version, number), Some(_)) => {
                 self.chunks
@@ -391,13 +421,35 @@ impl Index {
                 self.chunks.remove(&version);
             }
         }
-        Ok(())
+    }
+
+    /// What a record says; `None`, counted, where it cannot be read.
+    fn parse<T: DeserializeOwned>(
+        &mut self,
+        what: &str,
+        offset: Offset,
+        value: &[u8],
+    ) -> Option<T> {
+        serde_json::from_slice(value)
+            .inspect_err(|error| {
+                self.unreadable += 1;
+                tracing::error!(%error, %offset, "{what} in the models topic cannot be read: passed over");
+            })
+            .ok()
+    }
+}
+
+impl ModelTopic {
+    /// The transactional id of whoever writes: that of the place, so that a stale trainer is fenced, and so is one of another group.
+    fn writer(&self) -> String {
+        joined(&[&self.topic, &self.detector, "trainer"])
     }
 }
 
 impl Entry {
     fn parse(name: &str) -> Option<Self> {
         match *name.split('/').collect::<Vec<_>>() {
+            ["owner"] => Some(Self::Owner),
             ["champion"] => Some(Self::Champion),
             ["schema"] => Some(Self::Schema),
             ["model", version, "manifest"] => {
@@ -410,13 +462,6 @@ impl Entry {
             _ => None,
         }
     }
-}
-
-fn parse<T: DeserializeOwned>(topic: &str, value: &[u8]) -> Result<T, KafkaFailure> {
-    serde_json::from_slice(value).map_err(|error| KafkaFailure::Content {
-        topic: topic.to_owned(),
-        problem: error.to_string(),
-    })
 }
 
 fn transact(
@@ -455,6 +500,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_cannot_be_read_is_passed_over_and_counted() {
+        let mut index = Index::default();
+        let champion = serde_json::to_vec(&Champion::new(ModelVersion(3))).unwrap();
+        index.take_in(Entry::Champion, Offset(0), Some(&champion));
+        index.take_in(Entry::Champion, Offset(1), Some(b"{"));
+        index.take_in(Entry::Manifest(ModelVersion(3)), Offset(2), Some(b"[]"));
+        let found = index.champion.map(|champion| champion.version);
+        assert_eq!(found, Some(ModelVersion(3)));
+        assert_eq!((index.manifests.len(), index.unreadable), (0, 2));
+        index.take_in(Entry::Champion, Offset(3), None);
+        assert_eq!((index.champion, index.unreadable), (None, 2));
+    }
+
+    #[test]
     fn names_in_the_topic_are_read_back() {
         assert_eq!(Entry::parse("champion"), Some(Entry::Champion));
         assert_eq!(
@@ -465,6 +524,7 @@ mod tests {
             Entry::parse("model/00000012/chunk/000003"),
             Some(Entry::Chunk(ModelVersion(12), 3))
         );
+        assert_eq!(Entry::parse("owner"), Some(Entry::Owner));
         assert_eq!(Entry::parse("model/x/manifest"), None);
         assert_eq!(Entry::parse("something/else"), None);
     }

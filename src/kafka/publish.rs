@@ -2,26 +2,32 @@
 //!
 //! librdkafka has no KIP-890: when a transaction call times out its outcome is unknown, and a delayed `EndTxn` could end the *next* transaction.
 //! So after any lost answer the producer is thrown away and made again under the same transactional id (which decides what was pending),
-//! and the group's committed offsets, which moved with the transaction or not at all, say what became of it.
+//! and the mark that each transaction leaves beside the group's offsets (see [`mark`]) says what became of it. Where it does not, the outcome
+//! is unknown, and the session begins anew.
+//!
+//! [`mark`]: super::mark
 //!
 //! A producer that is fenced was succeeded by another process with the same identity, and this process ends. But requests that were given up
 //! still lie in a broker that stalled, and when it goes on they can fence the producer that sent them. So one that has seen a
 //! failed or slow call is made again, once, before being fenced is final. Exactly-once does not rest on this: the group's generation, which
 //! goes with the offsets, keeps out a process that was succeeded.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::context::{MemberContext, PlainContext};
+use super::mark::{self, Marks, Outcome};
 use super::messages::{Sending, Sizes, written};
 use super::outcome::{
     Failed, TRANSACTION, classify, commit_comes_later, nothing_new, timed_out, undelivered,
 };
-use super::restore::group_offsets;
+use super::restore::group_commits;
 use super::settings::Connection;
 use super::watchdog::Watchdog;
 use super::{CALL_MAX, KafkaFailure, code, passes, retry};
@@ -92,6 +98,9 @@ pub(super) struct Publisher {
     sizes: Sizes,
     /// At least once: positions whose output is out, but whose commit a rebalance refused.
     owed: Positions,
+    marks: Marks,
+    /// How many partitions each topic had when the group began to read it.
+    began_with: BTreeMap<Arc<str>, i32>,
     /// Whether a call of this producer failed or was slow. Then a request of its own may still be under way, and may fence it: a delayed
     /// `InitProducerId` raises the epoch, and a delayed `AddPartitionsToTxn` opens a transaction that the coordinator will give up.
     disturbed: bool,
@@ -118,6 +127,8 @@ impl Publisher {
             watchdog,
             sizes: Sizes::default(),
             owed: Positions::new(),
+            marks: Marks::new(uuid::Uuid::new_v4().to_string()),
+            began_with: BTreeMap::new(),
             disturbed: false,
         };
         publisher.renew()?;
@@ -131,10 +142,11 @@ impl Publisher {
         consumer: &BaseConsumer<MemberContext>,
     ) -> Result<Published, KafkaFailure> {
         let begun = self.clock.monotonic();
+        let mark = self.marks.next();
         let attempt = if self.id.is_some() {
-            self.transact(outbox, consumer)
+            self.transact(outbox, &mark, consumer)
         } else {
-            self.acknowledge(outbox, consumer)
+            self.acknowledge(outbox, &mark, consumer)
         };
         let lasted = self.clock.monotonic().saturating_sub(begun);
         let attempt = match attempt {
@@ -148,6 +160,7 @@ impl Publisher {
         match attempt {
             Ok(()) => {
                 self.sizes.fit();
+                self.marks.committed(&outbox.positions, &mark);
                 Ok(Published::Committed)
             }
             // A transaction does not say which of its topics it was.
@@ -183,7 +196,7 @@ impl Publisher {
                 }
                 self.renew()?;
                 if committing {
-                    self.resolve(&outbox.positions, consumer)
+                    self.resolve(&outbox.positions, &mark, consumer)
                 } else {
                     Ok(Published::Aborted)
                 }
@@ -194,12 +207,31 @@ impl Publisher {
     /// Partitions that came or went: what is owed for them is someone else's business.
     pub(super) fn forget(&mut self, partitions: &[TopicPartition]) {
         self.owed.retain(|at, _| !partitions.contains(at));
+        self.marks.forget(partitions);
+    }
+
+    /// Topics had so many partitions when the group began to read them: that is written beside each offset.
+    pub(super) fn began_with(&mut self, partitions: BTreeMap<Arc<str>, i32>) {
+        self.began_with.extend(partitions);
+    }
+
+    /// Positions as they are committed, with what is known of them.
+    fn marked(&self, positions: &Positions, mark: &str) -> Result<TopicPartitionList, KafkaError> {
+        let list = super::list(positions)?;
+        for at in positions.keys() {
+            let began_with = self.began_with.get(&at.topic).copied().unwrap_or(0);
+            if let Some(mut element) = list.find_partition(&at.topic, at.partition.0) {
+                element.set_metadata(mark::metadata(mark, began_with));
+            }
+        }
+        Ok(list)
     }
 
     /// One transaction, from begin to commit.
     fn transact(
         &self,
         outbox: &Outbox,
+        mark: &str,
         consumer: &BaseConsumer<MemberContext>,
     ) -> Result<(), Failed> {
         let producer = self.producer()?;
@@ -213,7 +245,8 @@ impl Publisher {
             return Err(failed);
         }
         if !outbox.positions.is_empty() {
-            self.send_offsets(producer, &outbox.positions, consumer)?;
+            let positions = self.marked(&outbox.positions, mark).map_err(lost)?;
+            self.send_offsets(producer, &positions, consumer)?;
         }
         self.again("commit_transaction", |limit| {
             producer.commit_transaction(limit)
@@ -224,11 +257,10 @@ impl Publisher {
     fn send_offsets(
         &self,
         producer: &BaseProducer<PlainContext>,
-        positions: &Positions,
+        positions: &TopicPartitionList,
         consumer: &BaseConsumer<MemberContext>,
     ) -> Result<(), Failed> {
         let lost = |error| classify(error, false);
-        let positions = super::list(positions).map_err(lost)?;
         // Fresh for each commit: it carries the generation that fences a member that was expelled (KIP-447).
         let Some(group) = consumer.group_metadata() else {
             return Err(Failed::Abort(KafkaError::Canceled));
@@ -246,7 +278,7 @@ impl Publisher {
         loop {
             let sent = {
                 let _guard = self.watchdog.call("send_offsets_to_transaction", limit);
-                producer.send_offsets_to_transaction(&positions, &group, limit)
+                producer.send_offsets_to_transaction(positions, &group, limit)
             };
             match sent {
                 Err(error)
@@ -266,6 +298,7 @@ impl Publisher {
     fn acknowledge(
         &mut self,
         outbox: &Outbox,
+        mark: &str,
         consumer: &BaseConsumer<MemberContext>,
     ) -> Result<(), Failed> {
         let owed: Positions = outbox
@@ -273,7 +306,7 @@ impl Publisher {
             .keys()
             .filter_map(|at| Some((at.clone(), *self.owed.get(at)?)))
             .collect();
-        if let Some(error) = self.commit(&owed, consumer)? {
+        if let Some(error) = self.commit(&owed, mark, consumer)? {
             return Err(Failed::Abort(error));
         }
         self.owed.retain(|at, _| !owed.contains_key(at));
@@ -284,7 +317,7 @@ impl Publisher {
             let error = failure.error.clone();
             return Err(undelivered(failure).unwrap_or(Failed::Abort(error)));
         }
-        if let Some(error) = self.commit(&outbox.positions, consumer)? {
+        if let Some(error) = self.commit(&outbox.positions, mark, consumer)? {
             tracing::info!(%error, "offsets not committed: before the next batch, or the partition's next owner reads again");
             self.owed.extend(outbox.positions.clone());
         }
@@ -295,12 +328,13 @@ impl Publisher {
     fn commit(
         &self,
         positions: &Positions,
+        mark: &str,
         consumer: &BaseConsumer<MemberContext>,
     ) -> Result<Option<KafkaError>, Failed> {
         if positions.is_empty() {
             return Ok(None);
         }
-        let positions = super::list(positions).map_err(Failed::Abort)?;
+        let positions = self.marked(positions, mark).map_err(Failed::Abort)?;
         retry(&self.watchdog, "commit", |_| {
             match consumer.commit(&positions, CommitMode::Sync) {
                 Err(error) if nothing_new(&error) => Ok(None),
@@ -413,24 +447,26 @@ impl Publisher {
         Ok(())
     }
 
-    /// What became of a transaction whose commit was not answered: the offsets moved with it, or not at all.
+    /// What became of the transaction of `mark`, whose commit was not answered.
     fn resolve(
-        &self,
+        &mut self,
         positions: &Positions,
+        mark: &str,
         consumer: &BaseConsumer<MemberContext>,
     ) -> Result<Published, KafkaFailure> {
         let partitions: Vec<TopicPartition> = positions.keys().cloned().collect();
-        let found = group_offsets(consumer, &self.watchdog, &partitions)?;
-        let reached =
-            |at: &TopicPartition| found.get(at).copied().flatten() >= positions.get(at).copied();
-        let committed = partitions.iter().filter(|at| reached(at)).count();
-        match committed {
-            0 => Ok(Published::Aborted),
-            n if n == partitions.len() => Ok(Published::Committed),
-            n => Err(KafkaFailure::UnknownOutcome(format!(
-                "{n} of {} partitions are committed",
-                partitions.len()
-            ))),
+        let found = group_commits(consumer, &self.watchdog, &partitions)?;
+        let outcome = self.marks.outcome(positions, mark, &found);
+        tracing::info!(?outcome, "what became of the transaction");
+        match outcome {
+            Outcome::Committed => {
+                self.marks.committed(positions, mark);
+                Ok(Published::Committed)
+            }
+            Outcome::Aborted => Ok(Published::Aborted),
+            Outcome::Unknown => Err(KafkaFailure::UnknownOutcome(
+                "the group's offsets were committed by another transaction".to_owned(),
+            )),
         }
     }
 

@@ -15,6 +15,7 @@ use rdkafka::metadata::MetadataTopic;
 use rdkafka::topic_partition_list::{Offset as RawOffset, TopicPartitionList};
 
 use super::context::PlainContext;
+use super::mark::Commit;
 use super::outcome::timed_out;
 use super::settings::{Connection, Isolation};
 use super::watchdog::Watchdog;
@@ -84,16 +85,18 @@ impl TopicReader {
         &self,
         partitions: &[TopicPartition],
     ) -> Result<BTreeMap<TopicPartition, Option<Offset>>, KafkaFailure> {
-        self.offsets(&self.committed, partitions)
+        let commits = self.commits(&self.committed, partitions)?;
+        let offset = |commit: Option<Commit>| commit.map(|commit| commit.offset);
+        Ok(commits.into_iter().map(|(at, c)| (at, offset(c))).collect())
     }
 
-    /// The same, asked by the `read_committed` client of a member.
-    pub(super) fn offsets<C: ConsumerContext>(
+    /// What the group has committed, asked by the `read_committed` client of a member.
+    pub(super) fn commits<C: ConsumerContext>(
         &self,
         consumer: &BaseConsumer<C>,
         partitions: &[TopicPartition],
-    ) -> Result<BTreeMap<TopicPartition, Option<Offset>>, KafkaFailure> {
-        match group_offsets(consumer, &self.watchdog, partitions) {
+    ) -> Result<BTreeMap<TopicPartition, Option<Commit>>, KafkaFailure> {
+        match group_commits(consumer, &self.watchdog, partitions) {
             Err(KafkaFailure::Call { error, .. })
                 if timed_out(&error) && self.answers_what_is_pending(partitions) =>
             {
@@ -198,6 +201,9 @@ impl TopicReader {
             .filter(|span| !span.is_empty())
             .map(|span| (span.at.partition.0, span.to))
             .collect();
+        let Some(topic) = spans.first().map(|span| Arc::clone(&span.at.topic)) else {
+            return Ok(());
+        };
         if open.is_empty() {
             return Ok(());
         }
@@ -210,7 +216,7 @@ impl TopicReader {
         self.committed
             .assign(&list)
             .map_err(KafkaFailure::call("assign"))?;
-        let read = self.read_open(&mut open, visit);
+        let read = self.read_open(&topic, &mut open, visit);
         let left = self.committed.unassign();
         read?;
         left.map_err(KafkaFailure::call("unassign"))
@@ -218,6 +224,7 @@ impl TopicReader {
 
     fn read_open(
         &self,
+        topic: &str,
         open: &mut BTreeMap<i32, Offset>,
         visit: &mut Visit<'_>,
     ) -> Result<(), KafkaFailure> {
@@ -243,11 +250,15 @@ impl TopicReader {
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    open.remove(&partition);
+                    self.drop_reached(open)?;
+                    self.drop_deleted(open, topic, partition)?;
                 }
                 Some(Err(error)) if passes(&error) => {}
                 Some(Err(error)) => return Err(KafkaFailure::call("reading a topic")(error)),
-                None => self.watchdog.pause(Duration::ZERO)?,
+                None => {
+                    self.drop_reached(open)?;
+                    self.watchdog.pause(Duration::ZERO)?;
+                }
             }
             if stalled_at < self.clock.monotonic() {
                 return Err(KafkaFailure::TooSlow {
@@ -255,6 +266,37 @@ impl TopicReader {
                     limit: patience,
                 });
             }
+        }
+        Ok(())
+    }
+
+    /// Takes out of `open` what has been read up to its end. That a replica has nothing more says little: it may lag behind the one that was asked
+    /// for the end. Positions go past the markers of transactions, which nobody sees.
+    fn drop_reached(&self, open: &mut BTreeMap<i32, Offset>) -> Result<(), KafkaFailure> {
+        let positions = self
+            .committed
+            .position()
+            .map_err(KafkaFailure::call("position"))?;
+        for (at, position) in places(&positions) {
+            let partition = at.partition.0;
+            if open.get(&partition).is_some_and(|to| Some(*to) <= position) {
+                open.remove(&partition);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes out of `open` the partition of that number if all that was to be read of it has been deleted meanwhile.
+    fn drop_deleted(
+        &self,
+        open: &mut BTreeMap<i32, Offset>,
+        topic: &str,
+        partition: i32,
+    ) -> Result<(), KafkaFailure> {
+        if let Some(to) = open.get(&partition).copied()
+            && to <= self.ends(&TopicPartition::new(topic, partition))?.0
+        {
+            open.remove(&partition);
         }
         Ok(())
     }
@@ -307,12 +349,12 @@ pub(super) fn partitions(
     }
 }
 
-/// The group's stable committed offsets: a `read_committed` consumer is made to wait while a transaction that holds some is open.
-pub(super) fn group_offsets<C: ConsumerContext>(
+/// What the group has committed, once no transaction can change it: a `read_committed` consumer is made to wait while one that may is open.
+pub(super) fn group_commits<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     watchdog: &Watchdog,
     partitions: &[TopicPartition],
-) -> Result<BTreeMap<TopicPartition, Option<Offset>>, KafkaFailure> {
+) -> Result<BTreeMap<TopicPartition, Option<Commit>>, KafkaFailure> {
     let found = retry(watchdog, "committed offsets", |limit| {
         let list = consumer.committed_offsets(bare(partitions), limit)?;
         for element in list.elements() {
@@ -320,5 +362,16 @@ pub(super) fn group_offsets<C: ConsumerContext>(
         }
         Ok(list)
     })?;
-    Ok(places(&found).into_iter().collect())
+    let commits = found.elements().into_iter().map(|element| {
+        let at = TopicPartition::new(element.topic(), element.partition());
+        let commit = match element.offset() {
+            RawOffset::Offset(offset) if offset >= 0 => Some(Commit {
+                offset: Offset(offset),
+                metadata: element.metadata().to_owned(),
+            }),
+            _ => None,
+        };
+        (at, commit)
+    });
+    Ok(commits.collect())
 }

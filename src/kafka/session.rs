@@ -3,10 +3,11 @@
 //! Invariants: a granted partition is fetched only after [`Session::rewind`] has said from where (the assignment is answered there, with the
 //! offsets); a partition is given back only between batches; no transaction is open while polling.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anomalyd_topic_ids::topic_ids;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
@@ -18,8 +19,8 @@ use super::retention;
 use super::settings::Connection;
 use super::takeover::{self, StateTopic};
 use super::watchdog::Watchdog;
-use super::{CALL_MAX, KafkaFailure, bare, code, is_final, list, passes};
-use crate::pipeline::{Grant, Outbox};
+use super::{CALL_MAX, KafkaFailure, bare, code, is_final, joined, list, passes, retry};
+use crate::pipeline::{self, Grant, Outbox};
 use crate::port::{Input, Published, Session};
 use crate::record::RecordBatch;
 use crate::stream::{Offset, Positions, TopicPartition};
@@ -28,6 +29,9 @@ use crate::time::{Clock, Timestamp};
 /// How long a topic may be unknown before it counts as missing.
 const NO_TOPIC_MAX: Duration = Duration::from_secs(3);
 const NO_TOPIC_STEP: Duration = Duration::from_millis(200);
+
+/// How often it is looked at whether the topics are those that they were.
+const IDS_EVERY: Duration = Duration::from_secs(30);
 
 /// Where a group begins that has committed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -86,6 +90,9 @@ pub struct KafkaSession {
     active: Positions,
     /// A partition's fetch position is not in the log any more.
     lost: bool,
+    /// Ids of the topics of what was granted, and when they are looked at again.
+    ids: BTreeMap<Arc<str>, Arc<str>>,
+    look_at: Duration,
     /// To seek to as soon as no rebalance waits for its answer: librdkafka pauses everything until then.
     seeks: Positions,
     /// Names of the input topics' partitions, so that a record does not allocate one.
@@ -120,10 +127,11 @@ impl KafkaSession {
         let reader = TopicReader::new(&settings.connection, Arc::clone(&clock), watchdog.clone())?;
         let state_partitions = known_topics(&reader, &settings, &watchdog)?;
         let id = match settings.delivery {
-            Delivery::ExactlyOnce => Some(format!(
-                "{}-{}-{}",
-                settings.connection.group, settings.instance, settings.worker
-            )),
+            Delivery::ExactlyOnce => Some(joined(&[
+                &settings.connection.group,
+                &settings.instance,
+                &settings.worker.to_string(),
+            ])),
             Delivery::AtLeastOnce => None,
         };
         let publisher = Publisher::new(
@@ -156,6 +164,8 @@ impl KafkaSession {
             pending: BTreeMap::new(),
             active: Positions::new(),
             lost: false,
+            ids: BTreeMap::new(),
+            look_at: Duration::ZERO,
             seeks: Positions::new(),
             names,
             ends: BTreeMap::new(),
@@ -192,6 +202,7 @@ impl KafkaSession {
         if std::mem::take(&mut self.lost) {
             return self.overtaken();
         }
+        self.look_at_ids()?;
         self.seek_due()?;
         let batch = self.read_batch(until)?;
         self.note_fetched(&batch);
@@ -300,36 +311,92 @@ impl KafkaSession {
         // Even if what follows fails: the assignment waits for an answer, and without one no consumer can be closed.
         let unknown = partitions.iter().map(|at| (at.clone(), (Offset(0), None)));
         self.pending.extend(unknown);
-        let committed = takeover::committed(
-            (self.consumer()?, &self.reader),
-            self.settings.start,
-            &partitions,
-        )?;
+        let (mut known, began_with) =
+            takeover::known((self.consumer()?, &self.reader), &partitions)?;
+        self.publisher.began_with(began_with);
+        let ids = self.topic_ids(&partitions)?;
+        self.ids.extend(ids.clone());
         let state_topic = StateTopic {
             name: &self.settings.topics.state,
             partitions: self.state_partitions,
             detector: &self.settings.detector,
         };
-        let mut state = {
-            let fresh = |at: &TopicPartition| committed.get(at).is_none_or(|(_, fresh, _)| *fresh);
-            takeover::restore(&self.reader, &state_topic, (&partitions, fresh))?
-        };
+        let mut state = takeover::restore(&self.reader, &state_topic, &partitions)?;
         Ok(partitions
             .into_iter()
             .map(|at| {
-                let (committed, fresh, first) = committed.get(&at).copied().unwrap_or_default();
-                self.pending.insert(at.clone(), (committed, None));
+                let mut known = known.remove(&at).unwrap_or_default();
                 let state = state.remove(&at).unwrap_or_default();
+                let topic_id = ids.get(&at.topic).cloned();
+                // What cannot be read the pipeline refuses.
+                if let Ok(Some(as_of)) = pipeline::as_of(&state) {
+                    known.as_of = Some(as_of.offset);
+                    known.anew = as_of.topic_id.is_some()
+                        && topic_id.is_some()
+                        && as_of.topic_id != topic_id;
+                }
+                let (committed, fresh) = retention::begin(&at, known, self.settings.start);
+                self.pending.insert(at.clone(), (committed, None));
                 tracing::info!(%at, %committed, entries = state.len(), "partition granted");
                 Grant {
                     at,
                     committed,
                     fresh,
-                    first,
+                    first: known.first,
+                    topic_id,
                     state,
                 }
             })
             .collect())
+    }
+
+    /// The ids of the partitions' topics, where brokers have ids.
+    fn topic_ids(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<BTreeMap<Arc<str>, Arc<str>>, KafkaFailure> {
+        let client = self.consumer()?.client();
+        let topics: BTreeSet<&str> = partitions.iter().map(|at| &*at.topic).collect();
+        let topics: Vec<&str> = topics.into_iter().collect();
+        let found = retry(&self.watchdog, "topic ids", |limit| {
+            match topic_ids(client, &topics, limit) {
+                Err(code) if passes(&KafkaError::MetadataFetch(code)) => {
+                    Err(KafkaError::MetadataFetch(code))
+                }
+                // Old brokers have none.
+                found => Ok(found.unwrap_or_default()),
+            }
+        })?;
+        let shared = |(topic, id): (String, String)| (Arc::from(topic), Arc::from(id));
+        Ok(found.into_iter().map(shared).collect())
+    }
+
+    /// Now and then: whether the topics are those that they were. librdkafka would read on in the midst of a new one.
+    fn look_at_ids(&mut self) -> Result<(), KafkaFailure> {
+        let now = self.clock.monotonic();
+        if now < self.look_at {
+            return Ok(());
+        }
+        self.look_at = now + IDS_EVERY;
+        let topics: Vec<&str> = self.ids.keys().map(|topic| &**topic).collect();
+        if topics.is_empty() {
+            return Ok(());
+        }
+        let limit = self.watchdog.limits().call;
+        let _guard = self.watchdog.call("topic ids", limit);
+        // What is not answered is asked again next time.
+        let found = topic_ids(self.consumer()?.client(), &topics, limit).unwrap_or_default();
+        let another = found.iter().find(|(topic, id)| {
+            self.ids
+                .get(topic.as_str())
+                .is_some_and(|known| **known != **id)
+        });
+        match another {
+            Some((topic, _)) => Err(KafkaFailure::OtherLog(format!(
+                "topic `{topic}` was deleted and made anew"
+            ))),
+            None => Ok(()),
+        }
     }
 
     fn let_go(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaFailure> {

@@ -142,8 +142,38 @@ pub fn refused(property: &str) -> Option<&'static str> {
         .map(|(_, instead)| *instead)
 }
 
+/// The names of the property that says how clients say who they are.
+const MECHANISM: [&str; 2] = ["sasl.mechanism", "sasl.mechanisms"];
+
+/// Why this build cannot say who it is by `mechanism`, and what works; `None` if it can. librdkafka takes the name of any, and fails when it connects.
+pub fn cannot_authenticate_by(mechanism: &str) -> Option<String> {
+    let features = ClientConfig::new()
+        .create_native_config()
+        .and_then(|config| config.get("builtin.features"))
+        .unwrap_or_default();
+    let built_in = |name: &str| features.split(',').any(|feature| feature.trim() == name);
+    let works = match mechanism.to_ascii_uppercase().as_str() {
+        "PLAIN" => built_in("sasl_plain"),
+        "SCRAM-SHA-256" | "SCRAM-SHA-512" => built_in("sasl_scram"),
+        "GSSAPI" => built_in("sasl_gssapi"),
+        // Tokens come from an endpoint or not at all.
+        "OAUTHBEARER" => built_in("oidc"),
+        _ => false,
+    };
+    (!works).then(|| {
+        format!(
+            "`{mechanism}` is not in this build: PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512 are, and client certificates without SASL (`security.protocol` = \"SSL\", `ssl.certificate.location`, `ssl.key.location`)"
+        )
+    })
+}
+
 /// Checks that librdkafka knows `property` and takes `value`; the problem in words if not.
 pub fn check_property(property: &str, value: &str) -> Result<(), String> {
+    if MECHANISM.contains(&property)
+        && let Some(problem) = cannot_authenticate_by(value)
+    {
+        return Err(problem);
+    }
     let mut config = ClientConfig::new();
     config.set(property, value);
     match config.create_native_config() {
@@ -326,6 +356,22 @@ mod tests {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
+        }
+    }
+
+    #[test]
+    fn mechanisms_that_are_not_built_in_are_refused_with_those_that_are() {
+        for name in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+            assert_eq!(check_property("sasl.mechanism", name), Ok(()), "{name}");
+        }
+        for name in ["GSSAPI", "AWS_MSK_IAM", "OAUTHBEARER"] {
+            for property in MECHANISM {
+                let problem = check_property(property, name).expect_err(name);
+                assert!(
+                    problem.contains(name) && problem.contains("SCRAM-SHA-512"),
+                    "{problem}"
+                );
+            }
         }
     }
 

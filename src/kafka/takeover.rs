@@ -2,18 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::message::Message as _;
 
 use super::KafkaFailure;
 use super::context::MemberContext;
+use super::mark::{self, Commit};
 use super::publish::state_partition;
 use super::restore::TopicReader;
-use super::retention;
-use super::session::Start;
+use super::retention::Known;
 use crate::pipeline::{self, StateEntry};
-use crate::stream::{Offset, Positions, TopicPartition};
+use crate::stream::{Partition, Positions, TopicPartition};
 
 /// Where state lies.
 pub(super) struct StateTopic<'a> {
@@ -23,33 +24,63 @@ pub(super) struct StateTopic<'a> {
     pub(super) detector: &'a str,
 }
 
-/// The group's offsets; where there is none, the configured start, and that it is fresh. And the oldest record there is.
-pub(super) fn committed(
+/// What is known of partitions, and how many each topic had when the group began to read it.
+type Found = (BTreeMap<TopicPartition, Known>, BTreeMap<Arc<str>, i32>);
+
+/// What is known of some partitions without their state, and how many partitions each of their topics had when the group began to read it.
+pub(super) fn known(
     (consumer, reader): (&BaseConsumer<MemberContext>, &TopicReader),
-    start: Start,
     partitions: &[TopicPartition],
-) -> Result<BTreeMap<TopicPartition, (Offset, bool, Offset)>, KafkaFailure> {
-    let found = reader.offsets(consumer, partitions)?;
-    let mut positions = BTreeMap::new();
-    for (at, offset) in found {
-        let (first, end) = reader.ends(&at)?;
-        let (position, fresh) = retention::begin(&at, offset, (first, end), start);
-        positions.insert(at, (position, fresh, first));
+) -> Result<Found, KafkaFailure> {
+    let mut began_with = BTreeMap::new();
+    let mut known = BTreeMap::new();
+    let topics: BTreeSet<Arc<str>> = partitions.iter().map(|at| Arc::clone(&at.topic)).collect();
+    for topic in topics {
+        let count = reader.partitions(&topic)?;
+        let all: Vec<TopicPartition> = (0..count)
+            .map(|number| TopicPartition {
+                topic: Arc::clone(&topic),
+                partition: Partition(number),
+            })
+            .collect();
+        let commits = reader.commits(consumer, &all)?;
+        let began = began(commits.values().flatten(), count);
+        for at in partitions.iter().filter(|at| at.topic == topic) {
+            let (first, end) = reader.ends(at)?;
+            let commit = commits.get(at).and_then(Option::as_ref);
+            let of_this = Known {
+                committed: commit.map(|commit| commit.offset),
+                first,
+                end,
+                added: began <= at.partition.0,
+                ..Known::default()
+            };
+            known.insert(at.clone(), of_this);
+        }
+        began_with.insert(topic, began);
     }
-    Ok(positions)
+    Ok((known, began_with))
+}
+
+/// How many partitions a topic of now `count` had when the group began to read it: where something is committed, whoever did so wrote it down; if they
+/// did not, all that has no offset is new.
+fn began<'a>(commits: impl Iterator<Item = &'a Commit>, count: i32) -> i32 {
+    commits
+        .map(|commit| mark::began_with(&commit.metadata).unwrap_or(0))
+        .min()
+        .unwrap_or(count)
 }
 
 /// The state topic's entries of some partitions, latest per key.
 ///
-/// Where they lie depends on the topic's number of partitions. Those that are not `fresh`, and yet have none there, are looked for
-/// everywhere.
+/// Where they lie depends on the topic's number of partitions. Those that have none there are looked for everywhere.
 ///
 /// # Errors
 /// As [`latest`].
 pub(super) fn restore(
     reader: &TopicReader,
     topic: &StateTopic<'_>,
-    (partitions, fresh): (&[TopicPartition], impl Fn(&TopicPartition) -> bool),
+    partitions: &[TopicPartition],
 ) -> Result<BTreeMap<TopicPartition, Vec<StateEntry>>, KafkaFailure> {
     let place = |at: &&TopicPartition| state_partition(at, topic.partitions);
     let mut wanted: BTreeSet<&TopicPartition> = partitions.iter().collect();
@@ -59,7 +90,7 @@ pub(super) fn restore(
     })? {
         restored.entry(entry.at.clone()).or_default().push(entry);
     }
-    wanted.retain(|at| !fresh(at) && !restored.contains_key(*at));
+    wanted.retain(|at| !restored.contains_key(*at));
     if wanted.is_empty() {
         return Ok(restored);
     }
@@ -111,4 +142,22 @@ pub(super) fn latest(
         });
     }
     Ok(latest.into_values().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::Offset;
+
+    #[test]
+    fn a_group_began_with_the_partitions_that_its_commits_say() {
+        let commit = |metadata: &str| Commit {
+            offset: Offset(3),
+            metadata: metadata.to_owned(),
+        };
+        assert_eq!(began([].iter(), 6), 6);
+        let known = [commit("4 a-1"), commit("4 b-9")];
+        assert_eq!(began(known.iter(), 6), 4);
+        assert_eq!(began([commit("4 a-1"), commit("")].iter(), 6), 0);
+    }
 }

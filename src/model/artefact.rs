@@ -3,6 +3,7 @@
 //! The bytes are a function of the model alone: the same model gives the same file.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -14,8 +15,10 @@ use super::Model;
 use super::card::Card;
 use super::reservoir::Reservoir;
 use super::scale::Scaler;
+use super::sensors::Sensors;
 use super::trained::TrainedModel;
 use crate::stats::calibration::CalibrationSet;
+use crate::stats::evidence::EvidenceLaw;
 
 /// Why a model file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -204,6 +207,11 @@ impl TrainedModel {
         tensors.set("kind", &self.model.name());
         self.scaler.save(&mut tensors);
         tensors.set("calibration", &self.calibration);
+        tensors.set("evidence", &self.evidence.as_deref());
+        tensors.set("gaps", &self.gaps);
+        if let Some(sensors) = &self.sensors {
+            sensors.save(&mut tensors);
+        }
         self.reservoir.save(&mut tensors);
         let metadata = Metadata {
             format: FORMAT,
@@ -271,11 +279,21 @@ impl TrainedModel {
         let model = Self {
             scaler: Scaler::load(&tensors)?,
             model: Model::load(&tensors.get::<String>("kind")?, &tensors.nested("model."))?,
+            sensors: Sensors::load(&tensors)?,
             calibration: tensors.get::<CalibrationSet>("calibration")?,
+            gaps: tensors.get("gaps")?,
             normal_contribution: tensors.get1("normal_contribution")?.to_vec(),
+            evidence: tensors
+                .get::<Option<EvidenceLaw>>("evidence")?
+                .map(Arc::new),
             reservoir: Reservoir::load(&tensors)?,
             card: metadata.card,
         };
+        if model.evidence.as_ref().is_some_and(|law| !law.is_sound()) {
+            return Err(ArtefactError::Invalid(
+                "the law of evidence has numbers that cannot be used".to_owned(),
+            ));
+        }
         model.check_widths()?;
         Ok(model)
     }
@@ -298,14 +316,17 @@ impl TrainedModel {
     /// Whether all parts are of one width.
     fn check_widths(&self) -> Result<(), ArtefactError> {
         let columns = self.card.columns.len();
+        let measured = self.scaler.measured().len();
+        let sensors = self.sensors.as_ref().map_or(measured, Sensors::columns);
         let parts = [
+            ("sensors.mean", sensors, measured),
             ("scaler.centre", self.scaler.centre.len(), columns),
             ("scaler.spread", self.scaler.spread.len(), columns),
-            ("model", self.model.as_kind().width(), self.width()),
+            ("model", self.model.as_kind().width(), self.inputs()),
             (
                 "normal_contribution",
                 self.normal_contribution.len(),
-                self.width(),
+                self.inputs(),
             ),
         ];
         for (name, found, needed) in parts {

@@ -54,6 +54,71 @@ pub struct Exclusion {
     pub dismissed: Option<Dismissal>,
 }
 
+/// A stretch of the log that was read for a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stretch {
+    /// Where it lies.
+    #[serde(flatten)]
+    pub span: Span,
+    /// The keys whose records were kept; without: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<KeySample>,
+}
+
+impl From<Span> for Stretch {
+    /// All records of the span.
+    fn from(span: Span) -> Self {
+        Self { span, keys: None }
+    }
+}
+
+/// Which keys' records were kept of a stretch that many keys share. Together with the card's seed it says of each record whether it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeySample {
+    /// From here on, the records of frequent keys were kept, too.
+    pub near: Offset,
+    /// Records from there on that make a key a frequent one.
+    pub often: u64,
+    /// Of the other keys, one in so many was kept, by a hash: a power of two.
+    pub one_in: u64,
+}
+
+/// Records that stand out in a history that no model had judged: kept out of training like an episode's, unless somebody dismisses them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Suspect {
+    /// Which records, and the id to dismiss them by.
+    #[serde(flatten)]
+    pub exclusion: Exclusion,
+    /// Event time of the first.
+    pub from_time: Timestamp,
+    /// Event time of the last.
+    pub to_time: Timestamp,
+    /// By how many spreads the logarithm of their score lies above what is usual, on average.
+    pub excess: f64,
+    /// The features that stand out most, each with its share.
+    pub features: Vec<(String, f64)>,
+}
+
+/// A stretch of time whose records training leaves out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maintenance {
+    /// The key; without: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Event time from which ...
+    pub from: Timestamp,
+    /// ... and before which records are left out.
+    pub to: Timestamp,
+}
+
+impl Maintenance {
+    /// Whether a record of the key at this time is left out.
+    #[must_use]
+    pub fn has(&self, key: &str, time: Timestamp) -> bool {
+        self.key.as_deref().is_none_or(|only| only == key) && self.from <= time && time < self.to
+    }
+}
+
 /// What a model was made from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Card {
@@ -79,11 +144,23 @@ pub struct Card {
     /// The seed of this training run.
     pub seed: Seed,
     /// The records that were read, or empty for a model trained on a file.
-    pub spans: Vec<Span>,
+    pub spans: Vec<Stretch>,
     /// For a model trained on a file: its name and sha256.
     pub source: Option<String>,
-    /// What was kept out.
+    /// What was flagged, and kept out unless it says `dismissed`.
     pub exclusions: Vec<Exclusion>,
+    /// What was kept out because it stands out in a history that nobody had judged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suspects: Vec<Suspect>,
+    /// What was kept out because the configuration says so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub maintenance: Vec<Maintenance>,
+    /// What was flagged was learnt from all the same, because too little would have been left for a first model.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waived: bool,
+    /// Where each partition's records begin that some model of this detector judged when they came: after those of the first model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub judged_from: Vec<(TopicPartition, Offset)>,
     /// Rows: fitted on, validated on, calibrated on, gated on; and rows excluded.
     pub rows: BTreeMap<String, u64>,
     /// How training used its rows. Cards of older programs lack it; then the configuration at hand is taken.
@@ -91,6 +168,10 @@ pub struct Card {
     pub usage: Option<Usage>,
     /// Records of one key in a day, as the training data had them: turns "alerts per day and key" into a probability.
     pub records_per_key_day: f64,
+    /// The time scales of evidence, in records, that what opens an episode was calibrated for ...
+    pub time_scales: Vec<u32>,
+    /// ... and how sure it had to be that a fault is over.
+    pub close_evidence: f64,
     /// Mean losses after each epoch: (training, validation).
     pub losses: Vec<(f64, f64)>,
     /// What a kind that is made of others consists of, as `model.members` would have it. Cards of older programs lack it.

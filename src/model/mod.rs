@@ -7,8 +7,10 @@
 pub mod artefact;
 pub mod card;
 mod chunks;
+pub mod context;
 mod dependence;
 mod epochs;
+pub mod gaps;
 mod linalg;
 mod marginals;
 mod measure;
@@ -20,6 +22,7 @@ pub mod ranks;
 pub mod reservoir;
 mod residual;
 pub mod scale;
+pub mod sensors;
 pub mod spec;
 #[cfg(test)]
 mod testing;

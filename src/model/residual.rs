@@ -258,7 +258,7 @@ fn whitening(rows: ArrayView2<'_, f32>) -> Array2<f32> {
 }
 
 /// The share of each covariance to take off: Σ var(sᵢⱼ) / Σ sᵢⱼ² over i ≠ j, in [0, 1].
-fn shrinkage(rows: ArrayView2<'_, f32>, covariance: ArrayView2<'_, f64>) -> f64 {
+pub(super) fn shrinkage(rows: ArrayView2<'_, f32>, covariance: ArrayView2<'_, f64>) -> f64 {
     let n = rows.nrows() as f64;
     let squared = rows.mapv(|v| f64::from(v) * f64::from(v));
     let products = squared.t().dot(&squared) / n;

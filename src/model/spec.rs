@@ -25,7 +25,7 @@ pub struct ModelSpec {
     pub window: usize,
     /// How columns are scaled.
     pub scale: Scaling,
-    /// Scaled values beyond ± this are clipped to it, so that one wild value cannot dominate. 0 switches clipping off.
+    /// Scaled values beyond ± this go on by their logarithm, so that one wild value cannot drown the others, yet a larger one is stranger. 0: never.
     pub clip: f32,
     /// Whether a stream of a single feature is judged by what its key did at this time of day and week, learnt record by record
     /// ([`crate::detect::seasonal`]), instead of by the model. For `auto` only.

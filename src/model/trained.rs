@@ -5,17 +5,24 @@
 use super::Model;
 use super::card::{Card, ModelVersion, RECORDS_PER_KEY_DAY};
 use super::chunks::CHUNK;
+use super::gaps::{Gaps, Line};
 use super::reservoir::Reservoir;
 use super::robust_z::RobustZ;
 use super::scale::Scaler;
+use super::sensors::{self, Sensors};
 use super::spec::{ModelSpec, Scaling};
 use crate::seed::Seed;
 use crate::stats::calibration::{Calibration, CalibrationSet};
+use crate::stats::evidence::EvidenceLaw;
 use crate::time::Timestamp;
-use ndarray::{Array2, ArrayView2, Axis, CowArray, Ix2, Slice, Zip};
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis, CowArray, Ix2, Slice, Zip};
+use std::sync::Arc;
 
 /// How often a missing input is replaced by what the model expects in its place, beginning at the centre of its column.
 const FILL_ROUNDS: usize = 3;
+
+/// The −ln p from which on nobody is surer of what is to blame.
+const SURE: f64 = 30.0;
 
 /// A model that can judge windows of raw records. Immutable once made; shared as `Arc`.
 #[derive(Debug)]
@@ -24,13 +31,19 @@ pub struct TrainedModel {
     pub card: Card,
     /// Brings the D columns to a common scale.
     pub scaler: Scaler,
-    /// The model, on W · D scaled inputs.
+    /// The model, on W · M scaled inputs.
     pub model: Model,
+    /// Judges each column of the newest record beside the model, whatever its kind; `None`: the model alone judges.
+    pub sensors: Option<Sensors>,
     /// From scores to p-values.
     pub calibration: CalibrationSet,
-    /// Mean of [`super::Kind::contributions`] over held-out normal rows, one number an input (W · D), none 0: what attribution divides by,
+    /// From scores of windows with gaps to those of complete ones.
+    pub gaps: Gaps,
+    /// Mean of [`super::Kind::contributions`] over held-out normal rows, one number an input (W · M), none 0: what attribution divides by,
     /// so that a feature that is always hard to predict is not always blamed.
     pub normal_contribution: Vec<f32>,
+    /// How evidence of normal records gathers, as held-out sequences showed it; none where there were none.
+    pub evidence: Option<Arc<EvidenceLaw>>,
     /// Windows that this model and those before it were accepted on, for the gate of those after it.
     pub reservoir: Reservoir,
 }
@@ -75,6 +88,17 @@ pub struct Explanation {
 struct RawScores {
     scores: Vec<f64>,
     missing: Vec<f64>,
+    lines: Vec<Line>,
+    peaks: Vec<Peak>,
+}
+
+/// What [`Sensors`] say of the newest record of a window.
+#[derive(Clone, Copy)]
+struct Peak {
+    /// The largest residual; NaN if nothing was observed.
+    size: f64,
+    /// The share of the record's columns that was missing.
+    missing: f64,
 }
 
 impl RawScores {
@@ -82,6 +106,8 @@ impl RawScores {
         Self {
             scores: Vec::with_capacity(n),
             missing: Vec::with_capacity(n),
+            lines: Vec::new(),
+            peaks: Vec::with_capacity(n),
         }
     }
 }
@@ -92,6 +118,10 @@ struct Filled {
     rows: Array2<f32>,
     /// Fraction of inputs missing, n numbers.
     missing: Vec<f64>,
+    /// What brings a score to that of a complete window, n, or none where nothing is missing.
+    lines: Vec<Line>,
+    /// n, or none where no sensors judge.
+    peaks: Vec<Peak>,
 }
 
 impl TrainedModel {
@@ -117,17 +147,26 @@ impl TrainedModel {
                 spread: vec![1.0; columns.len()],
                 clip: 0.0,
                 ranks: Vec::new(),
+                context: None,
             },
             model: Model::RobustZ(RobustZ::new(width)),
+            sensors: None,
             calibration: CalibrationSet::uniform(calibration),
+            gaps: Gaps::default(),
             normal_contribution: vec![1.0; width],
+            evidence: None,
             reservoir: Reservoir::default(),
         }
     }
 
-    /// W · D: the inputs of a window.
+    /// W · D: the numbers of a window.
     pub fn width(&self) -> usize {
         self.card.spec.window * self.card.columns.len()
+    }
+
+    /// W · M: the inputs of the model, those of a window that are measured.
+    pub fn inputs(&self) -> usize {
+        self.card.spec.window * self.scaler.measured().len()
     }
 
     /// Judges n windows of raw values, `n × (W · D)`, NaN where a feature was not observed. `seeds` has one seed a row, made from the
@@ -165,14 +204,15 @@ impl TrainedModel {
             })
             .collect();
         for (windows, seeds) in pieces {
-            let mut rows = Vec::with_capacity(windows.len() * width);
+            let (inputs, measured) = (self.inputs(), self.scaler.measured().len());
+            let mut rows = Vec::with_capacity(windows.len() * inputs);
             for at in windows {
                 let strip = scaled[at.strip].as_slice().unwrap_or_default();
-                let end = at.end * columns;
-                rows.extend_from_slice(&strip[end - width..end]);
+                let end = at.end * measured;
+                rows.extend_from_slice(&strip[end - inputs..end]);
             }
-            let rows = Array2::from_shape_vec((windows.len(), width), rows)
-                .unwrap_or_else(|_| unreachable!("windows are W · D wide"));
+            let rows = Array2::from_shape_vec((windows.len(), inputs), rows)
+                .unwrap_or_else(|_| unreachable!("windows are W · M inputs"));
             self.add_scores(self.fill_scaled(rows), seeds, &mut raw);
         }
         self.judged(raw)
@@ -180,13 +220,21 @@ impl TrainedModel {
 
     /// The model's own scores of n windows, and the fraction of each window's inputs that was missing: what calibrations are fitted on.
     pub fn raw_scores(&self, windows: ArrayView2<'_, f64>, seeds: &[Seed]) -> (Vec<f64>, Vec<f64>) {
-        let RawScores { scores, missing } = self.raw(windows, seeds);
+        let RawScores {
+            scores, missing, ..
+        } = self.raw(windows, seeds);
         (scores, missing)
     }
 
-    /// What a raw score of a window that lacked this fraction of its inputs means, as a p-value.
-    pub fn p_value(&self, raw: f64, missing: f64) -> f64 {
-        self.calibrate(raw, missing).1
+    /// The size of each measured column's residual in the newest record of n windows, `n × M`, NaN where it was not observed: what the
+    /// calibration of [`Self::sensors`] is fitted on. Empty without these.
+    pub fn sizes(&self, windows: ArrayView2<'_, f64>) -> Array2<f32> {
+        let Some(sensors) = &self.sensors else {
+            return Array2::zeros((0, 0));
+        };
+        let older = windows.ncols() - self.card.columns.len();
+        let newest = windows.split_at(Axis(1), older).1;
+        sensors.sizes(self.scaler.transform(newest).view())
     }
 
     fn raw(&self, windows: ArrayView2<'_, f64>, seeds: &[Seed]) -> RawScores {
@@ -203,16 +251,31 @@ impl TrainedModel {
         let scores = self.model.as_kind().score(filled.rows.view(), seeds);
         raw.scores
             .extend(scores.iter().map(|&score| f64::from(score)));
+        if !filled.lines.is_empty() {
+            // Those before had no gaps.
+            raw.lines.resize(raw.missing.len(), Line::SAME);
+            raw.lines.extend(filled.lines);
+        }
         raw.missing.extend(filled.missing);
+        raw.peaks.extend(filled.peaks);
     }
 
     /// What raw scores mean.
     fn judged(&self, raw: RawScores) -> Judged {
-        let calibrated = raw.scores.into_iter().zip(raw.missing);
-        let (score, p_value) = calibrated
-            .map(|(score, missing)| self.calibrate(score, missing))
-            .unzip();
-        Judged { score, p_value }
+        let mut judged = Judged {
+            score: raw.scores,
+            p_value: Vec::with_capacity(raw.missing.len()),
+        };
+        for (at, (score, missing)) in judged.score.iter_mut().zip(raw.missing).enumerate() {
+            let line = raw.lines.get(at).copied().unwrap_or(Line::SAME);
+            let (own, mut p_value) = self.calibrate(line.of(*score), missing);
+            if let (Some(judge), Some(peak)) = (&self.sensors, raw.peaks.get(at)) {
+                p_value = judge.beside(p_value, peak.size, peak.missing);
+            }
+            *score = own;
+            judged.p_value.push(p_value);
+        }
+        judged
     }
 
     /// Explains one window (`1 × (W · D)` raw values). An input that was not observed has no share.
@@ -223,32 +286,76 @@ impl TrainedModel {
         assert_eq!(window.nrows(), 1, "one window is explained at a time");
         let columns = self.card.columns.len();
         let filled = self.fill(window);
-        let kind = self.model.as_kind();
-        let contributions = kind.contributions(filled.rows.view());
-        let mut shares = vec![0.0; columns];
+        let measured = self.scaler.measured();
+        let seen = |input: usize| {
+            let (record, place) = (input / measured.len(), input % measured.len());
+            !window[(0, record * columns + measured.column(place))].is_nan()
+        };
+        let mut shares = self.shares(&filled, &seen);
+        if let (Some(judge), Some(peak)) = (&self.sensors, filled.peaks.first()) {
+            let records = filled.rows.ncols() / measured.len();
+            let observed: Vec<bool> = (0..measured.len())
+                .map(|place| (0..records).any(|record| seen(record * measured.len() + place)))
+                .collect();
+            let rows = filled.rows.to_shape((records, measured.len()));
+            let mut blame = rows.map_or_else(
+                |_| vec![0.0; measured.len()],
+                |rows| judge.blame(rows.view(), &observed),
+            );
+            normalise(&mut blame);
+            let seeds = [Seed(0)];
+            let score = self.model.as_kind().score(filled.rows.view(), &seeds);
+            let line = filled.lines.first().copied().unwrap_or(Line::SAME);
+            let (_, own) = self.calibrate(line.of(f64::from(score[0])), filled.missing[0]);
+            // Each has a say by how sure it is.
+            let sure = |p_value: f64| (-p_value.ln()).clamp(1e-3, SURE);
+            let (own, theirs) = (sure(own), sure(judge.p_value(peak.size, peak.missing)));
+            for (share, blame) in shares.iter_mut().zip(blame) {
+                *share = (own * *share + theirs * blame) / (own + theirs);
+            }
+        }
+        // What is context is never to blame.
+        let mut whole = vec![0.0; columns];
+        for (place, share) in shares.into_iter().enumerate() {
+            whole[measured.column(place)] = share;
+        }
+        Explanation {
+            shares: whole,
+            expected: self
+                .expected_newest(window, &filled)
+                .iter()
+                .copied()
+                .collect(),
+        }
+    }
+
+    /// The share of each measured column in the model's own score of one window.
+    fn shares(&self, filled: &Filled, seen: &dyn Fn(usize) -> bool) -> Vec<f64> {
+        let measured = self.scaler.measured().len();
+        let contributions = self.model.as_kind().contributions(filled.rows.view());
+        let mut shares = vec![0.0; measured];
         for (input, &contribution) in contributions.iter().enumerate() {
-            if !window[(0, input)].is_nan() {
+            if seen(input) {
                 let normal = f64::from(self.normal_contribution[input]);
-                shares[input % columns] += f64::from(contribution.max(0.0)) / normal;
+                shares[input % measured] += f64::from(contribution.max(0.0)) / normal;
             }
         }
         normalise(&mut shares);
-        Explanation {
-            shares,
-            expected: self.expected_newest(&filled).iter().copied().collect(),
-        }
+        shares
     }
 
     /// What is expected of the newest record of n windows (`n × D`), in the features' own units.
     pub fn expected(&self, windows: ArrayView2<'_, f64>) -> Array2<f64> {
-        self.expected_newest(&self.fill(windows))
+        self.expected_newest(windows, &self.fill(windows))
     }
 
-    fn expected_newest(&self, filled: &Filled) -> Array2<f64> {
-        let columns = self.card.columns.len();
+    fn expected_newest(&self, windows: ArrayView2<'_, f64>, filled: &Filled) -> Array2<f64> {
+        let (columns, measured) = (self.card.columns.len(), self.scaler.measured().len());
+        let newest_of = |width: usize, columns: usize| Slice::from(width - columns..);
         let expected = self.model.as_kind().expected(filled.rows.view());
-        let newest = expected.slice_axis(Axis(1), Slice::from(expected.ncols() - columns..));
-        self.scaler.inverse(newest)
+        let newest = expected.slice_axis(Axis(1), newest_of(expected.ncols(), measured));
+        let like = windows.slice_axis(Axis(1), newest_of(windows.ncols(), columns));
+        self.scaler.inverse(newest, Some(like))
     }
 
     /// The model's code of n windows (`n × code`), for kinds that have one.
@@ -256,17 +363,14 @@ impl TrainedModel {
         self.model.as_kind().code(self.fill(windows).rows.view())
     }
 
-    /// Score on the scale of complete windows, and p-value.
+    /// A score on the scale of complete windows, and its p-value: 1 where nothing was observed.
     fn calibrate(&self, raw: f64, missing: f64) -> (f64, f64) {
-        if missing <= 0.0 {
-            return (raw, self.calibration.full.p_value(raw));
-        }
-        if missing >= 1.0 {
-            return (raw, 1.0);
-        }
-        let p_value = self.calibration.at(missing).p_value(raw);
-        // Where the p-value is at its floor the raw score still tells strange from stranger.
-        (self.calibration.full.threshold(p_value).max(raw), p_value)
+        let p_value = if missing >= 1.0 {
+            1.0
+        } else {
+            self.calibration.full.p_value(raw)
+        };
+        (raw, p_value)
     }
 
     /// Scales windows and fills what is missing with what the model expects there.
@@ -283,8 +387,16 @@ impl TrainedModel {
             .fold(0, |gaps, value| gaps + u32::from(value.is_nan()));
         if gaps == 0 {
             let missing = vec![0.0; rows.nrows()];
-            return Filled { rows, missing };
+            let peaks = self.newest_peaks(&rows, false);
+            return Filled {
+                rows,
+                missing,
+                lines: Vec::new(),
+                peaks,
+            };
         }
+        let peaks = self.newest_peaks(&rows, true);
+        let measured = self.scaler.measured().len();
         let missing: Vec<f64> = rows
             .rows()
             .into_iter()
@@ -293,6 +405,10 @@ impl TrainedModel {
             })
             .collect();
         let gappy: Vec<usize> = (0..rows.nrows()).filter(|&i| missing[i] > 0.0).collect();
+        let mut lines = vec![Line::SAME; rows.nrows()];
+        for &row in &gappy {
+            lines[row] = self.gaps.line_of(rows.row(row), measured);
+        }
         if !gappy.is_empty() {
             let mut part = rows.select(Axis(0), &gappy);
             self.fill_gaps(&mut part);
@@ -300,18 +416,45 @@ impl TrainedModel {
                 rows.row_mut(to).assign(&part.row(from));
             }
         }
-        Filled { rows, missing }
+        Filled {
+            rows,
+            missing,
+            lines,
+            peaks,
+        }
     }
 
-    /// Replaces NaN in scaled rows: by the centre first, then by what the model expects, a few times over.
+    /// What the sensors say of the newest records of scaled windows.
+    fn newest_peaks(&self, rows: &Array2<f32>, gaps: bool) -> Vec<Peak> {
+        let Some(judge) = &self.sensors else {
+            return Vec::new();
+        };
+        let newest = sensors::newest(rows.view(), judge.columns());
+        let sizes = judge.peaks(newest, gaps).into_iter().zip(newest.rows());
+        let missing = |record: ArrayView1<'_, f32>| {
+            let missing = record.iter().filter(|value| value.is_nan()).count();
+            missing as f64 / record.len() as f64
+        };
+        sizes
+            .map(|(size, record)| Peak {
+                size,
+                missing: if gaps { missing(record) } else { 0.0 },
+            })
+            .collect()
+    }
+
+    /// Replaces NaN in scaled rows: by what the other columns let expect at that moment, then by what the model expects, a few times over.
     fn fill_gaps(&self, rows: &mut Array2<f32>) {
         let gaps = rows.mapv(f32::is_nan);
-        let bound = if self.scaler.clip > 0.0 {
-            self.scaler.clip
-        } else {
-            f32::MAX
-        };
+        if let Some(judge) = &self.sensors {
+            judge.fill(rows);
+        }
         rows.mapv_inplace(|value| if value.is_nan() { 0.0 } else { value });
+        // What columns say of each other is all there is within a record; a window has a course, too.
+        let alone = self.sensors.as_ref().is_some_and(Sensors::fills) && self.card.spec.window == 1;
+        if alone || !self.model.as_kind().reconstructs() {
+            return;
+        }
         for _ in 0..FILL_ROUNDS {
             let expected = self.model.as_kind().expected(rows.view());
             Zip::from(&mut *rows)
@@ -319,7 +462,7 @@ impl TrainedModel {
                 .and(&expected)
                 .for_each(|value, &gap, &expected| {
                     if gap && expected.is_finite() {
-                        *value = expected.clamp(-bound, bound);
+                        *value = expected;
                     }
                 });
         }
@@ -376,9 +519,15 @@ impl Card {
             source: None,
             asked: None,
             exclusions: Vec::new(),
+            suspects: Vec::new(),
+            maintenance: Vec::new(),
+            waived: false,
+            judged_from: Vec::new(),
             rows: std::collections::BTreeMap::new(),
             usage: None,
             records_per_key_day: RECORDS_PER_KEY_DAY,
+            time_scales: Vec::new(),
+            close_evidence: 0.0,
             losses: Vec::new(),
             members: Vec::new(),
             member_losses: Vec::new(),
@@ -392,7 +541,6 @@ impl Card {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::calibration::MaskedCalibration;
     use ndarray::array;
 
     fn calibration() -> Calibration {
@@ -479,25 +627,5 @@ mod tests {
         assert_eq!(model.judge(nothing.view(), &seeds(1)).p_value, vec![1.0]);
         let sum: f64 = model.explain(nothing.view()).shares.iter().sum();
         assert!((sum - 1.0).abs() < 1e-12);
-    }
-
-    #[test]
-    fn windows_with_gaps_are_judged_by_the_calibration_of_their_kind() {
-        let mut model = TrainedModel::simple(1, &["a", "b"], 1, calibration());
-        let half: Vec<f64> = (0..1000).map(|i| f64::from(i) / 200.0).collect();
-        model.calibration.masked = vec![MaskedCalibration {
-            missing_max: 1.0,
-            calibration: Calibration::fit(&half),
-        }];
-        let judged = model.judge(array![[3.0, f64::NAN], [3.0, 3.0]].view(), &seeds(2));
-        // 4.5 among scores up to 5 is as rare as 9 among scores up to 10.
-        assert!(
-            (judged.p_value[0] - judged.p_value[1]).abs() < 0.01,
-            "{judged:?}"
-        );
-        assert!(
-            (judged.score[0] - judged.score[1]).abs() < 0.2,
-            "{judged:?}"
-        );
     }
 }

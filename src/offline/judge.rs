@@ -184,13 +184,12 @@ fn retrain(
             ..config.training_params()
         }
     };
-    let (version, rows) = (models.len() as u64 + 1, from..row);
-    let sample = (!whole).then(|| learn::sample(config, table, version, &rows));
+    let version = models.len() as u64 + 1;
     let run = Run {
         version,
         created: now,
-        rows,
-        sample: sample.flatten(),
+        rows: from..row,
+        sampled: !whole,
         params,
         exclusions: replay.quarantine(),
         champion,

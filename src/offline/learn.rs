@@ -1,6 +1,7 @@
 //! `train`: a table to a model, by the daemon's own training.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +18,9 @@ use crate::record::Missing;
 use crate::record::decode::Decoder;
 use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::Timestamp;
+use crate::train::evidence::EpisodeSettings;
 use crate::train::rows::PartitionRows;
+use crate::train::sample::{self, Visit, Wanted};
 use crate::train::{self, Candidate, TrainJob};
 
 /// The partition that rows of a file stand in: so scores, which are seeded by a record's place, equal those of the topic's first partition.
@@ -50,27 +53,55 @@ pub fn whole(config: &Config) -> train::Params {
     }
 }
 
-/// The rows `from..to` as training reads them, a part a partition, of which only those in `spans` if there are any; rows in which nothing
-/// was observed never reach a model.
-fn rows(
-    table: &Table,
-    file: &TopicPartition,
-    range: Range<usize>,
-    spans: Option<&[Span]>,
-) -> Vec<PartitionRows> {
-    let mut parts: BTreeMap<&TopicPartition, PartitionRows> = BTreeMap::new();
-    for row in range.filter(|&row| !table.empty[row]) {
-        let (at, offset) = table.place(row, file);
-        let within = |span: &Span| span.at == *at && span.contains(offset);
-        if spans.is_some_and(|spans| !spans.iter().any(within)) {
-            continue;
+/// Rows of a table as training reads them: by partition and place. Rows in which nothing was observed never reach a model.
+#[derive(Debug)]
+struct Log<'a> {
+    table: &'a Table,
+    /// Offsets in order, and the rows they stand in.
+    parts: BTreeMap<TopicPartition, Vec<(Offset, usize)>>,
+}
+
+impl<'a> Log<'a> {
+    fn new(table: &'a Table, file: &TopicPartition, range: Range<usize>) -> Self {
+        let mut parts: BTreeMap<TopicPartition, Vec<(Offset, usize)>> = BTreeMap::new();
+        for row in range {
+            let (at, offset) = table.place(row, file);
+            match parts.get_mut(at) {
+                Some(part) => part.push((offset, row)),
+                None => {
+                    parts.insert(at.clone(), vec![(offset, row)]);
+                }
+            }
         }
-        parts
-            .entry(at)
-            .or_insert_with(|| PartitionRows::new(at.clone(), table.columns.len()))
-            .push(&table.keys[row], table.times[row], offset, table.row(row));
+        Self { table, parts }
     }
-    parts.into_values().collect()
+
+    /// The offsets that there are.
+    fn spans(&self) -> Vec<Span> {
+        let parts = self.parts.iter();
+        parts
+            .filter_map(|(at, part)| {
+                Some(Span {
+                    at: at.clone(),
+                    from: part.first()?.0,
+                    to: part.last()?.0.next(),
+                })
+            })
+            .collect()
+    }
+
+    fn read(&self, span: &Span, visit: &mut Visit<'_>) {
+        let Some(part) = self.parts.get(&span.at) else {
+            return;
+        };
+        let table = self.table;
+        let from = part.partition_point(|(offset, _)| *offset < span.from);
+        for &(offset, row) in part[from..].iter().take_while(|(o, _)| *o < span.to) {
+            if !table.empty[row] {
+                visit(&table.keys[row], table.times[row], offset, table.row(row));
+            }
+        }
+    }
 }
 
 /// A run on rows of a table, with the seed that the daemon would take.
@@ -82,8 +113,8 @@ pub struct Run {
     pub created: Timestamp,
     /// The rows to learn from.
     pub rows: Range<usize>,
-    /// Only those of them that lie in these spans, which windows do not cross.
-    pub sample: Option<Vec<Span>>,
+    /// Only as many of them as the daemon would read, drawn by its sampler from the same seed.
+    pub sampled: bool,
     /// How.
     pub params: train::Params,
     /// What to keep out.
@@ -94,6 +125,27 @@ pub struct Run {
 
 /// The job of a run.
 pub fn job(config: &Config, table: &Table, run: Run) -> TrainJob {
+    let seed = config.seed.child("train").nth(run.version);
+    let file = place(config);
+    let log = Log::new(table, &file, run.rows.clone());
+    let wanted = Wanted {
+        rows_max: if run.sampled {
+            config.training_params().rows_max as u64
+        } else {
+            u64::MAX
+        },
+        rows_min: run.params.rows_min as u64,
+        window: config.model.window as u64,
+        columns: table.columns.len(),
+    };
+    let Ok(mut sample) = sample::draw::<Infallible>(&log.spans(), wanted, seed, &mut |s, v| {
+        log.read(s, v);
+        Ok(())
+    });
+    // Nothing was left out of a file that was read whole: its name and sha256 say where the rows are.
+    if !run.sampled && table.places.is_none() {
+        sample.stretches.clear();
+    }
     TrainJob {
         detector: config.name.clone(),
         version: ModelVersion(run.version),
@@ -102,46 +154,19 @@ pub fn job(config: &Config, table: &Table, run: Run) -> TrainJob {
         fill_last: table.fill_last(),
         spec: config.model.clone(),
         schema: Some(table.schema.clone()),
-        seed: config.seed.child("train").nth(run.version),
-        rows: rows(
-            table,
-            &place(config),
-            run.rows.clone(),
-            run.sample.as_deref(),
-        ),
-        spans: run.sample.unwrap_or_else(|| match &table.places {
-            Some(places) => places.spans(run.rows.start, run.rows.end),
-            None => Vec::new(),
-        }),
+        seed,
+        rows: sample.rows,
+        spans: sample.stretches,
         source: table.places.is_none().then(|| source(table)),
         exclusions: run.exclusions,
+        dismissals: BTreeMap::new(),
+        maintenance: config.training.exclude.clone(),
         budget: config.detect.budget,
+        episodes: EpisodeSettings::of(&config.detect),
         champion: run.champion,
         remake: None,
         params: run.params,
     }
-}
-
-/// The stretches of the rows `range` that the daemon would read for the training of this version, if they are more than it reads: drawn by
-/// its sampler from the same seed. `None`: it would read them all.
-pub fn sample(
-    config: &Config,
-    table: &Table,
-    version: u64,
-    range: &Range<usize>,
-) -> Option<Vec<Span>> {
-    let available = match &table.places {
-        Some(places) => places.spans(range.start, range.end),
-        None => vec![Span {
-            at: place(config),
-            from: Offset(range.start as i64),
-            to: Offset(range.end as i64),
-        }],
-    };
-    let most = config.training_params().rows_max as u64;
-    let held: u64 = available.iter().map(Span::len).sum();
-    let seed = config.seed.child("train").nth(version);
-    (held > most).then(|| train::sample::choose(&available, most, seed))
 }
 
 /// How a card names a file.
@@ -164,7 +189,7 @@ pub fn train(
         version: 1,
         created,
         rows: 0..table.len(),
-        sample: None,
+        sampled: false,
         params: whole(config),
         exclusions: Vec::new(),
         champion: None,
@@ -204,7 +229,7 @@ pub fn again(
         version: card.version.0,
         created: card.created,
         rows: 0..table.len(),
-        sample: None,
+        sampled: false,
         params: whole(config).again(card),
         exclusions: card.exclusions.clone(),
         champion: None,
@@ -215,6 +240,7 @@ pub fn again(
         schema: card.schema.clone(),
         seed: card.seed,
         source: card.source.clone(),
+        maintenance: card.maintenance.clone(),
         remake: Some(card.clone()),
         ..job(config, table, run)
     };
@@ -247,17 +273,13 @@ pub fn again_from_log<H: History>(
     }
     let schema = Arc::new(schema);
     let mut decoder = Decoder::new(Arc::clone(&schema));
-    let mut parts: BTreeMap<TopicPartition, PartitionRows> = BTreeMap::new();
-    for span in &card.spans {
-        let batch = history
-            .read(span)
-            .map_err(|error| OfflineError::Log(error.to_string()))?;
-        let decoded = decoder.decode(&batch);
-        parts
-            .entry(span.at.clone())
-            .or_insert_with(|| PartitionRows::new(span.at.clone(), card.columns.len()))
-            .extend(&batch, &decoded);
-    }
+    let columns = card.columns.len();
+    let rows = sample::again(&card.spans, columns, card.seed, &mut |span, visit| {
+        let batch = history.read(span)?;
+        sample::visit(&batch, &decoder.decode(&batch), visit);
+        Ok(())
+    });
+    let rows = rows.map_err(|error: H::Error| OfflineError::Log(error.to_string()))?;
     let last = schema.missing().iter().enumerate();
     let job = TrainJob {
         detector: card.detector.clone(),
@@ -271,11 +293,14 @@ pub fn again_from_log<H: History>(
         spec: card.spec.clone(),
         schema: card.schema.clone(),
         seed: card.seed,
-        rows: parts.into_values().collect(),
+        rows,
         spans: card.spans.clone(),
         source: None,
         exclusions: card.exclusions.clone(),
+        dismissals: BTreeMap::new(),
+        maintenance: card.maintenance.clone(),
         budget: config.detect.budget,
+        episodes: EpisodeSettings::of(&config.detect),
         champion: None,
         remake: Some(card.clone()),
         params: train::Params {

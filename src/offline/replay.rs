@@ -140,6 +140,7 @@ impl<'a> Replay<'a> {
                 committed,
                 fresh: true,
                 first: committed,
+                topic_id: None,
                 state: Vec::new(),
             };
             pipeline

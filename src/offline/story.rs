@@ -10,7 +10,7 @@ use super::report::{EpisodeRow, Report, TrainingRow, number};
 use super::table::Table;
 use crate::alert::{Alert, AlertEvent, AlertKind};
 use crate::config::Config;
-use crate::detect::Budget;
+use crate::detect::episode::Rule;
 use crate::model::card::Card;
 use crate::model::trained::TrainedModel;
 use crate::model::{Trait, kinds_with};
@@ -78,24 +78,17 @@ pub fn report(told: Told<'_>) -> Report {
     }
 }
 
-/// The p-value that the budget comes to, by the latest model's rate of records.
+/// The p-value at which a single record opens an episode, by the latest model.
 fn budget(told: Told<'_>) -> f64 {
     let models = told.outcome.models.iter().rev();
-    let model = models.filter(|trained| trained.promoted);
-    let rate = model
-        .filter_map(|trained| trained.model.as_ref())
-        .map(|model| model.card.records_per_key_day)
-        .next();
-    told.config.detect.budget.p_value(rate.unwrap_or(86_400.0))
+    let latest = models.filter_map(|trained| trained.model.as_deref()).next();
+    Rule::of(&told.config.detect, latest).p_value()
 }
 
 fn subtitle(told: Told<'_>) -> String {
     let Told { config, table, .. } = told;
     let spec = &config.model;
-    let budget = match config.detect.budget {
-        Budget::PerRecord(p) => format!("{p} per record"),
-        Budget::PerKeyDay(alerts) => format!("{alerts} a day and key"),
-    };
+    let budget = config.detect.budget;
     let keys: std::collections::BTreeSet<&str> =
         table.keys.iter().map(|key| key.0.as_ref()).collect();
     let keys = match keys.len() {
@@ -103,14 +96,12 @@ fn subtitle(told: Told<'_>) -> String {
         n => format!(" of {n} keys"),
     };
     format!(
-        "{} rows{keys}, {} features. Model {}, window {}, first fitted on {} rows. Budget of false alarms: {budget}; an episode opens on {} of {} records.",
+        "{} rows{keys}, {} features. Model {}, window {}, first fitted on {} rows. Budget of false alarms: {budget}.",
         table.len(),
         table.columns.len(),
         spec.kind,
         spec.window,
         told.warmup.min(table.len()),
-        config.detect.open_k,
-        config.detect.open_n,
     )
 }
 

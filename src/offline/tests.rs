@@ -10,10 +10,10 @@ use crate::alert::{AlertEvent, Score};
 use crate::config::{Config, Sources};
 use crate::detect::Params;
 use crate::model::Monitor;
-use crate::model::card::{Card, Exclusion, ModelVersion};
+use crate::model::card::{Card, ModelVersion};
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{self, Pipeline};
-use crate::port::{History, ModelStore, Ranges};
+use crate::port::{History, ModelStore, Quarantine, Ranges};
 use crate::record::{Decoded, DecodedBatch, Missing, RecordBatch};
 use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::{ManualClock, Timestamp};
@@ -325,8 +325,8 @@ impl History for Log {
         Ok(batch)
     }
 
-    fn quarantine(&mut self) -> Result<Vec<Exclusion>, Self::Error> {
-        Ok(Vec::new())
+    fn quarantine(&mut self) -> Result<Quarantine, Self::Error> {
+        Ok(Quarantine::default())
     }
 }
 
@@ -427,6 +427,7 @@ fn codes_are_those_of_the_scores_topic() {
         committed: Offset(0),
         fresh: true,
         first: Offset(0),
+        topic_id: None,
         state: Vec::new(),
     };
     live.assign(&grant, None).unwrap();
@@ -594,8 +595,10 @@ fn a_later_model_of_a_backtest_is_the_one_that_the_daemon_would_make() {
         spec: config.model.clone(),
         schema: config.input.schema.clone(),
         budget: config.detect.budget,
+        episodes: crate::train::evidence::EpisodeSettings::of(&config.detect),
         params: config.training_params(),
         interval: config.training.interval,
+        maintenance: Vec::new(),
         jitter: config.training.jitter,
         history: config.training.history,
         seed: config.seed,

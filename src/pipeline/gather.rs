@@ -1,17 +1,18 @@
 //! The first half of staging: everything that does not depend on scores. It walks through a batch in order, copies each key that it touches,
 //! and lays out windows for the models, so that each model is asked once a batch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, btree_set};
+use std::iter::Peekable;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::Column;
 use super::state::{Head, KeyState, PartitionState, Quarantined, Silence, version};
 use super::windows::Group;
+use super::{Column, WrongClock};
 use crate::detect::Params;
+use crate::detect::clock::{Heard, KeyClock, Moment};
 use crate::detect::episode::Rule;
-use crate::model::card::RECORDS_PER_KEY_DAY;
 use crate::model::trained::TrainedModel;
 use crate::record::{Decoded, DecodedBatch, Key, RawRecord, RecordBatch};
 use crate::seed::Seed;
@@ -39,6 +40,8 @@ pub(super) struct Work<'a> {
     pub head: Head,
     pub model: Option<Arc<TrainedModel>>,
     pub rule: Rule,
+    /// The rule for what is judged by a key's own past, not by the model.
+    pub own_rule: Rule,
     /// Which group its windows go to.
     pub group: usize,
     pub slots: Vec<Slot>,
@@ -49,6 +52,14 @@ pub(super) struct Work<'a> {
     lately: [(usize, usize); LATELY],
     /// Keys remembered.
     live: usize,
+    /// What the partition knows of when keys may fall silent, but for the first of them ...
+    due: Peekable<btree_set::Iter<'a, (Timestamp, Key)>>,
+    /// ... which were looked at: so many.
+    pub due_taken: usize,
+    /// What the batch adds.
+    pub due_added: BTreeSet<(Timestamp, Key)>,
+    /// Nobody falls silent before elapsed time passes this.
+    due_first: Timestamp,
     /// The batch carries a snapshot of the state before it.
     pub snapshot: bool,
     pub quarantine: BTreeMap<String, Option<Quarantined>>,
@@ -69,18 +80,18 @@ pub(super) enum What {
     Dead,
     /// The record is later than the bound.
     Late,
-    /// The record's window is row `row` of its group. `clock` is the stream time.
+    /// The record's window is row `row` of its group. `clock` is the stream's time.
     Judge {
         slot: usize,
         row: usize,
         warming: bool,
-        clock: Timestamp,
+        clock: Moment,
     },
     /// The key is silent, as this record's time shows.
     Silent {
         slot: usize,
         quiet: Quiet,
-        clock: Timestamp,
+        clock: Moment,
     },
     /// The key spoke after a silence.
     Spoke { slot: usize, quiet: Quiet },
@@ -114,6 +125,8 @@ pub(super) struct Gathered<'a> {
     pub works: Vec<Work<'a>>,
     pub groups: Vec<Group>,
     pub steps: Vec<Step>,
+    /// Keys whose clocks were found to be wrong, but for those found in replay.
+    pub wrong_clocks: Vec<WrongClock>,
 }
 
 impl<'a> Work<'a> {
@@ -132,23 +145,28 @@ impl<'a> Work<'a> {
             base.model.clone()
         };
         let since = base.head.since_snapshot;
-        let elapsed = base.head.stream_time.since(base.head.saved_time);
+        let elapsed = base.head.clock.elapsed.since(base.head.saved_time);
         let due = base.unsaved
             || since >= params.snapshot_records
             || (since > 0 && elapsed >= params.snapshot_interval);
-        let rate = model
-            .as_ref()
-            .map_or(RECORDS_PER_KEY_DAY, |model| model.card.records_per_key_day);
         let mut work = Self {
             base,
             head: base.head.clone(),
-            rule: Rule::new(params, rate),
+            rule: Rule::of(params, model.as_deref()),
+            own_rule: Rule::without_model(params, model.as_deref()),
             model,
             group: 0,
             slots: Vec::new(),
             index: FxHashMap::default(),
             lately: [(0, 0); LATELY],
             live: base.keys.len(),
+            due: base.due.iter().peekable(),
+            due_taken: 0,
+            due_added: BTreeSet::new(),
+            due_first: base
+                .due
+                .first()
+                .map_or(Timestamp(i64::MAX), |first| first.0),
             snapshot: false,
             quarantine: BTreeMap::new(),
         };
@@ -162,7 +180,7 @@ impl<'a> Work<'a> {
     pub fn save(&mut self) {
         self.snapshot = true;
         self.head.since_snapshot = 0;
-        self.head.saved_time = self.head.stream_time;
+        self.head.saved_time = self.head.clock.elapsed;
     }
 
     /// The slot of `key`, copied from what is remembered; `None` if nothing is.
@@ -227,35 +245,106 @@ impl<'a> Work<'a> {
         slots
     }
 
-    /// The keys that are silent at the present stream time and were not before, those due first first.
+    /// A record of a key came, which has slot `known`: moves the time. Answers the key's slot, the silence that ends, and by how much its
+    /// clock was just found to be wrong.
+    fn hear(
+        &mut self,
+        known: Option<usize>,
+        (raw, found): (&RawRecord, &Decoded),
+        params: &Params,
+    ) -> (usize, Option<Quiet>, Option<i64>) {
+        let time = (found.time, raw.timestamp);
+        let before = self.head.clock.stream();
+        let (slot, Heard { elapsed, wrong }) = if let Some(slot) = known {
+            let clock = &mut self.slots[slot].state.clock;
+            (slot, self.head.clock.hear(clock, time))
+        } else {
+            let mut clock = KeyClock::new(raw.offset);
+            let heard = self.head.clock.hear(&mut clock, time);
+            self.live += 1;
+            let state = KeyState::begin(clock, heard.elapsed, self.head.clock.era);
+            (self.insert(&found.key, state), heard)
+        };
+        let era = self.head.clock.era;
+        let state = &mut self.slots[slot].state;
+        let silence = state.silence.take();
+        let quiet = silence.map(|silence| Quiet::new(silence, state, elapsed));
+        let could = quiet.is_none() && state.rhythm.may_fall_silent(era);
+        if known.is_some() {
+            state.rhythm.hear(elapsed, era);
+        }
+        state.last_offset = raw.offset;
+        // A clock that was ahead once must not make late what comes after it: no record is newer than the stream's time was, or than Kafka saw
+        // it, by more than the bound.
+        let newest = params.late_after.map_or(found.time, |bound| {
+            let kafka = Some(raw.timestamp).filter(|kafka| kafka.0 > 0);
+            let stream = if before == Timestamp::MIN {
+                self.head.clock.stream()
+            } else {
+                before
+            };
+            let most = kafka.map_or(stream, |kafka| stream.min(kafka));
+            found.time.min(most.plus(bound))
+        });
+        state.newest = state.newest.max(newest);
+        let deadline = state.deadline(params, era).filter(|_| !could);
+        if let Some(deadline) = deadline {
+            self.may_fall_silent(deadline, &found.key);
+        }
+        if self.head.saved_time == Timestamp::MIN {
+            self.head.saved_time = self.head.clock.elapsed;
+        }
+        (slot, quiet, wrong)
+    }
+
+    /// A key may fall silent after `deadline`.
+    fn may_fall_silent(&mut self, deadline: Timestamp, key: &Key) {
+        self.due_added.insert((deadline, key.clone()));
+        self.due_first = self.due_first.min(deadline);
+    }
+
+    /// The next key that may fall silent before `now`.
+    fn next_due(&mut self, now: Timestamp) -> Option<Key> {
+        let known = self.due.peek().map(|(at, _)| *at);
+        let added = self.due_added.first().map(|(at, _)| *at);
+        let first = known.into_iter().chain(added).min();
+        self.due_first = first.unwrap_or(Timestamp(i64::MAX));
+        if self.due_first >= now {
+            None
+        } else if known == first {
+            self.due_taken += 1;
+            self.due.next().map(|(_, key)| key.clone())
+        } else {
+            self.due_added.pop_first().map(|(_, key)| key)
+        }
+    }
+
+    /// The elapsed time after which a key falls silent, as things are.
+    fn deadline(&self, key: &Key, params: &Params) -> Option<Timestamp> {
+        let state = match self.index.get(key) {
+            Some(slot) => &self.slots[(*slot)?].state,
+            None => &self.base.keys.get(key)?.state,
+        };
+        state.deadline(params, self.head.clock.era)
+    }
+
+    /// The keys that are silent at the present elapsed time and were not before, those due first first. Looks only at those that may be.
     fn fall_silent(&mut self, params: &Params) -> Vec<(usize, Quiet)> {
-        let now = self.head.stream_time;
-        if now <= self.head.silence_bound {
+        let now = self.head.clock.elapsed;
+        if now <= self.due_first {
             return Vec::new();
         }
-        let mut bound = Timestamp(i64::MAX);
         let mut due: Vec<(Timestamp, Key)> = Vec::new();
-        let mut look = |key: &Key, state: &KeyState| {
-            if state.silence.is_some() {
-                return;
-            }
-            match state.rhythm.deadline(params) {
-                Some(deadline) if now > deadline => due.push((deadline, key.clone())),
-                Some(deadline) => bound = bound.min(deadline),
+        while let Some(key) = self.next_due(now) {
+            match self.deadline(&key, params) {
+                Some(deadline) if deadline < now => due.push((deadline, key)),
+                // It was heard since.
+                Some(deadline) => self.may_fall_silent(deadline, &key),
                 None => {}
             }
-        };
-        for slot in self.slots.iter().filter(|slot| !slot.evicted) {
-            look(&slot.key, &slot.state);
         }
-        #[expect(clippy::iter_over_hash_type, reason = "what is due is sorted below")]
-        for (key, kept) in &self.base.keys {
-            if !self.index.contains_key(key) {
-                look(key, &kept.state);
-            }
-        }
-        self.head.silence_bound = bound;
         due.sort_unstable();
+        due.dedup();
         let mut slots = Vec::with_capacity(due.len());
         for (_, key) in due {
             let Some(slot) = self.touch(&key) else {
@@ -264,7 +353,7 @@ impl<'a> Work<'a> {
             let state = &mut self.slots[slot].state;
             let silence = Silence {
                 after: state.last_offset,
-                since: state.rhythm.last,
+                since: self.head.clock.tell(state.rhythm.last),
             };
             state.silence = Some(silence);
             slots.push((slot, Quiet::new(silence, state, now)));
@@ -371,53 +460,39 @@ impl<'a> Gathered<'a> {
                 what,
             });
         };
-        let heard = found.time.min(raw.timestamp);
-        let slot = if let Some(slot) = work.touch(&found.key) {
-            let state = &mut work.slots[slot].state;
-            if params
-                .late_after
-                .is_some_and(|bound| found.time < state.newest.minus(bound))
-            {
-                tell(What::Late);
-                return;
-            }
-            let silence = state.silence.take();
-            if let Some(silence) = silence {
-                let quiet = Quiet::new(silence, state, heard);
-                tell(What::Spoke { slot, quiet });
-                // Records from before and after a silence are no neighbours: a window of both would look strange for nothing.
-                state.rows.clear();
-            }
-            state.rhythm.hear(heard);
-            if silence.is_some() {
-                self.groups[work.group].cut(work.slots[slot].strip);
-            }
-            slot
-        } else {
+        let known = work.touch(&found.key);
+        if let (Some(slot), Some(bound)) = (known, params.late_after)
+            && found.time < work.slots[slot].state.newest.minus(bound)
+        {
+            tell(What::Late);
+            return;
+        }
+        if known.is_none() {
             for slot in work.make_room(params.keys_max) {
                 tell(What::Forget { slot });
             }
-            work.live += 1;
-            work.insert(&found.key, KeyState::begin(heard, raw.offset))
-        };
-        let state = &mut work.slots[slot].state;
-        // One clock that is ahead must not make late what comes after it: no record is newer than Kafka saw it by more than the bound.
-        let newest = params.late_after.map_or(found.time, |bound| {
-            found.time.min(raw.timestamp.plus(bound))
-        });
-        state.newest = state.newest.max(newest);
-        state.last_offset = raw.offset;
-        work.head.stream_time = work.head.stream_time.max(heard);
-        if work.head.saved_time == Timestamp::MIN {
-            work.head.saved_time = work.head.stream_time;
         }
-        if let Some(deadline) = state.rhythm.deadline(params) {
-            work.head.silence_bound = work.head.silence_bound.min(deadline);
+        let (slot, quiet, wrong) = work.hear(known, (raw, found), params);
+        if let Some(quiet) = quiet {
+            tell(What::Spoke { slot, quiet });
+        }
+        if let Some(ahead_ms) = wrong
+            && raw.offset >= work.base.emit_from
+        {
+            self.wrong_clocks.push(WrongClock {
+                at: work.base.at.clone(),
+                key: found.key.clone(),
+                ahead_ms,
+            });
         }
         let Slot { state, strip, .. } = &mut work.slots[slot];
-        let (index, warming) =
-            self.groups[work.group].add((strip, state), (record, row), seed, rules);
-        let clock = work.head.stream_time;
+        let group = &mut self.groups[work.group];
+        if !state.clock.sequence.follows(found.time, params.window) {
+            state.rows.clear();
+            group.cut(*strip);
+        }
+        let (index, warming) = group.add((strip, state), (record, row), seed, rules);
+        let clock = work.head.clock.now();
         tell(What::Judge {
             slot,
             row: index,

@@ -46,6 +46,11 @@ pub(super) struct Facts {
     pub p: f64,
     pub threshold: f64,
     pub records: u64,
+    /// When the fault ended, if the record that closes the episode came later.
+    pub end_time: Option<Timestamp>,
+    pub evidence: f64,
+    pub evidence_threshold: f64,
+    pub evidence_records: u64,
     pub attribution: Vec<Attribution>,
     pub suppressed: Option<u64>,
     pub abandoned: bool,
@@ -67,6 +72,10 @@ impl Facts {
             p,
             threshold: 0.0,
             records: 0,
+            end_time: None,
+            evidence: 0.0,
+            evidence_threshold: 0.0,
+            evidence_records: 0,
             attribution: Vec::new(),
             suppressed: None,
             abandoned: false,
@@ -86,8 +95,12 @@ impl Facts {
             onset_time: episode.onset_time,
             score: reading.score,
             peak_score: episode.peak_score,
-            grade: work.rule.grade(reading.p),
-            severity: work.rule.severity(episode.peak_p),
+            grade: work.rule.grade(episode.strength),
+            severity: episode.severity,
+            end_time: Some(episode.last.time),
+            evidence: episode.strength,
+            evidence_threshold: episode.threshold,
+            evidence_records: u64::from(episode.scale),
             records: episode.records,
             ..Self::bare(AlertKind::Score, event, reading.p)
         }
@@ -118,7 +131,10 @@ pub(super) fn alert(params: &Params, cause: Cause<'_>, facts: Facts) -> Message 
         detector: params.detector.clone(),
         key: cause.key.to_owned(),
         approx_anomaly_start_time: facts.onset_time.rfc3339(),
-        end_time: (facts.event == AlertEvent::Close).then(|| time.clone()),
+        end_time: (facts.event == AlertEvent::Close).then(|| {
+            let end = facts.end_time.unwrap_or(cause.time);
+            end.rfc3339()
+        }),
         data_time: time,
         anomaly_score: facts.score,
         peak_score: facts.peak_score,
@@ -128,6 +144,9 @@ pub(super) fn alert(params: &Params, cause: Cause<'_>, facts: Facts) -> Message 
         p_value: facts.p,
         threshold: facts.threshold,
         records: facts.records,
+        evidence: facts.evidence,
+        evidence_threshold: facts.evidence_threshold,
+        evidence_records: facts.evidence_records,
         relevant_attribution: facts.attribution,
         suppressed: facts.suppressed,
         abandoned: facts.abandoned,
@@ -290,6 +309,7 @@ mod tests {
         };
         let reading = Reading {
             p: 0.1 + 0.2,
+            by_model: None,
             score: 1e-9,
             offset: Offset(42),
             time: Timestamp(0),

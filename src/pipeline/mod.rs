@@ -18,19 +18,22 @@ mod terms;
 mod verdict;
 mod windows;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-pub use snapshot::{Noted, dismissal, ledger, model_version, owner, quarantine, replayed_by};
+pub use snapshot::{
+    AsOf, Noted, as_of, dismissal, dismissals, ledger, model_version, owner, quarantine,
+    replayed_by,
+};
 pub use terms::{
     Assigned, Column, ColumnsDiffer, Discarded, Grant, Message, OpenEpisode, Outbox, RestoreError,
-    StateEntry, Tally, Watched,
+    StateEntry, Tally, Watched, WrongClock, WrongClocks,
 };
 
 use crate::detect::Params;
 use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
-use crate::record::{DecodedBatch, Missing, RecordBatch};
+use crate::record::{DecodedBatch, Key, Missing, RecordBatch};
 use crate::stream::{Offset, Positions, TopicPartition};
 use crate::time::Timestamp;
 use gather::{Gathered, Rules, Slot, Work};
@@ -50,6 +53,8 @@ pub struct Staged {
     pub alerted: Vec<Timestamp>,
     /// A sample of what was judged, for people who watch: the first few records, and all that counted as anomalous.
     pub watched: Vec<Watched>,
+    /// Keys whose clocks were found to be wrong, each once.
+    pub wrong_clocks: Vec<WrongClock>,
     deltas: Vec<Delta>,
 }
 
@@ -75,6 +80,10 @@ struct Delta {
     model: Option<Arc<TrainedModel>>,
     slots: Vec<Slot>,
     quarantine: BTreeMap<String, Option<Quarantined>>,
+    /// So many of the first keys that may fall silent were looked at ...
+    due_taken: usize,
+    /// ... and may do so later, as others may.
+    due_added: BTreeSet<(Timestamp, Key)>,
     snapshot: bool,
     /// Lost records are counted with it.
     told: bool,
@@ -154,6 +163,7 @@ impl Pipeline {
             tally: Tally::default(),
             alerted: Vec::new(),
             watched: Vec::new(),
+            wrong_clocks: Vec::new(),
             deltas: Vec::new(),
         };
         let champion = self.current.as_ref();
@@ -258,6 +268,7 @@ impl Pipeline {
             tally,
             alerted,
             watched,
+            wrong_clocks: gathered.wrong_clocks,
             deltas,
         }
     }
@@ -277,14 +288,19 @@ impl Pipeline {
                     .iter()
                     .map(|open| message::abandoned(&self.params, open, *known, base.head.position)),
             );
-            let horizon = base.head.stream_time.minus(self.params.quarantine_keep);
+            let horizon = base.head.clock.stream().minus(self.params.quarantine_keep);
             for (id, noted) in &base.quarantine {
-                if noted.to_time.is_some_and(|to| to < horizon) {
+                if noted.is_empty() || noted.known.is_some_and(|to| to < horizon) {
                     work.quarantine.entry(id.clone()).or_insert(None);
                 } else if base.unsaved {
                     let noted = Some(noted.clone());
                     work.quarantine.entry(id.clone()).or_insert(noted);
                 }
+            }
+        }
+        for noted in work.quarantine.values_mut().flatten() {
+            if noted.to.is_some() {
+                noted.known.get_or_insert(work.head.clock.stream());
             }
         }
         let caught_up = work.snapshot || work.head.position > base.emit_from;
@@ -307,6 +323,8 @@ impl Pipeline {
             model: work.model,
             slots: work.slots,
             quarantine: work.quarantine,
+            due_taken: work.due_taken,
+            due_added: work.due_added,
             snapshot: work.snapshot,
             told: caught_up,
         }
@@ -358,6 +376,28 @@ impl Pipeline {
         open
     }
 
+    /// Keys whose clocks are wrong, over all partitions, and the worst `max` of them. Walks over all keys: for people, now and then.
+    pub fn wrong_clocks(&self, max: usize) -> WrongClocks {
+        let mut all = WrongClocks::default();
+        for partition in self.partitions.values() {
+            partition.wrong_clocks(&mut all.worst);
+        }
+        for found in &all.worst {
+            let (keys, most) = if found.ahead_ms > 0 {
+                (&mut all.ahead, &mut all.most_ahead_ms)
+            } else {
+                (&mut all.behind, &mut all.most_behind_ms)
+            };
+            *keys += 1;
+            *most = (*most).max(found.ahead_ms.unsigned_abs());
+        }
+        let size = |found: &WrongClock| std::cmp::Reverse(found.ahead_ms.unsigned_abs());
+        all.worst
+            .sort_by(|a, b| (size(a), &a.at, &a.key).cmp(&(size(b), &b.at, &b.key)));
+        all.worst.truncate(max);
+        all
+    }
+
     /// Keys remembered, over all partitions.
     pub fn keys(&self) -> u64 {
         self.partitions.values().map(|p| p.keys.len() as u64).sum()
@@ -392,6 +432,10 @@ impl PartitionState {
         if delta.told {
             self.skipped = 0;
         }
+        for _ in 0..delta.due_taken {
+            self.due.pop_first();
+        }
+        self.due.extend(delta.due_added);
         self.head = delta.head;
         self.model = delta.model;
         for slot in delta.slots {
@@ -419,3 +463,5 @@ impl PartitionState {
 mod season_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod time_tests;

@@ -34,6 +34,7 @@ fn grant(committed: Offset, state: Vec<StateEntry>) -> Grant {
         committed,
         fresh: false,
         first: Offset(0),
+        topic_id: None,
         state,
     }
 }

@@ -14,6 +14,7 @@ use super::bytes::{FORMAT, read_key, write_key};
 use super::state::{Head, Kept, KeyState, PartitionState, Quarantined, Storm};
 use super::{Column, Discarded, Grant, RestoreError, StateEntry};
 use crate::detect::Params;
+use crate::detect::clock::StreamClock;
 use crate::model::card::{Dismissal, Exclusion, ModelVersion};
 use crate::record::Key;
 use crate::stream::{Offset, TopicPartition};
@@ -27,13 +28,16 @@ struct HeadEntry {
     offset: Offset,
     /// The model that judges from there on; 0: the cold start.
     model: ModelVersion,
-    stream_time: Timestamp,
+    clock: StreamClock,
     storm: Storm,
     /// The features that rows are made of.
     columns: Vec<String>,
     /// The consumer group whose state it is; absent in what older programs wrote, which belongs to whoever reads it first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     group: Option<String>,
+    /// The id that brokers give to the topic; absent where they give none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    topic_id: Option<Arc<str>>,
 }
 
 /// What an entry's key says.
@@ -116,6 +120,26 @@ pub fn model_version(state: &[StateEntry]) -> Result<Option<ModelVersion>, Resto
     Ok(read_head(state)?.map(|head| head.model))
 }
 
+/// What the state of a partition is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AsOf {
+    /// The next record to read.
+    pub offset: Offset,
+    /// The id of its topic, if it names one.
+    pub topic_id: Option<Arc<str>>,
+}
+
+/// What the state of a partition is of; `None` where there is no state.
+///
+/// # Errors
+/// If the state's head cannot be read.
+pub fn as_of(state: &[StateEntry]) -> Result<Option<AsOf>, RestoreError> {
+    Ok(read_head(state)?.map(|head| AsOf {
+        offset: head.offset,
+        topic_id: head.topic_id,
+    }))
+}
+
 /// The model that must judge what a partition has to replay; `None` if it has nothing to replay, no state, or the cold start judged.
 ///
 /// # Errors
@@ -139,15 +163,7 @@ pub struct Noted {
 
 /// What the state topic remembers of episodes: open and closed ones. Entries that are none are passed over.
 pub fn ledger(state: &[StateEntry]) -> Vec<Noted> {
-    let mut dismissed = BTreeMap::new();
-    for entry in state {
-        if let (Some((_, at, Name::Dismissed(id))), Some(value)) =
-            (parse(&entry.key), entry.value.as_deref())
-            && let Ok(read) = serde_json::from_slice::<DismissedEntry>(value)
-        {
-            dismissed.insert((at, id), read.why);
-        }
-    }
+    let dismissed = dismissals(state);
     let noted = |entry: &StateEntry| {
         let (_, at, Name::Episode(id)) = parse(&entry.key)? else {
             return None;
@@ -157,7 +173,7 @@ pub fn ledger(state: &[StateEntry]) -> Vec<Noted> {
             from_time: read.from_time,
             to_time: read.to_time,
             exclusion: Exclusion {
-                dismissed: dismissed.get(&(at.clone(), id)).copied(),
+                dismissed: dismissed.get(&(at.clone(), id.to_owned())).copied(),
                 at,
                 key: read.key,
                 from: read.from,
@@ -167,6 +183,20 @@ pub fn ledger(state: &[StateEntry]) -> Vec<Noted> {
         })
     };
     state.iter().filter_map(noted).collect()
+}
+
+/// What somebody let into training, by partition and id.
+pub fn dismissals(state: &[StateEntry]) -> BTreeMap<(TopicPartition, String), Dismissal> {
+    let mut dismissed = BTreeMap::new();
+    for entry in state {
+        if let (Some((_, at, Name::Dismissed(id))), Some(value)) =
+            (parse(&entry.key), entry.value.as_deref())
+            && let Ok(read) = serde_json::from_slice::<DismissedEntry>(value)
+        {
+            dismissed.insert((at, id.to_owned()), read.why);
+        }
+    }
+    dismissed
 }
 
 /// The flagged episodes that training must know of, without guard bands.
@@ -215,10 +245,11 @@ pub(super) fn take(
         v: FORMAT,
         offset: partition.head.position,
         model,
-        stream_time: partition.head.stream_time,
+        clock: partition.head.clock.clone(),
         storm: partition.head.storm,
         columns: columns.iter().map(|column| column.name.clone()).collect(),
         group: Some(params.group.clone()).filter(|group| !group.is_empty()),
+        topic_id: partition.topic_id.clone(),
     };
     let mut dirty: Vec<(&Key, &KeyState)> = partition
         .keys
@@ -267,6 +298,11 @@ impl Heir<'_> {
         let Some(head) = head else {
             return Some(Discarded::NoHead);
         };
+        if let (Some(theirs), Some(ours)) = (&head.topic_id, &grant.topic_id)
+            && theirs != ours
+        {
+            return Some(Discarded::OtherTopic);
+        }
         let replays = head.offset < grant.committed;
         let names = self.columns.iter().map(|column| &column.name);
         if head.offset > grant.committed {
@@ -291,10 +327,10 @@ pub(super) fn restore(
     // Retention may have overtaken the group.
     let from = grant.committed.max(grant.first);
     let mut partition = PartitionState::new(grant.at.clone(), from, None);
-    if !grant.fresh {
-        partition.skipped = u64::try_from(from.0 - grant.committed.0).unwrap_or(0);
-    }
+    partition.skipped = u64::try_from(from.0 - grant.committed.0).unwrap_or(0);
     let head = read_head(&grant.state)?;
+    let named = head.as_ref().and_then(|head| head.topic_id.clone());
+    partition.topic_id = grant.topic_id.clone().or(named);
     if let Some(theirs) = head.as_ref().and_then(|head| head.group.as_ref())
         && *theirs != heir.params.group
     {
@@ -332,21 +368,28 @@ pub(super) fn restore(
     }
     if discarded.is_some() {
         if let Some(head) = head {
-            partition.head.stream_time = head.stream_time;
+            partition.head.clock = head.clock;
             partition.head.storm = head.storm;
         }
         partition.discard(from, None, heir.params);
+        if discarded == Some(Discarded::OtherTopic) {
+            partition
+                .quarantine
+                .values_mut()
+                .for_each(Quarantined::empty);
+        }
     } else if let Some(head) = head {
         let replays = head.offset < grant.committed;
         partition.head = Head {
-            stream_time: head.stream_time,
-            saved_time: head.stream_time,
+            saved_time: head.clock.elapsed,
+            clock: head.clock,
             storm: head.storm,
             ..Head::at(if replays { head.offset } else { from })
         };
         // With nothing to replay the champion may judge from here on, whether the model that did is at hand or not.
         let another = heir.model.is_none() && head.model != ModelVersion(0);
         partition.unsaved = partition.skipped > 0 || (!replays && another);
+        partition.remember_due(heir.params);
     }
     let had_state = grant.state.iter().any(|entry| entry.value.is_some());
     Ok((partition, discarded.filter(|_| had_state)))

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use super::OpenEpisode;
+use super::{OpenEpisode, WrongClock};
 use crate::alert::{AlertKind, Severity};
 use crate::detect::Params;
+use crate::detect::clock::{KeyClock, StreamClock};
 use crate::detect::cold::ColdStart;
 use crate::detect::episode::EpisodeState;
 use crate::detect::seasonal::Season;
@@ -22,8 +23,10 @@ use crate::time::Timestamp;
 /// What is remembered of a key.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct KeyState {
-    /// Event time of its newest record, at most `late_after` ahead of Kafka's timestamp.
+    /// Event time of its newest record, at most `late_after` ahead of Kafka's timestamp, and of stream time.
     pub newest: Timestamp,
+    /// Its clock, and which of its records are neighbours by it.
+    pub clock: KeyClock,
     /// Its last record. No two keys share it, so it orders keys by when they were last seen.
     pub last_offset: Offset,
     /// How often it speaks.
@@ -38,6 +41,8 @@ pub(super) struct KeyState {
     pub last_values: Vec<f64>,
     /// Its episodes.
     pub episodes: EpisodeState,
+    /// What judged its last record; 0: no model.
+    pub model: ModelVersion,
     /// What it looked like before there was a model; empty under a model.
     pub cold: ColdStart,
     /// What it does at which time; `None` unless records are judged by it.
@@ -45,19 +50,29 @@ pub(super) struct KeyState {
 }
 
 impl KeyState {
-    /// A key seen for the first time.
-    pub fn begin(heard: Timestamp, offset: Offset) -> Self {
+    /// A key with this clock, seen for the first time at this elapsed time of era `era`.
+    pub fn begin(clock: KeyClock, heard: Timestamp, era: u32) -> Self {
         Self {
             newest: Timestamp::MIN,
-            last_offset: offset,
-            rhythm: Rhythm::begin(heard),
+            last_offset: clock.born,
+            rhythm: Rhythm::begin(heard, era),
+            clock,
             silence: None,
             silence_muted: false,
             rows: VecDeque::new(),
             last_values: Vec::new(),
             episodes: EpisodeState::default(),
+            model: ModelVersion(0),
             cold: ColdStart::default(),
             season: None,
+        }
+    }
+
+    /// Elapsed time of era `era` after which it falls silent; `None`: it is silent, or cannot fall silent.
+    pub fn deadline(&self, params: &Params, era: u32) -> Option<Timestamp> {
+        match self.silence {
+            Some(_) => None,
+            None => self.rhythm.deadline(params, era),
         }
     }
 }
@@ -67,14 +82,14 @@ impl KeyState {
 pub(super) struct Silence {
     /// The last record before it: names the episode.
     pub after: Offset,
-    /// Stream time of that record.
+    /// Stream time when that came.
     pub since: Timestamp,
 }
 
 /// How many episodes opened lately, and what became of those that were too many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Storm {
-    /// The number of the present stretch of stream time.
+    /// The number of the present stretch of elapsed time.
     pub stretch: i64,
     /// Openings in it.
     pub opens: u32,
@@ -89,14 +104,12 @@ pub(super) struct Storm {
 pub(super) struct Head {
     /// The next record to read.
     pub position: Offset,
-    /// The largest, over its records, of the earlier of event time and Kafka's timestamp.
-    pub stream_time: Timestamp,
+    /// What time it is, as most of its keys see it.
+    pub clock: StreamClock,
     /// Records since the last snapshot.
     pub since_snapshot: u64,
-    /// Stream time at the last snapshot; [`Timestamp::MIN`] before the first record.
+    /// Elapsed time at the last snapshot; [`Timestamp::MIN`] before the first record.
     pub saved_time: Timestamp,
-    /// No key falls silent before the stream time passes this. A bound, not remembered across restarts.
-    pub silence_bound: Timestamp,
     /// The limit on openings.
     pub storm: Storm,
 }
@@ -105,10 +118,9 @@ impl Head {
     pub fn at(position: Offset) -> Self {
         Self {
             position,
-            stream_time: Timestamp::MIN,
+            clock: StreamClock::default(),
             since_snapshot: 0,
             saved_time: Timestamp::MIN,
-            silence_bound: Timestamp::MIN,
             storm: Storm::default(),
         }
     }
@@ -117,11 +129,11 @@ impl Head {
 /// An episode as the state topic remembers it, for training to leave its records out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Quarantined {
-    /// Version of this format: 1.
+    /// Version of this format: 2.
     pub v: u32,
     /// The key.
     pub key: String,
-    /// The first record of the episode.
+    /// The first record left out.
     pub from: Offset,
     /// The record after the last; null while it is open.
     pub to: Option<Offset>,
@@ -129,14 +141,28 @@ pub(super) struct Quarantined {
     pub from_time: Timestamp,
     /// Event time of the last.
     pub to_time: Option<Timestamp>,
+    /// Stream time when that was known: event times are by the key's clock, which may be wrong by years.
+    pub known: Option<Timestamp>,
 }
 
 impl Quarantined {
-    /// Ends an episode that nobody is left to close.
-    pub fn abandon(&mut self, at: Offset) {
+    /// Makes it of no record: its place means nothing any more, and the next snapshot forgets it.
+    pub fn empty(&mut self) {
+        self.to = Some(self.from);
+    }
+
+    /// Whether it is of no record.
+    pub fn is_empty(&self) -> bool {
+        self.to == Some(self.from)
+    }
+
+    /// Ends an episode that nobody is left to close; `known` is the stream time, if any is known.
+    pub fn abandon(&mut self, at: Offset, known: Timestamp) {
         if self.to.is_none() {
             self.to = Some(at);
             self.to_time = Some(self.from_time);
+            self.known = Some(known).filter(|known| *known != Timestamp::MIN);
+            self.known = self.known.or(self.to_time);
         }
     }
 }
@@ -159,6 +185,9 @@ pub(super) struct PartitionState {
     pub model: Option<Arc<TrainedModel>>,
     pub head: Head,
     pub keys: FxHashMap<Key, Kept>,
+    /// Keys that may fall silent, in the order in which they may: each at its [`KeyState::deadline`] or earlier, as it was once. It is
+    /// looked at again then. Not remembered across restarts.
+    pub due: BTreeSet<(Timestamp, Key)>,
     /// Keys whose entries the next snapshot deletes, unless they are back.
     pub forgotten: BTreeSet<Key>,
     /// By id.
@@ -167,6 +196,8 @@ pub(super) struct PartitionState {
     pub unsaved: bool,
     /// Records that were deleted before they were read, and not counted yet.
     pub skipped: u64,
+    /// The topic's id, if it is known.
+    pub topic_id: Option<Arc<str>>,
     /// What was open when its state was discarded, and until when that was known: to be closed with the next snapshot.
     pub abandoned: (Vec<OpenEpisode>, Timestamp),
 }
@@ -180,10 +211,12 @@ impl PartitionState {
             model,
             head: Head::at(from),
             keys: FxHashMap::default(),
+            due: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             quarantine: BTreeMap::new(),
             unsaved: true,
             skipped: 0,
+            topic_id: None,
             abandoned: (Vec::new(), Timestamp::MIN),
         }
     }
@@ -228,11 +261,12 @@ impl PartitionState {
         let old = std::mem::replace(self, fresh);
         self.abandoned = abandoned;
         self.skipped = old.skipped;
+        self.topic_id = old.topic_id;
         self.forgotten = old.forgotten;
         self.forgotten.extend(old.keys.into_keys());
         self.quarantine = old.quarantine;
         for noted in self.quarantine.values_mut() {
-            noted.abandon(from);
+            noted.abandon(from, self.abandoned.1);
         }
     }
 
@@ -271,7 +305,7 @@ impl PartitionState {
             !muted
         });
         open.sort_by(|a, b| a.id.cmp(&b.id));
-        (open, self.head.stream_time)
+        (open, self.head.clock.stream())
     }
 
     /// Whether what comes next was emitted before.
@@ -306,9 +340,33 @@ impl PartitionState {
             }
             if let Some(silence) = &kept.state.silence {
                 let id = format!("{}-silence", episode_id(params, &self.at, silence.after));
-                let length = kept.state.rhythm.strangeness(self.head.stream_time);
+                let length = kept.state.rhythm.strangeness(self.head.clock.elapsed);
                 let found = (Severity::Medium, length);
                 add(&key.0, AlertKind::Silence, (id, silence.since), found);
+            }
+        }
+    }
+
+    /// Works out anew which keys may fall silent when.
+    pub fn remember_due(&mut self, params: &Params) {
+        let era = self.head.clock.era;
+        let due = |(key, kept): (&Key, &Kept)| {
+            let deadline = kept.state.deadline(params, era)?;
+            Some((deadline, key.clone()))
+        };
+        self.due = self.keys.iter().filter_map(due).collect();
+    }
+
+    /// Adds the keys whose clocks are wrong, and by how many milliseconds, in no order.
+    pub fn wrong_clocks(&self, found: &mut Vec<WrongClock>) {
+        #[expect(clippy::iter_over_hash_type, reason = "the caller sorts")]
+        for (key, kept) in &self.keys {
+            if let Some(ahead_ms) = kept.state.clock.wrong() {
+                found.push(WrongClock {
+                    at: self.at.clone(),
+                    key: key.clone(),
+                    ahead_ms,
+                });
             }
         }
     }

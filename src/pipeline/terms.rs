@@ -1,6 +1,7 @@
 //! What the pipeline takes in and gives out: the words that it shares with those who call it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::alert::{AlertKind, Severity};
 use crate::model::card::ModelVersion;
@@ -17,7 +18,7 @@ pub struct Message {
     pub value: Option<Vec<u8>>,
     /// Headers.
     pub headers: Vec<Header>,
-    /// Kafka timestamp: min(event time, now), because brokers refuse the future.
+    /// Event time, at most now. Kafka's timestamp is another: that of sending.
     pub timestamp: Timestamp,
     /// The input partition that caused it.
     pub cause: TopicPartition,
@@ -39,13 +40,14 @@ pub struct StateEntry {
 pub struct Grant {
     /// Which.
     pub at: TopicPartition,
-    /// Where to begin: the group's committed offset, or the configured start where there is none.
+    /// Where to begin: the group's committed offset, or where there is none what takes its place. What was deleted from there on is skipped.
     pub committed: Offset,
-    /// Nothing was committed yet: `committed` is the configured start, which the worker commits at once, so that a crash before the first
-    /// batch does not move it.
+    /// Nothing was committed: the worker commits where it begins at once, so that a crash before the first batch does not move it.
     pub fresh: bool,
     /// The oldest record that the log still has: retention deleted what lies before.
     pub first: Offset,
+    /// The id that brokers give to the topic, where they do: state of another id is another topic's that had the same name.
+    pub topic_id: Option<Arc<str>>,
     /// The partition's entries of the state topic, latest per key, all transactions before the grant resolved.
     pub state: Vec<StateEntry>,
 }
@@ -150,16 +152,19 @@ pub enum Discarded {
     RecordsDeleted,
     /// The model that must judge the replay is not in the store any more.
     ModelGone,
+    /// It is of another topic, which had the same name.
+    OtherTopic,
 }
 
 impl Discarded {
     /// All there are.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::NoHead,
         Self::Ahead,
         Self::OtherFeatures,
         Self::RecordsDeleted,
         Self::ModelGone,
+        Self::OtherTopic,
     ];
 
     /// A short name, of low cardinality: the label of the metric.
@@ -170,6 +175,7 @@ impl Discarded {
             Self::OtherFeatures => "other_features",
             Self::RecordsDeleted => "records_deleted",
             Self::ModelGone => "model_gone",
+            Self::OtherTopic => "other_topic",
         }
     }
 }
@@ -182,6 +188,7 @@ impl std::fmt::Display for Discarded {
             Self::OtherFeatures => "it has other features",
             Self::RecordsDeleted => "records to be replayed on it were deleted by retention",
             Self::ModelGone => "the model that must judge its replay is not in the store any more",
+            Self::OtherTopic => "it is of another topic, which had the same name",
         })
     }
 }
@@ -203,7 +210,7 @@ pub enum RestoreError {
     },
     /// It belongs to another consumer group: the two would destroy each other's.
     #[error(
-        "the state of {at} belongs to the consumer group `{theirs}`, but this is `{ours}`: give this detector another `name` or another `output.state`; if `{theirs}` is gone for good, delete the state topic"
+        "the state of {at} belongs to the consumer group `{theirs}`, but this is `{ours}`: give this detector another `name`, or another `output.state` and another `models.topic`; if `{theirs}` is gone for good, delete the state topic"
     )]
     Foreign {
         /// The partition.
@@ -232,6 +239,32 @@ pub struct OpenEpisode {
     pub since: Timestamp,
     /// The largest score so far; of a silence, its length by stream time as a multiple of the longest gap before.
     pub peak: f64,
+}
+
+/// A key whose clock is not that of most others of its partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrongClock {
+    /// The partition.
+    pub at: TopicPartition,
+    /// Whose.
+    pub key: Key,
+    /// Its time minus stream time, in milliseconds: above 0 it is ahead, below it is behind (or its records take that long to come).
+    pub ahead_ms: i64,
+}
+
+/// All keys with wrong clocks, for people who watch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WrongClocks {
+    /// How many are ahead.
+    pub ahead: u64,
+    /// The largest lead in milliseconds; 0: none.
+    pub most_ahead_ms: u64,
+    /// How many are behind.
+    pub behind: u64,
+    /// The largest lag in milliseconds; 0: none.
+    pub most_behind_ms: u64,
+    /// The worst of them.
+    pub worst: Vec<WrongClock>,
 }
 
 /// A model that was made for other features than this pipeline has.

@@ -22,9 +22,8 @@ fn params() -> Params {
     Params {
         detector: "test".to_owned(),
         budget: Budget::PerRecord(0.01),
-        open_k: 1,
-        open_n: 1,
-        close_after: 2,
+        time_scales: vec![1],
+        close_evidence: 3.0,
         cooldown: Duration::ZERO,
         silence_factor: 0.0,
         emit_scores: true,
@@ -61,6 +60,7 @@ fn grant(committed: i64, state: Vec<StateEntry>) -> Grant {
         committed: Offset(committed),
         fresh: false,
         first: Offset(0),
+        topic_id: None,
         state,
     }
 }
@@ -409,7 +409,8 @@ fn what_is_flagged_is_quarantined_until_it_is_old() {
     );
     assert_eq!(open[0].because, "test-in-3-1");
     let (outbox, _) = work(&mut pipeline, &[(2, "k", 20, CALM), (3, "k", 30, CALM)]);
-    assert_eq!(quarantine(&outbox.state)[0].to, Some(Offset(4)));
+    // As far as the fault lasted, not until it was sure that it was over.
+    assert_eq!(quarantine(&outbox.state)[0].to, Some(Offset(2)));
     work(&mut pipeline, &[(4, "k", 1000, CALM)]);
     let (outbox, _) = work(&mut pipeline, &[(5, "k", 1001, CALM)]);
     let gone: Vec<_> = outbox
@@ -454,23 +455,22 @@ fn a_key_that_falls_silent_is_told_by_the_records_of_others() {
 }
 
 #[test]
-fn after_a_silence_the_window_fills_anew() {
+fn after_a_gap_of_its_own_the_window_of_a_key_fills_anew() {
     let params = Params {
         window: 3,
-        silence_factor: 3.0,
-        silence_min: Duration::from_millis(20),
         ..params()
     };
     let mut pipeline = ready(params, 3);
-    let mut rows: Vec<Row<'_>> = (0..12).map(|i| (i, "k", i * 10, WILD)).collect();
+    let mut rows: Vec<Row<'_>> = (0..12).map(|i| (i, "k", i * 1000, WILD)).collect();
     let (_, tally) = work(&mut pipeline, &rows);
     assert_eq!((tally.warming_up, tally.scored), (2, 10));
-    // Silent after 110 + 3 · 10 ms, as the record of l shows; then two records of k fill the window with no WILD one in it.
+    // Five times its longest step is no gap yet, a little more is: two records fill the window then, with no WILD one in it.
+    work(&mut pipeline, &[(12, "k", 16_000, WILD)]);
     rows = vec![
-        (12, "l", 150, CALM),
-        (13, "k", 160, CALM),
-        (14, "k", 170, CALM),
-        (15, "k", 180, CALM),
+        (13, "l", 17_000, CALM),
+        (14, "k", 42_000, CALM),
+        (15, "k", 43_000, CALM),
+        (16, "k", 44_000, CALM),
     ];
     let (outbox, tally) = work(&mut pipeline, &rows);
     assert_eq!((tally.warming_up, tally.scored), (3, 1));
@@ -506,9 +506,40 @@ fn a_storm_is_one_alert_and_what_outlasts_it_is_told_then() {
         .map(|i| (i, if i < 7 { "c" } else { "d" }, i, CALM))
         .collect();
     assert_eq!(events(&work(&mut pipeline, &calm).0), []);
-    let (outbox, _) = work(&mut pipeline, &[(9, "e", 100, WILD)]);
+    // It takes most of those heard lately to show that time went on.
+    let (outbox, _) = work(&mut pipeline, &[(9, "c", 100, CALM), (10, "d", 100, CALM)]);
+    assert_eq!(events(&outbox), []);
+    let (outbox, _) = work(&mut pipeline, &[(11, "e", 100, WILD)]);
     assert_eq!(events(&outbox), [close("2-storm"), open("4")]);
     assert_eq!(alerts(&outbox)[0].suppressed, Some(3));
+}
+
+#[test]
+fn the_calm_between_two_faults_of_a_key_is_not_quarantined() {
+    let params = Params {
+        cooldown: Duration::from_secs(60),
+        ..params()
+    };
+    let rows: Vec<Row<'_>> = (0..60)
+        .map(|i| (i, "k", i + 1, if i % 20 == 3 { WILD } else { CALM }))
+        .collect();
+    let mut pipeline = ready(params, 1);
+    let mut state: BTreeMap<Vec<u8>, StateEntry> = BTreeMap::new();
+    for row in &rows {
+        let (outbox, _) = work(&mut pipeline, std::slice::from_ref(row));
+        for entry in outbox.state {
+            state.insert(entry.key.clone(), entry);
+        }
+    }
+    let state: Vec<StateEntry> = state.into_values().collect();
+    let mut found: Vec<_> = quarantine(&state)
+        .into_iter()
+        .map(|e| (e.from.0, e.to.map(|to| to.0), e.because))
+        .collect();
+    found.sort_unstable();
+    // Each fault is an episode of its own, as long as the fault.
+    let each = |from: i64| (from, Some(from + 1), format!("test-in-3-{from}"));
+    assert_eq!(found, [each(3), each(23), each(43)]);
 }
 
 #[test]
@@ -528,7 +559,7 @@ fn the_key_seen_longest_ago_is_forgotten_and_its_episode_closed() {
     assert_eq!((tally.closed, pipeline.keys()), (1, 2));
     assert_eq!(
         quarantine(&outbox.state).last().unwrap().to,
-        Some(Offset(3))
+        Some(Offset(1))
     );
     let (outbox, _) = work(&mut pipeline, &[(3, "c", 4, CALM)]);
     let gone: Vec<_> = outbox
@@ -786,6 +817,7 @@ fn a_replay_whose_model_is_gone_is_not_guessed_at() {
 fn state_is_of_no_use_once_what_must_be_replayed_on_it_is_deleted() {
     let offered = |committed, first| Grant {
         first: Offset(first),
+        topic_id: None,
         ..grant(committed, saved())
     };
     let judging = || Some(model(1, 1));

@@ -13,13 +13,13 @@ use super::windows::Group;
 use super::{Column, Outbox, Tally, Watched};
 use crate::alert::{AlertEvent, Attribution};
 use crate::detect::Params;
+use crate::detect::clock::Moment;
 use crate::detect::cold::{ColdStart, ROWS_MAX};
 use crate::detect::episode::{Change, Episode, Reading};
-use crate::detect::seasonal::{Season, SeasonReading};
+use crate::detect::seasonal::SeasonReading;
 use crate::model::card::ModelVersion;
 use crate::model::trained::Judged;
 use crate::record::{DecodedBatch, RecordBatch};
-use crate::stream::Offset;
 use crate::time::Timestamp;
 
 /// What the second half writes to, and what it reads.
@@ -42,6 +42,9 @@ pub(super) struct Telling<'a> {
 /// Records after which p-values of a season are half as trusty as they will be.
 const SEASON_RECORDS: f64 = 1000.0;
 
+/// Without a model, a record with a smaller p-value is not learnt as normal.
+const SUSPICIOUS: f64 = 1e-3;
+
 /// Calm records of a batch that are shown to people who watch.
 const WATCHED_MAX: usize = 32;
 
@@ -56,7 +59,7 @@ struct Seen<'a> {
     reading: Reading,
     /// The score as it goes out: the reading's, but of the season only where something begins.
     told: f64,
-    clock: Timestamp,
+    clock: Moment,
     cold: bool,
     /// What the season of the key says, if it judges.
     season: Option<SeasonReading>,
@@ -92,6 +95,7 @@ impl Telling<'_> {
             works,
             groups,
             steps,
+            ..
         } = gathered;
         for step in steps.iter() {
             let work = &mut works[step.work];
@@ -127,6 +131,7 @@ impl Telling<'_> {
                         window,
                         reading: Reading {
                             p,
+                            by_model: None,
                             score,
                             offset: raw.offset,
                             time,
@@ -187,38 +192,27 @@ impl Telling<'_> {
     }
 
     fn judged(&mut self, work: &mut Work<'_>, mut seen: Seen<'_>, mut warming: bool, emit: bool) {
-        let rule = work.rule;
         self.end_storm(work, &seen, emit);
-        let state = &mut work.slots[seen.slot].state;
-        if let (true, [value]) = (self.params.seasonal, seen.row) {
-            let season = state.season.get_or_insert_default();
-            warming = season.seen < self.params.cold_start_records as u64;
-            // What was found anomalous must not become normal.
-            let learn = state.episodes.open.is_none();
-            let found = season.take(*value, seen.reading.time, learn);
-            seen.reading.score = found.strangeness;
-            seen.reading.p = if warming { 1.0 } else { found.p };
-            seen.told = found.onset;
-            seen.season = Some(found);
-            seen.cold = false;
-        } else if seen.cold {
-            let found = state.cold.judge(seen.row);
-            warming = state.cold.seen < self.params.cold_start_records as u64;
-            seen.reading.score = found.score;
-            seen.reading.p = if warming { 1.0 } else { found.p };
-            seen.told = found.score;
-        } else if state.cold.seen > 0 {
-            state.cold = ColdStart::default();
-        }
-        let change = state.episodes.judge(&rule, seen.reading);
-        let open = state.episodes.open.is_some();
+        warming = self.read(work, &mut seen, warming);
+        let change = if warming {
+            Change::None
+        } else {
+            let rule = if seen.season.is_some() {
+                &work.own_rule
+            } else {
+                &work.rule
+            };
+            let state = &mut work.slots[seen.slot].state;
+            state.episodes.judge(rule, seen.reading)
+        };
+        let open = work.slots[seen.slot].state.episodes.open.is_some();
         match change {
             Change::Opened(episode) => self.opened(work, &seen, episode, emit),
             Change::Updated(episode) if !episode.muted => {
                 self.alert(work, &seen, (AlertEvent::Update, &episode), emit);
             }
             Change::Closed(episode) => {
-                self.quarantine(work, seen.slot, episode.onset, Some(&seen.reading));
+                self.quarantine(work, seen.slot, &episode, true);
                 if emit {
                     self.tally.closed += 1;
                 }
@@ -229,7 +223,7 @@ impl Telling<'_> {
             Change::Updated(_) | Change::None => self.speak_up(work, &seen, emit),
         }
         // What was found anomalous must not become normal.
-        if seen.cold && !open && seen.reading.p > rule.budget {
+        if seen.cold && !open && seen.reading.p > SUSPICIOUS {
             work.slots[seen.slot].state.cold.push(seen.row);
         }
         if !emit {
@@ -257,6 +251,46 @@ impl Telling<'_> {
         }
     }
 
+    /// Finds score and p-value by what judges the record: the season of its key, the cold start, or the model and what is usual for the key. Says
+    /// whether that is still warming up.
+    fn read(&self, work: &mut Work<'_>, seen: &mut Seen<'_>, mut warming: bool) -> bool {
+        let model = super::state::version(work.model.as_ref());
+        let state = &mut work.slots[seen.slot].state;
+        let cold_start_records = self.params.cold_start_records as u64;
+        if let (true, [value]) = (self.params.seasonal, seen.row) {
+            let season = state.season.get_or_insert_default();
+            warming = season.seen < cold_start_records;
+            // What was found anomalous must not become normal.
+            let learn = state.episodes.open.is_none();
+            let found = season.take(*value, seen.reading.time, learn);
+            seen.reading.score = found.strangeness;
+            seen.reading.p = if warming { 1.0 } else { found.p };
+            seen.told = found.onset;
+            seen.season = Some(found);
+            seen.cold = false;
+        } else if seen.cold {
+            let found = state.cold.judge(seen.row);
+            warming = state.cold.seen < cold_start_records;
+            seen.reading.score = found.score;
+            seen.reading.p = if warming { 1.0 } else { found.p };
+            seen.told = found.score;
+        } else {
+            if state.cold.seen > 0 {
+                state.cold = ColdStart::default();
+            }
+            let evidence = &mut state.episodes.evidence;
+            if state.model != model {
+                evidence.change_model();
+            }
+            if !warming {
+                seen.reading.by_model = Some(seen.reading.p);
+                seen.reading.p = evidence.by_key(seen.reading.p);
+            }
+        }
+        state.model = model;
+        warming
+    }
+
     fn watch(&mut self, work: &Work<'_>, seen: &Seen<'_>, alert: bool) {
         if let Ok(found) = &self.decoded.outcomes[seen.step.record] {
             self.watched.push(Watched {
@@ -281,7 +315,7 @@ impl Telling<'_> {
 
     fn opened(&mut self, work: &mut Work<'_>, seen: &Seen<'_>, episode: Episode, emit: bool) {
         let allowed = self.admit(work, seen.step, seen.clock, emit);
-        self.quarantine(work, seen.slot, episode.onset, None);
+        self.quarantine(work, seen.slot, &episode, false);
         if emit {
             self.tally.opened += 1;
         }
@@ -296,12 +330,17 @@ impl Telling<'_> {
     /// Tells of an episode that a storm held back, once the storm is over and the fault is still there.
     fn speak_up(&mut self, work: &mut Work<'_>, seen: &Seen<'_>, emit: bool) {
         let storm = work.head.storm.since.is_some();
-        let Some(open) = work.slots[seen.slot].state.episodes.open.as_mut() else {
+        let Some(open) = work.slots[seen.slot].state.episodes.open.as_ref() else {
             return;
         };
-        if open.muted && !storm && seen.reading.p <= work.rule.budget {
-            open.muted = false;
-            let episode = *open;
+        let episode = Episode {
+            muted: false,
+            ..*open
+        };
+        let due = open.muted && !storm && open.strength >= open.threshold;
+        // As many as may be told of at a time, and no more: the others wait for their turn.
+        if due && self.admit_quietly(work, seen.clock) {
+            work.slots[seen.slot].state.episodes.open = Some(episode);
             self.alert(work, seen, (AlertEvent::Open, &episode), emit);
         }
     }
@@ -311,6 +350,7 @@ impl Telling<'_> {
         let raw = &self.batch.records()[step.record];
         let reading = Reading {
             p: 1.0,
+            by_model: None,
             score: 0.0,
             offset: raw.offset,
             time: raw.timestamp,
@@ -319,7 +359,7 @@ impl Telling<'_> {
         let silence = state.silence.take();
         let quiet = silence.map(|silence| Quiet::new(silence, state, state.rhythm.last));
         if let Some(episode) = state.episodes.open.take() {
-            self.quarantine(work, slot, episode.onset, Some(&reading));
+            self.quarantine(work, slot, &episode, true);
             if emit {
                 self.tally.closed += 1;
             }
@@ -335,29 +375,17 @@ impl Telling<'_> {
         }
     }
 
-    /// Notes the episode for training to leave out; `end`: the record that closed it.
-    fn quarantine(&self, work: &mut Work<'_>, slot: usize, onset: Offset, end: Option<&Reading>) {
-        let id = episode_id(self.params, &work.base.at, onset);
-        let slot = &work.slots[slot];
-        let before = match work.quarantine.get(&id) {
-            Some(noted) => noted.as_ref(),
-            None => work.base.quarantine.get(&id),
-        };
-        let from_time = before.map(|noted| noted.from_time);
-        let opened = slot.state.episodes.open.map(|episode| episode.onset_time);
-        let closed = slot
-            .state
-            .episodes
-            .closed
-            .map(|(episode, _)| episode.onset_time);
-        let from_time = from_time.or(opened).or(closed).unwrap_or(Timestamp::MIN);
+    /// Notes the episode for training to leave out, as far as its fault lasted if it is `over`.
+    fn quarantine(&self, work: &mut Work<'_>, slot: usize, episode: &Episode, over: bool) {
+        let id = episode_id(self.params, &work.base.at, episode.onset);
         let entry = Quarantined {
-            v: 1,
-            key: slot.key.0.as_ref().to_owned(),
-            from: onset,
-            to: end.map(|reading| reading.offset.next()),
-            from_time,
-            to_time: end.map(|reading| reading.time),
+            v: 2,
+            key: work.slots[slot].key.0.as_ref().to_owned(),
+            from: episode.onset,
+            to: over.then(|| episode.last.offset.next()),
+            from_time: episode.onset_time,
+            to_time: over.then_some(episode.last.time),
+            known: None,
         };
         work.quarantine.insert(id, Some(entry));
     }
@@ -377,19 +405,20 @@ impl Telling<'_> {
         let missing = seen.window.iter().filter(|value| value.is_nan()).count();
         let missing = missing as f64 / seen.window.len().max(1) as f64;
         let (shares, expected) = if let Some(season) = &seen.season {
-            facts.threshold = Season::threshold(work.rule.budget);
-            let records = state.season.as_ref().map_or(0, |season| season.seen) as f64;
+            let past = state.season.as_deref();
+            facts.threshold = past.map_or(0.0, |past| past.threshold(work.own_rule.p_value()));
+            let records = past.map_or(0, |past| past.seen) as f64;
             facts.confidence = records / (records + SEASON_RECORDS);
             (vec![1.0], vec![season.expected])
         } else if let Some(model) = &work.model {
             let calibration = model.calibration.at(missing);
             // Scores are told on the scale of complete windows, whatever is missing: so is the threshold.
-            facts.threshold = model.calibration.full.threshold(work.rule.budget);
+            facts.threshold = model.calibration.full.threshold(work.rule.p_value());
             facts.confidence = calibration.confidence();
             let explained = model.explain(view(seen.window, 1, seen.window.len()));
             (explained.shares, explained.expected)
         } else {
-            facts.threshold = ColdStart::threshold(self.columns.len(), work.rule.budget);
+            facts.threshold = ColdStart::threshold(self.columns.len(), work.own_rule.p_value());
             let rows = state.cold.seen as f64;
             facts.confidence = 0.5 * rows / (rows + ROWS_MAX as f64);
             state.cold.explain(seen.row)

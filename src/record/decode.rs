@@ -141,6 +141,12 @@ impl Decoder {
         } else {
             parts.key(text)
         };
+        if schema.key_max() < key.len() {
+            return Err(DecodeError::KeyLength {
+                bytes: key.len(),
+                max: schema.key_max(),
+            });
+        }
         Ok(Decoded {
             key: interned(keys, key),
             time,
@@ -223,6 +229,40 @@ mod tests {
                 .zip(expected)
                 .all(|(a, b)| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()));
         assert!(same, "{value}: {row:?}, not {expected:?}");
+    }
+
+    #[test]
+    fn a_key_that_is_too_long_is_refused_however_it_is_made() {
+        let spec = r#"{"features":["a"],"key_max":8}"#;
+        let mut decoder = decoder(spec);
+        let mut row = [0.5];
+        let mut ask = |key: &[u8]| {
+            decoder
+                .decode_one(Some(key), Some(br#"{"a":1}"#), Timestamp(1), &mut row)
+                .map(|decoded| decoded.key.0.len())
+        };
+        assert_eq!(ask(b"12345678"), Ok(8));
+        let too_long = |bytes| DecodeError::KeyLength { bytes, max: 8 };
+        assert_eq!(ask(b"123456789"), Err(too_long(9)));
+        // As text it is longer than it came.
+        assert_eq!(ask(b"\xff\xff\xff\xff"), Err(too_long(10)));
+        assert_eq!(ask(&vec![b'k'; 600_000]), Err(too_long(600_000)));
+        let fields = r#"{"features":["a"],"key":["x","y"],"key_max":8}"#;
+        let value = br#"{"a":1,"x":"12345","y":"12345"}"#;
+        assert!(matches!(
+            error(fields, value),
+            DecodeError::KeyLength { .. }
+        ));
+        let standard = r#"{"features":["a"],"key":["x"]}"#;
+        let of = |length: usize| format!("{{\"a\":1,\"x\":\"{}\"}}", "k".repeat(length));
+        assert!(decode(standard, of(4096).as_bytes()).is_ok());
+        assert_eq!(
+            error(standard, of(4097).as_bytes()),
+            DecodeError::KeyLength {
+                bytes: 4097,
+                max: 4096
+            }
+        );
     }
 
     const AB: &str = r#"{"features":["a","b.c"]}"#;

@@ -70,6 +70,7 @@ pub struct RecordBatch {
     sources: Vec<TopicPartition>,
     bytes: Vec<u8>,
     records: Vec<RawRecord>,
+    header_bytes: usize,
 }
 
 impl RecordBatch {
@@ -111,6 +112,10 @@ impl RecordBatch {
     ) {
         let key = key.map(|bytes| self.store(bytes));
         let value = value.map(|bytes| self.store(bytes));
+        self.header_bytes += headers
+            .iter()
+            .map(|header| header.name.len() + header.value.as_ref().map_or(0, |value| value.len()))
+            .sum::<usize>();
         self.records.push(RawRecord {
             source,
             offset,
@@ -147,9 +152,9 @@ impl RecordBatch {
         record.value.clone().map(|range| &self.bytes[range])
     }
 
-    /// Bytes of keys and values held.
+    /// Bytes of keys, values and headers held.
     pub fn bytes_len(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() + self.header_bytes
     }
 
     /// How many messages there are.
@@ -167,6 +172,7 @@ impl RecordBatch {
         self.sources.clear();
         self.bytes.clear();
         self.records.clear();
+        self.header_bytes = 0;
     }
 }
 
@@ -222,6 +228,14 @@ pub enum DecodeError {
         /// How many it must have.
         expected: usize,
     },
+    /// The key is longer than is allowed: it would be in the state, and twice in each alert and score.
+    #[error("the key has {bytes} bytes, but at most {max} are allowed (`input.key_max`)")]
+    KeyLength {
+        /// How many it has.
+        bytes: usize,
+        /// How many it may have.
+        max: usize,
+    },
     /// None of the features has a value.
     #[error("none of the {columns} features was observed")]
     NothingObserved {
@@ -238,6 +252,7 @@ impl DecodeError {
             Self::Syntax(_) => "syntax",
             Self::Field { .. } => "field",
             Self::Length { .. } => "length",
+            Self::KeyLength { .. } => "key_length",
             Self::NothingObserved { .. } => "nothing_observed",
         }
     }

@@ -79,7 +79,13 @@ pub struct SchemaSpec {
     pub missing: Missing,
     /// The same, for single features (or for all elements of the array, by its path).
     pub missing_for: BTreeMap<String, Missing>,
+    /// The longest key, in bytes of its text; `None`: [`KEY_MAX`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_max: Option<usize>,
 }
+
+/// The longest key, unless said otherwise.
+pub const KEY_MAX: usize = 4096;
 
 /// One thing wrong with a [`SchemaSpec`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -137,12 +143,18 @@ pub struct Schema {
     pub(super) categories: Vec<Category>,
     pub(super) key: Vec<String>,
     pub(super) timestamp: Option<String>,
+    key_max: usize,
 }
 
 impl Schema {
     /// How the bytes are read.
     pub fn format(&self) -> Format {
         self.format
+    }
+
+    /// The longest key that is taken, in bytes of its text.
+    pub fn key_max(&self) -> usize {
+        self.key_max
     }
 
     /// The names of the D feature columns, in order: a field's path, `path[3]` in an array, `path=value` for a category.
@@ -158,6 +170,29 @@ impl Schema {
 }
 
 impl SchemaSpec {
+    /// For each categorical field, where its columns are among `columns`. None where there are no others: then they are all there is to judge.
+    pub fn category_columns(&self, columns: &[String]) -> Vec<Vec<usize>> {
+        let fields = self.categories.iter().map(|(path, values)| {
+            let names: Vec<String> = values
+                .iter()
+                .map(|value| format!("{path}={value}"))
+                .collect();
+            let places = columns
+                .iter()
+                .enumerate()
+                .filter(|(_, name)| names.contains(name));
+            places.map(|(at, _)| at).collect()
+        });
+        let fields: Vec<Vec<usize>> = fields
+            .filter(|places: &Vec<usize>| !places.is_empty())
+            .collect();
+        if fields.iter().map(Vec::len).sum::<usize>() < columns.len() {
+            fields
+        } else {
+            Vec::new()
+        }
+    }
+
     /// Checks everything and says all that is wrong at once.
     pub fn check(&self) -> Result<Schema, Vec<SchemaProblem>> {
         let mut builder = Builder::default();
@@ -193,6 +228,7 @@ impl SchemaSpec {
                 categories: builder.categories,
                 key: self.key.clone(),
                 timestamp: Some(self.timestamp.clone()).filter(|path| !path.is_empty()),
+                key_max: self.key_max.unwrap_or(KEY_MAX),
             })
         } else {
             Err(builder.problems)

@@ -1,25 +1,50 @@
 //! `/metrics`, `/healthz`, `/readyz`, `/status` and the page, on a thread of their own with a current-thread runtime: the only place where
-//! anything is `async`. Reads shared state, never the pipeline.
+//! anything is `async`. Reads shared state, never the pipeline, and changes nothing: whoever reaches it may look, and no more.
+//!
+//! Clients may be slow, many, or mean. Connections are few and short, and the oldest makes room for a new one: so `/healthz` answers whatever the
+//! others do, and Kafka keeps its file descriptors.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use prometheus::{Registry, TextEncoder};
 use serde::Deserialize;
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 
 use super::status::Status;
 use crate::time::Clock;
 
 /// The page: one file, nothing from elsewhere.
 const PAGE: &str = include_str!("page.html");
+
+/// What the page may load and whom it may talk to: itself.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Connections at a time.
+const CONNECTIONS_MAX: usize = 64;
+/// How long a request's head may take to come, the wait for a next one on an open connection included.
+const HEAD_MAX: Duration = Duration::from_secs(10);
+/// How long a connection may last.
+const CONNECTION_MAX: Duration = Duration::from_secs(120);
+/// The largest head of a request: bytes, and headers.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+const HEADERS_MAX: usize = 64;
+/// After a connection could not be accepted, for want of file descriptors perhaps.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// What the answers are made from.
 #[derive(Clone, Debug)]
@@ -57,9 +82,10 @@ impl Server {
                     let listener = tokio::net::TcpListener::from_std(listener)?;
                     // Not a graceful shutdown: that would wait for every kept-alive connection of a browser.
                     tokio::select! {
-                        served = axum::serve(listener, router(sources)) => served,
-                        _ = stopped => Ok(()),
+                        () = serve(&listener, router(sources)) => {}
+                        _ = stopped => {}
                     }
+                    Ok::<(), io::Error>(())
                 });
                 if let Err(error) = served {
                     tracing::error!(%error, "the HTTP server ended");
@@ -90,15 +116,73 @@ impl Drop for Server {
     }
 }
 
+/// Accepts connections, for ever.
+async fn serve(listener: &tokio::net::TcpListener, router: Router) {
+    let mut connections: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(AGAIN_AFTER).await;
+            continue;
+        };
+        connections.retain(|connection| !connection.is_finished());
+        if CONNECTIONS_MAX <= connections.len()
+            && let Some(oldest) = connections.pop_front()
+        {
+            oldest.abort();
+        }
+        let service = TowerToHyperService::new(router.clone());
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_MAX)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .max_headers(HEADERS_MAX)
+            .serve_connection(TokioIo::new(stream), service);
+        let task = tokio::spawn(async move {
+            // However it ended, the client knows.
+            drop(tokio::time::timeout(CONNECTION_MAX, connection).await);
+        });
+        connections.push_back(task.abort_handle());
+    }
+}
+
+/// The page without its script, and the script: the policy lets no script run that lies in a page.
+fn page() -> (String, &'static str) {
+    let (before, rest) = PAGE.split_once("<script>").unwrap_or((PAGE, ""));
+    let (script, after) = rest.split_once("</script>").unwrap_or((rest, ""));
+    let page = format!("{before}<script src=\"page.js\" defer></script>{after}");
+    (page, script)
+}
+
 fn router(sources: Sources) -> Router {
+    let (page, script) = page();
     Router::new()
-        .route("/", get(async || Html(PAGE)))
+        .route("/", get(async move || Html(page)))
+        .route(
+            "/page.js",
+            get(async move || {
+                (
+                    [(header::CONTENT_TYPE, "text/javascript; charset=utf-8")],
+                    script,
+                )
+            }),
+        )
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/status", get(status))
         .route("/scores", get(scores))
         .with_state(sources)
+        .layer(map_response(async |mut response: Response| {
+            let headers = response.headers_mut();
+            for (name, value) in [
+                (header::CONTENT_SECURITY_POLICY, POLICY),
+                (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+                (header::REFERRER_POLICY, "no-referrer"),
+            ] {
+                headers.insert(name, HeaderValue::from_static(value));
+            }
+            response
+        }))
 }
 
 async fn metrics(State(sources): State<Sources>) -> Response {
@@ -168,6 +252,78 @@ mod tests {
         stream.read_to_string(&mut text).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         (head[9..12].parse().unwrap(), body.to_owned())
+    }
+
+    fn server() -> Server {
+        let sources = Sources {
+            registry: Registry::new(),
+            status: Arc::new(Status::new(Facts::default())),
+            clock: Arc::new(ManualClock::at(Timestamp(1_000_000))),
+        };
+        Server::start(([127, 0, 0, 1], 0).into(), sources).unwrap()
+    }
+
+    #[test]
+    fn clients_that_say_nothing_make_room_for_those_that_do() {
+        let server = server();
+        let half_open: Vec<TcpStream> = (0..150)
+            .map(|_| {
+                let mut stream = TcpStream::connect(server.address()).unwrap();
+                write!(stream, "GET /healthz HTTP/1.1\r\nHost: x\r\n").unwrap();
+                stream
+            })
+            .collect();
+        assert_eq!(ask(&server, "/healthz").0, 200);
+        // The first to come were the first to go: a read finds the end, or that the connection was reset.
+        for mut stream in half_open.into_iter().take(150 - CONNECTIONS_MAX) {
+            assert!(!matches!(stream.read(&mut [0; 1]), Ok(1..)));
+        }
+    }
+
+    #[test]
+    fn a_head_that_is_too_large_is_refused() {
+        let server = server();
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        let long = "x".repeat(2 * HEAD_BYTES_MAX);
+        // It may be refused before all of it was written.
+        write!(stream, "GET / HTTP/1.1\r\nHost: x\r\nA: {long}\r\n\r\n").ok();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).ok();
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 431"),
+            "{answer}"
+        );
+        assert_eq!(ask(&server, "/healthz").0, 200);
+    }
+
+    #[test]
+    fn the_page_runs_no_script_but_its_own_and_nothing_can_be_changed() {
+        let server = server();
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        write!(
+            stream,
+            "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert!(
+            text.contains("content-security-policy: default-src 'none'; script-src 'self';"),
+            "{text}"
+        );
+        assert!(!text.contains("<script>") && text.contains("<script src=\"page.js\""));
+        let (code, script) = ask(&server, "/page.js");
+        assert!(code == 200 && script.contains("fetch("), "{script}");
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        write!(
+            stream,
+            "POST /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        )
+        .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("HTTP/1.1 405"), "{text}");
     }
 
     #[test]

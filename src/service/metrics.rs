@@ -42,6 +42,8 @@ pub struct Metrics {
     pub dead_lettered: IntCounterVec,
     /// Records that retention deleted before they were read.
     pub skipped: IntCounter,
+    /// Records of the models topic that could not be read.
+    pub models_unreadable: IntGauge,
     /// Partitions whose state could not be used, by reason.
     pub state_discarded: IntCounterVec,
     /// Records read again to restore state.
@@ -54,6 +56,10 @@ pub struct Metrics {
     pub suppressed: IntCounter,
     /// Episodes open now.
     pub episodes_open: IntGauge,
+    /// How far the worst clock of a key is off, by direction.
+    pub clock_skew: GaugeVec,
+    /// Keys whose clocks are wrong, by direction.
+    pub wrong_clocks: IntGaugeVec,
     /// Time to decode a batch.
     pub decode: Histogram,
     /// Time to work out a batch: windows, scores, episodes.
@@ -76,6 +82,8 @@ pub struct Metrics {
     pub models_refused: IntCounter,
     /// Training runs, by outcome.
     pub trainings: IntCounterVec,
+    /// What training waits for.
+    pub training_waits: IntGaugeVec,
     /// When the last training run ended.
     pub training_ended: Gauge,
     /// How long training runs took.
@@ -146,11 +154,11 @@ impl Metrics {
         let metrics = Self {
             consumed: make.counter(
                 "anomalyd_records_consumed_total",
-                "Records taken from the input, committed; always the sum of scored, warming up, late and dead-lettered.",
+                "Records taken from the input, committed, counted by their offsets; always the sum of scored, warming up, late and dead-lettered, which are counted by what became of them.",
             )?,
             consumed_bytes: make.counter(
                 "anomalyd_consumed_bytes_total",
-                "Bytes of keys and values of the batches taken from the input, committed.",
+                "Bytes of keys, values and headers of the batches taken from the input, committed.",
             )?,
             scored: make.counter("anomalyd_records_scored_total", "Records that got a score and could alert.")?,
             warming_up: make.counter(
@@ -163,16 +171,20 @@ impl Metrics {
             )?,
             dead_lettered: make.counters(
                 "anomalyd_records_dead_lettered_total",
-                "Records that could not be read, by reason: null_value, syntax, field, length, nothing_observed.",
+                "Records that could not be read, by reason: null_value, syntax, field, length, key_length, nothing_observed.",
                 &["reason"],
             )?,
             skipped: make.counter(
                 "anomalyd_records_skipped_total",
-                "Records that the input's retention deleted before they were read; they are not among those consumed.",
+                "Records that were deleted before they were read; they are not among those consumed.",
+            )?,
+            models_unreadable: make.gauge(
+                "anomalyd_models_unreadable",
+                "Records of the models topic that could not be read since the start; the log says which. They are passed over.",
             )?,
             state_discarded: make.counters(
                 "anomalyd_state_discarded_total",
-                "Partitions that began anew because their state could not be used, by reason: no_head, ahead, other_features, records_deleted, model_gone.",
+                "Partitions that began anew because their state could not be used, by reason: no_head, ahead, other_features, records_deleted, model_gone, other_topic.",
                 &["reason"],
             )?,
             replayed: make.counter(
@@ -194,6 +206,20 @@ impl Metrics {
                 "Alerts of episodes that opened beyond the storm limit: one summary alert stands for them.",
             )?,
             episodes_open: make.gauge("anomalyd_episodes_open", "Episodes open on the partitions held.")?,
+            clock_skew: make.add(GaugeVec::new(
+                make.opts(
+                    "anomalyd_clock_skew_seconds",
+                    "How far the worst clock of a key is ahead of most others of its partition, or behind them, on the partitions held; 0: none is wrong. The log and /status name the keys.",
+                ),
+                &["direction"],
+            ))?,
+            wrong_clocks: make.add(IntGaugeVec::new(
+                make.opts(
+                    "anomalyd_wrong_clocks",
+                    "Keys whose clocks are more than a minute ahead of most others of their partition, or behind them.",
+                ),
+                &["direction"],
+            ))?,
             decode: make.histogram("anomalyd_decode_seconds", "Time to decode a batch.", WORK)?,
             score: make.histogram(
                 "anomalyd_score_seconds",
@@ -236,6 +262,13 @@ impl Metrics {
                 "Training runs by outcome: promoted, rejected, skipped (too few records), cancelled, failed.",
                 &["outcome"],
             )?,
+            training_waits: make.add(IntGaugeVec::new(
+                make.opts(
+                    "anomalyd_training_waits",
+                    "1 while there is no model, or no new one, for this reason: too_few_records (in the log), too_few_windows (the records of each key are too few in a row), kept_out (most records lie in episodes).",
+                ),
+                &["reason"],
+            ))?,
             training_ended: make.add(Gauge::with_opts(make.opts(
                 "anomalyd_training_ended_timestamp_seconds",
                 "When this process last ended a training run, whatever came of it, in seconds since 1970; 0: not yet.",
@@ -269,12 +302,17 @@ impl Metrics {
             "syntax",
             "field",
             "length",
+            "key_length",
             "nothing_observed",
         ] {
             self.dead_lettered.with_label_values(&[reason]);
         }
         for why in Discarded::ALL {
             self.state_discarded.with_label_values(&[why.name()]);
+        }
+        for direction in ["ahead", "behind"] {
+            self.clock_skew.with_label_values(&[direction]);
+            self.wrong_clocks.with_label_values(&[direction]);
         }
         for outcome in ["committed", "aborted"] {
             self.batches.with_label_values(&[outcome]);
@@ -287,6 +325,9 @@ impl Metrics {
         }
         for outcome in ["promoted", "rejected", "skipped", "cancelled", "failed"] {
             self.trainings.with_label_values(&[outcome]);
+        }
+        for waits in crate::trainer::Waits::ALL {
+            self.training_waits.with_label_values(&[waits.name()]);
         }
         for verdict in [
             "promoted",
@@ -377,7 +418,10 @@ mod tests {
             );
             assert_eq!(
                 metric.kind == "histogram",
-                metric.name.ends_with("_seconds") && !metric.name.contains("timestamp"),
+                metric.name.ends_with("_seconds")
+                    && !["timestamp", "skew"]
+                        .iter()
+                        .any(|word| metric.name.contains(word)),
                 "{}",
                 metric.name
             );

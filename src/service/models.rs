@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::metrics::Metrics;
 use crate::config::{self, Config};
 use crate::kafka::KafkaFailure;
 use crate::kafka::models::{ModelTopic, TopicStore, TopicStoreError};
@@ -49,6 +50,17 @@ impl AnyStoreError {
     }
 }
 
+impl AnyStoreError {
+    /// Whether what is stored is no model, so that reading it again does not help.
+    pub fn is_content(&self) -> bool {
+        matches!(
+            self,
+            Self::Topic(TopicStoreError::Store(StoreError::Model { .. }))
+                | Self::Directory(StoreError::Model { .. } | StoreError::Content { .. })
+        )
+    }
+}
+
 impl AnyStore {
     /// Opens the store that `config` names.
     pub fn open(
@@ -62,7 +74,7 @@ impl AnyStore {
                 let topic = ModelTopic {
                     topic: config.models.topic.clone(),
                     detector: config.name.clone(),
-                    writer: format!("{}-{}-trainer", connection.group, config.name),
+                    group: connection.group.clone(),
                     keep: config.models.keep,
                 };
                 let store = TopicStore::open(topic, connection, clock, watchdog)
@@ -85,6 +97,14 @@ impl AnyStore {
         match self {
             Self::Topic(store) => Ok(store.schema()?),
             Self::Directory(store) => Ok(store.schema()?),
+        }
+    }
+
+    /// Records of the store that could not be read so far.
+    pub fn unreadable(&self) -> u64 {
+        match self {
+            Self::Topic(store) => store.unreadable(),
+            Self::Directory(_) => 0,
         }
     }
 
@@ -155,6 +175,8 @@ pub struct Follower {
     pub workers: Vec<Sender<Arc<TrainedModel>>>,
     /// The champion that they have.
     pub current: Option<ModelVersion>,
+    /// Counts what cannot be read.
+    pub metrics: Metrics,
     /// Ends the thread.
     pub stop: Arc<AtomicBool>,
     /// Wakes the thread early, to end it.
@@ -195,7 +217,11 @@ impl Follower {
         current: Option<ModelVersion>,
     ) -> Result<Option<Arc<TrainedModel>>, AnyStoreError> {
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        match store.champion()? {
+        let champion = store.champion();
+        self.metrics
+            .models_unreadable
+            .set(i64::try_from(store.unreadable()).unwrap_or(i64::MAX));
+        match champion? {
             Some(version) if Some(version) != current => store.load(version),
             _ => Ok(None),
         }

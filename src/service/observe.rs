@@ -7,14 +7,15 @@ use std::time::Duration;
 use super::metrics::Metrics;
 use super::status::{Status, TrainingStatus};
 use crate::alert::Alert;
-use crate::detect::Budget;
+use crate::detect::Params;
+use crate::detect::episode::Rule;
 use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
-use crate::pipeline::{Assigned, ColumnsDiffer, Discarded, Tally};
+use crate::pipeline::{Assigned, ColumnsDiffer, Discarded, Tally, WrongClock};
 use crate::stream::TopicPartition;
 use crate::time::{Clock, Timestamp};
 use crate::train::gate::Verdict;
-use crate::trainer::{self, Control};
+use crate::trainer::{self, Control, Waits};
 use crate::worker::{self, Committed, Gauges};
 
 /// Gauges that are sums over the workers of a process: each worker adds its own part.
@@ -29,6 +30,10 @@ struct Part {
     /// The champion as it was taken up: what would judge.
     champion: Option<ModelVersion>,
     episodes: u64,
+    /// Keys whose clocks are ahead, and the largest lead in milliseconds.
+    ahead: (u64, u64),
+    /// The same of those behind.
+    behind: (u64, u64),
     partitions: usize,
     leads: bool,
 }
@@ -42,6 +47,11 @@ impl Parts {
             judging: sum.judging.into_iter().chain(part.judging).min(),
             champion: sum.champion.max(part.champion),
             episodes: sum.episodes + part.episodes,
+            ahead: (sum.ahead.0 + part.ahead.0, sum.ahead.1.max(part.ahead.1)),
+            behind: (
+                sum.behind.0 + part.behind.0,
+                sum.behind.1.max(part.behind.1),
+            ),
             partitions: sum.partitions + part.partitions,
             leads: sum.leads || part.leads,
         })
@@ -56,17 +66,17 @@ pub struct WorkerObserver {
     status: Arc<Status>,
     control: Control,
     parts: Parts,
-    budget: Budget,
+    params: Arc<Params>,
 }
 
 impl WorkerObserver {
-    /// For worker number `worker`; `parts` is shared by all workers of the process, `budget` is the detector's.
+    /// For worker number `worker`; `parts` is shared by all workers of the process, `params` are the detector's.
     pub fn new(
         worker: usize,
         (metrics, status): (Metrics, Arc<Status>),
         control: Control,
         parts: Parts,
-        budget: Budget,
+        params: Arc<Params>,
     ) -> Self {
         Self {
             worker,
@@ -74,13 +84,12 @@ impl WorkerObserver {
             status,
             control,
             parts,
-            budget,
+            params,
         }
     }
 
     fn count(&self, tally: &Tally) {
         let metrics = &self.metrics;
-        metrics.consumed.inc_by(tally.consumed);
         metrics.scored.inc_by(tally.scored);
         metrics.warming_up.inc_by(tally.warming_up);
         metrics.late.inc_by(tally.late);
@@ -130,6 +139,17 @@ impl WorkerObserver {
     }
 }
 
+/// Names a key whose clock is wrong.
+fn name_wrong(clock: &WrongClock) {
+    let seconds = Duration::from_millis(clock.ahead_ms.unsigned_abs()).as_secs_f64();
+    let (key, partition) = (&*clock.key.0, &clock.at);
+    if clock.ahead_ms > 0 {
+        tracing::warn!(key, %partition, seconds, "the clock of a key is ahead of most others of its partition");
+    } else {
+        tracing::warn!(key, %partition, seconds, "the clock of a key, or the way of its records, is behind most others of its partition");
+    }
+}
+
 /// A worker goes on: it finished a step, or waits for Kafka.
 pub fn stepped(metrics: &Metrics, status: &Status, worker: usize, at: Timestamp) {
     status.stepped(worker, at);
@@ -147,6 +167,7 @@ impl worker::Observer for WorkerObserver {
     fn committed(&mut self, batch: &Committed<'_>) {
         self.count(batch.tally);
         let metrics = &self.metrics;
+        metrics.consumed.inc_by(batch.consumed);
         metrics.batches.with_label_values(&["committed"]).inc();
         metrics.consumed_bytes.inc_by(batch.bytes);
         metrics.decode.observe(batch.decode.as_secs_f64());
@@ -162,6 +183,9 @@ impl worker::Observer for WorkerObserver {
             if let Some(value) = &message.value {
                 self.alert(value);
             }
+        }
+        for clock in batch.wrong_clocks {
+            name_wrong(clock);
         }
         for seen in batch.watched {
             self.status
@@ -239,7 +263,7 @@ impl worker::Observer for WorkerObserver {
             .set(card.created.0 as f64 / 1000.0);
         self.status.model(card);
         self.status
-            .budget(self.budget.p_value(card.records_per_key_day));
+            .budget(Rule::of(&self.params, Some(model)).p_value());
     }
 
     fn refused(&mut self, why: &ColumnsDiffer) {
@@ -251,7 +275,23 @@ impl worker::Observer for WorkerObserver {
         let all = self.parts.change(self.worker, |part| {
             part.episodes = gauges.episodes_open;
             part.judging = gauges.judging.values().copied().min();
+            let clocks = &gauges.wrong_clocks;
+            part.ahead = (clocks.ahead, clocks.most_ahead_ms);
+            part.behind = (clocks.behind, clocks.most_behind_ms);
         });
+        for (direction, (keys, most)) in [("ahead", all.ahead), ("behind", all.behind)] {
+            let labels = [direction];
+            let seconds = Duration::from_millis(most).as_secs_f64();
+            let keys = i64::try_from(keys).unwrap_or(i64::MAX);
+            self.metrics
+                .clock_skew
+                .with_label_values(&labels)
+                .set(seconds);
+            self.metrics
+                .wrong_clocks
+                .with_label_values(&labels)
+                .set(keys);
+        }
         self.metrics
             .episodes_open
             .set(i64::try_from(all.episodes).unwrap_or(i64::MAX));
@@ -260,6 +300,7 @@ impl worker::Observer for WorkerObserver {
             .model_version
             .set(i64::try_from(version.0).unwrap_or(i64::MAX));
         self.status.open(gauges.judging.keys(), &gauges.open);
+        self.status.clocks(self.worker, &gauges.wrong_clocks.worst);
         for (at, lag) in &gauges.lag {
             let labels = [&*at.topic, &at.partition.0.to_string()];
             let records = i64::try_from(*lag).unwrap_or(i64::MAX);
@@ -314,6 +355,19 @@ impl trainer::Observer for TrainingObserver {
         }
     }
 
+    fn waits(&self, why: Option<(Waits, &str)>) {
+        for waits in Waits::ALL {
+            let is = why.is_some_and(|(reason, _)| reason == waits);
+            let gauge = self
+                .metrics
+                .training_waits
+                .with_label_values(&[waits.name()]);
+            gauge.set(i64::from(is));
+        }
+        self.status
+            .training_waits(why.map(|(_, text)| text.to_owned()));
+    }
+
     fn finished(
         &self,
         version: ModelVersion,
@@ -348,6 +402,7 @@ fn word(value: &impl serde::Serialize) -> String {
 mod tests {
     use super::*;
     use crate::model::trained::TrainedModel;
+    use crate::pipeline::WrongClocks;
     use crate::service::status::Facts;
     use crate::stats::calibration::Calibration;
     use crate::time::ManualClock;
@@ -360,13 +415,7 @@ mod tests {
         let parts = Parts::default();
         let observers = [0, 1].map(|worker| {
             let told = (metrics.clone(), Arc::clone(&status));
-            WorkerObserver::new(
-                worker,
-                told,
-                Control::idle(),
-                parts.clone(),
-                Budget::PerRecord(0.01),
-            )
+            WorkerObserver::new(worker, told, Control::idle(), parts.clone(), Arc::default())
         });
         (metrics, status, observers)
     }
@@ -413,6 +462,52 @@ mod tests {
     }
 
     #[test]
+    fn wrong_clocks_are_counted_over_all_workers_and_named() {
+        let (metrics, status, [mut one, mut two]) = observers();
+        let clock = |key: &str, ahead_ms| WrongClock {
+            at: TopicPartition::new("t", 0),
+            key: crate::record::Key(Arc::from(key)),
+            ahead_ms,
+        };
+        let of = |worst: Vec<WrongClock>, (ahead, behind): ((u64, u64), (u64, u64))| Gauges {
+            wrong_clocks: WrongClocks {
+                ahead: ahead.0,
+                most_ahead_ms: ahead.1,
+                behind: behind.0,
+                most_behind_ms: behind.1,
+                worst,
+            },
+            ..Gauges::default()
+        };
+        let most = |direction| metrics.clock_skew.with_label_values(&[direction]).get();
+        let keys = |direction| metrics.wrong_clocks.with_label_values(&[direction]).get();
+        one.gauges(&of(vec![clock("a", 3_300_000)], ((1, 3_300_000), (0, 0))));
+        two.gauges(&of(
+            vec![clock("b", 90_500), clock("c", -70_000)],
+            ((1, 90_500), (1, 70_000)),
+        ));
+        assert!((most("ahead") - 3300.0).abs() < 1e-9 && (most("behind") - 70.0).abs() < 1e-9);
+        assert_eq!((keys("ahead"), keys("behind")), (2, 1));
+        let shown: Vec<(String, f64)> = status
+            .view()
+            .wrong_clocks
+            .into_iter()
+            .map(|c| (c.key, c.ahead_seconds))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("a".to_owned(), 3300.0),
+                ("b".to_owned(), 90.5),
+                ("c".to_owned(), -70.0)
+            ]
+        );
+        one.gauges(&Gauges::default());
+        assert!((most("ahead") - 90.5).abs() < 1e-9);
+        assert_eq!(status.view().wrong_clocks.len(), 2);
+    }
+
+    #[test]
     fn what_was_lost_or_begun_anew_is_counted() {
         let (metrics, _, [mut one, _]) = observers();
         let at = TopicPartition::new("t", 0);
@@ -433,5 +528,20 @@ mod tests {
         let observer = TrainingObserver::new(metrics.clone(), status, clock);
         observer.finished(ModelVersion(1), "failed", "why", Duration::ZERO);
         assert!((metrics.training_ended.get() - 5.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn why_there_is_no_model_is_shown_until_there_is_one() {
+        let (metrics, status, _) = observers();
+        let clock = Arc::new(ManualClock::at(Timestamp(5_000)));
+        let observer = TrainingObserver::new(metrics.clone(), Arc::clone(&status), clock);
+        let gauge = |name: &str| metrics.training_waits.with_label_values(&[name]).get();
+        observer.waits(Some((Waits::Records, "few")));
+        assert_eq!((gauge("too_few_records"), gauge("kept_out")), (1, 0));
+        observer.waits(Some((Waits::Episodes, "much")));
+        assert_eq!((gauge("too_few_records"), gauge("kept_out")), (0, 1));
+        assert_eq!(status.view().training_waits.as_deref(), Some("much"));
+        observer.waits(None);
+        assert_eq!((gauge("kept_out"), status.view().training_waits), (0, None));
     }
 }

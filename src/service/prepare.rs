@@ -3,14 +3,14 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::models::{AnyStore, SharedStore};
+use super::models::{AnyStore, AnyStoreError, SharedStore};
 use super::run::ServiceError;
 use super::schema::{self, Waiting};
 use super::status::Status;
-use crate::config::Config;
-use crate::kafka::KafkaFailure;
+use crate::config::{Config, raw};
 use crate::kafka::history::KafkaHistory;
 use crate::kafka::watchdog::{Limits, Watchdog};
+use crate::kafka::{KafkaFailure, admin};
 use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
 use crate::port::ModelStore;
@@ -75,9 +75,10 @@ fn prepare(
         KafkaHistory::new(&connection, config.history_topics(), waits)
     };
     let mut shared = store(&brief)?;
+    look_at_topics(config)?;
     let schema = schema::settle(config, &mut shared, &mut history(&brief)?, waiting)?;
     let champion = match shared.champion()? {
-        Some(version) => shared.load(version)?,
+        Some(version) => whole(version, shared.load(version))?,
         None => None,
     };
     Ok(Prepared {
@@ -87,6 +88,26 @@ fn prepare(
         schema: Arc::new(schema),
         champion,
     })
+}
+
+/// Topics that must keep the latest record of each key do.
+fn look_at_topics(config: &Config) -> Result<(), KafkaFailure> {
+    let connection = config.connection();
+    let state = config.output_topics().state;
+    let models = &config.models;
+    let in_kafka = matches!(models.store, raw::Store::Kafka);
+    for topic in [Some(&state), in_kafka.then_some(&models.topic)]
+        .into_iter()
+        .flatten()
+    {
+        if let Some(failure) = admin::forgets(&connection, topic) {
+            return Err(failure);
+        }
+        if let Some(beware) = admin::too_few_replicas(&connection, topic) {
+            tracing::warn!("{beware}");
+        }
+    }
+    Ok(())
 }
 
 /// A stored model, waited for while Kafka is away: a worker cannot judge by another one.
@@ -105,7 +126,21 @@ pub(super) fn load(
                 tracing::warn!(%error, %version, "a model cannot be loaded: trying on");
                 watchdog.pause(AGAIN_AFTER)?;
             }
-            found => return Ok(found?),
+            found => return Ok(whole(version, found)?),
         }
+    }
+}
+
+/// A model that was looked up; none, with a word, where what is stored is no model: a process that waited for another one would never start.
+fn whole(
+    version: ModelVersion,
+    found: Result<Option<Arc<TrainedModel>>, AnyStoreError>,
+) -> Result<Option<Arc<TrainedModel>>, AnyStoreError> {
+    match found {
+        Err(error) if error.is_content() => {
+            tracing::error!(%error, %version, "a stored model cannot be used: going on without it");
+            Ok(None)
+        }
+        found => found,
     }
 }

@@ -31,6 +31,7 @@ use crate::record::decode::Decoder;
 use crate::record::schema::Schema;
 use crate::stream::TopicPartition;
 use crate::time::{Clock, SystemClock};
+use crate::train::evidence::EpisodeSettings;
 use crate::trainer::{Control, Plan, Sources, Trainer};
 use crate::worker::{Ports, Settings, Worker, WorkerError};
 
@@ -259,7 +260,7 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
                 (metrics.clone(), Arc::clone(&status)),
                 control.clone(),
                 shares.clone(),
-                config.detect.budget,
+                Arc::clone(&config.detect),
             ),
             stop: Arc::clone(&stop),
             clock: Arc::clone(&clock),
@@ -281,6 +282,7 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
         store: shared,
         workers: promotions,
         current: champion.as_ref().map(|model| model.card.version),
+        metrics: metrics.clone(),
         stop: Arc::clone(&stop),
         wake: woken,
     };
@@ -538,10 +540,12 @@ pub fn plan(config: &Config) -> Plan {
         spec: config.model.clone(),
         schema: config.input.schema.clone(),
         budget: config.detect.budget,
+        episodes: EpisodeSettings::of(&config.detect),
         params: config.training_params(),
         interval: training.interval,
         jitter: training.jitter,
         history: training.history,
+        maintenance: training.exclude.clone(),
         seed: config.seed,
     }
 }

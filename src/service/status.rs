@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::alert::{Alert, AlertEvent};
 use crate::model::card::Card;
-use crate::pipeline::OpenEpisode;
+use crate::pipeline::{OpenEpisode, WrongClock};
 use crate::stream::TopicPartition;
 use crate::time::Timestamp;
 
@@ -129,6 +129,19 @@ pub struct EpisodeStatus {
     pub peak: f64,
 }
 
+/// A key whose clock is wrong.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClockStatus {
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// Whose.
+    pub key: String,
+    /// Seconds that it is ahead of most others of its partition; below 0: behind.
+    pub ahead_seconds: f64,
+}
+
 /// One score on the page.
 #[derive(Clone, Debug, Serialize)]
 pub struct ScorePoint {
@@ -150,8 +163,11 @@ struct Inner {
     partitions: BTreeMap<TopicPartition, PartitionStatus>,
     model: Option<ModelStatus>,
     training: Option<TrainingStatus>,
+    training_waits: Option<String>,
     open: BTreeMap<String, EpisodeStatus>,
     closed: VecDeque<EpisodeStatus>,
+    /// By worker.
+    clocks: BTreeMap<usize, Vec<ClockStatus>>,
     scores: VecDeque<ScorePoint>,
     next_score: u64,
     second: (i64, u32),
@@ -185,12 +201,16 @@ pub struct View {
     pub model: Option<ModelStatus>,
     /// The last training run.
     pub training: Option<TrainingStatus>,
+    /// Why there is no model, or no new one, and what that waits for.
+    pub training_waits: Option<String>,
     /// The p-value at which a record counts as anomalous; 0 if not known yet.
     pub budget: f64,
     /// Open episodes.
     pub episodes: Vec<EpisodeStatus>,
     /// Closed episodes, the newest first.
     pub closed: Vec<EpisodeStatus>,
+    /// Keys whose clocks are wrong, the worst of each worker.
+    pub wrong_clocks: Vec<ClockStatus>,
 }
 
 impl Status {
@@ -280,6 +300,20 @@ impl Status {
         inner.open.append(&mut before);
     }
 
+    /// The keys of a worker whose clocks are wrong, the worst of them.
+    pub fn clocks(&self, worker: usize, worst: &[WrongClock]) {
+        let clocks = worst
+            .iter()
+            .map(|found| ClockStatus {
+                topic: found.at.topic.to_string(),
+                partition: found.at.partition.0,
+                key: found.key.0.to_string(),
+                ahead_seconds: found.ahead_ms as f64 / 1000.0,
+            })
+            .collect();
+        self.lock().clocks.insert(worker, clocks);
+    }
+
     /// How far behind a partition is.
     pub fn lag(&self, at: &TopicPartition, records: u64) {
         if let Some(partition) = self.lock().partitions.get_mut(at) {
@@ -295,6 +329,11 @@ impl Status {
     /// The p-value at which a record counts as anomalous.
     pub fn budget(&self, p: f64) {
         self.lock().budget = p;
+    }
+
+    /// Why there is no model, or no new one.
+    pub fn training_waits(&self, why: Option<String>) {
+        self.lock().training_waits = why;
     }
 
     /// A training run ended.
@@ -381,9 +420,11 @@ impl Status {
             partitions: inner.partitions.values().cloned().collect(),
             model: inner.model.clone(),
             training: inner.training.clone(),
+            training_waits: inner.training_waits.clone(),
             budget: inner.budget,
             episodes: inner.open.values().cloned().collect(),
             closed: inner.closed.iter().cloned().collect(),
+            wrong_clocks: inner.clocks.values().flatten().cloned().collect(),
         }
     }
 
@@ -496,6 +537,7 @@ mod tests {
             "data_time": "2026-01-01T00:00:00Z", "approx_anomaly_start_time": "2026-01-01T00:00:00Z",
             "anomaly_score": 9.0, "peak_score": 9.0, "anomaly_grade": 1.0, "confidence": 1.0, "severity": "high",
             "p_value": 1e-9, "threshold": 2.0, "records": 1, "model_version": 1,
+            "evidence": 20.7, "evidence_threshold": 9.2, "evidence_records": 1,
             "relevant_attribution": [{"feature": "faulty", "share": 1.0, "actual": 9.0, "expected": 1.0}],
             "input": {"topic": "t", "partition": partition, "offset": 1},
         }))

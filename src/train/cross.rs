@@ -4,8 +4,6 @@
 //! take turns: a model of the same kind is fitted on the others, less a gap of a window's length on either side, and scores the fold. A
 //! fold's model has seen a quarter less than the final one, so that its scores are, if anything, a little high, and the threshold with them.
 
-use ndarray::Array2;
-
 use super::fit::{self, Fitted, HeldOut};
 use super::window::{self, Split, Window, Windows};
 use super::{TrainError, TrainJob};
@@ -44,15 +42,14 @@ impl Folds {
             let (train, validation) = window::validated(&fold.rest, &job.spec, usage);
             let seed = job.seed.child("fold").nth(i as u64);
             let fitted = fit::weights(job, windows, (&train, &validation), seed, monitor)?;
-            let held_out = windows.matrix(&fold.held_out);
-            seen.push(HeldOut::of(&fitted.model, held_out.view(), seed));
+            seen.push(HeldOut::of(&fitted.model, windows, &fold.held_out, seed));
             last = Some((fitted, fold.held_out));
         }
         let Some((mut last, held_out)) = last else {
             unreachable!("there are {FOLDS} folds");
         };
         let (_, others) = seen.split_last().unwrap_or_else(|| unreachable!("as many"));
-        calibrated(&together(others), &mut last.model);
+        together(others).calibrate(job, &mut last.model);
         Ok(Self {
             seen,
             last,
@@ -61,9 +58,9 @@ impl Folds {
     }
 
     /// Calibrates the final model on all folds.
-    pub fn calibrate(&self, model: &mut TrainedModel) {
+    pub fn calibrate(&self, job: &TrainJob, model: &mut TrainedModel) {
         let seen = together(&self.seen);
-        calibrated(&seen, model);
+        seen.calibrate(job, model);
         model
             .card
             .rows
@@ -71,13 +68,18 @@ impl Folds {
     }
 
     /// Calibrates it once more, the windows of the gate among the others: they are the latest.
-    pub fn calibrate_finally(&self, job: &TrainJob, gate: &Array2<f64>, fitted: &mut Fitted) {
-        if gate.nrows() == 0 {
+    pub fn calibrate_finally(
+        &self,
+        job: &TrainJob,
+        (windows, gate): (&Windows<'_>, &[Window]),
+        fitted: &mut Fitted,
+    ) {
+        if gate.is_empty() {
             return;
         }
         let mut seen = together(&self.seen);
-        seen.extend(&HeldOut::of(&fitted.model, gate.view(), job.seed));
-        calibrated(&seen, &mut fitted.model);
+        seen.extend(&HeldOut::of(&fitted.model, windows, gate, job.seed));
+        seen.calibrate(job, &mut fitted.model);
     }
 
     /// The model of the last fold.
@@ -97,9 +99,4 @@ fn together(parts: &[HeldOut]) -> HeldOut {
         all.extend(part);
     }
     all
-}
-
-fn calibrated(seen: &HeldOut, model: &mut TrainedModel) {
-    model.normal_contribution = seen.normal_contribution(model.width());
-    model.calibration = seen.calibration();
 }

@@ -1,28 +1,33 @@
 //! Scaler, model, calibration: in this order, each on windows of its own.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView2, Axis, Slice};
-use rand::Rng;
-use rand::seq::index;
 
 use super::window::{Split, Window, Windows};
-use super::{TrainError, TrainJob, card};
+use super::{TrainError, TrainJob, card, evidence};
+use crate::model::gaps::{self, Gaps, Pairs, Way};
 use crate::model::reservoir::Reservoir;
 use crate::model::scale::Scaler;
+use crate::model::sensors::{self, Sensors};
 use crate::model::trained::TrainedModel;
 use crate::model::{FitData, Model, Monitor};
 use crate::seed::Seed;
-use crate::stats::calibration::{Calibration, CalibrationSet, MaskedCalibration};
-
-/// Upper bounds of the missing fractions that are calibrated together.
-const MISSING_BOUNDS: [f64; 4] = [0.1, 0.3, 0.6, 1.0];
-
-/// Held-out windows that are masked for each bound, at most.
-const MASKED_WINDOWS_MAX: usize = 2000;
+use crate::stats::calibration::{Calibration, CalibrationSet};
+use crate::stats::order::quantile_sorted;
 
 /// An input's normal contribution is at least this share of the mean over all inputs: what never varied is not infinitely to blame.
 const CONTRIBUTION_FLOOR: f32 = 0.01;
+
+/// Where a tail begins that says how strange the largest of many normal windows may be.
+const TAIL_FROM: f64 = 0.95;
+
+/// Of how many times as many windows the largest may still be normal.
+const RETURN_FACTOR: f64 = 10.0;
+
+/// How many times what the budget lets expect may come back into the calibration.
+const RETURN_SHARE: f64 = 3.0;
 
 /// A model calibrated on the calibration windows alone.
 #[derive(Debug)]
@@ -49,14 +54,9 @@ pub(super) fn fit(
     ] {
         rows.insert(name.to_owned(), part.len() as u64);
     }
-    let held_out = windows.matrix(held_out(&[
-        &split.calibrate,
-        &split.validation,
-        &split.train,
-    ]));
-    let seen = HeldOut::of(&fitted.model, held_out.view(), job.seed);
-    fitted.model.normal_contribution = seen.normal_contribution(held_out.ncols());
-    fitted.model.calibration = seen.calibration();
+    let held_out = held_out(&[&split.calibrate, &split.validation, &split.train]);
+    let seen = HeldOut::of(&fitted.model, windows, held_out, job.seed);
+    seen.calibrate(job, &mut fitted.model);
     Ok(fitted)
 }
 
@@ -77,12 +77,29 @@ pub(super) fn weights(
             rows: windows.rows,
         });
     }
-    let scaler = Scaler::fit(newest, job.spec.scale, job.spec.clip)?;
-    let data = FitData {
-        train: centred(scaler.transform(raw.view())),
-        validation: centred(scaler.transform(windows.matrix(validation).view())),
-    };
+    let categories = job
+        .schema
+        .as_ref()
+        .map_or_else(Vec::new, |schema| schema.category_columns(&job.columns));
+    let scaler = Scaler::fit_given(newest, categories, job.spec.scale, job.spec.clip)?;
+    let inputs = job.spec.window * scaler.measured().len();
+    let (scaled, unseen) = (
+        scaler.transform(raw.view()),
+        scaler.transform(windows.matrix(validation).view()),
+    );
     drop(raw);
+    let measured = scaler.measured().len();
+    let sensors = (measured <= sensors::COLUMNS_MAX).then(|| {
+        Sensors::fit(
+            sensors::newest(scaled.view(), measured),
+            sensors::newest(unseen.view(), measured),
+            (job.spec.trim, job.spec.clip),
+        )
+    });
+    let data = FitData {
+        train: centred(scaled),
+        validation: centred(unseen),
+    };
     let mut losses = Losses::new(monitor);
     let model = Model::fit(&job.spec, &data, seed, &mut losses)?;
     let mut card = card(job, windows);
@@ -94,8 +111,11 @@ pub(super) fn weights(
         card,
         scaler,
         model,
+        sensors,
+        gaps: Gaps::default(),
         calibration: CalibrationSet::uniform(Calibration::fit(&[])),
-        normal_contribution: vec![1.0; job.spec.window * columns],
+        normal_contribution: vec![1.0; inputs],
+        evidence: None,
         reservoir: Reservoir::default(),
     };
     Ok(Fitted { model })
@@ -113,8 +133,63 @@ pub(super) fn calibrate_finally(
     }
     let mut places = split.calibrate.clone();
     places.extend_from_slice(&split.gate);
-    let held_out = windows.matrix(&places);
-    fitted.model.calibration = HeldOut::of(&fitted.model, held_out.view(), job.seed).calibration();
+    let calm = windows.matrix(&places);
+    places.extend(returning(job, windows, split, (&fitted.model, calm.view())));
+    places.sort_by_key(Window::order);
+    HeldOut::of(&fitted.model, windows, &places, job.seed).calibrate(job, &mut fitted.model);
+}
+
+/// Windows of short episodes that come back into the calibration. Whoever calibrates without the records that were flagged calls the next
+/// best of them as rare as those were, flags them as well, and so on with every training. But what was flagged may be a fault: only as many
+/// windows come back as the budget lets expect, the least strange first, and none that is stranger than the largest of ten times as many
+/// windows would be if scores fell off exponentially beyond the 95 % quantile, as light tails do.
+fn returning(
+    job: &TrainJob,
+    windows: &Windows<'_>,
+    split: &Split,
+    (model, calm): (&TrainedModel, ArrayView2<'_, f64>),
+) -> Vec<Window> {
+    let flagged = windows.flagged(split);
+    let mut sorted = model.raw_scores(calm, &seeds(calm.nrows(), job.seed)).0;
+    sorted.retain(|score| score.is_finite());
+    if flagged.is_empty() || sorted.is_empty() {
+        return Vec::new();
+    }
+    sorted.sort_unstable_by(f64::total_cmp);
+    let n = sorted.len() + flagged.len();
+    let begin = quantile_sorted(&sorted, TAIL_FROM);
+    let beyond: Vec<f64> = sorted
+        .iter()
+        .map(|s| s - begin)
+        .filter(|e| *e > 0.0)
+        .collect();
+    let scale = beyond.iter().sum::<f64>() / beyond.len().max(1) as f64;
+    let most = begin + scale * ((1.0 - TAIL_FROM) * RETURN_FACTOR * n as f64).max(1.0).ln();
+    let budget = job.budget.p_value(windows.records_per_key_day);
+    let strange = quantile_sorted(&sorted, 1.0 - budget);
+    // Each flagged record makes as many windows strange as a window has records.
+    let expected = budget * (n * job.spec.window) as f64;
+    let mut room = (RETURN_SHARE * expected + RETURN_SHARE) as usize;
+    let rows = windows.matrix(&flagged);
+    let scores = model
+        .raw_scores(rows.view(), &seeds(rows.nrows(), job.seed))
+        .0;
+    let mut by_score: Vec<(f64, Window)> = scores.into_iter().zip(flagged).collect();
+    by_score.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut back = Vec::new();
+    for (score, window) in by_score {
+        if score.is_nan() || score > most {
+            break;
+        }
+        if score > strange {
+            if room == 0 {
+                break;
+            }
+            room -= 1;
+        }
+        back.push(window);
+    }
+    back
 }
 
 /// The first of several parts that has enough windows.
@@ -135,7 +210,7 @@ fn constant(records: ArrayView2<'_, f64>) -> bool {
 }
 
 /// Missing inputs at the centre of their column.
-fn centred(mut rows: Array2<f32>) -> Array2<f32> {
+pub(super) fn centred(mut rows: Array2<f32>) -> Array2<f32> {
     rows.mapv_inplace(|value| if value.is_finite() { value } else { 0.0 });
     rows
 }
@@ -154,40 +229,36 @@ pub(super) struct HeldOut {
     scores: Vec<f64>,
     /// ... and the fraction of inputs missing.
     missing: Vec<f64>,
-    /// Scores of windows that inputs were taken away from, for each of [`MISSING_BOUNDS`].
-    masked: [Vec<f64>; MISSING_BOUNDS.len()],
+    /// Which window each is: its run, counted through all parts, and its number there.
+    places: Vec<(usize, usize)>,
+    /// Scores of the same windows with inputs and without, by what is taken away.
+    gaps: Vec<(Way, Pairs)>,
     /// Sums of contributions by input.
     contributions: Vec<f64>,
+    /// What the sensors say of each: sizes of residuals, `n × M`.
+    sizes: Array2<f32>,
 }
 
 impl HeldOut {
     /// Scores of the windows by the model, as they are and with gaps.
-    pub fn of(model: &TrainedModel, held_out: ArrayView2<'_, f64>, seed: Seed) -> Self {
+    pub fn of(
+        model: &TrainedModel,
+        windows: &Windows<'_>,
+        held_out: &[Window],
+        seed: Seed,
+    ) -> Self {
+        let places = held_out.iter().map(Window::place_in_run).collect();
+        let held_out = windows.matrix(held_out);
+        let held_out = held_out.view();
         let seeds = seeds(held_out.nrows(), seed);
         let (scores, missing) = model.raw_scores(held_out, &seeds);
-        let mut masked: [Vec<f64>; MISSING_BOUNDS.len()] = Default::default();
-        let mut below = 0.0;
-        for (bound, scores) in MISSING_BOUNDS.into_iter().zip(&mut masked) {
-            let rows: Vec<usize> = (0..held_out.nrows())
-                .filter(|&i| missing[i] <= below)
-                .collect();
-            let step = rows.len().div_ceil(MASKED_WINDOWS_MAX).max(1);
-            let rows: Vec<usize> = rows.into_iter().step_by(step).collect();
-            if !rows.is_empty() {
-                let mut part = held_out.select(Axis(0), &rows);
-                let columns = model.card.columns.len();
-                if mask(&mut part, columns, (below, bound), seed) {
-                    let seeds: Vec<Seed> = rows.iter().map(|&i| seeds[i]).collect();
-                    *scores = model.raw_scores(part.view(), &seeds).0;
-                }
-            }
-            below = bound;
-        }
         Self {
+            gaps: with_gaps(model, held_out, (&scores, &missing), seed),
             scores,
             missing,
-            masked,
+            places,
             contributions: contributions(model, held_out),
+            sizes: model.sizes(held_out),
         }
     }
 
@@ -195,8 +266,17 @@ impl HeldOut {
     pub fn extend(&mut self, later: &Self) {
         self.scores.extend_from_slice(&later.scores);
         self.missing.extend_from_slice(&later.missing);
-        for (ours, theirs) in self.masked.iter_mut().zip(&later.masked) {
-            ours.extend_from_slice(theirs);
+        self.places.extend_from_slice(&later.places);
+        if self.sizes.is_empty() {
+            self.sizes.clone_from(&later.sizes);
+        } else if self.sizes.append(Axis(0), later.sizes.view()).is_err() {
+            unreachable!("folds have the same columns");
+        }
+        for (way, pairs) in &later.gaps {
+            match self.gaps.iter_mut().find(|(ours, _)| ours == way) {
+                Some((_, ours)) => ours.extend(pairs),
+                None => self.gaps.push((*way, pairs.clone())),
+            }
         }
         self.contributions.resize(later.contributions.len(), 0.0);
         for (ours, theirs) in self.contributions.iter_mut().zip(&later.contributions) {
@@ -209,28 +289,51 @@ impl HeldOut {
         self.scores.len()
     }
 
-    /// Calibrations of complete windows and of windows with gaps.
-    pub fn calibration(&self) -> CalibrationSet {
-        let (all, missing) = (&self.scores, &self.missing);
-        let complete: Vec<f64> = picked(all, missing, |missing| missing <= 0.0);
-        // Where records are hardly ever complete, those with gaps stand in.
-        let few = complete.len() * 10 < all.len();
-        let full = Calibration::fit(if few { all } else { &complete });
-        let mut masked = Vec::new();
-        let mut below = 0.0;
-        for (bound, made) in MISSING_BOUNDS.into_iter().zip(&self.masked) {
-            let mut scores = picked(all, missing, |m| below < m && m <= bound);
-            scores.extend_from_slice(made);
-            // Without any there are no such windows: the width has no such share.
-            if !scores.is_empty() {
-                masked.push(MaskedCalibration {
-                    missing_max: bound,
-                    calibration: Calibration::fit(&scores),
-                });
-            }
-            below = bound;
+    /// Calibrates the model, its sensors, and what opens an episode.
+    pub fn calibrate(&self, job: &TrainJob, model: &mut TrainedModel) {
+        model.normal_contribution = self.normal_contribution(model.inputs());
+        let complete: Vec<f64> = picked(&self.scores, &self.missing, |missing| missing <= 0.0);
+        // Where records are hardly ever complete, those with gaps stand in as they are.
+        let few = complete.len() * 10 < self.scores.len();
+        let full = Calibration::fit(if few { &self.scores } else { &complete });
+        model.calibration = CalibrationSet::uniform(full);
+        model.gaps = if few {
+            Gaps::default()
+        } else {
+            Gaps::fit(&self.gaps)
+        };
+        if let Some(sensors) = &mut model.sensors {
+            sensors.calibrate(&self.sizes);
         }
-        CalibrationSet { full, masked }
+        model.evidence = evidence::law(&self.sequences(model), &job.episodes).map(Arc::new);
+    }
+
+    /// The windows' p-values by `model` as it is calibrated now, those of each run in order.
+    fn sequences(&self, model: &TrainedModel) -> Vec<Vec<f64>> {
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        order.sort_by_key(|&i| self.places[i]);
+        let mut sequences: Vec<Vec<f64>> = Vec::new();
+        let mut before = None;
+        for i in order {
+            let (run, number) = self.places[i];
+            let mut p = model
+                .calibration
+                .at(self.missing[i])
+                .p_value(self.scores[i]);
+            if let Some(sensors) = &model.sensors {
+                let sizes = self.sizes.row(i);
+                let missing = sizes.iter().filter(|size| size.is_nan()).count();
+                let peak = sizes.iter().copied().fold(f32::NAN, f32::max);
+                let missing = missing as f64 / sizes.len().max(1) as f64;
+                p = sensors.beside(p, f64::from(peak), missing);
+            }
+            match sequences.last_mut() {
+                Some(sequence) if before == Some((run, number)) => sequence.push(p),
+                _ => sequences.push(vec![p]),
+            }
+            before = Some((run, number + 1));
+        }
+        sequences
     }
 
     /// Mean contribution of each of the `width` inputs, none 0.
@@ -257,10 +360,20 @@ impl HeldOut {
     }
 }
 
+/// Mean contribution of each input over `rows` (`n × (W · D)` raw values), none 0.
+pub(super) fn normal_contribution(model: &TrainedModel, rows: ArrayView2<'_, f64>) -> Vec<f32> {
+    let seen = HeldOut {
+        scores: vec![0.0; rows.nrows()],
+        contributions: contributions(model, rows),
+        ..HeldOut::default()
+    };
+    seen.normal_contribution(model.inputs())
+}
+
 /// Sums of contributions by input.
 fn contributions(model: &TrainedModel, held_out: ArrayView2<'_, f64>) -> Vec<f64> {
     if held_out.nrows() == 0 {
-        return vec![0.0; held_out.ncols()];
+        return vec![0.0; model.inputs()];
     }
     let rows = centred(model.scaler.transform(held_out));
     let contributions = model.model.as_kind().contributions(rows.view());
@@ -280,35 +393,37 @@ fn picked(scores: &[f64], missing: &[f64], pick: impl Fn(f64) -> bool) -> Vec<f6
         .collect()
 }
 
-/// Takes away a share of each row's inputs, above the lower and up to the upper bound: half of the rows lose single inputs, half whole
-/// features. Says whether there is such a share: of three inputs, none is between 0.4 and 0.6.
-fn mask(rows: &mut Array2<f64>, columns: usize, bounds: (f64, f64), seed: Seed) -> bool {
-    let mut rng = seed.child("mask").nth((bounds.1 * 100.0) as u64).rng();
-    let width = rows.ncols();
-    let counts = |units: usize| {
-        let (low, high) = (bounds.0 * units as f64, bounds.1 * units as f64);
-        (low.floor() as usize + 1)..=(high.floor() as usize).min(units.saturating_sub(1))
-    };
-    let (features, inputs) = (counts(columns), counts(width));
-    if inputs.is_empty() {
-        return false;
+/// Scores of complete windows, and of the same with inputs taken away.
+fn with_gaps(
+    model: &TrainedModel,
+    held_out: ArrayView2<'_, f64>,
+    (scores, missing): (&[f64], &[f64]),
+    seed: Seed,
+) -> Vec<(Way, Pairs)> {
+    let measured = model.scaler.measured();
+    let places: Vec<usize> = (0..measured.len())
+        .map(|place| measured.column(place))
+        .collect();
+    let ways = gaps::ways(model.inputs(), places.len());
+    let complete: Vec<usize> = (0..scores.len()).filter(|&i| missing[i] <= 0.0).collect();
+    let rows = gaps::chosen(&complete, ways.len());
+    if rows.is_empty() {
+        return Vec::new();
     }
-    for mut row in rows.rows_mut() {
-        if !features.is_empty() && (width == columns || rng.gen_bool(0.5)) {
-            let gone = rng.gen_range(features.clone());
-            for feature in index::sample(&mut rng, columns, gone) {
-                for input in (feature..width).step_by(columns) {
-                    row[input] = f64::NAN;
-                }
-            }
-        } else {
-            let gone = rng.gen_range(inputs.clone());
-            for input in index::sample(&mut rng, width, gone) {
-                row[input] = f64::NAN;
-            }
-        }
-    }
-    true
+    let windows = held_out.select(Axis(0), &rows);
+    let all = seeds(scores.len(), seed);
+    let seeds: Vec<Seed> = rows.iter().map(|&row| all[row]).collect();
+    let own: Vec<f64> = rows.iter().map(|&row| scores[row]).collect();
+    let score = |gappy: ArrayView2<'_, f64>| model.raw_scores(gappy, &seeds).0;
+    let columns = (model.card.columns.len(), places.as_slice());
+    ways.into_iter()
+        .map(|way| {
+            (
+                way,
+                gaps::pairs((way, windows.view()), columns, &own, seed, score),
+            )
+        })
+        .collect()
 }
 
 /// Keeps the losses for the card and hands them on.

@@ -46,7 +46,8 @@ impl Fault {
 }
 
 /// Those of the `windows` (`m × (W · D)` raw values, oldest record first) that `bases` numbers, each with one fault in one or two features,
-/// which lasts to its newest record. `spread` has D numbers, the features' normal spreads.
+/// which lasts to its newest record. `spread` has D numbers, the features' normal spreads; those with 0 are not struck, and where all are,
+/// there are no windows.
 ///
 /// # Panics
 /// If a base is none of the windows.
@@ -58,17 +59,21 @@ pub fn inject(
     seed: Seed,
 ) -> Array2<f64> {
     let (m, width, columns) = (windows.nrows(), windows.ncols(), spread.len());
-    let mut out = windows.select(Axis(0), bases);
-    if m == 0 || columns == 0 {
-        return out;
+    let measured: Vec<usize> = (0..columns)
+        .filter(|&column| spread[column] > 0.0)
+        .collect();
+    if m == 0 || measured.is_empty() {
+        return Array2::zeros((0, width));
     }
+    let mut out = windows.select(Axis(0), bases);
     let mut rng = seed.child("inject").child(fault.name()).rng();
     for mut row in out.rows_mut() {
         let records = width / columns;
         // A fault that began in the last record of a long window has hardly begun; half of the window at least is struck.
         let struck = rng.gen_range(records.div_ceil(2)..=records);
         let donor = rng.gen_range(0..m);
-        for column in index::sample(&mut rng, columns, rng_count(columns)) {
+        for place in index::sample(&mut rng, measured.len(), rng_count(measured.len())) {
+            let column = measured[place];
             let mut track: Vec<f64> = (0..records).map(|r| row[r * columns + column]).collect();
             let other: Vec<f64> = (0..records)
                 .map(|r| windows[(donor, r * columns + column)])

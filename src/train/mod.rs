@@ -1,15 +1,18 @@
 //! Training as a function: decoded rows, settings and a seed in; a model and a verdict out. The same job gives the same bytes.
 //!
 //! Reading order: [`rows`] (what was read), [`sample`] (what to read), `window` (rows to windows, what is kept out, the split by time),
-//! `fit` (scaler, model, calibration), `cross` (the calibration of few rows), [`inject`] (faults that the gate tries), [`gate`] (may this
+//! `suspects` (faults in a history that nobody has judged), `fit` (scaler, model, calibration), `cross` (the calibration of few rows), [`evidence`]
+//! (what opens an episode), [`inject`] (faults that the gate tries), [`gate`] (may this
 //! model judge?).
 
 mod cross;
+pub mod evidence;
 mod fit;
 pub mod gate;
 pub mod inject;
 pub mod rows;
 pub mod sample;
+mod suspects;
 mod window;
 
 use std::collections::BTreeMap;
@@ -19,15 +22,16 @@ use std::sync::Arc;
 use ndarray::Array2;
 
 use crate::detect::Budget;
-use crate::model::card::{Card, Exclusion, ModelVersion, Usage};
+use crate::model::card::{Card, Dismissal, Exclusion, Maintenance, ModelVersion, Stretch, Usage};
 use crate::model::reservoir::Reservoir;
 use crate::model::spec::ModelSpec;
 use crate::model::trained::TrainedModel;
 use crate::model::{FitError, Monitor};
 use crate::record::schema::SchemaSpec;
 use crate::seed::Seed;
-use crate::stream::Span;
+use crate::stream::{Offset, TopicPartition};
 use crate::time::Timestamp;
+use evidence::EpisodeSettings;
 use gate::Verdict;
 use rows::PartitionRows;
 
@@ -117,13 +121,19 @@ pub struct TrainJob {
     /// What was read, a part a partition.
     pub rows: Vec<PartitionRows>,
     /// The spans it was read from; windows do not cross from one to another. Empty for a file.
-    pub spans: Vec<Span>,
+    pub spans: Vec<Stretch>,
     /// The file it was read from: name and sha256.
     pub source: Option<String>,
     /// What to keep out, without guard bands.
     pub exclusions: Vec<Exclusion>,
+    /// Episodes and suspects that somebody let into training, by partition and id.
+    pub dismissals: BTreeMap<(TopicPartition, String), Dismissal>,
+    /// What the configuration keeps out.
+    pub maintenance: Vec<Maintenance>,
     /// The false-alarm budget, which the gate holds the alert rate against.
     pub budget: Budget,
+    /// How evidence gathers and episodes close.
+    pub episodes: EpisodeSettings,
     /// The model in use.
     pub champion: Option<Arc<TrainedModel>>,
     /// Make again the model of this card: its verdict and measures are taken over instead of asking the gate.
@@ -194,29 +204,35 @@ pub fn run_watched(job: &TrainJob, monitor: &mut dyn Monitor) -> Result<Candidat
         let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
         return Err(TrainError::Settings(text.join("; ")));
     }
-    let windows = window::Windows::build(job);
-    let needed = job.params.rows_min.max(window::WINDOWS_MIN);
-    if windows.len() < needed {
-        return Err(TrainError::TooFewRows {
-            needed,
-            windows: windows.len(),
-            rows: windows.rows,
-            excluded: windows.excluded,
-        });
-    }
+    let (windows, aside) = suspects::set_aside(job)?;
     let usage = job.params.usage(windows.len());
-    let mut made = Made::make(job, &windows, usage, monitor)?;
-    if let Some(card) = &job.remake {
-        let (keys, held_out, _) = made.held_out(&windows);
-        made.fitted.model.card.take_over(card);
-        made.finish(job, &windows);
-        let mut model = made.fitted.model;
-        // What was remembered of generations before is taken over from the model's file, if that is at hand.
-        model.reservoir = Reservoir::of(&keys, held_out.view());
-        let verdict = Verdict::of_card(card);
-        return Ok(Candidate { model, verdict });
-    }
-    gated(job, &windows, made, monitor)
+    let mut candidate = remade_or_gated(job, &windows, usage, monitor)?;
+    let card = &mut candidate.model.card;
+    card.suspects = aside.suspects;
+    card.waived = aside.waived;
+    card.judged_from = judged_from(job);
+    Ok(candidate)
+}
+
+/// What is made: once more as its card says, or anew and gated.
+fn remade_or_gated(
+    job: &TrainJob,
+    windows: &window::Windows<'_>,
+    usage: Usage,
+    monitor: &mut dyn Monitor,
+) -> Result<Candidate, TrainError> {
+    let mut made = Made::make(job, windows, usage, monitor)?;
+    let Some(card) = &job.remake else {
+        return gated(job, windows, made, monitor);
+    };
+    let (keys, held_out, _) = made.held_out(windows);
+    made.fitted.model.card.take_over(card);
+    made.finish(job, windows);
+    let mut model = made.fitted.model;
+    // What was remembered of generations before is taken over from the model's file, if that is at hand.
+    model.reservoir = Reservoir::of(&keys, held_out.view());
+    let verdict = Verdict::of_card(card);
+    Ok(Candidate { model, verdict })
 }
 
 /// What the gate says of what was made, or of the baseline in its place.
@@ -293,7 +309,7 @@ impl Made {
             None
         };
         if let Some(folds) = &folds {
-            folds.calibrate(&mut fitted.model);
+            folds.calibrate(job, &mut fitted.model);
         }
         Ok(Self {
             split,
@@ -334,7 +350,7 @@ impl Made {
             folds,
         } = self;
         match folds {
-            Some(folds) => folds.calibrate_finally(job, &windows.matrix(&split.gate), fitted),
+            Some(folds) => folds.calibrate_finally(job, (windows, &split.gate), fitted),
             None => fit::calibrate_finally(job, windows, split, fitted),
         }
     }
@@ -359,7 +375,10 @@ impl TrainJob {
             spans: self.spans.clone(),
             source: self.source.clone(),
             exclusions: self.exclusions.clone(),
+            dismissals: self.dismissals.clone(),
+            maintenance: self.maintenance.clone(),
             budget: self.budget,
+            episodes: self.episodes.clone(),
             champion: self.champion.clone(),
             remake: None,
             params: self.params,
@@ -398,6 +417,22 @@ impl Monitor for Stopping<'_> {
     }
 }
 
+/// Where records begin that some model judged when they came: those after the first model's.
+fn judged_from(job: &TrainJob) -> Vec<(TopicPartition, Offset)> {
+    if let Some(card) = &job.remake {
+        return card.judged_from.clone();
+    }
+    if let Some(champion) = &job.champion {
+        return champion.card.judged_from.clone();
+    }
+    let mut ends: BTreeMap<TopicPartition, Offset> = BTreeMap::new();
+    for rows in job.rows.iter().filter(|rows| !rows.is_empty()) {
+        let end = rows.offset(rows.len() - 1).next();
+        ends.insert(rows.at.clone(), end);
+    }
+    ends.into_iter().collect()
+}
+
 /// A card filled in from the job; the rest is added as it becomes known.
 fn card(job: &TrainJob, windows: &window::Windows<'_>) -> Card {
     Card {
@@ -411,12 +446,16 @@ fn card(job: &TrainJob, windows: &window::Windows<'_>) -> Card {
         spans: job.spans.clone(),
         source: job.source.clone(),
         exclusions: job.exclusions.clone(),
+        maintenance: job.maintenance.clone(),
         rows: BTreeMap::from([
             ("read".to_owned(), windows.rows as u64),
             ("excluded".to_owned(), windows.excluded as u64),
             ("windows".to_owned(), windows.len() as u64),
+            ("keys".to_owned(), windows.keys as u64),
         ]),
         records_per_key_day: windows.records_per_key_day,
+        time_scales: job.episodes.time_scales.clone(),
+        close_evidence: job.episodes.close_evidence,
         ..Card::blank()
     }
 }

@@ -1,8 +1,8 @@
 //! What training reads: decoded records of one partition, in offset order.
 
-use std::collections::BTreeMap;
+use rustc_hash::FxHashMap;
 
-use crate::record::{DecodedBatch, Key, RecordBatch};
+use crate::record::Key;
 use crate::stream::{Offset, TopicPartition};
 use crate::time::Timestamp;
 
@@ -15,7 +15,7 @@ pub struct PartitionRows {
     columns: usize,
     /// Distinct keys, in order of appearance.
     keys: Vec<Key>,
-    index: BTreeMap<Key, u32>,
+    index: FxHashMap<Key, u32>,
     key_of: Vec<u32>,
     times: Vec<Timestamp>,
     offsets: Vec<Offset>,
@@ -30,7 +30,7 @@ impl PartitionRows {
             at,
             columns,
             keys: Vec::new(),
-            index: BTreeMap::new(),
+            index: FxHashMap::default(),
             key_of: Vec::new(),
             times: Vec::new(),
             offsets: Vec::new(),
@@ -57,18 +57,6 @@ impl PartitionRows {
         self.times.push(time);
         self.offsets.push(offset);
         self.values.extend_from_slice(row);
-    }
-
-    /// Adds the readable records of `batch` that came from this partition; the rest are passed over, as they never reach a model.
-    pub fn extend(&mut self, batch: &RecordBatch, decoded: &DecodedBatch) {
-        for (i, raw) in batch.records().iter().enumerate() {
-            if batch.sources()[raw.source] != self.at {
-                continue;
-            }
-            if let Ok(found) = &decoded.outcomes[i] {
-                self.push(&found.key, found.time, raw.offset, decoded.row(i));
-            }
-        }
     }
 
     /// How many records there are.
@@ -104,6 +92,40 @@ impl PartitionRows {
     /// The numbers of record `i`.
     pub fn row(&self, i: usize) -> &[f64] {
         &self.values[i * self.columns..(i + 1) * self.columns]
+    }
+
+    /// How many records each of [`Self::keys`] has.
+    pub fn counts(&self) -> Vec<u64> {
+        let mut counts = vec![0; self.keys.len()];
+        for &key in &self.key_of {
+            counts[key as usize] += 1;
+        }
+        counts
+    }
+
+    /// Adds the records of a later stretch of the same partition.
+    pub fn append(&mut self, later: &Self) {
+        for i in 0..later.len() {
+            let key = &later.keys[later.key_number(i)];
+            self.push(key, later.times[i], later.offsets[i], later.row(i));
+        }
+    }
+
+    /// Keeps only the records of some keys.
+    pub fn retain(&mut self, keep: impl Fn(&Key) -> bool) {
+        let kept: Vec<bool> = self.keys.iter().map(keep).collect();
+        if kept.iter().all(|kept| *kept) {
+            return;
+        }
+        let old = std::mem::replace(self, Self::new(self.at.clone(), self.columns));
+        for i in (0..old.len()).filter(|&i| kept[old.key_number(i)]) {
+            self.push(
+                &old.keys[old.key_number(i)],
+                old.times[i],
+                old.offsets[i],
+                old.row(i),
+            );
+        }
     }
 
     /// Forgets records below `offset`: for callers that keep a bounded history.

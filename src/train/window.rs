@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use ndarray::Array2;
 
-use super::TrainJob;
 use super::rows::PartitionRows;
-use crate::model::card::Usage;
+use super::{TrainError, TrainJob};
+use crate::detect::pace::Sequence;
+use crate::model::card::{Exclusion, Stretch, Suspect, Usage};
 use crate::model::spec::ModelSpec;
 use crate::record::Key;
-use crate::stream::{Offset, Span};
+use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::Timestamp;
 
 /// Windows below which nothing can be learnt and calibrated.
@@ -24,13 +25,15 @@ pub(super) struct Windows<'a> {
     job: &'a TrainJob,
     /// Records of one key that follow each other, as values `len × D` with `last` filled in.
     runs: Vec<Vec<f64>>,
-    /// The key of each run.
-    keys: Vec<Key>,
     windows: Vec<Window>,
+    /// Those with a record of a short episode, or of its guard: nothing is fitted on them, but what is normal they may tell.
+    flagged: Vec<Window>,
     /// Records read.
     pub rows: usize,
     /// Records kept out.
     pub excluded: usize,
+    /// Keys that records belong to, those of different partitions apart.
+    pub keys: usize,
     /// Records of one key in a day.
     pub records_per_key_day: f64,
 }
@@ -41,10 +44,44 @@ pub(super) struct Window {
     run: usize,
     /// The place of its oldest record in the run.
     first: usize,
+    /// The number of its key in the partition.
+    key: u32,
     oldest: Timestamp,
     newest: Timestamp,
     /// Tells windows of the same time apart, in a fixed order.
     place: (usize, Offset),
+}
+
+impl Window {
+    /// Its run, and its number among that run's windows.
+    pub fn place_in_run(&self) -> (usize, usize) {
+        (self.run, self.first)
+    }
+
+    /// Orders windows by time, and those of the same time in a fixed order.
+    pub(super) fn order(&self) -> impl Ord + use<> {
+        (self.newest, self.place)
+    }
+
+    /// Which run of neighbours it lies in: records of one key that follow each other.
+    pub(super) fn run(&self) -> usize {
+        self.run
+    }
+
+    /// Where in the run it begins.
+    pub(super) fn first(&self) -> usize {
+        self.first
+    }
+
+    /// Tells keys apart: the number of the partition, and of the key in it.
+    pub(super) fn key(&self) -> (usize, u32) {
+        (self.place.0, self.key)
+    }
+
+    /// When its newest record happened.
+    pub(super) fn newest(&self) -> Timestamp {
+        self.newest
+    }
 }
 
 /// The windows by use, each oldest first.
@@ -62,73 +99,116 @@ pub(super) struct Split {
     pub gate: Vec<Window>,
 }
 
+/// Records of an episode that ended and may have been a false alarm, at most.
+const SHORT_MAX: usize = 300;
+
+/// Which records of a partition are kept out: those of long episodes, of open ones, of suspects and of maintenance, for good; those of short
+/// ones of the fit only.
+struct KeptOut {
+    long: Vec<bool>,
+    short: Vec<bool>,
+}
+
+/// Neighbours that stay together where windows are too many, at least.
+const NEIGHBOURS_MIN: usize = 128;
+
 /// Share of the fitted windows that only validate.
 const VALIDATION_SHARE: f64 = 0.15;
 
 impl<'a> Windows<'a> {
     /// All windows of full length that have no record that is kept out.
-    pub fn build(job: &'a TrainJob) -> Self {
+    pub fn build(job: &'a TrainJob, exclusions: &[Exclusion], suspects: &[Suspect]) -> Self {
         let mut built = Self {
             job,
             runs: Vec::new(),
-            keys: Vec::new(),
             windows: Vec::new(),
+            flagged: Vec::new(),
             rows: job.rows.iter().map(PartitionRows::len).sum(),
             excluded: 0,
+            keys: job.rows.iter().map(|rows| rows.keys().len()).sum(),
             records_per_key_day: 0.0,
         };
         let mut gaps = Vec::new();
         for (part, rows) in job.rows.iter().enumerate() {
-            built.add_part(part, rows, &mut gaps);
+            let out = built.kept_out(rows, exclusions, suspects);
+            built.add_part(part, rows, (&out, &mut gaps));
         }
         built
             .windows
             .sort_by_key(|window| (window.newest, window.place));
-        let most = job.params.rows_max.max(WINDOWS_MIN);
-        if built.windows.len() > most {
-            let step = built.windows.len() as f64 / most as f64;
-            built.windows = (0..most)
-                .map(|i| built.windows[(i as f64 * step) as usize])
-                .collect();
-        }
+        built.thin();
         gaps.sort_unstable_by(f64::total_cmp);
         let gap = crate::stats::order::quantile_sorted(&gaps, 0.5);
         built.records_per_key_day = if gap > 0.0 { DAY_MS / gap } else { 86_400.0 };
         built
     }
 
-    /// Adds the windows of one partition, and the gaps between a key's records in milliseconds.
-    fn add_part(&mut self, part: usize, rows: &PartitionRows, gaps: &mut Vec<f64>) {
-        let mut of_key: Vec<Vec<usize>> = vec![Vec::new(); rows.keys().len()];
-        for i in 0..rows.len() {
-            of_key[rows.key_number(i)].push(i);
+    /// Leaves out windows that are too many. Those that are fitted on are thinned evenly, so that they are as unlike as may be; the later ones,
+    /// which calibrate and are tried, stay together with their neighbours, so that they are sequences still.
+    fn thin(&mut self) {
+        let (n, most) = (
+            self.windows.len(),
+            self.job.params.rows_max.max(WINDOWS_MIN),
+        );
+        if n <= most {
+            return;
         }
-        let out = self.kept_out(rows, &of_key);
-        self.excluded += out.iter().filter(|&&out| out).count();
-        let spans: Vec<&Span> = self
+        let usage = self.job.params.usage(most);
+        let apart = usage.gate_share.clamp(0.0, 0.5) + usage.calibrate_share.clamp(0.0, 0.5);
+        let held_out = apart + VALIDATION_SHARE * (1.0 - apart);
+        let late = self.windows.split_off(n - (n as f64 * held_out) as usize);
+        let late = neighbours(
+            &late,
+            (most as f64 * held_out) as usize,
+            self.job.spec.window,
+        );
+        let early = most - late.len();
+        let step = self.windows.len() as f64 / early as f64;
+        self.windows = (0..early.min(self.windows.len()))
+            .map(|i| self.windows[(i as f64 * step.max(1.0)) as usize])
+            .collect();
+        self.windows.extend(late);
+    }
+
+    /// Adds the windows of one partition, and the gaps between a key's records in milliseconds.
+    fn add_part(
+        &mut self,
+        part: usize,
+        rows: &PartitionRows,
+        (out, gaps): (&KeptOut, &mut Vec<f64>),
+    ) {
+        let either = out.long.iter().zip(&out.short);
+        self.excluded += either.filter(|(long, short)| **long || **short).count();
+        let spans: Vec<&Stretch> = self
             .job
             .spans
             .iter()
-            .filter(|span| span.at == rows.at)
+            .filter(|stretch| stretch.span.at == rows.at)
             .collect();
         let mut last = vec![f64::NAN; self.job.columns.len()];
-        for records in &of_key {
+        for records in &by_key(rows) {
             last.fill(f64::NAN);
             let mut run: Vec<usize> = Vec::new();
             let mut values: Vec<f64> = Vec::new();
             let mut before: Option<usize> = None;
+            let mut sequence = Sequence::default();
             for &i in records {
                 let apart = before.is_some_and(|before| {
                     stretch(&spans, rows.offset(before)) != stretch(&spans, rows.offset(i))
                 });
+                if apart {
+                    sequence = Sequence::default();
+                }
+                // The windows that will be scored are cut at the same gaps.
+                let follows = sequence.follows(rows.time(i), self.job.spec.window);
                 if let (Some(before), false) = (before, apart) {
                     gaps.push(rows.time(i).since(rows.time(before)).as_millis() as f64);
                 }
                 if apart {
                     last.fill(f64::NAN);
                 }
-                if apart || out[i] {
-                    self.close_run(part, rows, &mut run, &mut values);
+                if !follows || out.long[i] {
+                    self.close_run(part, rows, (&mut run, &out.short), &mut values);
                 }
                 before = Some(i);
                 let row = rows.row(i);
@@ -137,7 +217,7 @@ impl<'a> Windows<'a> {
                         last[column] = row[column];
                     }
                 }
-                if !out[i] {
+                if !out.long[i] {
                     run.push(i);
                     let from = values.len();
                     values.extend_from_slice(row);
@@ -146,7 +226,7 @@ impl<'a> Windows<'a> {
                     }
                 }
             }
-            self.close_run(part, rows, &mut run, &mut values);
+            self.close_run(part, rows, (&mut run, &out.short), &mut values);
         }
     }
 
@@ -155,15 +235,22 @@ impl<'a> Windows<'a> {
         &mut self,
         part: usize,
         rows: &PartitionRows,
-        run: &mut Vec<usize>,
+        (run, short): (&mut Vec<usize>, &[bool]),
         values: &mut Vec<f64>,
     ) {
         let length = self.job.spec.window;
         for first in 0..(run.len() + 1).saturating_sub(length) {
             let (oldest, newest) = (run[first], run[first + length - 1]);
-            self.windows.push(Window {
+            let flagged = run[first..first + length].iter().any(|&i| short[i]);
+            let windows = if flagged {
+                &mut self.flagged
+            } else {
+                &mut self.windows
+            };
+            windows.push(Window {
                 run: self.runs.len(),
                 first,
+                key: rows.key_number(newest) as u32,
                 oldest: rows.time(oldest),
                 newest: rows.time(newest),
                 place: (part, rows.offset(newest)),
@@ -171,15 +258,36 @@ impl<'a> Windows<'a> {
         }
         if run.len() >= length {
             self.runs.push(std::mem::take(values));
-            self.keys.push(rows.keys()[rows.key_number(run[0])].clone());
         }
         values.clear();
         run.clear();
     }
 
+    /// Whether an episode ended, and all of its records lie where the log was read.
+    fn read_whole(&self, exclusion: &Exclusion) -> bool {
+        let Some(to) = exclusion.to else { return false };
+        let mut spans = self.job.spans.iter().map(|stretch| &stretch.span);
+        let whole =
+            |span: &Span| span.at == exclusion.at && span.from <= exclusion.from && to <= span.to;
+        self.job.spans.is_empty() || spans.any(whole)
+    }
+
     /// Which records of a partition are kept out: those of excluded stretches, and `guard` records of the key on either side.
-    fn kept_out(&self, rows: &PartitionRows, of_key: &[Vec<usize>]) -> Vec<bool> {
-        let mut out = vec![false; rows.len()];
+    /// Maintenance windows too, by event time.
+    fn kept_out(
+        &self,
+        rows: &PartitionRows,
+        exclusions: &[Exclusion],
+        suspects: &[Suspect],
+    ) -> KeptOut {
+        let of_key = by_key(rows);
+        let maintenance = &self.job.maintenance;
+        let serviced = |i: usize| {
+            let (key, time) = (&rows.keys()[rows.key_number(i)].0, rows.time(i));
+            maintenance.iter().any(|window| window.has(key, time))
+        };
+        let mut long: Vec<bool> = (0..rows.len()).map(serviced).collect();
+        let mut short = vec![false; rows.len()];
         let guard = usize::try_from(self.job.params.guard).unwrap_or(usize::MAX);
         let numbers: BTreeMap<&str, usize> = rows
             .keys()
@@ -187,8 +295,9 @@ impl<'a> Windows<'a> {
             .enumerate()
             .map(|(i, key)| (&*key.0, i))
             .collect();
-        let exclusions = self.job.exclusions.iter();
-        for exclusion in exclusions.filter(|e| e.at == rows.at && e.dismissed.is_none()) {
+        let suspects = suspects.iter().map(|suspect| (&suspect.exclusion, true));
+        let all = exclusions.iter().map(|e| (e, false)).chain(suspects);
+        for (exclusion, suspect) in all.filter(|(e, _)| e.at == rows.at && e.dismissed.is_none()) {
             let Some(&number) = numbers.get(exclusion.key.as_str()) else {
                 continue;
             };
@@ -197,18 +306,53 @@ impl<'a> Windows<'a> {
             let to = exclusion.to.map_or(records.len(), |to| {
                 records.partition_point(|&i| rows.offset(i) < to)
             });
+            let is_short =
+                !suspect && self.read_whole(exclusion) && to.saturating_sub(from) <= SHORT_MAX;
+            let out = if is_short { &mut short } else { &mut long };
             // The guard also where the stretch itself was not sampled, if its neighbours were.
             let to = to.max(from).saturating_add(guard).min(records.len());
             for &i in &records[from.saturating_sub(guard)..to] {
                 out[i] = true;
             }
         }
-        out
+        KeptOut { long, short }
     }
 
     /// How many windows there are.
     pub fn len(&self) -> usize {
         self.windows.len()
+    }
+
+    /// Windows of short episodes and their guard that are no older than the calibration's, oldest first.
+    pub fn flagged(&self, split: &Split) -> Vec<Window> {
+        let begin = split.calibrate.first().or(split.gate.first());
+        let begin = begin.map(|window| window.newest);
+        let late = |window: &&Window| begin.is_some_and(|begin| begin <= window.newest);
+        let mut late: Vec<Window> = self.flagged.iter().filter(late).copied().collect();
+        late.sort_by_key(|window| (window.newest, window.place));
+        late
+    }
+
+    /// All of them, oldest first.
+    pub fn all(&self) -> &[Window] {
+        &self.windows
+    }
+
+    /// Where a window's newest record lies: its partition, key and offset.
+    pub fn place(&self, window: &Window) -> (&'a TopicPartition, &'a Key, Offset) {
+        let (part, offset) = window.place;
+        let rows = &self.job.rows[part];
+        (&rows.at, &rows.keys()[window.key as usize], offset)
+    }
+
+    /// That they are too few.
+    pub fn too_few(&self, needed: usize) -> TrainError {
+        TrainError::TooFewRows {
+            needed,
+            windows: self.windows.len(),
+            rows: self.rows,
+            excluded: self.excluded,
+        }
     }
 
     /// Cuts by time: fitted first, gated last. A window that reaches back over a cut is dropped, so that no record is on both sides.
@@ -229,22 +373,52 @@ impl<'a> Windows<'a> {
 
     /// The key of each of the windows.
     pub fn keys(&self, windows: &[Window]) -> Vec<String> {
-        let key = |window: &Window| self.keys[window.run].0.as_ref().to_owned();
+        let key = |window: &Window| self.place(window).1.0.as_ref().to_owned();
         windows.iter().map(key).collect()
     }
 
     /// The values of windows, `n × (W · D)`.
     pub fn matrix(&self, windows: &[Window]) -> Array2<f64> {
+        self.recent(windows, self.job.spec.window)
+    }
+
+    /// The values of the newest `length` records of windows, `n × (length · D)`.
+    pub fn recent(&self, windows: &[Window], length: usize) -> Array2<f64> {
         let columns = self.job.columns.len();
-        let width = self.job.spec.window * columns;
+        let width = length * columns;
+        let skipped = self.job.spec.window - length;
         let mut values = Vec::with_capacity(windows.len() * width);
         for window in windows {
-            let from = window.first * columns;
+            let from = (window.first + skipped) * columns;
             values.extend_from_slice(&self.runs[window.run][from..from + width]);
         }
         Array2::from_shape_vec((windows.len(), width), values)
             .unwrap_or_else(|error| unreachable!("windows have one width: {error}"))
     }
+}
+
+/// At most `most` of the windows, in whole stretches of neighbours of one run, spread evenly over time, the latest among them. In order.
+fn neighbours(windows: &[Window], most: usize, length: usize) -> Vec<Window> {
+    let stretch = NEIGHBOURS_MIN.max(8 * length);
+    let mut stretches: BTreeMap<(usize, usize), Vec<Window>> = BTreeMap::new();
+    for window in windows {
+        let place = (window.run, window.first / stretch);
+        stretches.entry(place).or_default().push(*window);
+    }
+    let mut stretches: Vec<Vec<Window>> = stretches.into_values().collect();
+    stretches.sort_by_key(|stretch| stretch.last().map(|w| (w.newest, w.place)));
+    let wanted = (stretches.len() * most)
+        .div_ceil(windows.len().max(1))
+        .max(1);
+    let step = stretches.len() as f64 / wanted as f64;
+    let mut kept: Vec<Window> = Vec::new();
+    for i in 0..wanted {
+        let stretch = &stretches[stretches.len() - 1 - (i as f64 * step) as usize];
+        let room = (most - kept.len()).min(stretch.len());
+        kept.extend(&stretch[stretch.len() - room..]);
+    }
+    kept.sort_by_key(|window| (window.newest, window.place));
+    kept
 }
 
 /// Windows that are fitted on, and later ones that validate. Across folds, windows validate only for kinds that need it: the others learn
@@ -318,14 +492,25 @@ fn purged(windows: &[Window]) -> Vec<Window> {
     }
 }
 
-/// Which stretch of reading an offset belongs to; adjoining spans are one.
-fn stretch(spans: &[&Span], offset: Offset) -> usize {
+/// The records of each key, in order.
+fn by_key(rows: &PartitionRows) -> Vec<Vec<usize>> {
+    let mut of_key: Vec<Vec<usize>> = vec![Vec::new(); rows.keys().len()];
+    for i in 0..rows.len() {
+        of_key[rows.key_number(i)].push(i);
+    }
+    of_key
+}
+
+/// Which stretch of reading an offset belongs to; adjoining spans are one, unless other keys were kept of them.
+fn stretch(spans: &[&Stretch], offset: Offset) -> usize {
     let mut number = 0;
-    for (i, span) in spans.iter().enumerate() {
-        if i > 0 && spans[i - 1].to != span.from {
-            number += 1;
+    for (i, stretch) in spans.iter().enumerate() {
+        if i > 0 {
+            let before = spans[i - 1];
+            let whole = before.keys.is_none() && stretch.keys.is_none();
+            number += usize::from(before.span.to != stretch.span.from || !whole);
         }
-        if span.contains(offset) {
+        if stretch.span.contains(offset) {
             return number;
         }
     }
@@ -335,19 +520,157 @@ fn stretch(spans: &[&Span], offset: Offset) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::card::ModelVersion;
+    use crate::model::trained::TrainedModel;
+    use crate::pipeline::{Column, Grant, Pipeline};
+    use crate::record::{Decoded, DecodedBatch, Key, RecordBatch};
+    use crate::seed::Seed;
+    use crate::stream::TopicPartition;
     use proptest::prelude::*;
+    use std::sync::Arc;
 
     fn window(run: usize, first: usize) -> Window {
         Window {
             run,
             first,
+            key: 0,
             oldest: Timestamp(first as i64),
             newest: Timestamp(first as i64),
             place: (run, Offset(first as i64)),
         }
     }
 
+    /// One partition, two keys; steps of each key's clock in milliseconds. Offset, key, time.
+    fn records(steps: &[(bool, i64)]) -> Vec<(Offset, Key, Timestamp)> {
+        let mut clocks = [1_700_000_000_000; 2];
+        (0..)
+            .zip(steps)
+            .map(|(offset, (key, step))| {
+                let clock = &mut clocks[usize::from(*key)];
+                *clock += step;
+                let key = Key(if *key { "a" } else { "b" }.into());
+                (Offset(offset), key, Timestamp(*clock))
+            })
+            .collect()
+    }
+
+    /// Offsets of records that end a whole window, as training sees it.
+    fn learnt(records: &[(Offset, Key, Timestamp)], window: usize) -> Vec<Offset> {
+        let mut rows = PartitionRows::new(TopicPartition::new("t", 0), 1);
+        for (offset, key, time) in records {
+            rows.push(key, *time, *offset, &[0.5]);
+        }
+        let job = TrainJob {
+            detector: "d".to_owned(),
+            version: ModelVersion(1),
+            created: Timestamp(0),
+            columns: vec!["x".to_owned()],
+            fill_last: Vec::new(),
+            spec: ModelSpec {
+                window,
+                ..ModelSpec::default()
+            },
+            schema: None,
+            seed: Seed(0),
+            rows: vec![rows],
+            spans: Vec::new(),
+            source: None,
+            dismissals: BTreeMap::new(),
+            maintenance: Vec::new(),
+            exclusions: Vec::new(),
+            budget: crate::detect::Budget::PerRecord(1e-3),
+            episodes: crate::train::evidence::EpisodeSettings::default(),
+            champion: None,
+            remake: None,
+            params: super::super::Params::default(),
+        };
+        let windows = Windows::build(&job, &[], &[]);
+        let mut ends: Vec<Offset> = windows.windows.iter().map(|w| w.place.1).collect();
+        ends.sort_unstable();
+        ends
+    }
+
+    /// The same, as scoring sees it, in batches of `size`.
+    fn scored(records: &[(Offset, Key, Timestamp)], window: usize, size: usize) -> Vec<Offset> {
+        let params = crate::detect::Params {
+            window,
+            emit_scores: true,
+            ..crate::detect::Params::default()
+        };
+        let column = Column {
+            name: "x".to_owned(),
+            missing: crate::record::Missing::Mask,
+        };
+        let at = TopicPartition::new("t", 0);
+        let mut pipeline = Pipeline::new(Arc::new(params), Arc::new([column]));
+        let calibration = crate::stats::calibration::Calibration::fit(&[1.0; 100]);
+        let model = TrainedModel::simple(1, &["x"], window, calibration);
+        pipeline.promote(Arc::new(model)).unwrap();
+        let grant = Grant {
+            at: at.clone(),
+            committed: Offset(0),
+            fresh: true,
+            first: Offset(0),
+            state: Vec::new(),
+            topic_id: None,
+        };
+        pipeline.assign(&grant, None).unwrap();
+        let mut ends = Vec::new();
+        for part in records.chunks(size) {
+            let (mut batch, mut decoded) = (RecordBatch::default(), DecodedBatch::default());
+            decoded.columns = 1;
+            for (offset, key, time) in part {
+                batch.push(&at, (*offset, *time), None, None, Vec::new());
+                decoded.values.push(0.5);
+                decoded.outcomes.push(Ok(Decoded {
+                    key: key.clone(),
+                    time: *time,
+                }));
+            }
+            let staged = pipeline.stage(&batch, &decoded, Timestamp(i64::MAX));
+            for message in &staged.outbox.scores {
+                let score: crate::alert::Score =
+                    serde_json::from_slice(message.value.as_deref().unwrap()).unwrap();
+                if !score.warming_up {
+                    ends.push(Offset(score.input.offset));
+                }
+            }
+            pipeline.apply(staged);
+        }
+        ends
+    }
+
+    #[test]
+    fn of_too_many_windows_whole_stretches_of_neighbours_are_kept() {
+        // Two runs side by side.
+        let windows: Vec<Window> = (0..20_000).map(|i| window(i % 2, i / 2)).collect();
+        let kept = neighbours(&windows, 3000, 10);
+        assert!((2800..=3000).contains(&kept.len()), "{}", kept.len());
+        assert_eq!(kept.last().unwrap().first, 9999);
+        let mut of_run: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for window in &kept {
+            of_run.entry(window.run).or_default().push(window.first);
+        }
+        for firsts in of_run.values() {
+            let next = firsts.windows(2).filter(|pair| pair[0] + 1 == pair[1]);
+            assert!(next.count() > firsts.len() * 19 / 20);
+            // Over all of the time.
+            assert!(firsts[0] < 1500, "{}", firsts[0]);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn the_windows_that_are_learnt_are_those_that_are_scored(
+            steps in proptest::collection::vec(
+                (any::<bool>(), prop_oneof![20 => 500i64..1500, 1 => Just(0i64), 2 => -3_600_000i64..3_600_000]), 60..120,
+            ),
+            window in 1usize..6, size in 1usize..50,
+        ) {
+            let records = records(&steps);
+            prop_assert_eq!(learnt(&records, window), scored(&records, window, size));
+        }
+
         #[test]
         fn every_window_is_held_out_once_by_windows_that_share_no_record_with_it(
             runs in proptest::collection::vec(0usize..150, 1..4), length in 1usize..12,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::card::Card;
 use crate::model::spec::ModelSpec;
+use crate::port::Quarantine;
 use crate::record::RecordBatch;
 use crate::record::schema::{Features, SchemaSpec};
 use crate::stats::calibration::Calibration;
@@ -24,8 +25,8 @@ impl History for Empty {
         Ok(RecordBatch::default())
     }
 
-    fn quarantine(&mut self) -> Result<Vec<Exclusion>, Infallible> {
-        Ok(Vec::new())
+    fn quarantine(&mut self) -> Result<Quarantine, Infallible> {
+        Ok(Quarantine::default())
     }
 }
 
@@ -86,9 +87,11 @@ fn a_run_that_is_asked_for_does_not_wait_for_the_interval() {
         spec: ModelSpec::default(),
         schema: schema.clone(),
         budget: Budget::PerRecord(0.01),
+        episodes: crate::train::evidence::EpisodeSettings::default(),
         params: train::Params::default(),
         interval: Duration::from_secs(3600),
         jitter: 0.0,
+        maintenance: Vec::new(),
         history: Duration::from_secs(3600),
         seed: Seed(1),
     };

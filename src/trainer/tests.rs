@@ -4,16 +4,18 @@ use std::convert::Infallible;
 use std::sync::Mutex;
 
 use super::*;
-use crate::model::card::Card;
+use crate::model::card::{Card, Exclusion};
+use crate::port::Quarantine;
 use crate::record::RecordBatch;
 use crate::record::schema::{Features, SchemaSpec};
-use crate::stream::Offset;
+use crate::stream::{Offset, TopicPartition};
 use crate::time::{ManualClock, Timestamp};
 
-/// A log of one key.
+/// A log of one key, or of several in turn.
 #[derive(Debug)]
 struct Log {
     records: i64,
+    keys: i64,
     /// All of it is an open episode.
     flagged: bool,
     /// Reading it meets a mistake in the program.
@@ -43,10 +45,14 @@ impl History for Log {
         for offset in span.from.0..span.to.0 {
             let value = format!("{{\"x\": {}}}", offset * 7919 % 101);
             let place = (Offset(offset), Timestamp(offset * 1000));
+            let key = match offset % self.keys {
+                0 => "k".to_owned(),
+                other => other.to_string(),
+            };
             batch.push(
                 &span.at,
                 place,
-                Some(b"k"),
+                Some(key.as_bytes()),
                 Some(value.as_bytes()),
                 Vec::new(),
             );
@@ -54,7 +60,7 @@ impl History for Log {
         Ok(batch)
     }
 
-    fn quarantine(&mut self) -> Result<Vec<Exclusion>, Infallible> {
+    fn quarantine(&mut self) -> Result<Quarantine, Infallible> {
         let flagged = self.flagged.then(|| Exclusion {
             at: Self::at(),
             key: "k".to_owned(),
@@ -63,7 +69,10 @@ impl History for Log {
             because: "episode".to_owned(),
             dismissed: None,
         });
-        Ok(flagged.into_iter().collect())
+        Ok(Quarantine {
+            exclusions: flagged.into_iter().collect(),
+            ..Quarantine::default()
+        })
     }
 }
 
@@ -96,10 +105,16 @@ impl ModelStore for Empty {
 }
 
 #[derive(Debug, Default)]
-struct Noting(Mutex<Vec<(&'static str, String)>>);
+struct Noting(
+    Mutex<Vec<(&'static str, String)>>,
+    Mutex<Option<(Waits, String)>>,
+);
 
 impl Observer for Noting {
     fn started(&self, _: ModelVersion) {}
+    fn waits(&self, why: Option<(Waits, &str)>) {
+        *self.1.lock().unwrap() = why.map(|(waits, text)| (waits, text.to_owned()));
+    }
     fn finished(&self, _: ModelVersion, outcome: &'static str, verdict: &str, _: Duration) {
         self.0.lock().unwrap().push((outcome, verdict.to_owned()));
     }
@@ -118,9 +133,11 @@ fn trainer(log: Log) -> (Trainer<Log, Empty>, Arc<Noting>) {
         },
         schema: spec.clone(),
         budget: Budget::PerRecord(1e-3),
+        episodes: crate::train::evidence::EpisodeSettings::default(),
         params: train::Params::default(),
         interval: Duration::from_secs(3600),
         jitter: 0.0,
+        maintenance: Vec::new(),
         history: Duration::from_secs(86_400),
         seed: Seed(1),
     };
@@ -140,24 +157,43 @@ fn trainer(log: Log) -> (Trainer<Log, Empty>, Arc<Noting>) {
 fn records_that_cannot_be_used_are_read_again_ever_more_seldom() {
     let (mut trainer, noting) = trainer(Log {
         records: 1000,
-        flagged: true,
+        keys: 1,
+        flagged: false,
         broken: false,
     });
+    // No key has as many records as a window takes.
+    trainer.history.keys = 500;
+    trainer.plan.spec.window = 10;
     let waits: Vec<u64> = (0..9)
         .map(|_| trainer.attempt().unwrap().as_secs())
         .collect();
     assert_eq!(waits, [2, 4, 8, 16, 32, 64, 120, 120, 120]);
     assert_eq!(trainer.store.0, 9);
-    // Once they can be used they are.
-    trainer.history.flagged = false;
+    assert!(
+        noting
+            .0
+            .lock()
+            .unwrap()
+            .iter()
+            .all(|(outcome, _)| *outcome == "skipped")
+    );
+    assert_eq!(noting.0.lock().unwrap().len(), 9);
+    let why = noting.1.lock().unwrap().clone().unwrap();
+    assert_eq!(why.0, Waits::Windows);
+    assert!(why.1.ends_with("in a row"), "{}", why.1);
+    // Once they can be used they are, even if all of them were flagged: this is the first model.
+    trainer.history.keys = 1;
+    trainer.history.flagged = true;
     assert_eq!(trainer.attempt(), None);
-    assert_eq!(noting.0.lock().unwrap()[0].0, "promoted");
+    assert_eq!(noting.0.lock().unwrap().last().unwrap().0, "promoted");
+    assert_eq!(*noting.1.lock().unwrap(), None);
 }
 
 #[test]
 fn a_look_at_offsets_alone_is_cheap_and_stays_frequent() {
-    let (mut trainer, _) = trainer(Log {
+    let (mut trainer, noting) = trainer(Log {
         records: 10,
+        keys: 1,
         flagged: false,
         broken: false,
     });
@@ -165,12 +201,18 @@ fn a_look_at_offsets_alone_is_cheap_and_stays_frequent() {
         assert_eq!(trainer.attempt(), Some(FIRST_TRY_EVERY));
     }
     assert_eq!(trainer.store.0, 0);
+    // It is said what is waited for; that it still is, is no news.
+    let why = noting.1.lock().unwrap().clone().unwrap();
+    let text = "the log has 10 records, but training needs 500: it waits for more";
+    assert_eq!((why.0, why.1.as_str()), (Waits::Records, text));
+    assert_eq!(noting.0.lock().unwrap().len(), 1);
 }
 
 #[test]
 fn a_panic_is_a_failed_training_and_the_next_one_comes() {
     let (mut trainer, noting) = trainer(Log {
         records: 1000,
+        keys: 1,
         flagged: false,
         broken: true,
     });
@@ -180,4 +222,31 @@ fn a_panic_is_a_failed_training_and_the_next_one_comes() {
     trainer.history.broken = false;
     assert_eq!(trainer.attempt(), None);
     assert_eq!(noting.0.lock().unwrap()[1].0, "promoted");
+}
+
+fn a_first_model_of(keys: i64) -> String {
+    let (mut trainer, noting) = trainer(Log {
+        records: 50 * keys,
+        keys,
+        flagged: false,
+        broken: false,
+    });
+    assert_eq!(trainer.attempt(), None);
+    let (outcome, verdict) = noting.0.lock().unwrap().last().unwrap().clone();
+    assert_eq!(outcome, "promoted");
+    verdict
+}
+
+#[test]
+fn a_thousand_keys_in_one_partition_have_a_model() {
+    a_first_model_of(1000);
+}
+
+#[test]
+#[ignore = "five million records"]
+fn a_hundred_thousand_keys_in_one_partition_have_a_model() {
+    let began = std::time::Instant::now();
+    a_first_model_of(100_000);
+    println!("100,000 keys: {:.1} s", began.elapsed().as_secs_f64());
+    assert!(began.elapsed() < Duration::from_secs(60));
 }

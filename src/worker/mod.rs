@@ -18,12 +18,12 @@ use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{
     Assigned, ColumnsDiffer, Discarded, Grant, OpenEpisode, Outbox, Pipeline, RestoreError, Tally,
-    Watched, model_version, replayed_by,
+    Watched, WrongClock, WrongClocks, model_version, replayed_by,
 };
 use crate::port::{Input, Published, Session};
 use crate::record::limit::{DeadLetterLimit, TooManyDeadLetters, WINDOW_RECORDS};
 use crate::record::{DecodedBatch, RecordBatch};
-use crate::stream::{Positions, TopicPartition};
+use crate::stream::{Offset, Positions, TopicPartition};
 use crate::time::{Clock, Timestamp};
 
 /// Any error of a model store.
@@ -40,6 +40,8 @@ const ABORTS_MAX: u32 = 1000;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Open episodes that people are shown at most.
 const OPEN_MAX: usize = 200;
+/// Wrong clocks that people are shown at most.
+const CLOCKS_MAX: usize = 20;
 
 /// What a worker may be set to.
 #[derive(Clone, Debug)]
@@ -76,6 +78,8 @@ pub struct Ports<O> {
 pub struct Committed<'a> {
     /// What it came to.
     pub tally: &'a Tally,
+    /// Records taken from the input, by their offsets: counted apart from what became of them.
+    pub consumed: u64,
     /// Alerts, scores, dead letters, late records and state entries that went out.
     pub outbox: &'a Outbox,
     /// Bytes of keys and values read.
@@ -90,6 +94,8 @@ pub struct Committed<'a> {
     pub alert_latencies: &'a [Duration],
     /// A sample of what was judged, for people who watch.
     pub watched: &'a [Watched],
+    /// Keys whose clocks were found to be wrong, each once.
+    pub wrong_clocks: &'a [WrongClock],
 }
 
 /// Numbers looked at now and then.
@@ -101,6 +107,8 @@ pub struct Gauges {
     pub open: Vec<OpenEpisode>,
     /// Keys remembered.
     pub keys: u64,
+    /// Those whose clocks are wrong.
+    pub wrong_clocks: WrongClocks,
     /// Partitions that replay.
     pub replaying: usize,
     /// The model judging each partition held; 0: the cold start.
@@ -179,6 +187,8 @@ pub struct Worker<S, O> {
     decoded: DecodedBatch,
     /// Starting positions that are not committed yet.
     fresh: Positions,
+    /// Where each partition's next record lies that was not consumed before.
+    unread: Positions,
     aborts: u32,
     limit: DeadLetterLimit,
     /// When numbers were last looked at, on the monotonic clock; `None`: they are due ...
@@ -198,6 +208,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
             settings,
             decoded: DecodedBatch::default(),
             fresh: Positions::new(),
+            unread: Positions::new(),
             aborts: 0,
             limit,
             looked: None,
@@ -268,11 +279,13 @@ impl<S: Session, O: Observer> Worker<S, O> {
         if self.publish(&staged.outbox)?.is_break() {
             return Ok(());
         }
+        let consumed = self.consumed(batch);
         let clock = &self.ports.clock;
         let now = clock.now();
         let latencies: Vec<Duration> = staged.alerted.iter().map(|at| now.since(*at)).collect();
         self.ports.observer.committed(&Committed {
             tally: &staged.tally,
+            consumed,
             outbox: &staged.outbox,
             bytes: batch.bytes_len() as u64,
             decode: read.saturating_sub(begun),
@@ -280,11 +293,35 @@ impl<S: Session, O: Observer> Worker<S, O> {
             publish: clock.monotonic().saturating_sub(done),
             alert_latencies: &latencies,
             watched: &staged.watched,
+            wrong_clocks: &staged.wrong_clocks,
         });
         let dead: u64 = staged.tally.dead_lettered.values().sum();
-        let consumed = staged.tally.consumed;
         self.pipeline.apply(staged);
         Ok(self.limit.count(consumed, dead)?)
+    }
+
+    /// How many records of a batch that was committed had not been consumed before. By their offsets, not by what became of them: the two are
+    /// compared by whoever watches.
+    fn consumed(&mut self, batch: &RecordBatch) -> u64 {
+        let mut consumed = 0;
+        let mut next: Vec<Option<Offset>> = batch
+            .sources()
+            .iter()
+            .map(|at| self.unread.get(at).copied())
+            .collect();
+        for record in batch.records() {
+            if let Some(unread) = next[record.source]
+                .as_mut()
+                .filter(|next| **next <= record.offset)
+            {
+                *unread = record.offset.next();
+                consumed += 1;
+            }
+        }
+        for (at, next) in batch.sources().iter().zip(next) {
+            self.unread.extend(next.map(|next| (at.clone(), next)));
+        }
+        consumed
     }
 
     /// Publishes; `Break`: aborted, and the session reads on from where the state stands.
@@ -321,8 +358,10 @@ impl<S: Session, O: Observer> Worker<S, O> {
             let judging = self.judging(grant)?;
             let assigned = self.pipeline.assign(grant, judging)?;
             positions.insert(grant.at.clone(), assigned.read_from);
+            let from = grant.committed.max(grant.first);
+            self.unread.insert(grant.at.clone(), from);
             if grant.fresh {
-                self.fresh.insert(grant.at.clone(), grant.committed);
+                self.fresh.insert(grant.at.clone(), from);
             }
             self.ports.observer.assigned(&grant.at, &assigned);
         }
@@ -401,6 +440,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
     fn let_go(&mut self, partitions: &[TopicPartition]) {
         for at in partitions {
             self.pipeline.revoke(at);
+            self.unread.remove(at);
         }
         self.ports.observer.revoked(partitions);
         self.report_holding();
@@ -439,6 +479,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
             episodes_open: self.pipeline.episodes_open(),
             open: self.pipeline.open(OPEN_MAX),
             keys: self.pipeline.keys(),
+            wrong_clocks: self.pipeline.wrong_clocks(CLOCKS_MAX),
             replaying: self.pipeline.replaying(),
             judging: self.pipeline.judging(),
             lag: self.session.lag(),

@@ -20,6 +20,8 @@ struct Log {
     rewound: Vec<Positions>,
     discarded: Vec<Discarded>,
     skipped: u64,
+    consumed: u64,
+    ended: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -49,7 +51,10 @@ impl Observer for Shared {
         self.0.borrow_mut().discarded.push(why);
     }
     fn committed(&mut self, batch: &Committed<'_>) {
-        self.0.borrow_mut().skipped += batch.tally.skipped;
+        let mut log = self.0.borrow_mut();
+        log.skipped += batch.tally.skipped;
+        log.consumed += batch.consumed;
+        log.ended += batch.tally.scored + batch.tally.warming_up;
     }
     fn settled(&mut self, tally: &Tally) {
         self.0.borrow_mut().skipped += tally.skipped;
@@ -137,6 +142,7 @@ fn grant(committed: i64, first: i64, state: &Log) -> Input {
         committed: Offset(committed),
         fresh: false,
         first: Offset(first),
+        topic_id: None,
         state: entries.into_values().collect(),
     }])
 }
@@ -247,4 +253,25 @@ fn where_retention_overtakes_the_reader_goes_on_behind_it_and_counts() {
     step(&mut worker, Input::Idle);
     assert_eq!(log.0.borrow().skipped, 2 + 11);
     assert_eq!(log.0.borrow().published.last().unwrap().positions, to);
+}
+
+#[test]
+fn what_is_consumed_is_counted_by_offsets_and_apart_from_what_became_of_it() {
+    let log = Shared::default();
+    let (mut worker, _) = worker(&log, 1, &[1]);
+    step(&mut worker, grant(4, 2, &Log::default()));
+    step(&mut worker, batch(4..9));
+    assert_eq!((log.0.borrow().consumed, log.0.borrow().ended), (5, 5));
+    // Of a partition that is not held nothing is consumed, and nothing becomes of it.
+    worker.handle(Input::Revoked(vec![at()])).unwrap();
+    step(&mut worker, batch(9..12));
+    assert_eq!((log.0.borrow().consumed, log.0.borrow().ended), (5, 5));
+    // Records that are replayed were consumed before.
+    let state = Log {
+        published: std::mem::take(&mut log.0.borrow_mut().published),
+        ..Log::default()
+    };
+    step(&mut worker, grant(9, 0, &state));
+    step(&mut worker, batch(4..12));
+    assert_eq!((log.0.borrow().consumed, log.0.borrow().ended), (8, 8));
 }

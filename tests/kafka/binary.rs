@@ -43,6 +43,13 @@ pub fn wait_until_consumed(site: &Site, group: &str, records: usize, daemons: &m
     });
 }
 
+/// Waits until a group has said of all partitions where it begins.
+pub fn wait_until_started(site: &Site, group: &str) {
+    cluster::wait_for("a start", Duration::from_secs(60), || {
+        site.consumed(group).iter().all(|offset| *offset >= 0)
+    });
+}
+
 /// How many records a group has consumed.
 pub fn consumed(site: &Site, group: &str) -> i64 {
     site.consumed(group)
@@ -60,6 +67,16 @@ pub fn train_first(site: &Site) {
         daemon.metric("anomalyd_model_version") >= 1
     });
     daemon.kill();
+}
+
+/// Gives another group the models of the first.
+pub fn give_models(site: &Site, group: &str) {
+    let models = cluster::read_committed(&site.brokers, &site.output("first", "models"));
+    let records = models
+        .into_iter()
+        .filter(|seen| !seen.key.as_deref().unwrap_or_default().ends_with(b"/owner"))
+        .map(|seen| (Some(0), seen.key, seen.value, None));
+    cluster::produce(&site.brokers, &site.output(group, "models"), records);
 }
 
 /// What a group published, by key in the order of the log: alerts, and scores.
@@ -145,6 +162,7 @@ fn killed_equals_calm(plant: &Plant, (calm_rows, rows): (usize, usize), kills: u
     site.create_topics(start("calm", &[]));
     feed(&site, records(0, calm_rows));
     train_first(&site);
+    give_models(&site, "calm");
 
     let all = records(0, rows).len();
     // Small batches: there is always one half-done.
@@ -164,6 +182,7 @@ fn killed_equals_calm(plant: &Plant, (calm_rows, rows): (usize, usize), kills: u
         },
     ];
     site.create_topics(first);
+    give_models(&site, "killed");
     feed(&site, records(calm_rows, rows));
     let mut daemons = starts.map(|start| site.run(start));
     kill_while_it_works(&site, &starts, &mut daemons, (all, kills));
@@ -463,6 +482,30 @@ fn another_group_leaves_the_state_alone() {
         other.log()
     );
     assert!(daemon.terminate().0.success());
+}
+
+/// Nor may it use the same models: each would promote what the other judges by. Of two that have written nothing the first to write has them.
+#[test]
+fn another_group_leaves_the_models_alone() {
+    let Some(brokers) = cluster::brokers() else {
+        return;
+    };
+    let plant = plant::seeded(4, 500, 500);
+    let site = site(brokers, "owners", &plant);
+    let first = start("first", &[]);
+    site.create_topics(first);
+    feed(&site, plant.records(0, 500, 4));
+    train_first(&site);
+    let models = format!("models.topic={}", site.output("first", "models"));
+    let set = [NO_TRAINING, &models];
+    let second = start("second", &set);
+    site.create_topics(second);
+    let mut other = site.run(second);
+    let code = other.ended(Duration::from_secs(60)).code();
+    assert_eq!(code, Some(78), "{}", other.log());
+    assert!(other.log().contains("`models.topic`"), "{}", other.log());
+    let (code, text) = site.ask(&["models", "rollback"], second);
+    assert!(code == 78 && text.contains("belong to"), "{code} {text}");
 }
 
 /// A static member that comes back has its partitions at once, although its session has not run out.

@@ -39,13 +39,18 @@ fn start() -> Option<String> {
         return Some(String::from_utf8_lossy(&output.stdout).trim().to_owned());
     }
     let problem = String::from_utf8_lossy(&output.stderr).into_owned();
+    skip(&problem);
+    None
+}
+
+/// A test that has no broker fails, unless the environment says that Kafka is optional and what it takes is missing.
+fn skip(problem: &str) {
     let optional = std::env::var_os("ANOMALYD_KAFKA_OPTIONAL").is_some();
     assert!(
         optional && problem.contains("is missing"),
         "no Kafka for this test: {problem}"
     );
     eprintln!("skipped: {problem}");
-    None
 }
 
 /// A broker of one test's own, which ends with this process at the latest.
@@ -70,7 +75,7 @@ impl Own {
             .output()
             .expect("bash runs");
         if !output.status.success() {
-            eprintln!("skipped: {}", String::from_utf8_lossy(&output.stderr));
+            skip(&String::from_utf8_lossy(&output.stderr));
             return None;
         }
         let brokers = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -165,6 +170,28 @@ pub fn create_topic(brokers: &str, topic: &str, partitions: i32, settings: &[(&s
     );
     let made = answered(admin.create_topics([&new], &AdminOptions::new()));
     made[0].as_ref().expect("a topic");
+}
+
+/// Deletes a topic, and waits until its name is free.
+pub fn delete_topic(brokers: &str, topic: &str) {
+    let admin = admin(brokers);
+    let gone = answered(admin.delete_topics(&[topic], &AdminOptions::new()));
+    gone[0].as_ref().expect("deleted");
+    wait_for("a topic to be gone", Duration::from_secs(20), || {
+        let found = admin
+            .inner()
+            .fetch_metadata(Some(topic), Duration::from_secs(5));
+        found.is_ok_and(|found| found.topics()[0].partitions().is_empty())
+    });
+}
+
+/// Deletes a group with its offsets, once it has no member.
+pub fn delete_group(brokers: &str, group: &str) {
+    let admin = admin(brokers);
+    wait_for("a group to be deleted", Duration::from_secs(20), || {
+        let gone = answered(admin.delete_groups(&[group], &AdminOptions::new()));
+        gone[0].is_ok()
+    });
 }
 
 /// Gives a topic more partitions, `to` in all.

@@ -79,8 +79,6 @@ impl Site {
             [training]
             interval = "300d"
             rows_min = 400
-            [models]
-            topic = "{name}.models"
             [alerts]
             false_alarm_rate = 0.02
             [batch]
@@ -128,6 +126,7 @@ impl Site {
             format!("output.scores={}", self.output(start.group, "scores")),
             format!("output.dead_letters={}", self.output(start.group, "dead")),
             format!("output.state={}", self.output(start.group, "state")),
+            format!("models.topic={}", self.output(start.group, "models")),
         ];
         let own = start.set.iter().map(|set| (*set).to_owned());
         for set in settings.into_iter().chain(own) {
@@ -282,11 +281,16 @@ impl Daemon {
         assert!(sent.expect("kill runs").success());
     }
 
+    /// How it ended, if it has.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("its status")
+    }
+
     /// Waits until it has ended by itself.
     pub fn ended(&mut self, limit: Duration) -> ExitStatus {
         let until = Instant::now() + limit;
         loop {
-            if let Some(status) = self.child.try_wait().expect("its status") {
+            if let Some(status) = self.has_ended() {
                 return status;
             }
             assert!(Instant::now() < until, "not ended: {}", self.log());

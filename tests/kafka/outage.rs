@@ -233,8 +233,10 @@ fn an_outage_leaves_the_program_healthy_and_changes_nothing() {
     site.create_topics(binary::start("calm", &[]));
     binary::feed(&site, records(0, calm_rows));
     binary::train_first(&site);
+    binary::give_models(&site, "calm");
     let away = binary::start("away", &[NO_TRAINING, "batch.records_max=20"]);
     site.create_topics(away);
+    binary::give_models(&site, "away");
     binary::feed(&site, records(calm_rows, rows));
     let all = 8 * rows;
     let mut daemon = site.run(away);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use anomalyd::kafka::KafkaFailure;
 use anomalyd::kafka::admin::{self, Made, TopicPlan};
 use anomalyd::kafka::check::{self, Wanted};
 use anomalyd::kafka::history::{HistoryTopics, KafkaHistory};
@@ -12,7 +13,7 @@ use anomalyd::kafka::settings::Connection;
 use anomalyd::kafka::watchdog::{Watchdog, end_process};
 use anomalyd::model::card::ModelVersion;
 use anomalyd::model::trained::TrainedModel;
-use anomalyd::port::{History, ModelStore};
+use anomalyd::port::{History, ModelStore, Quarantine};
 use anomalyd::stats::calibration::Calibration;
 use anomalyd::store::DirectoryStore;
 use anomalyd::stream::{Offset, Span, TopicPartition};
@@ -44,15 +45,19 @@ fn model(version: u64, columns: usize) -> TrainedModel {
     TrainedModel::simple(version, &names, 1, Calibration::fit(&scores))
 }
 
-fn topic_store(brokers: &str, topic: &str, writer: &str) -> TopicStore {
+fn topic_store(brokers: &str, topic: &str) -> TopicStore {
+    store_of(brokers, topic, "g").expect("a store")
+}
+
+fn store_of(brokers: &str, topic: &str, group: &str) -> Result<TopicStore, KafkaFailure> {
     let (clock, watchdog) = outside();
     let settings = ModelTopic {
         topic: topic.to_owned(),
         detector: "pumps".to_owned(),
-        writer: writer.to_owned(),
+        group: group.to_owned(),
         keep: 3,
     };
-    TopicStore::open(settings, &connection(brokers, "models"), clock, watchdog).expect("a store")
+    TopicStore::open(settings, &connection(brokers, "models"), clock, watchdog)
 }
 
 /// What every store must do.
@@ -111,11 +116,11 @@ fn models_in_a_topic_are_kept_by_version() {
     };
     let topic = cluster::unique("models");
     cluster::create_topic(brokers, &topic, 1, &[("cleanup.policy", "compact")]);
-    let mut store = topic_store(brokers, &topic, &topic);
+    let mut store = topic_store(brokers, &topic);
     keeps_versions(&mut store);
     store.keep_schema("{\"columns\":[\"a\"]}").unwrap();
     // Another process sees all of it.
-    let mut other = topic_store(brokers, &topic, "other");
+    let mut other = topic_store(brokers, &topic);
     assert_eq!(other.champion().unwrap(), Some(ModelVersion(5)));
     assert_eq!(
         other.schema().unwrap().as_deref(),
@@ -190,16 +195,13 @@ fn processes_that_start_together_agree_on_the_features() {
     let topic = cluster::unique("models");
     cluster::create_topic(brokers, &topic, 1, &[("cleanup.policy", "compact")]);
     let open = |_| {
-        let mut store = topic_store(brokers, &topic, &topic);
+        let mut store = topic_store(brokers, &topic);
         // Each has looked before anyone wrote.
         assert_eq!(store.schema().unwrap(), None);
         store
     };
     let answers = at_once(open, |store, schema| store.keep_schema(schema).unwrap());
-    agree(
-        &answers,
-        topic_store(brokers, &topic, "reader").schema().unwrap(),
-    );
+    agree(&answers, topic_store(brokers, &topic).schema().unwrap());
 }
 
 #[test]
@@ -222,10 +224,10 @@ fn a_trainer_that_was_succeeded_writes_nothing() {
     };
     let topic = cluster::unique("models");
     cluster::create_topic(brokers, &topic, 1, &[("cleanup.policy", "compact")]);
-    let mut stale = topic_store(brokers, &topic, &topic);
+    let mut stale = topic_store(brokers, &topic);
     stale.claim().unwrap();
     stale.save(&model(1, 3), true).unwrap();
-    let mut leader = topic_store(brokers, &topic, &topic);
+    let mut leader = topic_store(brokers, &topic);
     leader.claim().unwrap();
     for _ in 0..2 {
         let refused = stale.save(&model(2, 3), true);
@@ -250,6 +252,69 @@ fn a_trainer_that_was_succeeded_writes_nothing() {
     stale.claim().unwrap();
     stale.save(&model(3, 3), true).unwrap();
     assert_eq!(leader.champion().unwrap(), Some(ModelVersion(3)));
+}
+
+/// Two groups that have claimed the same models before either wrote: the second to claim fences the first, which then finds whose they are.
+#[test]
+fn models_are_of_the_group_that_wrote_first() {
+    let Some(brokers) = cluster::brokers() else {
+        return;
+    };
+    let topic = cluster::unique("models");
+    cluster::create_topic(brokers, &topic, 1, &[("cleanup.policy", "compact")]);
+    let mut first = store_of(brokers, &topic, "g").unwrap();
+    let mut second = store_of(brokers, &topic, "h").unwrap();
+    first.claim().unwrap();
+    second.claim().unwrap();
+    let refused = first.save(&model(1, 3), true);
+    assert!(
+        matches!(refused, Err(TopicStoreError::Superseded)),
+        "{refused:?}"
+    );
+    second.save(&model(1, 3), true).unwrap();
+    for refused in [first.claim(), first.champion().map(|_| ())] {
+        let foreign = matches!(
+            &refused,
+            Err(TopicStoreError::Kafka(failure @ KafkaFailure::ForeignModels { .. }))
+                if failure.is_configuration() && failure.to_string().contains("`h`")
+        );
+        assert!(foreign, "{refused:?}");
+    }
+}
+
+/// One bad record does not keep anyone from starting.
+#[test]
+fn a_manifest_that_cannot_be_read_is_passed_over() {
+    let Some(brokers) = cluster::brokers() else {
+        return;
+    };
+    let topic = cluster::unique("models");
+    cluster::create_topic(brokers, &topic, 1, &[("cleanup.policy", "compact")]);
+    let mut store = topic_store(brokers, &topic);
+    store.save(&model(1, 3), true).unwrap();
+    store.save(&model(2, 3), false).unwrap();
+    let bad = [
+        ("pumps/model/00000002/manifest", "{\"format\":"),
+        ("pumps/model/00000007/manifest", "not JSON"),
+        ("pumps/champion", "[]"),
+    ];
+    let records = bad.map(|(key, value)| {
+        let bytes = |text: &str| Some(text.as_bytes().to_vec());
+        (Some(0), bytes(key), bytes(value), None)
+    });
+    cluster::produce(brokers, &topic, records);
+    let mut fresh = topic_store(brokers, &topic);
+    assert_eq!(fresh.champion().unwrap(), Some(ModelVersion(1)));
+    let versions: Vec<u64> = fresh
+        .list()
+        .unwrap()
+        .iter()
+        .map(|card| card.version.0)
+        .collect();
+    assert_eq!(versions, [1]);
+    assert_eq!(fresh.unreadable(), 3);
+    assert!(fresh.load(ModelVersion(1)).unwrap().is_some());
+    assert!(fresh.load(ModelVersion(2)).unwrap().is_none());
 }
 
 #[test]
@@ -303,7 +368,7 @@ fn history_is_what_is_committed_and_young_enough() {
     assert_eq!(batch.value(&batch.records()[0]), Some(&b"20"[..]));
     assert_eq!(batch.records()[59].offset, Offset(79));
     assert_eq!(history.newest(7).unwrap().len(), 7);
-    assert_eq!(history.quarantine().unwrap(), []);
+    assert_eq!(history.quarantine().unwrap(), Quarantine::default());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use anomalyd::kafka::mark::{Commit, Marks, Outcome, metadata};
 use anomalyd::pipeline::{Grant, Message, Outbox, StateEntry, model_version, owner};
 use anomalyd::port::{self, Published, Session};
 use anomalyd::record::RecordBatch;
@@ -46,7 +47,8 @@ pub struct Broker<'w> {
     pub calm: bool,
     pub counts: Counts,
     pub log: BTreeMap<TopicPartition, Committed>,
-    committed: BTreeMap<TopicPartition, i64>,
+    /// What the group has committed, and the mark of the transaction that did.
+    committed: BTreeMap<TopicPartition, (i64, String)>,
     state: BTreeMap<Vec<u8>, StateEntry>,
     generation: u64,
     members: Vec<u64>,
@@ -116,12 +118,16 @@ impl<'w> Broker<'w> {
             .zip(&self.world.logs)
             .all(|(at, log)| {
                 log.last()
-                    .is_none_or(|last| self.committed.get(at).copied() == Some(last.offset + 1))
+                    .is_none_or(|last| self.committed(at) == Some(last.offset + 1))
             })
     }
 
+    fn committed(&self, at: &TopicPartition) -> Option<i64> {
+        self.committed.get(at).map(|(offset, _)| *offset)
+    }
+
     fn grant(&mut self, at: &TopicPartition) -> Grant {
-        let found = self.committed.get(at).copied();
+        let found = self.committed(at);
         let state: Vec<StateEntry> = self
             .state
             .iter()
@@ -141,12 +147,13 @@ impl<'w> Broker<'w> {
             committed: Offset(committed),
             fresh: found.is_none(),
             first: Offset(0),
+            topic_id: None,
             state,
         }
     }
 
     /// Makes an outbox part of the log.
-    fn commit(&mut self, outbox: &Outbox) {
+    fn commit(&mut self, outbox: &Outbox, mark: &str) {
         let place = |log: &mut BTreeMap<TopicPartition, Committed>,
                      messages: &[Message],
                      pick: fn(&mut Committed) -> &mut Vec<Message>| {
@@ -161,7 +168,8 @@ impl<'w> Broker<'w> {
         });
         place(&mut self.log, &outbox.late, |log| &mut log.late);
         for (at, to) in &outbox.positions {
-            self.committed.insert(at.clone(), to.0);
+            let commit = (to.0, mark.to_owned());
+            self.committed.insert(at.clone(), commit);
         }
         self.store(&outbox.state);
     }
@@ -201,6 +209,28 @@ impl<'w> Broker<'w> {
         }
     }
 
+    /// What the group's offsets say of a transaction whose answer was lost.
+    fn outcome(&self, marks: &Marks, positions: &Positions, mark: &str) -> Outcome {
+        if self.sabotage == Some(Sabotage::LostAnswersByPosition) {
+            let reached = |(at, to): (&TopicPartition, &Offset)| self.committed(at) >= Some(to.0);
+            let committed = positions.iter().all(reached);
+            return if committed {
+                Outcome::Committed
+            } else {
+                Outcome::Aborted
+            };
+        }
+        let commit = |(offset, mark): &(i64, String)| Commit {
+            offset: Offset(*offset),
+            metadata: metadata(mark, 3),
+        };
+        let found = positions
+            .keys()
+            .map(|at| (at.clone(), self.committed.get(at).map(commit)))
+            .collect();
+        marks.outcome(positions, mark, &found)
+    }
+
     fn note_model(&mut self, entry: &StateEntry, version: u64) {
         let head: serde_json::Value =
             serde_json::from_slice(entry.value.as_ref().unwrap()).unwrap();
@@ -220,6 +250,9 @@ pub struct Member<'w> {
     positions: BTreeMap<TopicPartition, i64>,
     pending: Vec<Grant>,
     aborted: bool,
+    marks: Marks,
+    /// The session begins anew: everything is given back next.
+    lost: bool,
 }
 
 impl<'w> Member<'w> {
@@ -232,6 +265,8 @@ impl<'w> Member<'w> {
             positions: BTreeMap::new(),
             pending: Vec::new(),
             aborted: false,
+            marks: Marks::new(format!("member-{id}")),
+            lost: false,
         }
     }
 
@@ -270,6 +305,8 @@ impl<'w> Member<'w> {
         for at in &lost {
             self.positions.remove(at);
         }
+        self.marks.forget(&lost);
+        self.marks.forget(&won);
         self.pending = won.iter().map(|at| broker.grant(at)).collect();
         self.held = ours;
         if !lost.is_empty() {
@@ -307,10 +344,63 @@ impl<'w> Member<'w> {
     }
 }
 
+impl Member<'_> {
+    /// The commit of `outbox` is not answered. What became of it is found out; if it cannot be, the session begins anew.
+    fn unanswered(&mut self, outbox: &Outbox, mark: &str) -> Published {
+        let mut broker = self.broker.borrow_mut();
+        let kind = match outbox {
+            Outbox { state, .. } if state.is_empty() && written(outbox) == 0 => "lost_starts",
+            _ if written(outbox) == 0 => "lost_settlements",
+            _ => "lost_batches",
+        };
+        broker.count(kind);
+        if broker.rng.r#gen() {
+            broker.commit(outbox, mark);
+        }
+        match broker.outcome(&self.marks, &outbox.positions, mark) {
+            Outcome::Committed => {
+                broker.count("lost_but_committed");
+                self.marks.committed(&outbox.positions, mark);
+                Published::Committed
+            }
+            Outcome::Aborted => {
+                broker.count("lost_and_aborted");
+                self.aborted = true;
+                Published::Aborted
+            }
+            Outcome::Unknown => {
+                broker.count("lost_sessions");
+                self.lost = true;
+                Published::Lost
+            }
+        }
+    }
+
+    /// What a session that begins anew gives back.
+    fn give_all_back(&mut self) -> port::Input {
+        self.lost = false;
+        self.generation = 0;
+        self.positions.clear();
+        let mut gone: Vec<_> = std::mem::take(&mut self.held).into_keys().collect();
+        gone.retain(|at| !self.pending.iter().any(|pending| pending.at == *at));
+        self.pending.clear();
+        self.marks.forget(&gone);
+        port::Input::Revoked(gone)
+    }
+}
+
+/// Alerts, scores and records sent on.
+fn written(outbox: &Outbox) -> usize {
+    outbox.alerts.len() + outbox.scores.len() + outbox.dead_letters.len() + outbox.late.len()
+}
+
 impl Session for Member<'_> {
     type Fatal = Crash;
 
     fn next(&mut self, _until: Timestamp) -> Result<port::Input, Crash> {
+        if self.lost {
+            return Ok(self.give_all_back());
+        }
         if let Some(input) = self.hear() {
             return Ok(input);
         }
@@ -323,13 +413,20 @@ impl Session for Member<'_> {
     }
 
     fn publish(&mut self, outbox: &Outbox) -> Result<Published, Crash> {
-        let mut broker = self.broker.borrow_mut();
+        if self.lost {
+            return Ok(Published::Lost);
+        }
+        let mark = self.marks.next();
+        let shared = self.broker.clone();
+        let mut broker = shared.borrow_mut();
         let sabotage = broker.sabotage;
         let luck: f64 = if broker.calm { 1.0 } else { broker.rng.r#gen() };
         let stale = self.generation != broker.generation;
         if luck < 0.06 {
             if sabotage == Some(Sabotage::OffsetsOutsideTheTransaction) {
-                let positions = outbox.positions.iter().map(|(at, to)| (at.clone(), to.0));
+                let commit =
+                    |(at, to): (&TopicPartition, &Offset)| (at.clone(), (to.0, mark.clone()));
+                let positions: Vec<_> = outbox.positions.iter().map(commit).collect();
                 broker.committed.extend(positions);
             }
             broker.count("crashes_before_commit");
@@ -353,18 +450,25 @@ impl Session for Member<'_> {
             broker.count("aborts");
             self.aborted = true;
             if sabotage == Some(Sabotage::OutputOutsideTheTransaction) {
-                broker.commit(&Outbox {
-                    positions: Positions::new(),
-                    state: Vec::new(),
-                    ..outbox.clone()
-                });
+                broker.commit(
+                    &Outbox {
+                        positions: Positions::new(),
+                        state: Vec::new(),
+                        ..outbox.clone()
+                    },
+                    &mark,
+                );
             }
             if sabotage == Some(Sabotage::StateKeptAfterAbort) {
                 return Ok(Published::Committed);
             }
             return Ok(Published::Aborted);
         }
-        broker.commit(outbox);
+        if !broker.calm && broker.rng.gen_bool(0.05) {
+            drop(broker);
+            return Ok(self.unanswered(outbox, &mark));
+        }
+        broker.commit(outbox, &mark);
         broker.count("commits");
         if outbox.scores.is_empty() && outbox.dead_letters.is_empty() && !outbox.state.is_empty() {
             broker.count("settlements");
@@ -377,6 +481,7 @@ impl Session for Member<'_> {
             self.aborted = true;
             return Ok(Published::Aborted);
         }
+        self.marks.committed(&outbox.positions, &mark);
         Ok(Published::Committed)
     }
 

@@ -50,6 +50,8 @@ pub enum Sabotage {
     OffsetsOutsideTheTransaction,
     /// A commit whose outcome is unknown is taken for an abort.
     CommitTakenForAbort,
+    /// What became of a commit that was not answered is judged by where the group stands.
+    LostAnswersByPosition,
 }
 
 impl Sabotage {
@@ -67,6 +69,7 @@ impl Sabotage {
         Self::OutputOutsideTheTransaction,
         Self::OffsetsOutsideTheTransaction,
         Self::CommitTakenForAbort,
+        Self::LostAnswersByPosition,
     ];
 }
 
@@ -77,6 +80,12 @@ pub const HAPPENINGS: &[&str] = &[
     "crashes_after_commit",
     "crashes_before_commit",
     "fenced",
+    "lost_and_aborted",
+    "lost_batches",
+    "lost_but_committed",
+    "lost_sessions",
+    "lost_settlements",
+    "lost_starts",
     "model_changes",
     "rebalances",
     "replays",

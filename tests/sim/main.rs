@@ -1,4 +1,4 @@
-//! The whole loop under faults, without Kafka: real workers with a pretend broker that aborts, crashes before and after commits, rebalances
+//! The whole loop under faults, without Kafka: real workers with a pretend broker that aborts, loses answers, crashes before and after commits, rebalances
 //! between and during steps, and lets stale members act, while models are promoted at random. What was committed must equal a calm
 //! pass over the same records, one at a time, with the same models in the same places: promises P1, P2 and P3.
 //!

@@ -90,6 +90,7 @@ fn calm(world: &World, which: usize, models: &BTreeMap<i64, u64>) -> Committed {
         committed: Offset(0),
         fresh: true,
         first: Offset(0),
+        topic_id: None,
         state: Vec::new(),
     };
     pipeline.assign(&grant, None).unwrap();

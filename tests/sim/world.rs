@@ -46,11 +46,8 @@ impl World {
         let params = Params {
             detector: "sim".to_owned(),
             budget: Budget::PerRecord(0.02),
-            open_k: 2,
-            open_n: 4,
-            extreme: 0.1,
-            close_after: 2,
-            hysteresis: 2.0,
+            time_scales: vec![1, 3, 8],
+            close_evidence: 1.5,
             cooldown: Duration::from_millis(rng.gen_range(0..60)),
             cold_start_records: 5,
             silence_factor: if rng.gen_bool(0.7) { 1.5 } else { 0.0 },
@@ -115,12 +112,21 @@ impl World {
     }
 }
 
-/// The records of a partition: keys that come and go, spikes, faults that last, bad and late records.
+/// The records of a partition: keys that come and go, spikes, faults that last, bad and late records, wrong clocks.
 fn log(rng: &mut ChaCha8Rng) -> Vec<Input> {
     let keys = rng.gen_range(3..9_usize);
     let mut asleep = vec![0_i64; keys];
     let mut faulty = vec![0_u32; keys];
     let (mut offset, mut time) = (rng.gen_range(0..5_i64), 1000_i64);
+    // Some clocks are wrong, one more than others; where producers set Kafka's timestamp, it is, too.
+    let wrong: Vec<i64> = (0..keys)
+        .map(|_| match rng.gen_range(0..12) {
+            0 => rng.gen_range(-90_000..90_000),
+            1 => 900_000,
+            _ => 0,
+        })
+        .collect();
+    let by_producer = rng.gen_bool(0.5);
     let mut records = Vec::new();
     for _ in 0..rng.gen_range(60..140) {
         offset += if rng.gen_bool(0.05) { 3 } else { 1 };
@@ -155,14 +161,17 @@ fn log(rng: &mut ChaCha8Rng) -> Vec<Input> {
         } else {
             rng.gen_range(0..10)
         };
+        let blip = if rng.gen_bool(0.01) { 70_000 } else { 0 };
+        let shows = (time - late + wrong[key] + blip).max(1);
         let value = if rng.gen_bool(0.03) {
             format!("bad {}", rng.r#gen::<u32>())
         } else {
-            format!("k{key} {} {x} {y}", time - late)
+            format!("k{key} {shows} {x} {y}")
         };
+        let kafka = if by_producer { shows } else { time };
         records.push(Input {
             offset,
-            timestamp: Timestamp(time - rng.gen_range(0..5)),
+            timestamp: Timestamp(kafka - rng.gen_range(0..5)),
             value: value.into_bytes(),
         });
     }

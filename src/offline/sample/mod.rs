@@ -112,9 +112,9 @@ pub fn draw(
         .as_kind()
         .sample(n, seed, truncation)
         .ok_or_else(|| SampleError::NotGenerative(model.model.name().to_owned()))?;
-    let columns = model.card.columns.len();
-    let newest = scaled.slice_axis(Axis(1), Slice::from(scaled.ncols() - columns..));
-    Ok(model.scaler.inverse(newest))
+    let measured = model.scaler.measured().len();
+    let newest = scaled.slice_axis(Axis(1), Slice::from(scaled.ncols() - measured..));
+    Ok(model.scaler.inverse(newest, None))
 }
 
 fn write(out: &mut dyn Write, columns: &[String], rows: ArrayView2<'_, f64>) -> io::Result<()> {

@@ -6,6 +6,7 @@ use super::super::state::{Storm, episode_id};
 use super::{Seen, Telling};
 use crate::alert::{AlertEvent, AlertKind, Severity};
 use crate::detect::Params;
+use crate::detect::clock::Moment;
 use crate::stream::Offset;
 use crate::time::Timestamp;
 
@@ -15,21 +16,15 @@ impl Telling<'_> {
         &mut self,
         work: &mut Work<'_>,
         step: &Step,
-        clock: Timestamp,
+        clock: Moment,
         emit: bool,
     ) -> bool {
-        if self.params.storm_opens_max == 0 {
+        if self.admit_quietly(work, clock) {
             return true;
         }
+        let clock = clock.stream;
         let storm = &mut work.head.storm;
-        let stretch = stretch(self.params, clock);
-        if stretch != storm.stretch {
-            (storm.stretch, storm.opens) = (stretch, 0);
-        }
         storm.opens += 1;
-        if storm.opens <= self.params.storm_opens_max {
-            return true;
-        }
         storm.suppressed += 1;
         let begins = storm.since.is_none();
         let offset = self.batch.records()[step.record].offset;
@@ -43,10 +38,26 @@ impl Telling<'_> {
         false
     }
 
+    /// Whether there is room for one more episode that a storm held back and counted. Those for which there is none go on waiting: they are
+    /// no new storm.
+    pub(super) fn admit_quietly(&self, work: &mut Work<'_>, clock: Moment) -> bool {
+        if self.params.storm_opens_max == 0 {
+            return true;
+        }
+        let storm = &mut work.head.storm;
+        let stretch = stretch(self.params, clock.elapsed);
+        if stretch != storm.stretch {
+            (storm.stretch, storm.opens) = (stretch, 0);
+        }
+        let room = storm.opens < self.params.storm_opens_max;
+        storm.opens += u32::from(room);
+        room
+    }
+
     pub(super) fn end_storm(&mut self, work: &mut Work<'_>, seen: &Seen<'_>, emit: bool) {
         let storm = work.head.storm;
         let Some(since) = storm.since else { return };
-        let stretch = stretch(self.params, seen.clock);
+        let stretch = stretch(self.params, seen.clock.elapsed);
         if stretch == storm.stretch {
             return;
         }
@@ -66,7 +77,7 @@ impl Telling<'_> {
         since: (Offset, Timestamp),
         event: AlertEvent,
     ) {
-        let mut facts = Facts::bare(AlertKind::Storm, event, work.rule.budget);
+        let mut facts = Facts::bare(AlertKind::Storm, event, work.rule.p_value());
         let closing = event == AlertEvent::Close;
         facts.id = format!("{}-storm", episode_id(self.params, &work.base.at, since.0));
         facts.onset_time = since.1;
@@ -81,7 +92,7 @@ impl Telling<'_> {
     }
 }
 
-/// The number of the stretch of stream time that `clock` lies in.
+/// The number of the stretch of elapsed time that `clock` lies in.
 fn stretch(params: &Params, clock: Timestamp) -> i64 {
     let length = i64::try_from(params.storm_window.as_millis()).unwrap_or(i64::MAX);
     clock.0.div_euclid(length.max(1))

@@ -15,7 +15,7 @@ use super::super::inject::{Fault, inject};
 use crate::model::FitError;
 use crate::model::scale::Scaler;
 use crate::model::spec::Scaling;
-use crate::model::trained::TrainedModel;
+use crate::model::trained::{Judged, TrainedModel};
 use crate::seed::Seed;
 use crate::stats::metrics::roc_auc;
 
@@ -42,7 +42,7 @@ const LEVEL: f64 = 0.01;
 pub(super) struct Ground {
     /// `n × (W · D)` raw values, oldest first.
     pub windows: Array2<f64>,
-    /// The features' robust spreads.
+    /// The features' robust spreads; 0 for those that are context.
     spread: Vec<f64>,
     /// The places of the windows that faults were put into.
     bases: Vec<usize>,
@@ -51,16 +51,13 @@ pub(super) struct Ground {
     seed: Seed,
 }
 
-/// Raw scores, and the fraction of inputs missing behind each.
-pub(super) type Scores = (Vec<f64>, Vec<f64>);
-
 /// What a model says of a ground's windows.
 #[derive(Debug)]
 pub(super) struct Seen {
     /// As they are.
-    pub clean: Scores,
+    pub clean: Judged,
     /// With faults, by kind.
-    faulty: Vec<Scores>,
+    faulty: Vec<Judged>,
 }
 
 /// How much more a model finds than another.
@@ -77,19 +74,22 @@ pub(super) struct More {
 }
 
 impl Ground {
-    /// At most [`WINDOWS_MAX`] of the windows, evenly, and faults put into some.
-    pub fn new(windows: &Array2<f64>, columns: usize, seed: Seed) -> Result<Self, FitError> {
-        let n = windows.nrows();
+    /// At most [`WINDOWS_MAX`] of the windows, evenly, and faults put into some, in those of the D features that are `measured`.
+    pub fn new(windows: &Array2<f64>, measured: &[bool], seed: Seed) -> Result<Self, FitError> {
+        let (n, columns) = (windows.nrows(), measured.len());
         let step = n.div_ceil(WINDOWS_MAX).max(1);
         let kept: Vec<usize> = (0..n).step_by(step).collect();
         let windows = windows.select(Axis(0), &kept);
         let first = windows.ncols() - columns;
         let newest = windows.slice_axis(Axis(1), Slice::from(first..));
-        let spread = if kept.is_empty() {
+        let mut spread = if kept.is_empty() {
             vec![1.0; columns]
         } else {
             Scaler::fit(newest, Scaling::Robust, 0.0)?.spread
         };
+        for (spread, _) in spread.iter_mut().zip(measured).filter(|(_, m)| !**m) {
+            *spread = 0.0;
+        }
         let step = kept.len().div_ceil(FAULTY).max(1);
         let bases: Vec<usize> = (0..kept.len()).step_by(step).collect();
         let seed = seed.child("gate");
@@ -113,20 +113,20 @@ impl Ground {
         let faulty = self.faulty.iter();
         Seen {
             clean: self.clean(model),
-            faulty: faulty.map(|(_, rows)| self.scores(model, rows)).collect(),
+            faulty: faulty.map(|(_, rows)| self.judged(model, rows)).collect(),
         }
     }
 
     /// Asks a model about the windows as they are.
-    pub fn clean(&self, model: &TrainedModel) -> Scores {
-        self.scores(model, &self.windows)
+    pub fn clean(&self, model: &TrainedModel) -> Judged {
+        self.judged(model, &self.windows)
     }
 
-    fn scores(&self, model: &TrainedModel, rows: &Array2<f64>) -> Scores {
-        model.raw_scores(rows.view(), &fit::seeds(rows.nrows(), self.seed))
+    fn judged(&self, model: &TrainedModel, rows: &Array2<f64>) -> Judged {
+        model.judge(rows.view(), &fit::seeds(rows.nrows(), self.seed))
     }
 
-    /// For each window, the mean squared error over its newest record's features, in spreads; NaN where none was observed.
+    /// For each window, the mean squared error over its newest record's measured features, in spreads; NaN where none was observed.
     pub fn errors(&self, model: &TrainedModel) -> Vec<f64> {
         let columns = self.spread.len();
         let expected = model.expected(self.windows.view());
@@ -134,7 +134,7 @@ impl Ground {
         let rows = self.windows.rows().into_iter().zip(expected.rows());
         rows.map(|(row, expected)| {
             let squares: Vec<f64> = (0..columns)
-                .filter(|&column| row[first + column].is_finite())
+                .filter(|&column| self.spread[column] > 0.0 && row[first + column].is_finite())
                 .map(|column| (row[first + column] - expected[column]) / self.spread[column])
                 .map(|error| error * error)
                 .collect();
@@ -182,22 +182,16 @@ impl Ground {
     }
 
     /// The share of injected faults that alert at a p-value.
-    pub fn alerting(seen: &Seen, model: &TrainedModel, p: f64) -> f64 {
-        let (mut found, mut all) = (0, 0);
-        for (scores, missing) in &seen.faulty {
-            let p_values = scores.iter().zip(missing);
-            found += p_values
-                .filter(|&(&score, &missing)| model.p_value(score, missing) <= p)
-                .count();
-            all += scores.len();
-        }
-        found as f64 / all.max(1) as f64
+    pub fn alerting(seen: &Seen, p: f64) -> f64 {
+        let p_values = || seen.faulty.iter().flat_map(|judged| &judged.p_value);
+        let found = p_values().filter(|&&found| found <= p).count();
+        found as f64 / p_values().count().max(1) as f64
     }
 
     /// Mean area under the ROC curve.
     pub fn auc(seen: &Seen) -> f64 {
-        let clean = &seen.clean.0;
-        let areas = seen.faulty.iter().map(|(struck, _)| {
+        let clean = &seen.clean.score;
+        let areas = seen.faulty.iter().map(|Judged { score: struck, .. }| {
             let labels: Vec<bool> = (0..clean.len() + struck.len())
                 .map(|i| i >= clean.len())
                 .collect();
@@ -265,7 +259,7 @@ struct Blocked {
 impl Blocked {
     fn new(ground: &Ground, seen: &Seen, blocks: usize) -> Self {
         let n = ground.len();
-        let scores = seen.clean.0.iter().enumerate();
+        let scores = seen.clean.score.iter().enumerate();
         let mut clean: Vec<(f64, usize)> = scores
             .map(|(i, &score)| (score, block(i, n, blocks)))
             .collect();
@@ -289,7 +283,7 @@ impl Blocked {
             faulty: seen
                 .faulty
                 .iter()
-                .map(|(scores, _)| by_block(scores))
+                .map(|judged| by_block(&judged.score))
                 .collect(),
             sizes,
         }

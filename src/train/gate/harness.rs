@@ -1,5 +1,6 @@
 //! Processes, candidates and what is wrong with them, for the gate's tests and proofs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal, StudentT};
 
+use super::super::evidence::EpisodeSettings;
 use super::super::rows::PartitionRows;
 use super::super::window::Windows;
 use super::super::{Candidate, Made, Params, Stopping, TrainJob, gated, run};
@@ -185,7 +187,10 @@ pub fn job(kind: &str, window: usize, rows: PartitionRows, seed: Seed) -> TrainJ
         spans: Vec::new(),
         source: None,
         exclusions: Vec::new(),
+        dismissals: BTreeMap::new(),
+        maintenance: Vec::new(),
         budget: Budget::PerRecord(1e-3),
+        episodes: EpisodeSettings::default(),
         champion: None,
         remake: None,
         params: Params {
@@ -296,7 +301,7 @@ pub fn sabotaged(mut job: TrainJob, sabotage: Sabotage, seed: Seed) -> Candidate
     let keys = job.rows[0].keys().len();
     job.rows = vec![sabotage.records(&job.rows[0], keys, seed)];
     let watch = &mut Stopping(&|| false);
-    let windows = Windows::build(&job);
+    let windows = Windows::build(&job, &[], &[]);
     let usage = job.params.usage(windows.len());
     let mut made = Made::make(&job, &windows, usage, watch).unwrap();
     if sabotage == Sabotage::FiftyRows {
@@ -307,7 +312,7 @@ pub fn sabotaged(mut job: TrainJob, sabotage: Sabotage, seed: Seed) -> Candidate
             },
             ..job.clone()
         };
-        let windows = Windows::build(&few);
+        let windows = Windows::build(&few, &[], &[]);
         made.fitted = Made::make(&few, &windows, usage, watch).unwrap().fitted;
     }
     sabotage.weights(&mut made.fitted.model);
@@ -327,15 +332,14 @@ pub struct Truth {
 
 impl Truth {
     pub fn of(model: &TrainedModel, windows: &Array2<f64>) -> Self {
-        let ground = Ground::new(windows, COLUMNS, Seed(99)).unwrap();
+        let ground = Ground::new(windows, &[true; COLUMNS], Seed(99)).unwrap();
         let seen = ground.seen(model);
-        let (scores, missing) = &seen.clean;
-        let pairs = scores.iter().zip(missing);
-        let strange = pairs.filter(|&(&s, &m)| model.p_value(s, m) <= 0.01);
+        let p_values = seen.clean.p_value.iter();
+        let strange = p_values.filter(|&&p| p <= 0.01);
         Self {
             alerts: strange.count() as f64 / ground.len() as f64,
             recall: ground.recall(&seen)[0].1,
-            alerting: Ground::alerting(&seen, model, 1e-3),
+            alerting: Ground::alerting(&seen, 1e-3),
         }
     }
 
@@ -368,7 +372,7 @@ pub fn windows_of(job: &TrainJob, rows: PartitionRows) -> Array2<f64> {
         },
         ..job.clone()
     };
-    let windows = Windows::build(&job);
+    let windows = Windows::build(&job, &[], &[]);
     let split = windows.split(&job.params.usage(windows.len()), &job.spec);
     windows.matrix(&split.gate)
 }

@@ -27,11 +27,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use ndarray::Array2;
 
 use super::{TrainError, TrainJob};
-use crate::model::card::{Dismissal, Exclusion};
+use crate::model::card::{Card, Dismissal, Exclusion};
 use crate::model::reservoir::Reservoir;
 use crate::model::scale::Scaler;
-use crate::model::trained::TrainedModel;
-use ground::{Ground, More, Scores, Seen};
+use crate::model::trained::{Judged, TrainedModel};
+use ground::{Ground, More, Seen};
 pub use verdict::{Alerts, Below, Instead, Reason, Verdict};
 
 /// Windows below which recall and alert rate say nothing.
@@ -92,25 +92,25 @@ impl<'a> Gate<'a> {
         held_out: &Array2<f64>,
         calibrated_on: bool,
     ) -> Result<Self, TrainError> {
-        let columns = job.columns.len();
+        let measured = measured(job);
         let champion = job.champion.as_deref().filter(|champion| {
             champion.card.columns == job.columns && champion.card.spec.window == job.spec.window
         });
         let reservoir = champion.map_or_else(Reservoir::default, |champion| {
-            let changed = newly_normal(&job.exclusions, &champion.card.exclusions);
+            let changed = newly_normal(job, &champion.card);
             champion.reservoir.of_keys(|key| !changed.contains(key))
         });
         let seed = job.seed.child("earlier");
         let ground = |windows: &Array2<f64>| {
             let enough = windows.nrows() >= WINDOWS_MIN;
-            let ground = enough.then(|| Ground::new(windows, columns, seed));
+            let ground = enough.then(|| Ground::new(windows, &measured, seed));
             ground.transpose()
         };
         let own = ground(&reservoir.own().windows)?;
         let earlier = ground(&reservoir.windows)?;
         Ok(Self {
             job,
-            latest: Ground::new(held_out, columns, job.seed)?,
+            latest: Ground::new(held_out, &measured, job.seed)?,
             calibrated_on,
             champion,
             own,
@@ -122,7 +122,7 @@ impl<'a> Gate<'a> {
     /// Asks a model about the latest windows.
     pub fn tried<'m>(&self, model: &'m TrainedModel) -> Tried<'m> {
         let seen = self.latest.seen(model);
-        let broken = broken(model, &seen.clean.0);
+        let broken = broken(model, &seen.clean.score);
         Tried {
             model,
             seen,
@@ -188,7 +188,7 @@ impl<'a> Gate<'a> {
             return vec![Reason::TooFew { windows }];
         }
         let mut reasons = Vec::new();
-        if constant(&tried.seen.clean.0) {
+        if constant(&tried.seen.clean.score) {
             reasons.push(Reason::ConstantScore);
         }
         for (fault, recall) in self.latest.recall(&tried.seen) {
@@ -227,7 +227,7 @@ impl<'a> Gate<'a> {
             return Vec::new();
         };
         let clean = ground.clean(model);
-        if let Some(broken) = broken(model, &clean.0) {
+        if let Some(broken) = broken(model, &clean.score) {
             return vec![broken];
         }
         let mut reasons: Vec<Reason> = self.scale(ground, model).into_iter().collect();
@@ -272,8 +272,8 @@ impl<'a> Gate<'a> {
         if earlier {
             let p = blunt_at(model, champion);
             let below = Below {
-                recall: Ground::alerting(&ours, model, p),
-                champion: Ground::alerting(&theirs, champion, p),
+                recall: Ground::alerting(&ours, p),
+                champion: Ground::alerting(&theirs, p),
                 fault: None,
                 earlier,
             };
@@ -294,10 +294,12 @@ impl<'a> Gate<'a> {
             .windows
             .slice_axis(ndarray::Axis(1), ndarray::Slice::from(first..));
         let earlier = Scaler::fit(newest, model.card.spec.scale, 0.0).ok()?;
+        let spreads = model.scaler.measured_spread();
         (0..columns).find_map(|column| {
-            let (spread, before) = (model.scaler.spread[column], earlier.spread[column]);
+            // Context has none.
+            let (spread, before) = (spreads[column], earlier.spread[column]);
             let ratio = spread / before;
-            let off = !(1.0 / SCALE_FACTOR..=SCALE_FACTOR).contains(&ratio);
+            let off = spread > 0.0 && !(1.0 / SCALE_FACTOR..=SCALE_FACTOR).contains(&ratio);
             (off && varies(newest.column(column))).then(|| Reason::Scale {
                 feature: self.job.columns[column].clone(),
                 spread,
@@ -335,11 +337,9 @@ impl<'a> Gate<'a> {
     }
 
     /// Which windows alert, and at which p-value.
-    fn alerts(&self, model: &TrainedModel, clean: &Scores) -> (Vec<bool>, f64) {
-        let (scores, missing) = clean;
-        let p = self.p_value(model, scores.len());
-        let alerts = scores.iter().zip(missing);
-        let alerts = alerts.map(|(&score, &missing)| model.p_value(score, missing) <= p);
+    fn alerts(&self, model: &TrainedModel, clean: &Judged) -> (Vec<bool>, f64) {
+        let p = self.p_value(model, clean.p_value.len());
+        let alerts = clean.p_value.iter().map(|&found| found <= p);
         (alerts.collect(), p)
     }
 
@@ -405,16 +405,32 @@ fn loss(
     })
 }
 
-/// The keys of which somebody said, since the model in use was made, that a fault is the new normal.
-fn newly_normal<'a>(now: &'a [Exclusion], then: &[Exclusion]) -> BTreeSet<&'a str> {
+/// Which of a job's columns are measured and not context.
+fn measured(job: &TrainJob) -> Vec<bool> {
+    let mut measured = vec![true; job.columns.len()];
+    if let Some(schema) = &job.schema {
+        for column in schema.category_columns(&job.columns).into_iter().flatten() {
+            measured[column] = false;
+        }
+    }
+    measured
+}
+
+/// The keys of which somebody said, since the model in use was made, that a fault is the new normal: an episode, or a suspect of that model.
+fn newly_normal<'a>(job: &'a TrainJob, champion: &'a Card) -> BTreeSet<&'a str> {
     let normal = |exclusion: &&Exclusion| exclusion.dismissed == Some(Dismissal::NewNormal);
+    let suspects = champion.suspects.iter().map(|suspect| &suspect.exclusion);
+    let then = champion.exclusions.iter().chain(suspects.clone());
     let known: BTreeSet<&str> = then
-        .iter()
         .filter(normal)
         .map(|exclusion| exclusion.because.as_str())
         .collect();
-    now.iter()
-        .filter(normal)
+    let told = |exclusion: &&Exclusion| {
+        let id = (exclusion.at.clone(), exclusion.because.clone());
+        job.dismissals.get(&id) == Some(&Dismissal::NewNormal)
+    };
+    let now = job.exclusions.iter().filter(normal);
+    now.chain(suspects.filter(told))
         .filter(|exclusion| !known.contains(exclusion.because.as_str()))
         .map(|exclusion| exclusion.key.as_str())
         .collect()

@@ -189,7 +189,7 @@ fn only_what_is_no_chance_is_a_difference() {
     let mean = windows.mean_axis(Axis(0)).unwrap();
     let windows = windows - mean;
     let (sees, blind) = (z_scores([1.0, 1.0]), z_scores([1.0, 1e6]));
-    let ground = Ground::new(&windows, 2, Seed(1)).unwrap();
+    let ground = Ground::new(&windows, &[true; 2], Seed(1)).unwrap();
     let (all, half) = (ground.seen(&sees), ground.seen(&blind));
     let more = ground.more(&half, &all);
     assert!(more[0].at_least > 0.05, "{:?}", more[0]);
@@ -201,7 +201,12 @@ fn only_what_is_no_chance_is_a_difference() {
             .all(|more| more.at_least <= 0.0)
     );
     // On a handful of windows nothing is sure.
-    let few = Ground::new(&windows.select(Axis(0), &[0, 1, 2, 3, 4, 5]), 2, Seed(1)).unwrap();
+    let few = Ground::new(
+        &windows.select(Axis(0), &[0, 1, 2, 3, 4, 5]),
+        &[true; 2],
+        Seed(1),
+    )
+    .unwrap();
     let more = few.more(&few.seen(&half_blind()), &few.seen(&sees));
     assert!(more[0].at_least <= 0.0, "{:?}", more[0]);
 }

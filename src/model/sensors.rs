@@ -1,0 +1,713 @@
+//! Every measured column of the newest record judged by what the others say at that moment: beside any kind of model, so that none is blind
+//! to a single wild sensor, and a fault's size is never lost in a mean.
+//!
+//! With P the inverse of the columns' covariance, zⱼ = (P (x − μ))ⱼ / √Pⱼⱼ is column j's residual given all others, in units of its normal size;
+//! zⱼ² is what the squared Mahalanobis distance loses when column j is reconstructed from the others: the reconstruction-based
+//! contribution of Alcala and Qin, "Reconstruction-based contribution for process monitoring", Automatica 45, 2009. Where columns are
+//! missing the others are judged without them (P is replaced by its Schur complement).
+//!
+//! The probability of a |z| is calibrated over all columns and records that were fitted on, because only many of them show how a tail goes
+//! on, in units of what records that were not fitted on show; that of the largest of a record follows (Šidák, JASA 62, 1967). It and the
+//! model's p-value are combined by Cauchy's rule (Liu and Xie, "Cauchy Combination Test", JASA 115, 2020), which holds whatever their dependence.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::f64::consts::PI;
+
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis};
+use rand::Rng;
+
+use super::artefact::{ArtefactError, Tensors};
+use super::linalg::{cholesky, invert_lower, moments};
+use super::residual::shrinkage;
+use super::scale::expanded;
+use crate::seed::Seed;
+use crate::stats::calibration::Calibration;
+use crate::stats::order::quantile_sorted;
+
+/// Scaled units below which a residual is noise: a column that the others determine must not alarm over a small part of its spread.
+const FLOOR: f64 = 0.1;
+
+/// The share of records that tells how large a column's residual gets, and what it would be for a normal variate.
+const HIGH: f64 = 0.99;
+const HIGH_NORMAL: f64 = 2.576;
+
+/// Rows that do not fit and tell how large residuals get; with fewer, those that fit do.
+const VALIDATION_MIN: usize = 200;
+
+/// Variance below which a column never changed.
+const STEADY: f64 = 1e-9;
+
+/// Columns that are reconstructed one after another to explain a record, at most.
+const BLAMED_MAX: usize = 8;
+
+/// Columns up to which they are judged so: the work for a record grows with their square, that of fitting with their cube.
+pub const COLUMNS_MAX: usize = 256;
+
+/// Columns up to which records with gaps are judged exactly. With more, what is missing counts as usual.
+const EXACT_MAX: usize = 64;
+
+/// The share of values that is taken away to learn what sizes records with gaps have, and the number of records at most.
+const GAPS: f64 = 0.3;
+const GAPPY_MAX: usize = 2000;
+
+/// Sizes that are calibrated on, at most.
+const SIZES_MAX: usize = 400_000;
+
+/// Values whose largest is found side by side.
+const LANES: usize = 8;
+
+/// The share of records by whose peaks those that were fitted on are compared with others.
+const COMPARED: f64 = 0.9;
+
+/// Mean square of a residual below which a column is not reconstructed.
+const BLAMED_MIN: f64 = 4.0;
+
+/// The say of the sensors beside the model. Small, because on records whose columns have heavy tails their largest residual ranks worse than
+/// any model does (AP of eight tables 0.52 beside 0.77); and enough, because what they alone can see is many times as rare.
+const SAY: f64 = 0.02;
+
+/// The largest p-value that speaks against another: that something is perfectly ordinary does not outweigh that another thing is not.
+const ORDINARY: f64 = 0.99;
+
+/// A fitted judge of columns.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sensors {
+    /// From where on scaled values are logarithms.
+    clip: f32,
+    /// Columns that never changed, and have no size of their own by which a change could be a thousand: their logarithms stay, M.
+    steady: Vec<bool>,
+    /// Usual values, M.
+    mean: Array1<f32>,
+    /// The inverse of the covariance, `M × M`.
+    precision: Array2<f64>,
+    /// What a residual is divided by beside its normal size: above 1 of a column whose residuals have a heavy tail, M.
+    unit: Array1<f64>,
+    /// P with its columns in units of z: rows less the mean times this are z.
+    weights: Array2<f32>,
+    /// From the size of any column's |z| to the probability that one is as large, of complete records ...
+    complete: Calibration,
+    /// ... and of records with gaps.
+    gappy: Calibration,
+    /// The largest |z| of a record below which it is not rare enough to be told.
+    quiet: f64,
+    /// Sizes of the records that were fitted on, complete and with gaps, `n × M`: what both are fitted on, until it is done. Not stored.
+    seen: [Array2<f32>; 2],
+}
+
+/// Precisions of what was observed, by what that was.
+type Patterns = BTreeMap<Vec<bool>, Array2<f64>>;
+
+impl Sensors {
+    /// Fits on scaled records, `n × M`, NaN where something is missing. The share `trim` of them that is farthest off is left out.
+    /// `validation` has records that were not fitted on.
+    pub fn fit(
+        records: ArrayView2<'_, f32>,
+        validation: ArrayView2<'_, f32>,
+        (trim, clip): (f32, f32),
+    ) -> Self {
+        let whole = complete(records);
+        let first = Self::of_rows(whole.view(), clip);
+        let mut order: Vec<(f32, usize)> =
+            first.distances(whole.view()).into_iter().zip(0..).collect();
+        order.sort_by(|a, b| a.0.total_cmp(&b.0));
+        order.truncate(order.len() - (order.len() as f64 * f64::from(trim)) as usize);
+        let mut kept: Vec<usize> = order.into_iter().map(|(_, row)| row).collect();
+        kept.sort_unstable();
+        let mut fitted = Self::of_rows(whole.select(Axis(0), &kept).view(), clip);
+        let validation = complete(validation);
+        let unseen = if validation.nrows() >= VALIDATION_MIN {
+            validation
+        } else {
+            whole
+        };
+        let z = fitted.z(unseen.view());
+        for (unit, column) in fitted.unit.iter_mut().zip(z.columns()) {
+            let mut sizes: Vec<f64> = column.iter().map(|z| f64::from(z.abs())).collect();
+            sizes.sort_unstable_by(f64::total_cmp);
+            let high = quantile_sorted(&sizes, HIGH) / HIGH_NORMAL;
+            *unit = if high.is_finite() { high.max(0.5) } else { 1.0 };
+        }
+        fitted.weigh();
+        fitted.seen = fitted.sizes_of_seen(&complete(records));
+        fitted.calibrate(&Array2::zeros((0, fitted.columns())));
+        fitted
+    }
+
+    /// Sizes of records that were fitted on, complete and with gaps.
+    fn sizes_of_seen(&self, records: &Array2<f32>) -> [Array2<f32>; 2] {
+        let thinned = |most: usize| {
+            let step = records.nrows().div_ceil(most.max(1)).max(1);
+            let rows: Vec<usize> = (0..records.nrows()).step_by(step).collect();
+            records.select(Axis(0), &rows)
+        };
+        let complete = self.sizes(thinned(SIZES_MAX / self.columns()).view());
+        let mut gappy = thinned(GAPPY_MAX);
+        let mut rng = Seed(0).child("sensors").rng();
+        if self.columns() > 1 {
+            for mut record in gappy.rows_mut() {
+                let kept = rng.gen_range(0..self.columns());
+                let other = (kept + rng.gen_range(1..self.columns())) % self.columns();
+                for (column, value) in record.iter_mut().enumerate() {
+                    // One at least is missing, and one is not.
+                    if column == other || column != kept && rng.gen_bool(GAPS) {
+                        *value = f32::NAN;
+                    }
+                }
+            }
+        }
+        let gappy = self.sizes(gappy.view());
+        [complete, gappy]
+    }
+
+    /// Calibrates on what was seen and on sizes of records that were not fitted on, `n × M`, NaN where something was missing, in order of
+    /// time. Where these are larger, all count as larger.
+    pub fn calibrate(&mut self, held_out: &Array2<f32>) {
+        let high = |sizes: &Array2<f32>| {
+            let mut peaks: Vec<f64> = sizes.rows().into_iter().map(peak).collect();
+            peaks.retain(|peak| peak.is_finite());
+            peaks.sort_unstable_by(f64::total_cmp);
+            quantile_sorted(&peaks, COMPARED)
+        };
+        let factor = (high(held_out) / high(&self.seen[0])).max(1.0);
+        let factor = if factor.is_finite() { factor } else { 1.0 };
+        let fit = |seen: &Array2<f32>, held_out: &[f32]| {
+            let seen = seen.iter().map(|&size| f64::from(size) * factor);
+            let all = seen.chain(held_out.iter().map(|&size| f64::from(size)));
+            Calibration::fit(&all.collect::<Vec<f64>>())
+        };
+        let whole: Vec<f32> = held_out
+            .rows()
+            .into_iter()
+            .filter(|row| row.iter().all(|size| !size.is_nan()))
+            .flatten()
+            .copied()
+            .collect();
+        self.complete = fit(&self.seen[0], &whole);
+        self.gappy = fit(&self.seen[1], &[]);
+        self.quieten();
+    }
+
+    /// Rarer than their say is what they have to tell: of one column, that share of the columns.
+    fn quieten(&mut self) {
+        self.quiet = self.complete.threshold(SAY / self.columns() as f64);
+    }
+
+    fn of_rows(rows: ArrayView2<'_, f32>, clip: f32) -> Self {
+        let columns = rows.ncols();
+        let (mean, mut covariance) = moments(rows);
+        let intensity = shrinkage(rows, covariance.view());
+        let steady: Vec<bool> = covariance.diag().iter().map(|&v| v < STEADY).collect();
+        for ((i, j), value) in covariance.indexed_iter_mut() {
+            if i == j {
+                // The scaler's unit is the best guess where nothing changed.
+                *value = if steady[i] {
+                    1.0
+                } else {
+                    *value + FLOOR * FLOOR
+                };
+            } else {
+                *value *= 1.0 - intensity;
+            }
+        }
+        let mut fitted = Self {
+            clip,
+            steady,
+            mean: mean.mapv(|value| value as f32),
+            precision: inverse(covariance.view()).unwrap_or_else(|| Array2::eye(columns)),
+            unit: Array1::ones(columns),
+            weights: Array2::zeros((columns, columns)),
+            complete: Calibration::fit(&[]),
+            gappy: Calibration::fit(&[]),
+            quiet: 0.0,
+            seen: [Array2::zeros((0, columns)), Array2::zeros((0, columns))],
+        };
+        fitted.weigh();
+        fitted
+    }
+
+    fn weigh(&mut self) {
+        self.weights = self.precision.mapv(|value| value as f32);
+        for (j, mut column) in self.weights.columns_mut().into_iter().enumerate() {
+            let size = self.precision[[j, j]].sqrt() * self.unit[j];
+            column.mapv_inplace(|value| (f64::from(value) / size) as f32);
+        }
+    }
+
+    /// M: the columns.
+    pub fn columns(&self) -> usize {
+        self.mean.len()
+    }
+
+    /// Rows less the mean, wild values as they are.
+    fn centred(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
+        // Plain slices, because every record goes this way.
+        let mean = self.mean.as_slice().unwrap_or_default();
+        let clip = if self.clip > 0.0 { self.clip } else { f32::MAX };
+        let (mut off, mut wild) = (Vec::with_capacity(rows.len()), 0_u32);
+        for row in rows.rows() {
+            let row = row
+                .to_slice()
+                .map_or_else(|| Cow::Owned(row.to_vec()), Cow::Borrowed);
+            wild += row
+                .iter()
+                .fold(0, |count, value| count + u32::from(value.abs() > clip));
+            off.extend(row.iter().zip(mean).map(|(value, mean)| value - mean));
+        }
+        let mut off = Array2::from_shape_vec(rows.raw_dim(), off)
+            .unwrap_or_else(|_| unreachable!("as many numbers as there were"));
+        if wild > 0 {
+            let columns = off.columns_mut().into_iter().zip(rows.columns());
+            for (((mut off, rows), mean), steady) in columns.zip(mean).zip(&self.steady) {
+                for (off, value) in off.iter_mut().zip(rows) {
+                    if !steady && value.abs() > clip {
+                        *off = expanded(f64::from(*value), self.clip) as f32 - mean;
+                    }
+                }
+            }
+        }
+        off
+    }
+
+    /// Residuals of complete rows given the other columns, in usual units.
+    fn z(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
+        self.centred(rows).dot(&self.weights)
+    }
+
+    /// Squared Mahalanobis distances of complete rows.
+    fn distances(&self, rows: ArrayView2<'_, f32>) -> Vec<f32> {
+        let centred = &rows - &self.mean;
+        let pulled = centred.dot(&self.precision.mapv(|value| value as f32));
+        (&centred * &pulled).sum_axis(Axis(1)).to_vec()
+    }
+
+    /// |z| of each column of n scaled records, `n × M`; NaN where it was not observed.
+    pub fn sizes(&self, records: ArrayView2<'_, f32>) -> Array2<f32> {
+        let mut sizes = self.z(records);
+        sizes.mapv_inplace(f32::abs);
+        let mut patterns = Patterns::new();
+        for (mut sizes, record) in sizes.rows_mut().into_iter().zip(records.rows()) {
+            // One NaN makes all of its row NaN.
+            if sizes.sum().is_nan() {
+                self.sizes_of_some(record, sizes.view_mut(), &mut patterns);
+            }
+        }
+        sizes
+    }
+
+    /// |z| of what was observed of a record.
+    fn sizes_of_some(
+        &self,
+        record: ArrayView1<'_, f32>,
+        mut sizes: ArrayViewMut1<'_, f32>,
+        patterns: &mut Patterns,
+    ) {
+        let observed: Vec<bool> = record.iter().map(|value| !value.is_nan()).collect();
+        let mut off = self.centred(record.insert_axis(Axis(0)));
+        off.mapv_inplace(|value| if value.is_nan() { 0.0 } else { value });
+        if self.columns() > EXACT_MAX {
+            let z = off.dot(&self.weights);
+            sizes.assign(&z.row(0).mapv(f32::abs));
+        } else if observed.contains(&true) {
+            let off = off.row(0).mapv(f64::from);
+            let precision = patterns
+                .entry(observed.clone())
+                .or_insert_with_key(|observed| {
+                    let gone = (0..observed.len()).filter(|&column| !observed[column]);
+                    gone.fold(self.precision.clone(), |precision, column| {
+                        without(&precision, column)
+                    })
+                });
+            for (j, size) in sizes.iter_mut().enumerate() {
+                let own = precision[[j, j]].sqrt() * self.unit[j];
+                *size = (precision.row(j).dot(&off) / own).abs() as f32;
+            }
+        }
+        for (size, observed) in sizes.iter_mut().zip(observed) {
+            if !observed {
+                *size = f32::NAN;
+            }
+        }
+    }
+
+    /// The largest |z| of each of n scaled records, `n × M`; NaN of those without anything observed.
+    pub fn peaks(&self, records: ArrayView2<'_, f32>, gaps: bool) -> Vec<f64> {
+        if gaps {
+            return self.sizes(records).rows().into_iter().map(peak).collect();
+        }
+        let z = self.z(records);
+        let rows = z.as_slice().unwrap_or_default();
+        rows.chunks_exact(self.columns()).map(largest).collect()
+    }
+
+    /// The model's p-value, and what becomes of it when the sensors are heard: it falls where they find a record rarer by far.
+    pub fn beside(&self, model: f64, peak: f64, missing: f64) -> f64 {
+        // Nearly always they have nothing to say.
+        if peak.is_nan() || peak < self.quiet {
+            return model;
+        }
+        model.min(together(model, self.p_value(peak, missing)))
+    }
+
+    /// The p-value of a largest |z|, of a record of which this share was missing.
+    pub fn p_value(&self, peak: f64, missing: f64) -> f64 {
+        let observed = self.columns() as f64 * (1.0 - missing).clamp(0.0, 1.0);
+        if peak.is_nan() || observed <= 0.0 {
+            return 1.0;
+        }
+        let mut each = self.complete.p_value(peak);
+        if missing > 0.0 {
+            each = each.max(self.gappy.p_value(peak));
+        }
+        // 1 − (1 − p)ⁿ; p-values near 0 must not become 0.
+        let any = -(observed * (-each).ln_1p()).exp_m1();
+        any.clamp(each.min(1.0), 1.0)
+    }
+
+    /// Whether what is missing of a record is filled in as the others let expect.
+    pub fn fills(&self) -> bool {
+        self.columns() <= EXACT_MAX
+    }
+
+    /// Puts what the observed columns let expect in place of what is missing, record by record of rows, `n × (W · M)`.
+    pub fn fill(&self, rows: &mut Array2<f32>) {
+        let columns = self.columns();
+        if !self.fills() {
+            return;
+        }
+        let mut known: BTreeMap<Vec<bool>, Array2<f64>> = BTreeMap::new();
+        for mut row in rows.rows_mut() {
+            for mut record in row.axis_chunks_iter_mut(Axis(0), columns) {
+                let observed: Vec<bool> = record.iter().map(|value| !value.is_nan()).collect();
+                if !observed.contains(&false) {
+                    continue;
+                }
+                let gone: Vec<usize> = (0..columns).filter(|&column| !observed[column]).collect();
+                let seen: Vec<usize> = (0..columns).filter(|&column| observed[column]).collect();
+                let pull = known
+                    .entry(observed)
+                    .or_insert_with(|| regression(&self.precision, &gone, &seen));
+                let off: Array1<f64> = seen
+                    .iter()
+                    .map(|&column| f64::from(record[column] - self.mean[column]))
+                    .collect();
+                for (&column, value) in gone.iter().zip(&pull.dot(&off)) {
+                    record[column] = self.mean[column] + *value as f32;
+                }
+            }
+        }
+    }
+
+    /// How much each column is to blame for a window, `W × M` scaled records without gaps: the columns are reconstructed one after another, each time
+    /// the one that the others contradict most, and each has what the squared distance loses by it. So the next is not blamed for what the
+    /// one before did to its residual.
+    pub fn blame(&self, window: ArrayView2<'_, f32>, observed: &[bool]) -> Vec<f64> {
+        let off = self.centred(window).mapv(f64::from);
+        let records = off.nrows().max(1) as f64;
+        let mut precision = self.precision.clone();
+        let mut blame = vec![0.0; self.columns()];
+        for (column, observed) in observed.iter().enumerate() {
+            if !observed {
+                precision = without(&precision, column);
+            }
+        }
+        for _ in 0..BLAMED_MAX.min(self.columns()) {
+            let pulled = off.dot(&precision);
+            let gain = |j: usize| {
+                let squares: f64 = pulled.column(j).iter().map(|pull| pull * pull).sum();
+                squares / precision[[j, j]] / (self.unit[j] * self.unit[j])
+            };
+            let left = (0..self.columns()).filter(|&j| precision[[j, j]] > 0.0);
+            let gains: Vec<(f64, usize)> = left.map(|j| (gain(j), j)).collect();
+            let Some(&(most, column)) = gains.iter().max_by(|a, b| a.0.total_cmp(&b.0)) else {
+                break;
+            };
+            if most < BLAMED_MIN * records {
+                // Nothing stands out any more: what is left is everyone's.
+                for (gain, column) in gains {
+                    blame[column] += gain;
+                }
+                return blame;
+            }
+            blame[column] += most;
+            precision = without(&precision, column);
+        }
+        blame
+    }
+
+    /// Writes the judge.
+    pub fn save(&self, to: &mut Tensors) {
+        to.set("sensors.clip", &self.clip);
+        to.set("sensors.steady", &self.steady);
+        to.put1("sensors.mean", self.mean.view());
+        to.set(
+            "sensors.precision",
+            &self.precision.iter().copied().collect::<Vec<f64>>(),
+        );
+        to.set("sensors.unit", &self.unit.to_vec());
+        to.set("sensors.complete", &self.complete);
+        to.set("sensors.gappy", &self.gappy);
+    }
+
+    /// Reads back what [`Self::save`] wrote, if anything.
+    ///
+    /// # Errors
+    /// If a part is absent or of another shape.
+    pub fn load(from: &Tensors) -> Result<Option<Self>, ArtefactError> {
+        if !from.settings.contains_key("sensors.clip") {
+            return Ok(None);
+        }
+        let mean = from.get1("sensors.mean")?;
+        let columns = mean.len();
+        let precision: Vec<f64> = from.get("sensors.precision")?;
+        let uneven = || ArtefactError::Invalid("the sensors' parts do not fit together".to_owned());
+        let mut fitted = Self {
+            clip: from.get("sensors.clip")?,
+            steady: from.get("sensors.steady")?,
+            precision: Array2::from_shape_vec((columns, columns), precision)
+                .map_err(|_| uneven())?,
+            unit: Array1::from(from.get::<Vec<f64>>("sensors.unit")?),
+            weights: Array2::zeros((columns, columns)),
+            complete: from.get("sensors.complete")?,
+            gappy: from.get("sensors.gappy")?,
+            quiet: 0.0,
+            seen: [Array2::zeros((0, columns)), Array2::zeros((0, columns))],
+            mean,
+        };
+        let usable = |value: &f64| value.is_finite() && *value > 0.0;
+        if [fitted.unit.len(), fitted.steady.len()] == [columns; 2]
+            && fitted.unit.iter().all(usable)
+            && fitted.precision.diag().iter().all(usable)
+        {
+            fitted.weigh();
+            fitted.quieten();
+            Ok(Some(fitted))
+        } else {
+            Err(uneven())
+        }
+    }
+}
+
+/// The p-values of a model and of the sensors as one, by Cauchy's rule.
+pub fn together(model: f64, sensors: f64) -> f64 {
+    let tail = |p: f64| {
+        // tan(π / 2 − π p), which is 1 / (π p) where p is small.
+        if p < 1e-6 {
+            1.0 / (PI * p)
+        } else {
+            ((0.5 - p.min(ORDINARY)) * PI).tan()
+        }
+    };
+    let sum = (1.0 - SAY) * tail(model) + SAY * tail(sensors);
+    let p = if sum > 1e6 {
+        1.0 / (PI * sum)
+    } else {
+        0.5 - sum.atan() / PI
+    };
+    p.clamp(crate::stats::calibration::P_MIN, 1.0)
+}
+
+/// The newest records of windows, `n × (W · M)`.
+pub fn newest(rows: ArrayView2<'_, f32>, columns: usize) -> ArrayView2<'_, f32> {
+    let from = rows.ncols() - columns;
+    rows.split_at(Axis(1), from).1
+}
+
+/// The largest absolute value, side by side.
+fn largest(row: &[f32]) -> f64 {
+    let mut most = [0.0_f32; LANES];
+    let mut rows = row.chunks_exact(LANES);
+    for values in &mut rows {
+        for (most, value) in most.iter_mut().zip(values) {
+            let value = value.abs();
+            *most = if value > *most { value } else { *most };
+        }
+    }
+    let rest = rows.remainder().iter().map(|value| value.abs());
+    f64::from(most.into_iter().chain(rest).fold(0.0, f32::max))
+}
+
+/// The largest of a record's sizes; NaN if there are none.
+fn peak(sizes: ArrayView1<'_, f32>) -> f64 {
+    let seen = sizes.iter().copied().filter(|size| !size.is_nan());
+    seen.reduce(f32::max).map_or(f64::NAN, f64::from)
+}
+
+/// The rows without gaps, or where these are few, all with 0 in the gaps.
+fn complete(rows: ArrayView2<'_, f32>) -> Array2<f32> {
+    let whole: Vec<usize> = (0..rows.nrows())
+        .filter(|&row| rows.row(row).iter().all(|value| value.is_finite()))
+        .collect();
+    if 2 * whole.len() >= rows.nrows() {
+        return rows.select(Axis(0), &whole);
+    }
+    rows.mapv(|value| if value.is_finite() { value } else { 0.0 })
+}
+
+/// The inverse of a covariance.
+fn inverse(covariance: ArrayView2<'_, f64>) -> Option<Array2<f64>> {
+    let root = invert_lower(cholesky(covariance)?.view());
+    Some(root.t().dot(&root))
+}
+
+/// The precision of the other columns when one is not known: its Schur complement, with zeros for the column.
+fn without(precision: &Array2<f64>, column: usize) -> Array2<f64> {
+    let pivot = precision[[column, column]];
+    if pivot <= 0.0 {
+        return precision.clone();
+    }
+    let row = precision.row(column).to_owned();
+    let mut rest = precision.clone();
+    for ((i, j), value) in rest.indexed_iter_mut() {
+        *value = if i == column || j == column {
+            0.0
+        } else {
+            *value - row[i] * row[j] / pivot
+        };
+    }
+    rest
+}
+
+/// What the columns `gone` are expected to be, `gone × seen`: −P⁻¹ of the former times P between them.
+fn regression(precision: &Array2<f64>, gone: &[usize], seen: &[usize]) -> Array2<f64> {
+    let own = precision.select(Axis(0), gone).select(Axis(1), gone);
+    let between = precision.select(Axis(0), gone).select(Axis(1), seen);
+    match inverse(own.view()) {
+        Some(inverse) => -inverse.dot(&between),
+        None => Array2::zeros((gone.len(), seen.len())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::correlated;
+    use super::*;
+    use ndarray::array;
+    use rand_distr::StandardNormal;
+
+    fn fitted(columns: usize) -> Sensors {
+        let rows = correlated(3000, columns, Seed(1));
+        let held_out = correlated(1000, columns, Seed(2));
+        let mut sensors = Sensors::fit(rows.view(), held_out.view(), (0.02, 10.0));
+        let sizes = sensors.sizes(held_out.view());
+        sensors.calibrate(&sizes);
+        sensors
+    }
+
+    #[test]
+    fn residuals_by_hand() {
+        // Two columns of variance 1 and covariance 1/2: P = 4/3 (1, −1/2; −1/2, 1); z₀ = (x₀ − x₁/2) / √(3/4).
+        let precision = inverse(array![[1.0, 0.5], [0.5, 1.0]].view()).unwrap();
+        assert!((precision[[0, 0]] - 4.0 / 3.0).abs() < 1e-12);
+        assert!((precision[[0, 1]] + 2.0 / 3.0).abs() < 1e-12);
+        let alone = without(&precision, 1);
+        assert!((alone[[0, 0]] - 1.0).abs() < 1e-12 && alone[[1, 1]].abs() < 1e-12);
+        let expected = regression(&precision, &[1], &[0]);
+        assert!((expected[[0, 0]] - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn two_p_values_by_cauchys_rule() {
+        assert!((together(0.3, 0.3) - 0.3).abs() < 1e-12);
+        // The model's goes through, the sensors' at fifty times itself.
+        assert!((together(1e-9, 0.5) * 0.98 / 1e-9 - 1.0).abs() < 1e-3);
+        assert!((together(0.5, 1e-9) * 0.02 / 1e-9 - 1.0).abs() < 1e-3);
+        assert!((together(1.0, 1e-200) * 0.02 / 1e-200 - 1.0).abs() < 1e-3);
+        // Of independent ones the rate is kept.
+        let mut rng = Seed(4).rng();
+        let n = 200_000;
+        for level in [0.01, 0.001] {
+            let small = (0..n)
+                .filter(|_| together(rng.r#gen(), rng.r#gen()) < level)
+                .count();
+            let rate = small as f64 / f64::from(n);
+            assert!((0.85..1.15).contains(&(rate / level)), "{level}: {rate}");
+        }
+    }
+
+    #[test]
+    fn an_offset_that_others_contradict_shows_and_larger_ones_more() {
+        let sensors = fitted(6);
+        let mut last = 1.0;
+        for offset in [2.0, 5.0, 10.0, 20.0, 60.0, 150.0] {
+            let mut row = correlated(1, 6, Seed(9));
+            row[[0, 2]] += offset;
+            let p = sensors.p_value(sensors.peaks(row.view(), false)[0], 0.0);
+            assert!(p <= last, "{offset}: {p}");
+            last = p;
+        }
+        assert!(last < 1e-12, "{last}");
+    }
+
+    #[test]
+    fn what_is_missing_is_expected_by_the_others_and_the_rest_is_judged_without_it() {
+        let sensors = fitted(6);
+        let whole = correlated(400, 6, Seed(5));
+        let mut rows = whole.clone();
+        rows.column_mut(1).fill(f32::NAN);
+        let peaks = sensors.peaks(rows.view(), true);
+        let rare = |peaks: &[f64], missing| {
+            let p = peaks.iter().map(|&peak| sensors.p_value(peak, missing));
+            p.filter(|p| *p < 0.05).count()
+        };
+        assert!(rare(&peaks, 1.0 / 6.0) < 40, "{}", rare(&peaks, 1.0 / 6.0));
+        sensors.fill(&mut rows);
+        let off = (&rows - &whole).mapv(f32::abs).mean().unwrap() * 6.0;
+        assert!(off < 0.3, "{off}");
+        rows.fill(f32::NAN);
+        assert!(
+            sensors
+                .peaks(rows.view(), true)
+                .iter()
+                .all(|peak| peak.is_nan())
+        );
+        assert!((sensors.p_value(f64::NAN, 1.0) - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn two_broken_sensors_are_the_first_that_are_named() {
+        let (mut right, mut all) = (0, 0);
+        for case in 0..60 {
+            let mut rng = Seed(case).rng();
+            let (columns, causes) = (6 + case as usize % 7, 2 + case as usize % 3);
+            let mixing = Array2::from_shape_fn((causes, columns), |_| {
+                rng.sample::<f32, _>(StandardNormal) / (causes as f32).sqrt()
+            });
+            let mut draw = |n: usize| {
+                let hidden =
+                    Array2::from_shape_fn((n, causes), |_| rng.sample::<f32, _>(StandardNormal));
+                let noise = Array2::from_shape_fn((n, columns), |_| {
+                    0.4 * rng.sample::<f32, _>(StandardNormal)
+                });
+                hidden.dot(&mixing) + noise
+            };
+            let (train, held_out, mut struck) = (draw(1000), draw(300), draw(5));
+            let sensors = Sensors::fit(train.view(), held_out.view(), (0.02, 10.0));
+            let (a, b) = (case as usize % columns, (case as usize * 3 + 1) % columns);
+            if a == b {
+                continue;
+            }
+            for (at, mut row) in struck.rows_mut().into_iter().enumerate() {
+                row[a] += 4.0;
+                row[b] += if at % 2 == 0 { -4.0 } else { 4.0 };
+                let row = row.insert_axis(Axis(0));
+                let blame = sensors.blame(row.view(), &vec![true; columns]);
+                let mut order: Vec<usize> = (0..columns).collect();
+                order.sort_by(|&i, &j| blame[j].total_cmp(&blame[i]));
+                all += 1;
+                right += usize::from(order[..3].contains(&a) && order[..3].contains(&b));
+            }
+        }
+        assert!(right * 100 >= all * 97, "{right} of {all}");
+    }
+
+    #[test]
+    fn a_file_gives_back_the_same_judge() {
+        let mut sensors = fitted(4);
+        sensors.seen = [Array2::zeros((0, 4)), Array2::zeros((0, 4))];
+        let mut file = Tensors::default();
+        sensors.save(&mut file);
+        assert_eq!(Sensors::load(&file).unwrap().unwrap(), sensors);
+        assert!(Sensors::load(&Tensors::default()).unwrap().is_none());
+    }
+}

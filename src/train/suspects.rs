@@ -674,9 +674,12 @@ mod tests {
         // Of single records there may be a single residual, which is all features' alike.
         let single = misnamed.iter().all(|told| told.contains("window 1,"));
         assert!(single && misnamed.len() <= 6, "{misnamed:#?}");
-        // In the middle of a history that moves by more than the fault does.
-        let told = |case: &String| !case.ends_with("from 0.3") && !case.contains("from 0.3:");
-        assert!(missed.len() <= 4 && !missed.iter().any(told), "{missed:#?}");
+        // Histories that move by more than the fault does hide it in their middle; what begins at the end is always found.
+        let told = |case: &String| {
+            !case.contains("from 0.88")
+                && (case.starts_with("drift") || case.starts_with("modes, window 10"))
+        };
+        assert!(missed.len() <= 4 && missed.iter().all(told), "{missed:#?}");
     }
 
     #[test]

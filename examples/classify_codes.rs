@@ -112,6 +112,8 @@ fn job() -> TrainJob {
         spans: Vec::new(),
         source: None,
         exclusions: Vec::new(),
+        dismissals: std::collections::BTreeMap::new(),
+        maintenance: Vec::new(),
         budget: Budget::PerRecord(1e-3),
         champion: None,
         remake: None,

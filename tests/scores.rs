@@ -202,3 +202,34 @@ fn gaps_do_not_alert_and_hide_nothing_in_the_rest() {
         }
     }
 }
+
+#[test]
+fn two_broken_sensors_are_among_the_first_three_that_are_named() {
+    for (kind, window) in [("pca", 1), ("auto", 1), ("auto", 10), ("pca", 10)] {
+        let (mut both, mut all) = (0, 0);
+        let model = trained(kind, window, &records(3000, 0.4, 1), quick());
+        for run in 0..60 {
+            let (a, b) = (run % COLUMNS, (run / COLUMNS * 2 + run + 1) % COLUMNS);
+            if a == b {
+                continue;
+            }
+            let mut struck = records(window, 0.4, 500 + run as u64);
+            let signs = [1.0, -1.0].map(|sign| if run % 4 < 2 { 1.0 } else { sign });
+            for (column, sign) in [(a, signs[0]), (b, signs[1])] {
+                struck
+                    .column_mut(column)
+                    .mapv_inplace(|value| value + 4.0 * sign);
+            }
+            let flat = struck.to_shape((1, window * COLUMNS)).unwrap();
+            let shares = model.explain(flat.view()).shares;
+            let mut order: Vec<usize> = (0..COLUMNS).collect();
+            order.sort_by(|&i, &j| shares[j].total_cmp(&shares[i]));
+            all += 1;
+            both += usize::from(order[..3].contains(&a) && order[..3].contains(&b));
+        }
+        assert!(
+            both * 100 >= all * 97,
+            "{kind}, W = {window}: {both} of {all}"
+        );
+    }
+}

@@ -60,8 +60,9 @@ const LANES: usize = 8;
 /// The share of records by whose peaks those that were fitted on are compared with others.
 const COMPARED: f64 = 0.9;
 
-/// Mean square of a residual below which a column is not reconstructed.
+/// Mean square of a residual from which on a column is reconstructed, and from which on it stays so beside others.
 const BLAMED_MIN: f64 = 4.0;
+const BLAMED_KEPT: f64 = 9.0;
 
 /// The say of the sensors beside the model. Small, because on records whose columns have heavy tails their largest residual ranks worse than
 /// any model does (AP of eight tables 0.52 beside 0.77); and enough, because what they alone can see is many times as rare.
@@ -398,41 +399,63 @@ impl Sensors {
         }
     }
 
-    /// How much each column is to blame for a window, `W × M` scaled records without gaps: the columns are reconstructed one after another, each time
-    /// the one that the others contradict most, and each has what the squared distance loses by it. So the next is not blamed for what the
-    /// one before did to its residual.
+    /// How much each column is to blame for a window, `W × M` scaled records without gaps: what the squared distance loses when the column is
+    /// reconstructed beside the others that are to blame.
+    ///
+    /// These are found by steps forward, the column that the rest contradicts most first, and back, because one that only stood for others is
+    /// not to blame once these are reconstructed. Where it takes two, all pairs are compared: two faults can make a third column stand out.
     pub fn blame(&self, window: ArrayView2<'_, f32>, observed: &[bool]) -> Vec<f64> {
         let off = self.centred(window).mapv(f64::from);
         let records = off.nrows().max(1) as f64;
-        let mut precision = self.precision.clone();
-        let mut blame = vec![0.0; self.columns()];
-        for (column, observed) in observed.iter().enumerate() {
-            if !observed {
-                precision = without(&precision, column);
-            }
-        }
-        for _ in 0..BLAMED_MAX.min(self.columns()) {
-            let pulled = off.dot(&precision);
-            let gain = |j: usize| {
-                let squares: f64 = pulled.column(j).iter().map(|pull| pull * pull).sum();
-                squares / precision[[j, j]] / (self.unit[j] * self.unit[j])
-            };
-            let left = (0..self.columns()).filter(|&j| precision[[j, j]] > 0.0);
-            let gains: Vec<(f64, usize)> = left.map(|j| (gain(j), j)).collect();
-            let Some(&(most, column)) = gains.iter().max_by(|a, b| a.0.total_cmp(&b.0)) else {
+        let gone = (0..self.columns()).filter(|&column| !observed[column]);
+        let known = gone.fold(self.precision.clone(), |known, column| {
+            without(&known, column)
+        });
+        let mut blamed: Vec<usize> = Vec::new();
+        while blamed.len() < BLAMED_MAX.min(self.columns() - 1) {
+            let gains = self.gains(&off, &known, &blamed);
+            let most = (0..gains.len()).max_by(|&a, &b| gains[a].total_cmp(&gains[b]));
+            let Some(column) = most.filter(|&column| gains[column] >= BLAMED_MIN * records) else {
                 break;
             };
-            if most < BLAMED_MIN * records {
-                // Nothing stands out any more: what is left is everyone's.
-                for (gain, column) in gains {
-                    blame[column] += gain;
-                }
-                return blame;
+            blamed.push(column);
+            if blamed.len() == 2 {
+                blamed = best_pair(&off.dot(&known), &known).unwrap_or(blamed);
             }
-            blame[column] += most;
-            precision = without(&precision, column);
         }
-        blame
+        loop {
+            let own: Vec<f64> = (0..blamed.len())
+                .map(|place| {
+                    let mut others = blamed.clone();
+                    let column = others.remove(place);
+                    self.gains(&off, &known, &others)[column]
+                })
+                .collect();
+            let least = (0..own.len()).min_by(|&a, &b| own[a].total_cmp(&own[b]));
+            if let Some(place) = least.filter(|&place| own[place] < BLAMED_KEPT * records) {
+                blamed.remove(place);
+                continue;
+            }
+            let mut blame = self.gains(&off, &known, &blamed);
+            for (&column, gain) in blamed.iter().zip(own) {
+                blame[column] = gain;
+            }
+            return blame;
+        }
+    }
+
+    /// What the squared distance of rows would lose by each column, when some are reconstructed already: these, and what is not known, 0.
+    fn gains(&self, off: &Array2<f64>, known: &Array2<f64>, blamed: &[usize]) -> Vec<f64> {
+        let rest = blamed
+            .iter()
+            .fold(known.clone(), |rest, &column| without(&rest, column));
+        let pulled = off.dot(&rest);
+        let gain = |j: usize| {
+            let squares: f64 = pulled.column(j).iter().map(|pull| pull * pull).sum();
+            let own = rest[[j, j]] * self.unit[j] * self.unit[j];
+            if own > 0.0 { squares / own } else { 0.0 }
+        };
+        (0..self.columns()).map(gain).collect()
     }
 
     /// Writes the judge.
@@ -548,6 +571,27 @@ fn complete(rows: ArrayView2<'_, f32>) -> Array2<f32> {
 fn inverse(covariance: ArrayView2<'_, f64>) -> Option<Array2<f64>> {
     let root = invert_lower(cholesky(covariance)?.view());
     Some(root.t().dot(&root))
+}
+
+/// The two columns by which the squared distance of rows loses most, from rows times the precision: uᵀ P⁻¹ u over both, u what pulls them.
+fn best_pair(pulled: &Array2<f64>, precision: &Array2<f64>) -> Option<Vec<usize>> {
+    let moments = pulled.t().dot(pulled);
+    let mut best = (0.0, None);
+    for a in 0..precision.nrows() {
+        for b in 0..a {
+            let (p, q, r) = (precision[[a, a]], precision[[b, b]], precision[[a, b]]);
+            let determinant = p * q - r * r;
+            if determinant <= 1e-12 * p * q {
+                continue;
+            }
+            let (u, v, w) = (moments[[a, a]], moments[[b, b]], moments[[a, b]]);
+            let gain = (q * u - 2.0 * r * w + p * v) / determinant;
+            if gain > best.0 {
+                best = (gain, Some(vec![b, a]));
+            }
+        }
+    }
+    best.1
 }
 
 /// The precision of the other columns when one is not known: its Schur complement, with zeros for the column.

@@ -86,7 +86,7 @@ pub(super) fn find(job: &TrainJob, windows: &Windows<'_>) -> Result<Vec<Suspect>
         stretches.extend(standing_out(all, &excess, neighbours));
     }
     let stretches = merged(stretches);
-    let count: usize = stretches.iter().map(|s| s.len()).sum();
+    let count: usize = stretches.iter().map(Vec::len).sum();
     if count == 0 || count as f64 > SHARE_MAX * all.len() as f64 {
         return Ok(Vec::new());
     }
@@ -365,12 +365,15 @@ fn thinned(windows: &[Window], most: usize) -> Vec<Window> {
     windows.iter().step_by(step).copied().collect()
 }
 
-/// Where each key's columns lie, and how far they spread: D numbers each.
+/// Centres and spreads of a key's columns: D numbers each.
+type Level = (Vec<f64>, Vec<f64>);
+
+/// Where each key's columns lie, and how far they spread.
 #[derive(Debug)]
 struct Levels {
-    of_key: BTreeMap<(usize, u32), (Vec<f64>, Vec<f64>)>,
+    of_key: BTreeMap<(usize, u32), Level>,
     /// Of keys with too few windows: the middle of the others.
-    usual: (Vec<f64>, Vec<f64>),
+    usual: Level,
 }
 
 impl Levels {
@@ -382,18 +385,18 @@ impl Levels {
         }
         rows.retain(|_, rows| rows.len() >= KEY_MIN);
         let columns = newest.ncols();
-        let mut of_key: BTreeMap<(usize, u32), (Vec<f64>, Vec<f64>)> = rows
+        let mut of_key: BTreeMap<(usize, u32), Level> = rows
             .into_iter()
             .map(|(key, rows)| {
                 let levels = (0..columns).map(|c| level(&rows, |row| newest[(row, c)]));
                 (key, levels.unzip())
             })
             .collect();
-        let middle = |of: &dyn Fn(&(Vec<f64>, Vec<f64>)) -> f64| {
+        let middle = |of: &dyn Fn(&Level) -> f64| {
             let mut all: Vec<f64> = of_key.values().map(of).filter(|v| v.is_finite()).collect();
             median(&mut all)
         };
-        let usual: (Vec<f64>, Vec<f64>) = (0..columns)
+        let usual: Level = (0..columns)
             .map(|c| (middle(&|levels| levels.0[c]), middle(&|levels| levels.1[c])))
             .map(|(centre, spread)| {
                 let known = centre.is_finite() && spread > 0.0;
@@ -541,7 +544,7 @@ impl<'a> Judge<'a> {
         let (Some((at, key, from)), Some((_, _, to))) = (first, last) else {
             unreachable!("a stretch has windows");
         };
-        let times = stretch.iter().map(|window| window.newest());
+        let times = stretch.iter().map(Window::newest);
         let name = &self.model.card.detector;
         Suspect {
             exclusion: Exclusion {
@@ -679,13 +682,15 @@ mod tests {
                 }
             }
         }
-        println!("missed: {missed:#?}");
         // Of single records there may be a single residual, which is all features' alike.
         let single = misnamed.iter().all(|told| told.contains("window 1,"));
         assert!(single && misnamed.len() <= 6, "{misnamed:#?}");
-        // In the middle of a history that moves by more than the fault does.
-        let told = |case: &String| !case.ends_with("from 0.3") && !case.contains("from 0.3:");
-        assert!(missed.len() <= 4 && !missed.iter().any(told), "{missed:#?}");
+        // Histories that move by more than the fault does hide it in their middle; what begins at the end is always found.
+        let told = |case: &String| {
+            !case.contains("from 0.88")
+                && (case.starts_with("drift") || case.starts_with("modes, window 10"))
+        };
+        assert!(missed.len() <= 4 && missed.iter().all(told), "{missed:#?}");
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub(super) struct Ground {
     /// The places of the windows that faults were put into.
     bases: Vec<usize>,
     /// By kind of fault, a window a base.
-    faulty: Vec<(Fault, Array2<f64>)>,
+    pub faulty: Vec<(Fault, Array2<f64>)>,
     seed: Seed,
 }
 

@@ -7,12 +7,13 @@ use ndarray::{Array2, Axis};
 use super::super::{Candidate, TrainJob};
 use super::ground::Ground;
 use super::harness::{COLUMNS, Outcome, Plant, Process, Sabotage, job, retrained, trained};
-use crate::model::card::{Dismissal, Exclusion};
+use crate::model::card::{Card, Dismissal, Exclusion, Suspect};
 use crate::model::trained::TrainedModel;
 use crate::record::Key;
 use crate::seed::Seed;
 use crate::stats::calibration::Calibration;
-use crate::stream::Offset;
+use crate::stream::{Offset, TopicPartition};
+use crate::time::Timestamp;
 use crate::train::rows::PartitionRows;
 
 fn names(candidate: &Candidate) -> Vec<&'static str> {
@@ -209,6 +210,60 @@ fn only_what_is_no_chance_is_a_difference() {
     .unwrap();
     let more = few.more(&few.seen(&half_blind()), &few.seen(&sees));
     assert!(more[0].at_least <= 0.0, "{:?}", more[0]);
+}
+
+#[test]
+fn what_is_context_is_neither_struck_nor_held_against_a_model() {
+    let plant = Plant::new(Process::Independent, 400, Seed(6));
+    let rows = plant.rows(0, 400);
+    let windows = Array2::from_shape_fn((400, 2), |(i, j)| rows.row(i)[j]);
+    let ground = Ground::new(&windows, &[true, false], Seed(1)).unwrap();
+    for (fault, struck) in &ground.faulty {
+        let changed = |column: usize| {
+            let pairs = struck
+                .column(column)
+                .into_iter()
+                .zip(windows.column(column));
+            pairs.filter(|(a, b)| a.total_cmp(b).is_ne()).count()
+        };
+        assert!(changed(0) > 350, "{fault:?}");
+        assert_eq!(changed(1), 0, "{fault:?}");
+    }
+    let model = TrainedModel::simple(1, &["a", "b"], 1, Calibration::fit(&[]));
+    assert!(ground.errors(&model).iter().all(|error| error.is_finite()));
+}
+
+#[test]
+fn whoever_says_that_a_suspect_is_the_new_normal_is_heard_once() {
+    let mut next = job(
+        "pca",
+        1,
+        PartitionRows::new(TopicPartition::new("t", 0), 6),
+        Seed(1),
+    );
+    let exclusion = Exclusion {
+        dismissed: None,
+        key: "key-0".to_owned(),
+        because: "d-t-0-0".to_owned(),
+        ..new_normal(&Plant::new(Process::Independent, 4, Seed(1)).rows(0, 4)).remove(0)
+    };
+    let mut champion = Card::blank();
+    champion.suspects = vec![Suspect {
+        exclusion: exclusion.clone(),
+        from_time: Timestamp(0),
+        to_time: Timestamp(1),
+        excess: 2.0,
+        features: Vec::new(),
+    }];
+    assert!(super::newly_normal(&next, &champion).is_empty());
+    let id = (exclusion.at, exclusion.because);
+    next.dismissals.insert(id.clone(), Dismissal::FalsePositive);
+    assert!(super::newly_normal(&next, &champion).is_empty());
+    next.dismissals.insert(id, Dismissal::NewNormal);
+    let changed = super::newly_normal(&next, &champion);
+    assert_eq!(changed.into_iter().collect::<Vec<_>>(), ["key-0"]);
+    champion.suspects[0].exclusion.dismissed = Some(Dismissal::NewNormal);
+    assert!(super::newly_normal(&next, &champion).is_empty());
 }
 
 fn half_blind() -> TrainedModel {

@@ -114,8 +114,6 @@ fn job() -> TrainJob {
         dismissals: std::collections::BTreeMap::new(),
         maintenance: Vec::new(),
         exclusions: Vec::new(),
-        dismissals: std::collections::BTreeMap::new(),
-        maintenance: Vec::new(),
         budget: Budget::PerRecord(1e-3),
         episodes: anomalyd::train::evidence::EpisodeSettings::default(),
         champion: None,

@@ -99,8 +99,8 @@ pub(super) struct Split {
     pub gate: Vec<Window>,
 }
 
-/// Records of an episode that ended and may have been a false alarm, at most.
-const SHORT_MAX: usize = 300;
+/// Records of an episode that ended and may have been a false alarm, at most: three times the longest time scale that evidence gathers over by default.
+const SHORT_MAX: usize = 900;
 
 /// Which records of a partition are kept out: those of long episodes, of open ones, of suspects and of maintenance, for good; those of short
 /// ones of the fit only.

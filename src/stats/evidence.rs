@@ -18,6 +18,10 @@ pub const SCALES_MAX: usize = 4;
 /// Records that count as one where nothing is known of how they depend on each other.
 pub const ASSUMED_DEPENDENCE: f64 = 8.0;
 
+/// The most independent records that a scale is taken to be worth where nothing is known: what depends on each other over long stretches would make
+/// longer means look surer than they are.
+const ASSUMED_WORTH: f64 = 7.5;
+
 /// How evidence of normal records is distributed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvidenceLaw {
@@ -37,7 +41,7 @@ impl EvidenceLaw {
     /// What is assumed where no held-out records tell: strongly dependent records, and openings as rare as the strength says.
     #[must_use]
     pub fn assumed(scales: &[u32]) -> Self {
-        let independent = |scale: &u32| (full(*scale) / ASSUMED_DEPENDENCE).max(1.0);
+        let independent = |scale: &u32| (full(*scale) / ASSUMED_DEPENDENCE).clamp(1.0, ASSUMED_WORTH);
         Self {
             scales: scales.to_vec(),
             independent: scales.iter().map(independent).collect(),
@@ -162,7 +166,8 @@ mod tests {
         let law = EvidenceLaw::assumed(&[1, 5, 30, 300]);
         assert!(law.is_sound());
         assert!((law.threshold(1e-3) - 1000.0_f64.ln()).abs() < 1e-12);
-        assert!((law.independent[3] - 599.0 / 8.0).abs() < 1e-12);
+        assert!((law.independent[2] - 59.0 / 8.0).abs() < 1e-12);
+        assert!((law.independent[3] - ASSUMED_WORTH).abs() < 1e-12);
     }
 
     #[test]

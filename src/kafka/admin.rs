@@ -5,7 +5,7 @@ use std::time::Duration;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::metadata::{MetadataBroker, MetadataPartition};
+use rdkafka::metadata::{MetadataBroker, MetadataPartition, MetadataTopic};
 
 use super::context::PlainContext;
 use super::publish::OutputTopics;
@@ -248,7 +248,7 @@ fn broker_of(connection: &Connection, topic: &str) -> Option<i32> {
     let mut leaders = metadata
         .topics()
         .iter()
-        .flat_map(|topic| topic.partitions())
+        .flat_map(MetadataTopic::partitions)
         .map(MetadataPartition::leader);
     let leader = leaders.find(|leader| *leader >= 0);
     leader.or_else(|| metadata.brokers().first().map(MetadataBroker::id))

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anomalyd::kafka::KafkaFailure;
+use anomalyd::kafka::admin;
 use anomalyd::kafka::history::{HistoryTopics, KafkaHistory};
 use anomalyd::kafka::restore::TopicReader;
 use anomalyd::kafka::session::KafkaSession;
@@ -484,4 +485,23 @@ fn history_is_found_where_brokers_know_no_times() {
     assert_eq!(between(1_042_500, None), [(43, 100)]);
     assert_eq!(between(1_010_000, Some(1_020_000)), [(10, 20)]);
     assert_eq!(between(1_099_001, None), []);
+}
+
+/// A cluster without a controller (this one never has any) that tells nobody its settings: a start does not wait for what it cannot learn.
+#[test]
+fn settings_that_nobody_tells_are_not_waited_for() {
+    let (_cluster, echo) = cluster(true);
+    let connection = Connection {
+        brokers: echo.brokers.clone(),
+        group: "g".to_owned(),
+        properties: BTreeMap::new(),
+    };
+    let began = Instant::now();
+    assert!(admin::forgets(&connection, &echo.state()).is_none());
+    assert!(admin::too_few_replicas(&connection, &echo.state()).is_none());
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
 }

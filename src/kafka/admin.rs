@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::{MetadataBroker, MetadataPartition, MetadataTopic};
 
 use super::context::PlainContext;
 use super::publish::OutputTopics;
@@ -229,12 +230,28 @@ fn setting(connection: &Connection, topic: &str, name: &str) -> Option<String> {
         .admin()
         .create_with_context(PlainContext::default())
         .ok()?;
-    let options = AdminOptions::new().request_timeout(Some(SETTING_MAX));
+    // Any broker knows. Asking the cluster's controller, as is usual, would mean waiting for one where there is none.
+    let options = AdminOptions::new()
+        .request_timeout(Some(SETTING_MAX))
+        .broker_id(Some(broker_of(connection, topic)?));
     let described = block_on(admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options))
         .ok()?
         .ok()?;
     let resource = described.into_iter().next()?.ok()?;
     resource.get(name)?.value.clone()
+}
+
+/// A broker that can be asked about `topic`: one that leads a partition of it, or any.
+fn broker_of(connection: &Connection, topic: &str) -> Option<i32> {
+    let client = client(connection).ok()?;
+    let metadata = client.fetch_metadata(Some(topic), SETTING_MAX).ok()?;
+    let mut leaders = metadata
+        .topics()
+        .iter()
+        .flat_map(MetadataTopic::partitions)
+        .map(MetadataPartition::leader);
+    let leader = leaders.find(|leader| *leader >= 0);
+    leader.or_else(|| metadata.brokers().first().map(MetadataBroker::id))
 }
 
 pub(super) fn client(connection: &Connection) -> Result<BaseConsumer<PlainContext>, KafkaFailure> {

@@ -88,7 +88,7 @@ pub struct Tally {
     pub skipped: u64,
     /// Records below `emit_from`: they changed state again and emitted nothing.
     pub replayed: u64,
-    /// Episodes opened, reopened ones included.
+    /// Episodes opened.
     pub opened: u64,
     /// Episodes closed.
     pub closed: u64,

@@ -9,7 +9,7 @@ PROFILE ?= quick
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test lint quality bench bench-kafka build release docs clean-kafka
+.PHONY: help demo demo-kafka test lint quality proofs bench bench-kafka build release docs clean-kafka
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -39,6 +39,10 @@ quality: ## detection quality on labelled data, beside the peers' figures (needs
 	$(CARGO) build --profile $(PROFILE) --bin anomalyd
 	@[ -x scripts/quality.sh ] || { echo "scripts/quality.sh is not there yet" >&2; exit 1; }
 	scripts/quality.sh
+
+proofs: ## the promises about false alarms and training, by simulation with fixed seeds, with their figures (minutes)
+	@scripts/bootstrap.sh
+	$(CARGO) test --lib proof_ -- --include-ignored --nocapture
 
 bench: ## benchmarks with fixed seeds
 	@scripts/bootstrap.sh

@@ -413,7 +413,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                 Err(error) => return Err(failed(&error)),
             };
         self.observer.judged(version, &verdict);
-        let promoted = matches!(verdict, Verdict::Promoted(_));
+        let promoted = verdict.is_promoted();
         self.store
             .save(&model, promoted)
             .map_err(|error| failed(&error))?;

@@ -16,6 +16,7 @@ use crate::kafka::history::KafkaHistory;
 use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::model::Monitor;
 use crate::model::card::Card;
+use crate::model::reservoir::Reservoir;
 use crate::offline::figures::{self, VUS_WINDOW};
 use crate::offline::judge::{self, Outcome, Warmup, Watch};
 use crate::offline::story::{self, Told};
@@ -38,7 +39,7 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
     let mut monitor = Epochs::begin();
     let clock = SystemClock::default();
     let (began, now) = (clock.monotonic(), clock.now());
-    let candidate = match &old {
+    let mut candidate = match &old {
         Some((card, _)) if !card.spans.is_empty() => {
             let mut history = history(config)?;
             learn::again_from_log(config, card, &mut history, &mut monitor)?
@@ -67,6 +68,10 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
     };
     monitor.bar.finish_and_clear();
     let took = clock.monotonic().saturating_sub(began).as_secs_f64();
+    if let Some((_, Some(old))) = &old {
+        // What the gate remembers of generations before is, like its verdict, no function of this model's rows.
+        candidate.model.reservoir = old.reservoir.clone();
+    }
     let card = &candidate.model.card;
     let rows = |name: &str| card.rows.get(name).copied().unwrap_or(0);
     let mut text = format!(
@@ -87,7 +92,7 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
         write::whole(path, &bytes)?;
         text += &format!("{}: {} bytes\n", path.display(), bytes.len());
         if let Some((_, Some(old))) = &old {
-            if *old != bytes {
+            if old.bytes != bytes {
                 print(&text)?;
                 let problem = "other bytes than the model it was made again from: made by another program version, or on another machine?";
                 return Err(OfflineError::Differs(problem.to_owned()).into());
@@ -153,8 +158,14 @@ fn history(config: &Config) -> Result<KafkaHistory, Failure> {
     )?)
 }
 
-/// The card in a file, which is a model file or the card alone as JSON; and the model's bytes.
-fn card(path: &Path) -> Result<(Card, Option<Vec<u8>>), Failure> {
+/// What a model file has beside its card.
+struct Old {
+    bytes: Vec<u8>,
+    reservoir: Reservoir,
+}
+
+/// The card in a file, which is a model file or the card alone as JSON; and the rest of the model file.
+fn card(path: &Path) -> Result<(Card, Option<Old>), Failure> {
     let bytes = std::fs::read(path).map_err(|error| OfflineError::File {
         path: path.to_owned(),
         error,
@@ -163,7 +174,8 @@ fn card(path: &Path) -> Result<(Card, Option<Vec<u8>>), Failure> {
         return Ok((card, None));
     }
     let (model, bytes) = write::read_model(path)?;
-    Ok((model.card, Some(bytes)))
+    let reservoir = model.reservoir;
+    Ok((model.card, Some(Old { bytes, reservoir })))
 }
 
 /// `anomalyd score`

@@ -155,6 +155,7 @@ mod tests {
             seed: Seed(1),
             spans: Vec::new(),
             source: None,
+            asked: None,
             exclusions: Vec::new(),
             suspects: Vec::new(),
             maintenance: Vec::new(),

@@ -20,8 +20,9 @@ use crate::stats::evidence::EvidenceLaw;
 use crate::stream::Offset;
 use crate::time::Timestamp;
 
-/// The least mean surprise that an episode is taken to have: less could not be told from normal records.
-const LEVEL_MIN: f64 = 2.5;
+/// Bounds of the least mean surprise that an episode is taken to have. Lower could not be told from normal records, and single records do not count
+/// for more.
+const LEVEL_BOUNDS: (f64, f64) = (2.5, 20.0);
 
 /// Records that an episode's mean surprise is reckoned from: at least, and at most.
 const LEVEL_RECORDS: (u64, u64) = (10, 300);
@@ -49,6 +50,8 @@ pub struct Rule {
     keys: f64,
     /// Weaker evidence opens nothing, however rare records are.
     least: f64,
+    /// The least mean surprise that an episode is taken to have.
+    level_min: f64,
     close_evidence: f64,
     cooldown: Duration,
 }
@@ -61,15 +64,30 @@ impl Rule {
         law: Arc<EvidenceLaw>,
         (records_per_key_day, keys): (f64, u64),
     ) -> Self {
-        Self {
+        let mut rule = Self {
             least: law.threshold(super::BUDGET_MAX),
+            level_min: LEVEL_BOUNDS.0,
             law,
             budget: params.budget,
             records_per_key_day,
             keys: keys.max(1) as f64,
             close_evidence: params.close_evidence,
             cooldown: params.cooldown,
+        };
+        rule.level_min = rule.held();
+        rule
+    }
+
+    /// The least mean surprise m that an episode is taken to have, so that what is held open would open by itself: the mean surprise x that the
+    /// longest time scale opens at is the one at which the two hypotheses, of means m and 1, are equally likely.
+    fn held(&self) -> f64 {
+        let longest = self.law.scales.len() - 1;
+        if self.law.scales[longest] == 1 {
+            return LEVEL_BOUNDS.0;
         }
+        let threshold = self.law.threshold(self.per_record());
+        let opens = rising(|x| self.law.strength(longest, x), threshold);
+        rising(|m| m.ln() / (1.0 - 1.0 / m), opens).max(LEVEL_BOUNDS.0)
     }
 
     /// The rule for what `model` judges: by the law of evidence that it was trained with, if that is of the time scales of `params`. By an assumed one
@@ -119,6 +137,20 @@ impl Rule {
     pub fn grade(&self, strength: f64) -> f64 {
         (self.rarer(strength, self.per_record()).log10() / 4.0).clamp(0.0, 1.0)
     }
+}
+
+/// Where a rising function reaches `wanted`, within [`LEVEL_BOUNDS`]: by bisection.
+fn rising(function: impl Fn(f64) -> f64, wanted: f64) -> f64 {
+    let (mut low, mut high) = (1.0 + 1e-9, LEVEL_BOUNDS.1);
+    for _ in 0..60 {
+        let middle = 0.5 * (low + high);
+        if function(middle) < wanted {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    high
 }
 
 /// How far apart two times are, in either direction: a clock that was ahead once must not make trouble recur for years.
@@ -314,7 +346,7 @@ impl EpisodeState {
         let surprise = bounded(reading.p);
         let counted = episode.records.clamp(LEVEL_RECORDS.0, LEVEL_RECORDS.1);
         episode.level += (surprise - episode.level) / counted as f64;
-        let mean = episode.level.max(LEVEL_MIN);
+        let mean = episode.level.max(rule.level_min);
         let calm = episode.calm + mean.ln() - surprise * (1.0 - 1.0 / mean);
         episode.calm = calm.max(0.0);
         if calm <= 0.0 {
@@ -403,7 +435,8 @@ mod tests {
         let rule = rule_over(&[1, 5, 30], 1e-4);
         let mut p_values = vec![0.4; 50];
         p_values.extend([0.01; 60]);
-        let found = run_by(&rule, &p_values);
+        let mut found = run_by(&rule, &p_values);
+        found.retain(|(_, what, _)| *what != 'u');
         assert_eq!(found.len(), 1, "{found:?}");
         let (at, _, onset) = found[0];
         assert!(
@@ -425,6 +458,24 @@ mod tests {
         let (strong, weak) = (fault(1e-8), fault(0.009));
         assert!(strong < 4 && weak > strong, "{strong} {weak}");
         assert!(weak < 10, "{weak}");
+    }
+
+    #[test]
+    fn what_is_held_open_is_strange_enough_to_open() {
+        // Where records are many and independent, weak faults are held; where little is known of long stretches, only strong ones are.
+        let law = |k: f64| EvidenceLaw {
+            independent: vec![1.0, k],
+            ..EvidenceLaw::assumed(&[1, 300])
+        };
+        let params = Params {
+            budget: Budget::PerRecord(1e-4),
+            ..Params::default()
+        };
+        let held = |k: f64| Rule::new(&params, Arc::new(law(k)), (1.0, 1)).level_min;
+        assert!((held(600.0) - LEVEL_BOUNDS.0).abs() < 1e-12);
+        // k (x − 1 − ln x) = 9.21 at x = 2.36 for k = 18.4; ln m / (1 − 1/m) is that at m = 7.82.
+        assert!((held(18.4) - 7.82).abs() < 0.05, "{}", held(18.4));
+        assert!((held(1.0) - LEVEL_BOUNDS.1).abs() < 1e-6);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! If p-values of a key are distributed like U^b for a uniform U, their surprise −ln p has mean b, and p^(1/b) is uniform again. b is the mean
 //! over the key's last records outside of episodes, shrunk towards 1; it follows slow drift, and stands still while an episode is open.
 
+use crate::stats::calibration::P_MIN;
 use crate::stats::evidence::{EvidenceLaw, SCALES_MAX};
 use crate::stream::Offset;
 use crate::time::Timestamp;
@@ -88,7 +89,8 @@ impl Evidence {
         if self.usual_records <= 0.0 {
             return p;
         }
-        p.powf(1.0 / self.usual())
+        // What underflows would be no p-value at all.
+        p.powf(1.0 / self.usual()).max(P_MIN)
     }
 
     /// Learns what is usual from a record's p-value as the model gave it. Not to be called during an episode, see [`Self::stand_still`].
@@ -165,10 +167,13 @@ impl Evidence {
     }
 }
 
-/// −ln p; 0 of what is not a number. Never beyond what p-values have.
+/// −ln p; 0 of what is not a number, and that of the smallest p-value of what is smaller.
 #[must_use]
 pub fn surprise(p: f64) -> f64 {
-    if p > 0.0 { -p.ln() } else { 0.0 }
+    if p.is_nan() {
+        return 0.0;
+    }
+    -p.clamp(P_MIN, 1.0).ln()
 }
 
 /// The surprise of a record as far as it may count for more than itself.
@@ -224,6 +229,16 @@ mod tests {
         assert!((evidence.by_key(1e-4) - 0.01).abs() < 0.002);
         // A key of which nothing is known is like all others.
         assert!((Evidence::default().by_key(1e-4) - 1e-4).abs() < 1e-18);
+    }
+
+    #[test]
+    fn the_smallest_p_value_is_the_strongest_evidence_of_every_key() {
+        let mut evidence = Evidence::default();
+        (0..1000).for_each(|_| evidence.learn(0.9));
+        // By itself 1e-300 to the power of 1 / 0.25 is 0.
+        let p = evidence.by_key(P_MIN);
+        assert!(p > 0.0 && surprise(p) > 600.0 && surprise(0.0) > 600.0);
+        assert!(surprise(f64::NAN).abs() < 1e-12);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::Model;
 use super::card::Card;
+use super::reservoir::Reservoir;
 use super::scale::Scaler;
 use super::sensors::Sensors;
 use super::trained::TrainedModel;
@@ -46,6 +47,8 @@ const METADATA: &str = "anomalyd";
 pub struct Tensors {
     /// Name → shape and row-major values.
     pub tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+    /// The same for what must come back bit for bit as f64: raw values.
+    pub wide: BTreeMap<String, (Vec<usize>, Vec<f64>)>,
     /// Name → JSON.
     pub settings: BTreeMap<String, String>,
 }
@@ -132,7 +135,42 @@ impl Tensors {
                 .iter()
                 .filter_map(|(n, s)| Some((strip(n)?, s.clone())))
                 .collect(),
+            wide: BTreeMap::new(),
         }
+    }
+
+    /// Type, shape and little-endian bytes of each.
+    fn bytes(&self) -> BTreeMap<&str, (Dtype, &[usize], Vec<u8>)> {
+        let narrow = self.tensors.iter().map(|(name, (shape, values))| {
+            let bytes = little_endian(values);
+            (name.as_str(), (Dtype::F32, &shape[..], bytes))
+        });
+        let wide = self.wide.iter().map(|(name, (shape, values))| {
+            let bytes = wide_little_endian(values);
+            (name.as_str(), (Dtype::F64, &shape[..], bytes))
+        });
+        narrow.chain(wide).collect()
+    }
+
+    /// Adds a tensor of a file.
+    fn add(&mut self, name: String, view: &TensorView<'_>) -> Result<(), ArtefactError> {
+        let shape = view.shape().to_vec();
+        match view.dtype() {
+            Dtype::F32 => {
+                let values = from_little_endian(view.data());
+                self.tensors.insert(name, (shape, values));
+            }
+            Dtype::F64 => {
+                let eights = view.data().as_chunks::<8>().0.iter();
+                let values = eights.map(|&bytes| f64::from_le_bytes(bytes)).collect();
+                self.wide.insert(name, (shape, values));
+            }
+            _ => {
+                let problem = format!("tensor `{name}` is neither f32 nor f64");
+                return Err(ArtefactError::Invalid(problem));
+            }
+        }
+        Ok(())
     }
 
     fn find(&self, name: &str) -> Result<&(Vec<usize>, Vec<f32>), ArtefactError> {
@@ -174,6 +212,7 @@ impl TrainedModel {
         if let Some(sensors) = &self.sensors {
             sensors.save(&mut tensors);
         }
+        self.reservoir.save(&mut tensors);
         let metadata = Metadata {
             format: FORMAT,
             sha256: tensors.digest(&self.card)?,
@@ -181,17 +220,13 @@ impl TrainedModel {
             settings: tensors.settings.clone(),
         };
         let metadata = serde_json::to_string(&metadata).map_err(invalid)?;
-        let bytes: BTreeMap<&str, (&[usize], Vec<u8>)> = tensors
-            .tensors
-            .iter()
-            .map(|(name, (shape, values))| (name.as_str(), (&shape[..], little_endian(values))))
-            .collect();
+        let bytes = tensors.bytes();
         let views = bytes
             .iter()
-            .map(|(&name, (shape, data))| {
+            .map(|(&name, (kind, shape, data))| {
                 Ok((
                     name,
-                    TensorView::new(Dtype::F32, shape.to_vec(), data).map_err(invalid)?,
+                    TensorView::new(*kind, shape.to_vec(), data).map_err(invalid)?,
                 ))
             })
             .collect::<Result<Vec<_>, ArtefactError>>()?;
@@ -228,19 +263,11 @@ impl TrainedModel {
             )));
         }
         let mut tensors = Tensors {
-            tensors: BTreeMap::new(),
             settings: metadata.settings,
+            ..Tensors::default()
         };
         for (name, view) in SafeTensors::deserialize(bytes).map_err(invalid)?.tensors() {
-            if view.dtype() != Dtype::F32 {
-                return Err(ArtefactError::Invalid(format!(
-                    "tensor `{name}` is not f32"
-                )));
-            }
-            let shape = view.shape().to_vec();
-            tensors
-                .tensors
-                .insert(name, (shape, from_little_endian(view.data())));
+            tensors.add(name, &view)?;
         }
         let found = tensors.digest(&metadata.card)?;
         if found != metadata.sha256 {
@@ -259,6 +286,7 @@ impl TrainedModel {
             evidence: tensors
                 .get::<Option<EvidenceLaw>>("evidence")?
                 .map(Arc::new),
+            reservoir: Reservoir::load(&tensors)?,
             card: metadata.card,
         };
         if model.evidence.as_ref().is_some_and(|law| !law.is_sound()) {
@@ -308,6 +336,13 @@ impl TrainedModel {
                 )));
             }
         }
+        if !self.reservoir.is_empty() && self.reservoir.windows.ncols() != self.width() {
+            return Err(ArtefactError::Invalid(format!(
+                "reservoir has windows of {} numbers, but the card says {}",
+                self.reservoir.windows.ncols(),
+                self.width()
+            )));
+        }
         Ok(())
     }
 }
@@ -329,6 +364,11 @@ impl Tensors {
             part(name.as_bytes());
             part(&serde_json::to_vec(shape).map_err(invalid)?);
             part(&little_endian(values));
+        }
+        for (name, (shape, values)) in &self.wide {
+            part(name.as_bytes());
+            part(&serde_json::to_vec(shape).map_err(invalid)?);
+            part(&wide_little_endian(values));
         }
         Ok(hexadecimal(&hash.finalize()))
     }
@@ -362,6 +402,49 @@ fn from_little_endian(bytes: &[u8]) -> Vec<f32> {
         .collect()
 }
 
+fn wide_little_endian(values: &[f64]) -> Vec<u8> {
+    values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect()
+}
+
+impl Reservoir {
+    /// Writes the windows as they are, and their keys; nothing if there are none.
+    fn save(&self, to: &mut Tensors) {
+        if self.is_empty() {
+            return;
+        }
+        let shape = vec![self.windows.nrows(), self.windows.ncols()];
+        let values = self.windows.iter().copied().collect();
+        to.wide.insert("reservoir".to_owned(), (shape, values));
+        to.set("reservoir.keys", &self.keys);
+        to.set("reservoir.own", &self.own);
+    }
+
+    /// Reads back what [`Self::save`] wrote.
+    fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+        let Some((shape, values)) = from.wide.get("reservoir") else {
+            return Ok(Self::default());
+        };
+        let (keys, own): (Vec<String>, usize) =
+            (from.get("reservoir.keys")?, from.get("reservoir.own")?);
+        let &[rows, columns] = &shape[..] else {
+            let problem = format!("reservoir has shape {shape:?}, not [n, m]");
+            return Err(ArtefactError::Invalid(problem));
+        };
+        if keys.len() != rows || own > rows {
+            let problem = format!(
+                "reservoir has {rows} windows, {own} of its own, of {} keys",
+                keys.len()
+            );
+            return Err(ArtefactError::Invalid(problem));
+        }
+        let windows = Array2::from_shape_vec((rows, columns), values.clone()).map_err(invalid)?;
+        Ok(Self { keys, windows, own })
+    }
+}
+
 fn invalid(error: impl std::fmt::Display) -> ArtefactError {
     ArtefactError::Invalid(error.to_string())
 }
@@ -379,6 +462,8 @@ mod tests {
         model.scaler.centre = vec![0.1 + 0.2, 1e-300];
         model.normal_contribution = vec![0.25, 1.5, 3.0e-7, 9.0];
         model.card.measures.insert("auc".to_owned(), 1.0 / 3.0);
+        let windows = ndarray::array![[0.1, f64::INFINITY, 1e300, -0.0]];
+        model.reservoir = Reservoir::of(&["pump".to_owned()], windows.view());
         model
     }
 
@@ -392,6 +477,7 @@ mod tests {
         assert_eq!(back.scaler, model.scaler);
         assert_eq!(back.calibration, model.calibration);
         assert_eq!(back.normal_contribution, model.normal_contribution);
+        assert_eq!(back.reservoir, model.reservoir);
         assert_eq!(back.to_bytes().unwrap(), bytes);
         let rows = ndarray::array![[0.3, 0.1, 0.7, 2.9]];
         assert_eq!(

@@ -134,6 +134,9 @@ pub struct Card {
     pub columns: Vec<String>,
     /// The checked model settings, complete with defaults.
     pub spec: ModelSpec,
+    /// The kind that was asked for, where the baseline took its place: `spec` names what was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
     /// How records were read: key, event time, categories, what stood in for missing values. Its `auto` features are the `columns`. Cards of
     /// older programs lack it; then the configuration at hand is taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]

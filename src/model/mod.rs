@@ -19,6 +19,7 @@ mod near;
 mod net_file;
 pub mod options;
 pub mod ranks;
+pub mod reservoir;
 mod residual;
 pub mod scale;
 pub mod sensors;

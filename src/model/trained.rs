@@ -6,6 +6,7 @@ use super::Model;
 use super::card::{Card, ModelVersion, RECORDS_PER_KEY_DAY};
 use super::chunks::CHUNK;
 use super::gaps::{Gaps, Line};
+use super::reservoir::Reservoir;
 use super::robust_z::RobustZ;
 use super::scale::Scaler;
 use super::sensors::{self, Sensors};
@@ -43,6 +44,8 @@ pub struct TrainedModel {
     pub normal_contribution: Vec<f32>,
     /// How evidence of normal records gathers, as held-out sequences showed it; none where there were none.
     pub evidence: Option<Arc<EvidenceLaw>>,
+    /// Windows that this model and those before it were accepted on, for the gate of those after it.
+    pub reservoir: Reservoir,
 }
 
 /// What was found about n windows.
@@ -152,6 +155,7 @@ impl TrainedModel {
             gaps: Gaps::default(),
             normal_contribution: vec![1.0; width],
             evidence: None,
+            reservoir: Reservoir::default(),
         }
     }
 
@@ -513,6 +517,7 @@ impl Card {
             seed: Seed(1),
             spans: Vec::new(),
             source: None,
+            asked: None,
             exclusions: Vec::new(),
             suspects: Vec::new(),
             maintenance: Vec::new(),

@@ -80,8 +80,8 @@ pub fn report(told: Told<'_>) -> Report {
 
 /// The p-value at which a single record opens an episode, by the latest model.
 fn budget(told: Told<'_>) -> f64 {
-    let models = told.outcome.models.iter().rev();
-    let latest = models.filter_map(|trained| trained.model.as_deref()).next();
+    let mut models = told.outcome.models.iter().rev();
+    let latest = models.find_map(|trained| trained.model.as_deref());
     Rule::of(&told.config.detect, latest).p_value()
 }
 

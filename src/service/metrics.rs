@@ -287,7 +287,7 @@ impl Metrics {
             )?,
             verdicts: make.counters(
                 "anomalyd_gate_verdicts_total",
-                "Verdicts of the gate on newly trained models: promoted, or the reasons of a rejection: not_finite, too_few, loss, alert_rate, below_champion, below_baseline.",
+                "Verdicts of the gate on newly trained models: promoted, or the reasons of a rejection: not_finite, too_few, constant_score, scale, loss, alert_rate, earlier_alert_rate, below_champion, blunt. baseline beside it: principal components were tried in place of what was asked for.",
                 &["verdict"],
             )?,
             last_step: make.add(GaugeVec::new(
@@ -342,11 +342,15 @@ impl Metrics {
         for verdict in [
             "promoted",
             "not_finite",
+            "baseline",
             "too_few",
+            "constant_score",
+            "scale",
             "loss",
             "alert_rate",
+            "earlier_alert_rate",
             "below_champion",
-            "below_baseline",
+            "blunt",
         ] {
             self.verdicts.with_label_values(&[verdict]);
         }

@@ -369,6 +369,9 @@ impl trainer::Observer for TrainingObserver {
     }
 
     fn judged(&self, _: ModelVersion, verdict: &Verdict) {
+        if verdict.instead().is_some() {
+            self.metrics.verdicts.with_label_values(&["baseline"]).inc();
+        }
         if verdict.is_promoted() {
             self.metrics.verdicts.with_label_values(&["promoted"]).inc();
             return;

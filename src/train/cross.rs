@@ -4,8 +4,6 @@
 //! take turns: a model of the same kind is fitted on the others, less a gap of a window's length on either side, and scores the fold. A
 //! fold's model has seen a quarter less than the final one, so that its scores are, if anything, a little high, and the threshold with them.
 
-use ndarray::Array2;
-
 use super::fit::{self, Fitted, HeldOut};
 use super::window::{self, Split, Window, Windows};
 use super::{TrainError, TrainJob};
@@ -23,8 +21,8 @@ pub(super) struct Folds {
     seen: Vec<HeldOut>,
     /// The model of the last fold, which was fitted on earlier windows only, calibrated on the other folds.
     last: Fitted,
-    /// Raw values of the last fold.
-    held_out: Array2<f64>,
+    /// The windows of the last fold.
+    held_out: Vec<Window>,
 }
 
 impl Folds {
@@ -44,9 +42,8 @@ impl Folds {
             let (train, validation) = window::validated(&fold.rest, &job.spec, usage);
             let seed = job.seed.child("fold").nth(i as u64);
             let fitted = fit::weights(job, windows, (&train, &validation), seed, monitor)?;
-            let held_out = windows.matrix(&fold.held_out);
             seen.push(HeldOut::of(&fitted.model, windows, &fold.held_out, seed));
-            last = Some((fitted, held_out));
+            last = Some((fitted, fold.held_out));
         }
         let Some((mut last, held_out)) = last else {
             unreachable!("there are {FOLDS} folds");
@@ -85,9 +82,14 @@ impl Folds {
         seen.calibrate(job, &mut fitted.model);
     }
 
-    /// The model of the last fold, and the fold.
-    pub fn last(&self) -> (&Fitted, &Array2<f64>) {
-        (&self.last, &self.held_out)
+    /// The model of the last fold.
+    pub fn last(&self) -> &TrainedModel {
+        &self.last.model
+    }
+
+    /// The windows of the last fold.
+    pub fn held_out(&self) -> &[Window] {
+        &self.held_out
     }
 }
 

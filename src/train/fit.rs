@@ -8,9 +8,9 @@ use ndarray::{Array2, ArrayView2, Axis, Slice};
 use super::window::{Split, Window, Windows};
 use super::{TrainError, TrainJob, card, evidence};
 use crate::model::gaps::{self, Gaps, Pairs, Way};
+use crate::model::reservoir::Reservoir;
 use crate::model::scale::Scaler;
 use crate::model::sensors::{self, Sensors};
-use crate::model::spec::ModelSpec;
 use crate::model::trained::TrainedModel;
 use crate::model::{FitData, Model, Monitor};
 use crate::seed::Seed;
@@ -29,13 +29,11 @@ const RETURN_FACTOR: f64 = 10.0;
 /// How many times what the budget lets expect may come back into the calibration.
 const RETURN_SHARE: f64 = 3.0;
 
-/// A model calibrated on the calibration windows alone, and what it was fitted on.
+/// A model calibrated on the calibration windows alone.
 #[derive(Debug)]
 pub(super) struct Fitted {
     /// The model.
     pub model: TrainedModel,
-    /// Scaled windows, for the baseline.
-    pub data: FitData,
 }
 
 /// Fits and calibrates.
@@ -118,32 +116,9 @@ pub(super) fn weights(
         calibration: CalibrationSet::uniform(Calibration::fit(&[])),
         normal_contribution: vec![1.0; inputs],
         evidence: None,
+        reservoir: Reservoir::default(),
     };
-    Ok(Fitted { model, data })
-}
-
-/// The same model under another kind, on the same data: the line that the gate draws.
-pub(super) fn baseline(
-    job: &TrainJob,
-    fitted: &Fitted,
-    monitor: &mut dyn Monitor,
-) -> Result<TrainedModel, TrainError> {
-    let spec = ModelSpec {
-        kind: "pca".to_owned(),
-        ..job.spec.clone()
-    };
-    let mut silent = Losses::new(monitor);
-    let model = Model::fit(&spec, &fitted.data, job.seed.child("baseline"), &mut silent)?;
-    Ok(TrainedModel {
-        card: fitted.model.card.clone(),
-        scaler: fitted.model.scaler.clone(),
-        model,
-        sensors: fitted.model.sensors.clone(),
-        gaps: Gaps::default(),
-        calibration: fitted.model.calibration.clone(),
-        normal_contribution: fitted.model.normal_contribution.clone(),
-        evidence: None,
-    })
+    Ok(Fitted { model })
 }
 
 /// Calibrates again on all held-out windows, the gate's among them: they are as unseen as the others, and the latest.

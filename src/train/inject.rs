@@ -1,6 +1,6 @@
 //! Faults put into held-out windows: what the gate tries a model on, since there are no labels.
 
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
 use rand::Rng;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
@@ -45,13 +45,17 @@ impl Fault {
     }
 }
 
-/// `n` of the `windows` (`m × (W · D)` raw values, oldest record first; drawn with replacement), each with one fault in one or two
-/// features, which lasts to its newest record. `spread` has D numbers, the features' normal spreads; those with 0 are not struck. Empty without windows.
+/// Those of the `windows` (`m × (W · D)` raw values, oldest record first) that `bases` numbers, each with one fault in one or two features,
+/// which lasts to its newest record. `spread` has D numbers, the features' normal spreads; those with 0 are not struck, and where all are,
+/// there are no windows.
+///
+/// # Panics
+/// If a base is none of the windows.
 pub fn inject(
     fault: Fault,
     windows: &Array2<f64>,
+    bases: &[usize],
     spread: &[f64],
-    n: usize,
     seed: Seed,
 ) -> Array2<f64> {
     let (m, width, columns) = (windows.nrows(), windows.ncols(), spread.len());
@@ -61,10 +65,9 @@ pub fn inject(
     if m == 0 || measured.is_empty() {
         return Array2::zeros((0, width));
     }
+    let mut out = windows.select(Axis(0), bases);
     let mut rng = seed.child("inject").child(fault.name()).rng();
-    let mut out = Array2::zeros((n, width));
     for mut row in out.rows_mut() {
-        row.assign(&windows.row(rng.gen_range(0..m)));
         let records = width / columns;
         // A fault that began in the last record of a long window has hardly begun; half of the window at least is struck.
         let struck = rng.gen_range(records.div_ceil(2)..=records);
@@ -127,6 +130,8 @@ fn strike(fault: Fault, track: &mut [f64], other: &[f64], spread: f64, rng: &mut
 mod tests {
     use super::*;
 
+    const BASES: [usize; 10] = [0, 5, 10, 15, 20, 25, 30, 35, 40, 45];
+
     fn windows() -> Array2<f64> {
         // Two records of two features; the value tells window, record and feature apart.
         Array2::from_shape_fn((50, 4), |(i, j)| 100.0 * i as f64 + j as f64)
@@ -135,7 +140,7 @@ mod tests {
     /// Faulty windows beside the windows they were made from, which the untouched feature tells.
     fn pairs(fault: Fault) -> Vec<(Vec<f64>, Vec<f64>, usize)> {
         let windows = windows();
-        inject(fault, &windows, &[1.0, 1.0], 40, Seed(5))
+        inject(fault, &windows, &BASES, &[1.0, 1.0], Seed(5))
             .rows()
             .into_iter()
             .map(|row| {
@@ -182,20 +187,17 @@ mod tests {
     fn the_same_seed_gives_the_same_faults() {
         let windows = windows();
         for fault in Fault::ALL {
-            let once = inject(fault, &windows, &[1.0, 2.0], 10, Seed(1));
-            assert_eq!(once, inject(fault, &windows, &[1.0, 2.0], 10, Seed(1)));
-            assert_ne!(once, inject(fault, &windows, &[1.0, 2.0], 10, Seed(2)));
+            let once = inject(fault, &windows, &BASES, &[1.0, 2.0], Seed(1));
+            assert_eq!(once, inject(fault, &windows, &BASES, &[1.0, 2.0], Seed(1)));
+            assert_ne!(once, inject(fault, &windows, &BASES, &[1.0, 2.0], Seed(2)));
         }
-        assert_eq!(
-            inject(
-                Fault::Noise,
-                &Array2::zeros((0, 4)),
-                &[1.0, 1.0],
-                9,
-                Seed(1)
-            )
-            .nrows(),
-            0
+        let none = inject(
+            Fault::Noise,
+            &Array2::zeros((0, 4)),
+            &[],
+            &[1.0; 2],
+            Seed(1),
         );
+        assert_eq!(none.nrows(), 0);
     }
 }

@@ -19,8 +19,11 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use ndarray::Array2;
+
 use crate::detect::Budget;
 use crate::model::card::{Card, Dismissal, Exclusion, Maintenance, ModelVersion, Stretch, Usage};
+use crate::model::reservoir::Reservoir;
 use crate::model::spec::ModelSpec;
 use crate::model::trained::TrainedModel;
 use crate::model::{FitError, Monitor};
@@ -203,81 +206,201 @@ pub fn run_watched(job: &TrainJob, monitor: &mut dyn Monitor) -> Result<Candidat
     }
     let (windows, aside) = suspects::set_aside(job)?;
     let usage = job.params.usage(windows.len());
-    let split = windows.split(&usage);
-    let mut fitted = fit::fit(job, &windows, &split, monitor)?;
-    fitted.model.card.usage = Some(usage);
-    fitted.model.card.suspects = aside.suspects;
-    fitted.model.card.waived = aside.waived;
-    fitted.model.card.judged_from = judged_from(job);
-    let folds = if usage.folds > 0 {
-        Some(cross::Folds::fit(job, &windows, (&split, &usage), monitor)?)
-    } else {
-        None
-    };
-    if let Some(folds) = &folds {
-        folds.calibrate(job, &mut fitted.model);
-    }
-    let verdict = match &job.remake {
-        Some(card) => {
-            fitted.model.card.verdict.clone_from(&card.verdict);
-            fitted.model.card.measures.clone_from(&card.measures);
-            // Cards of older programs lack these.
-            if card.member_losses.is_empty() {
-                fitted.model.card.member_losses.clear();
-            }
-            if card.members.is_empty() {
-                fitted.model.card.members.clear();
-            }
-            fitted.model.card.created = card.created;
-            card.program.clone_into(&mut fitted.model.card.program);
-            Verdict::of_card(card)
-        }
-        None => {
-            let trial = trial(job, &windows, &split, (&fitted, folds.as_ref()));
-            let (verdict, measures) = trial.verdict(monitor)?;
-            fitted.model.card.verdict = verdict.to_string();
-            fitted.model.card.measures = measures;
-            verdict
-        }
-    };
-    match &folds {
-        Some(folds) => folds.calibrate_finally(job, (&windows, &split.gate), &mut fitted),
-        None => fit::calibrate_finally(job, &windows, &split, &mut fitted),
-    }
-    Ok(Candidate {
-        model: fitted.model,
-        verdict,
-    })
+    let mut candidate = remade_or_gated(job, &windows, usage, monitor)?;
+    let card = &mut candidate.model.card;
+    card.suspects = aside.suspects;
+    card.waived = aside.waived;
+    card.judged_from = judged_from(job);
+    Ok(candidate)
 }
 
-/// What the gate tries: the model, on windows that were held back for this. Where none were, the model of the last fold on that fold; or the
-/// model on the windows that validated it, which can show faults but not how often it alerts, since they calibrate it too.
-fn trial<'a>(
-    job: &'a TrainJob,
+/// What is made: once more as its card says, or anew and gated.
+fn remade_or_gated(
+    job: &TrainJob,
     windows: &window::Windows<'_>,
-    split: &window::Split,
-    (fitted, folds): (&'a fit::Fitted, Option<&'a cross::Folds>),
-) -> gate::Trial<'a> {
-    if let (true, Some(folds)) = (split.gate.is_empty(), folds) {
-        let (fitted, held_out) = folds.last();
-        return gate::Trial {
-            job,
-            fitted,
-            held_out: held_out.clone(),
-            calibrated_on: false,
-        };
-    }
-    let calibrated_on = split.gate.is_empty();
-    let held_out = if calibrated_on {
-        &split.validation
-    } else {
-        &split.gate
+    usage: Usage,
+    monitor: &mut dyn Monitor,
+) -> Result<Candidate, TrainError> {
+    let mut made = Made::make(job, windows, usage, monitor)?;
+    let Some(card) = &job.remake else {
+        return gated(job, windows, made, monitor);
     };
-    gate::Trial {
-        job,
-        fitted,
-        held_out: windows.matrix(held_out),
-        calibrated_on,
+    let (keys, held_out, _) = made.held_out(windows);
+    made.fitted.model.card.take_over(card);
+    made.finish(job, windows);
+    let mut model = made.fitted.model;
+    // What was remembered of generations before is taken over from the model's file, if that is at hand.
+    model.reservoir = Reservoir::of(&keys, held_out.view());
+    let verdict = Verdict::of_card(card);
+    Ok(Candidate { model, verdict })
+}
+
+/// What the gate says of what was made, or of the baseline in its place.
+fn gated(
+    job: &TrainJob,
+    windows: &window::Windows<'_>,
+    made: Made,
+    monitor: &mut dyn Monitor,
+) -> Result<Candidate, TrainError> {
+    let (keys, held_out, calibrated_on) = made.held_out(windows);
+    let own = Reservoir::of(&keys, held_out.view());
+    let gate = gate::Gate::new(job, &held_out, calibrated_on)?;
+    let mut measures = BTreeMap::new();
+    let (mut made, instead) = stand_in(job, windows, (made, &gate), &mut measures, monitor)?;
+    let verdict = gate.verdict(&gate.tried(made.tried()), instead, &mut measures);
+    let card = &mut made.fitted.model.card;
+    card.verdict = verdict.to_string();
+    card.measures = measures;
+    made.finish(job, windows);
+    let mut model = made.fitted.model;
+    model.reservoir = gate.remembered(&own, verdict.is_promoted());
+    Ok(Candidate { model, verdict })
+}
+
+/// Lets the baseline take the place of what was made, if it is better by far.
+fn stand_in(
+    job: &TrainJob,
+    windows: &window::Windows<'_>,
+    (made, gate): (Made, &gate::Gate<'_>),
+    measures: &mut BTreeMap<String, f64>,
+    monitor: &mut dyn Monitor,
+) -> Result<(Made, Option<gate::Instead>), TrainError> {
+    if gate::is_plain(&job.spec.kind) {
+        return Ok((made, None));
+    }
+    let plain = job.plain();
+    let usage = job.params.usage(windows.len());
+    let mut baseline = match Made::make(&plain, windows, usage, monitor) {
+        Ok(baseline) => baseline,
+        Err(error) if error.is_cancelled() => return Err(error),
+        // A baseline that cannot be fitted draws no line.
+        Err(_) => return Ok((made, None)),
+    };
+    let tried = gate.tried(made.tried());
+    let instead = gate.instead(&tried, baseline.tried(), measures);
+    if instead.is_none() {
+        return Ok((made, None));
+    }
+    baseline.fitted.model.card.asked = Some(job.spec.kind.clone());
+    Ok((baseline, instead))
+}
+
+/// What was fitted and calibrated, before the gate.
+#[derive(Debug)]
+struct Made {
+    split: window::Split,
+    fitted: fit::Fitted,
+    folds: Option<cross::Folds>,
+}
+
+impl Made {
+    fn make(
+        job: &TrainJob,
+        windows: &window::Windows<'_>,
+        usage: Usage,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Self, TrainError> {
+        let split = windows.split(&usage, &job.spec);
+        let mut fitted = fit::fit(job, windows, &split, monitor)?;
+        fitted.model.card.usage = Some(usage);
+        let folds = if usage.folds > 0 {
+            Some(cross::Folds::fit(job, windows, (&split, &usage), monitor)?)
+        } else {
+            None
+        };
+        if let Some(folds) = &folds {
+            folds.calibrate(job, &mut fitted.model);
+        }
+        Ok(Self {
+            split,
+            fitted,
+            folds,
+        })
+    }
+
+    /// The model that the gate tries: where no windows were held back for it but folds are, that of the last fold.
+    fn tried(&self) -> &TrainedModel {
+        match &self.folds {
+            Some(folds) if self.split.gate.is_empty() => folds.last(),
+            _ => &self.fitted.model,
+        }
+    }
+
+    /// The windows that the gate tries it on, with their keys, and whether it was calibrated on these: those that were held back for this;
+    /// where none were, the last fold; or those that validated it, which can show faults but not how often it alerts.
+    fn held_out(&self, windows: &window::Windows<'_>) -> (Vec<String>, Array2<f64>, bool) {
+        let held_out = match &self.folds {
+            _ if !self.split.gate.is_empty() => &self.split.gate,
+            Some(folds) => folds.held_out(),
+            None => &self.split.validation,
+        };
+        let calibrated_on = self.folds.is_none() && self.split.gate.is_empty();
+        (
+            windows.keys(held_out),
+            windows.matrix(held_out),
+            calibrated_on,
+        )
+    }
+
+    /// Calibrates on the gate's windows, too.
+    fn finish(&mut self, job: &TrainJob, windows: &window::Windows<'_>) {
+        let Self {
+            split,
+            fitted,
+            folds,
+        } = self;
+        match folds {
+            Some(folds) => folds.calibrate_finally(job, (windows, &split.gate), fitted),
+            None => fit::calibrate_finally(job, windows, split, fitted),
+        }
+    }
+}
+
+impl TrainJob {
+    /// The same with principal components, without the rows: the line that the gate draws.
+    fn plain(&self) -> Self {
+        Self {
+            spec: ModelSpec {
+                kind: "pca".to_owned(),
+                ..self.spec.clone()
+            },
+            rows: Vec::new(),
+            detector: self.detector.clone(),
+            version: self.version,
+            created: self.created,
+            columns: self.columns.clone(),
+            fill_last: self.fill_last.clone(),
+            schema: self.schema.clone(),
+            seed: self.seed,
+            spans: self.spans.clone(),
+            source: self.source.clone(),
+            exclusions: self.exclusions.clone(),
+            dismissals: self.dismissals.clone(),
+            maintenance: self.maintenance.clone(),
+            budget: self.budget,
+            episodes: self.episodes.clone(),
+            champion: self.champion.clone(),
+            remake: None,
+            params: self.params,
+        }
+    }
+}
+
+impl Card {
+    /// Takes over what the gate said of the model that is made again, and what else is no function of its rows.
+    fn take_over(&mut self, card: &Self) {
+        self.verdict.clone_from(&card.verdict);
+        self.measures.clone_from(&card.measures);
+        self.asked.clone_from(&card.asked);
+        // Cards of older programs lack these.
+        if card.member_losses.is_empty() {
+            self.member_losses.clear();
+        }
+        if card.members.is_empty() {
+            self.members.clear();
+        }
+        self.created = card.created;
+        card.program.clone_into(&mut self.program);
     }
 }
 

@@ -20,6 +20,7 @@ use super::window::{self, Window, Windows};
 use super::{TrainError, TrainJob, card};
 use crate::model::card::{Card, Exclusion, Suspect};
 use crate::model::gaps::Gaps;
+use crate::model::reservoir::Reservoir;
 use crate::model::scale::Scaler;
 use crate::model::spec::ModelSpec;
 use crate::model::trained::TrainedModel;
@@ -488,6 +489,7 @@ impl<'a> Judge<'a> {
             sensors: None,
             gaps: Gaps::default(),
             evidence: None,
+            reservoir: Reservoir::default(),
         };
         model.card.spec = spec;
         model.normal_contribution = fit::normal_contribution(&model, raw.view());

@@ -99,8 +99,8 @@ pub(super) struct Split {
     pub gate: Vec<Window>,
 }
 
-/// Records of an episode that ended and may have been a false alarm, at most.
-const SHORT_MAX: usize = 300;
+/// Records of an episode that ended and may have been a false alarm, at most: three times the longest time scale that evidence gathers over by default.
+const SHORT_MAX: usize = 900;
 
 /// Which records of a partition are kept out: those of long episodes, of open ones, of suspects and of maintenance, for good; those of short
 /// ones of the fit only.
@@ -356,12 +356,12 @@ impl<'a> Windows<'a> {
     }
 
     /// Cuts by time: fitted first, gated last. A window that reaches back over a cut is dropped, so that no record is on both sides.
-    pub fn split(&self, usage: &Usage) -> Split {
+    pub fn split(&self, usage: &Usage, spec: &ModelSpec) -> Split {
         let n = self.windows.len();
         let gate = (n as f64 * usage.gate_share.clamp(0.0, 0.5)) as usize;
         let calibrate = (n as f64 * usage.calibrate_share.clamp(0.0, 0.5)) as usize;
         let fitted = n - gate - calibrate;
-        let (train, validation) = validated(&self.windows[..fitted], &self.job.spec, usage);
+        let (train, validation) = validated(&self.windows[..fitted], spec, usage);
         Split {
             fitted: self.windows[..fitted].to_vec(),
             train,
@@ -369,6 +369,12 @@ impl<'a> Windows<'a> {
             calibrate: purged(&self.windows[fitted..fitted + calibrate]),
             gate: purged(&self.windows[fitted + calibrate..]),
         }
+    }
+
+    /// The key of each of the windows.
+    pub fn keys(&self, windows: &[Window]) -> Vec<String> {
+        let key = |window: &Window| self.place(window).1.0.as_ref().to_owned();
+        windows.iter().map(key).collect()
     }
 
     /// The values of windows, `n × (W · D)`.

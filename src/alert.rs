@@ -128,6 +128,46 @@ pub struct InputRef {
     pub offset: i64,
 }
 
+/// One message of the drift topic: a key began to drift, or ceased to. Never an alert: nothing need be broken, but the model grows old.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Drift {
+    /// Version of this format: 1.
+    pub schema: u32,
+    /// The drift's id: the same when it begins and when it ends.
+    pub id: String,
+    /// What happened.
+    pub event: DriftEvent,
+    /// The detector's name.
+    pub detector: String,
+    /// The key.
+    pub key: String,
+    /// When the record that caused this message happened, RFC 3339.
+    pub data_time: String,
+    /// When the drift probably began, RFC 3339: as exact as blocks of 500 records are.
+    pub approx_drift_start_time: String,
+    /// The mean surprise, −ln p, over the key's last 500 records or so: 1 is what normal records have.
+    pub level: f64,
+    /// The same while it did not drift.
+    pub usual_level: f64,
+    /// The version of the model that judged; 0: the season of the key.
+    pub model_version: u64,
+    /// Whether the season of the key judged (`model.seasonal`). Left out if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub seasonal: bool,
+    /// The input record.
+    pub input: InputRef,
+}
+
+/// What happened to a drift.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DriftEvent {
+    /// The key's records have become more surprising, for good.
+    Begin,
+    /// They are as they were, or a newer model has learnt them.
+    End,
+}
+
 /// One message of the scores topic.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {

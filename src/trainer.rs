@@ -31,6 +31,9 @@ use crate::train::{self, Candidate, TrainError, TrainJob};
 /// How often a trainer without a model looks whether the log has enough records by now.
 const FIRST_TRY_EVERY: Duration = Duration::from_secs(2);
 
+/// Drift starts no run sooner than this part of the interval after the last one: records must come that show what has changed.
+const DRIFT_INTERVAL_PART: u32 = 4;
+
 /// Where there were enough but too few of them could be used, each further look, which reads them all, comes after twice the time, up to this.
 const FIRST_TRY_MAX: Duration = Duration::from_secs(120);
 
@@ -53,6 +56,8 @@ pub struct Plan {
     pub interval: Duration,
     /// The share of the interval by which a run may come earlier or later, so that a fleet does not train in step.
     pub jitter: f64,
+    /// Whether drift makes the next run come sooner.
+    pub on_drift: bool,
     /// How far back training data goes, or farther where that would be too little.
     pub history: Duration,
     /// What is left out.
@@ -106,6 +111,8 @@ enum Order {
     Lead(bool),
     /// Train now.
     Now,
+    /// A key drifts: train soon.
+    Drift,
 }
 
 /// The other end of the trainer: tells it what to do. Dropping it, or [`Control::stop`], ends the thread.
@@ -125,6 +132,11 @@ impl Control {
     /// Asks for a run at once; where another process of the group trains, it is that one that must be asked.
     pub fn train_now(&self) {
         self.orders.send(Order::Now).unwrap_or_default();
+    }
+
+    /// Tells that a key began to drift: the next training comes sooner, if the plan says so and this process is the one that trains.
+    pub fn drift(&self) {
+        self.orders.send(Order::Drift).unwrap_or_default();
     }
 
     /// The control of nothing.
@@ -215,6 +227,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
         let mut leads = false;
         let mut due = self.clock.monotonic();
         let mut runs = 0;
+        let mut last = None;
         while !self.stop.load(Ordering::Relaxed) {
             let now = self.clock.monotonic();
             let wait = if leads {
@@ -236,7 +249,16 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                 Ok(Order::Now) => {
                     tracing::info!("asked to train, but another process of the group does that");
                 }
+                Ok(Order::Drift) if leads && self.plan.on_drift => {
+                    let soonest = self.plan.interval / DRIFT_INTERVAL_PART;
+                    let now = self.clock.monotonic();
+                    due = due.min(last.map_or(now, |last| last + soonest).max(now));
+                    let seconds = due.saturating_sub(now).as_secs_f64();
+                    tracing::info!(seconds, "records drift: training again as soon as may be");
+                }
+                Ok(Order::Drift) => {}
                 Err(RecvTimeoutError::Timeout) if leads => {
+                    last = Some(self.clock.monotonic());
                     let again = self.attempt();
                     runs += 1;
                     due = self.clock.monotonic() + again.unwrap_or_else(|| self.jittered(runs));

@@ -271,7 +271,12 @@ fn tell(
         writeln!(text, "row {}: {number}: {}", trained.row, trained.verdict).unwrap_or_default();
     }
     let flagged = outcome.lines.iter().filter(|line| line.alert).count();
-    writeln!(text, "{} rows, {flagged} of them in alerts", table.len()).unwrap_or_default();
+    let (rows, drifts) = (table.len(), outcome.drifts);
+    writeln!(
+        text,
+        "{rows} rows, {flagged} of them in alerts; keys that began to drift: {drifts}"
+    )
+    .unwrap_or_default();
     text.push_str(&figures::shown(found));
     match output {
         Some(path) => {

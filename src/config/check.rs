@@ -74,6 +74,7 @@ pub fn check(loaded: &Loaded) -> (Config, Vec<Problem>) {
             rows_max: raw.training.rows_max,
             rows_min: raw.training.rows_min,
             guard: raw.training.guard,
+            on_drift: raw.training.on_drift,
             calibration: raw.training.calibration,
             exclude,
             every_records: raw.training.every_records,
@@ -243,6 +244,7 @@ fn output(raw: &Raw, found: &mut Found) -> OutputSettings {
     for (key, topic) in [
         ("output.scores", &output.scores),
         ("output.late", &output.late),
+        ("output.drift", &output.drift),
     ] {
         if !topic.is_empty() {
             require_topic(topic, key, found);
@@ -259,6 +261,7 @@ fn output(raw: &Raw, found: &mut Found) -> OutputSettings {
         scores: optional(&output.scores),
         dead_letters: output.dead_letters.clone(),
         late: optional(&output.late).unwrap_or_else(|| output.dead_letters.clone()),
+        drift: optional(&output.drift),
         state: output.state.clone(),
     }
 }
@@ -277,6 +280,9 @@ fn topics_are_distinct(
     ];
     if let Some(scores) = &output.scores {
         written.push(("output.scores", scores));
+    }
+    if let Some(drift) = &output.drift {
+        written.push(("output.drift", drift));
     }
     if output.late != output.dead_letters {
         written.push(("output.late", &output.late));

@@ -165,6 +165,7 @@ impl Config {
             scores: self.output.scores.clone(),
             dead_letters: self.output.dead_letters.clone(),
             late: Some(self.output.late.clone()),
+            drift: self.output.drift.clone(),
             state: self.output.state.clone(),
         }
     }
@@ -252,6 +253,8 @@ pub struct OutputSettings {
     pub dead_letters: String,
     /// Records that come too late.
     pub late: String,
+    /// Keys that drift, if wanted.
+    pub drift: Option<String>,
     /// The state.
     pub state: String,
 }
@@ -271,6 +274,8 @@ pub struct TrainingSettings {
     pub rows_min: usize,
     /// Records of the key kept out before and after an episode.
     pub guard: u64,
+    /// Whether drift makes the next training come sooner.
+    pub on_drift: bool,
     /// Which windows calibrate a model.
     pub calibration: raw::Calibration,
     /// What is left out.

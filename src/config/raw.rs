@@ -346,6 +346,8 @@ pub struct Output {
     pub dead_letters: String,
     /// Topic of records that come too late; empty: that of the dead letters.
     pub late: String,
+    /// Topic of keys that begin or cease to drift; empty: none.
+    pub drift: String,
     /// Topic of the state.
     pub state: String,
     /// Whether scores carry the model's code.
@@ -359,6 +361,7 @@ impl Default for Output {
             scores: String::new(),
             dead_letters: "anomalyd.dead_letters".to_owned(),
             late: String::new(),
+            drift: "anomalyd.drift".to_owned(),
             state: "anomalyd.state".to_owned(),
             emit_code: false,
         }
@@ -383,6 +386,8 @@ pub struct Training {
     pub guard: u64,
     /// Stretches of time that are kept out, such as maintenance.
     pub exclude: Vec<Exclude>,
+    /// Whether drift makes the next training come sooner.
+    pub on_drift: bool,
     /// Which windows calibrate a model.
     pub calibration: Calibration,
     /// In a backtest: records between two trainings; 0: by `interval`.
@@ -412,6 +417,7 @@ impl Default for Training {
             rows_min: 500,
             guard: 20,
             exclude: Vec::new(),
+            on_drift: true,
             calibration: Calibration::Auto,
             every_records: 0,
         }

@@ -248,6 +248,7 @@ fn sources(options: &Options, place: &Place) -> Sources {
         "input.key=[\"machine\"]".to_owned(),
         "input.timestamp=time".to_owned(),
         format!("output.alerts={}", place.topic("alerts")),
+        format!("output.drift={}", place.topic("drift")),
         format!("output.dead_letters={}", place.topic("dead-letters")),
         format!("output.state={}", place.topic("state")),
         format!("models.topic={}", place.topic("models")),

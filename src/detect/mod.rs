@@ -1,10 +1,11 @@
 //! From p-values to episodes, for one key. Pure numbers in, verdicts out.
 //!
-//! Next: [`evidence`] (what a key's records gather), [`episode`] (open, update, close), [`cold`] (scores before there is a model), [`seasonal`]
+//! Next: [`evidence`] (what a key's records gather), [`episode`] (open, update, close), [`cold`] (scores before there is a model), [`drift`] (what rises and stays), [`seasonal`]
 //! (a single feature's own past), [`pace`] (which records are neighbours), [`clock`] (what time it is, by many keys), [`silence`].
 
 pub mod clock;
 pub mod cold;
+pub mod drift;
 pub mod episode;
 pub mod evidence;
 pub mod pace;

@@ -60,6 +60,7 @@ pub fn plan(topics: &OutputTopics, models: Option<&str>, inputs: i32) -> Vec<Top
     let short = || ("segment.ms", "600000".to_owned());
     let mut plans = vec![plain(&topics.alerts, Vec::new())];
     plans.extend(topics.scores.as_deref().map(|name| plain(name, Vec::new())));
+    plans.extend(topics.drift.as_deref().map(|name| plain(name, Vec::new())));
     let roomy = || ("max.message.bytes", MESSAGE_MAX.to_string());
     plans.push(plain(&topics.dead_letters, vec![roomy()]));
     if let Some(late) = topics
@@ -284,18 +285,19 @@ mod tests {
             scores: None,
             dead_letters: "d".to_owned(),
             late: Some("d".to_owned()),
+            drift: Some("r".to_owned()),
             state: "s".to_owned(),
         };
         let plans = plan(&topics, Some("m"), 6);
         let names: Vec<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
-        assert_eq!(names, ["a", "d", "s", "m"]);
-        assert_eq!(plans[2].partitions, 6);
-        assert_eq!(plans[3].partitions, 1);
+        assert_eq!(names, ["a", "r", "d", "s", "m"]);
+        assert_eq!(plans[3].partitions, 6);
+        assert_eq!(plans[4].partitions, 1);
         let roomy = ("max.message.bytes", MESSAGE_MAX.to_string());
-        for plan in &plans[1..3] {
+        for plan in &plans[2..4] {
             assert!(plan.settings.contains(&roomy), "{}", plan.name);
         }
-        for plan in &plans[2..] {
+        for plan in &plans[3..] {
             assert_eq!(plan.settings[0], ("cleanup.policy", "compact".to_owned()));
         }
     }

@@ -273,6 +273,7 @@ mod tests {
                 scores: None,
                 dead_letters: name("d"),
                 late: None,
+                drift: None,
                 state: name("s"),
             },
             start: Start::Latest,

@@ -157,14 +157,16 @@ fn routes<'a>(
 ) -> impl Iterator<Item = (&'a str, &'a Vec<Message>)> {
     let scores = topics.scores.as_deref();
     let late = topics.late.as_ref().unwrap_or(&topics.dead_letters);
-    scores
-        .map(|topic| (topic, &outbox.scores))
-        .into_iter()
-        .chain([
-            (&*topics.alerts, &outbox.alerts),
-            (&*topics.dead_letters, &outbox.dead_letters),
-            (&**late, &outbox.late),
-        ])
+    let drift = topics.drift.as_deref();
+    let optional = [
+        scores.map(|topic| (topic, &outbox.scores)),
+        drift.map(|topic| (topic, &outbox.drift)),
+    ];
+    optional.into_iter().flatten().chain([
+        (&*topics.alerts, &outbox.alerts),
+        (&*topics.dead_letters, &outbox.dead_letters),
+        (&**late, &outbox.late),
+    ])
 }
 
 /// The topics that an outbox is written to.

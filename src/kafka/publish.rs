@@ -78,6 +78,8 @@ pub struct OutputTopics {
     pub dead_letters: String,
     /// What came too late; `None`: to the dead letters.
     pub late: Option<String>,
+    /// Keys that drift; `None` leaves them out.
+    pub drift: Option<String>,
     /// Snapshots and the quarantine ledger, compacted.
     pub state: String,
 }

@@ -547,7 +547,11 @@ fn known_topics(
 ) -> Result<i32, KafkaFailure> {
     let topics = &settings.topics;
     let written = [&topics.alerts, &topics.dead_letters, &topics.state];
-    let optional = topics.scores.iter().chain(&topics.late);
+    let optional = topics
+        .scores
+        .iter()
+        .chain(&topics.late)
+        .chain(&topics.drift);
     let mut patience = NO_TOPIC_MAX;
     for topic in settings.inputs.iter().chain(written).chain(optional) {
         loop {

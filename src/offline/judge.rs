@@ -34,6 +34,8 @@ pub struct Outcome {
     pub lines: Vec<Line>,
     /// All alerts, in order, each with the row that caused it.
     pub alerts: Vec<(usize, Alert)>,
+    /// Times that a key began to drift.
+    pub drifts: u64,
     /// Models trained on the way.
     pub models: Vec<Trained>,
     /// Windows of rows in alerts, a bounded number of them.
@@ -47,6 +49,7 @@ impl Outcome {
         Self {
             lines: replay.lines,
             alerts: replay.alerts,
+            drifts: replay.drifts,
             models,
             windows: replay.windows,
             codes: replay.codes,

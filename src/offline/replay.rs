@@ -52,6 +52,8 @@ pub(super) struct Replay<'a> {
     pub lines: Vec<Line>,
     /// The alerts, with the row that caused each.
     pub alerts: Vec<(usize, Alert)>,
+    /// Times that a key began to drift.
+    pub drifts: u64,
     /// Windows of some anomalous rows that a model judged.
     pub windows: Windows,
     /// Codes of the rows, if they were asked for; none of rows that no model with a code judged.
@@ -155,6 +157,7 @@ impl<'a> Replay<'a> {
             episodes: BTreeMap::new(),
             lines: Vec::with_capacity(table.len()),
             alerts: Vec::new(),
+            drifts: 0,
             windows: Windows::default(),
             codes: None,
         })
@@ -226,6 +229,7 @@ impl<'a> Replay<'a> {
                 self.windows.add(row, judged.window);
             }
         }
+        self.drifts += staged.tally.drift_began;
         for entry in std::mem::take(&mut staged.outbox.state) {
             if entry.value.is_some() {
                 self.episodes.insert(entry.key.clone(), entry);

@@ -600,6 +600,7 @@ fn a_later_model_of_a_backtest_is_the_one_that_the_daemon_would_make() {
         interval: config.training.interval,
         maintenance: Vec::new(),
         jitter: config.training.jitter,
+        on_drift: true,
         history: config.training.history,
         seed: config.seed,
     };

@@ -7,6 +7,7 @@ use super::state::{KeyState, Silence};
 use crate::alert::Severity;
 use crate::detect::clock::{KeyClock, Rate};
 use crate::detect::cold::ColdStart;
+use crate::detect::drift::Drift;
 use crate::detect::episode::{Episode, EpisodeState};
 use crate::detect::evidence::{Evidence, Place};
 use crate::detect::pace::{Pace, Sequence};
@@ -20,7 +21,7 @@ use crate::time::Timestamp;
 pub(super) const FORMAT: u8 = 2;
 
 /// The version that keys begin with.
-const KEY_FORMAT: u8 = 3;
+const KEY_FORMAT: u8 = 4;
 
 /// Little-endian numbers, one after the other.
 #[derive(Debug, Default)]
@@ -128,6 +129,19 @@ impl Writer {
         self.u64(place.record);
         self.i64(place.offset.0);
         self.i64(place.time.0);
+    }
+    fn drift(&mut self, drift: &Drift) {
+        self.f64(drift.sum);
+        self.u64(u64::from(drift.records));
+        self.place(drift.first);
+        self.f64(drift.usual);
+        self.f64(drift.own_sum);
+        self.u64(u64::from(drift.own_blocks));
+        self.u64(u64::from(drift.streak));
+        self.f64(drift.evidence);
+        self.place(drift.since);
+        self.f64(drift.level);
+        self.u8(u8::from(drift.drifting));
     }
     fn episodes(&mut self, episodes: &EpisodeState) {
         self.u64(episodes.records);
@@ -313,6 +327,21 @@ impl Reader<'_> {
             time: self.time()?,
         })
     }
+    fn drift(&mut self) -> Option<Drift> {
+        Some(Drift {
+            sum: self.f64()?,
+            records: self.count()?,
+            first: self.place()?,
+            usual: self.f64()?,
+            own_sum: self.f64()?,
+            own_blocks: self.count()?,
+            streak: self.count()?,
+            evidence: self.f64()?,
+            since: self.place()?,
+            level: self.f64()?,
+            drifting: self.flag()?,
+        })
+    }
     fn episodes(&mut self) -> Option<EpisodeState> {
         let (records, first) = (self.u64()?, self.time()?);
         let mut evidence = Evidence::default();
@@ -347,7 +376,7 @@ impl Reader<'_> {
 /// A key's state as bytes.
 pub(super) fn write_key(state: &KeyState) -> Vec<u8> {
     let mut to = Writer(Vec::with_capacity(
-        240 + 8 * (state.rows.len() + state.cold.rows.len()),
+        380 + 8 * (state.rows.len() + state.cold.rows.len()),
     ));
     to.u8(KEY_FORMAT);
     to.i64(state.newest.0);
@@ -366,6 +395,7 @@ pub(super) fn write_key(state: &KeyState) -> Vec<u8> {
     to.all(state.rows.len(), state.rows.iter());
     to.all(state.last_values.len(), state.last_values.iter());
     to.episodes(&state.episodes);
+    to.drift(&state.drift);
     to.u64(state.model.0);
     to.u64(state.cold.seen);
     to.all(state.cold.rows.len(), state.cold.rows.iter());
@@ -401,6 +431,7 @@ pub(super) fn read_key(bytes: &[u8]) -> Option<KeyState> {
     let rows: VecDeque<f64> = from.all()?;
     let last_values: Vec<f64> = from.all()?;
     let episodes = from.episodes()?;
+    let drift = from.drift()?;
     let model = ModelVersion(from.u64()?);
     let cold = ColdStart {
         seen: from.u64()?,
@@ -419,6 +450,7 @@ pub(super) fn read_key(bytes: &[u8]) -> Option<KeyState> {
         rows,
         last_values,
         episodes,
+        drift,
         model,
         cold,
         season,
@@ -488,11 +520,12 @@ mod tests {
             usual_records: 11.0,
             ..Evidence::default()
         };
-        evidence.since[2] = Place {
+        let evidence_since = Place {
             record: 1,
             offset: Offset(2),
             time: Timestamp(3),
         };
+        evidence.since[2] = evidence_since;
         KeyState {
             newest: Timestamp(7),
             last_offset: Offset(12),
@@ -535,6 +568,19 @@ mod tests {
                 open: Some(episode),
                 closed: Some((Timestamp(99), 1)),
             },
+            drift: Drift {
+                sum: 0.25,
+                records: 17,
+                first: episode.last,
+                usual: 1.25,
+                own_sum: 3.5,
+                own_blocks: 3,
+                streak: 2,
+                evidence: 7.5,
+                since: evidence_since,
+                level: 2.25,
+                drifting: true,
+            },
             model: ModelVersion(4),
             cold: ColdStart {
                 seen: 5,
@@ -554,6 +600,7 @@ mod tests {
             let back = read_key(&bytes).unwrap();
             assert_eq!(write_key(&back), bytes);
             assert_eq!(back.episodes, state.episodes);
+            assert_eq!(back.drift, state.drift);
             assert_eq!(back.season, state.season);
             assert_eq!((back.clock, back.rhythm), (state.clock, state.rhythm));
             assert!(back.rows.get(1).is_none_or(|value| value.is_nan()));

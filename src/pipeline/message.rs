@@ -5,8 +5,11 @@ use serde::Serialize;
 use super::gather::Work;
 use super::state::episode_id;
 use super::{Message, OpenEpisode};
-use crate::alert::{Alert, AlertEvent, AlertKind, Attribution, InputRef, Severity};
+use crate::alert::{
+    Alert, AlertEvent, AlertKind, Attribution, Drift, DriftEvent, InputRef, Severity,
+};
 use crate::detect::Params;
+use crate::detect::drift::Turn;
 use crate::detect::episode::{Episode, Reading};
 use crate::model::card::ModelVersion;
 use crate::record::{Header, RecordBatch, dead_letter};
@@ -161,6 +164,50 @@ pub(super) fn alert(params: &Params, cause: Cause<'_>, facts: Facts) -> Message 
     Message {
         key: Some(cause.key.as_bytes().to_vec()),
         value: Some(json(&alert)),
+        headers,
+        timestamp: cause.timestamp,
+        cause: cause.at.clone(),
+    }
+}
+
+/// A key that begins or ceases to drift, with CloudEvents headers in binary mode.
+pub(super) fn drift(params: &Params, cause: Cause<'_>, turn: Turn) -> Message {
+    let (event, word) = if turn.began {
+        (DriftEvent::Begin, "begin")
+    } else {
+        (DriftEvent::End, "end")
+    };
+    let time = cause.time.rfc3339();
+    let id = format!("{}-drift", episode_id(params, cause.at, turn.since.offset));
+    let headers = vec![
+        header("ce_specversion", "1.0"),
+        header("ce_type", &format!("anomalyd.drift.{word}")),
+        header("ce_source", &format!("/anomalyd/{}", params.detector)),
+        header("ce_id", &format!("{id}-{word}-{}", cause.offset)),
+        header("ce_time", &time),
+        header("content-type", "application/json"),
+    ];
+    let drift = Drift {
+        schema: 1,
+        id,
+        event,
+        detector: params.detector.clone(),
+        key: cause.key.to_owned(),
+        data_time: time,
+        approx_drift_start_time: turn.since.time.rfc3339(),
+        level: turn.level,
+        usual_level: turn.usual,
+        model_version: cause.model.0,
+        seasonal: cause.seasonal,
+        input: InputRef {
+            topic: cause.at.topic.as_ref().to_owned(),
+            partition: cause.at.partition.0,
+            offset: cause.offset.0,
+        },
+    };
+    Message {
+        key: Some(cause.key.as_bytes().to_vec()),
+        value: Some(json(&drift)),
         headers,
         timestamp: cause.timestamp,
         cause: cause.at.clone(),

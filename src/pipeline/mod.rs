@@ -460,6 +460,8 @@ impl PartitionState {
 }
 
 #[cfg(test)]
+mod drift_tests;
+#[cfg(test)]
 mod season_tests;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use crate::alert::{AlertKind, Severity};
 use crate::detect::Params;
 use crate::detect::clock::{KeyClock, StreamClock};
 use crate::detect::cold::ColdStart;
+use crate::detect::drift::Drift;
 use crate::detect::episode::EpisodeState;
 use crate::detect::seasonal::Season;
 use crate::detect::silence::Rhythm;
@@ -41,6 +42,8 @@ pub(super) struct KeyState {
     pub last_values: Vec<f64>,
     /// Its episodes.
     pub episodes: EpisodeState,
+    /// Whether its records have become more surprising, for good.
+    pub drift: Drift,
     /// What judged its last record; 0: no model.
     pub model: ModelVersion,
     /// What it looked like before there was a model; empty under a model.
@@ -62,6 +65,7 @@ impl KeyState {
             rows: VecDeque::new(),
             last_values: Vec::new(),
             episodes: EpisodeState::default(),
+            drift: Drift::default(),
             model: ModelVersion(0),
             cold: ColdStart::default(),
             season: None,

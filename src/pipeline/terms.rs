@@ -63,6 +63,8 @@ pub struct Outbox {
     pub dead_letters: Vec<Message>,
     /// To the late topic, or the dead-letter topic where there is none.
     pub late: Vec<Message>,
+    /// To the drift topic, if there is one.
+    pub drift: Vec<Message>,
     /// To the state topic.
     pub state: Vec<StateEntry>,
     /// What to commit: the next offset to read of each partition in the batch.
@@ -92,6 +94,10 @@ pub struct Tally {
     pub opened: u64,
     /// Episodes closed.
     pub closed: u64,
+    /// Keys that began to drift.
+    pub drift_began: u64,
+    /// Keys that drift no more.
+    pub drift_ended: u64,
     /// Alerts held back by cooldown or a rate limit.
     pub suppressed: u64,
 }

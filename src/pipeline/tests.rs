@@ -9,16 +9,16 @@ use crate::model::card::Dismissal;
 use crate::record::{DecodeError, Decoded, Header, Key};
 use crate::stats::calibration::Calibration;
 
-const NOW: Timestamp = Timestamp(1_000_000);
+pub(super) const NOW: Timestamp = Timestamp(1_000_000);
 
 /// Offset, key, event time in ms, and the numbers; no numbers: a record that cannot be read.
-type Row<'a> = (i64, &'a str, i64, &'a [f64]);
+pub(super) type Row<'a> = (i64, &'a str, i64, &'a [f64]);
 
-fn at() -> TopicPartition {
+pub(super) fn at() -> TopicPartition {
     TopicPartition::new("in", 3)
 }
 
-fn params() -> Params {
+pub(super) fn params() -> Params {
     Params {
         detector: "test".to_owned(),
         budget: Budget::PerRecord(0.01),
@@ -31,7 +31,7 @@ fn params() -> Params {
     }
 }
 
-fn model(version: u64, window: usize) -> Arc<TrainedModel> {
+pub(super) fn model(version: u64, window: usize) -> Arc<TrainedModel> {
     // Scores of two columns in −1..1: means of squares, evenly spread from 0 to 1.
     let scores: Vec<f64> = (0..1000)
         .map(|i| f64::from(i * 617 % 1000) / 1000.0)
@@ -45,7 +45,7 @@ fn model(version: u64, window: usize) -> Arc<TrainedModel> {
     ))
 }
 
-fn pipeline(params: Params, missing: Missing) -> Pipeline {
+pub(super) fn pipeline(params: Params, missing: Missing) -> Pipeline {
     assert_eq!(params.check(), Vec::new());
     let column = |name: &str| Column {
         name: name.to_owned(),
@@ -54,7 +54,7 @@ fn pipeline(params: Params, missing: Missing) -> Pipeline {
     Pipeline::new(Arc::new(params), Arc::new([column("x"), column("y")]))
 }
 
-fn grant(committed: i64, state: Vec<StateEntry>) -> Grant {
+pub(super) fn grant(committed: i64, state: Vec<StateEntry>) -> Grant {
     Grant {
         at: at(),
         committed: Offset(committed),
@@ -73,7 +73,7 @@ fn ready(params: Params, window: usize) -> Pipeline {
     pipeline
 }
 
-fn batch(rows: &[Row<'_>]) -> (RecordBatch, DecodedBatch) {
+pub(super) fn batch(rows: &[Row<'_>]) -> (RecordBatch, DecodedBatch) {
     let mut batch = RecordBatch::default();
     let mut decoded = DecodedBatch {
         columns: 2,

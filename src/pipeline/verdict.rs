@@ -15,7 +15,9 @@ use crate::alert::{AlertEvent, Attribution};
 use crate::detect::Params;
 use crate::detect::clock::Moment;
 use crate::detect::cold::{ColdStart, ROWS_MAX};
+use crate::detect::drift::Turn;
 use crate::detect::episode::{Change, Episode, Reading};
+use crate::detect::evidence::Place;
 use crate::detect::seasonal::SeasonReading;
 use crate::model::card::ModelVersion;
 use crate::model::trained::Judged;
@@ -194,6 +196,9 @@ impl Telling<'_> {
     fn judged(&mut self, work: &mut Work<'_>, mut seen: Seen<'_>, mut warming: bool, emit: bool) {
         self.end_storm(work, &seen, emit);
         warming = self.read(work, &mut seen, warming);
+        if !warming && !seen.cold {
+            self.drift(work, &seen, emit);
+        }
         let change = if warming {
             Change::None
         } else {
@@ -281,6 +286,7 @@ impl Telling<'_> {
             let evidence = &mut state.episodes.evidence;
             if state.model != model {
                 evidence.change_model();
+                state.drift.change_model();
             }
             if !warming {
                 seen.reading.by_model = Some(seen.reading.p);
@@ -289,6 +295,39 @@ impl Telling<'_> {
         }
         state.model = model;
         warming
+    }
+
+    /// Looks whether the key drifts, by what judged the record alone: what has become usual for the key is what is looked for.
+    fn drift(&mut self, work: &mut Work<'_>, seen: &Seen<'_>, emit: bool) {
+        let rule = match seen.season {
+            Some(_) => &work.own_rule,
+            None => &work.rule,
+        };
+        let state = &mut work.slots[seen.slot].state;
+        let place = Place {
+            record: state.episodes.records,
+            offset: seen.reading.offset,
+            time: seen.reading.time,
+        };
+        let p = seen.reading.by_model.unwrap_or(seen.reading.p);
+        if let Some(turn) = state.drift.take(&rule.law, p, place) {
+            let cause = self.cause(work, seen.step, seen.slot).judged_as(seen);
+            self.turned(cause, turn, emit);
+        }
+    }
+
+    fn turned(&mut self, cause: Cause<'_>, turn: Turn, emit: bool) {
+        if !emit {
+            return;
+        }
+        if turn.began {
+            self.tally.drift_began += 1;
+        } else {
+            self.tally.drift_ended += 1;
+        }
+        self.outbox
+            .drift
+            .push(message::drift(self.params, cause, turn));
     }
 
     fn watch(&mut self, work: &Work<'_>, seen: &Seen<'_>, alert: bool) {
@@ -356,6 +395,7 @@ impl Telling<'_> {
             time: raw.timestamp,
         };
         let state = &mut work.slots[slot].state;
+        let drift = state.drift.forget();
         let silence = state.silence.take();
         let quiet = silence.map(|silence| Quiet::new(silence, state, state.rhythm.last));
         if let Some(episode) = state.episodes.open.take() {
@@ -372,6 +412,10 @@ impl Telling<'_> {
         }
         if let Some(quiet) = quiet {
             self.spoke(work, step, (slot, quiet), emit);
+        }
+        if let Some(turn) = drift {
+            let cause = self.cause(work, step, slot);
+            self.turned(cause, turn, emit);
         }
     }
 

@@ -36,6 +36,8 @@ pub struct Metrics {
     pub scored: IntCounter,
     /// Records whose window or cold start was still filling.
     pub warming_up: IntCounter,
+    /// Keys that began or ceased to drift, by event.
+    pub drifts: IntCounterVec,
     /// Records later than the bound.
     pub late: IntCounter,
     /// Records that could not be read, by reason.
@@ -201,6 +203,11 @@ impl Metrics {
                 "Alert messages published, by event (open, update, close) and severity.",
                 &["event", "severity"],
             )?,
+            drifts: make.counters(
+                "anomalyd_drift_total",
+                "Keys whose records became more surprising and stayed so, by event (begin, end): what is told on output.drift.",
+                &["event"],
+            )?,
             suppressed: make.counter(
                 "anomalyd_alerts_suppressed_total",
                 "Alerts of episodes that opened beyond the storm limit: one summary alert stands for them.",
@@ -313,6 +320,9 @@ impl Metrics {
         for direction in ["ahead", "behind"] {
             self.clock_skew.with_label_values(&[direction]);
             self.wrong_clocks.with_label_values(&[direction]);
+        }
+        for event in ["begin", "end"] {
+            self.drifts.with_label_values(&[event]);
         }
         for outcome in ["committed", "aborted"] {
             self.batches.with_label_values(&[outcome]);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::metrics::Metrics;
 use super::status::{Status, TrainingStatus};
-use crate::alert::Alert;
+use crate::alert::{Alert, Drift};
 use crate::detect::Params;
 use crate::detect::episode::Rule;
 use crate::model::card::ModelVersion;
@@ -93,6 +93,12 @@ impl WorkerObserver {
         metrics.scored.inc_by(tally.scored);
         metrics.warming_up.inc_by(tally.warming_up);
         metrics.late.inc_by(tally.late);
+        for (event, count) in [("begin", tally.drift_began), ("end", tally.drift_ended)] {
+            metrics.drifts.with_label_values(&[event]).inc_by(count);
+        }
+        if tally.drift_began > 0 {
+            self.control.drift();
+        }
         if tally.skipped > 0 {
             tracing::error!(
                 records = tally.skipped,
@@ -136,6 +142,26 @@ impl WorkerObserver {
             "alert {event}"
         );
         self.status.alert(&alert);
+    }
+}
+
+/// Names a key that drifts, or does no more.
+fn drift(bytes: &[u8]) {
+    match serde_json::from_slice::<Drift>(bytes) {
+        Ok(drift) => {
+            let event = word(&drift.event);
+            tracing::info!(
+                id = drift.id,
+                key = drift.key,
+                level = drift.level,
+                usual = drift.usual_level,
+                since = drift.approx_drift_start_time,
+                "drift {event}"
+            );
+        }
+        Err(error) => {
+            tracing::error!(%error, "a drift of our own cannot be read back: a bug");
+        }
     }
 }
 
@@ -183,6 +209,9 @@ impl worker::Observer for WorkerObserver {
             if let Some(value) = &message.value {
                 self.alert(value);
             }
+        }
+        for message in &batch.outbox.drift {
+            drift(message.value.as_deref().unwrap_or_default());
         }
         for clock in batch.wrong_clocks {
             name_wrong(clock);

@@ -544,6 +544,7 @@ pub fn plan(config: &Config) -> Plan {
         params: config.training_params(),
         interval: training.interval,
         jitter: training.jitter,
+        on_drift: training.on_drift,
         history: training.history,
         maintenance: training.exclude.clone(),
         seed: config.seed,

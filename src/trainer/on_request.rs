@@ -71,8 +71,15 @@ impl Observer for Outcomes {
     }
 }
 
-#[test]
-fn a_run_that_is_asked_for_does_not_wait_for_the_interval() {
+/// A trainer at work, what its runs come to, and its clock.
+type Started = (
+    Control,
+    std::sync::mpsc::Receiver<&'static str>,
+    Arc<ManualClock>,
+    std::thread::JoinHandle<()>,
+);
+
+fn start(on_drift: bool) -> Started {
     let schema = SchemaSpec {
         features: Features::List(vec!["a".to_owned()]),
         ..SchemaSpec::default()
@@ -91,14 +98,49 @@ fn a_run_that_is_asked_for_does_not_wait_for_the_interval() {
         params: train::Params::default(),
         interval: Duration::from_secs(3600),
         jitter: 0.0,
+        on_drift,
         maintenance: Vec::new(),
         history: Duration::from_secs(3600),
         seed: Seed(1),
     };
     let (send, outcomes) = channel();
     let clock = Arc::new(ManualClock::at(Timestamp(1_000)));
-    let (trainer, control) = Trainer::new(sources, plan, clock, Arc::new(Outcomes(send)));
+    let observer = Arc::new(Outcomes(send));
+    let (trainer, control) = Trainer::new(sources, plan, clock.clone(), observer);
     let thread = std::thread::spawn(move || trainer.run());
+    (control, outcomes, clock, thread)
+}
+
+#[test]
+fn drift_makes_the_next_run_come_sooner_but_not_again_and_again() {
+    for on_drift in [true, false] {
+        let (control, outcomes, clock, thread) = start(on_drift);
+        let soon = |wait| outcomes.recv_timeout(Duration::from_millis(wait)).ok();
+        // Another process leads.
+        control.drift();
+        control.lead(true);
+        assert_eq!(soon(100), None);
+        control.drift();
+        if on_drift {
+            assert_eq!(soon(10_000), Some("skipped"));
+        }
+        // The next one not before a quarter of the interval has passed.
+        control.drift();
+        assert_eq!(soon(100), None);
+        clock.advance(Duration::from_secs(901));
+        control.drift();
+        assert_eq!(
+            soon(if on_drift { 10_000 } else { 100 }),
+            on_drift.then_some("skipped")
+        );
+        control.stop();
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn a_run_that_is_asked_for_does_not_wait_for_the_interval() {
+    let (control, outcomes, _, thread) = start(true);
     let soon = |wait| outcomes.recv_timeout(Duration::from_millis(wait)).ok();
     // Another process leads.
     control.train_now();

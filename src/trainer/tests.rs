@@ -137,6 +137,7 @@ fn trainer(log: Log) -> (Trainer<Log, Empty>, Arc<Noting>) {
         params: train::Params::default(),
         interval: Duration::from_secs(3600),
         jitter: 0.0,
+        on_drift: true,
         maintenance: Vec::new(),
         history: Duration::from_secs(86_400),
         seed: Seed(1),

@@ -125,6 +125,7 @@ impl Site {
             format!("output.alerts={}", self.output(start.group, "alerts")),
             format!("output.scores={}", self.output(start.group, "scores")),
             format!("output.dead_letters={}", self.output(start.group, "dead")),
+            format!("output.drift={}", self.output(start.group, "drift")),
             format!("output.state={}", self.output(start.group, "state")),
             format!("models.topic={}", self.output(start.group, "models")),
         ];

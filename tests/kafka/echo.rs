@@ -151,6 +151,7 @@ impl Echo {
                 scores: None,
                 dead_letters: self.output(),
                 late: None,
+                drift: None,
                 state: self.state(),
             },
             start: Start::Earliest,

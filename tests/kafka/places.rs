@@ -386,6 +386,7 @@ fn topics_are_created_once_and_checked() {
         scores: Some(format!("{prefix}.scores")),
         dead_letters: format!("{prefix}.dead"),
         late: None,
+        drift: None,
         state: format!("{prefix}.state"),
     };
     let inputs = [input];

@@ -29,6 +29,7 @@ pub struct Committed {
     pub scores: Vec<Message>,
     pub dead_letters: Vec<Message>,
     pub late: Vec<Message>,
+    pub drift: Vec<Message>,
     /// Offset → version that judges from there on.
     pub models: BTreeMap<i64, u64>,
 }
@@ -167,6 +168,7 @@ impl<'w> Broker<'w> {
             &mut log.dead_letters
         });
         place(&mut self.log, &outbox.late, |log| &mut log.late);
+        place(&mut self.log, &outbox.drift, |log| &mut log.drift);
         for (at, to) in &outbox.positions {
             let commit = (to.0, mark.to_owned());
             self.committed.insert(at.clone(), commit);
@@ -389,9 +391,16 @@ impl Member<'_> {
     }
 }
 
-/// Alerts, scores and records sent on.
+/// Alerts, scores, drift and records sent on.
 fn written(outbox: &Outbox) -> usize {
-    outbox.alerts.len() + outbox.scores.len() + outbox.dead_letters.len() + outbox.late.len()
+    let kinds = [
+        &outbox.alerts,
+        &outbox.scores,
+        &outbox.dead_letters,
+        &outbox.late,
+        &outbox.drift,
+    ];
+    kinds.iter().map(|messages| messages.len()).sum()
 }
 
 impl Session for Member<'_> {

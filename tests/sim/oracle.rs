@@ -37,6 +37,7 @@ pub fn compare(world: &World, outcome: &Outcome) -> Result<(), String> {
             &expected.dead_letters,
         )?;
         same(at, "late records", &found.late, &expected.late)?;
+        same(at, "drift", &found.drift, &expected.drift)?;
         every_record_once(world, which, found)?;
         episodes_make_sense(found)?;
     }
@@ -112,6 +113,7 @@ fn calm(world: &World, which: usize, models: &BTreeMap<i64, u64>) -> Committed {
         told.dead_letters
             .extend(staged.outbox.dead_letters.iter().cloned());
         told.late.extend(staged.outbox.late.iter().cloned());
+        told.drift.extend(staged.outbox.drift.iter().cloned());
         pipeline.apply(staged);
     }
     told

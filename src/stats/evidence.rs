@@ -41,7 +41,8 @@ impl EvidenceLaw {
     /// What is assumed where no held-out records tell: strongly dependent records, and openings as rare as the strength says.
     #[must_use]
     pub fn assumed(scales: &[u32]) -> Self {
-        let independent = |scale: &u32| (full(*scale) / ASSUMED_DEPENDENCE).clamp(1.0, ASSUMED_WORTH);
+        let independent =
+            |scale: &u32| (full(*scale) / ASSUMED_DEPENDENCE).clamp(1.0, ASSUMED_WORTH);
         Self {
             scales: scales.to_vec(),
             independent: scales.iter().map(independent).collect(),

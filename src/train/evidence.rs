@@ -327,11 +327,7 @@ mod tests {
     /// By hand, with figures: `cargo test --lib proof_openings -- --ignored --nocapture`.
     #[test]
     #[ignore = "a proof with figures, minutes long: `make proofs`"]
-<<<<<<< HEAD
     #[expect(clippy::print_stdout, reason = "a proof shows its figures")]
-=======
-    #[expect(clippy::print_stdout, reason = "its figures are what it is run for")]
->>>>>>> w2-kafka
     fn proof_openings_realise_the_budget() {
         for rho in [0.0, 0.5, 0.9, 0.98] {
             for n in [400, 1_500, 6_000] {

@@ -12,11 +12,13 @@ use super::args::{BacktestArgs, ScoreArgs, SourceArgs, TableArgs, TrainArgs};
 use super::exit::Failure;
 use super::print;
 use crate::config::Config;
+use crate::detect::episode::pace;
 use crate::kafka::history::KafkaHistory;
 use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::model::Monitor;
 use crate::model::card::Card;
 use crate::model::reservoir::Reservoir;
+use crate::offline::budgets;
 use crate::offline::figures::{self, VUS_WINDOW};
 use crate::offline::judge::{self, Outcome, Warmup, Watch};
 use crate::offline::story::{self, Told};
@@ -87,6 +89,8 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
     }
     text += &format!("{}\n", calibrated(card));
     text += &format!("gate: {}{}\n", candidate.verdict, measured(card));
+    let budget = config.detect.budget.means(pace(&candidate.model));
+    text += &format!("{budget}\n");
     if let Some(path) = &arguments.model {
         let bytes = write::model_bytes(&candidate.model, path)?;
         write::whole(path, &bytes)?;
@@ -196,7 +200,7 @@ pub(super) fn score(config: &Config, arguments: &ScoreArgs) -> Result<(), Failur
         return Err(Failure::Usage(problem));
     }
     let found = measure(&table, &outcome, 0, arguments.vus_window);
-    tell(&table, &outcome, &found, arguments.output.as_deref())
+    tell(&table, &outcome, (&found, ""), arguments.output.as_deref())
 }
 
 /// `anomalyd backtest`
@@ -230,7 +234,14 @@ pub(super) fn backtest(config: &Config, arguments: &BacktestArgs) -> Result<(), 
         });
         write::whole(path, report.html().as_bytes())?;
     }
-    tell(&table, &outcome, &found, arguments.output.as_deref())
+    let budgets = budgets::table(&config.detect, &table, &outcome, warmup);
+    let more = budgets::shown(&budgets, (&table, &outcome), warmup);
+    tell(
+        &table,
+        &outcome,
+        (&found, &more),
+        arguments.output.as_deref(),
+    )
 }
 
 /// The figures of the rows from `begin` on, if there are labels.
@@ -253,7 +264,7 @@ fn measure(
 fn tell(
     table: &Table,
     outcome: &Outcome,
-    found: &[(&'static str, f64)],
+    (found, more): (&[(&'static str, f64)], &str),
     output: Option<&Path>,
 ) -> Result<(), Failure> {
     let scores = write::scores(table, outcome);
@@ -278,6 +289,7 @@ fn tell(
     )
     .unwrap_or_default();
     text.push_str(&figures::shown(found));
+    text.push_str(more);
     match output {
         Some(path) => {
             write::whole(path, scores.as_bytes())?;

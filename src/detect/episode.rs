@@ -159,7 +159,8 @@ fn apart(a: Timestamp, b: Timestamp) -> Duration {
 }
 
 /// Records a day of one of the keys that a model was trained on, and how many keys there were.
-fn pace(model: &TrainedModel) -> (f64, u64) {
+#[must_use]
+pub fn pace(model: &TrainedModel) -> (f64, u64) {
     let keys = model.card.rows.get("keys").copied().unwrap_or(1);
     (model.card.records_per_key_day, keys)
 }

@@ -55,6 +55,20 @@ impl Budget {
         self.per_record(records_per_key_day, 1.0)
     }
 
+    /// What it comes to for so many keys that send `records_per_key_day` each, in words.
+    #[must_use]
+    pub fn means(self, (records_per_key_day, keys): (f64, u64)) -> String {
+        let all = self.per_record(records_per_key_day, keys as f64)
+            * records_per_key_day
+            * keys.max(1) as f64;
+        let all = if all >= 10.0 {
+            format!("{all:.0}")
+        } else {
+            format!("{all:.2}")
+        };
+        format!("false alarms: at most {self}; with {keys} keys about {all} a day in all")
+    }
+
     /// Reads `"1/day"`, `"0.5/hour"`, `"2/week"` or `"1/month"` (30 days), for each key, or for all together with `/fleet` behind. `None` if it is
     /// something else.
     #[must_use]

@@ -77,6 +77,8 @@ mod tests {
                 Line {
                     score: f64::from(u8::from(found || wrong)),
                     p_value: 0.5,
+                    by_model: Some(0.5),
+                    judged: true,
                     alert: found || wrong,
                     version: ModelVersion(1),
                 }

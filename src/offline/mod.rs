@@ -1,9 +1,11 @@
 //! Files, or stretches of topics, instead of a stream: train, score and backtest on tables, through the same training and the same pipeline as live.
 //!
-//! Next: [`table`] and [`topic`] (what is read), [`learn`] (`train`), `replay` (rows through the pipeline), [`judge`] (`score`, `backtest`), [`figures`]
+//! Next: [`table`] and [`topic`] (what is read), [`learn`] (`train`), `replay` (rows through the pipeline), [`judge`] (`score`, `backtest`), [`budgets`] (what other
+//! budgets would have opened), [`figures`]
 //! (how good that was, given labels), [`write`] (what is written), [`story`] and [`report`] (the same for people, in one HTML file),
 //! [`sample`] (synthetic records).
 
+pub mod budgets;
 pub mod figures;
 pub mod judge;
 pub mod learn;

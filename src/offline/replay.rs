@@ -23,6 +23,10 @@ pub struct Line {
     pub score: f64,
     /// The probability that a normal record scores as high.
     pub p_value: f64,
+    /// The same by the model alone, before what is usual for the key; `None` where what judged is the key's own.
+    pub by_model: Option<f64>,
+    /// Whether it was judged at all, which it is not while windows fill.
+    pub judged: bool,
     /// Whether it lies in an open episode.
     pub alert: bool,
     /// The model that judged it; 0: none, but the cold start or the season of its key.
@@ -33,6 +37,8 @@ impl Line {
     const NONE: Self = Self {
         score: f64::NAN,
         p_value: f64::NAN,
+        by_model: None,
+        judged: false,
         alert: false,
         version: ModelVersion(0),
     };
@@ -222,6 +228,8 @@ impl<'a> Replay<'a> {
             self.lines[row] = Line {
                 score: judged.score,
                 p_value: judged.p_value,
+                by_model: judged.by_model,
+                judged: !judged.warming_up,
                 alert: judged.alert,
                 version: judged.model,
             };

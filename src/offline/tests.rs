@@ -617,3 +617,40 @@ fn a_later_model_of_a_backtest_is_the_one_that_the_daemon_would_make() {
     assert_eq!(live.card, second.card);
     assert_eq!(live.to_bytes().unwrap(), second.to_bytes().unwrap());
 }
+
+#[test]
+fn the_configured_budget_opens_what_the_run_opened() {
+    let roles = Roles {
+        labels: Some("fault".to_owned()),
+        ..Roles::default()
+    };
+    let lines = rows(900, 700);
+    let lines = lines.iter().enumerate().map(|(i, [a, b])| {
+        let fault = u8::from((700..730).contains(&i));
+        format!("{a},{b},{fault}\n")
+    });
+    let text = format!("a,b,fault\n{}", lines.collect::<String>());
+    let table = table(&text, &roles);
+    let set = ["training.every_records=200"];
+    let outcome = tested(&set, &table, 300);
+    let params = &config(&set).detect;
+    let found = super::budgets::table(params, &table, &outcome, 300);
+    assert_eq!(found.len(), 5);
+    let own = found.iter().find(|row| row.configured).unwrap();
+    let opened = outcome
+        .alerts
+        .iter()
+        .filter(|(row, alert)| *row >= 300 && alert.event == crate::alert::AlertEvent::Open);
+    assert_eq!(own.episodes, opened.count());
+    assert!(own.episodes > 0);
+    let labelled = own.labelled.unwrap();
+    assert_eq!((labelled.faults, labelled.found), (1, 1));
+    let first = (700..730).find(|&row| outcome.lines[row].alert).unwrap();
+    assert!((labelled.delay_records - (first - 700) as f64).abs() < 1e-12);
+    let text = super::budgets::shown(&found, (&table, &outcome), 300);
+    assert!(text.contains("alerts.false_alarm_rate = 0.001"), "{text}");
+    assert!(
+        text.contains("alerts.false_alarm_rate = \"1/week\""),
+        "{text}"
+    );
+}

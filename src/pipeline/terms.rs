@@ -113,6 +113,10 @@ pub struct Watched {
     pub p_value: f64,
     /// Whether the record lies in an open episode.
     pub alert: bool,
+    /// The same by the model alone, before what is usual for the key; `None` where what judged is the key's own.
+    pub by_model: Option<f64>,
+    /// Whether it was too early to judge: such a record opens nothing.
+    pub warming_up: bool,
     /// Its place in the batch.
     pub record: usize,
     /// How strange it is.

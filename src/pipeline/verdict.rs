@@ -242,7 +242,7 @@ impl Telling<'_> {
             self.tally.scored += 1;
         }
         if self.watch_all || self.watched.len() < WATCHED_MAX || open {
-            self.watch(work, &seen, open);
+            self.watch(work, &seen, (open, warming));
         }
         if self.params.emit_scores {
             let cause = self.cause(work, seen.step, seen.slot).judged_as(&seen);
@@ -330,13 +330,15 @@ impl Telling<'_> {
             .push(message::drift(self.params, cause, turn));
     }
 
-    fn watch(&mut self, work: &Work<'_>, seen: &Seen<'_>, alert: bool) {
+    fn watch(&mut self, work: &Work<'_>, seen: &Seen<'_>, (alert, warming_up): (bool, bool)) {
         if let Ok(found) = &self.decoded.outcomes[seen.step.record] {
             self.watched.push(Watched {
                 key: found.key.clone(),
                 time: found.time,
                 p_value: seen.reading.p,
                 alert,
+                by_model: seen.reading.by_model,
+                warming_up,
                 record: seen.step.record,
                 score: seen.told,
                 model: match seen.season {

@@ -8,7 +8,7 @@ use super::metrics::Metrics;
 use super::status::{Status, TrainingStatus};
 use crate::alert::{Alert, Drift};
 use crate::detect::Params;
-use crate::detect::episode::Rule;
+use crate::detect::episode::{Rule, pace};
 use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{Assigned, ColumnsDiffer, Discarded, Tally, WrongClock};
@@ -286,7 +286,7 @@ impl worker::Observer for WorkerObserver {
         let version = Some(card.version);
         self.parts
             .change(self.worker, |part| part.champion = version);
-        tracing::info!(worker = self.worker, version = %card.version, "judges by a new model from here on");
+        tracing::info!(worker = self.worker, version = %card.version, budget = %self.params.budget.means(pace(model)), "judges by a new model from here on");
         self.metrics
             .model_created
             .set(card.created.0 as f64 / 1000.0);

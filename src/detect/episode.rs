@@ -99,14 +99,18 @@ impl Rule {
             (Some(law), Some(model)) if law.scales == params.time_scales => {
                 Self::new(params, Arc::clone(law), pace(model))
             }
-            _ => Self::without_model(params, model),
+            (_, Some(model)) => {
+                let law = Arc::new(EvidenceLaw::assumed(&params.time_scales));
+                Self::new(params, law, pace(model))
+            }
+            (_, None) => Self::without_model(params, None),
         }
     }
 
     /// The rule for what is judged by a key's own past. `model` only tells how often keys send.
     #[must_use]
     pub fn without_model(params: &Params, model: Option<&TrainedModel>) -> Self {
-        let law = Arc::new(EvidenceLaw::assumed(&params.time_scales));
+        let law = Arc::new(EvidenceLaw::following(&params.time_scales));
         Self::new(params, law, model.map_or((RECORDS_PER_KEY_DAY, 1), pace))
     }
 

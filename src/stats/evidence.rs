@@ -18,9 +18,9 @@ pub const SCALES_MAX: usize = 4;
 /// Records that count as one where nothing is known of how they depend on each other.
 pub const ASSUMED_DEPENDENCE: f64 = 8.0;
 
-/// The most independent records that a scale is taken to be worth where nothing is known: what depends on each other over long stretches would make
-/// longer means look surer than they are.
-const ASSUMED_WORTH: f64 = 7.5;
+/// The most independent records that a scale is taken to be worth of what follows its key as it goes: errors of that depend on each other over long
+/// stretches, and longer means would look surer than they are.
+const FOLLOWING_WORTH: f64 = 7.5;
 
 /// How evidence of normal records is distributed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,8 +41,7 @@ impl EvidenceLaw {
     /// What is assumed where no held-out records tell: strongly dependent records, and openings as rare as the strength says.
     #[must_use]
     pub fn assumed(scales: &[u32]) -> Self {
-        let independent =
-            |scale: &u32| (full(*scale) / ASSUMED_DEPENDENCE).clamp(1.0, ASSUMED_WORTH);
+        let independent = |scale: &u32| (full(*scale) / ASSUMED_DEPENDENCE).max(1.0);
         Self {
             scales: scales.to_vec(),
             independent: scales.iter().map(independent).collect(),
@@ -50,6 +49,16 @@ impl EvidenceLaw {
             tail: 1.0,
             dependence: 1.0,
         }
+    }
+
+    /// What is assumed of records that are judged by their key's own past, learnt as it goes.
+    #[must_use]
+    pub fn following(scales: &[u32]) -> Self {
+        let mut law = Self::assumed(scales);
+        for worth in &mut law.independent {
+            *worth = worth.min(FOLLOWING_WORTH);
+        }
+        law
     }
 
     /// The strength, in nats, of a weighted mean `level` of surprise over the scale number `scale`; 0 where it is not above what is normal. A single
@@ -168,7 +177,9 @@ mod tests {
         assert!(law.is_sound());
         assert!((law.threshold(1e-3) - 1000.0_f64.ln()).abs() < 1e-12);
         assert!((law.independent[2] - 59.0 / 8.0).abs() < 1e-12);
-        assert!((law.independent[3] - ASSUMED_WORTH).abs() < 1e-12);
+        assert!((law.independent[3] - 599.0 / 8.0).abs() < 1e-12);
+        let following = EvidenceLaw::following(&[1, 5, 30, 300]);
+        assert!((following.independent[3] - FOLLOWING_WORTH).abs() < 1e-12);
     }
 
     #[test]

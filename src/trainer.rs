@@ -256,14 +256,13 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                     let seconds = due.saturating_sub(now).as_secs_f64();
                     tracing::info!(seconds, "records drift: training again as soon as may be");
                 }
-                Ok(Order::Drift) => {}
                 Err(RecvTimeoutError::Timeout) if leads => {
                     last = Some(self.clock.monotonic());
                     let again = self.attempt();
                     runs += 1;
                     due = self.clock.monotonic() + again.unwrap_or_else(|| self.jittered(runs));
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Order::Drift) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }

@@ -219,7 +219,7 @@ mod tests {
         let wavering = |record: u32| match record {
             0..4_000 => 1.0,
             4_000..8_000 => 2.0,
-            _ if record / 500 % 2 == 0 => 1.4,
+            _ if (record / 500).is_multiple_of(2) => 1.4,
             _ => 1.7,
         };
         assert_eq!(run(3, 30_000, wavering), [(5_999, true)]);

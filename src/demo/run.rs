@@ -43,9 +43,10 @@ const LOOK: Duration = Duration::from_millis(10);
 const FALSE_ALARMS: f64 = 1.0;
 
 /// The topics, without prefix, and their partitions.
-const TOPICS: [(&str, i32); 5] = [
+const TOPICS: [(&str, i32); 6] = [
     ("readings", PARTITIONS),
     ("alerts", 1),
+    ("drift", 1),
     ("dead-letters", 1),
     ("state", PARTITIONS),
     ("models", 1),

@@ -54,6 +54,9 @@ pub struct Alert {
     /// Alerts that this one stands for, at the end of a storm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suppressed: Option<u64>,
+    /// The id of the episode of the same key that this one comes on top of: stranger than that one had been for its last 300 records and more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
     /// Nobody knows how the episode went on: what was remembered of its key was discarded, and so it is closed. Left out if not.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub abandoned: bool,

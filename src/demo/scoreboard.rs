@@ -194,6 +194,7 @@ mod tests {
             }],
             suppressed: None,
             abandoned: false,
+            within: None,
             model_version: 1,
             seasonal: false,
             input: InputRef {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::evidence::{Evidence, Place, Strongest, bounded};
+use super::within::Within;
 use super::{Budget, Params};
 use crate::alert::Severity;
 use crate::model::card::RECORDS_PER_KEY_DAY;
@@ -245,6 +246,8 @@ pub struct EpisodeState {
     pub open: Option<Episode>,
     /// When the last one closed, and how often it had recurred.
     pub closed: Option<(Timestamp, u32)>,
+    /// What comes on top of the open one.
+    pub within: Option<Box<Within>>,
 }
 
 /// What a record did to the key's episodes.
@@ -290,6 +293,35 @@ impl EpisodeState {
             self.evidence.learn(p);
         }
         Change::None
+    }
+
+    /// Takes in a record of the open episode once more, for what may come on top of it: `rule` is that for what is judged by a key's own past.
+    pub fn judge_within(&mut self, rule: &Rule, reading: Reading) -> Change {
+        if self.open.is_none() {
+            return Change::None;
+        }
+        self.within.get_or_insert_default().judge(rule, reading)
+    }
+
+    /// The open episode, and that within it.
+    pub fn all_open(&self) -> impl Iterator<Item = &Episode> {
+        let within = self.within.as_ref().and_then(|within| within.open());
+        self.open.iter().chain(within)
+    }
+
+    /// Notes whether nobody has been told of the open episode that began at `onset`.
+    pub fn mute(&mut self, onset: Offset, muted: bool) {
+        let within = self.within.as_mut();
+        let within = within.and_then(|within| within.episodes.open.as_mut());
+        let mut open = self.open.iter_mut().chain(within);
+        if let Some(episode) = open.find(|open| open.onset == onset) {
+            episode.muted = muted;
+        }
+    }
+
+    /// Ends what goes on within an episode that ended.
+    pub fn end_within(&mut self) -> Option<Episode> {
+        self.within.take()?.episodes.open
     }
 
     /// How many records the key sends a day, by its own clock once that has told enough.

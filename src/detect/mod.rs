@@ -13,6 +13,7 @@ pub mod pace;
 mod proof;
 pub mod seasonal;
 pub mod silence;
+pub mod within;
 
 use std::fmt;
 use std::time::Duration;

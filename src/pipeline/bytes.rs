@@ -13,6 +13,7 @@ use crate::detect::evidence::{Evidence, Place};
 use crate::detect::pace::{Pace, Sequence};
 use crate::detect::seasonal::{Season, TERMS, Tally};
 use crate::detect::silence::Rhythm;
+use crate::detect::within::Within;
 use crate::model::card::ModelVersion;
 use crate::stream::Offset;
 use crate::time::Timestamp;
@@ -164,6 +165,18 @@ impl Writer {
             self.i64(at.0);
             self.u64(u64::from(*recurred));
         }
+        self.u8(u8::from(episodes.within.is_some()));
+        if let Some(within) = &episodes.within {
+            self.within(within);
+        }
+    }
+    fn within(&mut self, within: &Within) {
+        self.u64(within.records);
+        self.f64(within.mean);
+        self.f64(within.variance);
+        self.f64(within.quantile);
+        self.f64(within.excess);
+        self.episodes(&within.episodes);
     }
 }
 
@@ -342,7 +355,7 @@ impl Reader<'_> {
             drifting: self.flag()?,
         })
     }
-    fn episodes(&mut self) -> Option<EpisodeState> {
+    fn episodes(&mut self, depth: u8) -> Option<EpisodeState> {
         let (records, first) = (self.u64()?, self.time()?);
         let mut evidence = Evidence::default();
         for level in &mut evidence.levels {
@@ -363,12 +376,29 @@ impl Reader<'_> {
         } else {
             None
         };
+        // Nothing goes on within what goes on within an episode.
+        let within = if self.flag()? {
+            Some(Box::new(self.within(depth.checked_sub(1)?)?))
+        } else {
+            None
+        };
         Some(EpisodeState {
             records,
             first,
             evidence,
             open,
             closed,
+            within,
+        })
+    }
+    fn within(&mut self, depth: u8) -> Option<Within> {
+        Some(Within {
+            records: self.u64()?,
+            mean: self.f64()?,
+            variance: self.f64()?,
+            quantile: self.f64()?,
+            excess: self.f64()?,
+            episodes: self.episodes(depth)?,
         })
     }
 }
@@ -430,7 +460,7 @@ pub(super) fn read_key(bytes: &[u8]) -> Option<KeyState> {
     let silence_muted = from.flag()?;
     let rows: VecDeque<f64> = from.all()?;
     let last_values: Vec<f64> = from.all()?;
-    let episodes = from.episodes()?;
+    let episodes = from.episodes(1)?;
     let drift = from.drift()?;
     let model = ModelVersion(from.u64()?);
     let cold = ColdStart {
@@ -567,6 +597,18 @@ mod tests {
                 evidence,
                 open: Some(episode),
                 closed: Some((Timestamp(99), 1)),
+                within: Some(Box::new(Within {
+                    records: 301,
+                    mean: 6.0,
+                    variance: 0.25,
+                    quantile: 7.0,
+                    excess: 0.5,
+                    episodes: EpisodeState {
+                        records: 1,
+                        open: Some(episode),
+                        ..EpisodeState::default()
+                    },
+                })),
             },
             drift: Drift {
                 sum: 0.25,

@@ -57,6 +57,8 @@ pub(super) struct Facts {
     pub attribution: Vec<Attribution>,
     pub suppressed: Option<u64>,
     pub abandoned: bool,
+    /// The id of the episode that this one lies within.
+    pub within: Option<String>,
 }
 
 impl Facts {
@@ -82,6 +84,7 @@ impl Facts {
             attribution: Vec::new(),
             suppressed: None,
             abandoned: false,
+            within: None,
         }
     }
 
@@ -153,6 +156,7 @@ pub(super) fn alert(params: &Params, cause: Cause<'_>, facts: Facts) -> Message 
         relevant_attribution: facts.attribution,
         suppressed: facts.suppressed,
         abandoned: facts.abandoned,
+        within: facts.within,
         model_version: cause.model.0,
         seasonal: cause.seasonal,
         input: InputRef {

@@ -302,7 +302,9 @@ impl PartitionState {
         open.retain(|open| {
             let kept = self.keys.get(open.key.as_str()).map(|kept| &kept.state);
             let muted = kept.is_some_and(|state| match open.kind {
-                AlertKind::Score => state.episodes.open.is_some_and(|episode| episode.muted),
+                AlertKind::Score => state.episodes.all_open().any(|episode| {
+                    episode.muted && open.id == episode_id(params, &self.at, episode.onset)
+                }),
                 AlertKind::Silence => state.silence_muted,
                 AlertKind::Storm => false,
             });
@@ -337,7 +339,7 @@ impl PartitionState {
         }
         #[expect(clippy::iter_over_hash_type, reason = "the caller sorts")]
         for (key, kept) in &self.keys {
-            if let Some(episode) = &kept.state.episodes.open {
+            for episode in kept.state.episodes.all_open() {
                 let id = episode_id(params, &self.at, episode.onset);
                 let found = (episode.severity, episode.peak_score);
                 add(&key.0, AlertKind::Score, (id, episode.onset_time), found);
@@ -378,7 +380,7 @@ impl PartitionState {
     /// Episodes and silences that go on.
     pub fn episodes_open(&self) -> u64 {
         let open = |kept: &Kept| {
-            u64::from(kept.state.episodes.open.is_some()) + u64::from(kept.state.silence.is_some())
+            kept.state.episodes.all_open().count() as u64 + u64::from(kept.state.silence.is_some())
         };
         // A sum: the order cannot reach it.
         #[expect(clippy::iter_over_hash_type, reason = "a sum has no order")]

@@ -965,3 +965,88 @@ fn a_dismissed_episode_stays_known_and_its_dismissal_goes_with_it() {
     let gone = dismissal("test", &at(), "test-in-3-1", None);
     assert!(outbox.state.contains(&gone), "{:?}", outbox.state);
 }
+
+#[test]
+fn a_fault_on_top_of_an_episode_is_told_by_itself() {
+    let strange: Vec<[f64; 2]> = (0..400)
+        .map(|i| [1.5 + f64::from(i * 7919 % 101) / 2000.0, 0.2])
+        .collect();
+    let values = std::iter::repeat_n(CALM, 10)
+        .chain(strange.iter().map(<[f64; 2]>::as_slice))
+        .chain([[50.0, 0.2].as_slice(); 3])
+        .chain(std::iter::repeat_n(CALM, 100));
+    let rows: Vec<Row<'_>> = values
+        .zip(0..)
+        .map(|(values, i)| (i, "k", i * 1000, values))
+        .collect();
+    let run = |size: usize| {
+        let mut pipeline = ready(params(), 1);
+        let told = rows
+            .chunks(size)
+            .flat_map(|part| alerts(&work(&mut pipeline, part).0));
+        told.collect::<Vec<Alert>>()
+    };
+    let told = run(1);
+    let events: Vec<(&str, AlertEvent, Option<&str>)> = told
+        .iter()
+        .filter(|alert| alert.event != AlertEvent::Update)
+        .map(|alert| (alert.id.as_str(), alert.event, alert.within.as_deref()))
+        .collect();
+    let (outer, inner) = ("test-in-3-10", "test-in-3-410");
+    assert_eq!(
+        events,
+        [
+            (outer, AlertEvent::Open, None),
+            (inner, AlertEvent::Open, Some(outer)),
+            (inner, AlertEvent::Close, Some(outer)),
+            (outer, AlertEvent::Close, None),
+        ]
+    );
+    for size in [7, 1000] {
+        assert_eq!(run(size), told, "batches of {size}");
+    }
+}
+
+#[test]
+fn what_goes_on_within_an_episode_outlives_a_restart_and_the_key() {
+    let params = || Params {
+        snapshot_records: 1,
+        keys_max: 1,
+        ..params()
+    };
+    let mut pipeline = ready(params(), 1);
+    let strange: &[f64] = &[1.5, 0.2];
+    let strange: Vec<Row<'_>> = (0..350).map(|i| (i, "k", i * 1000, strange)).collect();
+    let wilder: &[f64] = &[900.0, 0.2];
+    let mut latest = BTreeMap::new();
+    // What is saved is as of the batch before.
+    let batches: [&[Row<'_>]; 3] = [
+        &strange,
+        &[(350, "k", 350_000, wilder)],
+        &[(351, "k", 351_000, wilder)],
+    ];
+    for rows in batches {
+        let entries = work(&mut pipeline, rows).0.state;
+        latest.extend(entries.into_iter().map(|entry| (entry.key.clone(), entry)));
+    }
+    let shown = |pipeline: &Pipeline| {
+        let open = pipeline.open(10);
+        let mut ids: Vec<String> = open.into_iter().map(|open| open.id).collect();
+        ids.sort();
+        ids
+    };
+    let both = ["test-in-3-0", "test-in-3-350"];
+    assert_eq!(shown(&pipeline), both);
+    let mut heir = self::pipeline(params(), Missing::Mask);
+    heir.promote(model(1, 1)).unwrap();
+    let state = latest.into_values().collect();
+    heir.assign(&grant(351, state), Some(model(1, 1))).unwrap();
+    assert_eq!(shown(&heir), both);
+    // Another key takes its place.
+    let (outbox, tally) = work(&mut heir, &[(351, "l", 351_000, CALM)]);
+    assert_eq!(tally.closed, 2);
+    assert_eq!(
+        events(&outbox),
+        [both[1], both[0]].map(|id| (id.to_owned(), AlertEvent::Close))
+    );
+}

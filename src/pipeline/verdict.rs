@@ -208,25 +208,21 @@ impl Telling<'_> {
                 &work.rule
             };
             let state = &mut work.slots[seen.slot].state;
-            state.episodes.judge(rule, seen.reading)
+            let before = state.episodes.open;
+            let change = state.episodes.judge(rule, seen.reading);
+            match (before, state.episodes.open) {
+                (Some(_), Some(outer)) if !seen.cold => self.within(work, &seen, &outer, emit),
+                (Some(outer), None) => {
+                    if let Some(inner) = state.episodes.end_within() {
+                        self.changed(work, &seen, (Change::Closed(inner), Some(&outer)), emit);
+                    }
+                }
+                _ => {}
+            }
+            change
         };
         let open = work.slots[seen.slot].state.episodes.open.is_some();
-        match change {
-            Change::Opened(episode) => self.opened(work, &seen, episode, emit),
-            Change::Updated(episode) if !episode.muted => {
-                self.alert(work, &seen, (AlertEvent::Update, &episode), emit);
-            }
-            Change::Closed(episode) => {
-                self.quarantine(work, seen.slot, &episode, true);
-                if emit {
-                    self.tally.closed += 1;
-                }
-                if !episode.muted {
-                    self.alert(work, &seen, (AlertEvent::Close, &episode), emit);
-                }
-            }
-            Change::Updated(_) | Change::None => self.speak_up(work, &seen, emit),
-        }
+        self.changed(work, &seen, (change, None), emit);
         // What was found anomalous must not become normal.
         if seen.cold && !open && seen.reading.p > SUSPICIOUS {
             work.slots[seen.slot].state.cold.push(seen.row);
@@ -253,6 +249,42 @@ impl Telling<'_> {
             };
             let score = message::score(self.params, cause, &told, (open, warming), code);
             self.outbox.scores.push(score);
+        }
+    }
+
+    /// Judges a record of an open episode by that episode's own records: a fault may come on top.
+    fn within(&mut self, work: &mut Work<'_>, seen: &Seen<'_>, outer: &Episode, emit: bool) {
+        let state = &mut work.slots[seen.slot].state;
+        let change = state.episodes.judge_within(&work.own_rule, seen.reading);
+        self.changed(work, seen, (change, Some(outer)), emit);
+    }
+
+    /// Tells what became of an episode: of the key's own, or of one within `outer`.
+    fn changed(
+        &mut self,
+        work: &mut Work<'_>,
+        seen: &Seen<'_>,
+        (change, outer): (Change, Option<&Episode>),
+        emit: bool,
+    ) {
+        match change {
+            Change::Opened(episode) => self.opened(work, seen, (episode, outer), emit),
+            Change::Updated(episode) if !episode.muted => {
+                self.alert(work, seen, (AlertEvent::Update, &episode, outer), emit);
+            }
+            Change::Closed(episode) => {
+                self.quarantine(work, seen.slot, &episode, true);
+                if emit {
+                    self.tally.closed += 1;
+                }
+                if !episode.muted {
+                    self.alert(work, seen, (AlertEvent::Close, &episode, outer), emit);
+                }
+            }
+            Change::Updated(_) | Change::None if outer.is_none() => {
+                self.speak_up(work, seen, emit);
+            }
+            Change::Updated(_) | Change::None => {}
         }
     }
 
@@ -354,35 +386,46 @@ impl Telling<'_> {
         }
     }
 
-    fn opened(&mut self, work: &mut Work<'_>, seen: &Seen<'_>, episode: Episode, emit: bool) {
+    fn opened(
+        &mut self,
+        work: &mut Work<'_>,
+        seen: &Seen<'_>,
+        (episode, outer): (Episode, Option<&Episode>),
+        emit: bool,
+    ) {
         let allowed = self.admit(work, seen.step, seen.clock, emit);
         self.quarantine(work, seen.slot, &episode, false);
         if emit {
             self.tally.opened += 1;
         }
-        if let Some(open) = work.slots[seen.slot].state.episodes.open.as_mut() {
-            open.muted = !allowed;
-        }
+        let episodes = &mut work.slots[seen.slot].state.episodes;
+        episodes.mute(episode.onset, !allowed);
         if allowed {
-            self.alert(work, seen, (AlertEvent::Open, &episode), emit);
+            self.alert(work, seen, (AlertEvent::Open, &episode, outer), emit);
         }
     }
 
-    /// Tells of an episode that a storm held back, once the storm is over and the fault is still there.
+    /// Tells of episodes that a storm held back, once the storm is over and the faults are still there.
     fn speak_up(&mut self, work: &mut Work<'_>, seen: &Seen<'_>, emit: bool) {
-        let storm = work.head.storm.since.is_some();
-        let Some(open) = work.slots[seen.slot].state.episodes.open.as_ref() else {
+        if work.head.storm.since.is_some() {
+            return;
+        }
+        let episodes = &work.slots[seen.slot].state.episodes;
+        let due = |open: &&Episode| open.muted && open.strength >= open.threshold;
+        let Some(&waiting) = episodes.all_open().find(due) else {
             return;
         };
-        let episode = Episode {
-            muted: false,
-            ..*open
-        };
-        let due = open.muted && !storm && open.strength >= open.threshold;
+        let outer = episodes.open.filter(|outer| outer.onset != waiting.onset);
         // As many as may be told of at a time, and no more: the others wait for their turn.
-        if due && self.admit_quietly(work, seen.clock) {
-            work.slots[seen.slot].state.episodes.open = Some(episode);
-            self.alert(work, seen, (AlertEvent::Open, &episode), emit);
+        if self.admit_quietly(work, seen.clock) {
+            let episodes = &mut work.slots[seen.slot].state.episodes;
+            episodes.mute(waiting.onset, false);
+            self.alert(
+                work,
+                seen,
+                (AlertEvent::Open, &waiting, outer.as_ref()),
+                emit,
+            );
         }
     }
 
@@ -400,14 +443,23 @@ impl Telling<'_> {
         let drift = state.drift.forget();
         let silence = state.silence.take();
         let quiet = silence.map(|silence| Quiet::new(silence, state, state.rhythm.last));
-        if let Some(episode) = state.episodes.open.take() {
-            self.quarantine(work, slot, &episode, true);
+        let inner = state.episodes.end_within();
+        let outer = state.episodes.open.take();
+        for (episode, outer) in inner
+            .iter()
+            .zip([outer.as_ref()])
+            .chain(outer.iter().zip([None]))
+        {
+            self.quarantine(work, slot, episode, true);
             if emit {
                 self.tally.closed += 1;
             }
             if emit && !episode.muted {
-                let facts =
-                    Facts::of_episode(self.params, work, AlertEvent::Close, &episode, &reading);
+                let within = outer.map(|outer| episode_id(self.params, &work.base.at, outer.onset));
+                let facts = Facts {
+                    within,
+                    ..Facts::of_episode(self.params, work, AlertEvent::Close, episode, &reading)
+                };
                 let cause = self.cause(work, step, slot);
                 self.send(cause, facts);
             }
@@ -440,13 +492,17 @@ impl Telling<'_> {
         &mut self,
         work: &Work<'_>,
         seen: &Seen<'_>,
-        (event, episode): (AlertEvent, &Episode),
+        (event, episode, outer): (AlertEvent, &Episode, Option<&Episode>),
         emit: bool,
     ) {
         if !emit {
             return;
         }
         let mut facts = Facts::of_episode(self.params, work, event, episode, &seen.reading);
+        if let Some(outer) = outer {
+            facts.within = Some(episode_id(self.params, &work.base.at, outer.onset));
+            facts.grade = work.own_rule.grade(episode.strength);
+        }
         let state = &work.slots[seen.slot].state;
         let missing = seen.window.iter().filter(|value| value.is_nan()).count();
         let missing = missing as f64 / seen.window.len().max(1) as f64;

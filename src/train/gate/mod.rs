@@ -31,6 +31,7 @@ use super::{TrainError, TrainJob};
 use crate::model::card::{Card, Change, Dismissal, Exclusion};
 use crate::model::reservoir::Reservoir;
 use crate::model::scale::Scaler;
+use crate::model::spec::Scaling;
 use crate::model::trained::{Judged, TrainedModel};
 use ground::{Ground, More, Seen};
 pub use verdict::{Alerts, Below, Instead, Reason, Verdict};
@@ -343,12 +344,17 @@ impl<'a> Gate<'a> {
             .windows
             .slice_axis(ndarray::Axis(1), ndarray::Slice::from(first..));
         let earlier = Scaler::fit(newest, model.card.spec.scale, 0.0).ok()?;
+        // Of a feature that moves now and then, the spread is one thing by quantiles and another by squares, and either may come and go.
+        let squared = Scaler::fit(newest, Scaling::Standard, 0.0).ok()?;
         let spreads = model.scaler.measured_spread();
         (0..columns).find_map(|column| {
             // Context has none.
             let (spread, before) = (spreads[column], earlier.spread[column]);
-            let ratio = spread / before;
-            let off = spread > 0.0 && !(1.0 / SCALE_FACTOR..=SCALE_FACTOR).contains(&ratio);
+            let (least, most) = (
+                before.min(squared.spread[column]) / SCALE_FACTOR,
+                before.max(squared.spread[column]) * SCALE_FACTOR,
+            );
+            let off = spread > 0.0 && !(least..=most).contains(&spread);
             (off && varies(newest.column(column))).then(|| Reason::Scale {
                 feature: self.job.columns[column].clone(),
                 spread,

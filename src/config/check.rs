@@ -472,6 +472,7 @@ fn detect(raw: &Raw, found: &mut Found) -> Params {
         seasonal: raw.model.seasonal && raw.model.kind == "auto",
         snapshot_records: raw.state.snapshot_records,
         snapshot_interval: raw.state.snapshot_interval.0,
+        snapshot_bytes: raw.state.snapshot_bytes.0,
         keys_max: raw.state.keys_max,
         quarantine_keep: raw.training.history.0,
         emit_scores: !raw.output.scores.is_empty(),

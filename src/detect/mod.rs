@@ -153,6 +153,9 @@ pub struct Params {
     pub snapshot_records: u64,
     /// Stream time between two snapshots of a partition's state, however few its records.
     pub snapshot_interval: Duration,
+    /// Bytes of keys that changed since the last snapshot above which the next is taken, however few the records. A batch that changes more
+    /// than as many is worked in as several, so that no transaction writes much more than twice this.
+    pub snapshot_bytes: u64,
     /// Keys of a partition that are remembered at most; the one seen longest ago is forgotten first.
     pub keys_max: usize,
     /// How long the state topic remembers closed episodes, for training to leave out: `training.history`.
@@ -184,6 +187,7 @@ impl Default for Params {
             window: 1,
             snapshot_records: 10_000,
             snapshot_interval: Duration::from_secs(600),
+            snapshot_bytes: 16 << 20,
             keys_max: 100_000,
             quarantine_keep: Duration::from_secs(7 * 86_400),
             seasonal: false,
@@ -282,6 +286,11 @@ impl Params {
             !self.snapshot_interval.is_zero(),
             "state.snapshot_interval",
             "must be longer than 0".to_owned(),
+        );
+        require(
+            self.snapshot_bytes >= 1 << 16,
+            "state.snapshot_bytes",
+            "must be at least 64KiB".to_owned(),
         );
         require(
             self.keys_max > 0,

@@ -13,12 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message as _;
+use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde::de::DeserializeOwned;
 
 use super::context::PlainContext;
-use super::restore::TopicReader;
+use super::restore::{TopicReader, nothing};
 use super::settings::Connection;
 use super::watchdog::Watchdog;
 use super::{CALL_MAX, KafkaFailure, code, joined, retry};
@@ -167,7 +167,7 @@ impl TopicStore {
         let from = Positions::from([(at.clone(), self.next)]);
         let prefix = format!("{}/", self.settings.detector);
         let index = &mut self.index;
-        let next = self.reader.read_on(&from, &mut |message| {
+        let mut visit = |message: &BorrowedMessage<'_>| {
             let name = message
                 .key()
                 .and_then(|key| std::str::from_utf8(key).ok())
@@ -176,7 +176,8 @@ impl TopicStore {
                 index.take_in(entry, Offset(message.offset()), message.payload());
             }
             Ok(ControlFlow::Continue(()))
-        })?;
+        };
+        let next = self.reader.read_on(&from, &mut visit, &mut nothing)?;
         self.next = next.get(&at).copied().unwrap_or(self.next);
         match &self.index.owner {
             Some(theirs) if *theirs != self.settings.group => Err(KafkaFailure::ForeignModels {

@@ -38,7 +38,7 @@ use crate::stream::{Offset, Positions, TopicPartition};
 use crate::time::Timestamp;
 use gather::{Gathered, Rules, Slot, Work};
 use snapshot::Heir;
-use state::{Head, Kept, PartitionState, Quarantined};
+use state::{Head, Kept, PartitionState, Quarantined, Weight, tombstone};
 use verdict::Telling;
 
 /// A batch worked out: what to publish, and what becomes state once it is published.
@@ -55,6 +55,8 @@ pub struct Staged {
     pub watched: Vec<Watched>,
     /// Keys whose clocks were found to be wrong, each once.
     pub wrong_clocks: Vec<WrongClock>,
+    /// All of the batch was worked in. If not, it is staged again once this is applied: what it has is not worked in twice.
+    pub whole: bool,
     deltas: Vec<Delta>,
 }
 
@@ -79,6 +81,8 @@ struct Delta {
     head: Head,
     model: Option<Arc<TrainedModel>>,
     slots: Vec<Slot>,
+    /// What their entries take.
+    weight: Weight,
     quarantine: BTreeMap<String, Option<Quarantined>>,
     /// So many of the first keys that may fall silent were looked at ...
     due_taken: usize,
@@ -156,7 +160,8 @@ impl Pipeline {
 
     /// Snapshots of partitions that no record would bring: those that the champion does not judge yet, so that no model is needed longer than
     /// it judges; those that lost records; and those `quiet` since they were at these offsets, so that replay begins near the end even if
-    /// nothing comes for longer than the input keeps its records. Their positions go with them: a member that lost them is fenced.
+    /// nothing comes for longer than the input keeps its records. Their positions go with them: a member that lost them is fenced. Where they
+    /// change much they come one after another: to be asked for again until there are none.
     pub fn settle(&self, quiet: &Positions) -> Option<Staged> {
         let mut staged = Staged {
             outbox: Outbox::default(),
@@ -164,19 +169,50 @@ impl Pipeline {
             alerted: Vec::new(),
             watched: Vec::new(),
             wrong_clocks: Vec::new(),
+            whole: true,
             deltas: Vec::new(),
         };
         let champion = self.current.as_ref();
+        let mut room = self.params.snapshot_bytes;
         for (at, partition) in &self.partitions {
             let quiet = quiet.get(at) == Some(&partition.head.position);
             if partition.unsettled(champion, quiet) {
-                let mut work = Work::begin(partition, champion, &self.params);
-                work.save();
+                let work = self.begin(partition, true);
                 let delta = self.finish(work, (&mut staged.outbox, &mut staged.tally));
                 staged.deltas.push(delta);
+                room = room.saturating_sub(partition.changed);
+            }
+            if room == 0 {
+                break;
             }
         }
         (!staged.deltas.is_empty()).then_some(staged)
+    }
+
+    fn begin<'a>(&'a self, partition: &'a PartitionState, saves: bool) -> Work<'a> {
+        let rows = (&*self.params, self.columns.len());
+        Work::begin(partition, self.current.as_ref(), rows, saves)
+    }
+
+    /// Those of some partitions whose state the next transaction saves: of those due the ones with most to save, as many as it has room for. The
+    /// others' turn comes with the next.
+    fn saved(&self, among: &[TopicPartition]) -> BTreeSet<TopicPartition> {
+        let mut due: Vec<&PartitionState> = among
+            .iter()
+            .filter_map(|at| self.partitions.get(at))
+            .filter(|partition| partition.due(self.current.as_ref(), &self.params))
+            .collect();
+        due.sort_by_key(|partition| std::cmp::Reverse((partition.unsaved, partition.changed)));
+        let mut room = self.params.snapshot_bytes;
+        let fits = |partition: &&PartitionState| {
+            let fits = partition.unsaved || room > 0;
+            room = room.saturating_sub(partition.changed);
+            fits
+        };
+        due.into_iter()
+            .take_while(fits)
+            .map(|partition| partition.at.clone())
+            .collect()
     }
 
     /// Lets go of a partition.
@@ -226,14 +262,15 @@ impl Pipeline {
         };
         let mut gathered = Gathered::default();
         let mut place = Vec::with_capacity(batch.sources().len());
+        let saved = self.saved(batch.sources());
         for at in batch.sources() {
             let partition = self.partitions.get(at);
             place.push(partition.map(|partition| {
-                let work = Work::begin(partition, self.current.as_ref(), &self.params);
+                let work = self.begin(partition, saved.contains(at));
                 gathered.add(work, rules)
             }));
         }
-        gathered.walk(batch, decoded, &place, rules);
+        let whole = gathered.walk(batch, decoded, &place, rules);
         let mut telling = Telling {
             params: &self.params,
             columns: &self.columns,
@@ -269,6 +306,7 @@ impl Pipeline {
             alerted,
             watched,
             wrong_clocks: gathered.wrong_clocks,
+            whole,
             deltas,
         }
     }
@@ -322,6 +360,7 @@ impl Pipeline {
             head: work.head,
             model: work.model,
             slots: work.slots,
+            weight: work.weight,
             quarantine: work.quarantine,
             due_taken: work.due_taken,
             due_added: work.due_added,
@@ -426,6 +465,7 @@ impl PartitionState {
                 kept.dirty = false;
             }
             self.forgotten.clear();
+            self.changed = 0;
             self.abandoned.0.clear();
             self.unsaved = false;
         }
@@ -440,14 +480,19 @@ impl PartitionState {
         self.model = delta.model;
         for slot in delta.slots {
             if slot.evicted {
+                self.changed += tombstone(&slot.key);
                 self.keys.remove(&slot.key);
                 self.forgotten.insert(slot.key);
-            } else {
-                let kept = Kept {
-                    state: slot.state,
-                    dirty: true,
-                };
-                self.keys.insert(slot.key, kept);
+                continue;
+            }
+            let weight = delta.weight.key(&slot.key);
+            let kept = Kept {
+                state: slot.state,
+                dirty: true,
+            };
+            let before = self.keys.insert(slot.key, kept);
+            if !before.is_some_and(|before| before.dirty) {
+                self.changed += weight;
             }
         }
         for (id, noted) in delta.quarantine {
@@ -459,6 +504,8 @@ impl PartitionState {
     }
 }
 
+#[cfg(test)]
+mod bound_tests;
 #[cfg(test)]
 mod drift_tests;
 #[cfg(test)]

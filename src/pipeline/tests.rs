@@ -137,7 +137,7 @@ fn events(outbox: &Outbox) -> Vec<(String, AlertEvent)> {
         .collect()
 }
 
-const CALM: &[f64] = &[0.1, 0.2];
+pub(super) const CALM: &[f64] = &[0.1, 0.2];
 const WILD: &[f64] = &[9.0, 0.2];
 
 #[test]

@@ -50,7 +50,7 @@ fuzz: ## ten thousand damaged model files, manifests and state entries, and long
 
 measure: ## the figures of state in docs/reliability.md: memory, snapshots and restarts with 100,000 keys
 	@scripts/bootstrap.sh
-	$(CARGO) test --lib measure_ -- --include-ignored --nocapture
+	$(CARGO) test --test scale -- --include-ignored --nocapture
 
 bench: ## benchmarks with fixed seeds
 	@scripts/bootstrap.sh

@@ -1,7 +1,7 @@
 //! No transaction carries much more than `state.snapshot_bytes`, however many keys there are and whatever happens to them at once.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::gather::SILENCES_MAX;
 use super::tests::{NOW, at, batch, grant, model, params, pipeline};
@@ -208,112 +208,4 @@ fn a_new_model_waits_where_all_partitions_would_save_at_once() {
     assert!(log.transactions > 1, "one after another");
     assert!(log.largest <= 2 * BOUND, "{}", log.largest);
     assert!(pipeline.judging().values().all(|version| version.0 == 2));
-}
-
-/// Memory of this process in MiB.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
-    kib.unwrap_or(0) / 1024
-}
-
-/// Figures of docs/reliability.md.
-#[test]
-#[ignore = "a measurement: `make measure`"]
-fn measure_a_hundred_thousand_keys_of_eight_features() {
-    const KEYS: usize = 100_000;
-    const COLUMNS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
-    let params = || {
-        Arc::new(Params {
-            emit_scores: false,
-            window: WINDOW,
-            ..Params::default()
-        })
-    };
-    let columns = || -> Arc<[Column]> {
-        let column = |name: &&str| Column {
-            name: (*name).to_owned(),
-            missing: Missing::Mask,
-        };
-        COLUMNS.iter().map(column).collect()
-    };
-    let calibration = crate::stats::calibration::Calibration::fit(
-        &(0..1000).map(|i| f64::from(i) / 1000.0).collect::<Vec<_>>(),
-    );
-    let model = Arc::new(TrainedModel::simple(1, &COLUMNS, WINDOW, calibration));
-    let before = resident();
-    let mut pipeline = Pipeline::new(params(), columns());
-    pipeline.promote(Arc::clone(&model)).unwrap();
-    pipeline.assign(&grant(0, Vec::new()), None).unwrap();
-    let keys: Vec<Key> = (0..KEYS)
-        .map(|n| Key(Arc::from(format!("machine-{n:06}"))))
-        .collect();
-    let mut log = Log::default();
-    let (mut stage, mut publish) = (Duration::ZERO, Duration::ZERO);
-    for part in 0..120_i64 {
-        let (mut records, mut decoded) = (RecordBatch::default(), DecodedBatch::default());
-        decoded.columns = 8;
-        for offset in part * 10_000..(part + 1) * 10_000 {
-            let time = Timestamp(offset / 10);
-            records.push(&at(), (Offset(offset), time), None, None, Vec::new());
-            let level = f64::from((offset % 97) as u32) / 97.0;
-            decoded.values.extend([level; 8]);
-            let key = keys[offset as usize % KEYS].clone();
-            decoded
-                .outcomes
-                .push(Ok(crate::record::Decoded { key, time }));
-        }
-        loop {
-            let begun = Instant::now();
-            let staged = pipeline.stage(&records, &decoded, NOW);
-            stage += begun.elapsed();
-            let begun = Instant::now();
-            log.publish(&staged.outbox);
-            publish = publish.max(begun.elapsed());
-            let whole = staged.whole;
-            pipeline.apply(staged);
-            if whole {
-                break;
-            }
-        }
-    }
-    let state = log.state();
-    let bytes: usize = state
-        .iter()
-        .map(|e| e.value.as_ref().map_or(0, Vec::len))
-        .sum();
-    println!(
-        "keys {}, state topic when compacted {} MiB",
-        pipeline.keys(),
-        bytes >> 20
-    );
-    println!(
-        "largest transaction {} MiB of state, {} transactions",
-        log.largest >> 20,
-        log.transactions
-    );
-    println!(
-        "staging 10,000 records {:?} on average, snapshots included",
-        stage / 120
-    );
-    drop(log);
-    let with = resident();
-    println!(
-        "memory {} MiB with the state's entries beside it, {before} MiB before",
-        with
-    );
-    drop(pipeline);
-    let mut heir = Pipeline::new(params(), columns());
-    heir.promote(Arc::clone(&model)).unwrap();
-    let begun = Instant::now();
-    let assigned = heir.assign(&grant(1_200_000, state), Some(model)).unwrap();
-    println!(
-        "restoring {:?}, {} records to replay",
-        begun.elapsed(),
-        assigned.replay
-    );
-    println!("memory {} MiB of the heir alone", resident());
-    assert_eq!(heir.keys(), KEYS as u64);
-    assert!(assigned.replay <= 20_000, "{}", assigned.replay);
 }

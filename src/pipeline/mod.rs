@@ -12,6 +12,7 @@
 mod bytes;
 mod gather;
 mod message;
+mod seal;
 mod snapshot;
 mod state;
 mod terms;
@@ -19,10 +20,10 @@ mod verdict;
 mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub use snapshot::{
-    AsOf, Noted, as_of, dismissal, dismissals, ledger, model_version, owner, quarantine,
+    AsOf, Noted, as_of, dismissal, dismissals, ledger, model_version, names, owner, quarantine,
     replayed_by,
 };
 pub use terms::{
@@ -67,6 +68,8 @@ pub struct Pipeline {
     columns: Arc<[Column]>,
     /// The champion: what partitions are judged by as soon as they may change.
     current: Option<Arc<TrainedModel>>,
+    /// The models that judge, with the sha256 of their files, once they were asked for.
+    digests: Vec<(Arc<TrainedModel>, OnceLock<Option<Arc<str>>>)>,
     partitions: BTreeMap<TopicPartition, PartitionState>,
     /// [`Staged::watched`] has every record that was judged.
     watch_all: bool,
@@ -100,6 +103,7 @@ impl Pipeline {
             params,
             columns,
             current: None,
+            digests: Vec::new(),
             partitions: BTreeMap::new(),
             watch_all: false,
         }
@@ -132,6 +136,9 @@ impl Pipeline {
         } else {
             judging
         };
+        if let Some(model) = &partition.model {
+            self.remember(model);
+        }
         let read_from = partition.head.position;
         let skipped = partition.skipped;
         self.partitions.insert(grant.at.clone(), partition);
@@ -189,6 +196,28 @@ impl Pipeline {
         (!staged.deltas.is_empty()).then_some(staged)
     }
 
+    /// The number of a model and the sha256 of its file, which is worked out once.
+    fn name(&self, model: Option<&Arc<TrainedModel>>) -> (ModelVersion, Option<Arc<str>>) {
+        let known = |model: &&Arc<TrainedModel>| {
+            let (_, digest) = self.digests.iter().find(|(of, _)| Arc::ptr_eq(of, model))?;
+            digest.get_or_init(|| snapshot::digest(model)).clone()
+        };
+        (state::version(model), model.as_ref().and_then(known))
+    }
+
+    /// A model may judge from now on: its name may be asked for. Those that judge nothing any more are let go of.
+    fn remember(&mut self, model: &Arc<TrainedModel>) {
+        let judges = |of: &Arc<TrainedModel>| {
+            let mut judging = self.partitions.values().filter_map(|p| p.model.as_ref());
+            self.current.iter().any(|model| Arc::ptr_eq(of, model))
+                || judging.any(|model| Arc::ptr_eq(of, model))
+        };
+        self.digests.retain(|(of, _)| judges(of));
+        if !self.digests.iter().any(|(of, _)| Arc::ptr_eq(of, model)) {
+            self.digests.push((Arc::clone(model), OnceLock::new()));
+        }
+    }
+
     fn begin<'a>(&'a self, partition: &'a PartitionState, saves: bool) -> Work<'a> {
         let rows = (&*self.params, self.columns.len());
         Work::begin(partition, self.current.as_ref(), rows, saves)
@@ -229,6 +258,7 @@ impl Pipeline {
                 ours: self.columns.len(),
             });
         }
+        self.remember(&model);
         self.current = Some(model);
         Ok(())
     }
@@ -315,7 +345,7 @@ impl Pipeline {
     fn finish(&self, mut work: Work<'_>, (outbox, tally): (&mut Outbox, &mut Tally)) -> Delta {
         let (base, detector) = (work.base, &self.params.detector);
         if work.snapshot {
-            let model = state::version(work.model.as_ref());
+            let model = self.name(work.model.as_ref());
             outbox
                 .state
                 .extend(snapshot::take(&self.params, base, model, &self.columns));
@@ -506,6 +536,8 @@ impl PartitionState {
 
 #[cfg(test)]
 mod bound_tests;
+#[cfg(test)]
+mod damage_tests;
 #[cfg(test)]
 mod drift_tests;
 #[cfg(test)]

@@ -179,6 +179,19 @@ pub(super) struct Quarantined {
 }
 
 impl Quarantined {
+    /// One of no record, in the place of one that cannot be read.
+    pub fn nothing() -> Self {
+        Self {
+            v: 2,
+            key: String::new(),
+            from: Offset(0),
+            to: Some(Offset(0)),
+            from_time: Timestamp(0),
+            to_time: Some(Timestamp(0)),
+            known: None,
+        }
+    }
+
     /// Makes it of no record: its place means nothing any more, and the next snapshot forgets it.
     pub fn empty(&mut self) {
         self.to = Some(self.from);

@@ -138,7 +138,7 @@ fn events(outbox: &Outbox) -> Vec<(String, AlertEvent)> {
 }
 
 pub(super) const CALM: &[f64] = &[0.1, 0.2];
-const WILD: &[f64] = &[9.0, 0.2];
+pub(super) const WILD: &[f64] = &[9.0, 0.2];
 
 #[test]
 fn an_alert_says_why_and_where() {
@@ -379,7 +379,7 @@ fn state_that_cannot_be_used_is_put_away() {
         .iter_mut()
         .find(|entry| entry.key.ends_with(b"/head"))
         .unwrap();
-    head.value = Some(b"{\"v\":9}".to_vec());
+    head.value = Some(seal::json(&serde_json::json!({"v": 9})));
     let error = heir.assign(&grant(5, state), None).unwrap_err();
     assert!(error.to_string().contains("test/in/3/head"), "{error}");
 }

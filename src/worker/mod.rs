@@ -18,7 +18,7 @@ use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{
     Assigned, ColumnsDiffer, Discarded, Grant, OpenEpisode, Outbox, Pipeline, RestoreError, Tally,
-    Watched, WrongClock, WrongClocks, model_version, replayed_by,
+    Watched, WrongClock, WrongClocks, model_version, names, replayed_by,
 };
 use crate::port::{Input, Published, Session};
 use crate::record::limit::{DeadLetterLimit, TooManyDeadLetters, WINDOW_RECORDS};
@@ -411,10 +411,18 @@ impl<S: Session, O: Observer> Worker<S, O> {
         let Some(version) = named.filter(|version| *version != ModelVersion(0)) else {
             return Ok(None);
         };
-        if let Some(current) = current.filter(|model| model.card.version == version) {
+        if let Some(current) = current
+            && names(&grant.state, current)?
+        {
             return Ok(Some(current.clone()));
         }
-        (self.ports.load)(version).map_err(|error| WorkerError::Load { version, error })
+        let found =
+            (self.ports.load)(version).map_err(|error| WorkerError::Load { version, error })?;
+        // Another model that was given the same number, in a store made anew, is not the one that judged.
+        match found {
+            Some(model) if names(&grant.state, &model)? => Ok(Some(model)),
+            _ => Ok(None),
+        }
     }
 
     /// Goes on behind what retention deleted before it was read.

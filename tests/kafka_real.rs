@@ -22,6 +22,8 @@ mod places;
 mod plant;
 #[path = "kafka/refused.rs"]
 mod refused;
+#[path = "kafka/rights.rs"]
+mod rights;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -474,6 +474,7 @@ fn detect(raw: &Raw, found: &mut Found) -> Params {
         snapshot_interval: raw.state.snapshot_interval.0,
         snapshot_bytes: raw.state.snapshot_bytes.0,
         keys_max: raw.state.keys_max,
+        bytes_max: raw.state.bytes_max.0,
         quarantine_keep: raw.training.history.0,
         emit_scores: !raw.output.scores.is_empty(),
         emit_code: raw.output.emit_code,

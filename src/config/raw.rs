@@ -578,6 +578,8 @@ pub struct State {
     pub snapshot_bytes: Size,
     /// Keys of a partition at most.
     pub keys_max: usize,
+    /// Bytes of a partition's keys at most.
+    pub bytes_max: Size,
 }
 
 impl Default for State {
@@ -588,6 +590,7 @@ impl Default for State {
             snapshot_interval: Time(params.snapshot_interval),
             snapshot_bytes: Size(params.snapshot_bytes),
             keys_max: params.keys_max,
+            bytes_max: Size(params.bytes_max),
         }
     }
 }

@@ -158,6 +158,8 @@ pub struct Params {
     pub snapshot_bytes: u64,
     /// Keys of a partition that are remembered at most; the one seen longest ago is forgotten first.
     pub keys_max: usize,
+    /// Bytes of a partition's keys that are remembered at most, as they are in the state topic: the one seen longest ago is forgotten first.
+    pub bytes_max: u64,
     /// How long the state topic remembers closed episodes, for training to leave out: `training.history`.
     pub quarantine_keep: Duration,
     /// Whether records of a single feature are judged by the season of their key instead of by the model: `model.seasonal`, with
@@ -189,6 +191,7 @@ impl Default for Params {
             snapshot_interval: Duration::from_secs(600),
             snapshot_bytes: 16 << 20,
             keys_max: 100_000,
+            bytes_max: 1 << 30,
             quarantine_keep: Duration::from_secs(7 * 86_400),
             seasonal: false,
             emit_scores: false,
@@ -288,9 +291,14 @@ impl Params {
             "must be longer than 0".to_owned(),
         );
         require(
-            self.snapshot_bytes >= 1 << 16,
+            self.snapshot_bytes >= 1 << 12,
             "state.snapshot_bytes",
-            "must be at least 64KiB".to_owned(),
+            "must be at least 4KiB".to_owned(),
+        );
+        require(
+            self.bytes_max >= 1 << 20,
+            "state.bytes_max",
+            "must be at least 1MiB".to_owned(),
         );
         require(
             self.keys_max > 0,

@@ -209,3 +209,31 @@ fn a_new_model_waits_where_all_partitions_would_save_at_once() {
     assert!(log.largest <= 2 * BOUND, "{}", log.largest);
     assert!(pipeline.judging().values().all(|version| version.0 == 2));
 }
+
+#[test]
+fn long_names_leave_room_for_fewer_keys_however_they_come() {
+    let params = |bytes_max| Params {
+        bytes_max,
+        ..bounded(u64::MAX)
+    };
+    let long = |n: usize| format!("{n:0>3000}");
+    let keys: Vec<String> = (0..600).map(long).collect();
+    let run = |part: usize, bytes_max| {
+        let (mut pipeline, mut log) = (holding(params(bytes_max), 0, Vec::new()), Log::default());
+        for from in (0..1800).step_by(part) {
+            work(
+                &mut pipeline,
+                &mut log,
+                &round_robin(&keys, from as i64, part),
+            );
+        }
+        (pipeline.keys(), log)
+    };
+    assert_eq!(run(600, 1 << 30).0, 600);
+    let (kept, log) = run(600, 1 << 20);
+    assert!((200..300).contains(&kept), "{kept}");
+    // In batches of any size the same keys are forgotten at the same records.
+    let (same, other) = run(6, 1 << 20);
+    assert_eq!(same, kept);
+    assert!(other.scores == log.scores, "the same scores");
+}

@@ -60,6 +60,8 @@ pub(super) struct Work<'a> {
     pub touched: u64,
     /// Keys remembered.
     live: usize,
+    /// The bytes of their names.
+    pub names: u64,
     /// What the partition knows of when keys may fall silent, but for the first of them ...
     due: Peekable<btree_set::Iter<'a, (Timestamp, Key)>>,
     /// ... which were looked at: so many.
@@ -156,14 +158,15 @@ impl<'a> Work<'a> {
             head: base.head.clone(),
             rule: Rule::of(params, model.as_deref()),
             own_rule: Rule::without_model(params, model.as_deref()),
-            model,
             group: 0,
             slots: Vec::new(),
             index: FxHashMap::default(),
             lately: [(0, 0); LATELY],
-            weight: Weight::of(params, columns, base.model.is_none()),
+            weight: Weight::of(params, columns, model.is_none()),
             touched: 0,
             live: base.keys.len(),
+            names: base.names,
+            model,
             due: base.due.iter().peekable(),
             due_taken: 0,
             due_added: BTreeSet::new(),
@@ -217,7 +220,9 @@ impl<'a> Work<'a> {
 
     /// Forgets the keys seen longest ago if there is no room for one more: a sixteenth at a time, so that a stream of new keys does not search
     /// for the oldest at each. Answers their slots.
-    fn make_room(&mut self, keys_max: usize) -> Vec<usize> {
+    fn make_room(&mut self, params: &Params) -> Vec<usize> {
+        let most = (self.weight).keys_in(params.bytes_max, (self.live, self.names));
+        let keys_max = params.keys_max.min(most).max(1);
         if self.live < keys_max {
             return Vec::new();
         }
@@ -242,6 +247,7 @@ impl<'a> Work<'a> {
                 continue;
             };
             self.slots[slot].evicted = true;
+            self.names -= key.0.len() as u64;
             self.index.insert(key, None);
             slots.push(slot);
         }
@@ -267,6 +273,7 @@ impl<'a> Work<'a> {
             let mut clock = KeyClock::new(raw.offset);
             let heard = self.head.clock.hear(&mut clock, time);
             self.live += 1;
+            self.names += found.key.0.len() as u64;
             let state = KeyState::begin(clock, heard.elapsed, self.head.clock.era);
             (self.insert(&found.key, state), heard)
         };
@@ -485,7 +492,7 @@ impl<'a> Gathered<'a> {
             return;
         }
         if known.is_none() {
-            for slot in work.make_room(params.keys_max) {
+            for slot in work.make_room(params) {
                 tell(What::Forget { slot });
             }
         }

@@ -84,6 +84,8 @@ struct Delta {
     head: Head,
     model: Option<Arc<TrainedModel>>,
     slots: Vec<Slot>,
+    /// The bytes of all keys' names.
+    names: u64,
     /// What their entries take.
     weight: Weight,
     quarantine: BTreeMap<String, Option<Quarantined>>,
@@ -390,6 +392,7 @@ impl Pipeline {
             head: work.head,
             model: work.model,
             slots: work.slots,
+            names: work.names,
             weight: work.weight,
             quarantine: work.quarantine,
             due_taken: work.due_taken,
@@ -507,6 +510,7 @@ impl PartitionState {
         }
         self.due.extend(delta.due_added);
         self.head = delta.head;
+        self.names = delta.names;
         self.model = delta.model;
         for slot in delta.slots {
             if slot.evicted {

@@ -390,6 +390,7 @@ pub(super) fn restore(
                         state,
                         dirty: false,
                     };
+                    partition.names += key.0.len() as u64;
                     partition.keys.insert(key, kept);
                     continue;
                 }

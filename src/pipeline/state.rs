@@ -99,6 +99,12 @@ impl Weight {
         Self((ENTRY + season + 8 * columns * rows) as u64)
     }
 
+    /// How many keys there is room for in `bytes`, if their names are `names` bytes long altogether for `keys` of them.
+    pub fn keys_in(self, bytes: u64, (keys, names): (usize, u64)) -> usize {
+        let each = self.0 + names / (keys as u64).max(1);
+        usize::try_from(bytes / each).unwrap_or(usize::MAX)
+    }
+
     /// Of this key.
     pub fn key(self, key: &Key) -> u64 {
         self.0 + tombstone(key)
@@ -231,6 +237,8 @@ pub(super) struct PartitionState {
     pub model: Option<Arc<TrainedModel>>,
     pub head: Head,
     pub keys: FxHashMap<Key, Kept>,
+    /// The bytes of their names.
+    pub names: u64,
     /// Keys that may fall silent, in the order in which they may: each at its [`KeyState::deadline`] or earlier, as it was once. It is
     /// looked at again then. Not remembered across restarts.
     pub due: BTreeSet<(Timestamp, Key)>,
@@ -259,6 +267,7 @@ impl PartitionState {
             model,
             head: Head::at(from),
             keys: FxHashMap::default(),
+            names: 0,
             due: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             changed: 0,

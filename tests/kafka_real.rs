@@ -8,6 +8,8 @@
 
 #[path = "kafka/binary.rs"]
 mod binary;
+#[path = "kafka/chaos.rs"]
+mod chaos;
 #[path = "kafka/cluster.rs"]
 mod cluster;
 #[path = "kafka/daemon.rs"]

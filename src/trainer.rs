@@ -13,7 +13,7 @@ use std::time::Duration;
 use rand::Rng;
 
 use crate::detect::Budget;
-use crate::model::card::{Maintenance, ModelVersion};
+use crate::model::card::{Card, Change, Maintenance, ModelVersion};
 use crate::model::spec::ModelSpec;
 use crate::model::trained::TrainedModel;
 use crate::port::{History, ModelStore, Quarantine};
@@ -393,7 +393,11 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
         let sample = self
             .sample(&available, seed)
             .map_err(|error| failed(&error))?;
-        let job = self.job(version, sample, (quarantine, champion));
+        let change = change(&cards, champion.as_deref());
+        let job = TrainJob {
+            change,
+            ..self.job(version, sample, (quarantine, champion))
+        };
         let stop = Arc::clone(&self.stop);
         let Candidate { model, verdict } =
             match train::run(&job, &move || stop.load(Ordering::Relaxed)) {
@@ -447,6 +451,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
             budget: self.plan.budget,
             episodes: self.plan.episodes.clone(),
             champion,
+            change: None,
             remake: None,
             params: self.plan.params,
         }
@@ -517,6 +522,13 @@ enum Failure {
         version: ModelVersion,
         reason: String,
     },
+}
+
+/// What the newest model was rejected for, if it was made after the one in use.
+fn change(cards: &[Card], champion: Option<&TrainedModel>) -> Option<Change> {
+    let last = cards.last()?;
+    last.change
+        .filter(|_| last.version > champion.map_or(ModelVersion(0), |c| c.card.version))
 }
 
 fn failed(version: ModelVersion, error: &dyn std::error::Error) -> Failure {

@@ -104,6 +104,7 @@ fn trained(config: &Config) -> TrainedModel {
         params: config.training_params(),
         exclusions: Vec::new(),
         champion: None,
+        change: None,
     };
     train::run(&learn::job(config, &table, run), &|| false)
         .unwrap()

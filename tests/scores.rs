@@ -69,6 +69,7 @@ fn trained(kind: &str, window: usize, history: &Array2<f64>, spec: ModelSpec) ->
         budget: Budget::PerRecord(1e-4),
         episodes: anomalyd::train::evidence::EpisodeSettings::default(),
         champion: None,
+        change: None,
         remake: None,
         params: Params::default(),
     };

@@ -169,6 +169,7 @@ mod tests {
             losses: Vec::new(),
             members: Vec::new(),
             member_losses: Vec::new(),
+            change: None,
             measures: std::collections::BTreeMap::new(),
             verdict: verdict.to_owned(),
             program: "test".to_owned(),

@@ -43,9 +43,10 @@ const LOOK: Duration = Duration::from_millis(10);
 const FALSE_ALARMS: f64 = 1.0;
 
 /// The topics, without prefix, and their partitions.
-const TOPICS: [(&str, i32); 5] = [
+const TOPICS: [(&str, i32); 6] = [
     ("readings", PARTITIONS),
     ("alerts", 1),
+    ("drift", 1),
     ("dead-letters", 1),
     ("state", PARTITIONS),
     ("models", 1),
@@ -460,4 +461,37 @@ fn promise(board: &Scoreboard, figures: &Figures) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_topic_that_the_demo_uses_is_made() {
+        let place = Place {
+            brokers: "localhost:9092".to_owned(),
+            prefix: "demo-".to_owned(),
+            embedded: None,
+        };
+        let options = Options {
+            length: Duration::from_secs(90),
+            brokers: None,
+            seed: 0,
+            files: Vec::new(),
+            set: Vec::new(),
+            colour: false,
+        };
+        let config = Config::load(&sources(&options, &place)).unwrap();
+        let made: Vec<String> = TOPICS.iter().map(|(name, _)| place.topic(name)).collect();
+        let outputs = config.output_topics();
+        let mut used: Vec<String> = admin::plan(&outputs, Some(&config.models.topic), PARTITIONS)
+            .into_iter()
+            .map(|plan| plan.name)
+            .collect();
+        used.extend(config.input.topics.iter().cloned());
+        for topic in used {
+            assert!(made.contains(&topic), "{topic} is not made");
+        }
+    }
 }

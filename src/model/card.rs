@@ -99,6 +99,16 @@ pub struct Suspect {
     pub features: Vec<(String, f64)>,
 }
 
+/// Models in a row that judge the latest records no worse than the model in use, but not those that earlier models were accepted on: the
+/// process may have changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// How many.
+    pub models: u64,
+    /// When the first of them was trained.
+    pub since: Timestamp,
+}
+
 /// A stretch of time whose records training leaves out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Maintenance {
@@ -128,7 +138,7 @@ pub struct Card {
     pub version: ModelVersion,
     /// The detector it belongs to.
     pub detector: String,
-    /// When training began. Not an input of training.
+    /// When training began. Not an input of training; the gate reckons by it how long a change has lasted.
     pub created: Timestamp,
     /// Names of the D feature columns, in order.
     pub columns: Vec<String>,
@@ -155,7 +165,7 @@ pub struct Card {
     /// What was kept out because the configuration says so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub maintenance: Vec<Maintenance>,
-    /// What was flagged was learnt from all the same, because too little would have been left for a first model.
+    /// What was flagged before there was a model was learnt from all the same: it was too much, or would have left too little.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub waived: bool,
     /// Where each partition's records begin that some model of this detector judged when they came: after those of the first model.
@@ -181,6 +191,9 @@ pub struct Card {
     /// that have more than one epoch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub member_losses: Vec<(String, Vec<(f64, f64)>)>,
+    /// Of a model that was rejected for earlier records only: since when, and for the how manieth in a row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<Change>,
     /// What the gate measured, by name.
     pub measures: BTreeMap<String, f64>,
     /// The gate's verdict: `promoted`, or why it was rejected. Empty before the gate has spoken.

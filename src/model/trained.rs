@@ -531,6 +531,7 @@ impl Card {
             losses: Vec::new(),
             members: Vec::new(),
             member_losses: Vec::new(),
+            change: None,
             measures: std::collections::BTreeMap::new(),
             verdict: String::new(),
             program: concat!("anomalyd ", env!("CARGO_PKG_VERSION")).to_owned(),

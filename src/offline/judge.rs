@@ -196,6 +196,11 @@ fn retrain(
         params,
         exclusions: replay.quarantine(),
         champion,
+        change: models
+            .iter()
+            .rev()
+            .find_map(|trained| trained.model.as_ref())
+            .and_then(|last| last.card.change),
     };
     let job = learn::job(config, table, run);
     match train::run_watched(&job, watch.monitor) {

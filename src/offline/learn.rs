@@ -11,7 +11,7 @@ use super::table::Table;
 use crate::config::Config;
 use crate::config::raw::Calibration;
 use crate::model::Monitor;
-use crate::model::card::{Card, Exclusion, ModelVersion};
+use crate::model::card::{Card, Change, Exclusion, ModelVersion};
 use crate::model::trained::TrainedModel;
 use crate::port::History;
 use crate::record::Missing;
@@ -121,6 +121,8 @@ pub struct Run {
     pub exclusions: Vec<Exclusion>,
     /// The model in use.
     pub champion: Option<Arc<TrainedModel>>,
+    /// What the last model before this one was rejected for, if only for earlier records.
+    pub change: Option<Change>,
 }
 
 /// The job of a run.
@@ -164,6 +166,7 @@ pub fn job(config: &Config, table: &Table, run: Run) -> TrainJob {
         budget: config.detect.budget,
         episodes: EpisodeSettings::of(&config.detect),
         champion: run.champion,
+        change: run.change,
         remake: None,
         params: run.params,
     }
@@ -193,6 +196,7 @@ pub fn train(
         params: whole(config),
         exclusions: Vec::new(),
         champion: None,
+        change: None,
     };
     finish(table, &job(config, table, run), monitor)
 }
@@ -233,6 +237,7 @@ pub fn again(
         params: whole(config).again(card),
         exclusions: card.exclusions.clone(),
         champion: None,
+        change: None,
     };
     let job = TrainJob {
         detector: card.detector.clone(),
@@ -302,6 +307,7 @@ pub fn again_from_log<H: History>(
         budget: config.detect.budget,
         episodes: EpisodeSettings::of(&config.detect),
         champion: None,
+        change: None,
         remake: Some(card.clone()),
         params: train::Params {
             rows_min: 0,

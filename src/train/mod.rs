@@ -22,7 +22,9 @@ use std::sync::Arc;
 use ndarray::Array2;
 
 use crate::detect::Budget;
-use crate::model::card::{Card, Dismissal, Exclusion, Maintenance, ModelVersion, Stretch, Usage};
+use crate::model::card::{
+    Card, Change, Dismissal, Exclusion, Maintenance, ModelVersion, Stretch, Usage,
+};
 use crate::model::reservoir::Reservoir;
 use crate::model::spec::ModelSpec;
 use crate::model::trained::TrainedModel;
@@ -136,6 +138,8 @@ pub struct TrainJob {
     pub episodes: EpisodeSettings,
     /// The model in use.
     pub champion: Option<Arc<TrainedModel>>,
+    /// What the last model before this one was rejected for, if only for earlier records.
+    pub change: Option<Change>,
     /// Make again the model of this card: its verdict and measures are taken over instead of asking the gate.
     pub remake: Option<Card>,
     /// How rows are used.
@@ -250,10 +254,11 @@ fn gated(
     let verdict = gate.verdict(&gate.tried(made.tried()), instead, &mut measures);
     let card = &mut made.fitted.model.card;
     card.verdict = verdict.to_string();
+    card.change = verdict.change().filter(|_| !verdict.is_promoted());
     card.measures = measures;
     made.finish(job, windows);
     let mut model = made.fitted.model;
-    model.reservoir = gate.remembered(&own, verdict.is_promoted());
+    model.reservoir = gate.remembered(&own, verdict.vouched_for());
     Ok(Candidate { model, verdict })
 }
 
@@ -380,6 +385,7 @@ impl TrainJob {
             budget: self.budget,
             episodes: self.episodes.clone(),
             champion: self.champion.clone(),
+            change: None,
             remake: None,
             params: self.params,
         }

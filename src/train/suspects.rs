@@ -17,7 +17,7 @@ use ndarray::{Array2, ArrayView2, Axis, Slice};
 
 use super::fit;
 use super::window::{self, Window, Windows};
-use super::{TrainError, TrainJob, card};
+use super::{TrainError, TrainJob, card, judged_from};
 use crate::model::card::{Card, Exclusion, Suspect};
 use crate::model::gaps::Gaps;
 use crate::model::reservoir::Reservoir;
@@ -140,12 +140,14 @@ fn overlap(a: &Exclusion, b: &Exclusion) -> bool {
 pub(super) struct Aside {
     /// Suspects, dismissed ones among them.
     pub suspects: Vec<Suspect>,
-    /// The quarantine left too little for a first model.
+    /// What was flagged before the first model counts for nothing.
     pub waived: bool,
 }
 
-/// The windows to learn from: without the quarantine, and without what stands out in a history that was never judged. Where that leaves too
-/// little for a first model, with everything: a model that was fitted on some faults is better than none, and its fit is trimmed.
+/// The windows to learn from: without the quarantine, and without what stands out in a history that was never judged. What was flagged before
+/// there was a model counts for nothing where that is too much, or leaves too little: a key's own last rows know no daily course, and a
+/// model that was fitted on some faults is better than none, or one that knows a small part of what is normal. Its fit is trimmed, and suspects
+/// are set aside all the same.
 pub(super) fn set_aside(job: &TrainJob) -> Result<(Windows<'_>, Aside), TrainError> {
     let needed = job.params.rows_min.max(window::WINDOWS_MIN);
     let mut aside = Aside::default();
@@ -154,15 +156,19 @@ pub(super) fn set_aside(job: &TrainJob) -> Result<(Windows<'_>, Aside), TrainErr
         aside.waived = card.waived;
         aside.suspects.clone_from(&card.suspects);
     } else {
-        let few = windows.len() < needed;
-        aside.waived = few && job.champion.is_none() && windows.excluded > 0;
+        aside.waived = match &job.champion {
+            Some(champion) => champion.card.waived,
+            None => windows.excluded > 0 && windows.len() < needed || mostly_flagged(job, &windows),
+        };
     }
     let out = if aside.waived {
-        windows = Windows::build(job, &[], &[]);
-        Vec::new()
+        flagged_by_models(job)
     } else {
         job.exclusions.clone()
     };
+    if aside.waived {
+        windows = Windows::build(job, &out, &[]);
+    }
     if windows.len() < needed {
         return Err(windows.too_few(needed));
     }
@@ -178,6 +184,32 @@ pub(super) fn set_aside(job: &TrainJob) -> Result<(Windows<'_>, Aside), TrainErr
         return Ok((windows, aside));
     }
     Ok((without, aside))
+}
+
+/// Whether more records are flagged than a fault may have.
+fn mostly_flagged(job: &TrainJob, windows: &Windows<'_>) -> bool {
+    let may = SHARE_MAX * windows.rows() as f64;
+    // Maintenance is kept out in any case.
+    let flagged = |all: &Windows<'_>| (windows.excluded - all.excluded) as f64;
+    windows.excluded as f64 > may && flagged(&Windows::build(job, &[], &[])) > may
+}
+
+/// Of what was flagged, the records that came after those that the first model learnt from.
+fn flagged_by_models(job: &TrainJob) -> Vec<Exclusion> {
+    let judged = judged_from(job);
+    let read = |at: &TopicPartition, from: Offset| {
+        let of = job.rows.iter().find(|rows| rows.at == *at);
+        of.is_some_and(|rows| !rows.is_empty() && from <= rows.offset(rows.len() - 1))
+    };
+    let later = |exclusion: &Exclusion| {
+        let from = judged.iter().find(|(at, _)| *at == exclusion.at)?.1;
+        let ended_before = exclusion.to.is_some_and(|to| to <= from);
+        (!ended_before && read(&exclusion.at, from)).then(|| Exclusion {
+            from: exclusion.from.max(from),
+            ..exclusion.clone()
+        })
+    };
+    job.exclusions.iter().filter_map(later).collect()
 }
 
 /// The suspects that the model in use knows of, and those found now.

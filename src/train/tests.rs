@@ -49,6 +49,7 @@ pub(super) fn job(n: usize, kind: &str, window: usize) -> TrainJob {
         budget: Budget::PerRecord(1e-3),
         episodes: EpisodeSettings::default(),
         champion: None,
+        change: None,
         remake: None,
         params: Params {
             rows_min: 100,
@@ -249,15 +250,66 @@ fn where_the_quarantine_leaves_too_little_a_first_model_learns_from_all() {
     again.params.rows_min = 0;
     let again = trained(&again).model;
     assert_eq!(again.to_bytes().unwrap(), first.to_bytes().unwrap());
-    // Where there is a model, it stays.
-    job.champion = Some(Arc::new(first));
+}
+
+/// What was flagged of key `a` from an offset on.
+fn flagged(from: i64, to: Option<i64>) -> Exclusion {
+    Exclusion {
+        at: TopicPartition::new("t", 0),
+        key: "a".to_owned(),
+        from: Offset(from),
+        to: to.map(Offset),
+        because: "episode".to_owned(),
+        dismissed: None,
+    }
+}
+
+#[test]
+fn where_a_model_flags_nearly_all_the_model_in_use_stays() {
+    let mut job = job(1000, "pca", 1);
+    job.champion = Some(Arc::new(trained(&job).model));
+    job.exclusions = vec![flagged(40, None)];
+    job.params.rows_min = 800;
     assert!(matches!(
         run(&job, &|| false).unwrap_err(),
         TrainError::TooFewRows {
-            excluded: 960..,
+            excluded: 480..,
             ..
         }
     ));
+}
+
+#[test]
+fn what_was_flagged_without_a_model_is_no_fault_if_it_is_a_quarter_of_all() {
+    let mut job = job(1000, "pca", 1);
+    job.exclusions = vec![flagged(40, Some(200))];
+    let card = trained(&job).model.card;
+    assert_eq!((card.waived, card.rows["excluded"]), (false, 80 + 40));
+    job.exclusions = vec![flagged(40, None)];
+    let card = trained(&job).model.card;
+    assert_eq!((card.waived, card.rows["excluded"]), (true, 0));
+    // Maintenance is none of it.
+    job.exclusions = vec![flagged(40, Some(200))];
+    job.maintenance = vec![Maintenance {
+        key: None,
+        from: Timestamp(500_000),
+        to: Timestamp(900_000),
+    }];
+    assert!(!trained(&job).model.card.waived);
+}
+
+#[test]
+fn later_models_leave_out_what_a_model_flagged_and_nothing_before() {
+    let mut first = job(600, "pca", 1);
+    first.exclusions = vec![flagged(40, None)];
+    let mut later = job(1000, "pca", 1);
+    later.exclusions = first.exclusions.clone();
+    later.champion = Some(Arc::new(trained(&first).model));
+    let card = trained(&later).model.card;
+    // 200 records of key `a` since the first model, and the guard.
+    assert_eq!((card.waived, card.rows["excluded"]), (true, 200 + 20));
+    later.remake = Some(card.clone());
+    assert_eq!(trained(&later).model.card.rows, card.rows);
 }
 
 #[test]
@@ -276,8 +328,9 @@ fn excluded_records_and_their_guard_are_not_learnt() {
     assert_eq!(trained(&job).model.card.rows["excluded"], 60);
     job.spec.window = 3;
     assert_eq!(trained(&job).model.card.rows["windows"], 1000 - 60 - 3 * 2);
+    job.exclusions[0].from = Offset(800);
     job.exclusions[0].to = None;
-    assert_eq!(trained(&job).model.card.rows["excluded"], 400 + 5);
+    assert_eq!(trained(&job).model.card.rows["excluded"], 100 + 5);
 }
 
 #[test]

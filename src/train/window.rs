@@ -323,6 +323,11 @@ impl<'a> Windows<'a> {
         self.windows.len()
     }
 
+    /// How many records were read.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
     /// Windows of short episodes and their guard that are no older than the calibration's, oldest first.
     pub fn flagged(&self, split: &Split) -> Vec<Window> {
         let begin = split.calibrate.first().or(split.gate.first());
@@ -581,6 +586,7 @@ mod tests {
             budget: crate::detect::Budget::PerRecord(1e-3),
             episodes: crate::train::evidence::EpisodeSettings::default(),
             champion: None,
+            change: None,
             remake: None,
             params: super::super::Params::default(),
         };

@@ -192,6 +192,7 @@ pub fn job(kind: &str, window: usize, rows: PartitionRows, seed: Seed) -> TrainJ
         budget: Budget::PerRecord(1e-3),
         episodes: EpisodeSettings::default(),
         champion: None,
+        change: None,
         remake: None,
         params: Params {
             rows_min: 30,

@@ -23,11 +23,12 @@ mod tests;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use ndarray::Array2;
 
 use super::{TrainError, TrainJob};
-use crate::model::card::{Card, Dismissal, Exclusion};
+use crate::model::card::{Card, Change, Dismissal, Exclusion};
 use crate::model::reservoir::Reservoir;
 use crate::model::scale::Scaler;
 use crate::model::trained::{Judged, TrainedModel};
@@ -52,6 +53,12 @@ const SCALE_FACTOR: f64 = 10.0;
 
 /// The share of earlier windows in which a feature must differ from its commonest value, to say how much it varies.
 const VARIES: f64 = 0.1;
+
+/// What earlier windows alone say against a model is overruled when so many models in a row ...
+const CHANGE_MODELS: u64 = 3;
+
+/// ... over so long heard the same: a day, which most processes have a course of, and a passing fault does not last unnoticed.
+const CHANGE_LASTS: Duration = Duration::from_secs(24 * 3600);
 
 /// What was measured, by name, for the card.
 pub(super) type Measures = BTreeMap<String, f64>;
@@ -161,19 +168,61 @@ impl<'a> Gate<'a> {
     ) -> Verdict {
         if let Some(broken) = &tried.broken {
             let reasons = vec![broken.clone()];
-            return Verdict::Rejected { instead, reasons };
+            return Verdict::Rejected {
+                instead,
+                reasons,
+                change: None,
+            };
         }
         let reasons = self.reasons(tried, measures);
         if reasons.is_empty() || self.job.champion.is_none() {
-            let forgiven = reasons;
-            Verdict::Promoted { instead, forgiven }
-        } else {
-            Verdict::Rejected { instead, reasons }
+            return Verdict::Promoted {
+                instead,
+                forgiven: reasons,
+                change: None,
+            };
+        }
+        match self.change(tried, &reasons) {
+            Some(change) if self.lasts(change) => Verdict::Promoted {
+                instead,
+                forgiven: reasons,
+                change: Some(change),
+            },
+            change => Verdict::Rejected {
+                instead,
+                reasons,
+                change,
+            },
         }
     }
 
+    /// Whether only earlier windows speak against a model, and it is no worse than the model in use on the latest ones: then either the latest
+    /// records are wrong, or the process has changed. One training cannot tell, but what is wrong for long is flagged and kept out.
+    fn change(&self, tried: &Tried<'_>, reasons: &[Reason]) -> Option<Change> {
+        let champion = self.champion?;
+        if !reasons.iter().all(Reason::is_about_earlier) {
+            return None;
+        }
+        let theirs = self.latest.seen(champion);
+        let more = self.latest.more(&tried.seen, &theirs);
+        if self.below(&more, false).is_some() {
+            return None;
+        }
+        let (since, before) = match self.job.change {
+            Some(change) => (change.since, change.models),
+            None => (self.job.created, 0),
+        };
+        let models = before + 1;
+        Some(Change { models, since })
+    }
+
+    fn lasts(&self, change: Change) -> bool {
+        change.models >= CHANGE_MODELS && self.job.created.since(change.since) >= CHANGE_LASTS
+    }
+
     /// The windows that the next challenger is tried on beside its own, if this model, which had `held_out` windows of `keys`, is accepted:
-    /// earlier ones and some of these. Otherwise these only: whoever puts a rejected model in use says that what was before counts no longer.
+    /// earlier ones and some of these. Otherwise these only: where the process has changed, and where somebody puts a rejected model in use,
+    /// what was before counts no longer.
     pub fn remembered(&self, own: &Reservoir, accepted: bool) -> Reservoir {
         if accepted {
             self.reservoir.then(own, self.job.seed)
@@ -259,7 +308,7 @@ impl<'a> Gate<'a> {
     ) -> Vec<Reason> {
         let mut reasons = Vec::new();
         if champion.card.spec == model.card.spec {
-            reasons.extend(loss((model, champion), ground, measures));
+            reasons.extend(loss((model, champion), (ground, earlier), measures));
         }
         let (ours, theirs) = (ground.seen(model), ground.seen(champion));
         let more = ground.more(&ours, &theirs);
@@ -376,7 +425,7 @@ impl<'a> Gate<'a> {
 /// Whether a model predicts records much worse than the one in use, for kinds that predict, in spreads common to both.
 fn loss(
     (model, champion): (&TrainedModel, &TrainedModel),
-    ground: &Ground,
+    (ground, earlier): (&Ground, bool),
     measures: &mut Measures,
 ) -> Option<Reason> {
     if !model.model.as_kind().reconstructs() {
@@ -402,6 +451,7 @@ fn loss(
     (worse && Ground::mostly_larger(&pairs)).then_some(Reason::Loss {
         loss,
         champion: theirs,
+        earlier,
     })
 }
 

@@ -6,8 +6,10 @@ use ndarray::{Array2, Axis};
 
 use super::super::{Candidate, TrainJob};
 use super::ground::Ground;
-use super::harness::{COLUMNS, Outcome, Plant, Process, Sabotage, job, retrained, trained};
-use crate::model::card::{Card, Dismissal, Exclusion, Suspect};
+use super::harness::{
+    COLUMNS, Outcome, Plant, Process, Sabotage, job, retrained, sabotaged, trained,
+};
+use crate::model::card::{Card, Change, Dismissal, Exclusion, Suspect};
 use crate::model::trained::TrainedModel;
 use crate::record::Key;
 use crate::seed::Seed;
@@ -148,6 +150,51 @@ fn a_step_that_stays_is_adopted_where_somebody_said_so_and_not_before() {
     back.exclusions = new_normal(&back.rows[0]);
     back.champion = Some(Arc::new(adopted.model));
     assert!(!trained(&back).verdict.is_promoted());
+}
+
+const HOUR_MS: i64 = 3_600_000;
+
+#[test]
+fn a_change_that_three_models_know_of_for_a_day_is_adopted() {
+    let plant = Plant::new(Process::Independent, 4000, Seed(6));
+    let first = job("pca", 1, plant.rows(0, 2000), Seed(7));
+    let mut next = job("pca", 1, shifted(&plant.rows(2000, 2000), 0), Seed(8));
+    next.champion = Some(Arc::new(trained(&first).model));
+    let mut seen = Vec::new();
+    for hours in [0, 12, 23, 24] {
+        next.created = Timestamp(hours * HOUR_MS);
+        let Candidate { model, verdict } = trained(&next);
+        seen.push((verdict.is_promoted(), verdict.change().unwrap().models));
+        // A change is told to the next only by those that were rejected for it.
+        assert_eq!(model.card.change.is_some(), !verdict.is_promoted());
+        // What was before counts no longer, for whoever comes after.
+        assert_eq!(model.reservoir.own, model.reservoir.len());
+        next.change = model.card.change;
+    }
+    assert_eq!(seen, [(false, 1), (false, 2), (false, 3), (true, 4)]);
+    // Two models are too few, however far apart.
+    next.change = Some(Change {
+        models: 1,
+        since: Timestamp(-1000 * HOUR_MS),
+    });
+    assert!(!trained(&next).verdict.is_promoted());
+}
+
+#[test]
+fn what_judges_the_latest_records_badly_knows_of_no_change() {
+    for sabotage in [Sabotage::Collapsed, Sabotage::HalfScaled] {
+        let plant = Plant::new(Process::Independent, 4000, Seed(6));
+        let first = job("pca", 1, plant.rows(0, 2000), Seed(7));
+        let mut next = job("pca", 1, plant.rows(2000, 2000), Seed(8));
+        next.champion = Some(Arc::new(trained(&first).model));
+        next.created = Timestamp(100 * HOUR_MS);
+        next.change = Some(Change {
+            models: 9,
+            since: Timestamp(0),
+        });
+        let verdict = sabotaged(next, sabotage, Seed(9)).verdict;
+        assert!(!verdict.is_promoted(), "{sabotage:?}: {verdict}");
+    }
 }
 
 #[test]

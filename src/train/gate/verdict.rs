@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::WINDOWS_MIN;
-use crate::model::card::Card;
+use crate::model::card::{Card, Change};
 
 /// The gate's answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,8 +12,10 @@ pub enum Verdict {
     Promoted {
         /// It is the baseline, in place of what was asked for.
         instead: Option<Instead>,
-        /// What a first model was forgiven.
+        /// What a first model was forgiven, or one that knows of a change.
         forgiven: Vec<Reason>,
+        /// The process has changed since earlier models were accepted.
+        change: Option<Change>,
     },
     /// It may not.
     Rejected {
@@ -21,6 +23,8 @@ pub enum Verdict {
         instead: Option<Instead>,
         /// Why not.
         reasons: Vec<Reason>,
+        /// The process may have changed since earlier models were accepted.
+        change: Option<Change>,
     },
     /// What an old card says; only for models made again.
     Quoted(String),
@@ -69,6 +73,8 @@ pub enum Reason {
         loss: f64,
         /// The model in use's.
         champion: f64,
+        /// On records that earlier models were accepted on, instead of the latest.
+        earlier: bool,
     },
     /// It alerts too often on held-out windows.
     AlertRate(Alerts),
@@ -105,6 +111,16 @@ pub struct Below {
 }
 
 impl Reason {
+    /// Whether windows say it that earlier models were accepted on, and not the latest.
+    pub(super) fn is_about_earlier(&self) -> bool {
+        match self {
+            Self::Scale { .. } | Self::EarlierAlertRate(_) => true,
+            Self::Loss { earlier, .. } => *earlier,
+            Self::BelowChampion(below) | Self::Blunt(below) => below.earlier,
+            _ => false,
+        }
+    }
+
     /// A short name, of low cardinality: the label of the metric.
     pub fn name(&self) -> &'static str {
         match self {
@@ -145,9 +161,14 @@ impl fmt::Display for Reason {
                 f,
                 "takes {spread:.3e} for the spread of `{feature}`, which was {earlier:.3e} when earlier models were accepted"
             ),
-            Self::Loss { loss, champion } => write!(
+            Self::Loss {
+                loss,
+                champion,
+                earlier,
+            } => write!(
                 f,
-                "predicts held-out records with a loss of {loss:.4}, but the model in use with {champion:.4}"
+                "predicts {} records with a loss of {loss:.4}, but the model in use with {champion:.4}",
+                if *earlier { "earlier" } else { "held-out" }
             ),
             Self::AlertRate(Alerts {
                 alerts,
@@ -216,8 +237,12 @@ impl fmt::Display for Instead {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (word, instead, reasons) = match self {
-            Self::Promoted { instead, forgiven } => ("promoted", instead, forgiven),
-            Self::Rejected { instead, reasons } => ("rejected", instead, reasons),
+            Self::Promoted {
+                instead, forgiven, ..
+            } => ("promoted", instead, forgiven),
+            Self::Rejected {
+                instead, reasons, ..
+            } => ("rejected", instead, reasons),
             Self::Quoted(text) => return f.write_str(text),
         };
         f.write_str(word)?;
@@ -228,13 +253,26 @@ impl fmt::Display for Verdict {
             return Ok(());
         }
         let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-        f.write_str(match (self.is_promoted(), instead) {
-            (true, None) => " as the first model, although it ",
-            (true, Some(_)) => "; as the first model, although that ",
-            (false, None) => ": ",
-            (false, Some(_)) => "; that ",
+        f.write_str(match (self.is_promoted(), self.change(), instead) {
+            (true, None, None) => " as the first model, although it ",
+            (true, None, Some(_)) => "; as the first model, although that ",
+            (true, Some(_), None) => " because the process has changed, although it ",
+            (true, Some(_), Some(_)) => "; because the process has changed, although that ",
+            (false, _, None) => ": ",
+            (false, _, Some(_)) => "; that ",
         })?;
-        f.write_str(&reasons.join("; "))
+        f.write_str(&reasons.join("; "))?;
+        match self {
+            Self::Rejected {
+                change: Some(change),
+                ..
+            } => write!(
+                f,
+                " (number {} in a row that only earlier records speak against: the process may have changed)",
+                change.models
+            ),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -246,6 +284,19 @@ impl Verdict {
             Self::Rejected { .. } => false,
             Self::Quoted(text) => text.starts_with("promoted"),
         }
+    }
+
+    /// The change that the model knows of, and the model in use may not.
+    pub(in crate::train) fn change(&self) -> Option<Change> {
+        match self {
+            Self::Promoted { change, .. } | Self::Rejected { change, .. } => *change,
+            Self::Quoted(_) => None,
+        }
+    }
+
+    /// Whether it may judge, and the windows that earlier models were accepted on still count.
+    pub(in crate::train) fn vouched_for(&self) -> bool {
+        self.is_promoted() && self.change().is_none()
     }
 
     /// What speaks against the model.

@@ -559,6 +559,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::print_stdout, reason = "a long run shows its figures")]
     #[ignore = "ten thousand: `make fuzz`"]
     fn fuzz_damaged_manifests_are_passed_over_and_counted() {
         println!(

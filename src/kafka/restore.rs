@@ -37,6 +37,7 @@ pub(super) type Visit<'a> =
 pub(super) type Between<'a> = dyn FnMut() -> Result<(), KafkaFailure> + 'a;
 
 /// Nothing is done between the steps.
+#[expect(clippy::unnecessary_wraps, reason = "it is a `Between`")]
 pub(super) fn nothing() -> Result<(), KafkaFailure> {
     Ok(())
 }

@@ -220,12 +220,8 @@ fn long_names_leave_room_for_fewer_keys_however_they_come() {
     let keys: Vec<String> = (0..600).map(long).collect();
     let run = |part: usize, bytes_max| {
         let (mut pipeline, mut log) = (holding(params(bytes_max), 0, Vec::new()), Log::default());
-        for from in (0..1800).step_by(part) {
-            work(
-                &mut pipeline,
-                &mut log,
-                &round_robin(&keys, from as i64, part),
-            );
+        for from in (0..1800_i64).step_by(part) {
+            work(&mut pipeline, &mut log, &round_robin(&keys, from, part));
         }
         (pipeline.keys(), log)
     };

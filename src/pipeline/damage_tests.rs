@@ -1,5 +1,7 @@
 //! State entries that were damaged: none is taken for state, none panics, none keeps the partition from being taken over.
 
+#![expect(clippy::print_stdout, reason = "a long run shows its figures")]
+
 use rand::Rng;
 
 use super::tests::{CALM, WILD, at, batch, grant, model, params, pipeline};

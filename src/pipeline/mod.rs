@@ -61,6 +61,9 @@ pub struct Staged {
     deltas: Vec<Delta>,
 }
 
+/// The sha256 of a model's file, once it was asked for; `None` of one that has no file.
+type Digest = OnceLock<Option<Arc<str>>>;
+
 /// The state of all partitions that a worker holds.
 #[derive(Debug)]
 pub struct Pipeline {
@@ -69,7 +72,7 @@ pub struct Pipeline {
     /// The champion: what partitions are judged by as soon as they may change.
     current: Option<Arc<TrainedModel>>,
     /// The models that judge, with the sha256 of their files, once they were asked for.
-    digests: Vec<(Arc<TrainedModel>, OnceLock<Option<Arc<str>>>)>,
+    digests: Vec<(Arc<TrainedModel>, Digest)>,
     partitions: BTreeMap<TopicPartition, PartitionState>,
     /// [`Staged::watched`] has every record that was judged.
     watch_all: bool,

@@ -261,7 +261,7 @@ pub(super) fn quarantine_entry(
     StateEntry {
         at: at.clone(),
         key: format!("{}episode/{id}", prefix(detector, at)).into_bytes(),
-        value: noted.map(|noted| seal::json(noted)),
+        value: noted.map(seal::json),
     }
 }
 
@@ -353,6 +353,50 @@ impl Heir<'_> {
     }
 }
 
+/// Takes an entry of a key or of an episode in. If it is damaged, the state is `discarded`.
+fn read_entry(
+    entry: &StateEntry,
+    partition: &mut PartitionState,
+    discarded: &mut Option<Discarded>,
+) -> Result<(), RestoreError> {
+    let Some(value) = &entry.value else {
+        return Ok(());
+    };
+    match parse(&entry.key) {
+        Some((_, _, Name::Key(key))) => {
+            let key = Key(Arc::from(key));
+            let whole = seal::open_bytes(value);
+            if let Some(state) = whole.and_then(read_key) {
+                let kept = Kept {
+                    state,
+                    dirty: false,
+                };
+                partition.names += key.0.len() as u64;
+                partition.keys.insert(key, kept);
+                return Ok(());
+            }
+            if whole.is_none() {
+                discarded.get_or_insert(Discarded::Damaged);
+            } else if discarded.is_none() {
+                return Err(unreadable(entry, "another version"));
+            }
+            partition.forgotten.insert(key);
+        }
+        Some((_, _, Name::Episode(id))) => {
+            let noted = if let Some(noted) = seal::open_json(value) {
+                serde_json::from_value(noted).map_err(|error| unreadable(entry, error))?
+            } else {
+                // Nobody knows its records any more: the next snapshot forgets it.
+                discarded.get_or_insert(Discarded::Damaged);
+                Quarantined::nothing()
+            };
+            partition.quarantine.insert(id.to_owned(), noted);
+        }
+        Some((_, _, Name::Head | Name::Dismissed(_))) | None => {}
+    }
+    Ok(())
+}
+
 /// A partition as its entries left it, and, if they could not be used, why.
 pub(super) fn restore(
     grant: &Grant,
@@ -380,42 +424,7 @@ pub(super) fn restore(
         heir.refuses(head.as_ref(), grant)
     };
     for entry in &grant.state {
-        let Some(value) = &entry.value else { continue };
-        match parse(&entry.key) {
-            Some((_, _, Name::Key(key))) => {
-                let key = Key(Arc::from(key));
-                let whole = seal::open_bytes(value);
-                if let Some(state) = whole.and_then(read_key) {
-                    let kept = Kept {
-                        state,
-                        dirty: false,
-                    };
-                    partition.names += key.0.len() as u64;
-                    partition.keys.insert(key, kept);
-                    continue;
-                }
-                if whole.is_none() {
-                    discarded.get_or_insert(Discarded::Damaged);
-                } else if discarded.is_none() {
-                    return Err(unreadable(entry, "another version"));
-                }
-                partition.forgotten.insert(key);
-            }
-            Some((_, _, Name::Episode(id))) => {
-                let Some(noted) = seal::open_json(value) else {
-                    // Nobody knows its records any more: the next snapshot forgets it.
-                    discarded.get_or_insert(Discarded::Damaged);
-                    partition
-                        .quarantine
-                        .insert(id.to_owned(), Quarantined::nothing());
-                    continue;
-                };
-                let noted =
-                    serde_json::from_value(noted).map_err(|error| unreadable(entry, error))?;
-                partition.quarantine.insert(id.to_owned(), noted);
-            }
-            Some((_, _, Name::Head | Name::Dismissed(_))) | None => {}
-        }
+        read_entry(entry, &mut partition, &mut discarded)?;
     }
     if discarded.is_some() {
         if let Some(head) = head {

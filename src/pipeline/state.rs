@@ -464,10 +464,10 @@ pub(super) fn version(model: Option<&Arc<TrainedModel>>) -> ModelVersion {
     model.map_or(ModelVersion(0), |model| model.card.version)
 }
 
-/// The id of an episode that began with the record at `onset`.
+/// The id of an episode that began with the record at `onset`. Names of detectors and topics have no `/`, so no other has it.
 pub(super) fn episode_id(params: &Params, at: &TopicPartition, onset: Offset) -> String {
     format!(
-        "{}-{}-{}-{}",
+        "{}/{}/{}/{}",
         params.detector, at.topic, at.partition.0, onset
     )
 }

@@ -169,7 +169,7 @@ fn chaos() {
             .append(true)
             .open(&journal);
         let line = format!("seed {seed}: nothing lost, nothing twice: {counts:?}");
-        println!("{line}");
+        eprintln!("{line}");
         writeln!(file.expect("a journal"), "{line}").expect("noted");
     }
 }

@@ -1,6 +1,8 @@
 //! Model files that were damaged, or made by someone who knows how to seal them: none is taken up that judges otherwise than it says, none panics,
 //! none asks for memory that it does not have. Seeds are fixed; `make fuzz` has ten times as many.
 
+#![expect(clippy::print_stdout, reason = "a long run shows its figures")]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ndarray::{Array2, Axis};

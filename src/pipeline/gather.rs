@@ -21,7 +21,7 @@ use crate::time::Timestamp;
 
 /// Keys that fall silent at one record, at most: the others do so at the next. So one record that moves the time far does not change all keys
 /// of a partition at once, which one transaction could not publish.
-pub(super) const SILENCES_MAX: usize = 1000;
+const SILENCES_MAX: usize = 1000;
 
 /// Slots of a partition that are found again without a look at the key's text.
 const LATELY: usize = 64;

@@ -210,6 +210,16 @@ impl Pipeline {
         (state::version(model), model.as_ref().and_then(known))
     }
 
+    /// Whether the champion is the model that some state names, and not another of the same number.
+    ///
+    /// # Errors
+    /// If the state's head cannot be read.
+    pub fn is_named(&self, state: &[StateEntry]) -> Result<bool, RestoreError> {
+        let version = state::version(self.current.as_ref());
+        let digest = || self.name(self.current.as_ref()).1;
+        snapshot::names_with(state, version, digest)
+    }
+
     /// A model may judge from now on: its name may be asked for. Those that judge nothing any more are let go of.
     fn remember(&mut self, model: &Arc<TrainedModel>) {
         let judges = |of: &Arc<TrainedModel>| {

@@ -137,8 +137,17 @@ fn head_is_damaged(state: &[StateEntry]) -> bool {
 /// # Errors
 /// If the state's head cannot be read.
 pub fn names(state: &[StateEntry], model: &TrainedModel) -> Result<bool, RestoreError> {
-    Ok(read_head(state)?
-        .is_some_and(|head| head.model == model.card.version && head.model_sha256 == digest(model)))
+    names_with(state, model.card.version, || digest(model))
+}
+
+/// The same of a model by its number and, if it comes to that, the sha256 of its file.
+pub(super) fn names_with(
+    state: &[StateEntry],
+    version: ModelVersion,
+    sha256: impl FnOnce() -> Option<Arc<str>>,
+) -> Result<bool, RestoreError> {
+    let head = read_head(state)?.filter(|head| head.model == version);
+    Ok(head.is_some_and(|head| head.model_sha256 == sha256()))
 }
 
 /// The sha256 of a model's file: what it is known by, whatever its number; `None` of one that has no file, because its card has numbers that are none.

@@ -412,7 +412,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
             return Ok(None);
         };
         if let Some(current) = current
-            && names(&grant.state, current)?
+            && self.pipeline.is_named(&grant.state)?
         {
             return Ok(Some(current.clone()));
         }

@@ -430,7 +430,7 @@ fn a_dismissed_episode_is_learnt_and_the_card_says_so() {
         let (code, text) = site.ask(&["episodes", "list"], start);
         assert_eq!(code, 0, "{text}");
         text.lines()
-            .filter(|line| line.starts_with("pumps-"))
+            .filter(|line| line.starts_with("pumps/"))
             .map(str::to_owned)
             .collect::<Vec<_>>()
     };

@@ -9,7 +9,7 @@ PROFILE ?= quick
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test lint quality proofs bench bench-kafka build release docs clean-kafka
+.PHONY: help demo demo-kafka test lint quality proofs fuzz chaos measure bench bench-kafka build release docs clean-kafka
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -43,6 +43,19 @@ quality: ## detection quality on labelled data, beside the peers' figures (needs
 proofs: ## the promises about false alarms and training, by simulation with fixed seeds, with their figures (minutes)
 	@scripts/bootstrap.sh
 	$(CARGO) test --lib proof_ -- --include-ignored --nocapture
+
+fuzz: ## ten thousand damaged model files, manifests and state entries, and long runs of what `make test` does shortly (minutes, fixed seeds)
+	@scripts/bootstrap.sh
+	$(CARGO) test --lib fuzz_ -- --include-ignored --nocapture
+
+chaos: ## processes killed and paused, a broker frozen and restarted, seed after seed (CHAOS_MINUTES=10; goes on behind target/chaos.txt)
+	@scripts/bootstrap.sh tests
+	scripts/kafka.sh fetch
+	$(CARGO) test --test kafka_real chaos::chaos -- --ignored --exact --nocapture
+
+measure: ## the figures of state in docs/reliability.md: memory, snapshots and restarts with 100,000 keys
+	@scripts/bootstrap.sh
+	$(CARGO) test --test scale -- --include-ignored --nocapture
 
 bench: ## benchmarks with fixed seeds
 	@scripts/bootstrap.sh

@@ -117,6 +117,7 @@ fn job() -> TrainJob {
         budget: Budget::PerRecord(1e-3),
         episodes: anomalyd::train::evidence::EpisodeSettings::default(),
         champion: None,
+        change: None,
         remake: None,
         params: Params::default(),
     }

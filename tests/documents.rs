@@ -110,6 +110,8 @@ fn documents_link_to_files_that_exist() {
         "ARCHITECTURE.md",
         "CHANGELOG.md",
         "docs/runbook.md",
+        "docs/reliability.md",
+        "docs/security.md",
     ] {
         let text = fs::read_to_string(root().join(document)).unwrap();
         let folder = Path::new(document).parent().unwrap();

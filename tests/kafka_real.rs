@@ -8,6 +8,8 @@
 
 #[path = "kafka/binary.rs"]
 mod binary;
+#[path = "kafka/chaos.rs"]
+mod chaos;
 #[path = "kafka/cluster.rs"]
 mod cluster;
 #[path = "kafka/daemon.rs"]
@@ -22,6 +24,8 @@ mod places;
 mod plant;
 #[path = "kafka/refused.rs"]
 mod refused;
+#[path = "kafka/rights.rs"]
+mod rights;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -340,9 +340,9 @@ pub enum EpisodesCommand {
     #[command(after_help = "\
 What was flagged is kept out of training until somebody says otherwise: a lasting fault must not become normal.
 
-  anomalyd episodes dismiss pumps-records-3-48210 --config pumps.toml                 it was nothing
-  anomalyd episodes dismiss pumps-records-3-48210 --config pumps.toml --new-normal    it is how things are from now on
-  anomalyd episodes dismiss pumps-records-3-48210 --config pumps.toml --undo          it was something after all
+  anomalyd episodes dismiss pumps/records/3/48210 --config pumps.toml                 it was nothing
+  anomalyd episodes dismiss pumps/records/3/48210 --config pumps.toml --new-normal    it is how things are from now on
+  anomalyd episodes dismiss pumps/records/3/48210 --config pumps.toml --undo          it was something after all
 
 The next training reads it; the model's card lists the episode as dismissed. Alerts end when a model that has learnt it is in use.")]
     Dismiss {

@@ -574,8 +574,12 @@ pub struct State {
     pub snapshot_records: u64,
     /// Stream time of a partition between two snapshots.
     pub snapshot_interval: Time,
+    /// Bytes of changed keys of a partition between two snapshots.
+    pub snapshot_bytes: Size,
     /// Keys of a partition at most.
     pub keys_max: usize,
+    /// Bytes of a partition's keys at most.
+    pub bytes_max: Size,
 }
 
 impl Default for State {
@@ -584,7 +588,9 @@ impl Default for State {
         Self {
             snapshot_records: params.snapshot_records,
             snapshot_interval: Time(params.snapshot_interval),
+            snapshot_bytes: Size(params.snapshot_bytes),
             keys_max: params.keys_max,
+            bytes_max: Size(params.bytes_max),
         }
     }
 }

@@ -351,3 +351,61 @@ fn a_window_whose_state_would_not_fit_into_a_record_is_refused() {
     let words = ["model.window", "is 100", "4000 features", "there may be"];
     refused(&wide(4_000), &[], &[], &words);
 }
+
+/// Damages the whole configuration again and again: it is read, or refused with problems, and nothing else.
+fn damaged(rounds: u64, from: u64) -> u64 {
+    use rand::Rng as _;
+    let whole = include_str!("../../config/default.toml");
+    let mut read = 0;
+    for round in from..from + rounds {
+        let mut rng = crate::seed::Seed(round).child("configuration").rng();
+        let mut lines: Vec<String> = whole
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(str::to_owned)
+            .collect();
+        for _ in 0..rng.gen_range(1..4) {
+            let at = rng.gen_range(0..lines.len());
+            let other = lines[rng.gen_range(0..lines.len())].clone();
+            let values = [
+                "-1",
+                "1e400",
+                "\"\"",
+                "[]",
+                "18446744073709551615",
+                "\"9999999d\"",
+                "nan",
+                "{}",
+                "0",
+                "\"é\"",
+            ];
+            let value = values[rng.gen_range(0..values.len())];
+            lines[at] = match (rng.gen_range(0..5), lines[at].split_once('=')) {
+                (0, _) => other,
+                (1..=3, Some((key, _))) => format!("{key}= {value}"),
+                _ => lines[at].chars().rev().collect(),
+            };
+        }
+        match load(&lines.join("\n"), &[], &[]) {
+            Ok(_) => read += 1,
+            Err(problems) => assert!(!problems.0.is_empty(), "seed {round}"),
+        }
+    }
+    read
+}
+
+#[test]
+fn damaged_configurations_are_read_or_refused() {
+    let read = damaged(200, 0);
+    assert!((1..200).contains(&read), "{read}");
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "a long run shows its figures")]
+#[ignore = "thousands: `make fuzz`"]
+fn fuzz_damaged_configurations_are_read_or_refused() {
+    println!(
+        "5,000 damaged configurations, {} of which could be used",
+        damaged(5_000, 1_000_000)
+    );
+}

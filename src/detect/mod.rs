@@ -154,8 +154,13 @@ pub struct Params {
     pub snapshot_records: u64,
     /// Stream time between two snapshots of a partition's state, however few its records.
     pub snapshot_interval: Duration,
+    /// Bytes of keys that changed since the last snapshot above which the next is taken, however few the records. A batch that changes more
+    /// than as many is worked in as several, so that no transaction writes much more than twice this.
+    pub snapshot_bytes: u64,
     /// Keys of a partition that are remembered at most; the one seen longest ago is forgotten first.
     pub keys_max: usize,
+    /// Bytes of a partition's keys that are remembered at most, as they are in the state topic: the one seen longest ago is forgotten first.
+    pub bytes_max: u64,
     /// How long the state topic remembers closed episodes, for training to leave out: `training.history`.
     pub quarantine_keep: Duration,
     /// Whether records of a single feature are judged by the season of their key instead of by the model: `model.seasonal`, with
@@ -185,7 +190,9 @@ impl Default for Params {
             window: 1,
             snapshot_records: 10_000,
             snapshot_interval: Duration::from_secs(600),
+            snapshot_bytes: 16 << 20,
             keys_max: 100_000,
+            bytes_max: 1 << 30,
             quarantine_keep: Duration::from_secs(7 * 86_400),
             seasonal: false,
             emit_scores: false,
@@ -283,6 +290,16 @@ impl Params {
             !self.snapshot_interval.is_zero(),
             "state.snapshot_interval",
             "must be longer than 0".to_owned(),
+        );
+        require(
+            self.snapshot_bytes >= 1 << 12,
+            "state.snapshot_bytes",
+            "must be at least 4KiB".to_owned(),
+        );
+        require(
+            self.bytes_max >= 1 << 20,
+            "state.bytes_max",
+            "must be at least 1MiB".to_owned(),
         );
         require(
             self.keys_max > 0,

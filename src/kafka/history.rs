@@ -12,7 +12,7 @@ use super::KafkaFailure;
 use super::context::PlainContext;
 use super::intake::{headers, timestamp};
 use super::publish::state_partition;
-use super::restore::TopicReader;
+use super::restore::{TopicReader, nothing};
 use super::settings::Connection;
 use super::takeover::{self, StateTopic};
 use super::watchdog::Watchdog;
@@ -193,7 +193,13 @@ impl KafkaHistory {
             partitions: self.reader.partitions(&self.topics.state)?,
             detector: &self.topics.detector,
         };
-        takeover::latest(&self.reader, &topic, 0..topic.partitions, |_| true)
+        takeover::latest(
+            &self.reader,
+            &topic,
+            0..topic.partitions,
+            |_| true,
+            &mut nothing,
+        )
     }
 }
 

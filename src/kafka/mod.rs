@@ -150,6 +150,9 @@ pub enum KafkaFailure {
     /// A log is not the one that was being read: its topic was deleted and made anew, or it lost its end with its leader.
     #[error("{0}: reading on from what is committed")]
     OtherLog(String),
+    /// The group wants its partitions divided anew before it is known where they begin.
+    #[error("the group divides its partitions anew")]
+    Rebalanced,
     /// The process is to end.
     #[error("stopped while waiting for Kafka")]
     Stopped,
@@ -186,6 +189,7 @@ impl KafkaFailure {
             Self::Call { error, .. } => !is_final(error),
             Self::UnknownOutcome(_)
             | Self::OtherLog(_)
+            | Self::Rebalanced
             | Self::TooSlow { .. }
             | Self::Undecided { .. } => true,
             Self::Client(_)

@@ -33,6 +33,15 @@ const ERRORS_MAX: usize = 100;
 pub(super) type Visit<'a> =
     dyn FnMut(&BorrowedMessage<'_>) -> Result<ControlFlow<()>, KafkaFailure> + 'a;
 
+/// What is done between the steps of a reading that may last; its error ends the reading. A member of the group stays one by it.
+pub(super) type Between<'a> = dyn FnMut() -> Result<(), KafkaFailure> + 'a;
+
+/// Nothing is done between the steps.
+#[expect(clippy::unnecessary_wraps, reason = "it is a `Between`")]
+pub(super) fn nothing() -> Result<(), KafkaFailure> {
+    Ok(())
+}
+
 /// Reads topics by place. Not a member of the group.
 pub struct TopicReader {
     committed: BaseConsumer<PlainContext>,
@@ -139,7 +148,11 @@ impl TopicReader {
     }
 
     /// The end of `at` as it is now, after everything before it has been committed or aborted.
-    pub fn decided_end(&self, at: &TopicPartition) -> Result<Offset, KafkaFailure> {
+    fn decided_end(
+        &self,
+        at: &TopicPartition,
+        between: &mut Between<'_>,
+    ) -> Result<Offset, KafkaFailure> {
         let (_, end) = self.watermarks(&self.uncommitted, at)?;
         // The coordinator aborts what nobody ends after the transaction timeout, which may be longer than our own patience.
         let limit = self.watchdog.limits().retry + self.transaction_max;
@@ -167,20 +180,23 @@ impl TopicReader {
                 )));
             }
             self.watchdog.pause(Duration::from_millis(20))?;
+            between()?;
         }
     }
 
     /// All committed records of some partitions of one topic from `from` to the end as it is now, in offset order within each partition.
     /// Answers where to read on.
-    pub fn read_on(
+    pub(super) fn read_on(
         &self,
         from: &Positions,
         visit: &mut Visit<'_>,
+        between: &mut Between<'_>,
     ) -> Result<Positions, KafkaFailure> {
         let mut spans = Vec::with_capacity(from.len());
         let mut next = from.clone();
         for (at, from) in from {
-            let to = self.decided_end(at)?;
+            between()?;
+            let to = self.decided_end(at, between)?;
             if *from < to {
                 next.insert(at.clone(), to);
                 spans.push(Span {
@@ -190,12 +206,21 @@ impl TopicReader {
                 });
             }
         }
-        self.read_spans(&spans, visit)?;
+        self.read_between(&spans, visit, between)?;
         Ok(next)
     }
 
     /// The committed records of spans of different partitions of one topic.
     pub fn read_spans(&self, spans: &[Span], visit: &mut Visit<'_>) -> Result<(), KafkaFailure> {
+        self.read_between(spans, visit, &mut nothing)
+    }
+
+    fn read_between(
+        &self,
+        spans: &[Span],
+        visit: &mut Visit<'_>,
+        between: &mut Between<'_>,
+    ) -> Result<(), KafkaFailure> {
         let mut open: BTreeMap<i32, Offset> = spans
             .iter()
             .filter(|span| !span.is_empty())
@@ -216,7 +241,7 @@ impl TopicReader {
         self.committed
             .assign(&list)
             .map_err(KafkaFailure::call("assign"))?;
-        let read = self.read_open(&topic, &mut open, visit);
+        let read = self.read_open(&topic, &mut open, visit, between);
         let left = self.committed.unassign();
         read?;
         left.map_err(KafkaFailure::call("unassign"))
@@ -227,11 +252,13 @@ impl TopicReader {
         topic: &str,
         open: &mut BTreeMap<i32, Offset>,
         visit: &mut Visit<'_>,
+        between: &mut Between<'_>,
     ) -> Result<(), KafkaFailure> {
         // Reading that brings nothing new for that long has failed.
         let patience = self.watchdog.limits().retry;
         let mut stalled_at = self.clock.monotonic() + patience;
         while !open.is_empty() {
+            between()?;
             let polled = {
                 let _guard = self.watchdog.guard("poll", CALL_MAX);
                 self.committed.poll(POLL_STEP)

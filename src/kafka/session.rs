@@ -1,7 +1,11 @@
 //! [`Session`] over librdkafka: one member of the group, on one thread.
 //!
-//! Invariants: a granted partition is fetched only after [`Session::rewind`] has said from where (the assignment is answered there, with the
-//! offsets); a partition is given back only between batches; no transaction is open while polling.
+//! Invariants: a granted partition is fetched only after [`Session::rewind`] has said from where; a partition is given back only between
+//! batches; no transaction is open while polling.
+//!
+//! An assignment is answered at once, with nothing: its partitions are assigned when their state has been read, which may take longer than
+//! a member may be silent. Meanwhile fetching pauses and polling goes on, and a rebalance ends the reading, which then begins anew with what
+//! is left.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,17 +14,19 @@ use std::time::Duration;
 use anomalyd_topic_ids::topic_ids;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message as _;
+use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::context::{self, MemberContext, Rebalance};
 use super::intake::Intake;
 use super::publish::{Delivery, OutputTopics, Publisher};
 use super::restore::TopicReader;
-use super::retention;
+use super::retention::{self, Known};
 use super::settings::Connection;
 use super::takeover::{self, StateTopic};
 use super::watchdog::Watchdog;
 use super::{CALL_MAX, KafkaFailure, bare, code, is_final, joined, list, passes, retry};
-use crate::pipeline::{self, Grant, Outbox};
+use crate::pipeline::{self, Grant, Outbox, StateEntry};
 use crate::port::{Input, Published, Session};
 use crate::record::RecordBatch;
 use crate::stream::{Offset, Positions, TopicPartition};
@@ -32,6 +38,11 @@ const NO_TOPIC_STEP: Duration = Duration::from_millis(200);
 
 /// How often it is looked at whether the topics are those that they were.
 const IDS_EVERY: Duration = Duration::from_secs(30);
+
+/// Between two polls of a member that reads something else ...
+const POLL_EVERY: Duration = Duration::from_millis(200);
+/// ... and how much is taken at each.
+const POLLS_MAX: usize = 100;
 
 /// Where a group begins that has committed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -84,6 +95,8 @@ pub struct KafkaSession {
     publisher: Publisher,
     reader: TopicReader,
     state_partitions: i32,
+    /// The group's gift, whose state has not been read yet.
+    given: BTreeSet<TopicPartition>,
     /// Granted, not yet fetched: where to begin, once that is known.
     pending: BTreeMap<TopicPartition, (Offset, Option<Offset>)>,
     /// Fetched: the offset after the last record handed out.
@@ -161,6 +174,7 @@ impl KafkaSession {
             publisher,
             reader,
             state_partitions,
+            given: BTreeSet::new(),
             pending: BTreeMap::new(),
             active: Positions::new(),
             lost: false,
@@ -191,13 +205,18 @@ impl KafkaSession {
         let waiting = self.consumer()?.context().take();
         match waiting {
             Some(Rebalance::Assign(partitions)) => {
-                return Ok(Input::Assigned(self.grant(partitions)?));
+                let nothing = TopicPartitionList::new();
+                context::take(self.consumer()?, &nothing).map_err(KafkaFailure::call("assign"))?;
+                self.given.extend(partitions);
             }
             Some(Rebalance::Revoke(partitions)) => {
                 self.let_go(&partitions)?;
                 return Ok(Input::Revoked(partitions));
             }
             None => {}
+        }
+        if !self.given.is_empty() {
+            return self.take_over();
         }
         if std::mem::take(&mut self.lost) {
             return self.overtaken();
@@ -306,23 +325,81 @@ impl KafkaSession {
         })
     }
 
+    /// Reads what is needed to take over what the group has given us; nothing comes of it if the group changes its mind meanwhile.
+    fn take_over(&mut self) -> Result<Input, KafkaFailure> {
+        self.hold(BaseConsumer::pause)?;
+        let partitions: Vec<TopicPartition> = self.given.iter().cloned().collect();
+        let granted = self.grant(partitions);
+        self.hold(BaseConsumer::resume)?;
+        match granted {
+            Err(KafkaFailure::Rebalanced) => Ok(Input::Idle),
+            granted => {
+                let granted = granted?;
+                self.given.clear();
+                Ok(Input::Assigned(granted))
+            }
+        }
+    }
+
+    /// Pauses or resumes fetching.
+    fn hold(
+        &self,
+        how: impl Fn(&BaseConsumer<MemberContext>, &TopicPartitionList) -> Result<(), KafkaError>,
+    ) -> Result<(), KafkaFailure> {
+        if self.active.is_empty() {
+            return Ok(());
+        }
+        let _guard = self.watchdog.guard("pause", CALL_MAX);
+        how(self.consumer()?, &bare(self.active.keys()))
+            .map_err(KafkaFailure::call("pausing what is read"))
+    }
+
     /// What the worker needs to take over: the committed offset, and the state as it was committed with it.
     fn grant(&mut self, partitions: Vec<TopicPartition>) -> Result<Vec<Grant>, KafkaFailure> {
-        // Even if what follows fails: the assignment waits for an answer, and without one no consumer can be closed.
-        let unknown = partitions.iter().map(|at| (at.clone(), (Offset(0), None)));
-        self.pending.extend(unknown);
-        let (mut known, began_with) =
-            takeover::known((self.consumer()?, &self.reader), &partitions)?;
-        self.publisher.began_with(began_with);
-        let ids = self.topic_ids(&partitions)?;
-        self.ids.extend(ids.clone());
+        let mut alive = Alive {
+            consumer: self.consumer()?,
+            clock: &*self.clock,
+            watchdog: &self.watchdog,
+            polled: self.clock.monotonic(),
+            strayed: BTreeSet::new(),
+            lost: false,
+        };
         let state_topic = StateTopic {
             name: &self.settings.topics.state,
             partitions: self.state_partitions,
             detector: &self.settings.detector,
         };
-        let mut state = takeover::restore(&self.reader, &state_topic, &partitions)?;
-        Ok(partitions
+        let consumer = (alive.consumer, &self.reader);
+        let found =
+            takeover::known(consumer, &partitions, &mut || alive.go_on()).and_then(|found| {
+                let go_on = &mut || alive.go_on();
+                let state = takeover::restore(&self.reader, &state_topic, &partitions, go_on)?;
+                Ok((found, state))
+            });
+        let (strayed, lost) = (alive.strayed, alive.lost);
+        self.lost |= lost;
+        for at in strayed {
+            if let Some(next) = self.active.get(&at) {
+                self.seeks.insert(at, *next);
+            }
+        }
+        let ((known, began_with), state) = found?;
+        self.publisher.began_with(began_with);
+        let ids = self.topic_ids(&partitions)?;
+        self.ids.extend(ids.clone());
+        Ok(self.grants(partitions, (known, state), &ids))
+    }
+
+    fn grants(
+        &mut self,
+        partitions: Vec<TopicPartition>,
+        (mut known, mut state): (
+            BTreeMap<TopicPartition, Known>,
+            BTreeMap<TopicPartition, Vec<StateEntry>>,
+        ),
+        ids: &BTreeMap<Arc<str>, Arc<str>>,
+    ) -> Vec<Grant> {
+        partitions
             .into_iter()
             .map(|at| {
                 let mut known = known.remove(&at).unwrap_or_default();
@@ -347,7 +424,7 @@ impl KafkaSession {
                     state,
                 }
             })
-            .collect())
+            .collect()
     }
 
     /// The ids of the partitions' topics, where brokers have ids.
@@ -401,7 +478,15 @@ impl KafkaSession {
 
     fn let_go(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaFailure> {
         self.publisher.forget(partitions);
+        // Only what is being read was assigned.
+        let assigned: Vec<&TopicPartition> = partitions
+            .iter()
+            .filter(|at| self.active.contains_key(*at))
+            .collect();
+        let assigned = bare(assigned);
         for at in partitions {
+            self.given.remove(at);
+            self.pending.remove(at);
             self.active.remove(at);
             self.seeks.remove(at);
             self.ends.remove(at);
@@ -409,11 +494,11 @@ impl KafkaSession {
             tracing::info!(%at, "partition given back");
         }
         let _guard = self.watchdog.guard("giving partitions back", CALL_MAX);
-        context::give_back(self.consumer()?, &bare(partitions))
+        context::give_back(self.consumer()?, &assigned)
             .map_err(KafkaFailure::call("giving partitions back"))
     }
 
-    /// Answers the assignment: fetching begins at the offsets named, or where the group stands.
+    /// Assigns what was granted: fetching begins at the offsets named, or where the group stands.
     fn begin_pending(&mut self) -> Result<(), KafkaFailure> {
         let starts: Positions = std::mem::take(&mut self.pending)
             .into_iter()
@@ -520,11 +605,7 @@ impl Drop for KafkaSession {
             return;
         };
         let waiting = consumer.context().close();
-        let unanswered: Vec<&TopicPartition> = self.pending.keys().collect();
         let mut answers = Vec::new();
-        if !unanswered.is_empty() {
-            answers.push(context::take(&consumer, &bare(unanswered)));
-        }
         for rebalance in waiting {
             answers.push(match rebalance {
                 Rebalance::Assign(partitions) => context::take(&consumer, &bare(&partitions)),
@@ -535,6 +616,44 @@ impl Drop for KafkaSession {
             tracing::debug!(%error, "answering a rebalance while leaving");
         }
         self.watchdog.close("leaving the group", consumer);
+    }
+}
+
+/// A member that reads something else than its partitions, which are paused: it is polled all the while, or the group would drop it.
+struct Alive<'a> {
+    consumer: &'a BaseConsumer<MemberContext>,
+    clock: &'a dyn Clock,
+    watchdog: &'a Watchdog,
+    polled: Duration,
+    /// Partitions that a record came from nonetheless: it has to be read again.
+    strayed: BTreeSet<TopicPartition>,
+    /// As of the session.
+    lost: bool,
+}
+
+impl Alive<'_> {
+    /// Polls if it is time to; an error if the group divides its partitions anew.
+    fn go_on(&mut self) -> Result<(), KafkaFailure> {
+        let now = self.clock.monotonic();
+        if POLL_EVERY <= now.saturating_sub(self.polled) {
+            self.polled = now;
+            let _guard = self.watchdog.guard("poll", CALL_MAX);
+            let polled = std::iter::from_fn(|| self.consumer.poll(Duration::ZERO));
+            for message in polled.take(POLLS_MAX) {
+                match message {
+                    Ok(message) => {
+                        let at = TopicPartition::new(message.topic(), message.partition());
+                        self.strayed.insert(at);
+                    }
+                    Err(error) if retention::lost(&error) => self.lost = true,
+                    Err(error) => tolerate(error)?,
+                }
+            }
+        }
+        if self.consumer.context().waiting() {
+            return Err(KafkaFailure::Rebalanced);
+        }
+        Ok(())
     }
 }
 

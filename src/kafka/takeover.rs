@@ -5,13 +5,13 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use rdkafka::consumer::BaseConsumer;
-use rdkafka::message::Message as _;
+use rdkafka::message::{BorrowedMessage, Message as _};
 
 use super::KafkaFailure;
 use super::context::MemberContext;
 use super::mark::{self, Commit};
 use super::publish::state_partition;
-use super::restore::TopicReader;
+use super::restore::{Between, TopicReader};
 use super::retention::Known;
 use crate::pipeline::{self, StateEntry};
 use crate::stream::{Partition, Positions, TopicPartition};
@@ -31,6 +31,7 @@ type Found = (BTreeMap<TopicPartition, Known>, BTreeMap<Arc<str>, i32>);
 pub(super) fn known(
     (consumer, reader): (&BaseConsumer<MemberContext>, &TopicReader),
     partitions: &[TopicPartition],
+    between: &mut Between<'_>,
 ) -> Result<Found, KafkaFailure> {
     let mut began_with = BTreeMap::new();
     let mut known = BTreeMap::new();
@@ -46,6 +47,7 @@ pub(super) fn known(
         let commits = reader.commits(consumer, &all)?;
         let began = began(commits.values().flatten(), count);
         for at in partitions.iter().filter(|at| at.topic == topic) {
+            between()?;
             let (first, end) = reader.ends(at)?;
             let commit = commits.get(at).and_then(Option::as_ref);
             let of_this = Known {
@@ -81,13 +83,19 @@ pub(super) fn restore(
     reader: &TopicReader,
     topic: &StateTopic<'_>,
     partitions: &[TopicPartition],
+    between: &mut Between<'_>,
 ) -> Result<BTreeMap<TopicPartition, Vec<StateEntry>>, KafkaFailure> {
     let place = |at: &&TopicPartition| state_partition(at, topic.partitions);
     let mut wanted: BTreeSet<&TopicPartition> = partitions.iter().collect();
     let mut restored: BTreeMap<TopicPartition, Vec<StateEntry>> = BTreeMap::new();
-    for entry in latest(reader, topic, wanted.iter().map(place), |at| {
-        wanted.contains(at)
-    })? {
+    let found = latest(
+        reader,
+        topic,
+        wanted.iter().map(place),
+        |at| wanted.contains(at),
+        between,
+    )?;
+    for entry in found {
         restored.entry(entry.at.clone()).or_default().push(entry);
     }
     wanted.retain(|at| !restored.contains_key(*at));
@@ -95,7 +103,8 @@ pub(super) fn restore(
         return Ok(restored);
     }
     // Whatever is found now lies astray.
-    latest(reader, topic, 0..topic.partitions, |at| wanted.contains(at))?;
+    let everywhere = 0..topic.partitions;
+    latest(reader, topic, everywhere, |at| wanted.contains(at), between)?;
     Ok(restored)
 }
 
@@ -109,16 +118,18 @@ pub(super) fn latest(
     topic: &StateTopic<'_>,
     places: impl Iterator<Item = i32>,
     wanted: impl Fn(&TopicPartition) -> bool,
+    between: &mut Between<'_>,
 ) -> Result<Vec<StateEntry>, KafkaFailure> {
     let mut from = Positions::new();
     for number in places {
         let place = TopicPartition::new(topic.name, number);
+        between()?;
         let (first, _) = reader.ends(&place)?;
         from.insert(place, first);
     }
     let mut latest: BTreeMap<Vec<u8>, StateEntry> = BTreeMap::new();
     let mut astray: BTreeMap<Vec<u8>, TopicPartition> = BTreeMap::new();
-    reader.read_on(&from, &mut |message| {
+    let mut visit = |message: &BorrowedMessage<'_>| {
         if let Some(key) = message.key()
             && let Some(at) = pipeline::owner(topic.detector, key)
             && wanted(&at)
@@ -133,7 +144,8 @@ pub(super) fn latest(
             }
         }
         Ok(ControlFlow::Continue(()))
-    })?;
+    };
+    reader.read_on(&from, &mut visit, between)?;
     if let Some(at) = astray.into_values().next() {
         return Err(KafkaFailure::Resized {
             topic: topic.name.to_owned(),

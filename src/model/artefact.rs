@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::Model;
 use super::card::Card;
+use super::golden::Golden;
 use super::reservoir::Reservoir;
 use super::scale::Scaler;
 use super::sensors::Sensors;
@@ -38,6 +39,9 @@ pub enum ArtefactError {
 
 /// The format of model files that this program writes.
 pub const FORMAT: u32 = 1;
+
+/// The widest window that a model may have: more than any machine fits.
+const WIDTH_MAX: usize = 1 << 22;
 
 /// The one entry of the file's metadata. One only: safetensors writes several in no particular order.
 const METADATA: &str = "anomalyd";
@@ -213,6 +217,7 @@ impl TrainedModel {
             sensors.save(&mut tensors);
         }
         self.reservoir.save(&mut tensors);
+        Golden::of(self).save(&mut tensors);
         let metadata = Metadata {
             format: FORMAT,
             sha256: tensors.digest(&self.card)?,
@@ -295,6 +300,7 @@ impl TrainedModel {
             ));
         }
         model.check_widths()?;
+        Golden::load(&tensors)?.try_on(&model)?;
         Ok(model)
     }
 
@@ -316,6 +322,13 @@ impl TrainedModel {
     /// Whether all parts are of one width.
     fn check_widths(&self) -> Result<(), ArtefactError> {
         let columns = self.card.columns.len();
+        let width = columns.checked_mul(self.card.spec.window);
+        if !width.is_some_and(|width| (1..=WIDTH_MAX).contains(&width)) {
+            return Err(ArtefactError::Invalid(format!(
+                "windows of {} records of {columns} columns are wider than any model's",
+                self.card.spec.window
+            )));
+        }
         let measured = self.scaler.measured().len();
         let sensors = self.sensors.as_ref().map_or(measured, Sensors::columns);
         let parts = [
@@ -448,6 +461,9 @@ impl Reservoir {
 fn invalid(error: impl std::fmt::Display) -> ArtefactError {
     ArtefactError::Invalid(error.to_string())
 }
+
+#[cfg(test)]
+mod damage_tests;
 
 #[cfg(test)]
 mod tests {

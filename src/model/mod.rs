@@ -11,6 +11,7 @@ pub mod context;
 mod dependence;
 mod epochs;
 pub mod gaps;
+pub mod golden;
 mod linalg;
 mod marginals;
 mod measure;

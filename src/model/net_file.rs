@@ -27,6 +27,38 @@ enum Shape {
     },
 }
 
+/// Numbers that a stage has at most on either side, and steps, channels, filters or a kernel: whoever asks for more memory has damaged the file.
+const SIDE_MAX: usize = 1 << 20;
+
+impl Shape {
+    /// Whether it asks for no more memory than any model has.
+    fn is_bounded(self) -> bool {
+        let product = |numbers: &[usize]| {
+            let product = numbers
+                .iter()
+                .try_fold(1_usize, |product, &number| product.checked_mul(number));
+            product.is_some_and(|product| product <= SIDE_MAX)
+        };
+        match self {
+            Self::Dense {
+                inputs, outputs, ..
+            } => product(&[inputs]) && product(&[outputs]),
+            Self::Conv1d { shape, .. } => {
+                let (steps, stride) = (shape.steps, shape.stride);
+                let sides = [
+                    [steps, shape.channels],
+                    [steps, shape.filters],
+                    [shape.kernel, shape.channels],
+                ];
+                stride > 0 && steps > 0 && sides.iter().all(|side| product(side))
+            }
+            Self::Upsample { shape, .. } => {
+                product(&[shape.to, shape.channels]) && 0 < shape.from && shape.from <= shape.to
+            }
+        }
+    }
+}
+
 /// Writes `net` under `prefix`.
 pub fn put_net(prefix: &str, net: &Net, to: &mut Tensors) {
     let mut shapes = Vec::with_capacity(net.stages.len());
@@ -68,6 +100,11 @@ pub fn get_net(prefix: &str, from: &Tensors) -> Result<Net, ArtefactError> {
     let shapes: Vec<Shape> = from.get(&format!("{prefix}shape"))?;
     let mut stages: Vec<Stage> = Vec::with_capacity(shapes.len());
     for (at, shape) in shapes.into_iter().enumerate() {
+        if !shape.is_bounded() {
+            return Err(ArtefactError::Invalid(format!(
+                "stage {at} of `{prefix}` is too large"
+            )));
+        }
         let weights = || -> Result<_, ArtefactError> {
             let weight = from.get2(&format!("{prefix}{at}.weight"))?;
             Ok((weight, from.get1(&format!("{prefix}{at}.bias"))?))
@@ -109,6 +146,9 @@ pub fn get_net(prefix: &str, from: &Tensors) -> Result<Net, ArtefactError> {
             )));
         }
         stages.push(Stage { layer, activation });
+    }
+    if stages.is_empty() {
+        return Err(ArtefactError::Invalid(format!("`{prefix}` has no stages")));
     }
     Ok(Net { stages })
 }

@@ -28,6 +28,9 @@ use crate::nn::noise::fill_normal;
 use crate::nn::{Pair, Params};
 use crate::seed::Seed;
 
+/// Draws a row at most: as in the configuration.
+const SAMPLES_MAX: usize = 4096;
+
 /// Log-variances of inputs lie between these, in squared scaled units: a standard deviation of 0.05 to 2.7.
 const LOG_VARIANCE: (f32, f32) = (-6.0, 2.0);
 
@@ -104,7 +107,8 @@ impl Vae {
             samples: from.get("samples")?,
             likelihood: from.get("likelihood")?,
         };
-        if loaded.decoder.outputs() != loaded.log_variance.len() {
+        let samples = (1..=SAMPLES_MAX).contains(&loaded.samples);
+        if !samples || loaded.decoder.outputs() != loaded.log_variance.len() {
             return Err(ArtefactError::Invalid(
                 "`log_variance` does not fit".to_owned(),
             ));

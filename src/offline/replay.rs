@@ -121,6 +121,7 @@ impl<'a> Replay<'a> {
         let params = Params {
             snapshot_records: u64::MAX,
             snapshot_interval: Duration::MAX,
+            snapshot_bytes: u64::MAX,
             emit_scores: false,
             ..params.clone()
         };

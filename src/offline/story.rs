@@ -221,7 +221,7 @@ fn episodes(table: &Table, outcome: &Outcome) -> Vec<EpisodeRow> {
 /// The row that an episode's id names, at or before the one that opened it.
 fn onset(table: &Table, alert: &Alert, opened: usize) -> usize {
     let id = alert.id.strip_suffix("-silence").unwrap_or(&alert.id);
-    let offset = id.rsplit('-').next().and_then(|text| text.parse().ok());
+    let offset = id.rsplit('/').next().and_then(|text| text.parse().ok());
     let Some(offset) = offset.map(Offset) else {
         return opened;
     };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::state::{Head, KeyState, PartitionState, Quarantined, Silence, version};
+use super::state::{Head, KeyState, PartitionState, Quarantined, Silence, Weight, version};
 use super::windows::Group;
 use super::{Column, WrongClock};
 use crate::detect::Params;
@@ -18,6 +18,10 @@ use crate::record::{Decoded, DecodedBatch, Key, RawRecord, RecordBatch};
 use crate::seed::Seed;
 use crate::stream::Offset;
 use crate::time::Timestamp;
+
+/// Keys that fall silent at one record, at most: the others do so at the next. So one record that moves the time far does not change all keys
+/// of a partition at once, which one transaction could not publish.
+const SILENCES_MAX: usize = 1000;
 
 /// Slots of a partition that are found again without a look at the key's text.
 const LATELY: usize = 64;
@@ -50,8 +54,14 @@ pub(super) struct Work<'a> {
     /// Slots found lately, by where in memory the key is that they were asked for by: keys are interned, and stay where they are for as long
     /// as the batch is at hand.
     lately: [(usize, usize); LATELY],
+    /// What a key's entry takes ...
+    pub weight: Weight,
+    /// ... and what those of all keys touched do, in bytes.
+    pub touched: u64,
     /// Keys remembered.
     live: usize,
+    /// The bytes of their names.
+    pub names: u64,
     /// What the partition knows of when keys may fall silent, but for the first of them ...
     due: Peekable<btree_set::Iter<'a, (Timestamp, Key)>>,
     /// ... which were looked at: so many.
@@ -130,36 +140,33 @@ pub(super) struct Gathered<'a> {
 }
 
 impl<'a> Work<'a> {
-    /// Begins a batch of `base`. `current` is the model in use: taken up here if the partition is not replaying, and never in mid-batch.
+    /// Begins a batch of `base`. `current` is the model in use: taken up here if the partition is not replaying, and never in mid-batch. If `saves`,
+    /// the batch carries a snapshot of the state before it; without one no other model is taken up.
     pub fn begin(
         base: &'a PartitionState,
         current: Option<&Arc<TrainedModel>>,
-        params: &Params,
+        (params, columns): (&Params, usize),
+        saves: bool,
     ) -> Self {
-        let steady = !base.replaying();
-        let change =
-            steady && current.is_some() && version(current) != version(base.model.as_ref());
-        let model = if change {
+        let model = if saves && current.is_some() {
             current.cloned()
         } else {
             base.model.clone()
         };
-        let since = base.head.since_snapshot;
-        let elapsed = base.head.clock.elapsed.since(base.head.saved_time);
-        let due = base.unsaved
-            || since >= params.snapshot_records
-            || (since > 0 && elapsed >= params.snapshot_interval);
         let mut work = Self {
             base,
             head: base.head.clone(),
             rule: Rule::of(params, model.as_deref()),
             own_rule: Rule::without_model(params, model.as_deref()),
-            model,
             group: 0,
             slots: Vec::new(),
             index: FxHashMap::default(),
             lately: [(0, 0); LATELY],
+            weight: Weight::of(params, columns, model.is_none()),
+            touched: 0,
             live: base.keys.len(),
+            names: base.names,
+            model,
             due: base.due.iter().peekable(),
             due_taken: 0,
             due_added: BTreeSet::new(),
@@ -170,14 +177,14 @@ impl<'a> Work<'a> {
             snapshot: false,
             quarantine: BTreeMap::new(),
         };
-        if steady && (change || due) {
+        if saves {
             work.save();
         }
         work
     }
 
     /// The batch carries a snapshot of the state before it.
-    pub fn save(&mut self) {
+    fn save(&mut self) {
         self.snapshot = true;
         self.head.since_snapshot = 0;
         self.head.saved_time = self.head.clock.elapsed;
@@ -200,6 +207,7 @@ impl<'a> Work<'a> {
 
     fn insert(&mut self, key: &Key, state: KeyState) -> usize {
         let slot = self.slots.len();
+        self.touched += self.weight.key(key);
         self.slots.push(Slot {
             key: key.clone(),
             state,
@@ -212,7 +220,9 @@ impl<'a> Work<'a> {
 
     /// Forgets the keys seen longest ago if there is no room for one more: a sixteenth at a time, so that a stream of new keys does not search
     /// for the oldest at each. Answers their slots.
-    fn make_room(&mut self, keys_max: usize) -> Vec<usize> {
+    fn make_room(&mut self, params: &Params) -> Vec<usize> {
+        let most = (self.weight).keys_in(params.bytes_max, (self.live, self.names));
+        let keys_max = params.keys_max.min(most).max(1);
         if self.live < keys_max {
             return Vec::new();
         }
@@ -237,6 +247,7 @@ impl<'a> Work<'a> {
                 continue;
             };
             self.slots[slot].evicted = true;
+            self.names -= key.0.len() as u64;
             self.index.insert(key, None);
             slots.push(slot);
         }
@@ -262,6 +273,7 @@ impl<'a> Work<'a> {
             let mut clock = KeyClock::new(raw.offset);
             let heard = self.head.clock.hear(&mut clock, time);
             self.live += 1;
+            self.names += found.key.0.len() as u64;
             let state = KeyState::begin(clock, heard.elapsed, self.head.clock.era);
             (self.insert(&found.key, state), heard)
         };
@@ -335,7 +347,9 @@ impl<'a> Work<'a> {
             return Vec::new();
         }
         let mut due: Vec<(Timestamp, Key)> = Vec::new();
-        while let Some(key) = self.next_due(now) {
+        while due.len() < SILENCES_MAX
+            && let Some(key) = self.next_due(now)
+        {
             match self.deadline(&key, params) {
                 Some(deadline) if deadline < now => due.push((deadline, key)),
                 // It was heard since.
@@ -387,14 +401,15 @@ impl<'a> Gathered<'a> {
         self.works.len() - 1
     }
 
-    /// Takes in all records. `place` says which work a source belongs to; `None`: the partition is not ours, and its records are whoever's it is.
+    /// Takes in records, until the keys that they change take more than [`Params::snapshot_bytes`]: answers whether it took in all. `place` says
+    /// which work a source belongs to; `None`: the partition is not ours, and its records are whoever's it is.
     pub fn walk(
         &mut self,
         batch: &RecordBatch,
         decoded: &DecodedBatch,
         place: &[Option<usize>],
         rules: Rules<'_>,
-    ) {
+    ) -> bool {
         let seeds: Vec<Seed> = batch
             .sources()
             .iter()
@@ -405,22 +420,30 @@ impl<'a> Gathered<'a> {
             })
             .collect();
         self.steps.reserve(batch.len());
+        let (mut whole, mut touched) = (true, 0);
         for (record, raw) in batch.records().iter().enumerate() {
             let Some(work) = place[raw.source] else {
                 continue;
             };
-            let head = &mut self.works[work].head;
+            let head = &self.works[work].head;
             // Already worked in: Kafka may deliver again what lies before a rewind.
             if raw.offset < head.position {
                 continue;
             }
+            if touched >= rules.params.snapshot_bytes {
+                whole = false;
+                break;
+            }
+            let before = self.works[work].touched;
+            let head = &mut self.works[work].head;
             head.position = raw.offset.next();
             head.since_snapshot += 1;
             match &decoded.outcomes[record] {
                 Ok(found) => {
                     let seed = seeds[raw.source].nth(raw.offset.0.unsigned_abs());
-                    let place = Place { work, record, seed };
+                    let (at, place) = (work, Place { work, record, seed });
                     self.take(place, (raw, found), decoded.row(record), rules);
+                    touched += self.works[at].touched - before;
                 }
                 Err(_) => self.steps.push(Step {
                     work,
@@ -435,6 +458,7 @@ impl<'a> Gathered<'a> {
                 group.remember(slot.strip, &mut slot.state.rows);
             }
         }
+        whole
     }
 
     /// Takes in one record that could be read.
@@ -468,7 +492,7 @@ impl<'a> Gathered<'a> {
             return;
         }
         if known.is_none() {
-            for slot in work.make_room(params.keys_max) {
+            for slot in work.make_room(params) {
                 tell(What::Forget { slot });
             }
         }

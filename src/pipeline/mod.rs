@@ -12,6 +12,7 @@
 mod bytes;
 mod gather;
 mod message;
+mod seal;
 mod snapshot;
 mod state;
 mod terms;
@@ -19,10 +20,10 @@ mod verdict;
 mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub use snapshot::{
-    AsOf, Noted, as_of, dismissal, dismissals, ledger, model_version, owner, quarantine,
+    AsOf, Noted, as_of, dismissal, dismissals, ledger, model_version, names, owner, quarantine,
     replayed_by,
 };
 pub use terms::{
@@ -38,7 +39,7 @@ use crate::stream::{Offset, Positions, TopicPartition};
 use crate::time::Timestamp;
 use gather::{Gathered, Rules, Slot, Work};
 use snapshot::Heir;
-use state::{Head, Kept, PartitionState, Quarantined};
+use state::{Head, Kept, PartitionState, Quarantined, Weight, tombstone};
 use verdict::Telling;
 
 /// A batch worked out: what to publish, and what becomes state once it is published.
@@ -55,8 +56,13 @@ pub struct Staged {
     pub watched: Vec<Watched>,
     /// Keys whose clocks were found to be wrong, each once.
     pub wrong_clocks: Vec<WrongClock>,
+    /// All of the batch was worked in. If not, it is staged again once this is applied: what it has is not worked in twice.
+    pub whole: bool,
     deltas: Vec<Delta>,
 }
+
+/// The sha256 of a model's file, once it was asked for; `None` of one that has no file.
+type Digest = OnceLock<Option<Arc<str>>>;
 
 /// The state of all partitions that a worker holds.
 #[derive(Debug)]
@@ -65,6 +71,8 @@ pub struct Pipeline {
     columns: Arc<[Column]>,
     /// The champion: what partitions are judged by as soon as they may change.
     current: Option<Arc<TrainedModel>>,
+    /// The models that judge, with the sha256 of their files, once they were asked for.
+    digests: Vec<(Arc<TrainedModel>, Digest)>,
     partitions: BTreeMap<TopicPartition, PartitionState>,
     /// [`Staged::watched`] has every record that was judged.
     watch_all: bool,
@@ -79,6 +87,10 @@ struct Delta {
     head: Head,
     model: Option<Arc<TrainedModel>>,
     slots: Vec<Slot>,
+    /// The bytes of all keys' names.
+    names: u64,
+    /// What their entries take.
+    weight: Weight,
     quarantine: BTreeMap<String, Option<Quarantined>>,
     /// So many of the first keys that may fall silent were looked at ...
     due_taken: usize,
@@ -96,6 +108,7 @@ impl Pipeline {
             params,
             columns,
             current: None,
+            digests: Vec::new(),
             partitions: BTreeMap::new(),
             watch_all: false,
         }
@@ -128,6 +141,9 @@ impl Pipeline {
         } else {
             judging
         };
+        if let Some(model) = &partition.model {
+            self.remember(model);
+        }
         let read_from = partition.head.position;
         let skipped = partition.skipped;
         self.partitions.insert(grant.at.clone(), partition);
@@ -156,7 +172,8 @@ impl Pipeline {
 
     /// Snapshots of partitions that no record would bring: those that the champion does not judge yet, so that no model is needed longer than
     /// it judges; those that lost records; and those `quiet` since they were at these offsets, so that replay begins near the end even if
-    /// nothing comes for longer than the input keeps its records. Their positions go with them: a member that lost them is fenced.
+    /// nothing comes for longer than the input keeps its records. Their positions go with them: a member that lost them is fenced. Where they
+    /// change much they come one after another: to be asked for again until there are none.
     pub fn settle(&self, quiet: &Positions) -> Option<Staged> {
         let mut staged = Staged {
             outbox: Outbox::default(),
@@ -164,19 +181,82 @@ impl Pipeline {
             alerted: Vec::new(),
             watched: Vec::new(),
             wrong_clocks: Vec::new(),
+            whole: true,
             deltas: Vec::new(),
         };
         let champion = self.current.as_ref();
+        let mut room = self.params.snapshot_bytes;
         for (at, partition) in &self.partitions {
             let quiet = quiet.get(at) == Some(&partition.head.position);
             if partition.unsettled(champion, quiet) {
-                let mut work = Work::begin(partition, champion, &self.params);
-                work.save();
+                let work = self.begin(partition, true);
                 let delta = self.finish(work, (&mut staged.outbox, &mut staged.tally));
                 staged.deltas.push(delta);
+                room = room.saturating_sub(partition.changed);
+            }
+            if room == 0 {
+                break;
             }
         }
         (!staged.deltas.is_empty()).then_some(staged)
+    }
+
+    /// The number of a model and the sha256 of its file, which is worked out once.
+    fn name(&self, model: Option<&Arc<TrainedModel>>) -> (ModelVersion, Option<Arc<str>>) {
+        let known = |model: &&Arc<TrainedModel>| {
+            let (_, digest) = self.digests.iter().find(|(of, _)| Arc::ptr_eq(of, model))?;
+            digest.get_or_init(|| snapshot::digest(model)).clone()
+        };
+        (state::version(model), model.as_ref().and_then(known))
+    }
+
+    /// Whether the champion is the model that some state names, and not another of the same number.
+    ///
+    /// # Errors
+    /// If the state's head cannot be read.
+    pub fn is_named(&self, state: &[StateEntry]) -> Result<bool, RestoreError> {
+        let version = state::version(self.current.as_ref());
+        let digest = || self.name(self.current.as_ref()).1;
+        snapshot::names_with(state, version, digest)
+    }
+
+    /// A model may judge from now on: its name may be asked for. Those that judge nothing any more are let go of.
+    fn remember(&mut self, model: &Arc<TrainedModel>) {
+        let judges = |of: &Arc<TrainedModel>| {
+            let mut judging = self.partitions.values().filter_map(|p| p.model.as_ref());
+            self.current.iter().any(|model| Arc::ptr_eq(of, model))
+                || judging.any(|model| Arc::ptr_eq(of, model))
+        };
+        self.digests.retain(|(of, _)| judges(of));
+        if !self.digests.iter().any(|(of, _)| Arc::ptr_eq(of, model)) {
+            self.digests.push((Arc::clone(model), OnceLock::new()));
+        }
+    }
+
+    fn begin<'a>(&'a self, partition: &'a PartitionState, saves: bool) -> Work<'a> {
+        let rows = (&*self.params, self.columns.len());
+        Work::begin(partition, self.current.as_ref(), rows, saves)
+    }
+
+    /// Those of some partitions whose state the next transaction saves: of those due the ones with most to save, as many as it has room for. The
+    /// others' turn comes with the next.
+    fn saved(&self, among: &[TopicPartition]) -> BTreeSet<TopicPartition> {
+        let mut due: Vec<&PartitionState> = among
+            .iter()
+            .filter_map(|at| self.partitions.get(at))
+            .filter(|partition| partition.due(self.current.as_ref(), &self.params))
+            .collect();
+        due.sort_by_key(|partition| std::cmp::Reverse((partition.unsaved, partition.changed)));
+        let mut room = self.params.snapshot_bytes;
+        let fits = |partition: &&PartitionState| {
+            let fits = partition.unsaved || room > 0;
+            room = room.saturating_sub(partition.changed);
+            fits
+        };
+        due.into_iter()
+            .take_while(fits)
+            .map(|partition| partition.at.clone())
+            .collect()
     }
 
     /// Lets go of a partition.
@@ -193,6 +273,7 @@ impl Pipeline {
                 ours: self.columns.len(),
             });
         }
+        self.remember(&model);
         self.current = Some(model);
         Ok(())
     }
@@ -226,14 +307,15 @@ impl Pipeline {
         };
         let mut gathered = Gathered::default();
         let mut place = Vec::with_capacity(batch.sources().len());
+        let saved = self.saved(batch.sources());
         for at in batch.sources() {
             let partition = self.partitions.get(at);
             place.push(partition.map(|partition| {
-                let work = Work::begin(partition, self.current.as_ref(), &self.params);
+                let work = self.begin(partition, saved.contains(at));
                 gathered.add(work, rules)
             }));
         }
-        gathered.walk(batch, decoded, &place, rules);
+        let whole = gathered.walk(batch, decoded, &place, rules);
         let mut telling = Telling {
             params: &self.params,
             columns: &self.columns,
@@ -269,6 +351,7 @@ impl Pipeline {
             alerted,
             watched,
             wrong_clocks: gathered.wrong_clocks,
+            whole,
             deltas,
         }
     }
@@ -277,7 +360,7 @@ impl Pipeline {
     fn finish(&self, mut work: Work<'_>, (outbox, tally): (&mut Outbox, &mut Tally)) -> Delta {
         let (base, detector) = (work.base, &self.params.detector);
         if work.snapshot {
-            let model = state::version(work.model.as_ref());
+            let model = self.name(work.model.as_ref());
             outbox
                 .state
                 .extend(snapshot::take(&self.params, base, model, &self.columns));
@@ -322,6 +405,8 @@ impl Pipeline {
             head: work.head,
             model: work.model,
             slots: work.slots,
+            names: work.names,
+            weight: work.weight,
             quarantine: work.quarantine,
             due_taken: work.due_taken,
             due_added: work.due_added,
@@ -426,6 +511,7 @@ impl PartitionState {
                 kept.dirty = false;
             }
             self.forgotten.clear();
+            self.changed = 0;
             self.abandoned.0.clear();
             self.unsaved = false;
         }
@@ -437,17 +523,23 @@ impl PartitionState {
         }
         self.due.extend(delta.due_added);
         self.head = delta.head;
+        self.names = delta.names;
         self.model = delta.model;
         for slot in delta.slots {
             if slot.evicted {
+                self.changed += tombstone(&slot.key);
                 self.keys.remove(&slot.key);
                 self.forgotten.insert(slot.key);
-            } else {
-                let kept = Kept {
-                    state: slot.state,
-                    dirty: true,
-                };
-                self.keys.insert(slot.key, kept);
+                continue;
+            }
+            let weight = delta.weight.key(&slot.key);
+            let kept = Kept {
+                state: slot.state,
+                dirty: true,
+            };
+            let before = self.keys.insert(slot.key, kept);
+            if !before.is_some_and(|before| before.dirty) {
+                self.changed += weight;
             }
         }
         for (id, noted) in delta.quarantine {
@@ -459,6 +551,10 @@ impl PartitionState {
     }
 }
 
+#[cfg(test)]
+mod bound_tests;
+#[cfg(test)]
+mod damage_tests;
 #[cfg(test)]
 mod drift_tests;
 #[cfg(test)]

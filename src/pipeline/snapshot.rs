@@ -2,8 +2,9 @@
 //!
 //! Keys of entries are `{detector}/{topic}/{partition}/head`, `…/key/{key}`, `…/episode/{id}`, and `…/dismissed/{id}`, which people write and
 //! the pipeline only deletes, with the episode. Heads and episodes are JSON, which people and the trainer read; keys are binary (see `bytes`),
-//! because there are many and their rows hold NaN. Every value begins with a version; an unknown one is refused, not guessed at. A head names
-//! the consumer group whose state it is, so that another does not take it for its own; heads of older programs name none.
+//! because there are many and their rows hold NaN. All of these are sealed (see `seal`): what was damaged is not state, and the partition begins anew.
+//! Every value has a version; an unknown one under a good seal is refused, not guessed at. A head names the consumer group whose state it is, so
+//! that another does not take it for its own, and its model by the sha256 of its file: another that was given the same number is another.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,11 +12,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::bytes::{FORMAT, read_key, write_key};
+use super::seal;
 use super::state::{Head, Kept, KeyState, PartitionState, Quarantined, Storm};
 use super::{Column, Discarded, Grant, RestoreError, StateEntry};
 use crate::detect::Params;
 use crate::detect::clock::StreamClock;
+use crate::model::artefact::sha256;
 use crate::model::card::{Dismissal, Exclusion, ModelVersion};
+use crate::model::trained::TrainedModel;
 use crate::record::Key;
 use crate::stream::{Offset, TopicPartition};
 use crate::time::Timestamp;
@@ -28,6 +32,9 @@ struct HeadEntry {
     offset: Offset,
     /// The model that judges from there on; 0: the cold start.
     model: ModelVersion,
+    /// The sha256 of that model's file; absent of the cold start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    model_sha256: Option<Arc<str>>,
     clock: StreamClock,
     storm: Storm,
     /// The features that rows are made of.
@@ -96,23 +103,57 @@ fn unreadable(entry: &StateEntry, problem: impl std::fmt::Display) -> RestoreErr
     }
 }
 
+/// The head among some entries: `None` if there is none, or it was damaged.
 fn read_head(state: &[StateEntry]) -> Result<Option<HeadEntry>, RestoreError> {
     for entry in state {
         let Some((_, _, Name::Head)) = parse(&entry.key) else {
             continue;
         };
-        let Some(value) = &entry.value else { continue };
-        let head: HeadEntry =
-            serde_json::from_slice(value).map_err(|error| unreadable(entry, error))?;
-        if head.v != FORMAT {
-            return Err(unreadable(
-                entry,
-                format!("version {}, not {FORMAT}", head.v),
-            ));
+        let Some(head) = entry.value.as_deref().and_then(seal::open_json) else {
+            continue;
+        };
+        if head["v"] != FORMAT {
+            let problem = format!("version {}, not {FORMAT}", head["v"]);
+            return Err(unreadable(entry, problem));
         }
-        return Ok(Some(head));
+        return serde_json::from_value(head)
+            .map(Some)
+            .map_err(|error| unreadable(entry, error));
     }
     Ok(None)
+}
+
+/// Whether the head among some entries was damaged.
+fn head_is_damaged(state: &[StateEntry]) -> bool {
+    state.iter().any(|entry| {
+        let damaged = |value: &[u8]| seal::open_json(value).is_none();
+        matches!(parse(&entry.key), Some((_, _, Name::Head)))
+            && entry.value.as_deref().is_some_and(damaged)
+    })
+}
+
+/// Whether a model is the one that the state of a partition names, and not another of the same number.
+///
+/// # Errors
+/// If the state's head cannot be read.
+pub fn names(state: &[StateEntry], model: &TrainedModel) -> Result<bool, RestoreError> {
+    names_with(state, model.card.version, || digest(model))
+}
+
+/// The same of a model by its number and, if it comes to that, the sha256 of its file.
+pub(super) fn names_with(
+    state: &[StateEntry],
+    version: ModelVersion,
+    sha256: impl FnOnce() -> Option<Arc<str>>,
+) -> Result<bool, RestoreError> {
+    let head = read_head(state)?.filter(|head| head.model == version);
+    Ok(head.is_some_and(|head| head.model_sha256 == sha256()))
+}
+
+/// The sha256 of a model's file: what it is known by, whatever its number; `None` of one that has no file, because its card has numbers that are none.
+pub(super) fn digest(model: &TrainedModel) -> Option<Arc<str>> {
+    let bytes = model.to_bytes().ok()?;
+    Some(Arc::from(sha256(&bytes)))
 }
 
 /// The model that the state of a partition names: the one that must judge its replay. `None`: there is no state. Version 0 is the cold start.
@@ -168,7 +209,8 @@ pub fn ledger(state: &[StateEntry]) -> Vec<Noted> {
         let (_, at, Name::Episode(id)) = parse(&entry.key)? else {
             return None;
         };
-        let read: Quarantined = serde_json::from_slice(entry.value.as_deref()?).ok()?;
+        let read = seal::open_json(entry.value.as_deref()?)?;
+        let read: Quarantined = serde_json::from_value(read).ok()?;
         Some(Noted {
             from_time: read.from_time,
             to_time: read.to_time,
@@ -228,7 +270,7 @@ pub(super) fn quarantine_entry(
     StateEntry {
         at: at.clone(),
         key: format!("{}episode/{id}", prefix(detector, at)).into_bytes(),
-        value: noted.map(json),
+        value: noted.map(seal::json),
     }
 }
 
@@ -237,7 +279,7 @@ pub(super) fn quarantine_entry(
 pub(super) fn take(
     params: &Params,
     partition: &PartitionState,
-    model: ModelVersion,
+    (model, model_sha256): (ModelVersion, Option<Arc<str>>),
     columns: &[Column],
 ) -> Vec<StateEntry> {
     let (at, detector) = (&partition.at, params.detector.as_str());
@@ -245,6 +287,7 @@ pub(super) fn take(
         v: FORMAT,
         offset: partition.head.position,
         model,
+        model_sha256,
         clock: partition.head.clock.clone(),
         storm: partition.head.storm,
         columns: columns.iter().map(|column| column.name.clone()).collect(),
@@ -265,12 +308,12 @@ pub(super) fn take(
     };
     let mut entries = vec![entry(
         format!("{}head", prefix(detector, at)).into_bytes(),
-        Some(json(&head)),
+        Some(seal::json(&head)),
     )];
     for (key, state) in dirty {
         entries.push(entry(
             key_entry(detector, at, &key.0),
-            Some(write_key(state)),
+            Some(seal::bytes(write_key(state))),
         ));
     }
     for key in &partition.forgotten {
@@ -319,6 +362,50 @@ impl Heir<'_> {
     }
 }
 
+/// Takes an entry of a key or of an episode in. If it is damaged, the state is `discarded`.
+fn read_entry(
+    entry: &StateEntry,
+    partition: &mut PartitionState,
+    discarded: &mut Option<Discarded>,
+) -> Result<(), RestoreError> {
+    let Some(value) = &entry.value else {
+        return Ok(());
+    };
+    match parse(&entry.key) {
+        Some((_, _, Name::Key(key))) => {
+            let key = Key(Arc::from(key));
+            let whole = seal::open_bytes(value);
+            if let Some(state) = whole.and_then(read_key) {
+                let kept = Kept {
+                    state,
+                    dirty: false,
+                };
+                partition.names += key.0.len() as u64;
+                partition.keys.insert(key, kept);
+                return Ok(());
+            }
+            if whole.is_none() {
+                discarded.get_or_insert(Discarded::Damaged);
+            } else if discarded.is_none() {
+                return Err(unreadable(entry, "another version"));
+            }
+            partition.forgotten.insert(key);
+        }
+        Some((_, _, Name::Episode(id))) => {
+            let noted = if let Some(noted) = seal::open_json(value) {
+                serde_json::from_value(noted).map_err(|error| unreadable(entry, error))?
+            } else {
+                // Nobody knows its records any more: the next snapshot forgets it.
+                discarded.get_or_insert(Discarded::Damaged);
+                Quarantined::nothing()
+            };
+            partition.quarantine.insert(id.to_owned(), noted);
+        }
+        Some((_, _, Name::Head | Name::Dismissed(_))) | None => {}
+    }
+    Ok(())
+}
+
 /// A partition as its entries left it, and, if they could not be used, why.
 pub(super) fn restore(
     grant: &Grant,
@@ -340,31 +427,13 @@ pub(super) fn restore(
             ours: heir.params.group.clone(),
         });
     }
-    let discarded = heir.refuses(head.as_ref(), grant);
+    let mut discarded = if head_is_damaged(&grant.state) {
+        Some(Discarded::Damaged)
+    } else {
+        heir.refuses(head.as_ref(), grant)
+    };
     for entry in &grant.state {
-        let Some(value) = &entry.value else { continue };
-        match parse(&entry.key) {
-            Some((_, _, Name::Key(key))) => {
-                let key = Key(Arc::from(key));
-                if let Some(state) = read_key(value) {
-                    let kept = Kept {
-                        state,
-                        dirty: false,
-                    };
-                    partition.keys.insert(key, kept);
-                } else if discarded.is_some() {
-                    partition.forgotten.insert(key);
-                } else {
-                    return Err(unreadable(entry, "bad bytes"));
-                }
-            }
-            Some((_, _, Name::Episode(id))) => {
-                let noted: Quarantined =
-                    serde_json::from_slice(value).map_err(|error| unreadable(entry, error))?;
-                partition.quarantine.insert(id.to_owned(), noted);
-            }
-            Some((_, _, Name::Head | Name::Dismissed(_))) | None => {}
-        }
+        read_entry(entry, &mut partition, &mut discarded)?;
     }
     if discarded.is_some() {
         if let Some(head) = head {

@@ -10,10 +10,10 @@ use super::{OpenEpisode, WrongClock};
 use crate::alert::{AlertKind, Severity};
 use crate::detect::Params;
 use crate::detect::clock::{KeyClock, StreamClock};
-use crate::detect::cold::ColdStart;
+use crate::detect::cold::{self, ColdStart};
 use crate::detect::drift::Drift;
 use crate::detect::episode::EpisodeState;
-use crate::detect::seasonal::Season;
+use crate::detect::seasonal::{Season, TERMS};
 use crate::detect::silence::Rhythm;
 use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
@@ -79,6 +79,41 @@ impl KeyState {
             None => self.rhythm.deadline(params, era),
         }
     }
+}
+
+/// What an entry of a key takes beside its rows and its name, in bytes: more than it ever does without rows.
+const ENTRY: usize = 640;
+/// What its season takes.
+const SEASON: usize = 8 * (TERMS * (TERMS + 1)) + 4096;
+
+/// The bytes that the entry of a key takes in the state topic, at most. A law and not a measurement, so that it does not depend on how a stream
+/// was cut into batches.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weight(u64);
+
+impl Weight {
+    /// Of keys whose rows have `columns` numbers; without a model the cold start remembers more of them.
+    pub fn of(params: &Params, columns: usize, cold: bool) -> Self {
+        let rows = if cold { cold::ROWS_MAX + 2 } else { 0 } + params.window + 1;
+        let season = if params.seasonal { SEASON } else { 0 };
+        Self((ENTRY + season + 8 * columns * rows) as u64)
+    }
+
+    /// How many keys there is room for in `bytes`, if their names are `names` bytes long altogether for `keys` of them.
+    pub fn keys_in(self, bytes: u64, (keys, names): (usize, u64)) -> usize {
+        let each = self.0 + names / (keys as u64).max(1);
+        usize::try_from(bytes / each).unwrap_or(usize::MAX)
+    }
+
+    /// Of this key.
+    pub fn key(self, key: &Key) -> u64 {
+        self.0 + tombstone(key)
+    }
+}
+
+/// The bytes that it takes to delete the entry of a key.
+pub(super) fn tombstone(key: &Key) -> u64 {
+    64 + key.0.len() as u64
 }
 
 /// A silence that goes on.
@@ -150,6 +185,19 @@ pub(super) struct Quarantined {
 }
 
 impl Quarantined {
+    /// One of no record, in the place of one that cannot be read.
+    pub fn nothing() -> Self {
+        Self {
+            v: 2,
+            key: String::new(),
+            from: Offset(0),
+            to: Some(Offset(0)),
+            from_time: Timestamp(0),
+            to_time: Some(Timestamp(0)),
+            known: None,
+        }
+    }
+
     /// Makes it of no record: its place means nothing any more, and the next snapshot forgets it.
     pub fn empty(&mut self) {
         self.to = Some(self.from);
@@ -189,11 +237,15 @@ pub(super) struct PartitionState {
     pub model: Option<Arc<TrainedModel>>,
     pub head: Head,
     pub keys: FxHashMap<Key, Kept>,
+    /// The bytes of their names.
+    pub names: u64,
     /// Keys that may fall silent, in the order in which they may: each at its [`KeyState::deadline`] or earlier, as it was once. It is
     /// looked at again then. Not remembered across restarts.
     pub due: BTreeSet<(Timestamp, Key)>,
     /// Keys whose entries the next snapshot deletes, unless they are back.
     pub forgotten: BTreeSet<Key>,
+    /// What the next snapshot writes of keys, in bytes: at most.
+    pub changed: u64,
     /// By id.
     pub quarantine: BTreeMap<String, Quarantined>,
     /// The state topic does not know it as it is: the next batch carries a snapshot.
@@ -215,14 +267,28 @@ impl PartitionState {
             model,
             head: Head::at(from),
             keys: FxHashMap::default(),
+            names: 0,
             due: BTreeSet::new(),
             forgotten: BTreeSet::new(),
+            changed: 0,
             quarantine: BTreeMap::new(),
             unsaved: true,
             skipped: 0,
             topic_id: None,
             abandoned: (Vec::new(), Timestamp::MIN),
         }
+    }
+
+    /// Whether the next batch should carry a snapshot of it: it is the time, or `champion` is to judge.
+    pub fn due(&self, champion: Option<&Arc<TrainedModel>>, params: &Params) -> bool {
+        let another = champion.is_some() && version(champion) != version(self.model.as_ref());
+        let since = self.head.since_snapshot;
+        let elapsed = self.head.clock.elapsed.since(self.head.saved_time);
+        let due = self.unsaved
+            || since >= params.snapshot_records
+            || self.changed >= params.snapshot_bytes
+            || (since > 0 && elapsed >= params.snapshot_interval);
+        !self.replaying() && (another || due)
     }
 
     /// Whether the state topic should hear of it though no record of it comes: the champion does not judge it yet, records of it were lost,
@@ -268,6 +334,7 @@ impl PartitionState {
         self.topic_id = old.topic_id;
         self.forgotten = old.forgotten;
         self.forgotten.extend(old.keys.into_keys());
+        self.changed = self.forgotten.iter().map(tombstone).sum();
         self.quarantine = old.quarantine;
         for noted in self.quarantine.values_mut() {
             noted.abandon(from, self.abandoned.1);
@@ -399,10 +466,10 @@ pub(super) fn version(model: Option<&Arc<TrainedModel>>) -> ModelVersion {
     model.map_or(ModelVersion(0), |model| model.card.version)
 }
 
-/// The id of an episode that began with the record at `onset`.
+/// The id of an episode that began with the record at `onset`. Names of detectors and topics have no `/`, so no other has it.
 pub(super) fn episode_id(params: &Params, at: &TopicPartition, onset: Offset) -> String {
     format!(
-        "{}-{}-{}-{}",
+        "{}/{}/{}/{}",
         params.detector, at.topic, at.partition.0, onset
     )
 }

@@ -164,17 +164,20 @@ pub enum Discarded {
     ModelGone,
     /// It is of another topic, which had the same name.
     OtherTopic,
+    /// An entry of it is not as it was written.
+    Damaged,
 }
 
 impl Discarded {
     /// All there are.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::NoHead,
         Self::Ahead,
         Self::OtherFeatures,
         Self::RecordsDeleted,
         Self::ModelGone,
         Self::OtherTopic,
+        Self::Damaged,
     ];
 
     /// A short name, of low cardinality: the label of the metric.
@@ -186,6 +189,7 @@ impl Discarded {
             Self::RecordsDeleted => "records_deleted",
             Self::ModelGone => "model_gone",
             Self::OtherTopic => "other_topic",
+            Self::Damaged => "damaged",
         }
     }
 }
@@ -198,6 +202,7 @@ impl std::fmt::Display for Discarded {
             Self::OtherFeatures => "it has other features",
             Self::RecordsDeleted => "records to be replayed on it were deleted by retention",
             Self::ModelGone => "the model that must judge its replay is not in the store any more",
+            Self::Damaged => "an entry of it is not as it was written",
             Self::OtherTopic => "it is of another topic, which had the same name",
         })
     }

@@ -137,8 +137,8 @@ fn events(outbox: &Outbox) -> Vec<(String, AlertEvent)> {
         .collect()
 }
 
-const CALM: &[f64] = &[0.1, 0.2];
-const WILD: &[f64] = &[9.0, 0.2];
+pub(super) const CALM: &[f64] = &[0.1, 0.2];
+pub(super) const WILD: &[f64] = &[9.0, 0.2];
 
 #[test]
 fn an_alert_says_why_and_where() {
@@ -150,7 +150,7 @@ fn an_alert_says_why_and_where() {
     assert_eq!((tally.consumed, tally.scored, tally.opened), (2, 2, 1));
     assert_eq!(outbox.positions, Positions::from([(at(), Offset(5))]));
     let alert = &alerts(&outbox)[0];
-    assert_eq!(alert.id, "test-in-3-4");
+    assert_eq!(alert.id, "test/in/3/4");
     assert_eq!(
         (alert.event, alert.kind, alert.model_version),
         (AlertEvent::Open, AlertKind::Score, 1)
@@ -379,7 +379,7 @@ fn state_that_cannot_be_used_is_put_away() {
         .iter_mut()
         .find(|entry| entry.key.ends_with(b"/head"))
         .unwrap();
-    head.value = Some(b"{\"v\":9}".to_vec());
+    head.value = Some(seal::json(&serde_json::json!({"v": 9})));
     let error = heir.assign(&grant(5, state), None).unwrap_err();
     assert!(error.to_string().contains("test/in/3/head"), "{error}");
 }
@@ -407,7 +407,7 @@ fn what_is_flagged_is_quarantined_until_it_is_old() {
         (open[0].from, open[0].to, open[0].key.as_str()),
         (Offset(1), None, "k")
     );
-    assert_eq!(open[0].because, "test-in-3-1");
+    assert_eq!(open[0].because, "test/in/3/1");
     let (outbox, _) = work(&mut pipeline, &[(2, "k", 20, CALM), (3, "k", 30, CALM)]);
     // As far as the fault lasted, not until it was sure that it was over.
     assert_eq!(quarantine(&outbox.state)[0].to, Some(Offset(2)));
@@ -418,7 +418,7 @@ fn what_is_flagged_is_quarantined_until_it_is_old() {
         .iter()
         .filter(|entry| entry.value.is_none())
         .collect();
-    assert_eq!(gone[0].key, b"test/in/3/episode/test-in-3-1");
+    assert_eq!(gone[0].key, b"test/in/3/episode/test/in/3/1");
 }
 
 #[test]
@@ -438,7 +438,7 @@ fn a_key_that_falls_silent_is_told_by_the_records_of_others() {
         (15, "k", 155, CALM),
     ]);
     let (outbox, tally) = work(&mut pipeline, &rows);
-    let id = "test-in-3-11-silence".to_owned();
+    let id = "test/in/3/11-silence".to_owned();
     assert_eq!(
         events(&outbox),
         [(id.clone(), AlertEvent::Open), (id, AlertEvent::Close)]
@@ -497,8 +497,8 @@ fn a_storm_is_one_alert_and_what_outlasts_it_is_told_then() {
         .map(|(key, i)| (i, *key, i, WILD))
         .collect();
     let (outbox, tally) = work(&mut pipeline, &rows);
-    let open = |id: &str| (format!("test-in-3-{id}"), AlertEvent::Open);
-    let close = |id: &str| (format!("test-in-3-{id}"), AlertEvent::Close);
+    let open = |id: &str| (format!("test/in/3/{id}"), AlertEvent::Open);
+    let close = |id: &str| (format!("test/in/3/{id}"), AlertEvent::Close);
     assert_eq!(events(&outbox), [open("0"), open("1"), open("2-storm")]);
     assert_eq!((tally.opened, tally.suppressed), (5, 3));
     // Two of the held back close before the storm ends and are never told; the third is still there afterwards.
@@ -538,7 +538,7 @@ fn the_calm_between_two_faults_of_a_key_is_not_quarantined() {
         .collect();
     found.sort_unstable();
     // Each fault is an episode of its own, as long as the fault.
-    let each = |from: i64| (from, Some(from + 1), format!("test-in-3-{from}"));
+    let each = |from: i64| (from, Some(from + 1), format!("test/in/3/{from}"));
     assert_eq!(found, [each(3), each(23), each(43)]);
 }
 
@@ -554,7 +554,7 @@ fn the_key_seen_longest_ago_is_forgotten_and_its_episode_closed() {
     let (outbox, tally) = work(&mut pipeline, &[(2, "c", 3, CALM)]);
     assert_eq!(
         events(&outbox),
-        [("test-in-3-0".to_owned(), AlertEvent::Close)]
+        [("test/in/3/0".to_owned(), AlertEvent::Close)]
     );
     assert_eq!((tally.closed, pipeline.keys()), (1, 2));
     assert_eq!(
@@ -759,7 +759,7 @@ fn a_partition_without_records_follows_the_champion_and_is_saved() {
     let (outbox, _) = work(&mut pipeline, &[(3, "k", 4, CALM), (4, "k", 5, CALM)]);
     assert_eq!(
         events(&outbox),
-        [("test-in-3-1".to_owned(), AlertEvent::Close)]
+        [("test/in/3/1".to_owned(), AlertEvent::Close)]
     );
 }
 
@@ -779,7 +779,7 @@ fn with_nothing_to_replay_no_model_is_needed_and_the_state_lives() {
     assert_eq!(head(&outbox.state), Some((2, 2)));
     assert_eq!(
         events(&outbox),
-        [("test-in-3-1".to_owned(), AlertEvent::Close)]
+        [("test/in/3/1".to_owned(), AlertEvent::Close)]
     );
 }
 
@@ -801,7 +801,7 @@ fn a_replay_whose_model_is_gone_is_not_guessed_at() {
     assert_eq!(gone[0].key, b"test/in/3/key/k");
     assert_eq!(quarantine(&staged.outbox.state)[0].to, Some(Offset(3)));
     // Its alert is taken back, with the same snapshot and once.
-    let close = [("test-in-3-1".to_owned(), AlertEvent::Close)];
+    let close = [("test/in/3/1".to_owned(), AlertEvent::Close)];
     assert_eq!(events(&staged.outbox), close);
     assert_eq!(staged.tally.closed, 1);
     let alert: Alert =
@@ -906,7 +906,7 @@ fn what_goes_on_is_shown_after_a_restart_too() {
     let open = heir.open(10);
     assert_eq!(
         (open.len(), open[0].id.as_str(), open[0].key.as_str()),
-        (1, "test-in-3-1", "k")
+        (1, "test/in/3/1", "k")
     );
     assert_eq!(
         (open[0].kind, open[0].since),
@@ -922,21 +922,21 @@ fn a_dismissed_episode_stays_known_and_its_dismissal_goes_with_it() {
     state.push(dismissal(
         "test",
         &at(),
-        "test-in-3-1",
+        "test/in/3/1",
         Some(Dismissal::NewNormal),
     ));
     // That of another episode, or of another partition, is not meant.
     state.push(dismissal(
         "test",
         &at(),
-        "test-in-3-9",
+        "test/in/3/9",
         Some(Dismissal::FalsePositive),
     ));
     let other = TopicPartition::new("in", 4);
     state.push(dismissal(
         "test",
         &other,
-        "test-in-3-1",
+        "test/in/3/1",
         Some(Dismissal::FalsePositive),
     ));
     let noted = &ledger(&state)[0];
@@ -962,7 +962,7 @@ fn a_dismissed_episode_stays_known_and_its_dismissal_goes_with_it() {
     work(&mut heir, &[(2, "k", 3, CALM), (3, "k", 4, CALM)]);
     work(&mut heir, &[(4, "k", 1000, CALM)]);
     let (outbox, _) = work(&mut heir, &[(5, "k", 1001, CALM)]);
-    let gone = dismissal("test", &at(), "test-in-3-1", None);
+    let gone = dismissal("test", &at(), "test/in/3/1", None);
     assert!(outbox.state.contains(&gone), "{:?}", outbox.state);
 }
 

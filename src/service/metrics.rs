@@ -186,7 +186,7 @@ impl Metrics {
             )?,
             state_discarded: make.counters(
                 "anomalyd_state_discarded_total",
-                "Partitions that began anew because their state could not be used, by reason: no_head, ahead, other_features, records_deleted, model_gone, other_topic.",
+                "Partitions that began anew because their state could not be used, by reason: no_head, ahead, other_features, records_deleted, model_gone, other_topic, damaged.",
                 &["reason"],
             )?,
             replayed: make.counter(

@@ -188,8 +188,10 @@ impl Follower {
     pub fn run(self) {
         let mut current = self.current;
         let mut failing = false;
+        // A champion whose file is no model: it is not read again five times a second.
+        let mut unusable = None;
         while !self.stop.load(Ordering::Relaxed) {
-            let looked = self.look(current);
+            let looked = self.look(current, &mut unusable);
             if let Err(error) = &looked
                 && !failing
                 && !self.stop.load(Ordering::Relaxed)
@@ -215,6 +217,7 @@ impl Follower {
     fn look(
         &self,
         current: Option<ModelVersion>,
+        unusable: &mut Option<ModelVersion>,
     ) -> Result<Option<Arc<TrainedModel>>, AnyStoreError> {
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         let champion = store.champion();
@@ -222,7 +225,11 @@ impl Follower {
             .models_unreadable
             .set(i64::try_from(store.unreadable()).unwrap_or(i64::MAX));
         match champion? {
-            Some(version) if Some(version) != current => store.load(version),
+            Some(version) if ![current, *unusable].contains(&Some(version)) => {
+                store.load(version).inspect_err(|error| {
+                    *unusable = Some(version).filter(|_| error.is_content());
+                })
+            }
             _ => Ok(None),
         }
     }

@@ -584,7 +584,7 @@ impl<'a> Judge<'a> {
                 key: key.0.as_ref().to_owned(),
                 from,
                 to: Some(to.next()),
-                because: format!("{name}-{}-{}-{from}", at.topic, at.partition.0),
+                because: format!("{name}/{}/{}/{from}", at.topic, at.partition.0),
                 dismissed: None,
             },
             from_time: times.clone().min().unwrap_or_default(),
@@ -737,7 +737,7 @@ mod tests {
         let first = crate::train::run(&job, &stop).unwrap().model;
         assert_eq!(first.card.suspects.len(), 1);
         let suspect = &first.card.suspects[0];
-        assert!(suspect.exclusion.because.starts_with("d-t-0-"));
+        assert!(suspect.exclusion.because.starts_with("d/t/0/"));
         assert_eq!(suspect.features[0].0, "a");
         assert!(first.card.rows["excluded"] >= 200);
         // Made again from its card, and kept out of the next model, too.

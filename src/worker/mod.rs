@@ -18,7 +18,7 @@ use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{
     Assigned, ColumnsDiffer, Discarded, Grant, OpenEpisode, Outbox, Pipeline, RestoreError, Tally,
-    Watched, WrongClock, WrongClocks, model_version, replayed_by,
+    Watched, WrongClock, WrongClocks, model_version, names, replayed_by,
 };
 use crate::port::{Input, Published, Session};
 use crate::record::limit::{DeadLetterLimit, TooManyDeadLetters, WINDOW_RECORDS};
@@ -268,18 +268,39 @@ impl<S: Session, O: Observer> Worker<S, O> {
         let clock = &self.ports.clock;
         let begun = clock.monotonic();
         (self.ports.decode)(batch, &mut self.decoded);
+        let mut decode = clock.monotonic().saturating_sub(begun);
+        let mut bytes = batch.bytes_len() as u64;
+        // A batch that changes more keys than one transaction should carry is several.
+        while let ControlFlow::Continue(whole) = self.process_some(batch, (decode, bytes))? {
+            if whole {
+                break;
+            }
+            (decode, bytes) = (Duration::ZERO, 0);
+        }
+        Ok(())
+    }
+
+    /// Works in as much of a batch as one transaction should carry, which took `decode` to read and has `bytes`. Answers whether that was all;
+    /// `Break`: it was not published, and the session reads it again.
+    fn process_some(
+        &mut self,
+        batch: &RecordBatch,
+        (decode, bytes): (Duration, u64),
+    ) -> Result<ControlFlow<(), bool>, WorkerError<S::Fatal>> {
+        let clock = &self.ports.clock;
         let read = clock.monotonic();
         let staged = self.pipeline.stage(batch, &self.decoded, clock.now());
         let done = clock.monotonic();
+        let whole = staged.whole;
         if staged.outbox.is_empty() {
             self.ports.observer.replayed(staged.tally.replayed);
             self.pipeline.apply(staged);
-            return Ok(());
+            return Ok(ControlFlow::Continue(whole));
         }
         if self.publish(&staged.outbox)?.is_break() {
-            return Ok(());
+            return Ok(ControlFlow::Break(()));
         }
-        let consumed = self.consumed(batch);
+        let consumed = self.consumed(batch, &staged.outbox.positions);
         let clock = &self.ports.clock;
         let now = clock.now();
         let latencies: Vec<Duration> = staged.alerted.iter().map(|at| now.since(*at)).collect();
@@ -287,8 +308,8 @@ impl<S: Session, O: Observer> Worker<S, O> {
             tally: &staged.tally,
             consumed,
             outbox: &staged.outbox,
-            bytes: batch.bytes_len() as u64,
-            decode: read.saturating_sub(begun),
+            bytes,
+            decode,
             stage: done.saturating_sub(read),
             publish: clock.monotonic().saturating_sub(done),
             alert_latencies: &latencies,
@@ -297,13 +318,15 @@ impl<S: Session, O: Observer> Worker<S, O> {
         });
         let dead: u64 = staged.tally.dead_lettered.values().sum();
         self.pipeline.apply(staged);
-        Ok(self.limit.count(consumed, dead)?)
+        self.limit.count(consumed, dead)?;
+        Ok(ControlFlow::Continue(whole))
     }
 
-    /// How many records of a batch that was committed had not been consumed before. By their offsets, not by what became of them: the two are
-    /// compared by whoever watches.
-    fn consumed(&mut self, batch: &RecordBatch) -> u64 {
+    /// How many records of a batch of which all before `to` was committed had not been consumed before. By their offsets, not by what became of
+    /// them: the two are compared by whoever watches.
+    fn consumed(&mut self, batch: &RecordBatch, to: &Positions) -> u64 {
         let mut consumed = 0;
+        let ends: Vec<Option<&Offset>> = batch.sources().iter().map(|at| to.get(at)).collect();
         let mut next: Vec<Option<Offset>> = batch
             .sources()
             .iter()
@@ -313,6 +336,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
             if let Some(unread) = next[record.source]
                 .as_mut()
                 .filter(|next| **next <= record.offset)
+                && ends[record.source].is_some_and(|end| record.offset < *end)
             {
                 *unread = record.offset.next();
                 consumed += 1;
@@ -387,10 +411,18 @@ impl<S: Session, O: Observer> Worker<S, O> {
         let Some(version) = named.filter(|version| *version != ModelVersion(0)) else {
             return Ok(None);
         };
-        if let Some(current) = current.filter(|model| model.card.version == version) {
+        if let Some(current) = current
+            && self.pipeline.is_named(&grant.state)?
+        {
             return Ok(Some(current.clone()));
         }
-        (self.ports.load)(version).map_err(|error| WorkerError::Load { version, error })
+        let found =
+            (self.ports.load)(version).map_err(|error| WorkerError::Load { version, error })?;
+        // Another model that was given the same number, in a store made anew, is not the one that judged.
+        match found {
+            Some(model) if names(&grant.state, &model)? => Ok(Some(model)),
+            _ => Ok(None),
+        }
     }
 
     /// Goes on behind what retention deleted before it was read.
@@ -411,9 +443,10 @@ impl<S: Session, O: Observer> Worker<S, O> {
             let here = self.pipeline.positions();
             quiet = std::mem::replace(&mut self.rested, (now, here)).1;
         }
-        if let Some(staged) = self.pipeline.settle(&quiet)
-            && self.publish(&staged.outbox)?.is_continue()
-        {
+        while let Some(staged) = self.pipeline.settle(&quiet) {
+            if self.publish(&staged.outbox)?.is_break() {
+                break;
+            }
             self.ports.observer.settled(&staged.tally);
             self.pipeline.apply(staged);
         }

@@ -430,7 +430,7 @@ fn a_dismissed_episode_is_learnt_and_the_card_says_so() {
         let (code, text) = site.ask(&["episodes", "list"], start);
         assert_eq!(code, 0, "{text}");
         text.lines()
-            .filter(|line| line.starts_with("pumps-"))
+            .filter(|line| line.starts_with("pumps/"))
             .map(str::to_owned)
             .collect::<Vec<_>>()
     };
@@ -441,7 +441,7 @@ fn a_dismissed_episode_is_learnt_and_the_card_says_so() {
     assert_eq!(code, 0, "{text}");
     assert!(listed()[0].ends_with("learnt: new normal"));
     assert_eq!(
-        site.ask(&["episodes", "dismiss", "pumps-x-0-1"], start).0,
+        site.ask(&["episodes", "dismiss", "pumps/x/0/1"], start).0,
         64
     );
     cluster::wait_for("a model that learnt it", Duration::from_secs(90), || {

@@ -475,12 +475,14 @@ pub fn commit(brokers: &str, group: &str, topic: &str, offsets: &[(i32, i64)]) {
 pub enum Acl {
     /// Everything is allowed.
     Allow,
+    /// This operation is allowed.
+    Grant(u8),
     /// This operation is not: 3 is to read, 4 to write.
     Deny(u8),
 }
 
 /// Sets access control lists for everyone on resources (2: topics, 3: groups, 5: transactional ids), in Kafka's own words: `CreateAcls`
-/// version 1, which librdkafka's bindings lack. Answers whether the broker has an authoriser.
+/// version 1, which librdkafka's bindings lack. Names that end with `*` are prefixes. Answers whether the broker has an authoriser.
 pub fn set_acls(brokers: &str, acls: &[(u8, &str, Acl)]) -> bool {
     use std::io::{Read as _, Write as _};
     let text = |to: &mut Vec<u8>, text: &str| {
@@ -496,11 +498,13 @@ pub fn set_acls(brokers: &str, acls: &[(u8, &str, Acl)]) -> bool {
     for (resource, name, acl) in acls {
         let (operation, permission) = match acl {
             Acl::Allow => (2, 3),
+            Acl::Grant(operation) => (*operation, 3),
             Acl::Deny(operation) => (*operation, 2),
         };
         request.push(*resource);
-        text(&mut request, name);
-        request.push(3);
+        let prefix = name.strip_suffix('*');
+        text(&mut request, prefix.unwrap_or(name));
+        request.push(if prefix.is_some() { 4 } else { 3 });
         text(&mut request, "User:*");
         text(&mut request, "*");
         request.extend([operation, permission]);

@@ -194,6 +194,61 @@ fn a_transaction_that_nobody_ends_is_named_and_waited_for() {
     crate::each_place_once(&echo, 200);
 }
 
+/// Reading the state may take longer than a member may be silent: it stays in the group, and the others get their partitions meanwhile.
+#[test]
+fn a_member_that_restores_for_long_stays_in_the_group() {
+    let Some(brokers) = cluster::brokers() else {
+        return;
+    };
+    let properties = [
+        ("session.timeout.ms", "6000"),
+        ("max.poll.interval.ms", "6000"),
+        ("transaction.timeout.ms", "5000"),
+    ];
+    let first = Echo {
+        limits: Some((500, 60_000)),
+        workers: 1,
+        ..crate::echo(brokers, "slow", &properties)
+    };
+    crate::feed(&first, 0, 100);
+    let mut child = first.spawn();
+    crate::wait_until_consumed(&first, 100, Duration::from_secs(60));
+    child.kill();
+    let state = first.state();
+    let open = Open::Writes { topic: &state }.begin(brokers);
+    let mut child = first.spawn();
+    let log = |echo: &Echo| std::fs::read_to_string(echo.log()).unwrap_or_default();
+    let waits = "waiting for a transaction to be committed or aborted";
+    cluster::wait_for("that it restores", Duration::from_secs(30), || {
+        log(&first).contains(waits)
+    });
+    // One that joins need not wait for the other's state.
+    let second = Echo {
+        instance: "b".to_owned(),
+        ..first.clone()
+    };
+    let mut other = second.spawn();
+    cluster::wait_for("its share given up", Duration::from_secs(30), || {
+        log(&first).contains("partition given back")
+    });
+    // More than twice as long as a member may be silent.
+    std::thread::sleep(Duration::from_secs(13));
+    open.commit_transaction(Duration::from_secs(30))
+        .expect("committed");
+    crate::feed(&first, 100, 200);
+    crate::wait_until_consumed(&first, 200, Duration::from_secs(60));
+    child.must_live();
+    other.must_live();
+    child.kill();
+    other.kill();
+    for echo in [&first, &second] {
+        let log = log(echo);
+        assert!(!log.contains("joined again"), "{log}");
+        assert!(!log.contains("MAXPOLL"), "{log}");
+    }
+    crate::each_place_once(&first, 200);
+}
+
 /// People see what the program waits for before it gives up.
 #[test]
 fn a_transaction_that_nobody_ends_is_why_the_program_is_not_ready() {

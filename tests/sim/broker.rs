@@ -51,6 +51,8 @@ pub struct Broker<'w> {
     /// What the group has committed, and the mark of the transaction that did.
     committed: BTreeMap<TopicPartition, (i64, String)>,
     state: BTreeMap<Vec<u8>, StateEntry>,
+    /// The same before the last transaction that wrote to it.
+    state_before: BTreeMap<Vec<u8>, StateEntry>,
     generation: u64,
     members: Vec<u64>,
     holdings: BTreeMap<TopicPartition, Holding>,
@@ -71,6 +73,7 @@ impl<'w> Broker<'w> {
                 .collect(),
             committed: BTreeMap::new(),
             state: BTreeMap::new(),
+            state_before: BTreeMap::new(),
             generation: 0,
             members: Vec::new(),
             holdings: BTreeMap::new(),
@@ -129,8 +132,12 @@ impl<'w> Broker<'w> {
 
     fn grant(&mut self, at: &TopicPartition) -> Grant {
         let found = self.committed(at);
-        let state: Vec<StateEntry> = self
-            .state
+        let all = if self.sabotage == Some(Sabotage::StateReadTooShort) {
+            &self.state_before
+        } else {
+            &self.state
+        };
+        let state: Vec<StateEntry> = all
             .iter()
             .filter(|(key, _)| owner("sim", key).as_ref() == Some(at))
             .map(|(_, entry)| entry.clone())
@@ -155,6 +162,22 @@ impl<'w> Broker<'w> {
 
     /// Makes an outbox part of the log.
     fn commit(&mut self, outbox: &Outbox, mark: &str) {
+        let mut outbox = outbox.clone();
+        match self.sabotage {
+            Some(Sabotage::PositionsTorn) => {
+                outbox.positions = outbox.positions.into_iter().take(1).collect();
+            }
+            Some(Sabotage::ScoresTorn) => {
+                let half = outbox.scores.len().div_ceil(2);
+                outbox.scores.truncate(half);
+            }
+            Some(Sabotage::AlertsTwice) => outbox.alerts.extend(outbox.alerts.clone()),
+            Some(Sabotage::AlertsReordered) => outbox.alerts.reverse(),
+            _ => {}
+        }
+        if !outbox.state.is_empty() {
+            self.state_before = self.state.clone();
+        }
         let place = |log: &mut BTreeMap<TopicPartition, Committed>,
                      messages: &[Message],
                      pick: fn(&mut Committed) -> &mut Vec<Message>| {
@@ -337,6 +360,10 @@ impl<'w> Member<'w> {
                 .filter(|input| input.offset >= from)
                 .take(run);
             for input in ahead {
+                if broker.sabotage == Some(Sabotage::RecordsSkipped) && broker.rng.gen_ratio(1, 100)
+                {
+                    continue;
+                }
                 let place = (Offset(input.offset), input.timestamp);
                 batch.push(at, place, None, Some(&input.value), Vec::new());
                 *position = input.offset + 1;

@@ -52,6 +52,18 @@ pub enum Sabotage {
     CommitTakenForAbort,
     /// What became of a commit that was not answered is judged by where the group stands.
     LostAnswersByPosition,
+    /// Whoever takes a partition over gets its state as of one transaction too early: the reading stopped before the end.
+    StateReadTooShort,
+    /// Of a transaction's positions only the first is committed.
+    PositionsTorn,
+    /// Of a transaction's scores only the first half is committed.
+    ScoresTorn,
+    /// A producer that is not idempotent sends alerts twice.
+    AlertsTwice,
+    /// Alerts that were sent again overtake others.
+    AlertsReordered,
+    /// Now and then a record is not delivered.
+    RecordsSkipped,
 }
 
 impl Sabotage {
@@ -70,6 +82,12 @@ impl Sabotage {
         Self::OffsetsOutsideTheTransaction,
         Self::CommitTakenForAbort,
         Self::LostAnswersByPosition,
+        Self::StateReadTooShort,
+        Self::PositionsTorn,
+        Self::ScoresTorn,
+        Self::AlertsTwice,
+        Self::AlertsReordered,
+        Self::RecordsSkipped,
     ];
 }
 

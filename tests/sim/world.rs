@@ -57,6 +57,8 @@ impl World {
             storm_window: Duration::from_millis(150),
             window: rng.gen_range(1..3),
             snapshot_records: rng.gen_range(3..40),
+            // Room for a handful of keys: batches are divided.
+            snapshot_bytes: if rng.gen_bool(0.4) { 4096 } else { 16 << 20 },
             keys_max: rng.gen_range(3..8),
             quarantine_keep: Duration::from_millis(400),
             emit_scores: true,

@@ -1,0 +1,148 @@
+//! Golden rows: windows that a model's file has beside the judgements that the model must give of them. A model is tried on them before it
+//! judges anything else, so that a file that came about in another way than by [`TrainedModel::to_bytes`], or a program that computes something else
+//! than the one that wrote it, is refused rather than believed.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use ndarray::{Array2, Axis};
+use rand::Rng;
+use rand_distr::StandardNormal;
+
+use super::artefact::{ArtefactError, Tensors};
+use super::trained::TrainedModel;
+use crate::seed::Seed;
+
+/// How many windows.
+const ROWS: usize = 12;
+
+/// By how much a score may differ, as a part of it: other processors add in another order.
+const SCORE: f64 = 1e-3;
+
+/// By how much ln p may differ, and of how many windows it may differ by more: where few scores were held out, one rank is a large step.
+const LOG_P: (f64, usize) = (0.05, 1);
+
+/// Windows and what is to be said of them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Golden {
+    /// `n × (W · D)` raw values; the last one lacks some.
+    pub windows: Array2<f64>,
+    /// n scores.
+    pub score: Vec<f64>,
+    /// n p-values.
+    pub p_value: Vec<f64>,
+}
+
+impl Golden {
+    /// Rows about the model's centre, ever further away, and what the model says of them.
+    pub fn of(model: &TrainedModel) -> Self {
+        let (width, columns) = (model.width(), model.card.columns.len());
+        let mut rng = Seed(0).child("golden").rng();
+        let mut windows = Array2::from_shape_fn((ROWS, width), |(row, input)| {
+            let far = row as f64 / 3.0;
+            let (centre, spread) = (&model.scaler.centre, &model.scaler.spread);
+            let size: f64 = rng.sample(StandardNormal);
+            centre[input % columns] + far * size * spread[input % columns]
+        });
+        if columns > 1 {
+            windows[(ROWS - 1, width - 1)] = f64::NAN;
+        }
+        let mut golden = Self {
+            windows,
+            ..Self::default()
+        };
+        let judged = golden.judged(model);
+        (golden.score, golden.p_value) = judged;
+        golden
+    }
+
+    fn judged(&self, model: &TrainedModel) -> (Vec<f64>, Vec<f64>) {
+        let seeds: Vec<Seed> = (0..self.windows.nrows() as u64).map(Seed).collect();
+        let judged = model.judge(self.windows.view(), &seeds);
+        (judged.score, judged.p_value)
+    }
+
+    /// Writes them to a model's file.
+    pub fn save(&self, to: &mut Tensors) {
+        let shape = vec![self.windows.nrows(), self.windows.ncols()];
+        let values = self.windows.iter().copied().collect();
+        to.wide.insert("golden.windows".to_owned(), (shape, values));
+        let mut put = |name: &str, values: &Vec<f64>| {
+            let tensor = (vec![values.len()], values.clone());
+            to.wide.insert(name.to_owned(), tensor);
+        };
+        put("golden.score", &self.score);
+        put("golden.p_value", &self.p_value);
+    }
+
+    /// Reads back what [`Self::save`] wrote.
+    ///
+    /// # Errors
+    /// If it is not there, or not as many as there must be.
+    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+        let wrong = |name: &str| ArtefactError::Invalid(format!("`{name}` is absent or uneven"));
+        let find = |name: &str| {
+            let (_, values) = from.wide.get(name).ok_or_else(|| wrong(name))?;
+            if values.len() == ROWS {
+                Ok(values.clone())
+            } else {
+                Err(wrong(name))
+            }
+        };
+        let name = "golden.windows";
+        let (shape, values) = from.wide.get(name).ok_or_else(|| wrong(name))?;
+        let &[ROWS, columns] = &shape[..] else {
+            return Err(wrong(name));
+        };
+        Ok(Self {
+            windows: Array2::from_shape_vec((ROWS, columns), values.clone())
+                .map_err(|_| wrong(name))?,
+            score: find("golden.score")?,
+            p_value: find("golden.p_value")?,
+        })
+    }
+
+    /// Tries a model, which has the width of the rows.
+    ///
+    /// # Errors
+    /// If it does not judge them as it must.
+    pub fn try_on(&self, model: &TrainedModel) -> Result<(), ArtefactError> {
+        if self.windows.ncols() != model.width() {
+            return Err(ArtefactError::Invalid(
+                "`golden.windows` is not as wide as the card says".to_owned(),
+            ));
+        }
+        // Parts that do not fit each other show as a panic of arithmetic, which is how a file of any kind is refused, whatever kind may come.
+        let tried = catch_unwind(AssertUnwindSafe(|| {
+            let last = self.windows.slice_axis(Axis(0), (ROWS - 1..).into());
+            model.explain(last);
+            model.codes(last);
+            self.judged(model)
+        }));
+        let Ok((score, p_value)) = tried else {
+            return Err(ArtefactError::Invalid(
+                "the model's parts do not fit each other".to_owned(),
+            ));
+        };
+        let near = |found: f64, wanted: f64| {
+            found.total_cmp(&wanted).is_eq() || (found - wanted).abs() <= SCORE * wanted.abs()
+        };
+        let scores = self.score.iter().zip(&score);
+        let p_values = self.p_value.iter().zip(&p_value);
+        let off = |(wanted, found): &(&f64, &f64)| {
+            let apart = (found.ln() - wanted.ln()).abs();
+            apart.is_nan() || apart > LOG_P.0
+        };
+        let sound = p_value.iter().all(|p| *p > 0.0 && *p <= 1.0)
+            && scores
+                .into_iter()
+                .all(|(wanted, found)| near(*found, *wanted))
+            && p_values.filter(off).count() <= LOG_P.1;
+        if sound {
+            Ok(())
+        } else {
+            Err(ArtefactError::Invalid(
+                "the model does not judge its golden rows as it did when it was stored".to_owned(),
+            ))
+        }
+    }
+}

@@ -992,7 +992,7 @@ fn a_fault_on_top_of_an_episode_is_told_by_itself() {
         .filter(|alert| alert.event != AlertEvent::Update)
         .map(|alert| (alert.id.as_str(), alert.event, alert.within.as_deref()))
         .collect();
-    let (outer, inner) = ("test-in-3-10", "test-in-3-410");
+    let (outer, inner) = ("test/in/3/10", "test/in/3/410");
     assert_eq!(
         events,
         [
@@ -1035,7 +1035,7 @@ fn what_goes_on_within_an_episode_outlives_a_restart_and_the_key() {
         ids.sort();
         ids
     };
-    let both = ["test-in-3-0", "test-in-3-350"];
+    let both = ["test/in/3/0", "test/in/3/350"];
     assert_eq!(shown(&pipeline), both);
     let mut heir = self::pipeline(params(), Missing::Mask);
     heir.promote(model(1, 1)).unwrap();

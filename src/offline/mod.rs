@@ -81,4 +81,6 @@ pub enum OfflineError {
 }
 
 #[cfg(test)]
+mod proofs;
+#[cfg(test)]
 mod tests;

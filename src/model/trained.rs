@@ -326,7 +326,7 @@ impl TrainedModel {
                 *share = (own * *share + theirs * blame) / (own + theirs);
             }
             let whole = own + theirs;
-            self.blame_still(&mut shares, &filled, whole);
+            blame_still(&mut shares, &filled, whole);
         }
         // What is context is never to blame.
         let mut whole = vec![0.0; columns];
@@ -340,18 +340,6 @@ impl TrainedModel {
                 .iter()
                 .copied()
                 .collect(),
-        }
-    }
-
-    /// Lets a column that stands still have its say in the shares of what others are so sure of, in nats.
-    fn blame_still(&self, shares: &mut [f64], filled: &Filled, others: f64) {
-        let Some(still) = filled.still.first().filter(|still| still.p < 1.0) else {
-            return;
-        };
-        let sure = (-still.p.ln()).min(SURE);
-        for (column, share) in shares.iter_mut().enumerate() {
-            let blame = if column == still.column { sure } else { 0.0 };
-            *share = (others * *share + blame) / (others + sure);
         }
     }
 
@@ -580,6 +568,18 @@ impl Card {
             verdict: String::new(),
             program: concat!("anomalyd ", env!("CARGO_PKG_VERSION")).to_owned(),
         }
+    }
+}
+
+/// Lets a column that stands still have its say in the shares of what others are so sure of, in nats.
+fn blame_still(shares: &mut [f64], filled: &Filled, others: f64) {
+    let Some(still) = filled.still.first().filter(|still| still.p < 1.0) else {
+        return;
+    };
+    let sure = (-still.p.ln()).min(SURE);
+    for (column, share) in shares.iter_mut().enumerate() {
+        let blame = if column == still.column { sure } else { 0.0 };
+        *share = (others * *share + blame) / (others + sure);
     }
 }
 

@@ -217,6 +217,11 @@ impl TrainedModel {
         if let Some(sensors) = &self.sensors {
             sensors.save(&mut tensors);
         }
+        if let Some(means) = &self.means {
+            let mut inner = Tensors::default();
+            means.save(&mut inner);
+            tensors.nest("means.", inner);
+        }
         tensors.set("held", &self.held);
         self.reservoir.save(&mut tensors);
         Golden::of(self).save(&mut tensors);
@@ -287,6 +292,7 @@ impl TrainedModel {
             scaler: Scaler::load(&tensors)?,
             model: Model::load(&tensors.get::<String>("kind")?, &tensors.nested("model."))?,
             sensors: Sensors::load(&tensors)?,
+            means: Sensors::load(&tensors.nested("means."))?,
             held: tensors.get::<Option<Held>>("held")?,
             calibration: tensors.get::<CalibrationSet>("calibration")?,
             gaps: tensors.get("gaps")?,
@@ -339,9 +345,11 @@ impl TrainedModel {
         }
         let measured = self.scaler.measured().len();
         let sensors = self.sensors.as_ref().map_or(measured, Sensors::columns);
+        let means = self.means.as_ref().map_or(measured, Sensors::columns);
         let held = self.held.as_ref().map_or(measured, Held::columns);
         let parts = [
             ("sensors.mean", sensors, measured),
+            ("means.sensors.mean", means, measured),
             ("held", held, measured),
             ("scaler.centre", self.scaler.centre.len(), columns),
             ("scaler.spread", self.scaler.spread.len(), columns),

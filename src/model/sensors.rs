@@ -530,6 +530,25 @@ pub fn together(model: f64, sensors: f64) -> f64 {
     p.clamp(crate::stats::calibration::P_MIN, 1.0)
 }
 
+/// The mean of each column over each window, `n × M` of `n × (W · M)`: of what was observed, NaN where nothing was.
+pub fn means(rows: ArrayView2<'_, f32>, columns: usize) -> Array2<f32> {
+    let mut means = Array2::zeros((rows.nrows(), columns));
+    for (window, mut means) in rows.rows().into_iter().zip(means.rows_mut()) {
+        for (column, mean) in means.iter_mut().enumerate() {
+            let (mut sum, mut count) = (0.0, 0.0);
+            for &value in window.iter().skip(column).step_by(columns) {
+                if !value.is_nan() {
+                    sum += value;
+                    count += 1.0;
+                }
+            }
+            // 0 / 0 where nothing was observed.
+            *mean = sum / count;
+        }
+    }
+    means
+}
+
 /// The newest records of windows, `n × (W · M)`.
 pub fn newest(rows: ArrayView2<'_, f32>, columns: usize) -> ArrayView2<'_, f32> {
     let from = rows.ncols() - columns;

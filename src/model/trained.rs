@@ -36,6 +36,8 @@ pub struct TrainedModel {
     pub model: Model,
     /// Judges each column of the newest record beside the model, whatever its kind; `None`: the model alone judges.
     pub sensors: Option<Sensors>,
+    /// The same for the means of the window's columns: an offset that is small beside a single record's noise, but lasts. `None` of single records.
+    pub means: Option<Sensors>,
     /// Looks for columns that stand still, beside both; `None` for windows that are too short.
     pub held: Option<Held>,
     /// From scores to p-values.
@@ -93,10 +95,11 @@ struct RawScores {
     missing: Vec<f64>,
     lines: Vec<Line>,
     peaks: Vec<Peak>,
+    means: Vec<Peak>,
     still: Vec<Still>,
 }
 
-/// What [`Sensors`] say of the newest record of a window.
+/// What [`Sensors`] say of the newest record of a window, or of its means.
 #[derive(Clone, Copy)]
 struct Peak {
     /// The largest residual; NaN if nothing was observed.
@@ -112,6 +115,7 @@ impl RawScores {
             missing: Vec::with_capacity(n),
             lines: Vec::new(),
             peaks: Vec::with_capacity(n),
+            means: Vec::new(),
             still: Vec::new(),
         }
     }
@@ -127,6 +131,8 @@ struct Filled {
     lines: Vec<Line>,
     /// n, or none where no sensors judge.
     peaks: Vec<Peak>,
+    /// The same of means.
+    means: Vec<Peak>,
     /// n, or none where nobody looks.
     still: Vec<Still>,
 }
@@ -158,6 +164,7 @@ impl TrainedModel {
             },
             model: Model::RobustZ(RobustZ::new(width)),
             sensors: None,
+            means: None,
             held: None,
             calibration: CalibrationSet::uniform(calibration),
             gaps: Gaps::default(),
@@ -234,15 +241,20 @@ impl TrainedModel {
         (scores, missing)
     }
 
-    /// The size of each measured column's residual in the newest record of n windows, `n × M`, NaN where it was not observed: what the
-    /// calibration of [`Self::sensors`] is fitted on. Empty without these.
-    pub fn sizes(&self, windows: ArrayView2<'_, f64>) -> Array2<f32> {
-        let Some(sensors) = &self.sensors else {
-            return Array2::zeros((0, 0));
-        };
-        let older = windows.ncols() - self.card.columns.len();
-        let newest = windows.split_at(Axis(1), older).1;
-        sensors.sizes(self.scaler.transform(newest).view())
+    /// The size of each measured column's residual in the newest record of n windows, `n × M`, NaN where it was not observed, and in their means:
+    /// what the calibrations of [`Self::sensors`] and [`Self::means`] are fitted on. Empty without these.
+    pub fn sizes(&self, windows: ArrayView2<'_, f64>) -> [Array2<f32>; 2] {
+        let none = || Array2::zeros((0, 0));
+        let newest = self.sensors.as_ref().map_or_else(none, |sensors| {
+            let older = windows.ncols() - self.card.columns.len();
+            let newest = windows.split_at(Axis(1), older).1;
+            sensors.sizes(self.scaler.transform(newest).view())
+        });
+        let means = self.means.as_ref().map_or_else(none, |judge| {
+            let rows = self.scaler.transform(windows);
+            judge.sizes(sensors::means(rows.view(), judge.columns()).view())
+        });
+        [newest, means]
     }
 
     fn raw(&self, windows: ArrayView2<'_, f64>, seeds: &[Seed]) -> RawScores {
@@ -266,6 +278,7 @@ impl TrainedModel {
         }
         raw.missing.extend(filled.missing);
         raw.peaks.extend(filled.peaks);
+        raw.means.extend(filled.means);
         raw.still.extend(filled.still);
     }
 
@@ -279,6 +292,9 @@ impl TrainedModel {
             let line = raw.lines.get(at).copied().unwrap_or(Line::SAME);
             let (own, mut p_value) = self.calibrate(line.of(*score), missing);
             if let (Some(judge), Some(peak)) = (&self.sensors, raw.peaks.get(at)) {
+                p_value = judge.beside(p_value, peak.size, peak.missing);
+            }
+            if let (Some(judge), Some(peak)) = (&self.means, raw.means.get(at)) {
                 p_value = judge.beside(p_value, peak.size, peak.missing);
             }
             if let Some(still) = raw.still.get(at).filter(|still| still.p < 1.0) {
@@ -321,7 +337,11 @@ impl TrainedModel {
             let (_, own) = self.calibrate(line.of(f64::from(score[0])), filled.missing[0]);
             // Each has a say by how sure it is.
             let sure = |p_value: f64| (-p_value.ln()).clamp(1e-3, SURE);
-            let (own, theirs) = (sure(own), sure(judge.p_value(peak.size, peak.missing)));
+            let mut p_value = judge.p_value(peak.size, peak.missing);
+            if let (Some(judge), Some(peak)) = (&self.means, filled.means.first()) {
+                p_value = p_value.min(judge.p_value(peak.size, peak.missing));
+            }
+            let (own, theirs) = (sure(own), sure(p_value));
             for (share, blame) in shares.iter_mut().zip(blame) {
                 *share = (own * *share + theirs * blame) / (own + theirs);
             }
@@ -415,18 +435,19 @@ impl TrainedModel {
             .fold(0, |gaps, value| gaps + u32::from(value.is_nan()));
         if gaps == 0 {
             let missing = vec![0.0; rows.nrows()];
-            let peaks = self.newest_peaks(&rows, false);
+            let (peaks, means) = self.peaks(&rows, false);
             let still = self.standing_still(&rows);
             return Filled {
                 rows,
                 missing,
                 lines: Vec::new(),
                 peaks,
+                means,
                 still,
             };
         }
         let still = self.standing_still(&rows);
-        let peaks = self.newest_peaks(&rows, true);
+        let (peaks, means) = self.peaks(&rows, true);
         let measured = self.scaler.measured().len();
         let missing: Vec<f64> = rows
             .rows()
@@ -452,27 +473,21 @@ impl TrainedModel {
             missing,
             lines,
             peaks,
+            means,
             still,
         }
     }
 
-    /// What the sensors say of the newest records of scaled windows.
-    fn newest_peaks(&self, rows: &Array2<f32>, gaps: bool) -> Vec<Peak> {
-        let Some(judge) = &self.sensors else {
-            return Vec::new();
-        };
-        let newest = sensors::newest(rows.view(), judge.columns());
-        let sizes = judge.peaks(newest, gaps).into_iter().zip(newest.rows());
-        let missing = |record: ArrayView1<'_, f32>| {
-            let missing = record.iter().filter(|value| value.is_nan()).count();
-            missing as f64 / record.len() as f64
-        };
-        sizes
-            .map(|(size, record)| Peak {
-                size,
-                missing: if gaps { missing(record) } else { 0.0 },
-            })
-            .collect()
+    /// What the sensors say of the newest records of scaled windows, and of their means.
+    fn peaks(&self, rows: &Array2<f32>, gaps: bool) -> (Vec<Peak>, Vec<Peak>) {
+        let newest = self.sensors.as_ref().map_or_else(Vec::new, |judge| {
+            peaks_of(judge, sensors::newest(rows.view(), judge.columns()), gaps)
+        });
+        let means = self.means.as_ref().map_or_else(Vec::new, |judge| {
+            let means = sensors::means(rows.view(), judge.columns());
+            peaks_of(judge, means.view(), gaps)
+        });
+        (newest, means)
     }
 
     /// Replaces NaN in scaled rows: by what the other columns let expect at that moment, then by what the model expects, a few times over.
@@ -569,6 +584,21 @@ impl Card {
             program: concat!("anomalyd ", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
+}
+
+/// What a judge says of n records of M columns.
+fn peaks_of(judge: &Sensors, records: ArrayView2<'_, f32>, gaps: bool) -> Vec<Peak> {
+    let sizes = judge.peaks(records, gaps).into_iter().zip(records.rows());
+    let missing = |record: ArrayView1<'_, f32>| {
+        let missing = record.iter().filter(|value| value.is_nan()).count();
+        missing as f64 / record.len() as f64
+    };
+    sizes
+        .map(|(size, record)| Peak {
+            size,
+            missing: if gaps { missing(record) } else { 0.0 },
+        })
+        .collect()
 }
 
 /// Lets a column that stands still have its say in the shares of what others are so sure of, in nats.

@@ -97,6 +97,13 @@ pub(super) fn weights(
             (job.spec.trim, job.spec.clip),
         )
     });
+    let means = (job.spec.window > 1 && measured <= sensors::COLUMNS_MAX).then(|| {
+        Sensors::fit(
+            sensors::means(scaled.view(), measured).view(),
+            sensors::means(unseen.view(), measured).view(),
+            (job.spec.trim, job.spec.clip),
+        )
+    });
     let held = Held::fit(scaled.view(), measured);
     let data = FitData {
         train: centred(scaled),
@@ -114,6 +121,7 @@ pub(super) fn weights(
         scaler,
         model,
         sensors,
+        means,
         held,
         gaps: Gaps::default(),
         calibration: CalibrationSet::uniform(Calibration::fit(&[])),
@@ -238,8 +246,8 @@ pub(super) struct HeldOut {
     gaps: Vec<(Way, Pairs)>,
     /// Sums of contributions by input.
     contributions: Vec<f64>,
-    /// What the sensors say of each: sizes of residuals, `n × M`.
-    sizes: Array2<f32>,
+    /// What the sensors say of each, and of its means: sizes of residuals, `n × M`.
+    sizes: [Array2<f32>; 2],
     /// Which column of each stands still, where somebody looks.
     still: Vec<Still>,
 }
@@ -273,10 +281,12 @@ impl HeldOut {
         self.scores.extend_from_slice(&later.scores);
         self.missing.extend_from_slice(&later.missing);
         self.places.extend_from_slice(&later.places);
-        if self.sizes.is_empty() {
-            self.sizes.clone_from(&later.sizes);
-        } else if self.sizes.append(Axis(0), later.sizes.view()).is_err() {
-            unreachable!("folds have the same columns");
+        for (ours, theirs) in self.sizes.iter_mut().zip(&later.sizes) {
+            if ours.is_empty() {
+                ours.clone_from(theirs);
+            } else if ours.append(Axis(0), theirs.view()).is_err() {
+                unreachable!("folds have the same columns");
+            }
         }
         self.still.extend_from_slice(&later.still);
         for (way, pairs) in &later.gaps {
@@ -309,8 +319,11 @@ impl HeldOut {
         } else {
             Gaps::fit(&self.gaps)
         };
-        if let Some(sensors) = &mut model.sensors {
-            sensors.calibrate(&self.sizes);
+        let judges = [&mut model.sensors, &mut model.means];
+        for (judge, sizes) in judges.into_iter().zip(&self.sizes) {
+            if let Some(judge) = judge {
+                judge.calibrate(sizes);
+            }
         }
         model.evidence = evidence::law(&self.sequences(model), &job.episodes).map(Arc::new);
     }
@@ -327,12 +340,14 @@ impl HeldOut {
                 .calibration
                 .at(self.missing[i])
                 .p_value(self.scores[i]);
-            if let Some(sensors) = &model.sensors {
-                let sizes = self.sizes.row(i);
+            let judges = [&model.sensors, &model.means].into_iter().zip(&self.sizes);
+            for (judge, sizes) in judges {
+                let Some(judge) = judge else { continue };
+                let sizes = sizes.row(i);
                 let missing = sizes.iter().filter(|size| size.is_nan()).count();
                 let peak = sizes.iter().copied().fold(f32::NAN, f32::max);
                 let missing = missing as f64 / sizes.len().max(1) as f64;
-                p = sensors.beside(p, f64::from(peak), missing);
+                p = judge.beside(p, f64::from(peak), missing);
             }
             if let Some(still) = self.still.get(i).filter(|still| still.p < 1.0) {
                 p = sensors::together(p, still.p);

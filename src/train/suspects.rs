@@ -519,6 +519,7 @@ impl<'a> Judge<'a> {
             calibration: CalibrationSet::uniform(Calibration::fit(&[])),
             normal_contribution: Vec::new(),
             sensors: None,
+            means: None,
             held: None,
             gaps: Gaps::default(),
             evidence: None,

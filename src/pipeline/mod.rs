@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 pub use snapshot::{
-    AsOf, Noted, as_of, dismissal, dismissals, ledger, model_version, names, owner, quarantine,
+    AsOf, Noted, as_of, feedback, feedback_entry, ledger, model_version, names, owner, quarantine,
     replayed_by,
 };
 pub use terms::{
@@ -393,7 +393,7 @@ impl Pipeline {
                 let entry = snapshot::quarantine_entry(detector, &base.at, id, noted.as_ref());
                 outbox.state.push(entry);
                 if noted.is_none() {
-                    let entry = snapshot::dismissal(detector, &base.at, id, None);
+                    let entry = snapshot::feedback_entry(detector, &base.at, id, None);
                     outbox.state.push(entry);
                 }
             }

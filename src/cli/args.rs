@@ -218,6 +218,9 @@ pub struct BacktestArgs {
     /// Where to write a report: one HTML file with scores, episodes, models, attribution and calibration
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// What somebody would have said of episodes: a JSON object a line, as {"feedback": "false_positive", "episode": ID, "at": TIME}; also true_positive, new_normal, undo and maintenance (key, from, to)
+    #[arg(long, value_name = "FILE")]
+    pub feedback: Option<PathBuf>,
     /// Records around a labelled stretch in which VUS counts a late or early score [default: 100]
     #[arg(long, value_name = "N")]
     pub vus_window: Option<usize>,

@@ -80,6 +80,7 @@ fn suspects(card: &Card, said: &Said) -> Vec<Noted> {
                 ..suspect.exclusion.clone()
             },
             from_time: suspect.from_time,
+            held: false,
             to_time: Some(suspect.to_time),
         }
     };
@@ -122,6 +123,11 @@ fn table(episodes: &[Noted]) -> String {
         let to = noted
             .to_time
             .map_or_else(|| "open".to_owned(), Timestamp::rfc3339);
+        let held = if noted.held {
+            "; nobody was told: held back as one that was dismissed"
+        } else {
+            ""
+        };
         let training = match noted.exclusion.feedback {
             None => "left out".to_owned(),
             Some(said) if said.lets_in() => format!("learnt: {}", word(said)),
@@ -130,7 +136,7 @@ fn table(episodes: &[Noted]) -> String {
         // Writing to a string cannot fail.
         writeln!(
             out,
-            "{:<40} {:<20} {:<24} {to:<24} {training}",
+            "{:<40} {:<20} {:<24} {to:<24} {training}{held}",
             noted.exclusion.because,
             noted.exclusion.key,
             noted.from_time.rfc3339(),
@@ -178,6 +184,7 @@ mod tests {
             },
             from_time: Timestamp(0),
             to_time: to.map(Timestamp),
+            held: false,
         };
         let episodes = [
             noted("a", Some(9), None),

@@ -19,6 +19,7 @@ use crate::model::Monitor;
 use crate::model::card::Card;
 use crate::model::reservoir::Reservoir;
 use crate::offline::budgets;
+use crate::offline::feedback::Script;
 use crate::offline::figures::{self, VUS_WINDOW};
 use crate::offline::judge::{self, Outcome, Warmup, Watch};
 use crate::offline::story::{self, Told};
@@ -220,7 +221,11 @@ pub(super) fn backtest(config: &Config, arguments: &BacktestArgs) -> Result<(), 
         rows: warmup,
         as_live: arguments.as_live,
     };
-    let outcome = judge::backtest(config, &table, first, &mut watch)?;
+    let script = match &arguments.feedback {
+        Some(path) => Script::read(path, &table)?,
+        None => Script::default(),
+    };
+    let outcome = judge::backtest_with(config, &table, (first, script), &mut watch)?;
     bar.finish_and_clear();
     let found = measure(&table, &outcome, warmup, arguments.vus_window);
     if let Some(path) = &arguments.report {
@@ -288,6 +293,15 @@ fn tell(
         "{rows} rows, {flagged} of them in alerts; keys that began to drift: {drifts}"
     )
     .unwrap_or_default();
+    let heard = outcome.heard;
+    if heard.statements > 0 {
+        writeln!(
+            text,
+            "feedback: {} statements, {} of them on episodes that had not opened by then; {} episodes held back",
+            heard.statements, heard.unknown, heard.held_back
+        )
+        .unwrap_or_default();
+    }
     text.push_str(&figures::shown(found));
     text.push_str(more);
     match output {

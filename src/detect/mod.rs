@@ -1,13 +1,14 @@
 //! From p-values to episodes, for one key. Pure numbers in, verdicts out.
 //!
 //! Next: [`evidence`] (what a key's records gather), [`episode`] (open, update, close), [`cold`] (scores before there is a model), [`drift`] (what rises and stays), [`seasonal`]
-//! (a single feature's own past), [`pace`] (which records are neighbours), [`clock`] (what time it is, by many keys), [`silence`].
+//! (a single feature's own past), [`pace`] (which records are neighbours), [`clock`] (what time it is, by many keys), [`silence`], [`feedback`] (what is held back).
 
 pub mod clock;
 pub mod cold;
 pub mod drift;
 pub mod episode;
 pub mod evidence;
+pub mod feedback;
 pub mod pace;
 #[cfg(test)]
 mod proof;

@@ -6,6 +6,7 @@
 //! [`sample`] (synthetic records).
 
 pub mod budgets;
+pub mod feedback;
 pub mod figures;
 pub mod judge;
 pub mod learn;
@@ -80,5 +81,7 @@ pub enum OfflineError {
     Asked(String),
 }
 
+#[cfg(test)]
+mod feedback_tests;
 #[cfg(test)]
 mod tests;

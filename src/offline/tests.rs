@@ -19,7 +19,7 @@ use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::{ManualClock, Timestamp};
 use crate::trainer::{self, Trainer};
 
-struct Quiet;
+pub(super) struct Quiet;
 
 impl Monitor for Quiet {
     fn epoch(&mut self, _: usize, _: f64, _: f64) -> ControlFlow<()> {
@@ -27,7 +27,7 @@ impl Monitor for Quiet {
     }
 }
 
-fn config(set: &[&str]) -> Config {
+pub(super) fn config(set: &[&str]) -> Config {
     let mut all = vec![
         "model.kind=pca".to_owned(),
         "model.window=3".to_owned(),
@@ -70,7 +70,7 @@ fn csv(rows: &[[f64; 2]]) -> String {
     format!("a,b\n{}", lines.concat())
 }
 
-fn table(text: &str, roles: &Roles) -> Table {
+pub(super) fn table(text: &str, roles: &Roles) -> Table {
     let sha256 = super::table::hex_sha256(text.as_bytes());
     Table::parse("rows.csv", sha256, text.as_bytes(), roles).unwrap()
 }

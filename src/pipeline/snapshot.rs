@@ -200,6 +200,8 @@ pub struct Noted {
     pub from_time: Timestamp,
     /// Event time of the record that closed it; `None` while it is open.
     pub to_time: Option<Timestamp>,
+    /// Nobody was told of it, because somebody dismissed one like it.
+    pub held: bool,
 }
 
 /// What the state topic remembers of episodes: open and closed ones. Entries that are none are passed over.
@@ -211,11 +213,16 @@ pub fn ledger(state: &[StateEntry]) -> Vec<Noted> {
         };
         let read = seal::open_json(entry.value.as_deref()?)?;
         let read: Quarantined = serde_json::from_value(read).ok()?;
+        let said_of = |id: String| said.get(&(at.clone(), id)).copied();
+        // What is held back is what the one that it is like was called, unless it was called something itself.
+        let like = || said_of(read.held.clone()?);
+        let feedback = said_of(id.to_owned()).or_else(like);
         Some(Noted {
+            held: read.held.is_some(),
             from_time: read.from_time,
             to_time: read.to_time,
             exclusion: Exclusion {
-                feedback: said.get(&(at.clone(), id.to_owned())).copied(),
+                feedback,
                 at,
                 key: read.key,
                 from: read.from,
@@ -460,6 +467,7 @@ pub(super) fn restore(
         partition.unsaved = partition.skipped > 0 || (!replays && another);
         partition.remember_due(heir.params);
     }
+    partition.remember_dismissed();
     let had_state = grant.state.iter().any(|entry| entry.value.is_some());
     Ok((partition, discarded.filter(|_| had_state)))
 }

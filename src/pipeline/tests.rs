@@ -66,7 +66,7 @@ pub(super) fn grant(committed: i64, state: Vec<StateEntry>) -> Grant {
 }
 
 /// A pipeline that holds the partition from 0 on, under model 1 with windows of `window`.
-fn ready(params: Params, window: usize) -> Pipeline {
+pub(super) fn ready(params: Params, window: usize) -> Pipeline {
     let mut pipeline = pipeline(params, Missing::Mask);
     pipeline.promote(model(1, window)).unwrap();
     pipeline.assign(&grant(0, Vec::new()), None).unwrap();
@@ -107,13 +107,13 @@ pub(super) fn batch(rows: &[Row<'_>]) -> (RecordBatch, DecodedBatch) {
     (batch, decoded)
 }
 
-fn stage(pipeline: &Pipeline, rows: &[Row<'_>]) -> Staged {
+pub(super) fn stage(pipeline: &Pipeline, rows: &[Row<'_>]) -> Staged {
     let (batch, decoded) = batch(rows);
     pipeline.stage(&batch, &decoded, NOW)
 }
 
 /// Stages and applies.
-fn work(pipeline: &mut Pipeline, rows: &[Row<'_>]) -> (Outbox, Tally) {
+pub(super) fn work(pipeline: &mut Pipeline, rows: &[Row<'_>]) -> (Outbox, Tally) {
     let staged = stage(pipeline, rows);
     let told = (staged.outbox.clone(), staged.tally.clone());
     pipeline.apply(staged);
@@ -130,7 +130,7 @@ fn scores(outbox: &Outbox) -> Vec<Score> {
     outbox.scores.iter().map(read).collect()
 }
 
-fn events(outbox: &Outbox) -> Vec<(String, AlertEvent)> {
+pub(super) fn events(outbox: &Outbox) -> Vec<(String, AlertEvent)> {
     alerts(outbox)
         .into_iter()
         .map(|alert| (alert.id, alert.event))

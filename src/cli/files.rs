@@ -228,6 +228,9 @@ pub(super) fn backtest(config: &Config, arguments: &BacktestArgs) -> Result<(), 
     let outcome = judge::backtest_with(config, &table, (first, script), &mut watch)?;
     bar.finish_and_clear();
     let found = measure(&table, &outcome, warmup, arguments.vus_window);
+    let rows = budgets::table(&config.detect, &table, &outcome, warmup);
+    let nothing = budgets::nothing_opened(&rows, &config.detect, (&table, &outcome), warmup);
+    let more = budgets::shown(&rows, nothing.as_deref(), warmup);
     if let Some(path) = &arguments.report {
         let report = story::report(Told {
             config,
@@ -235,12 +238,12 @@ pub(super) fn backtest(config: &Config, arguments: &BacktestArgs) -> Result<(), 
             outcome: &outcome,
             warmup,
             figures: &found,
+            budgets: &rows,
+            nothing: nothing.as_deref(),
             timed,
         });
         write::whole(path, report.html().as_bytes())?;
     }
-    let budgets = budgets::table(&config.detect, &table, &outcome, warmup);
-    let more = budgets::shown(&budgets, (&table, &outcome), warmup);
     tell(
         &table,
         &outcome,

@@ -68,7 +68,13 @@ impl Budget {
         } else {
             format!("{all:.2}")
         };
-        format!("false alarms: at most {self}; with {keys} keys about {all} a day in all")
+        let each = match keys {
+            0 | 1 => self.to_string(),
+            keys => self
+                .to_string()
+                .replace("each key", &format!("each of {keys} keys")),
+        };
+        format!("false alarms: at most {each}; about {all} a day in all")
     }
 
     /// Reads `"1/day"`, `"0.5/hour"`, `"2/week"` or `"1/month"` (30 days), for each key, or for all together with `/fleet` behind. `None` if it is
@@ -377,6 +383,12 @@ mod tests {
             Budget::PerKeyDay(1.0 / 7.0).to_string(),
             "1 a week for each key"
         );
+        let week = Budget::PerKeyDay(1.0 / 7.0);
+        assert_eq!(
+            week.means((86_400.0, 40)),
+            "false alarms: at most 1 a week for each of 40 keys; about 5.71 a day in all"
+        );
+        assert!(week.means((86_400.0, 1)).contains("for each key;"));
         assert_eq!(
             Budget::PerFleetDay(3.0).to_string(),
             "3 a day for all keys together"

@@ -486,6 +486,8 @@ fn a_report_tells_of_each_keys_own_records() {
     };
     let outcome = backtest(&config, &table, 800, &mut watch).unwrap();
     let report = story::report(Told {
+        budgets: &[],
+        nothing: None,
         config: &config,
         table: &table,
         outcome: &outcome,
@@ -647,10 +649,46 @@ fn the_configured_budget_opens_what_the_run_opened() {
     assert_eq!((labelled.faults, labelled.found), (1, 1));
     let first = (700..730).find(|&row| outcome.lines[row].alert).unwrap();
     assert!((labelled.delay_records - (first - 700) as f64).abs() < 1e-12);
-    let text = super::budgets::shown(&found, (&table, &outcome), 300);
+    let text = super::budgets::shown(&found, None, 300);
     assert!(text.contains("alerts.false_alarm_rate = 0.001"), "{text}");
     assert!(
         text.contains("alerts.false_alarm_rate = \"1/week\""),
         "{text}"
     );
+}
+
+#[test]
+fn where_nothing_opened_it_says_what_would_have() {
+    let table = table(&csv(&rows(900, 2000)), &Roles::default());
+    for budget in ["1/month", "0.0000001", "1/month/fleet"] {
+        let rate = format!("alerts.false_alarm_rate={budget}");
+        let set = [rate.as_str(), "training.every_records=1000"];
+        let outcome = tested(&set, &table, 300);
+        let params = &config(&set).detect;
+        let found = super::budgets::table(params, &table, &outcome, 300);
+        let said = super::budgets::nothing_opened(&found, params, (&table, &outcome), 300);
+        let said = said.unwrap();
+        assert!(said.contains("smallest p-value"), "{said}");
+        let named = said.split("false_alarm_rate = ").nth(1).unwrap();
+        let named = named.split(" would").next().unwrap().trim_matches('"');
+        // It does, by a run of its own; and what opened something needs no such line.
+        let rate = format!("alerts.false_alarm_rate={named}");
+        let set = [rate.as_str(), "training.every_records=1000"];
+        let outcome = tested(&set, &table, 300);
+        let params = &config(&set).detect;
+        assert!(outcome.alerts.iter().any(|(row, _)| *row >= 300), "{said}");
+        let found = super::budgets::table(params, &table, &outcome, 300);
+        let own = found.iter().find(|row| row.configured).unwrap();
+        assert!(own.episodes > 0, "{said}");
+        let said = super::budgets::nothing_opened(&found, params, (&table, &outcome), 300);
+        assert_eq!(said, None);
+        let mut report = super::report::Report::default();
+        report.budgets = found;
+        let html = report.html();
+        assert!(
+            html.contains("<code>alerts.false_alarm_rate = \"1/week\"</code>")
+                || html.contains("<code>alerts.false_alarm_rate = &quot;1/week&quot;</code>"),
+            "{html}"
+        );
+    }
 }

@@ -290,7 +290,7 @@ impl EpisodeState {
             }
         }
         if let Some(p) = reading.by_model {
-            self.evidence.learn(p);
+            self.evidence.learn(p, self.records - 1);
         }
         Change::None
     }

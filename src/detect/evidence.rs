@@ -2,7 +2,8 @@
 //!
 //! Surprise is told from what is usual for the key: keys of one fleet are unlike each other, and a model grows old between two trainings.
 //! If p-values of a key are distributed like U^b for a uniform U, their surprise −ln p has mean b, and p^(1/b) is uniform again. b is the mean
-//! over the key's last records outside of episodes, shrunk towards 1; it follows slow drift, and stands still while an episode is open.
+//! over the key's last records outside of episodes, shrunk towards 1; it follows slow drift, and stands still while an episode is open. Of a key
+//! that is known it is learnt late, block by block, so that weak evidence that lasts has opened an episode before it becomes usual.
 
 use crate::stats::calibration::P_MIN;
 use crate::stats::evidence::{EvidenceLaw, SCALES_MAX};
@@ -21,14 +22,24 @@ const PRIOR_RECORDS: f64 = 100.0;
 /// Records of a key that what is usual is reckoned from.
 const USUAL_RECORDS: f64 = 2000.0;
 
+/// Records that are learnt from together, once the two blocks before them are: more than the longest default time scale needs to see a weak fault.
+const BLOCK_RECORDS: f64 = 500.0;
+
+/// Records of a key until which it is new, and learnt from at once: else every key that is unlike the others would open an episode.
+const NEW_RECORDS: u64 = 500;
+
 /// How many of these still count when another model takes over: it may have learnt what was unusual for the last one.
 const USUAL_RECORDS_KEPT: f64 = 200.0;
 
 /// How far what is usual for a key may be from what is usual for all.
 const USUAL_BOUNDS: (f64, f64) = (0.25, 4.0);
 
-/// Above this level of surprise, where the usual one is 1, evidence counts as gathering: a fault is told to have begun there.
+/// Above this level of surprise, where the usual one is 1, evidence counts as gathering.
 const GATHERING: f64 = 1.5;
+
+/// Where a level last rose above this, a fault is told to have begun. A weighted mean over n records takes 0.7 n to get halfway to a new mean: whoever
+/// waits for that leaves the first records of a weak fault to training.
+const ONSET: f64 = 1.1;
 
 /// A record of a key: its number, its place and its time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,12 +57,14 @@ pub struct Place {
 pub struct Evidence {
     /// The weighted mean surprise over each time scale; 1 is usual.
     pub levels: [f64; SCALES_MAX],
-    /// Where each level last rose above [`GATHERING`].
+    /// Where each level last rose above [`ONSET`].
     pub since: [Place; SCALES_MAX],
     /// The sum of the key's surprise outside of episodes ...
     pub usual_sum: f64,
     /// ... over so many records, old ones forgotten.
     pub usual_records: f64,
+    /// Sums of surprise, and records, that are not learnt from yet: the block before the present one, and that.
+    pub waiting: [(f64, f64); 2],
 }
 
 impl Default for Evidence {
@@ -61,6 +74,7 @@ impl Default for Evidence {
             since: [Place::default(); SCALES_MAX],
             usual_sum: 0.0,
             usual_records: 0.0,
+            waiting: [(0.0, 0.0); 2],
         }
     }
 }
@@ -94,24 +108,39 @@ impl Evidence {
     }
 
     /// Learns what is usual from a record's p-value as the model gave it. Not to be called during an episode, see [`Self::stand_still`].
-    pub fn learn(&mut self, p: f64) {
-        self.count(surprise(p).min(USUAL_MAX));
+    /// `records` of the key were judged before.
+    pub fn learn(&mut self, p: f64, records: u64) {
+        let surprise = surprise(p).min(USUAL_MAX);
+        if records < NEW_RECORDS {
+            self.count(surprise, 1.0);
+            return;
+        }
+        let [before, now] = &mut self.waiting;
+        now.0 += surprise;
+        now.1 += 1.0;
+        if now.1 >= BLOCK_RECORDS {
+            let (sum, records) = std::mem::replace(before, std::mem::take(now));
+            self.count(sum, records);
+        }
     }
 
     /// A record of an episode passed. A fault must not become usual. But what is left of the records when episodes are taken out is calmer
     /// than all of them: if that made a key ever quieter, ever less would be flagged as ever more. So a quiet key becomes like the others.
     pub fn stand_still(&mut self) {
-        self.count(self.usual().max(1.0));
+        // What waited lies just before the episode, and may be of it.
+        self.waiting = Default::default();
+        self.count(self.usual().max(1.0), 1.0);
     }
 
-    fn count(&mut self, surprise: f64) {
-        if self.usual_records >= USUAL_RECORDS {
-            let keep = 1.0 - 1.0 / USUAL_RECORDS;
+    fn count(&mut self, surprise: f64, records: f64) {
+        let most = USUAL_RECORDS - records;
+        if self.usual_records > most {
+            let keep = most / self.usual_records;
             self.usual_sum *= keep;
             self.usual_records *= keep;
         }
         self.usual_sum += surprise;
-        self.usual_records += 1.0;
+        self.usual_records += records;
     }
 
     /// Another model judges from now on: what was usual under the last one counts less.
@@ -138,11 +167,11 @@ impl Evidence {
             } else {
                 *level += (bounded - *level) / f64::from(records);
             }
+            if records == 1 || before <= ONSET {
+                self.since[scale] = place;
+            }
             if *level <= GATHERING {
                 continue;
-            }
-            if before <= GATHERING || records == 1 {
-                self.since[scale] = place;
             }
             let strength = law.strength(scale, *level);
             if strength > strongest.strength {
@@ -219,7 +248,7 @@ mod tests {
         for i in 0..20_000_u32 {
             // Twice as surprising as the fleet: p = U².
             let uniform = (f64::from(i * 7919 % 20_000) + 0.5) / 20_000.0;
-            evidence.learn(uniform * uniform);
+            evidence.learn(uniform * uniform, u64::from(i));
         }
         assert!(
             (evidence.usual() - 1.95).abs() < 0.05,
@@ -232,9 +261,30 @@ mod tests {
     }
 
     #[test]
+    fn what_lasts_becomes_usual_late() {
+        let mut evidence = Evidence::default();
+        let weak = (-1.5_f64).exp();
+        (0..2000).for_each(|record| evidence.learn((-1.0_f64).exp(), record));
+        // The first block of the weak fault lies behind another one before it is learnt from.
+        (2000..2999).for_each(|record| evidence.learn(weak, record));
+        assert!(
+            (evidence.usual() - 1.0).abs() < 1e-9,
+            "{}",
+            evidence.usual()
+        );
+        (2999..5000).for_each(|record| evidence.learn(weak, record));
+        assert!(evidence.usual() > 1.2, "{}", evidence.usual());
+        // An episode that opens meanwhile is none of it.
+        let before = evidence.usual();
+        evidence.stand_still();
+        assert!((evidence.usual() - before).abs() < 1e-3);
+        assert_eq!(evidence.waiting, [(0.0, 0.0); 2]);
+    }
+
+    #[test]
     fn the_smallest_p_value_is_the_strongest_evidence_of_every_key() {
         let mut evidence = Evidence::default();
-        (0..1000).for_each(|_| evidence.learn(0.9));
+        (0..3000).for_each(|record| evidence.learn(0.9, record));
         // By itself 1e-300 to the power of 1 / 0.25 is 0.
         let p = evidence.by_key(P_MIN);
         assert!(p > 0.0 && surprise(p) > 600.0 && surprise(0.0) > 600.0);

@@ -21,7 +21,7 @@ const ALIKE: f64 = 0.9;
 const WORSE: f64 = 1.25;
 
 /// ... and by how many nats, at least: ten times rarer among normal records.
-const WORSE_MIN: f64 = 2.302_585_092_994_046;
+const WORSE_MIN: f64 = std::f64::consts::LN_10;
 
 /// Features that a pattern has at most: those with the largest shares.
 const FEATURES_MAX: usize = 8;

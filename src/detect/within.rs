@@ -144,8 +144,11 @@ mod tests {
         }
     }
 
+    /// The surprise of each record.
+    type Regime = Box<dyn FnMut(i64) -> f64>;
+
     /// Regimes that are strange all the time: surprise of mean 6 to 9, wide and narrow, bounded, and with a daily course.
-    fn regimes() -> Vec<(&'static str, Box<dyn FnMut(i64) -> f64>)> {
+    fn regimes() -> Vec<(&'static str, Regime)> {
         let mut rng = Seed(3).rng();
         let mut wide = Seed(4).rng();
         let mut bounded = Seed(5).rng();

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::Model;
 use super::card::Card;
 use super::golden::Golden;
+use super::held::Held;
 use super::reservoir::Reservoir;
 use super::scale::Scaler;
 use super::sensors::Sensors;
@@ -216,6 +217,7 @@ impl TrainedModel {
         if let Some(sensors) = &self.sensors {
             sensors.save(&mut tensors);
         }
+        tensors.set("held", &self.held);
         self.reservoir.save(&mut tensors);
         Golden::of(self).save(&mut tensors);
         let metadata = Metadata {
@@ -285,6 +287,7 @@ impl TrainedModel {
             scaler: Scaler::load(&tensors)?,
             model: Model::load(&tensors.get::<String>("kind")?, &tensors.nested("model."))?,
             sensors: Sensors::load(&tensors)?,
+            held: tensors.get::<Option<Held>>("held")?,
             calibration: tensors.get::<CalibrationSet>("calibration")?,
             gaps: tensors.get("gaps")?,
             normal_contribution: tensors.get1("normal_contribution")?.to_vec(),
@@ -297,6 +300,11 @@ impl TrainedModel {
         if model.evidence.as_ref().is_some_and(|law| !law.is_sound()) {
             return Err(ArtefactError::Invalid(
                 "the law of evidence has numbers that cannot be used".to_owned(),
+            ));
+        }
+        if model.held.as_ref().is_some_and(|held| !held.is_sound()) {
+            return Err(ArtefactError::Invalid(
+                "`held` has numbers that are no probabilities".to_owned(),
             ));
         }
         model.check_widths()?;
@@ -331,8 +339,10 @@ impl TrainedModel {
         }
         let measured = self.scaler.measured().len();
         let sensors = self.sensors.as_ref().map_or(measured, Sensors::columns);
+        let held = self.held.as_ref().map_or(measured, Held::columns);
         let parts = [
             ("sensors.mean", sensors, measured),
+            ("held", held, measured),
             ("scaler.centre", self.scaler.centre.len(), columns),
             ("scaler.spread", self.scaler.spread.len(), columns),
             ("model", self.model.as_kind().width(), self.inputs()),

@@ -12,6 +12,7 @@ mod dependence;
 mod epochs;
 pub mod gaps;
 pub mod golden;
+pub mod held;
 mod linalg;
 mod marginals;
 mod measure;

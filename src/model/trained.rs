@@ -6,6 +6,7 @@ use super::Model;
 use super::card::{Card, ModelVersion, RECORDS_PER_KEY_DAY};
 use super::chunks::CHUNK;
 use super::gaps::{Gaps, Line};
+use super::held::{Held, Still};
 use super::reservoir::Reservoir;
 use super::robust_z::RobustZ;
 use super::scale::Scaler;
@@ -35,6 +36,8 @@ pub struct TrainedModel {
     pub model: Model,
     /// Judges each column of the newest record beside the model, whatever its kind; `None`: the model alone judges.
     pub sensors: Option<Sensors>,
+    /// Looks for columns that stand still, beside both; `None` for windows that are too short.
+    pub held: Option<Held>,
     /// From scores to p-values.
     pub calibration: CalibrationSet,
     /// From scores of windows with gaps to those of complete ones.
@@ -90,6 +93,7 @@ struct RawScores {
     missing: Vec<f64>,
     lines: Vec<Line>,
     peaks: Vec<Peak>,
+    still: Vec<Still>,
 }
 
 /// What [`Sensors`] say of the newest record of a window.
@@ -108,6 +112,7 @@ impl RawScores {
             missing: Vec::with_capacity(n),
             lines: Vec::new(),
             peaks: Vec::with_capacity(n),
+            still: Vec::new(),
         }
     }
 }
@@ -122,6 +127,8 @@ struct Filled {
     lines: Vec<Line>,
     /// n, or none where no sensors judge.
     peaks: Vec<Peak>,
+    /// n, or none where nobody looks.
+    still: Vec<Still>,
 }
 
 impl TrainedModel {
@@ -151,6 +158,7 @@ impl TrainedModel {
             },
             model: Model::RobustZ(RobustZ::new(width)),
             sensors: None,
+            held: None,
             calibration: CalibrationSet::uniform(calibration),
             gaps: Gaps::default(),
             normal_contribution: vec![1.0; width],
@@ -258,6 +266,7 @@ impl TrainedModel {
         }
         raw.missing.extend(filled.missing);
         raw.peaks.extend(filled.peaks);
+        raw.still.extend(filled.still);
     }
 
     /// What raw scores mean.
@@ -271,6 +280,9 @@ impl TrainedModel {
             let (own, mut p_value) = self.calibrate(line.of(*score), missing);
             if let (Some(judge), Some(peak)) = (&self.sensors, raw.peaks.get(at)) {
                 p_value = judge.beside(p_value, peak.size, peak.missing);
+            }
+            if let Some(still) = raw.still.get(at).filter(|still| still.p < 1.0) {
+                p_value = sensors::together(p_value, still.p);
             }
             *score = own;
             judged.p_value.push(p_value);
@@ -313,6 +325,8 @@ impl TrainedModel {
             for (share, blame) in shares.iter_mut().zip(blame) {
                 *share = (own * *share + theirs * blame) / (own + theirs);
             }
+            let whole = own + theirs;
+            blame_still(&mut shares, &filled, whole);
         }
         // What is context is never to blame.
         let mut whole = vec![0.0; columns];
@@ -327,6 +341,20 @@ impl TrainedModel {
                 .copied()
                 .collect(),
         }
+    }
+
+    /// For each of n windows, `n × (W · D)` raw values, the column that stands still the most strangely. Empty where nobody looks.
+    pub fn still(&self, windows: ArrayView2<'_, f64>) -> Vec<Still> {
+        match &self.held {
+            Some(_) => self.standing_still(&self.scaler.transform(windows)),
+            None => Vec::new(),
+        }
+    }
+
+    fn standing_still(&self, rows: &Array2<f32>) -> Vec<Still> {
+        let judge = self.held.as_ref();
+        let all = judge.map(|held| rows.rows().into_iter().map(|row| held.judge(row)));
+        all.map_or_else(Vec::new, Iterator::collect)
     }
 
     /// The share of each measured column in the model's own score of one window.
@@ -388,13 +416,16 @@ impl TrainedModel {
         if gaps == 0 {
             let missing = vec![0.0; rows.nrows()];
             let peaks = self.newest_peaks(&rows, false);
+            let still = self.standing_still(&rows);
             return Filled {
                 rows,
                 missing,
                 lines: Vec::new(),
                 peaks,
+                still,
             };
         }
+        let still = self.standing_still(&rows);
         let peaks = self.newest_peaks(&rows, true);
         let measured = self.scaler.measured().len();
         let missing: Vec<f64> = rows
@@ -421,6 +452,7 @@ impl TrainedModel {
             missing,
             lines,
             peaks,
+            still,
         }
     }
 
@@ -536,6 +568,18 @@ impl Card {
             verdict: String::new(),
             program: concat!("anomalyd ", env!("CARGO_PKG_VERSION")).to_owned(),
         }
+    }
+}
+
+/// Lets a column that stands still have its say in the shares of what others are so sure of, in nats.
+fn blame_still(shares: &mut [f64], filled: &Filled, others: f64) {
+    let Some(still) = filled.still.first().filter(|still| still.p < 1.0) else {
+        return;
+    };
+    let sure = (-still.p.ln()).min(SURE);
+    for (column, share) in shares.iter_mut().enumerate() {
+        let blame = if column == still.column { sure } else { 0.0 };
+        *share = (others * *share + blame) / (others + sure);
     }
 }
 

@@ -308,7 +308,9 @@ fn larger(budget: Budget) -> Vec<(String, Budget)> {
         }
     };
     if shared {
-        settings.iter_mut().for_each(|text| text.push_str("/fleet"));
+        for text in &mut settings {
+            text.push_str("/fleet");
+        }
     }
     let rate = |budget: Budget| match budget {
         Budget::PerRecord(rate) | Budget::PerKeyDay(rate) | Budget::PerFleetDay(rate) => rate,

@@ -1,5 +1,7 @@
 //! What feedback is worth, by simulation.
 
+#![expect(clippy::print_stdout, reason = "a proof shows its figures")]
+
 use rand::Rng as _;
 use rand_distr::StandardNormal;
 
@@ -17,7 +19,7 @@ const EVENTS: usize = 60;
 
 /// What happens: `true` is the harmless pattern, `false` one of several faults.
 fn is_harmless(event: usize) -> bool {
-    event % 3 == 0
+    event.is_multiple_of(3)
 }
 
 /// Four features of one cause, noise of 0.3 each. Every so often the first is high for a while, which is harmless; else some other deviation.

@@ -84,4 +84,6 @@ pub enum OfflineError {
 #[cfg(test)]
 mod feedback_tests;
 #[cfg(test)]
+mod proofs;
+#[cfg(test)]
 mod tests;

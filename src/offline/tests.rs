@@ -682,8 +682,10 @@ fn where_nothing_opened_it_says_what_would_have() {
         assert!(own.episodes > 0, "{said}");
         let said = super::budgets::nothing_opened(&found, params, (&table, &outcome), 300);
         assert_eq!(said, None);
-        let mut report = super::report::Report::default();
-        report.budgets = found;
+        let report = super::report::Report {
+            budgets: found,
+            ..super::report::Report::default()
+        };
         let html = report.html();
         assert!(
             html.contains("<code>alerts.false_alarm_rate = \"1/week\"</code>")

@@ -156,6 +156,10 @@ impl Writer {
         }
         self.f64(evidence.usual_sum);
         self.f64(evidence.usual_records);
+        for (sum, records) in evidence.waiting {
+            self.f64(sum);
+            self.f64(records);
+        }
         self.u8(u8::from(episodes.open.is_some()));
         if let Some(open) = &episodes.open {
             self.episode(open);
@@ -366,6 +370,10 @@ impl Reader<'_> {
         }
         evidence.usual_sum = self.f64()?;
         evidence.usual_records = self.f64()?;
+        for (sum, records) in &mut evidence.waiting {
+            *sum = self.f64()?;
+            *records = self.f64()?;
+        }
         let open = if self.flag()? {
             Some(self.episode()?)
         } else {

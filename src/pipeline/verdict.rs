@@ -555,14 +555,14 @@ impl Telling<'_> {
             let rows = state.cold.seen as f64;
             facts.confidence = 0.5 * rows / (rows + ROWS_MAX as f64);
         }
-        let (shares, expected) = self.explained(work, seen);
+        let (shares, expected) = Self::explained(work, seen);
         facts.attribution = attribution(self.columns, seen.row, &shares, &expected);
         let cause = self.cause(work, seen.step, seen.slot).judged_as(seen);
         self.send(cause, facts);
     }
 
     /// The shares of the features in a record's score, and what was expected of them.
-    fn explained(&self, work: &Work<'_>, seen: &Seen<'_>) -> (Vec<f64>, Vec<f64>) {
+    fn explained(work: &Work<'_>, seen: &Seen<'_>) -> (Vec<f64>, Vec<f64>) {
         if let Some(season) = &seen.season {
             (vec![1.0], vec![season.expected])
         } else if let Some(model) = &work.model {

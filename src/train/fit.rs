@@ -8,6 +8,7 @@ use ndarray::{Array2, ArrayView2, Axis, Slice};
 use super::window::{Split, Window, Windows};
 use super::{TrainError, TrainJob, card, evidence};
 use crate::model::gaps::{self, Gaps, Pairs, Way};
+use crate::model::held::{Held, Still};
 use crate::model::reservoir::Reservoir;
 use crate::model::scale::Scaler;
 use crate::model::sensors::{self, Sensors};
@@ -96,6 +97,7 @@ pub(super) fn weights(
             (job.spec.trim, job.spec.clip),
         )
     });
+    let held = Held::fit(scaled.view(), measured);
     let data = FitData {
         train: centred(scaled),
         validation: centred(unseen),
@@ -112,6 +114,7 @@ pub(super) fn weights(
         scaler,
         model,
         sensors,
+        held,
         gaps: Gaps::default(),
         calibration: CalibrationSet::uniform(Calibration::fit(&[])),
         normal_contribution: vec![1.0; inputs],
@@ -237,6 +240,8 @@ pub(super) struct HeldOut {
     contributions: Vec<f64>,
     /// What the sensors say of each: sizes of residuals, `n × M`.
     sizes: Array2<f32>,
+    /// Which column of each stands still, where somebody looks.
+    still: Vec<Still>,
 }
 
 impl HeldOut {
@@ -259,6 +264,7 @@ impl HeldOut {
             places,
             contributions: contributions(model, held_out),
             sizes: model.sizes(held_out),
+            still: model.still(held_out),
         }
     }
 
@@ -272,6 +278,7 @@ impl HeldOut {
         } else if self.sizes.append(Axis(0), later.sizes.view()).is_err() {
             unreachable!("folds have the same columns");
         }
+        self.still.extend_from_slice(&later.still);
         for (way, pairs) in &later.gaps {
             match self.gaps.iter_mut().find(|(ours, _)| ours == way) {
                 Some((_, ours)) => ours.extend(pairs),
@@ -326,6 +333,9 @@ impl HeldOut {
                 let peak = sizes.iter().copied().fold(f32::NAN, f32::max);
                 let missing = missing as f64 / sizes.len().max(1) as f64;
                 p = sensors.beside(p, f64::from(peak), missing);
+            }
+            if let Some(still) = self.still.get(i).filter(|still| still.p < 1.0) {
+                p = sensors::together(p, still.p);
             }
             match sequences.last_mut() {
                 Some(sequence) if before == Some((run, number)) => sequence.push(p),

@@ -533,6 +533,7 @@ impl<'a> Judge<'a> {
             calibration: CalibrationSet::uniform(Calibration::fit(&[])),
             normal_contribution: Vec::new(),
             sensors: None,
+            held: None,
             gaps: Gaps::default(),
             evidence: None,
             reservoir: Reservoir::default(),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::card::{Card, Dismissal, Exclusion, ModelVersion};
+use crate::model::card::{Card, Exclusion, Feedback, ModelVersion};
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{Grant, Outbox};
 use crate::record::RecordBatch;
@@ -82,10 +82,10 @@ pub trait ModelStore: Send {
 /// What training must know of the ledger of episodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Quarantine {
-    /// Flagged stretches, dismissed ones among them.
+    /// Flagged stretches, with what somebody said of them.
     pub exclusions: Vec<Exclusion>,
-    /// What somebody dismissed, by partition and id: suspects of an earlier training are in no ledger.
-    pub dismissals: BTreeMap<(TopicPartition, String), Dismissal>,
+    /// What somebody said, by partition and id: suspects of an earlier training are in no ledger.
+    pub feedback: BTreeMap<(TopicPartition, String), Feedback>,
 }
 
 /// The log as training reads it.
@@ -97,7 +97,7 @@ pub trait History: Send {
     fn available(&mut self, since: Timestamp) -> Result<Vec<Span>, Self::Error>;
     /// The records of one span, in offset order.
     fn read(&mut self, span: &Span) -> Result<RecordBatch, Self::Error>;
-    /// What must be kept out: open and undismissed episodes, with their records' places.
+    /// What must be kept out: episodes that nobody let in, with their records' places.
     fn quarantine(&mut self) -> Result<Quarantine, Self::Error>;
 }
 

@@ -85,7 +85,7 @@ pub enum Waits {
     Records,
     /// Longer runs of records of one key.
     Windows,
-    /// The end of episodes, or their dismissal: most records are kept out.
+    /// The end of episodes, or feedback on them: most records are kept out.
     Episodes,
 }
 
@@ -446,7 +446,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
             spans: sample.stretches,
             source: None,
             exclusions: quarantine.exclusions,
-            dismissals: quarantine.dismissals,
+            feedback: quarantine.feedback,
             maintenance: self.plan.maintenance.clone(),
             budget: self.plan.budget,
             episodes: self.plan.episodes.clone(),

@@ -63,7 +63,7 @@ fn trained(kind: &str, window: usize, history: &Array2<f64>, spec: ModelSpec) ->
         rows: vec![rows],
         spans: Vec::new(),
         source: None,
-        dismissals: std::collections::BTreeMap::new(),
+        feedback: std::collections::BTreeMap::new(),
         maintenance: Vec::new(),
         exclusions: Vec::new(),
         budget: Budget::PerRecord(1e-4),

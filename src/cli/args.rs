@@ -218,6 +218,9 @@ pub struct BacktestArgs {
     /// Where to write a report: one HTML file with scores, episodes, models, attribution and calibration
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// What somebody would have said of episodes: a JSON object a line, as {"feedback": "false_positive", "episode": ID, "at": TIME}; also true_positive, new_normal, undo and maintenance (key, from, to)
+    #[arg(long, value_name = "FILE")]
+    pub feedback: Option<PathBuf>,
     /// Records around a labelled stretch in which VUS counts a late or early score [default: 100]
     #[arg(long, value_name = "N")]
     pub vus_window: Option<usize>,
@@ -334,27 +337,33 @@ pub enum ModelsCommand {
 /// `episodes`
 #[derive(Debug, Subcommand)]
 pub enum EpisodesCommand {
-    /// Those that training knows of, and which were dismissed
+    /// Those that training knows of, and what was said of them
     List,
-    /// Let training learn an episode's records, also those that come while it is open
+    /// It was a false alarm: training may learn its records
     #[command(after_help = "\
 What was flagged is kept out of training until somebody says otherwise: a lasting fault must not become normal.
 
-  anomalyd episodes dismiss pumps/records/3/48210 --config pumps.toml                 it was nothing
-  anomalyd episodes dismiss pumps/records/3/48210 --config pumps.toml --new-normal    it is how things are from now on
-  anomalyd episodes dismiss pumps/records/3/48210 --config pumps.toml --undo          it was something after all
+  anomalyd episodes dismiss pumps/records/3/48210 --config pumps.toml           it was nothing
+  anomalyd episodes new-normal pumps/records/3/48210 --config pumps.toml        it is how things are from now on
+  anomalyd episodes confirm pumps/records/3/48210 --config pumps.toml           it was a fault: never learn it
+  anomalyd episodes dismiss pumps/records/3/48210 --config pumps.toml --undo    nothing is known of it after all
 
-The next training reads it; the model's card lists the episode as dismissed. Alerts end when a model that has learnt it is in use.")]
-    Dismiss {
-        /// The episode's id, as in its alerts.
-        id: String,
-        /// Not a false alarm, but normal from now on.
-        #[arg(long, conflicts_with = "undo")]
-        new_normal: bool,
-        /// Take a dismissal back.
-        #[arg(long)]
-        undo: bool,
-    },
+The next training reads it, and the model's card says it of the episode. Alerts end when a model that has learnt it is in use.")]
+    Dismiss(FeedbackArgs),
+    /// It was a fault: training leaves its records out for good
+    Confirm(FeedbackArgs),
+    /// It is how things are from now on: training learns its records, also those that come while it is open
+    NewNormal(FeedbackArgs),
+}
+
+/// `episodes dismiss`, `confirm` and `new-normal`
+#[derive(Clone, Debug, Args)]
+pub struct FeedbackArgs {
+    /// The episode's id, as in its alerts.
+    pub id: String,
+    /// Take back what was said of it.
+    #[arg(long)]
+    pub undo: bool,
 }
 
 /// `topics`

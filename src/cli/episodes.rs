@@ -1,4 +1,4 @@
-//! `anomalyd episodes`: what was flagged, and what somebody let into training after all.
+//! `anomalyd episodes`: what was flagged, and what somebody said of it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use super::print;
 use crate::config::Config;
 use crate::kafka::history::KafkaHistory;
 use crate::kafka::watchdog::{Watchdog, end_process};
-use crate::model::card::{Card, Dismissal, Exclusion, Suspect};
+use crate::model::card::{Card, Exclusion, Feedback, Suspect};
 use crate::pipeline::Noted;
 use crate::port::ModelStore;
 use crate::service::models::AnyStore;
@@ -27,29 +27,48 @@ pub(super) fn run(config: &Config, command: &EpisodesCommand) -> Result<(), Fail
     if let Some(champion) = store.champion()?
         && let Some(model) = store.load(champion)?
     {
-        episodes.extend(suspects(&model.card, &history.dismissals()?));
+        episodes.extend(suspects(&model.card, &history.feedback()?));
     }
-    match command {
-        EpisodesCommand::List => print(&table(&episodes)),
-        EpisodesCommand::Dismiss {
-            id,
-            new_normal,
-            undo,
-        } => {
-            let episode = found(&episodes, id)?;
-            let why = match (undo, new_normal) {
-                (true, _) => None,
-                (false, true) => Some(Dismissal::NewNormal),
-                (false, false) => Some(Dismissal::FalsePositive),
-            };
-            history.dismiss(&connection, &episode.exclusion, why)?;
-            print(&said(id, why))
-        }
+    let (args, says) = match command {
+        EpisodesCommand::List => return print(&table(&episodes)),
+        EpisodesCommand::Dismiss(args) => (args, Feedback::FalsePositive),
+        EpisodesCommand::Confirm(args) => (args, Feedback::TruePositive),
+        EpisodesCommand::NewNormal(args) => (args, Feedback::NewNormal),
+    };
+    let exclusion = &found(&episodes, &args.id)?.exclusion;
+    let why = undone(exclusion, says, args.undo)?;
+    history.say(&connection, exclusion, why)?;
+    print(&said(&args.id, why))
+}
+
+/// What is known of an episode once somebody `says` it, or takes that back.
+///
+/// # Errors
+/// If somebody takes back what nobody said.
+fn undone(exclusion: &Exclusion, says: Feedback, undo: bool) -> Result<Option<Feedback>, Failure> {
+    match exclusion.feedback {
+        _ if !undo => Ok(Some(says)),
+        Some(said) if said == says => Ok(None),
+        said => Err(Failure::Usage(format!(
+            "nothing to take back: of `{}` it was not said that it is a {}, but {}",
+            exclusion.because,
+            word(says),
+            said.map_or("nothing", word)
+        ))),
+    }
+}
+
+/// What was said, in words.
+fn word(said: Feedback) -> &'static str {
+    match said {
+        Feedback::FalsePositive => "false positive",
+        Feedback::TruePositive => "true positive",
+        Feedback::NewNormal => "new normal",
     }
 }
 
 /// What stood out in the history of the model in use before any model judged it, as if it were episodes.
-fn suspects(card: &Card, dismissals: &Dismissals) -> Vec<Noted> {
+fn suspects(card: &Card, said: &Said) -> Vec<Noted> {
     let noted = |suspect: &Suspect| {
         let id = (
             suspect.exclusion.at.clone(),
@@ -57,18 +76,19 @@ fn suspects(card: &Card, dismissals: &Dismissals) -> Vec<Noted> {
         );
         Noted {
             exclusion: Exclusion {
-                dismissed: dismissals.get(&id).copied(),
+                feedback: said.get(&id).copied(),
                 ..suspect.exclusion.clone()
             },
             from_time: suspect.from_time,
+            held: false,
             to_time: Some(suspect.to_time),
         }
     };
     card.suspects.iter().map(noted).collect()
 }
 
-/// What somebody let into training, by partition and id.
-type Dismissals = BTreeMap<(TopicPartition, String), Dismissal>;
+/// What somebody said of episodes and suspects, by partition and id.
+type Said = BTreeMap<(TopicPartition, String), Feedback>;
 
 /// The episode of this id.
 fn found<'a>(episodes: &'a [Noted], id: &str) -> Result<&'a Noted, Failure> {
@@ -80,9 +100,12 @@ fn found<'a>(episodes: &'a [Noted], id: &str) -> Result<&'a Noted, Failure> {
     })
 }
 
-fn said(id: &str, why: Option<Dismissal>) -> String {
+fn said(id: &str, why: Option<Feedback>) -> String {
     match why {
-        Some(_) => format!("training learns the records of {id} from its next run on\n"),
+        Some(why) if why.lets_in() => {
+            format!("training learns the records of {id} from its next run on\n")
+        }
+        Some(_) => format!("training leaves the records of {id} out for good\n"),
         None => format!("training leaves the records of {id} out again from its next run on\n"),
     }
 }
@@ -100,15 +123,20 @@ fn table(episodes: &[Noted]) -> String {
         let to = noted
             .to_time
             .map_or_else(|| "open".to_owned(), Timestamp::rfc3339);
-        let training = match noted.exclusion.dismissed {
-            None => "left out",
-            Some(Dismissal::FalsePositive) => "learnt: false positive",
-            Some(Dismissal::NewNormal) => "learnt: new normal",
+        let held = if noted.held {
+            "; nobody was told: held back as one that was dismissed"
+        } else {
+            ""
+        };
+        let training = match noted.exclusion.feedback {
+            None => "left out".to_owned(),
+            Some(said) if said.lets_in() => format!("learnt: {}", word(said)),
+            Some(said) => format!("left out: {}", word(said)),
         };
         // Writing to a string cannot fail.
         writeln!(
             out,
-            "{:<40} {:<20} {:<24} {to:<24} {training}",
+            "{:<40} {:<20} {:<24} {to:<24} {training}{held}",
             noted.exclusion.because,
             noted.exclusion.key,
             noted.from_time.rfc3339(),
@@ -124,26 +152,49 @@ mod tests {
     use crate::stream::Offset;
 
     #[test]
+    fn only_what_was_said_is_taken_back() {
+        let exclusion = |feedback| Exclusion {
+            at: TopicPartition::new("in", 0),
+            key: "k".to_owned(),
+            from: Offset(1),
+            to: None,
+            because: "a".to_owned(),
+            feedback,
+        };
+        let (nothing, fault) = (exclusion(None), exclusion(Some(Feedback::TruePositive)));
+        let says = Feedback::TruePositive;
+        assert_eq!(undone(&nothing, says, false).unwrap(), Some(says));
+        assert_eq!(undone(&fault, says, true).unwrap(), None);
+        for (exclusion, says) in [(&nothing, says), (&fault, Feedback::NewNormal)] {
+            let error = undone(exclusion, says, true).unwrap_err();
+            assert_eq!(error.code(), super::super::exit::USAGE);
+        }
+    }
+
+    #[test]
     fn the_table_says_what_training_does_with_each_episode() {
-        let noted = |id: &str, to: Option<i64>, dismissed| Noted {
+        let noted = |id: &str, to: Option<i64>, feedback| Noted {
             exclusion: Exclusion {
                 at: TopicPartition::new("in", 0),
                 key: "pump 1".to_owned(),
                 from: Offset(1),
                 to: to.map(Offset),
                 because: id.to_owned(),
-                dismissed,
+                feedback,
             },
             from_time: Timestamp(0),
             to_time: to.map(Timestamp),
+            held: false,
         };
         let episodes = [
             noted("a", Some(9), None),
-            noted("b", None, Some(Dismissal::NewNormal)),
+            noted("b", None, Some(Feedback::NewNormal)),
+            noted("d", None, Some(Feedback::TruePositive)),
         ];
         let text = table(&episodes);
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 3);
+        assert_eq!(lines.len(), 4);
+        assert!(lines[3].ends_with("left out: true positive"));
         assert!(lines[1].ends_with("left out") && lines[1].contains("1970-01-01T00:00:00.009Z"));
         assert!(lines[2].contains("open") && lines[2].ends_with("learnt: new normal"));
         assert_eq!(found(&episodes, "b").unwrap(), &episodes[1]);
@@ -160,8 +211,8 @@ mod tests {
             features: Vec::new(),
         });
         let id = (TopicPartition::new("in", 0), "s".to_owned());
-        let dismissals = Dismissals::from([(id, Dismissal::NewNormal)]);
-        let listed = suspects(&card, &dismissals);
+        let feedback = Said::from([(id, Feedback::NewNormal)]);
+        let listed = suspects(&card, &feedback);
         assert!(table(&listed).contains("learnt: new normal"));
     }
 }

@@ -19,6 +19,7 @@ use crate::model::Monitor;
 use crate::model::card::Card;
 use crate::model::reservoir::Reservoir;
 use crate::offline::budgets;
+use crate::offline::feedback::Script;
 use crate::offline::figures::{self, VUS_WINDOW};
 use crate::offline::judge::{self, Outcome, Warmup, Watch};
 use crate::offline::story::{self, Told};
@@ -220,9 +221,16 @@ pub(super) fn backtest(config: &Config, arguments: &BacktestArgs) -> Result<(), 
         rows: warmup,
         as_live: arguments.as_live,
     };
-    let outcome = judge::backtest(config, &table, first, &mut watch)?;
+    let script = match &arguments.feedback {
+        Some(path) => Script::read(path, &table)?,
+        None => Script::default(),
+    };
+    let outcome = judge::backtest_with(config, &table, (first, script), &mut watch)?;
     bar.finish_and_clear();
     let found = measure(&table, &outcome, warmup, arguments.vus_window);
+    let rows = budgets::table(&config.detect, &table, &outcome, warmup);
+    let nothing = budgets::nothing_opened(&rows, &config.detect, (&table, &outcome), warmup);
+    let more = budgets::shown(&rows, nothing.as_deref(), warmup);
     if let Some(path) = &arguments.report {
         let report = story::report(Told {
             config,
@@ -230,12 +238,12 @@ pub(super) fn backtest(config: &Config, arguments: &BacktestArgs) -> Result<(), 
             outcome: &outcome,
             warmup,
             figures: &found,
+            budgets: &rows,
+            nothing: nothing.as_deref(),
             timed,
         });
         write::whole(path, report.html().as_bytes())?;
     }
-    let budgets = budgets::table(&config.detect, &table, &outcome, warmup);
-    let more = budgets::shown(&budgets, (&table, &outcome), warmup);
     tell(
         &table,
         &outcome,
@@ -288,6 +296,15 @@ fn tell(
         "{rows} rows, {flagged} of them in alerts; keys that began to drift: {drifts}"
     )
     .unwrap_or_default();
+    let heard = outcome.heard;
+    if heard.statements > 0 {
+        writeln!(
+            text,
+            "feedback: {} statements, {} of them on episodes that had not opened by then; {} episodes held back",
+            heard.statements, heard.unknown, heard.held_back
+        )
+        .unwrap_or_default();
+    }
     text.push_str(&figures::shown(found));
     text.push_str(more);
     match output {

@@ -1,13 +1,14 @@
 //! From p-values to episodes, for one key. Pure numbers in, verdicts out.
 //!
 //! Next: [`evidence`] (what a key's records gather), [`episode`] (open, update, close), [`cold`] (scores before there is a model), [`drift`] (what rises and stays), [`seasonal`]
-//! (a single feature's own past), [`pace`] (which records are neighbours), [`clock`] (what time it is, by many keys), [`silence`].
+//! (a single feature's own past), [`pace`] (which records are neighbours), [`clock`] (what time it is, by many keys), [`silence`], [`feedback`] (what is held back).
 
 pub mod clock;
 pub mod cold;
 pub mod drift;
 pub mod episode;
 pub mod evidence;
+pub mod feedback;
 pub mod pace;
 #[cfg(test)]
 mod proof;
@@ -67,7 +68,13 @@ impl Budget {
         } else {
             format!("{all:.2}")
         };
-        format!("false alarms: at most {self}; with {keys} keys about {all} a day in all")
+        let each = match keys {
+            0 | 1 => self.to_string(),
+            keys => self
+                .to_string()
+                .replace("each key", &format!("each of {keys} keys")),
+        };
+        format!("false alarms: at most {each}; about {all} a day in all")
     }
 
     /// Reads `"1/day"`, `"0.5/hour"`, `"2/week"` or `"1/month"` (30 days), for each key, or for all together with `/fleet` behind. `None` if it is
@@ -376,6 +383,12 @@ mod tests {
             Budget::PerKeyDay(1.0 / 7.0).to_string(),
             "1 a week for each key"
         );
+        let week = Budget::PerKeyDay(1.0 / 7.0);
+        assert_eq!(
+            week.means((86_400.0, 40)),
+            "false alarms: at most 1 a week for each of 40 keys; about 5.71 a day in all"
+        );
+        assert!(week.means((86_400.0, 1)).contains("for each key;"));
         assert_eq!(
             Budget::PerFleetDay(3.0).to_string(),
             "3 a day for all keys together"

@@ -16,14 +16,14 @@ use super::restore::{TopicReader, nothing};
 use super::settings::Connection;
 use super::takeover::{self, StateTopic};
 use super::watchdog::Watchdog;
-use crate::model::card::{Dismissal, Exclusion};
+use crate::model::card::{Exclusion, Feedback};
 use crate::pipeline::{self, Noted, StateEntry};
 use crate::port::{History, Quarantine, Ranges};
 use crate::record::RecordBatch;
 use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::{Clock, Timestamp};
 
-/// How long the one message of a dismissal may take to be acknowledged.
+/// How long the one message of feedback may take to be acknowledged.
 const FLUSH_MAX: Duration = Duration::from_secs(30);
 
 /// What is read, for which detector.
@@ -149,22 +149,22 @@ impl KafkaHistory {
         Ok(episodes)
     }
 
-    /// What somebody let into training, by partition and id.
-    pub fn dismissals(
+    /// What somebody said of episodes and suspects, by partition and id.
+    pub fn feedback(
         &mut self,
-    ) -> Result<BTreeMap<(TopicPartition, String), Dismissal>, KafkaFailure> {
-        Ok(pipeline::dismissals(&self.state()?))
+    ) -> Result<BTreeMap<(TopicPartition, String), Feedback>, KafkaFailure> {
+        Ok(pipeline::feedback(&self.state()?))
     }
 
-    /// Dismisses an episode, or without `why` takes that back: training reads it with its next run.
-    pub fn dismiss(
+    /// Says what an episode was, or without `why` takes back what was said: training reads it with its next run.
+    pub fn say(
         &self,
         connection: &Connection,
         episode: &Exclusion,
-        why: Option<Dismissal>,
+        why: Option<Feedback>,
     ) -> Result<(), KafkaFailure> {
         let topics = &self.topics;
-        let entry = pipeline::dismissal(&topics.detector, &episode.at, &episode.because, why);
+        let entry = pipeline::feedback_entry(&topics.detector, &episode.at, &episode.because, why);
         let number = state_partition(&entry.at, self.reader.partitions(&topics.state)?);
         let producer: BaseProducer<PlainContext> = connection
             .idempotent()
@@ -174,7 +174,7 @@ impl KafkaHistory {
             .partition(number)
             .key(&entry.key);
         record.payload = entry.value.as_deref();
-        let failed = KafkaFailure::call("dismissing an episode");
+        let failed = KafkaFailure::call("writing feedback");
         if let Err((error, _)) = producer.send(record) {
             return Err(failed(error));
         }
@@ -237,7 +237,7 @@ impl History for KafkaHistory {
         exclusions.sort();
         Ok(Quarantine {
             exclusions,
-            dismissals: pipeline::dismissals(&state),
+            feedback: pipeline::feedback(&state),
         })
     }
 }

@@ -26,17 +26,27 @@ impl std::fmt::Display for ModelVersion {
 /// Records of one key in a day where nothing is known of it: one a second.
 pub const RECORDS_PER_KEY_DAY: f64 = 86_400.0;
 
-/// Why somebody let an episode's records into training.
+/// What somebody said of an episode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Dismissal {
-    /// Nothing was wrong.
+pub enum Feedback {
+    /// Nothing was wrong: its records may be learnt.
     FalsePositive,
-    /// It was another thing, but it is how things are from now on.
+    /// It was a fault: its records are kept out for good.
+    TruePositive,
+    /// It was another thing, but it is how things are from now on: its records may be learnt.
     NewNormal,
 }
 
-/// Records of one key that were flagged: kept out of training with a guard band, unless somebody dismissed the episode.
+impl Feedback {
+    /// Whether training may have the episode's records.
+    #[must_use]
+    pub fn lets_in(self) -> bool {
+        self != Self::TruePositive
+    }
+}
+
+/// Records of one key that were flagged: kept out of training with a guard band, unless somebody let them in.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Exclusion {
     /// The partition.
@@ -49,9 +59,23 @@ pub struct Exclusion {
     pub to: Option<Offset>,
     /// The episode's id, or the maintenance window's: why.
     pub because: String,
-    /// Somebody said that training may have the records after all.
+    /// What somebody said of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dismissed: Option<Dismissal>,
+    pub feedback: Option<Feedback>,
+}
+
+impl Exclusion {
+    /// Whether somebody let its records into training.
+    #[must_use]
+    pub fn let_in(&self) -> bool {
+        self.feedback.is_some_and(Feedback::lets_in)
+    }
+
+    /// Whether somebody said that it was a fault.
+    #[must_use]
+    pub fn confirmed(&self) -> bool {
+        self.feedback == Some(Feedback::TruePositive)
+    }
 }
 
 /// A stretch of the log that was read for a model.
@@ -83,10 +107,10 @@ pub struct KeySample {
     pub one_in: u64,
 }
 
-/// Records that stand out in a history that no model had judged: kept out of training like an episode's, unless somebody dismisses them.
+/// Records that stand out in a history that no model had judged: kept out of training like an episode's, unless somebody lets them in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Suspect {
-    /// Which records, and the id to dismiss them by.
+    /// Which records, and the id that feedback names them by.
     #[serde(flatten)]
     pub exclusion: Exclusion,
     /// Event time of the first.
@@ -157,7 +181,7 @@ pub struct Card {
     pub spans: Vec<Stretch>,
     /// For a model trained on a file: its name and sha256.
     pub source: Option<String>,
-    /// What was flagged, and kept out unless it says `dismissed`.
+    /// What was flagged, and kept out unless it says that somebody let it in.
     pub exclusions: Vec<Exclusion>,
     /// What was kept out because it stands out in a history that nobody had judged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

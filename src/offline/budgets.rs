@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use super::judge::Outcome;
 use super::table::Table;
 use crate::detect::episode::{Change, EpisodeState, Reading, Rule};
-use crate::detect::{Budget, Params};
+use crate::detect::{BUDGET_MAX, Budget, Params};
 use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
 use crate::stream::Offset;
@@ -260,16 +260,94 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// The table for people, with the line to paste; and, where the configured budget opened nothing, what would have.
+/// Where the configured budget opened nothing: how near it came, and the least budget that would have opened something. `None` if something opened.
 #[must_use]
-pub fn shown(rows: &[Row], (table, outcome): (&Table, &Outcome), warmup: usize) -> String {
+pub fn nothing_opened(
+    rows: &[Row],
+    params: &Params,
+    (table, outcome): (&Table, &Outcome),
+    warmup: usize,
+) -> Option<String> {
+    rows.iter()
+        .find(|row| row.configured && row.episodes == 0)?;
+    let judged = outcome.lines.iter().take(table.len()).skip(warmup);
+    let judged = judged.filter(|line| line.judged);
+    let least = judged.fold(1.0, |least: f64, line| least.min(line.p_value));
+    let opens = |(_, budget): &(String, Budget)| {
+        row(params, *budget, (table, outcome), warmup).episodes > 0
+    };
+    let would = match larger(params.budget).into_iter().find(opens) {
+        Some((setting, _)) => {
+            format!(
+                "alerts.false_alarm_rate = {} would have opened something",
+                value(&setting)
+            )
+        }
+        None => "no budget would have opened anything".to_owned(),
+    };
+    Some(format!(
+        "nothing opened: the smallest p-value is {least:.1e}; {would}"
+    ))
+}
+
+/// Larger budgets of the same kind, ascending: 1, 2 and 5 of each unit, up to a million an hour; or up to the largest probability per record.
+fn larger(budget: Budget) -> Vec<(String, Budget)> {
+    let steps = |from: i32, to: i32| {
+        (from..=to).flat_map(|power| [1.0, 2.0, 5.0].map(|step| step * 10_f64.powi(power)))
+    };
+    let shared = matches!(budget, Budget::PerFleetDay(_));
+    let mut settings: Vec<String> = match budget {
+        Budget::PerRecord(_) => steps(-12, -2).map(|p| p.to_string()).collect(),
+        Budget::PerKeyDay(_) | Budget::PerFleetDay(_) => {
+            let few = [
+                "1/month", "2/month", "1/week", "2/week", "1/day", "2/day", "5/day", "10/day",
+            ];
+            let few = few.iter().map(|&text| text.to_owned());
+            few.chain(steps(0, 5).map(|rate| format!("{rate}/hour")))
+                .collect()
+        }
+    };
+    if shared {
+        for text in &mut settings {
+            text.push_str("/fleet");
+        }
+    }
+    let rate = |budget: Budget| match budget {
+        Budget::PerRecord(rate) | Budget::PerKeyDay(rate) | Budget::PerFleetDay(rate) => rate,
+    };
+    let read = |text: String| {
+        let read = match budget {
+            Budget::PerRecord(_) => Budget::PerRecord(text.parse().ok()?),
+            Budget::PerKeyDay(_) | Budget::PerFleetDay(_) => Budget::parse(&text)?,
+        };
+        Some((text, read)).filter(|_| rate(read) > rate(budget))
+    };
+    let allowed = |(_, budget): &(String, Budget)| match budget {
+        Budget::PerRecord(p) => *p <= BUDGET_MAX,
+        Budget::PerKeyDay(_) | Budget::PerFleetDay(_) => true,
+    };
+    settings
+        .into_iter()
+        .filter_map(read)
+        .filter(allowed)
+        .collect()
+}
+
+/// A setting as a file has it.
+pub(super) fn value(setting: &str) -> String {
+    if setting.contains('/') {
+        format!("\"{setting}\"")
+    } else {
+        setting.to_owned()
+    }
+}
+
+/// The table for people, with the line to paste; and, where the configured budget opened `nothing`, what would have.
+#[must_use]
+pub fn shown(rows: &[Row], nothing: Option<&str>, warmup: usize) -> String {
     let mut text = format!("what a budget would have opened after the first {warmup} rows:\n");
     for row in rows {
-        let value = if row.setting.contains('/') {
-            format!("\"{}\"", row.setting)
-        } else {
-            row.setting.clone()
-        };
+        let value = value(&row.setting);
         write!(
             text,
             "  alerts.false_alarm_rate = {value:<12} {:>6} episodes",
@@ -298,19 +376,8 @@ pub fn shown(rows: &[Row], (table, outcome): (&Table, &Outcome), warmup: usize) 
             "\n"
         });
     }
-    if rows.iter().any(|row| row.configured && row.episodes == 0) {
-        let judged = outcome.lines.iter().take(table.len()).skip(warmup);
-        let least = judged.filter(|line| line.judged);
-        let least = least.fold(1.0, |least: f64, line| least.min(line.p_value));
-        let would = match rows.iter().find(|row| row.episodes > 0) {
-            Some(row) => format!("{} would have opened something", row.setting),
-            None => "none of these budgets would have opened anything".to_owned(),
-        };
-        writeln!(
-            text,
-            "  nothing opened: the smallest p-value is {least:.1e}; {would}"
-        )
-        .unwrap_or_default();
+    if let Some(nothing) = nothing {
+        writeln!(text, "  {nothing}").unwrap_or_default();
     }
     text
 }

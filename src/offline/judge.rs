@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::OfflineError;
+use super::feedback::Script;
 use super::learn::{self, Run};
 use super::replay::{Line, Replay, Windows};
 use super::table::Table;
@@ -42,6 +43,19 @@ pub struct Outcome {
     pub windows: Windows,
     /// Codes of the rows, if they were asked for.
     pub codes: Option<Vec<Option<Vec<f32>>>>,
+    /// What was said on the way.
+    pub heard: Heard,
+}
+
+/// What became of what was said on the way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Statements that were taken in.
+    pub statements: u64,
+    /// Those of episodes that had not opened by then, or not at all: they did nothing.
+    pub unknown: u64,
+    /// Episodes that nobody was told of when they opened, because one like them had been dismissed.
+    pub held_back: u64,
 }
 
 impl Outcome {
@@ -53,6 +67,7 @@ impl Outcome {
             models,
             windows: replay.windows,
             codes: replay.codes,
+            heard: replay.heard,
         }
     }
 }
@@ -126,10 +141,23 @@ pub fn backtest(
     warmup: impl Into<Warmup>,
     watch: &mut Watch<'_>,
 ) -> Result<Outcome, OfflineError> {
-    let warmup = warmup.into();
+    backtest_with(config, table, (warmup.into(), Script::default()), watch)
+}
+
+/// The same, with what somebody says of episodes on the way.
+///
+/// # Errors
+/// As of [`backtest`].
+pub fn backtest_with(
+    config: &Config,
+    table: &Table,
+    (warmup, script): (Warmup, Script),
+    watch: &mut Watch<'_>,
+) -> Result<Outcome, OfflineError> {
     let params = params(config, config.model.window);
     let at = learn::place(config);
     let mut replay = Replay::begin(table, &params, &at, config.batch.records_max)?;
+    replay.script = script;
     let mut models = Vec::new();
     let mut next = warmup.rows.clamp(1, table.len().max(1));
     loop {
@@ -202,7 +230,9 @@ fn retrain(
             .find_map(|trained| trained.model.as_ref())
             .and_then(|last| last.card.change),
     };
-    let job = learn::job(config, table, run);
+    let mut job = learn::job(config, table, run);
+    job.maintenance.extend_from_slice(&replay.maintenance);
+    job.feedback = replay.said().clone();
     match train::run_watched(&job, watch.monitor) {
         Ok(candidate) => {
             let promoted = candidate.verdict.is_promoted();

@@ -6,6 +6,7 @@
 //! [`sample`] (synthetic records).
 
 pub mod budgets;
+pub mod feedback;
 pub mod figures;
 pub mod judge;
 pub mod learn;
@@ -80,6 +81,8 @@ pub enum OfflineError {
     Asked(String),
 }
 
+#[cfg(test)]
+mod feedback_tests;
 #[cfg(test)]
 mod proofs;
 #[cfg(test)]

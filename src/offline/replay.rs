@@ -7,12 +7,15 @@ use std::time::Duration;
 use ndarray::Array2;
 
 use super::OfflineError;
+use super::feedback::Script;
+use super::judge::Heard;
 use super::table::Table;
 use crate::alert::Alert;
 use crate::detect::Params;
-use crate::model::card::{Exclusion, ModelVersion};
+use crate::model::card::{Exclusion, Feedback, Maintenance, ModelVersion};
 use crate::model::trained::TrainedModel;
-use crate::pipeline::{self, Column, Grant, Pipeline, StateEntry, Watched};
+use crate::pipeline::{self, Column, Grant, Pipeline, Said, StateEntry, Watched};
+use crate::record::feedback::Says;
 use crate::record::{DecodeError, Decoded, DecodedBatch, RecordBatch};
 use crate::stream::{Offset, TopicPartition};
 
@@ -64,6 +67,13 @@ pub(super) struct Replay<'a> {
     pub windows: Windows,
     /// Codes of the rows, if they were asked for; none of rows that no model with a code judged.
     pub codes: Option<Vec<Option<Vec<f32>>>>,
+    /// What somebody says on the way ...
+    pub script: Script,
+    /// ... and what came of it.
+    pub heard: Heard,
+    said: Said,
+    /// What training leaves out because somebody said so.
+    pub maintenance: Vec<Maintenance>,
 }
 
 /// A bounded number of windows by row: of too many, every second, fourth, … is kept.
@@ -167,6 +177,10 @@ impl<'a> Replay<'a> {
             drifts: 0,
             windows: Windows::default(),
             codes: None,
+            script: Script::default(),
+            heard: Heard::default(),
+            said: Said::new(),
+            maintenance: Vec::new(),
         })
     }
 
@@ -194,9 +208,59 @@ impl<'a> Replay<'a> {
         let to = to.min(self.table.len());
         while self.lines.len() < to {
             let from = self.lines.len();
-            self.take(from, to.min(from + self.batch));
+            self.listen(from);
+            let next = self.script.next_row().unwrap_or(to);
+            self.take(from, to.min(from + self.batch).min(next));
             seen(self.lines.len());
         }
+    }
+
+    /// Takes in what is said before the row after `row` others.
+    fn listen(&mut self, row: usize) {
+        let before = self.heard.statements;
+        while let Some(says) = self.script.take(row) {
+            self.heard.statements += 1;
+            let (id, feedback) = match says {
+                Says::FalsePositive(id) => (id, Some(Feedback::FalsePositive)),
+                Says::TruePositive(id) => (id, Some(Feedback::TruePositive)),
+                Says::NewNormal(id) => (id, Some(Feedback::NewNormal)),
+                Says::Undo(id) => (id, None),
+                Says::Maintenance { key, from, to } => {
+                    self.maintenance.push(Maintenance { key, from, to });
+                    continue;
+                }
+            };
+            self.say(id, feedback);
+        }
+        if self.heard.statements > before {
+            self.pipeline.hear(&self.said);
+        }
+    }
+
+    fn say(&mut self, id: String, feedback: Option<Feedback>) {
+        let known = self.quarantine();
+        let Some(exclusion) = known.iter().find(|known| known.because == id) else {
+            self.heard.unknown += 1;
+            return;
+        };
+        let detector = id.split('/').next().unwrap_or_default();
+        let entry = pipeline::feedback_entry(detector, &exclusion.at, &id, feedback);
+        let place = (exclusion.at.clone(), id);
+        match feedback {
+            Some(feedback) => {
+                self.said.insert(place, feedback);
+                self.episodes.insert(entry.key.clone(), entry);
+            }
+            None => {
+                self.said.remove(&place);
+                self.episodes.remove(&entry.key);
+            }
+        }
+    }
+
+    /// What was said of episodes so far.
+    pub fn said(&self) -> &Said {
+        &self.said
     }
 
     fn take(&mut self, from: usize, to: usize) {
@@ -238,6 +302,7 @@ impl<'a> Replay<'a> {
                 self.windows.add(row, judged.window);
             }
         }
+        self.heard.held_back += staged.tally.held_back;
         self.drifts += staged.tally.drift_began;
         for entry in std::mem::take(&mut staged.outbox.state) {
             if entry.value.is_some() {

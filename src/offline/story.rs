@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ndarray::ArrayView2;
 
+use super::budgets::Row;
 use super::judge::{Outcome, Trained};
 use super::report::{EpisodeRow, Report, TrainingRow, number};
 use super::table::Table;
@@ -32,6 +33,10 @@ pub struct Told<'a> {
     pub warmup: usize,
     /// Figures against labels, by name; none without labels.
     pub figures: &'a [(&'static str, f64)],
+    /// What other budgets would have opened ...
+    pub budgets: &'a [Row],
+    /// ... and how near the configured one came, if it opened nothing.
+    pub nothing: Option<&'a str>,
     /// Whether rows have times of their own.
     pub timed: bool,
 }
@@ -57,6 +62,8 @@ pub fn report(told: Told<'_>) -> Report {
     }));
     Report {
         title: table.path.clone(),
+        budgets: told.budgets.to_vec(),
+        nothing: told.nothing.map(str::to_owned),
         subtitle: subtitle(told),
         figures,
         times: if told.timed {

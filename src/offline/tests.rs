@@ -19,7 +19,7 @@ use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::{ManualClock, Timestamp};
 use crate::trainer::{self, Trainer};
 
-struct Quiet;
+pub(super) struct Quiet;
 
 impl Monitor for Quiet {
     fn epoch(&mut self, _: usize, _: f64, _: f64) -> ControlFlow<()> {
@@ -27,7 +27,7 @@ impl Monitor for Quiet {
     }
 }
 
-fn config(set: &[&str]) -> Config {
+pub(super) fn config(set: &[&str]) -> Config {
     let mut all = vec![
         "model.kind=pca".to_owned(),
         "model.window=3".to_owned(),
@@ -70,7 +70,7 @@ fn csv(rows: &[[f64; 2]]) -> String {
     format!("a,b\n{}", lines.concat())
 }
 
-fn table(text: &str, roles: &Roles) -> Table {
+pub(super) fn table(text: &str, roles: &Roles) -> Table {
     let sha256 = super::table::hex_sha256(text.as_bytes());
     Table::parse("rows.csv", sha256, text.as_bytes(), roles).unwrap()
 }
@@ -486,6 +486,8 @@ fn a_report_tells_of_each_keys_own_records() {
     };
     let outcome = backtest(&config, &table, 800, &mut watch).unwrap();
     let report = story::report(Told {
+        budgets: &[],
+        nothing: None,
         config: &config,
         table: &table,
         outcome: &outcome,
@@ -647,10 +649,48 @@ fn the_configured_budget_opens_what_the_run_opened() {
     assert_eq!((labelled.faults, labelled.found), (1, 1));
     let first = (700..730).find(|&row| outcome.lines[row].alert).unwrap();
     assert!((labelled.delay_records - (first - 700) as f64).abs() < 1e-12);
-    let text = super::budgets::shown(&found, (&table, &outcome), 300);
+    let text = super::budgets::shown(&found, None, 300);
     assert!(text.contains("alerts.false_alarm_rate = 0.001"), "{text}");
     assert!(
         text.contains("alerts.false_alarm_rate = \"1/week\""),
         "{text}"
     );
+}
+
+#[test]
+fn where_nothing_opened_it_says_what_would_have() {
+    let table = table(&csv(&rows(900, 2000)), &Roles::default());
+    for budget in ["1/month", "0.0000001", "1/month/fleet"] {
+        let rate = format!("alerts.false_alarm_rate={budget}");
+        let set = [rate.as_str(), "training.every_records=1000"];
+        let outcome = tested(&set, &table, 300);
+        let params = &config(&set).detect;
+        let found = super::budgets::table(params, &table, &outcome, 300);
+        let said = super::budgets::nothing_opened(&found, params, (&table, &outcome), 300);
+        let said = said.unwrap();
+        assert!(said.contains("smallest p-value"), "{said}");
+        let named = said.split("false_alarm_rate = ").nth(1).unwrap();
+        let named = named.split(" would").next().unwrap().trim_matches('"');
+        // It does, by a run of its own; and what opened something needs no such line.
+        let rate = format!("alerts.false_alarm_rate={named}");
+        let set = [rate.as_str(), "training.every_records=1000"];
+        let outcome = tested(&set, &table, 300);
+        let params = &config(&set).detect;
+        assert!(outcome.alerts.iter().any(|(row, _)| *row >= 300), "{said}");
+        let found = super::budgets::table(params, &table, &outcome, 300);
+        let own = found.iter().find(|row| row.configured).unwrap();
+        assert!(own.episodes > 0, "{said}");
+        let said = super::budgets::nothing_opened(&found, params, (&table, &outcome), 300);
+        assert_eq!(said, None);
+        let report = super::report::Report {
+            budgets: found,
+            ..super::report::Report::default()
+        };
+        let html = report.html();
+        assert!(
+            html.contains("<code>alerts.false_alarm_rate = \"1/week\"</code>")
+                || html.contains("<code>alerts.false_alarm_rate = &quot;1/week&quot;</code>"),
+            "{html}"
+        );
+    }
 }

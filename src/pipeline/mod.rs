@@ -7,9 +7,10 @@
 //! below a partition's `emit_from` changes state and emits nothing (replay); every record ends as scored, warming up, late, or dead letter.
 //!
 //! Next: `terms` (what goes in and out), `state` (what is remembered), `gather` (the half of staging that needs no scores), `windows` (what
-//! is scored), `verdict` (the half that does), `message` (what goes out), `snapshot` (state to entries and back; `bytes` of one key).
+//! is scored), `verdict` (the half that does), `dismissed` (what is held back), `message` (what goes out), `snapshot` (state to entries and back; `bytes` of one key).
 
 mod bytes;
+mod dismissed;
 mod gather;
 mod message;
 mod seal;
@@ -22,8 +23,9 @@ mod windows;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
+pub use dismissed::Said;
 pub use snapshot::{
-    AsOf, Noted, as_of, dismissal, dismissals, ledger, model_version, names, owner, quarantine,
+    AsOf, Noted, as_of, feedback, feedback_entry, ledger, model_version, names, owner, quarantine,
     replayed_by,
 };
 pub use terms::{
@@ -146,6 +148,10 @@ impl Pipeline {
         }
         let read_from = partition.head.position;
         let skipped = partition.skipped;
+        let said = snapshot::feedback(&grant.state);
+        if !partition.hear(&said, &self.params) {
+            partition.said = Some(said);
+        }
         self.partitions.insert(grant.at.clone(), partition);
         Ok(Assigned {
             read_from,
@@ -283,6 +289,16 @@ impl Pipeline {
         model.card.columns.iter().eq(ours)
     }
 
+    /// Takes in what people said of episodes, all of it: what is like one that they dismissed is held back from the next batch on. A partition
+    /// that replays hears it when it has caught up.
+    pub fn hear(&mut self, said: &Said) {
+        for partition in self.partitions.values_mut() {
+            if !partition.hear(said, &self.params) {
+                partition.said = Some(said.clone());
+            }
+        }
+    }
+
     /// The champion, if there is one.
     pub fn current(&self) -> Option<&Arc<TrainedModel>> {
         self.current.as_ref()
@@ -373,7 +389,8 @@ impl Pipeline {
             );
             let horizon = base.head.clock.stream().minus(self.params.quarantine_keep);
             for (id, noted) in &base.quarantine {
-                if noted.is_empty() || noted.known.is_some_and(|to| to < horizon) {
+                let old = noted.known.is_some_and(|to| to < horizon) && !base.holds(id, noted);
+                if noted.is_empty() || old {
                     work.quarantine.entry(id.clone()).or_insert(None);
                 } else if base.unsaved {
                     let noted = Some(noted.clone());
@@ -393,7 +410,7 @@ impl Pipeline {
                 let entry = snapshot::quarantine_entry(detector, &base.at, id, noted.as_ref());
                 outbox.state.push(entry);
                 if noted.is_none() {
-                    let entry = snapshot::dismissal(detector, &base.at, id, None);
+                    let entry = snapshot::feedback_entry(detector, &base.at, id, None);
                     outbox.state.push(entry);
                 }
             }
@@ -431,6 +448,11 @@ impl Pipeline {
                 delta.at
             );
             partition.apply(delta);
+            if !partition.replaying()
+                && let Some(said) = partition.said.take()
+            {
+                partition.hear(&said, &self.params);
+            }
         }
     }
 
@@ -542,11 +564,15 @@ impl PartitionState {
                 self.changed += weight;
             }
         }
+        let noted_anew = !delta.quarantine.is_empty();
         for (id, noted) in delta.quarantine {
             match noted {
                 Some(noted) => self.quarantine.insert(id, noted),
                 None => self.quarantine.remove(&id),
             };
+        }
+        if noted_anew && !self.dismissed.is_empty() {
+            self.remember_dismissed();
         }
     }
 }
@@ -555,6 +581,8 @@ impl PartitionState {
 mod bound_tests;
 #[cfg(test)]
 mod damage_tests;
+#[cfg(test)]
+mod dismissed_tests;
 #[cfg(test)]
 mod drift_tests;
 #[cfg(test)]

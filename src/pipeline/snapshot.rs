@@ -1,6 +1,6 @@
 //! Snapshots: the state of a partition as entries of a compacted topic, and back, bit for bit.
 //!
-//! Keys of entries are `{detector}/{topic}/{partition}/head`, `…/key/{key}`, `…/episode/{id}`, and `…/dismissed/{id}`, which people write and
+//! Keys of entries are `{detector}/{topic}/{partition}/head`, `…/key/{key}`, `…/episode/{id}`, and `…/feedback/{id}`, which people write and
 //! the pipeline only deletes, with the episode. Heads and episodes are JSON, which people and the trainer read; keys are binary (see `bytes`),
 //! because there are many and their rows hold NaN. All of these are sealed (see `seal`): what was damaged is not state, and the partition begins anew.
 //! Every value has a version; an unknown one under a good seal is refused, not guessed at. A head names the consumer group whose state it is, so
@@ -18,7 +18,7 @@ use super::{Column, Discarded, Grant, RestoreError, StateEntry};
 use crate::detect::Params;
 use crate::detect::clock::StreamClock;
 use crate::model::artefact::sha256;
-use crate::model::card::{Dismissal, Exclusion, ModelVersion};
+use crate::model::card::{Exclusion, Feedback, ModelVersion};
 use crate::model::trained::TrainedModel;
 use crate::record::Key;
 use crate::stream::{Offset, TopicPartition};
@@ -53,14 +53,14 @@ enum Name<'a> {
     Head,
     Key(&'a str),
     Episode(&'a str),
-    Dismissed(&'a str),
+    Feedback(&'a str),
 }
 
-/// A `dismissed` entry.
+/// A `feedback` entry.
 #[derive(Debug, Serialize, Deserialize)]
-struct DismissedEntry {
+struct FeedbackEntry {
     v: u8,
-    why: Dismissal,
+    why: Feedback,
 }
 
 /// The bytes before an entry's kind.
@@ -81,8 +81,8 @@ fn parse(key: &[u8]) -> Option<(&str, TopicPartition, Name<'_>)> {
         Name::Head
     } else if let Some(key) = rest.strip_prefix("key/") {
         Name::Key(key)
-    } else if let Some(id) = rest.strip_prefix("dismissed/") {
-        Name::Dismissed(id)
+    } else if let Some(id) = rest.strip_prefix("feedback/") {
+        Name::Feedback(id)
     } else {
         Name::Episode(rest.strip_prefix("episode/")?)
     };
@@ -194,28 +194,35 @@ pub fn replayed_by(grant: &Grant) -> Result<Option<ModelVersion>, RestoreError> 
 /// A flagged episode, as people and training see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Noted {
-    /// Its records, and whether somebody dismissed it.
+    /// Its records, and what somebody said of it.
     pub exclusion: Exclusion,
     /// Event time of its first record.
     pub from_time: Timestamp,
     /// Event time of the record that closed it; `None` while it is open.
     pub to_time: Option<Timestamp>,
+    /// Nobody was told of it, because somebody dismissed one like it.
+    pub held: bool,
 }
 
 /// What the state topic remembers of episodes: open and closed ones. Entries that are none are passed over.
 pub fn ledger(state: &[StateEntry]) -> Vec<Noted> {
-    let dismissed = dismissals(state);
+    let said = feedback(state);
     let noted = |entry: &StateEntry| {
         let (_, at, Name::Episode(id)) = parse(&entry.key)? else {
             return None;
         };
         let read = seal::open_json(entry.value.as_deref()?)?;
         let read: Quarantined = serde_json::from_value(read).ok()?;
+        let said_of = |id: String| said.get(&(at.clone(), id)).copied();
+        // What is held back is what the one that it is like was called, unless it was called something itself.
+        let like = || said_of(read.held.clone()?);
+        let feedback = said_of(id.to_owned()).or_else(like);
         Some(Noted {
+            held: read.held.is_some(),
             from_time: read.from_time,
             to_time: read.to_time,
             exclusion: Exclusion {
-                dismissed: dismissed.get(&(at.clone(), id.to_owned())).copied(),
+                feedback,
                 at,
                 key: read.key,
                 from: read.from,
@@ -227,18 +234,18 @@ pub fn ledger(state: &[StateEntry]) -> Vec<Noted> {
     state.iter().filter_map(noted).collect()
 }
 
-/// What somebody let into training, by partition and id.
-pub fn dismissals(state: &[StateEntry]) -> BTreeMap<(TopicPartition, String), Dismissal> {
-    let mut dismissed = BTreeMap::new();
+/// What somebody said of episodes and suspects, by partition and id.
+pub fn feedback(state: &[StateEntry]) -> BTreeMap<(TopicPartition, String), Feedback> {
+    let mut said = BTreeMap::new();
     for entry in state {
-        if let (Some((_, at, Name::Dismissed(id))), Some(value)) =
+        if let (Some((_, at, Name::Feedback(id))), Some(value)) =
             (parse(&entry.key), entry.value.as_deref())
-            && let Ok(read) = serde_json::from_slice::<DismissedEntry>(value)
+            && let Ok(read) = serde_json::from_slice::<FeedbackEntry>(value)
         {
-            dismissed.insert((at, id.to_owned()), read.why);
+            said.insert((at, id.to_owned()), read.why);
         }
     }
-    dismissed
+    said
 }
 
 /// The flagged episodes that training must know of, without guard bands.
@@ -246,17 +253,17 @@ pub fn quarantine(state: &[StateEntry]) -> Vec<Exclusion> {
     ledger(state).into_iter().map(|n| n.exclusion).collect()
 }
 
-/// The entry by which somebody dismisses an episode; without `why`, the one that takes that back.
-pub fn dismissal(
+/// The entry by which somebody says what an episode was; without `why`, the one that takes that back.
+pub fn feedback_entry(
     detector: &str,
     at: &TopicPartition,
     id: &str,
-    why: Option<Dismissal>,
+    why: Option<Feedback>,
 ) -> StateEntry {
     StateEntry {
         at: at.clone(),
-        key: format!("{}dismissed/{id}", prefix(detector, at)).into_bytes(),
-        value: why.map(|why| json(&DismissedEntry { v: FORMAT, why })),
+        key: format!("{}feedback/{id}", prefix(detector, at)).into_bytes(),
+        value: why.map(|why| json(&FeedbackEntry { v: FORMAT, why })),
     }
 }
 
@@ -401,7 +408,7 @@ fn read_entry(
             };
             partition.quarantine.insert(id.to_owned(), noted);
         }
-        Some((_, _, Name::Head | Name::Dismissed(_))) | None => {}
+        Some((_, _, Name::Head | Name::Feedback(_))) | None => {}
     }
     Ok(())
 }
@@ -460,6 +467,7 @@ pub(super) fn restore(
         partition.unsaved = partition.skipped > 0 || (!replays && another);
         partition.remember_due(heir.params);
     }
+    partition.remember_dismissed();
     let had_state = grant.state.iter().any(|entry| entry.value.is_some());
     Ok((partition, discarded.filter(|_| had_state)))
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
+use super::dismissed::{Dismissed, Said};
 use super::{OpenEpisode, WrongClock};
 use crate::alert::{AlertKind, Severity};
 use crate::detect::Params;
@@ -13,6 +14,7 @@ use crate::detect::clock::{KeyClock, StreamClock};
 use crate::detect::cold::{self, ColdStart};
 use crate::detect::drift::Drift;
 use crate::detect::episode::EpisodeState;
+use crate::detect::feedback::Pattern;
 use crate::detect::seasonal::{Season, TERMS};
 use crate::detect::silence::Rhythm;
 use crate::model::card::ModelVersion;
@@ -182,6 +184,15 @@ pub(super) struct Quarantined {
     pub to_time: Option<Timestamp>,
     /// Stream time when that was known: event times are by the key's clock, which may be wrong by years.
     pub known: Option<Timestamp>,
+    /// How it looked when it opened, and how strong its evidence got.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<Pattern>,
+    /// The partition knows that somebody called it a false alarm: what is like it is held back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dismissed: bool,
+    /// The dismissed episode that it is like, for which nobody was told of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
 }
 
 impl Quarantined {
@@ -195,6 +206,9 @@ impl Quarantined {
             from_time: Timestamp(0),
             to_time: Some(Timestamp(0)),
             known: None,
+            pattern: None,
+            dismissed: false,
+            held: None,
         }
     }
 
@@ -248,6 +262,10 @@ pub(super) struct PartitionState {
     pub changed: u64,
     /// By id.
     pub quarantine: BTreeMap<String, Quarantined>,
+    /// What is held back, by the quarantine.
+    pub dismissed: Dismissed,
+    /// What people said, to be heard when nothing replays any more.
+    pub said: Option<Said>,
     /// The state topic does not know it as it is: the next batch carries a snapshot.
     pub unsaved: bool,
     /// Records that were deleted before they were read, and not counted yet.
@@ -272,6 +290,8 @@ impl PartitionState {
             forgotten: BTreeSet::new(),
             changed: 0,
             quarantine: BTreeMap::new(),
+            dismissed: Dismissed::new(),
+            said: None,
             unsaved: true,
             skipped: 0,
             topic_id: None,
@@ -336,9 +356,11 @@ impl PartitionState {
         self.forgotten.extend(old.keys.into_keys());
         self.changed = self.forgotten.iter().map(tombstone).sum();
         self.quarantine = old.quarantine;
+        self.said = old.said;
         for noted in self.quarantine.values_mut() {
             noted.abandon(from, self.abandoned.1);
         }
+        self.remember_dismissed();
     }
 
     /// What its alerts say is open, and until when that is known. Episodes by the ledger, which is as of the last commit, not of the last snapshot;
@@ -352,7 +374,7 @@ impl PartitionState {
         let ledger = self.quarantine.iter();
         open.extend(
             ledger
-                .filter(|(_, noted)| noted.to.is_none())
+                .filter(|(_, noted)| noted.to.is_none() && noted.held.is_none())
                 .map(|(id, noted)| {
                     // What opened since the snapshot is known by the ledger only.
                     scored.remove(id).unwrap_or_else(|| OpenEpisode {

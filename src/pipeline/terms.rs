@@ -98,8 +98,10 @@ pub struct Tally {
     pub drift_began: u64,
     /// Keys that drift no more.
     pub drift_ended: u64,
-    /// Alerts held back by cooldown or a rate limit.
+    /// Episodes that nobody was told of at once, because they were too many.
     pub suppressed: u64,
+    /// Episodes that are held back, because somebody dismissed one like them.
+    pub held_back: u64,
 }
 
 /// A judged record, for people who watch.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::alert::{Alert, AlertEvent, AlertKind, Score};
 use crate::detect::Budget;
-use crate::model::card::Dismissal;
+use crate::model::card::Feedback;
 use crate::record::{DecodeError, Decoded, Header, Key};
 use crate::stats::calibration::Calibration;
 
@@ -66,7 +66,7 @@ pub(super) fn grant(committed: i64, state: Vec<StateEntry>) -> Grant {
 }
 
 /// A pipeline that holds the partition from 0 on, under model 1 with windows of `window`.
-fn ready(params: Params, window: usize) -> Pipeline {
+pub(super) fn ready(params: Params, window: usize) -> Pipeline {
     let mut pipeline = pipeline(params, Missing::Mask);
     pipeline.promote(model(1, window)).unwrap();
     pipeline.assign(&grant(0, Vec::new()), None).unwrap();
@@ -107,13 +107,13 @@ pub(super) fn batch(rows: &[Row<'_>]) -> (RecordBatch, DecodedBatch) {
     (batch, decoded)
 }
 
-fn stage(pipeline: &Pipeline, rows: &[Row<'_>]) -> Staged {
+pub(super) fn stage(pipeline: &Pipeline, rows: &[Row<'_>]) -> Staged {
     let (batch, decoded) = batch(rows);
     pipeline.stage(&batch, &decoded, NOW)
 }
 
 /// Stages and applies.
-fn work(pipeline: &mut Pipeline, rows: &[Row<'_>]) -> (Outbox, Tally) {
+pub(super) fn work(pipeline: &mut Pipeline, rows: &[Row<'_>]) -> (Outbox, Tally) {
     let staged = stage(pipeline, rows);
     let told = (staged.outbox.clone(), staged.tally.clone());
     pipeline.apply(staged);
@@ -130,7 +130,7 @@ fn scores(outbox: &Outbox) -> Vec<Score> {
     outbox.scores.iter().map(read).collect()
 }
 
-fn events(outbox: &Outbox) -> Vec<(String, AlertEvent)> {
+pub(super) fn events(outbox: &Outbox) -> Vec<(String, AlertEvent)> {
     alerts(outbox)
         .into_iter()
         .map(|alert| (alert.id, alert.event))
@@ -918,29 +918,29 @@ fn what_goes_on_is_shown_after_a_restart_too() {
 #[test]
 fn a_dismissed_episode_stays_known_and_its_dismissal_goes_with_it() {
     let mut state = saved();
-    assert_eq!(quarantine(&state)[0].dismissed, None);
-    state.push(dismissal(
+    assert_eq!(quarantine(&state)[0].feedback, None);
+    state.push(feedback_entry(
         "test",
         &at(),
         "test/in/3/1",
-        Some(Dismissal::NewNormal),
+        Some(Feedback::NewNormal),
     ));
     // That of another episode, or of another partition, is not meant.
-    state.push(dismissal(
+    state.push(feedback_entry(
         "test",
         &at(),
         "test/in/3/9",
-        Some(Dismissal::FalsePositive),
+        Some(Feedback::FalsePositive),
     ));
     let other = TopicPartition::new("in", 4);
-    state.push(dismissal(
+    state.push(feedback_entry(
         "test",
         &other,
         "test/in/3/1",
-        Some(Dismissal::FalsePositive),
+        Some(Feedback::FalsePositive),
     ));
     let noted = &ledger(&state)[0];
-    assert_eq!(noted.exclusion.dismissed, Some(Dismissal::NewNormal));
+    assert_eq!(noted.exclusion.feedback, Some(Feedback::NewNormal));
     assert_eq!((noted.from_time, noted.to_time), (Timestamp(2), None));
     // A worker leaves it alone ...
     assert_eq!(
@@ -962,7 +962,7 @@ fn a_dismissed_episode_stays_known_and_its_dismissal_goes_with_it() {
     work(&mut heir, &[(2, "k", 3, CALM), (3, "k", 4, CALM)]);
     work(&mut heir, &[(4, "k", 1000, CALM)]);
     let (outbox, _) = work(&mut heir, &[(5, "k", 1001, CALM)]);
-    let gone = dismissal("test", &at(), "test/in/3/1", None);
+    let gone = feedback_entry("test", &at(), "test/in/3/1", None);
     assert!(outbox.state.contains(&gone), "{:?}", outbox.state);
 }
 

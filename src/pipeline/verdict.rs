@@ -1,11 +1,13 @@
 //! The second half of staging: everything that depends on scores, in the order of the records. Episodes open and close, messages are
 //! written, records are counted. A record below its partition's `emit_from` changes state here like any other, and is not told.
 
+mod held;
 mod silence;
 mod storm;
 
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
+use super::dismissed::worst;
 use super::gather::{Gathered, Quiet, Step, What, Work};
 use super::message::{self, Cause, Facts};
 use super::state::{Quarantined, episode_id};
@@ -18,6 +20,7 @@ use crate::detect::cold::{ColdStart, ROWS_MAX};
 use crate::detect::drift::Turn;
 use crate::detect::episode::{Change, Episode, Reading};
 use crate::detect::evidence::Place;
+use crate::detect::feedback::Pattern;
 use crate::detect::seasonal::SeasonReading;
 use crate::model::card::ModelVersion;
 use crate::model::trained::Judged;
@@ -273,7 +276,7 @@ impl Telling<'_> {
                 self.alert(work, seen, (AlertEvent::Update, &episode, outer), emit);
             }
             Change::Closed(episode) => {
-                self.quarantine(work, seen.slot, &episode, true);
+                self.note_closed(work, seen.slot, &episode);
                 if emit {
                     self.tally.closed += 1;
                 }
@@ -393,11 +396,15 @@ impl Telling<'_> {
         (episode, outer): (Episode, Option<&Episode>),
         emit: bool,
     ) {
-        let allowed = self.admit(work, seen.step, seen.clock, emit);
-        self.quarantine(work, seen.slot, &episode, false);
+        let pattern = self.pattern(work, seen, &episode);
+        let key = &work.slots[seen.slot].key.0;
+        let held = work.dismissed_like(key, &pattern, pattern.worst);
+        let allowed = held.is_none() && self.admit(work, seen.step, seen.clock, emit);
         if emit {
             self.tally.opened += 1;
+            self.tally.held_back += u64::from(held.is_some());
         }
+        self.note_opened(work, seen.slot, &episode, (pattern, held));
         let episodes = &mut work.slots[seen.slot].state.episodes;
         episodes.mute(episode.onset, !allowed);
         if allowed {
@@ -411,13 +418,16 @@ impl Telling<'_> {
             return;
         }
         let episodes = &work.slots[seen.slot].state.episodes;
-        let due = |open: &&Episode| open.muted && open.strength >= open.threshold;
+        let due = |open: &&Episode| {
+            open.muted && open.strength >= open.threshold && self.is_news(work, seen, open)
+        };
         let Some(&waiting) = episodes.all_open().find(due) else {
             return;
         };
         let outer = episodes.open.filter(|outer| outer.onset != waiting.onset);
         // As many as may be told of at a time, and no more: the others wait for their turn.
         if self.admit_quietly(work, seen.clock) {
+            self.let_go(work, &waiting);
             let episodes = &mut work.slots[seen.slot].state.episodes;
             episodes.mute(waiting.onset, false);
             self.alert(
@@ -450,7 +460,7 @@ impl Telling<'_> {
             .zip([outer.as_ref()])
             .chain(outer.iter().zip([None]))
         {
-            self.quarantine(work, slot, episode, true);
+            self.note_closed(work, slot, episode);
             if emit {
                 self.tally.closed += 1;
             }
@@ -473,18 +483,43 @@ impl Telling<'_> {
         }
     }
 
-    /// Notes the episode for training to leave out, as far as its fault lasted if it is `over`.
-    fn quarantine(&self, work: &mut Work<'_>, slot: usize, episode: &Episode, over: bool) {
-        let id = episode_id(self.params, &work.base.at, episode.onset);
+    /// Notes a new episode for training to leave out.
+    fn note_opened(
+        &self,
+        work: &mut Work<'_>,
+        slot: usize,
+        episode: &Episode,
+        (pattern, held): (Pattern, Option<String>),
+    ) {
         let entry = Quarantined {
-            v: 2,
             key: work.slots[slot].key.0.as_ref().to_owned(),
             from: episode.onset,
-            to: over.then(|| episode.last.offset.next()),
+            to: None,
             from_time: episode.onset_time,
-            to_time: over.then_some(episode.last.time),
-            known: None,
+            to_time: None,
+            pattern: Some(pattern),
+            held,
+            ..Quarantined::nothing()
         };
+        let id = episode_id(self.params, &work.base.at, episode.onset);
+        work.quarantine.insert(id, Some(entry));
+    }
+
+    /// Notes until when the fault of an episode that is over lasted.
+    fn note_closed(&self, work: &mut Work<'_>, slot: usize, episode: &Episode) {
+        let id = episode_id(self.params, &work.base.at, episode.onset);
+        let known = work.noted(&id).cloned();
+        let mut entry = known.unwrap_or_else(|| Quarantined {
+            key: work.slots[slot].key.0.as_ref().to_owned(),
+            from: episode.onset,
+            from_time: episode.onset_time,
+            ..Quarantined::nothing()
+        });
+        entry.to = Some(episode.last.offset.next());
+        entry.to_time = Some(episode.last.time);
+        if let Some(pattern) = &mut entry.pattern {
+            pattern.grow(worst(episode));
+        }
         work.quarantine.insert(id, Some(entry));
     }
 
@@ -506,28 +541,36 @@ impl Telling<'_> {
         let state = &work.slots[seen.slot].state;
         let missing = seen.window.iter().filter(|value| value.is_nan()).count();
         let missing = missing as f64 / seen.window.len().max(1) as f64;
-        let (shares, expected) = if let Some(season) = &seen.season {
+        if seen.season.is_some() {
             let past = state.season.as_deref();
             facts.threshold = past.map_or(0.0, |past| past.threshold(work.own_rule.p_value()));
             let records = past.map_or(0, |past| past.seen) as f64;
             facts.confidence = records / (records + SEASON_RECORDS);
-            (vec![1.0], vec![season.expected])
         } else if let Some(model) = &work.model {
-            let calibration = model.calibration.at(missing);
             // Scores are told on the scale of complete windows, whatever is missing: so is the threshold.
             facts.threshold = model.calibration.full.threshold(work.rule.p_value());
-            facts.confidence = calibration.confidence();
-            let explained = model.explain(view(seen.window, 1, seen.window.len()));
-            (explained.shares, explained.expected)
+            facts.confidence = model.calibration.at(missing).confidence();
         } else {
             facts.threshold = ColdStart::threshold(self.columns.len(), work.own_rule.p_value());
             let rows = state.cold.seen as f64;
             facts.confidence = 0.5 * rows / (rows + ROWS_MAX as f64);
-            state.cold.explain(seen.row)
-        };
+        }
+        let (shares, expected) = Self::explained(work, seen);
         facts.attribution = attribution(self.columns, seen.row, &shares, &expected);
         let cause = self.cause(work, seen.step, seen.slot).judged_as(seen);
         self.send(cause, facts);
+    }
+
+    /// The shares of the features in a record's score, and what was expected of them.
+    fn explained(work: &Work<'_>, seen: &Seen<'_>) -> (Vec<f64>, Vec<f64>) {
+        if let Some(season) = &seen.season {
+            (vec![1.0], vec![season.expected])
+        } else if let Some(model) = &work.model {
+            let explained = model.explain(view(seen.window, 1, seen.window.len()));
+            (explained.shares, explained.expected)
+        } else {
+            work.slots[seen.slot].state.cold.explain(seen.row)
+        }
     }
 
     fn cause<'w>(&self, work: &'w Work<'_>, step: &Step, slot: usize) -> Cause<'w> {

@@ -7,6 +7,7 @@
 pub mod auto;
 pub mod dead_letter;
 pub mod decode;
+pub mod feedback;
 mod floats;
 mod json;
 mod layout;

@@ -55,7 +55,7 @@ pub struct Metrics {
     /// Alert messages, by event and severity.
     pub alerts: IntCounterVec,
     /// Alerts held back.
-    pub suppressed: IntCounter,
+    pub suppressed: IntCounterVec,
     /// Episodes open now.
     pub episodes_open: IntGauge,
     /// How far the worst clock of a key is off, by direction.
@@ -208,9 +208,10 @@ impl Metrics {
                 "Keys whose records became more surprising and stayed so, by event (begin, end): what is told on output.drift.",
                 &["event"],
             )?,
-            suppressed: make.counter(
+            suppressed: make.counters(
                 "anomalyd_alerts_suppressed_total",
-                "Alerts of episodes that opened beyond the storm limit: one summary alert stands for them.",
+                "Alerts of episodes that nobody was told of when they opened, by reason: storm (too many at once: one summary alert stands for them), dismissed (somebody dismissed one like it).",
+                &["reason"],
             )?,
             episodes_open: make.gauge("anomalyd_episodes_open", "Episodes open on the partitions held.")?,
             clock_skew: make.add(GaugeVec::new(

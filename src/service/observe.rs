@@ -107,7 +107,12 @@ impl WorkerObserver {
             metrics.skipped.inc_by(tally.skipped);
         }
         metrics.replayed.inc_by(tally.replayed);
-        metrics.suppressed.inc_by(tally.suppressed);
+        for (reason, count) in [("storm", tally.suppressed), ("dismissed", tally.held_back)] {
+            metrics
+                .suppressed
+                .with_label_values(&[reason])
+                .inc_by(count);
+        }
         for (reason, count) in &tally.dead_lettered {
             metrics
                 .dead_lettered

@@ -293,6 +293,7 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
     tracing::info!(
         workers = config.workers,
         columns = schema.columns().len(),
+        false_alarms = %format_args!("at most {}", config.detect.budget),
         "started"
     );
     Ok(Running {

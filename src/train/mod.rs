@@ -23,7 +23,7 @@ use ndarray::Array2;
 
 use crate::detect::Budget;
 use crate::model::card::{
-    Card, Change, Dismissal, Exclusion, Maintenance, ModelVersion, Stretch, Usage,
+    Card, Change, Exclusion, Feedback, Maintenance, ModelVersion, Stretch, Usage,
 };
 use crate::model::reservoir::Reservoir;
 use crate::model::spec::ModelSpec;
@@ -128,8 +128,8 @@ pub struct TrainJob {
     pub source: Option<String>,
     /// What to keep out, without guard bands.
     pub exclusions: Vec<Exclusion>,
-    /// Episodes and suspects that somebody let into training, by partition and id.
-    pub dismissals: BTreeMap<(TopicPartition, String), Dismissal>,
+    /// What somebody said of episodes and suspects, by partition and id.
+    pub feedback: BTreeMap<(TopicPartition, String), Feedback>,
     /// What the configuration keeps out.
     pub maintenance: Vec<Maintenance>,
     /// The false-alarm budget, which the gate holds the alert rate against.
@@ -380,7 +380,7 @@ impl TrainJob {
             spans: self.spans.clone(),
             source: self.source.clone(),
             exclusions: self.exclusions.clone(),
-            dismissals: self.dismissals.clone(),
+            feedback: self.feedback.clone(),
             maintenance: self.maintenance.clone(),
             budget: self.budget,
             episodes: self.episodes.clone(),

@@ -138,7 +138,7 @@ fn overlap(a: &Exclusion, b: &Exclusion) -> bool {
 /// What training sets aside besides the quarantine, and whether it had to do without one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Aside {
-    /// Suspects, dismissed ones among them.
+    /// Suspects, with what somebody said of them.
     pub suspects: Vec<Suspect>,
     /// What was flagged before the first model counts for nothing.
     pub waived: bool,
@@ -179,9 +179,18 @@ pub(super) fn set_aside(job: &TrainJob) -> Result<(Windows<'_>, Aside), TrainErr
         return Ok((windows, aside));
     }
     let without = Windows::build(job, &out, &aside.suspects);
-    if without.len() < needed && job.remake.is_none() {
-        aside.suspects.clear();
+    if without.len() >= needed || job.remake.is_some() {
+        return Ok((without, aside));
+    }
+    aside
+        .suspects
+        .retain(|suspect| suspect.exclusion.confirmed());
+    if aside.suspects.is_empty() {
         return Ok((windows, aside));
+    }
+    let without = Windows::build(job, &out, &aside.suspects);
+    if without.len() < needed {
+        return Err(without.too_few(needed));
     }
     Ok((without, aside))
 }
@@ -189,12 +198,14 @@ pub(super) fn set_aside(job: &TrainJob) -> Result<(Windows<'_>, Aside), TrainErr
 /// Whether more records are flagged than a fault may have.
 fn mostly_flagged(job: &TrainJob, windows: &Windows<'_>) -> bool {
     let may = SHARE_MAX * windows.rows() as f64;
-    // Maintenance is kept out in any case.
-    let flagged = |all: &Windows<'_>| (windows.excluded - all.excluded) as f64;
-    windows.excluded as f64 > may && flagged(&Windows::build(job, &[], &[])) > may
+    // Maintenance, and what somebody confirmed, is kept out in any case.
+    let confirmed = job.exclusions.iter().filter(|e| e.confirmed());
+    let confirmed: Vec<Exclusion> = confirmed.cloned().collect();
+    let flagged = |all: &Windows<'_>| windows.excluded.saturating_sub(all.excluded) as f64;
+    windows.excluded as f64 > may && flagged(&Windows::build(job, &confirmed, &[])) > may
 }
 
-/// Of what was flagged, the records that came after those that the first model learnt from.
+/// Of what was flagged, what somebody confirmed, and the records that came after those that the first model learnt from.
 fn flagged_by_models(job: &TrainJob) -> Vec<Exclusion> {
     let judged = judged_from(job);
     let read = |at: &TopicPartition, from: Offset| {
@@ -202,6 +213,9 @@ fn flagged_by_models(job: &TrainJob) -> Vec<Exclusion> {
         of.is_some_and(|rows| !rows.is_empty() && from <= rows.offset(rows.len() - 1))
     };
     let later = |exclusion: &Exclusion| {
+        if exclusion.confirmed() {
+            return Some(exclusion.clone());
+        }
         let from = judged.iter().find(|(at, _)| *at == exclusion.at)?.1;
         let ended_before = exclusion.to.is_some_and(|to| to <= from);
         (!ended_before && read(&exclusion.at, from)).then(|| Exclusion {
@@ -223,11 +237,11 @@ fn known_and_found(job: &TrainJob, windows: &Windows<'_>) -> Result<Vec<Suspect>
         let of_this =
             |(at, id): &&(TopicPartition, String)| *at == exclusion.at && *id == exclusion.because;
         let why = job
-            .dismissals
+            .feedback
             .keys()
             .find(of_this)
-            .map(|key| job.dismissals[key]);
-        exclusion.dismissed = why;
+            .map(|key| job.feedback[key]);
+        exclusion.feedback = why;
     }
     let known = suspects.clone();
     suspects.extend(find(job, windows)?.into_iter().filter(|found| {
@@ -587,7 +601,7 @@ impl<'a> Judge<'a> {
                 from,
                 to: Some(to.next()),
                 because: format!("{name}/{}/{}/{from}", at.topic, at.partition.0),
-                dismissed: None,
+                feedback: None,
             },
             from_time: times.clone().min().unwrap_or_default(),
             to_time: times.max().unwrap_or_default(),
@@ -772,10 +786,10 @@ mod tests {
                 .suspects
                 .is_empty()
         );
-        job.dismissals
-            .insert(id, crate::model::card::Dismissal::FalsePositive);
+        job.feedback
+            .insert(id, crate::model::card::Feedback::FalsePositive);
         let third = crate::train::run(&job, &stop).unwrap().model;
         assert_eq!(third.card.rows["excluded"], 0);
-        assert!(third.card.suspects[0].exclusion.dismissed.is_some());
+        assert!(third.card.suspects[0].exclusion.feedback.is_some());
     }
 }

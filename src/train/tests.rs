@@ -1,7 +1,7 @@
 //! Whole training runs.
 
 use super::*;
-use crate::model::card::Dismissal;
+use crate::model::card::Feedback;
 use crate::model::spec::Scaling;
 use crate::record::Key;
 use crate::stream::{Offset, TopicPartition};
@@ -44,7 +44,7 @@ pub(super) fn job(n: usize, kind: &str, window: usize) -> TrainJob {
         spans: Vec::new(),
         source: None,
         exclusions: Vec::new(),
-        dismissals: BTreeMap::new(),
+        feedback: BTreeMap::new(),
         maintenance: Vec::new(),
         budget: Budget::PerRecord(1e-3),
         episodes: EpisodeSettings::default(),
@@ -238,7 +238,7 @@ fn where_the_quarantine_leaves_too_little_a_first_model_learns_from_all() {
             from: Offset(40),
             to: None,
             because: "episode".to_owned(),
-            dismissed: None,
+            feedback: None,
         })
         .to_vec();
     let first = trained(&job).model;
@@ -260,7 +260,7 @@ fn flagged(from: i64, to: Option<i64>) -> Exclusion {
         from: Offset(from),
         to: to.map(Offset),
         because: "episode".to_owned(),
-        dismissed: None,
+        feedback: None,
     }
 }
 
@@ -313,6 +313,29 @@ fn later_models_leave_out_what_a_model_flagged_and_nothing_before() {
 }
 
 #[test]
+fn what_somebody_confirmed_is_kept_out_for_good() {
+    // Too much was flagged before there was a model, and so it is learnt; what somebody confirmed is not.
+    let mut job = job(1000, "pca", 1);
+    let confirmed = |exclusion: Exclusion| Exclusion {
+        feedback: Some(Feedback::TruePositive),
+        ..exclusion
+    };
+    job.exclusions = vec![flagged(40, None), confirmed(flagged(100, Some(300)))];
+    let card = trained(&job).model.card;
+    assert_eq!((card.waived, card.rows["excluded"]), (true, 100 + 40));
+    // Nor does it count, as a short one does, among what calm records are calibrated with.
+    job.exclusions = vec![flagged(700, Some(720))];
+    let counted = |job: &TrainJob| {
+        let windows = super::window::Windows::build(job, &job.exclusions, &[]);
+        let usage = job.params.usage(windows.len());
+        windows.flagged(&windows.split(&usage, &job.spec)).len()
+    };
+    assert!(counted(&job) > 0);
+    job.exclusions = vec![confirmed(job.exclusions[0].clone())];
+    assert_eq!(counted(&job), 0);
+}
+
+#[test]
 fn excluded_records_and_their_guard_are_not_learnt() {
     let mut job = job(1000, "pca", 1);
     job.exclusions = vec![Exclusion {
@@ -321,7 +344,7 @@ fn excluded_records_and_their_guard_are_not_learnt() {
         from: Offset(200),
         to: Some(Offset(300)),
         because: "episode".to_owned(),
-        dismissed: None,
+        feedback: None,
     }];
     job.params.guard = 5;
     // 50 records of key `a` and 5 on either side; the windows that reach over the hole are gone as well.
@@ -342,7 +365,7 @@ fn a_dismissed_episode_is_learnt_and_the_card_says_so() {
         from: Offset(200),
         to: None,
         because: "episode".to_owned(),
-        dismissed: Some(Dismissal::NewNormal),
+        feedback: Some(Feedback::NewNormal),
     }];
     let model = trained(&job).model;
     assert_eq!(
@@ -383,7 +406,7 @@ fn a_fault_that_is_kept_out_changes_nothing() {
         from: Offset(600),
         to: Some(Offset(700)),
         because: "episode".to_owned(),
-        dismissed: None,
+        feedback: None,
     }];
     let clean = TrainJob {
         exclusions: exclusions.clone(),
@@ -414,7 +437,7 @@ fn what_cannot_be_learnt_is_an_error_with_its_numbers() {
             from: Offset(0),
             to: None,
             because: "episode".to_owned(),
-            dismissed: None,
+            feedback: None,
         });
     }
     all.champion = Some(Arc::new(trained(&job(500, "pca", 1)).model));
@@ -577,7 +600,7 @@ fn alerts_over_trainings(trainings: usize, (budget, kept_out): (f64, bool)) -> [
                     from: at,
                     to: Some(at.next()),
                     because: format!("episode {at}"),
-                    dismissed: None,
+                    feedback: None,
                 }
             }));
         }

@@ -297,7 +297,7 @@ impl<'a> Windows<'a> {
             .collect();
         let suspects = suspects.iter().map(|suspect| (&suspect.exclusion, true));
         let all = exclusions.iter().map(|e| (e, false)).chain(suspects);
-        for (exclusion, suspect) in all.filter(|(e, _)| e.at == rows.at && e.dismissed.is_none()) {
+        for (exclusion, suspect) in all.filter(|(e, _)| e.at == rows.at && !e.let_in()) {
             let Some(&number) = numbers.get(exclusion.key.as_str()) else {
                 continue;
             };
@@ -306,8 +306,10 @@ impl<'a> Windows<'a> {
             let to = exclusion.to.map_or(records.len(), |to| {
                 records.partition_point(|&i| rows.offset(i) < to)
             });
-            let is_short =
-                !suspect && self.read_whole(exclusion) && to.saturating_sub(from) <= SHORT_MAX;
+            let is_short = !suspect
+                && !exclusion.confirmed()
+                && self.read_whole(exclusion)
+                && to.saturating_sub(from) <= SHORT_MAX;
             let out = if is_short { &mut short } else { &mut long };
             // The guard also where the stretch itself was not sampled, if its neighbours were.
             let to = to.max(from).saturating_add(guard).min(records.len());
@@ -580,7 +582,7 @@ mod tests {
             rows: vec![rows],
             spans: Vec::new(),
             source: None,
-            dismissals: BTreeMap::new(),
+            feedback: BTreeMap::new(),
             maintenance: Vec::new(),
             exclusions: Vec::new(),
             budget: crate::detect::Budget::PerRecord(1e-3),

@@ -67,7 +67,7 @@ impl History for Log {
             from: Offset(0),
             to: None,
             because: "episode".to_owned(),
-            dismissed: None,
+            feedback: None,
         });
         Ok(Quarantine {
             exclusions: flagged.into_iter().collect(),

@@ -408,9 +408,9 @@ fn what_retention_deletes_is_counted_and_reading_goes_on() {
     assert!(daemon.terminate().0.success());
 }
 
-/// What somebody dismisses, training learns, and the card of the next model says so.
+/// What somebody calls the new normal, training learns, and the card of the next model says so.
 #[test]
-fn a_dismissed_episode_is_learnt_and_the_card_says_so() {
+fn what_is_the_new_normal_is_learnt_and_the_card_says_so() {
     let Some(brokers) = cluster::brokers() else {
         return;
     };
@@ -437,7 +437,7 @@ fn a_dismissed_episode_is_learnt_and_the_card_says_so() {
     let before = listed();
     assert!(!before.is_empty() && before.iter().all(|line| line.ends_with("left out")));
     let id = before[0].split_whitespace().next().unwrap();
-    let (code, text) = site.ask(&["episodes", "dismiss", id, "--new-normal"], start);
+    let (code, text) = site.ask(&["episodes", "new-normal", id], start);
     assert_eq!(code, 0, "{text}");
     assert!(listed()[0].ends_with("learnt: new normal"));
     assert_eq!(
@@ -453,7 +453,7 @@ fn a_dismissed_episode_is_learnt_and_the_card_says_so() {
         });
         let newest = newest.max().unwrap_or(1).to_string();
         let (_, card) = site.ask(&["models", "show", &newest], start);
-        card.contains("\"dismissed\": \"new_normal\"")
+        card.contains("\"feedback\": \"new_normal\"")
     });
 }
 

@@ -3,10 +3,12 @@
 //!
 //! Pure: series in, text out. Next: `chart` (axes, lines, downsampling).
 
+mod budgets;
 mod chart;
 
 use std::fmt::Write as _;
 
+use super::budgets::Row;
 use crate::alert::{AlertKind, Severity};
 pub(super) use chart::number;
 use chart::{Axis, Chart, surprise};
@@ -44,6 +46,10 @@ pub struct Report {
     pub labels: Vec<bool>,
     /// The p-value at or below which a record counts as anomalous.
     pub budget: f64,
+    /// What other budgets would have opened.
+    pub budgets: Vec<Row>,
+    /// How near the configured one came, if it opened nothing.
+    pub nothing: Option<String>,
     /// Episodes.
     pub episodes: Vec<EpisodeRow>,
     /// Trainings, those of rejected models among them.
@@ -109,6 +115,7 @@ impl Report {
         self.scores(&mut out);
         self.attribution(&mut out);
         self.episodes(&mut out);
+        self.budgets(&mut out);
         out.push_str("<div class=\"pair\">");
         self.calibration(&mut out);
         self.losses(&mut out);

@@ -32,6 +32,8 @@ fn report() -> Report {
         )],
     };
     Report {
+        budgets: Vec::new(),
+        nothing: None,
         title: "pump <1> & \"2\".csv".to_owned(),
         subtitle: "autoencoder, window 1, budget 1e-4".to_owned(),
         figures: vec![

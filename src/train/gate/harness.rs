@@ -187,7 +187,7 @@ pub fn job(kind: &str, window: usize, rows: PartitionRows, seed: Seed) -> TrainJ
         spans: Vec::new(),
         source: None,
         exclusions: Vec::new(),
-        dismissals: BTreeMap::new(),
+        feedback: BTreeMap::new(),
         maintenance: Vec::new(),
         budget: Budget::PerRecord(1e-3),
         episodes: EpisodeSettings::default(),

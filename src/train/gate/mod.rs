@@ -28,7 +28,7 @@ use std::time::Duration;
 use ndarray::Array2;
 
 use super::{TrainError, TrainJob};
-use crate::model::card::{Card, Change, Dismissal, Exclusion};
+use crate::model::card::{Card, Change, Exclusion, Feedback};
 use crate::model::reservoir::Reservoir;
 use crate::model::scale::Scaler;
 use crate::model::spec::Scaling;
@@ -474,7 +474,7 @@ fn measured(job: &TrainJob) -> Vec<bool> {
 
 /// The keys of which somebody said, since the model in use was made, that a fault is the new normal: an episode, or a suspect of that model.
 fn newly_normal<'a>(job: &'a TrainJob, champion: &'a Card) -> BTreeSet<&'a str> {
-    let normal = |exclusion: &&Exclusion| exclusion.dismissed == Some(Dismissal::NewNormal);
+    let normal = |exclusion: &&Exclusion| exclusion.feedback == Some(Feedback::NewNormal);
     let suspects = champion.suspects.iter().map(|suspect| &suspect.exclusion);
     let then = champion.exclusions.iter().chain(suspects.clone());
     let known: BTreeSet<&str> = then
@@ -483,7 +483,7 @@ fn newly_normal<'a>(job: &'a TrainJob, champion: &'a Card) -> BTreeSet<&'a str> 
         .collect();
     let told = |exclusion: &&Exclusion| {
         let id = (exclusion.at.clone(), exclusion.because.clone());
-        job.dismissals.get(&id) == Some(&Dismissal::NewNormal)
+        job.feedback.get(&id) == Some(&Feedback::NewNormal)
     };
     let now = job.exclusions.iter().filter(normal);
     now.chain(suspects.filter(told))

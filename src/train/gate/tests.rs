@@ -9,7 +9,7 @@ use super::ground::Ground;
 use super::harness::{
     COLUMNS, Outcome, Plant, Process, Sabotage, job, retrained, sabotaged, trained,
 };
-use crate::model::card::{Card, Change, Dismissal, Exclusion, Suspect};
+use crate::model::card::{Card, Change, Exclusion, Feedback, Suspect};
 use crate::model::trained::TrainedModel;
 use crate::record::Key;
 use crate::seed::Seed;
@@ -117,7 +117,7 @@ fn new_normal(rows: &PartitionRows) -> Vec<Exclusion> {
         from: Offset(0),
         to: None,
         because: format!("episode of {}", key.0),
-        dismissed: Some(Dismissal::NewNormal),
+        feedback: Some(Feedback::NewNormal),
     })
     .collect()
 }
@@ -289,7 +289,7 @@ fn whoever_says_that_a_suspect_is_the_new_normal_is_heard_once() {
         Seed(1),
     );
     let exclusion = Exclusion {
-        dismissed: None,
+        feedback: None,
         key: "key-0".to_owned(),
         because: "d-t-0-0".to_owned(),
         ..new_normal(&Plant::new(Process::Independent, 4, Seed(1)).rows(0, 4)).remove(0)
@@ -304,12 +304,12 @@ fn whoever_says_that_a_suspect_is_the_new_normal_is_heard_once() {
     }];
     assert!(super::newly_normal(&next, &champion).is_empty());
     let id = (exclusion.at, exclusion.because);
-    next.dismissals.insert(id.clone(), Dismissal::FalsePositive);
+    next.feedback.insert(id.clone(), Feedback::FalsePositive);
     assert!(super::newly_normal(&next, &champion).is_empty());
-    next.dismissals.insert(id, Dismissal::NewNormal);
+    next.feedback.insert(id, Feedback::NewNormal);
     let changed = super::newly_normal(&next, &champion);
     assert_eq!(changed.into_iter().collect::<Vec<_>>(), ["key-0"]);
-    champion.suspects[0].exclusion.dismissed = Some(Dismissal::NewNormal);
+    champion.suspects[0].exclusion.feedback = Some(Feedback::NewNormal);
     assert!(super::newly_normal(&next, &champion).is_empty());
 }
 

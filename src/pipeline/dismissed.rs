@@ -1,0 +1,110 @@
+//! What somebody called a false alarm, as a partition remembers it: more of the same is held back.
+//!
+//! That somebody said so reaches a partition between two batches, and the next carries a snapshot that has it: replay begins after it, so it judges as
+//! the live run did.
+
+use std::collections::BTreeMap;
+
+use super::gather::Work;
+use super::state::{PartitionState, Quarantined, episode_id};
+use crate::detect::Params;
+use crate::detect::episode::Episode;
+use crate::detect::feedback::{PATTERNS_MAX, Pattern, Worst};
+use crate::model::card::Feedback;
+use crate::stream::TopicPartition;
+
+/// What somebody said of episodes, by partition and id: all of it.
+pub type Said = BTreeMap<(TopicPartition, String), Feedback>;
+
+/// The patterns that are held back, by key: ids and patterns, the newest first.
+pub(super) type Dismissed = BTreeMap<String, Vec<(String, Pattern)>>;
+
+impl PartitionState {
+    /// Takes in what was said of its episodes. While it replays nothing may change: the answer is then `false`.
+    pub fn hear(&mut self, said: &Said, params: &Params) -> bool {
+        if self.replaying() {
+            return false;
+        }
+        let dismissed = |id: &String| {
+            let said = said.get(&(self.at.clone(), id.clone()));
+            said == Some(&Feedback::FalsePositive)
+        };
+        let changed: Vec<String> = self
+            .quarantine
+            .iter()
+            .filter(|(id, noted)| noted.dismissed != dismissed(id))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in &changed {
+            let worst = self.worst(id, params);
+            if let Some(noted) = self.quarantine.get_mut(id) {
+                noted.dismissed = !noted.dismissed;
+                if let (Some(pattern), Some(worst)) = (&mut noted.pattern, worst) {
+                    pattern.grow(worst);
+                }
+            }
+        }
+        if !changed.is_empty() {
+            self.unsaved = true;
+            self.remember_dismissed();
+        }
+        true
+    }
+
+    /// How bad an episode that is still open got.
+    fn worst(&self, id: &str, params: &Params) -> Option<Worst> {
+        let key = self.quarantine.get(id)?.key.as_str();
+        let episodes = &self.keys.get(key)?.state.episodes;
+        let is_it = |onset| episode_id(params, &self.at, onset) == id;
+        let mut open = episodes.all_open();
+        Some(worst(open.find(|open| is_it(open.onset))?))
+    }
+
+    /// Works out anew what is held back.
+    pub fn remember_dismissed(&mut self) {
+        let mut found: Vec<(&String, &Quarantined)> = self.quarantine.iter().collect();
+        found.retain(|(_, noted)| noted.dismissed);
+        found.sort_by_key(|(_, noted)| std::cmp::Reverse(noted.from));
+        let mut dismissed = Dismissed::new();
+        for (id, noted) in found {
+            let of_key = dismissed.entry(noted.key.clone()).or_default();
+            if let Some(pattern) = noted
+                .pattern
+                .as_ref()
+                .filter(|_| of_key.len() < PATTERNS_MAX)
+            {
+                of_key.push((id.clone(), pattern.clone()));
+            }
+        }
+        self.dismissed = dismissed;
+    }
+
+    /// Whether an episode's entry is remembered for longer than training needs it.
+    pub fn holds(&self, id: &str, noted: &Quarantined) -> bool {
+        let of_key = self.dismissed.get(&noted.key);
+        noted.dismissed && of_key.is_some_and(|all| all.iter().any(|(known, _)| known == id))
+    }
+}
+
+/// How bad an episode got.
+pub(super) fn worst(episode: &Episode) -> Worst {
+    Worst::of(episode.peak_strength, episode.peak_p)
+}
+
+impl Work<'_> {
+    /// The dismissed episode of a key that this one is like, and no worse than.
+    pub fn dismissed_like(&self, key: &str, pattern: &Pattern, worst: Worst) -> Option<String> {
+        let of_key = self.base.dismissed.get(key)?;
+        let like =
+            |known: &&(String, Pattern)| known.1.is_like(pattern) && !known.1.is_less_than(worst);
+        of_key.iter().find(like).map(|(id, _)| id.clone())
+    }
+
+    /// What is noted of an episode.
+    pub fn noted(&self, id: &str) -> Option<&Quarantined> {
+        match self.quarantine.get(id) {
+            Some(noted) => noted.as_ref(),
+            None => self.base.quarantine.get(id),
+        }
+    }
+}

@@ -111,7 +111,7 @@ fn job() -> TrainJob {
         rows: vec![rows],
         spans: Vec::new(),
         source: None,
-        dismissals: std::collections::BTreeMap::new(),
+        feedback: std::collections::BTreeMap::new(),
         maintenance: Vec::new(),
         exclusions: Vec::new(),
         budget: Budget::PerRecord(1e-3),

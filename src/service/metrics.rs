@@ -337,6 +337,9 @@ impl Metrics {
         for outcome in ["promoted", "rejected", "skipped", "cancelled", "failed"] {
             self.trainings.with_label_values(&[outcome]);
         }
+        for reason in ["storm", "dismissed"] {
+            self.suppressed.with_label_values(&[reason]);
+        }
         for waits in crate::trainer::Waits::ALL {
             self.training_waits.with_label_values(&[waits.name()]);
         }

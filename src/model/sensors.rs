@@ -530,23 +530,40 @@ pub fn together(model: f64, sensors: f64) -> f64 {
     p.clamp(crate::stats::calibration::P_MIN, 1.0)
 }
 
-/// The mean of each column over each window, `n × M` of `n × (W · M)`: of what was observed, NaN where nothing was.
+/// The mean of each column over each window, `n × M` of `n × (W · M)`: NaN for a column of which nothing was observed, and for all where one was
+/// observed in part. Means over fewer records are wilder, and what columns tell of each other is lost where they miss different ones.
 pub fn means(rows: ArrayView2<'_, f32>, columns: usize) -> Array2<f32> {
     let mut means = Array2::zeros((rows.nrows(), columns));
     for (window, mut means) in rows.rows().into_iter().zip(means.rows_mut()) {
+        let records = window.len() / columns;
+        let mut in_part = false;
         for (column, mean) in means.iter_mut().enumerate() {
-            let (mut sum, mut count) = (0.0, 0.0);
+            let (mut sum, mut count) = (0.0, 0);
             for &value in window.iter().skip(column).step_by(columns) {
                 if !value.is_nan() {
                     sum += value;
-                    count += 1.0;
+                    count += 1;
                 }
             }
-            // 0 / 0 where nothing was observed.
-            *mean = sum / count;
+            in_part |= count > 0 && count < records;
+            *mean = if count == records {
+                sum / records as f32
+            } else {
+                f32::NAN
+            };
+        }
+        if in_part {
+            means.fill(f32::NAN);
         }
     }
     means
+}
+
+/// How many records have all columns.
+pub fn whole(records: ArrayView2<'_, f32>) -> usize {
+    let rows = records.rows().into_iter();
+    rows.filter(|row| row.iter().all(|value| !value.is_nan()))
+        .count()
 }
 
 /// The newest records of windows, `n × (W · M)`.
@@ -655,6 +672,21 @@ mod tests {
         let sizes = sensors.sizes(held_out.view());
         sensors.calibrate(&sizes);
         sensors
+    }
+
+    #[test]
+    fn means_are_of_columns_that_were_observed_as_a_whole() {
+        let nan = f32::NAN;
+        let rows = ndarray::array![
+            [1.0, 10.0, 3.0, 30.0],
+            [1.0, nan, 3.0, nan],
+            [1.0, nan, 3.0, 30.0]
+        ];
+        let means = super::means(rows.view(), 2);
+        assert_eq!(means.row(0).to_vec(), [2.0, 20.0]);
+        assert!((means[[1, 0]] - 2.0).abs() < 1e-6 && means[[1, 1]].is_nan());
+        assert!(means.row(2).iter().all(|mean| mean.is_nan()));
+        assert_eq!(whole(means.view()), 1);
     }
 
     #[test]

@@ -30,6 +30,9 @@ const RETURN_FACTOR: f64 = 10.0;
 /// How many times what the budget lets expect may come back into the calibration.
 const RETURN_SHARE: f64 = 3.0;
 
+/// Windows without gaps that tell how means of columns go together, at least; and half of all.
+const MEANS_MIN: usize = 200;
+
 /// A model calibrated on the calibration windows alone.
 #[derive(Debug)]
 pub(super) struct Fitted {
@@ -97,13 +100,7 @@ pub(super) fn weights(
             (job.spec.trim, job.spec.clip),
         )
     });
-    let means = (job.spec.window > 1 && measured <= sensors::COLUMNS_MAX).then(|| {
-        Sensors::fit(
-            sensors::means(scaled.view(), measured).view(),
-            sensors::means(unseen.view(), measured).view(),
-            (job.spec.trim, job.spec.clip),
-        )
-    });
+    let means = means(job, (scaled.view(), unseen.view()), measured);
     let held = Held::fit(scaled.view(), measured);
     let data = FitData {
         train: centred(scaled),
@@ -130,6 +127,22 @@ pub(super) fn weights(
         reservoir: Reservoir::default(),
     };
     Ok(Fitted { model })
+}
+
+/// The judge of M columns' means over windows, where there are enough that were observed as a whole.
+fn means(
+    job: &TrainJob,
+    (train, unseen): (ArrayView2<'_, f32>, ArrayView2<'_, f32>),
+    columns: usize,
+) -> Option<Sensors> {
+    if job.spec.window < 2 || columns > sensors::COLUMNS_MAX {
+        return None;
+    }
+    let train = sensors::means(train, columns);
+    let unseen = sensors::means(unseen, columns);
+    let whole = sensors::whole(train.view());
+    (whole >= MEANS_MIN && 2 * whole >= train.nrows())
+        .then(|| Sensors::fit(train.view(), unseen.view(), (job.spec.trim, job.spec.clip)))
 }
 
 /// Calibrates again on all held-out windows, the gate's among them: they are as unseen as the others, and the latest.

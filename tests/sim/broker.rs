@@ -1,11 +1,16 @@
 //! The pretend broker: logs, a consumer group with generations, transactions, and the faults that a real one has.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use anomalyd::kafka::mark::{Commit, Marks, Outcome, metadata};
-use anomalyd::pipeline::{Grant, Message, Outbox, StateEntry, model_version, owner};
+use anomalyd::kafka::mark::{Commit, Marks, Outcome, began, metadata};
+use anomalyd::kafka::retention::{Known, begin};
+use anomalyd::kafka::session::Start;
+use anomalyd::model::card::Exclusion;
+use anomalyd::pipeline::{
+    Grant, Message, Outbox, StateEntry, as_of, model_version, owner, quarantine,
+};
 use anomalyd::port::{self, Published, Session};
 use anomalyd::record::RecordBatch;
 use anomalyd::stream::{Offset, Positions, TopicPartition};
@@ -15,7 +20,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::Counts;
 use crate::faults::Sabotage;
-use crate::world::World;
+use crate::world::{Input, World};
 
 /// The process died, or was killed.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +37,77 @@ pub struct Committed {
     pub drift: Vec<Message>,
     /// Offset → version that judges from there on.
     pub models: BTreeMap<i64, u64>,
+    /// Where the group began.
+    pub begun: Option<i64>,
+    /// The next offset to read.
+    pub until: i64,
+    /// Offset → how much was told of what lies before.
+    pub told: BTreeMap<i64, Told>,
+    /// State had to be discarded: up to which offset nothing of that shows.
+    pub calm_until: Option<i64>,
+}
+
+/// How many messages of each kind.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Told {
+    pub alerts: usize,
+    pub scores: usize,
+    pub dead_letters: usize,
+    pub late: usize,
+    pub drift: usize,
+}
+
+impl Committed {
+    fn count(&self) -> Told {
+        Told {
+            alerts: self.alerts.len(),
+            scores: self.scores.len(),
+            dead_letters: self.dead_letters.len(),
+            late: self.late.len(),
+            drift: self.drift.len(),
+        }
+    }
+
+    /// Records that came out, as whatever they came out.
+    pub fn records(&self) -> i64 {
+        let records = self.scores.len() + self.dead_letters.len() + self.late.len();
+        i64::try_from(records).unwrap()
+    }
+
+    /// The same as it was when the group stood at `offset`.
+    pub fn back_at(mut self, offset: i64) -> Self {
+        let told = self.told.range(..=offset).next_back();
+        let told = told.map_or_else(Told::default, |(_, told)| *told);
+        self.alerts.truncate(told.alerts);
+        self.scores.truncate(told.scores);
+        self.dead_letters.truncate(told.dead_letters);
+        self.late.truncate(told.late);
+        self.drift.truncate(told.drift);
+        self.models.retain(|from, _| *from <= offset);
+        self.told.retain(|to, _| *to <= offset);
+        self.until = offset;
+        self
+    }
+}
+
+/// What brokers have of one partition.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stored {
+    /// The oldest offset that is left.
+    first: i64,
+    /// How many records were produced.
+    produced: usize,
+}
+
+/// Gaps: records that were deleted before they were read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gaps {
+    /// What workers reported.
+    pub reported: i64,
+    /// What commits may have skipped that nobody lived to report.
+    pub unheard: i64,
+    /// What may have been reported twice, because offsets expired.
+    pub again: i64,
 }
 
 /// Who holds a partition, since which generation.
@@ -48,8 +124,19 @@ pub struct Broker<'w> {
     pub calm: bool,
     pub counts: Counts,
     pub log: BTreeMap<TopicPartition, Committed>,
-    /// What the group has committed, and the mark of the transaction that did.
-    committed: BTreeMap<TopicPartition, (i64, String)>,
+    /// What was committed when the offsets expired.
+    pub expired: Option<BTreeMap<TopicPartition, Committed>>,
+    pub gaps: Gaps,
+    stored: Vec<Stored>,
+    /// How many partitions there were when the group began, and are now.
+    known: usize,
+    present: usize,
+    /// Where the next to be given a partition without offset and state should begin.
+    begins: BTreeMap<TopicPartition, i64>,
+    /// Members that have discarded a partition's state, which is not committed.
+    discards: BTreeSet<(u64, TopicPartition)>,
+    /// What the group has committed.
+    committed: BTreeMap<TopicPartition, Commit>,
     state: BTreeMap<Vec<u8>, StateEntry>,
     /// The same before the last transaction that wrote to it.
     state_before: BTreeMap<Vec<u8>, StateEntry>,
@@ -71,6 +158,13 @@ impl<'w> Broker<'w> {
                 .iter()
                 .map(|at| (at.clone(), Committed::default()))
                 .collect(),
+            expired: None,
+            gaps: Gaps::default(),
+            stored: vec![Stored::default(); world.partitions.len()],
+            known: world.first_partitions,
+            present: world.first_partitions,
+            begins: BTreeMap::new(),
+            discards: BTreeSet::new(),
             committed: BTreeMap::new(),
             state: BTreeMap::new(),
             state_before: BTreeMap::new(),
@@ -101,7 +195,7 @@ impl<'w> Broker<'w> {
     pub fn rebalance(&mut self) {
         self.generation += 1;
         self.count("rebalances");
-        for at in &self.world.partitions {
+        for at in &self.world.partitions[..self.present] {
             let member = self.members[self.rng.gen_range(0..self.members.len())];
             let stays = self
                 .holdings
@@ -114,35 +208,199 @@ impl<'w> Broker<'w> {
         }
     }
 
-    /// Whether everything was read and committed.
+    /// Whether everything was produced, read and committed.
     pub fn done(&self) -> bool {
-        self.world
-            .partitions
-            .iter()
-            .zip(&self.world.logs)
-            .all(|(at, log)| {
-                log.last()
-                    .is_none_or(|last| self.committed(at) == Some(last.offset + 1))
+        let world = self.world;
+        self.present == world.partitions.len()
+            && (0..self.present).all(|which| {
+                self.stored[which].produced == world.logs[which].len()
+                    && self.committed(&world.partitions[which]) == Some(self.end(which))
             })
     }
 
     fn committed(&self, at: &TopicPartition) -> Option<i64> {
-        self.committed.get(at).map(|(offset, _)| *offset)
+        self.committed.get(at).map(|commit| commit.offset.0)
     }
 
-    fn grant(&mut self, at: &TopicPartition) -> Grant {
-        let found = self.committed(at);
+    /// The next offset to be written.
+    fn end(&self, which: usize) -> i64 {
+        let produced = self.stored[which].produced;
+        let last = produced.checked_sub(1);
+        last.map_or(0, |last| self.world.logs[which][last].offset + 1)
+    }
+
+    /// Time passes: records are produced, partitions added, records deleted.
+    pub fn turn(&mut self) {
+        let which = self.rng.gen_range(0..self.present);
+        if self.calm || self.rng.gen_bool(0.3) {
+            let more = if self.calm {
+                1000
+            } else {
+                self.rng.gen_range(1..10)
+            };
+            let all = self.world.logs[which].len();
+            self.stored[which].produced = all.min(self.stored[which].produced + more);
+        }
+        let read = |at| self.committed.contains_key(at);
+        let all_read = self.world.partitions[..self.present].iter().all(read);
+        if self.present < self.world.partitions.len()
+            && all_read
+            && !self.members.is_empty()
+            && (self.calm || self.rng.gen_bool(0.05))
+        {
+            // It has records before anyone knows of it.
+            self.stored[self.present].produced = self.rng.gen_range(0..30);
+            self.present += 1;
+            self.count("added_partitions");
+            self.rebalance();
+        }
+        if self.world.deletes && !self.calm && self.rng.gen_bool(0.01) {
+            self.delete(which);
+        }
+    }
+
+    /// Deletes records that were not read, or that must be replayed.
+    fn delete(&mut self, which: usize) {
+        let at = &self.world.partitions[which];
+        let from = self.committed(at).unwrap_or(0);
+        let to = from + self.rng.gen_range(-10..15);
+        let end = self.end(which);
+        let stored = &mut self.stored[which];
+        stored.first = stored.first.max(to.min(end));
+        self.count("deletions");
+    }
+
+    /// For each partition the offsets that are committed, as training finds them.
+    pub fn spans(&self) -> Vec<(i64, i64)> {
+        let span = |which: usize| {
+            let committed = self.committed(&self.world.partitions[which]);
+            (self.first(which), committed.unwrap_or(0))
+        };
+        (0..self.present).map(span).collect()
+    }
+
+    /// The records of spans that lie in no episode.
+    pub fn history(&self, spans: &[(i64, i64)]) -> Vec<&'w Input> {
+        let all: Vec<StateEntry> = self.state.values().cloned().collect();
+        let flagged = quarantine(&all);
+        let world = self.world;
+        let mut records = Vec::new();
+        for (which, (from, to)) in spans.iter().enumerate() {
+            let at = &world.partitions[which];
+            let normal = |input: &&Input| {
+                let lies = |e: &Exclusion| {
+                    e.at == *at
+                        && e.from.0 <= input.offset
+                        && e.to.is_none_or(|to| input.offset < to.0)
+                };
+                (*from..*to).contains(&input.offset) && !flagged.iter().any(lies)
+            };
+            records.extend(world.logs[which].iter().filter(normal));
+        }
+        records
+    }
+
+    /// The oldest offset of a partition.
+    pub fn first(&self, which: usize) -> i64 {
+        self.stored[which].first
+    }
+
+    /// The group's offsets are gone: it had no member for long. What was committed since its state stands is told again.
+    pub fn expire(&mut self) {
+        self.count("expired_offsets");
+        self.committed.clear();
+        self.discards.clear();
+        self.known = self.present;
+        self.expired = Some(self.log.clone());
+        for at in self.world.partitions.clone() {
+            let log = self.log.remove(&at).unwrap();
+            let log = match as_of(&self.state_of(&at)).unwrap() {
+                Some(as_of) => {
+                    let (records, until) = (log.records(), log.until);
+                    let log = log.back_at(as_of.offset.0);
+                    self.gaps.again += until - log.until - (records - log.records());
+                    if records > log.records() {
+                        self.count("told_again");
+                    }
+                    log
+                }
+                None => Committed::default(),
+            };
+            self.log.insert(at, log);
+        }
+    }
+
+    fn state_of(&self, at: &TopicPartition) -> Vec<StateEntry> {
         let all = if self.sabotage == Some(Sabotage::StateReadTooShort) {
             &self.state_before
         } else {
             &self.state
         };
-        let state: Vec<StateEntry> = all
-            .iter()
+        all.iter()
             .filter(|(key, _)| owner("sim", key).as_ref() == Some(at))
             .map(|(_, entry)| entry.clone())
-            .collect();
-        let mut committed = found.unwrap_or(0);
+            .collect()
+    }
+
+    /// A member could not use a partition's state; or could.
+    pub fn discarded(&mut self, member: u64, at: &TopicPartition, discarded: bool) {
+        if discarded {
+            self.count("discards");
+            self.discards.insert((member, at.clone()));
+        } else {
+            self.discards.remove(&(member, at.clone()));
+        }
+    }
+
+    /// What is known of a partition, as `kafka::takeover` finds it out.
+    fn known(&self, which: usize, state: &[StateEntry]) -> Known {
+        let at = &self.world.partitions[which];
+        let present = i32::try_from(self.present).unwrap();
+        let began = began(self.committed.values(), present);
+        Known {
+            committed: self.committed.get(at).map(|commit| commit.offset),
+            first: Offset(self.first(which)),
+            end: Offset(self.end(which)),
+            as_of: as_of(state).unwrap().map(|as_of| as_of.offset),
+            anew: false,
+            added: began <= at.partition.0,
+        }
+    }
+
+    /// What a new owner is told of the topic's beginning, to be written beside its commits.
+    fn began_with(&self) -> i32 {
+        began(
+            self.committed.values(),
+            i32::try_from(self.present).unwrap(),
+        )
+    }
+
+    /// Where a partition of which nothing is known begins, told without looking at commits.
+    fn must_begin(&self, which: usize) -> i64 {
+        match self.world.start {
+            _ if which >= self.known => 0,
+            Start::Earliest => self.first(which),
+            Start::Latest => self.end(which),
+        }
+    }
+
+    fn grant(&mut self, at: &TopicPartition) -> Grant {
+        let which = usize::try_from(at.partition.0).unwrap();
+        let state = self.state_of(at);
+        let mut known = self.known(which, &state);
+        if known.committed.is_none() && known.as_of.is_none() {
+            self.begins.insert(at.clone(), self.must_begin(which));
+        }
+        match self.sabotage {
+            Some(Sabotage::AddedPartitionsAsTheFirst) => known.added = false,
+            Some(Sabotage::ExpiredOffsetsForgetState) => known.as_of = None,
+            Some(Sabotage::DeletionsUnseen) => known.first = Offset(0),
+            _ => {}
+        }
+        let (Offset(mut committed), fresh) = begin(at, known, self.world.start);
+        if self.sabotage == Some(Sabotage::GapsUncounted) {
+            committed = committed.max(known.first.0);
+        }
         if self.sabotage == Some(Sabotage::EmissionDuringReplay)
             && let Some(head) = state.iter().find(|entry| entry.key.ends_with(b"/head"))
         {
@@ -153,15 +411,16 @@ impl<'w> Broker<'w> {
         Grant {
             at: at.clone(),
             committed: Offset(committed),
-            fresh: found.is_none(),
-            first: Offset(0),
+            fresh,
+            first: known.first,
             topic_id: None,
             state,
         }
     }
 
-    /// Makes an outbox part of the log.
-    fn commit(&mut self, outbox: &Outbox, mark: &str) {
+    /// Makes an outbox of `member` part of the log. Answers how many offsets it may have skipped.
+    fn commit(&mut self, member: u64, outbox: &Outbox, metadata: &str) -> i64 {
+        let gap = self.gap(outbox);
         let mut outbox = outbox.clone();
         match self.sabotage {
             Some(Sabotage::PositionsTorn) => {
@@ -193,10 +452,43 @@ impl<'w> Broker<'w> {
         place(&mut self.log, &outbox.late, |log| &mut log.late);
         place(&mut self.log, &outbox.drift, |log| &mut log.drift);
         for (at, to) in &outbox.positions {
-            let commit = (to.0, mark.to_owned());
+            let commit = Commit {
+                offset: *to,
+                metadata: metadata.to_owned(),
+            };
             self.committed.insert(at.clone(), commit);
+            let saved = outbox.state.iter().any(|entry| entry.at == *at);
+            let discards = saved && self.discards.remove(&(member, at.clone()));
+            let log = self.log.get_mut(at).unwrap();
+            log.begun = log.begun.or_else(|| self.begins.get(at).copied());
+            let told = log.count();
+            if discards {
+                log.calm_until.get_or_insert(log.until);
+            }
+            if log.calm_until == Some(to.0) {
+                // What a discard says is not of before.
+                log.told.entry(to.0).or_insert(told);
+            } else {
+                log.told.insert(to.0, told);
+            }
+            log.until = to.0;
         }
         self.store(&outbox.state);
+        if outbox.state.is_empty() && written(&outbox) == 0 {
+            // Whoever begins reports with its first batch, if it lives.
+            self.gaps.unheard += gap;
+        }
+        gap
+    }
+
+    /// Offsets that an outbox goes past without a word.
+    fn gap(&self, outbox: &Outbox) -> i64 {
+        let told = [&outbox.scores, &outbox.dead_letters, &outbox.late];
+        let told = i64::try_from(told.iter().map(|told| told.len()).sum::<usize>()).unwrap();
+        let from =
+            |at: &TopicPartition| self.committed(at).or_else(|| self.begins.get(at).copied());
+        let past = |(at, to): (&TopicPartition, &Offset)| to.0 - from(at).unwrap_or(to.0);
+        outbox.positions.iter().map(past).sum::<i64>() - told
     }
 
     fn store(&mut self, entries: &[StateEntry]) {
@@ -245,13 +537,9 @@ impl<'w> Broker<'w> {
                 Outcome::Aborted
             };
         }
-        let commit = |(offset, mark): &(i64, String)| Commit {
-            offset: Offset(*offset),
-            metadata: metadata(mark, 3),
-        };
         let found = positions
             .keys()
-            .map(|at| (at.clone(), self.committed.get(at).map(commit)))
+            .map(|at| (at.clone(), self.committed.get(at).cloned()))
             .collect();
         marks.outcome(positions, mark, &found)
     }
@@ -276,6 +564,8 @@ pub struct Member<'w> {
     pending: Vec<Grant>,
     aborted: bool,
     marks: Marks,
+    /// How many partitions there were when the group began.
+    began_with: i32,
     /// The session begins anew: everything is given back next.
     lost: bool,
 }
@@ -291,6 +581,7 @@ impl<'w> Member<'w> {
             pending: Vec::new(),
             aborted: false,
             marks: Marks::new(format!("member-{id}")),
+            began_with: 0,
             lost: false,
         }
     }
@@ -332,6 +623,9 @@ impl<'w> Member<'w> {
         }
         self.marks.forget(&lost);
         self.marks.forget(&won);
+        if !won.is_empty() {
+            self.began_with = broker.began_with();
+        }
         self.pending = won.iter().map(|at| broker.grant(at)).collect();
         self.held = ours;
         if !lost.is_empty() {
@@ -343,21 +637,39 @@ impl<'w> Member<'w> {
         Some(port::Input::Assigned(std::mem::take(&mut self.pending)))
     }
 
+    /// The oldest records of partitions whose next ones were deleted.
+    fn overtaken(&mut self) -> Positions {
+        let mut broker = self.broker.borrow_mut();
+        let mut overtaken = Positions::new();
+        for (at, position) in &mut self.positions {
+            let first = broker.first(usize::try_from(at.partition.0).unwrap());
+            if *position < first && broker.sabotage != Some(Sabotage::DeletionsUnseen) {
+                *position = first;
+                overtaken.insert(at.clone(), Offset(first));
+            }
+        }
+        if !overtaken.is_empty() {
+            broker.count("overtaken");
+        }
+        overtaken
+    }
+
     fn fetch(&mut self) -> RecordBatch {
         let mut broker = self.broker.borrow_mut();
         let world = broker.world;
         let mut batch = RecordBatch::default();
         for _ in 0..broker.rng.gen_range(1..4) {
-            let which = broker.rng.gen_range(0..world.partitions.len());
+            let present = broker.present;
+            let which = broker.rng.gen_range(0..present);
             let at = &world.partitions[which];
             let Some(position) = self.positions.get_mut(at) else {
                 continue;
             };
             let run = broker.rng.gen_range(1..12);
-            let from = *position;
-            let ahead = world.logs[which]
+            let (from, first) = (*position, broker.first(which));
+            let ahead = world.logs[which][..broker.stored[which].produced]
                 .iter()
-                .filter(|input| input.offset >= from)
+                .filter(|input| input.offset >= from.max(first))
                 .take(run);
             for input in ahead {
                 if broker.sabotage == Some(Sabotage::RecordsSkipped) && broker.rng.gen_ratio(1, 100)
@@ -376,15 +688,18 @@ impl<'w> Member<'w> {
 impl Member<'_> {
     /// The commit of `outbox` is not answered. What became of it is found out; if it cannot be, the session begins anew.
     fn unanswered(&mut self, outbox: &Outbox, mark: &str) -> Published {
-        let mut broker = self.broker.borrow_mut();
+        let metadata = metadata(mark, self.began_with);
+        let shared = self.broker.clone();
+        let mut broker = shared.borrow_mut();
         let kind = match outbox {
             Outbox { state, .. } if state.is_empty() && written(outbox) == 0 => "lost_starts",
             _ if written(outbox) == 0 => "lost_settlements",
             _ => "lost_batches",
         };
         broker.count(kind);
+        let mut gap = 0;
         if broker.rng.r#gen() {
-            broker.commit(outbox, mark);
+            gap = broker.commit(self.id, outbox, &metadata);
         }
         match broker.outcome(&self.marks, &outbox.positions, mark) {
             Outcome::Committed => {
@@ -399,6 +714,7 @@ impl Member<'_> {
             }
             Outcome::Unknown => {
                 broker.count("lost_sessions");
+                broker.gaps.unheard += gap;
                 self.lost = true;
                 Published::Lost
             }
@@ -440,6 +756,10 @@ impl Session for Member<'_> {
         if let Some(input) = self.hear() {
             return Ok(input);
         }
+        let overtaken = self.overtaken();
+        if !overtaken.is_empty() {
+            return Ok(port::Input::Overtaken(overtaken));
+        }
         let batch = self.fetch();
         Ok(if batch.is_empty() {
             port::Input::Idle
@@ -453,6 +773,7 @@ impl Session for Member<'_> {
             return Ok(Published::Lost);
         }
         let mark = self.marks.next();
+        let metadata = metadata(&mark, self.began_with);
         let shared = self.broker.clone();
         let mut broker = shared.borrow_mut();
         let sabotage = broker.sabotage;
@@ -460,8 +781,13 @@ impl Session for Member<'_> {
         let stale = self.generation != broker.generation;
         if luck < 0.06 {
             if sabotage == Some(Sabotage::OffsetsOutsideTheTransaction) {
-                let commit =
-                    |(at, to): (&TopicPartition, &Offset)| (at.clone(), (to.0, mark.clone()));
+                let commit = |(at, to): (&TopicPartition, &Offset)| {
+                    let commit = Commit {
+                        offset: *to,
+                        metadata: metadata.clone(),
+                    };
+                    (at.clone(), commit)
+                };
                 let positions: Vec<_> = outbox.positions.iter().map(commit).collect();
                 broker.committed.extend(positions);
             }
@@ -487,12 +813,13 @@ impl Session for Member<'_> {
             self.aborted = true;
             if sabotage == Some(Sabotage::OutputOutsideTheTransaction) {
                 broker.commit(
+                    self.id,
                     &Outbox {
                         positions: Positions::new(),
                         state: Vec::new(),
                         ..outbox.clone()
                     },
-                    &mark,
+                    &metadata,
                 );
             }
             if sabotage == Some(Sabotage::StateKeptAfterAbort) {
@@ -504,13 +831,14 @@ impl Session for Member<'_> {
             drop(broker);
             return Ok(self.unanswered(outbox, &mark));
         }
-        broker.commit(outbox, &mark);
+        let gap = broker.commit(self.id, outbox, &metadata);
         broker.count("commits");
         if outbox.scores.is_empty() && outbox.dead_letters.is_empty() && !outbox.state.is_empty() {
             broker.count("settlements");
         }
         if luck < 0.21 {
             broker.count("crashes_after_commit");
+            broker.gaps.unheard += gap;
             return Err(Crash);
         }
         if luck < 0.25 && sabotage == Some(Sabotage::CommitTakenForAbort) {

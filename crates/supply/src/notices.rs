@@ -54,7 +54,7 @@ fn find(folder: &Path, deep: usize, found: &mut Vec<PathBuf>) -> std::io::Result
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().to_uppercase();
-        let is_code = name.ends_with(".RS") || name.ends_with(".C") || name.ends_with(".H");
+        let is_code = [".RS", ".C", ".H"].iter().any(|end| name.ends_with(end));
         if entry.file_type()?.is_dir() {
             if deep > 0 {
                 find(&entry.path(), deep - 1, found)?;

@@ -1,120 +1,37 @@
 //! The pretend broker: logs, a consumer group with generations, transactions, and the faults that a real one has.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 
-use anomalyd::kafka::mark::{Commit, Marks, Outcome, began, metadata};
+use anomalyd::kafka::mark::{Commit, Marks, Outcome, began};
 use anomalyd::kafka::retention::{Known, begin};
 use anomalyd::kafka::session::Start;
 use anomalyd::model::card::Exclusion;
 use anomalyd::pipeline::{
     Grant, Message, Outbox, StateEntry, as_of, model_version, owner, quarantine,
 };
-use anomalyd::port::{self, Published, Session};
-use anomalyd::record::RecordBatch;
 use anomalyd::stream::{Offset, Positions, TopicPartition};
-use anomalyd::time::Timestamp;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::Counts;
+use crate::committed::{Committed, Gaps};
 use crate::faults::Sabotage;
 use crate::world::{Input, World};
 
-/// The process died, or was killed.
-#[derive(Debug, thiserror::Error)]
-#[error("crashed")]
-pub struct Crash;
-
-/// What a `read_committed` reader sees of one partition, and where its model changed.
-#[derive(Clone, Debug, Default)]
-pub struct Committed {
-    pub alerts: Vec<Message>,
-    pub scores: Vec<Message>,
-    pub dead_letters: Vec<Message>,
-    pub late: Vec<Message>,
-    pub drift: Vec<Message>,
-    /// Offset → version that judges from there on.
-    pub models: BTreeMap<i64, u64>,
-    /// Where the group began.
-    pub begun: Option<i64>,
-    /// The next offset to read.
-    pub until: i64,
-    /// Offset → how much was told of what lies before.
-    pub told: BTreeMap<i64, Told>,
-    /// State had to be discarded: up to which offset nothing of that shows.
-    pub calm_until: Option<i64>,
-}
-
-/// How many messages of each kind.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Told {
-    pub alerts: usize,
-    pub scores: usize,
-    pub dead_letters: usize,
-    pub late: usize,
-    pub drift: usize,
-}
-
-impl Committed {
-    fn count(&self) -> Told {
-        Told {
-            alerts: self.alerts.len(),
-            scores: self.scores.len(),
-            dead_letters: self.dead_letters.len(),
-            late: self.late.len(),
-            drift: self.drift.len(),
-        }
-    }
-
-    /// Records that came out, as whatever they came out.
-    pub fn records(&self) -> i64 {
-        let records = self.scores.len() + self.dead_letters.len() + self.late.len();
-        i64::try_from(records).unwrap()
-    }
-
-    /// The same as it was when the group stood at `offset`.
-    pub fn back_at(mut self, offset: i64) -> Self {
-        let told = self.told.range(..=offset).next_back();
-        let told = told.map_or_else(Told::default, |(_, told)| *told);
-        self.alerts.truncate(told.alerts);
-        self.scores.truncate(told.scores);
-        self.dead_letters.truncate(told.dead_letters);
-        self.late.truncate(told.late);
-        self.drift.truncate(told.drift);
-        self.models.retain(|from, _| *from <= offset);
-        self.told.retain(|to, _| *to <= offset);
-        self.until = offset;
-        self
-    }
-}
-
 /// What brokers have of one partition.
 #[derive(Clone, Copy, Debug, Default)]
-struct Stored {
+pub struct Stored {
     /// The oldest offset that is left.
-    first: i64,
+    pub first: i64,
     /// How many records were produced.
-    produced: usize,
-}
-
-/// Gaps: records that were deleted before they were read.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Gaps {
-    /// What workers reported.
-    pub reported: i64,
-    /// What commits may have skipped that nobody lived to report.
-    pub unheard: i64,
-    /// What may have been reported twice, because offsets expired.
-    pub again: i64,
+    pub produced: usize,
 }
 
 /// Who holds a partition, since which generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Holding {
-    member: u64,
-    since: u64,
+pub struct Holding {
+    pub member: u64,
+    pub since: u64,
 }
 
 pub struct Broker<'w> {
@@ -127,22 +44,22 @@ pub struct Broker<'w> {
     /// What was committed when the offsets expired.
     pub expired: Option<BTreeMap<TopicPartition, Committed>>,
     pub gaps: Gaps,
-    stored: Vec<Stored>,
+    pub stored: Vec<Stored>,
     /// How many partitions there were when the group began, and are now.
-    known: usize,
-    present: usize,
+    pub known: usize,
+    pub present: usize,
     /// Where the next to be given a partition without offset and state should begin.
-    begins: BTreeMap<TopicPartition, i64>,
+    pub begins: BTreeMap<TopicPartition, i64>,
     /// Members that have discarded a partition's state, which is not committed.
-    discards: BTreeSet<(u64, TopicPartition)>,
+    pub discards: BTreeSet<(u64, TopicPartition)>,
     /// What the group has committed.
-    committed: BTreeMap<TopicPartition, Commit>,
-    state: BTreeMap<Vec<u8>, StateEntry>,
+    pub committed: BTreeMap<TopicPartition, Commit>,
+    pub state: BTreeMap<Vec<u8>, StateEntry>,
     /// The same before the last transaction that wrote to it.
-    state_before: BTreeMap<Vec<u8>, StateEntry>,
-    generation: u64,
-    members: Vec<u64>,
-    holdings: BTreeMap<TopicPartition, Holding>,
+    pub state_before: BTreeMap<Vec<u8>, StateEntry>,
+    pub generation: u64,
+    pub members: Vec<u64>,
+    pub holdings: BTreeMap<TopicPartition, Holding>,
 }
 
 impl<'w> Broker<'w> {
@@ -218,12 +135,12 @@ impl<'w> Broker<'w> {
             })
     }
 
-    fn committed(&self, at: &TopicPartition) -> Option<i64> {
+    pub fn committed(&self, at: &TopicPartition) -> Option<i64> {
         self.committed.get(at).map(|commit| commit.offset.0)
     }
 
     /// The next offset to be written.
-    fn end(&self, which: usize) -> i64 {
+    pub fn end(&self, which: usize) -> i64 {
         let produced = self.stored[which].produced;
         let last = produced.checked_sub(1);
         last.map_or(0, |last| self.world.logs[which][last].offset + 1)
@@ -368,7 +285,7 @@ impl<'w> Broker<'w> {
     }
 
     /// What a new owner is told of the topic's beginning, to be written beside its commits.
-    fn began_with(&self) -> i32 {
+    pub fn began_with(&self) -> i32 {
         began(
             self.committed.values(),
             i32::try_from(self.present).unwrap(),
@@ -384,7 +301,7 @@ impl<'w> Broker<'w> {
         }
     }
 
-    fn grant(&mut self, at: &TopicPartition) -> Grant {
+    pub fn grant(&mut self, at: &TopicPartition) -> Grant {
         let which = usize::try_from(at.partition.0).unwrap();
         let state = self.state_of(at);
         let mut known = self.known(which, &state);
@@ -419,7 +336,7 @@ impl<'w> Broker<'w> {
     }
 
     /// Makes an outbox of `member` part of the log. Answers how many offsets it may have skipped.
-    fn commit(&mut self, member: u64, outbox: &Outbox, metadata: &str) -> i64 {
+    pub fn commit(&mut self, member: u64, outbox: &Outbox, metadata: &str) -> i64 {
         let gap = self.gap(outbox);
         let mut outbox = outbox.clone();
         match self.sabotage {
@@ -527,7 +444,7 @@ impl<'w> Broker<'w> {
     }
 
     /// What the group's offsets say of a transaction whose answer was lost.
-    fn outcome(&self, marks: &Marks, positions: &Positions, mark: &str) -> Outcome {
+    pub fn outcome(&self, marks: &Marks, positions: &Positions, mark: &str) -> Outcome {
         if self.sabotage == Some(Sabotage::LostAnswersByPosition) {
             let reached = |(at, to): (&TopicPartition, &Offset)| self.committed(at) >= Some(to.0);
             let committed = positions.iter().all(reached);
@@ -550,192 +467,28 @@ impl<'w> Broker<'w> {
         let log = self.log.get_mut(&entry.at).unwrap();
         log.models.insert(head["offset"].as_i64().unwrap(), version);
     }
-}
 
-/// One member's connection.
-pub struct Member<'w> {
-    pub id: u64,
-    pub broker: Rc<RefCell<Broker<'w>>>,
-    /// The generation that it has heard of.
-    generation: u64,
-    held: BTreeMap<TopicPartition, Holding>,
-    /// Next offset to deliver; absent until the worker has said where to begin.
-    positions: BTreeMap<TopicPartition, i64>,
-    pending: Vec<Grant>,
-    aborted: bool,
-    marks: Marks,
-    /// How many partitions there were when the group began.
-    began_with: i32,
-    /// The session begins anew: everything is given back next.
-    lost: bool,
-}
-
-impl<'w> Member<'w> {
-    pub fn new(id: u64, broker: Rc<RefCell<Broker<'w>>>) -> Self {
-        Self {
-            id,
-            broker,
-            generation: 0,
-            held: BTreeMap::new(),
-            positions: BTreeMap::new(),
-            pending: Vec::new(),
-            aborted: false,
-            marks: Marks::new(format!("member-{id}")),
-            began_with: 0,
-            lost: false,
-        }
-    }
-
-    /// Whether the group has moved on without it.
-    pub fn stale(&self) -> bool {
-        self.generation != self.broker.borrow().generation
-    }
-
-    /// Hears of a rebalance: first what was lost, then what was won.
-    fn hear(&mut self) -> Option<port::Input> {
-        let mut broker = self.broker.borrow_mut();
-        if !self.pending.is_empty() {
-            return Some(port::Input::Assigned(std::mem::take(&mut self.pending)));
-        }
-        if self.generation == broker.generation {
-            return None;
-        }
-        self.generation = broker.generation;
-        let ours: BTreeMap<_, _> = broker
-            .holdings
-            .iter()
-            .filter(|(_, held)| held.member == self.id)
-            .map(|(at, held)| (at.clone(), *held))
-            .collect();
-        let lost: Vec<_> = self
-            .held
-            .iter()
-            .filter(|(at, h)| ours.get(*at) != Some(*h))
-            .map(|(at, _)| at.clone())
-            .collect();
-        let won: Vec<_> = ours
-            .iter()
-            .filter(|(at, h)| self.held.get(*at) != Some(*h))
-            .map(|(at, _)| at.clone())
-            .collect();
-        for at in &lost {
-            self.positions.remove(at);
-        }
-        self.marks.forget(&lost);
-        self.marks.forget(&won);
-        if !won.is_empty() {
-            self.began_with = broker.began_with();
-        }
-        self.pending = won.iter().map(|at| broker.grant(at)).collect();
-        self.held = ours;
-        if !lost.is_empty() {
-            return Some(port::Input::Revoked(lost));
-        }
-        if self.pending.is_empty() {
-            return None;
-        }
-        Some(port::Input::Assigned(std::mem::take(&mut self.pending)))
-    }
-
-    /// The oldest records of partitions whose next ones were deleted.
-    fn overtaken(&mut self) -> Positions {
-        let mut broker = self.broker.borrow_mut();
-        let mut overtaken = Positions::new();
-        for (at, position) in &mut self.positions {
-            let first = broker.first(usize::try_from(at.partition.0).unwrap());
-            if *position < first && broker.sabotage != Some(Sabotage::DeletionsUnseen) {
-                *position = first;
-                overtaken.insert(at.clone(), Offset(first));
-            }
-        }
-        if !overtaken.is_empty() {
-            broker.count("overtaken");
-        }
-        overtaken
-    }
-
-    fn fetch(&mut self) -> RecordBatch {
-        let mut broker = self.broker.borrow_mut();
-        let world = broker.world;
-        let mut batch = RecordBatch::default();
-        for _ in 0..broker.rng.gen_range(1..4) {
-            let present = broker.present;
-            let which = broker.rng.gen_range(0..present);
-            let at = &world.partitions[which];
-            let Some(position) = self.positions.get_mut(at) else {
-                continue;
+    /// Commits positions beside a transaction.
+    pub fn commit_positions(&mut self, outbox: &Outbox, metadata: &str) {
+        for (at, to) in &outbox.positions {
+            let commit = Commit {
+                offset: *to,
+                metadata: metadata.to_owned(),
             };
-            let run = broker.rng.gen_range(1..12);
-            let (from, first) = (*position, broker.first(which));
-            let ahead = world.logs[which][..broker.stored[which].produced]
-                .iter()
-                .filter(|input| input.offset >= from.max(first))
-                .take(run);
-            for input in ahead {
-                if broker.sabotage == Some(Sabotage::RecordsSkipped) && broker.rng.gen_ratio(1, 100)
-                {
-                    continue;
-                }
-                let place = (Offset(input.offset), input.timestamp);
-                batch.push(at, place, None, Some(&input.value), Vec::new());
-                *position = input.offset + 1;
-            }
-        }
-        batch
-    }
-}
-
-impl Member<'_> {
-    /// The commit of `outbox` is not answered. What became of it is found out; if it cannot be, the session begins anew.
-    fn unanswered(&mut self, outbox: &Outbox, mark: &str) -> Published {
-        let metadata = metadata(mark, self.began_with);
-        let shared = self.broker.clone();
-        let mut broker = shared.borrow_mut();
-        let kind = match outbox {
-            Outbox { state, .. } if state.is_empty() && written(outbox) == 0 => "lost_starts",
-            _ if written(outbox) == 0 => "lost_settlements",
-            _ => "lost_batches",
-        };
-        broker.count(kind);
-        let mut gap = 0;
-        if broker.rng.r#gen() {
-            gap = broker.commit(self.id, outbox, &metadata);
-        }
-        match broker.outcome(&self.marks, &outbox.positions, mark) {
-            Outcome::Committed => {
-                broker.count("lost_but_committed");
-                self.marks.committed(&outbox.positions, mark);
-                Published::Committed
-            }
-            Outcome::Aborted => {
-                broker.count("lost_and_aborted");
-                self.aborted = true;
-                Published::Aborted
-            }
-            Outcome::Unknown => {
-                broker.count("lost_sessions");
-                broker.gaps.unheard += gap;
-                self.lost = true;
-                Published::Lost
-            }
+            self.committed.insert(at.clone(), commit);
         }
     }
 
-    /// What a session that begins anew gives back.
-    fn give_all_back(&mut self) -> port::Input {
-        self.lost = false;
-        self.generation = 0;
-        self.positions.clear();
-        let mut gone: Vec<_> = std::mem::take(&mut self.held).into_keys().collect();
-        gone.retain(|at| !self.pending.iter().any(|pending| pending.at == *at));
-        self.pending.clear();
-        self.marks.forget(&gone);
-        port::Input::Revoked(gone)
+    /// Writes state beside a transaction.
+    pub fn write_state(&mut self, outbox: &Outbox) {
+        let entries = outbox.state.iter().filter(|entry| entry.value.is_some());
+        let entries = entries.map(|entry| (entry.key.clone(), entry.clone()));
+        self.state.extend(entries);
     }
 }
 
 /// Alerts, scores, drift and records sent on.
-fn written(outbox: &Outbox) -> usize {
+pub fn written(outbox: &Outbox) -> usize {
     let kinds = [
         &outbox.alerts,
         &outbox.scores,
@@ -744,121 +497,4 @@ fn written(outbox: &Outbox) -> usize {
         &outbox.drift,
     ];
     kinds.iter().map(|messages| messages.len()).sum()
-}
-
-impl Session for Member<'_> {
-    type Fatal = Crash;
-
-    fn next(&mut self, _until: Timestamp) -> Result<port::Input, Crash> {
-        if self.lost {
-            return Ok(self.give_all_back());
-        }
-        if let Some(input) = self.hear() {
-            return Ok(input);
-        }
-        let overtaken = self.overtaken();
-        if !overtaken.is_empty() {
-            return Ok(port::Input::Overtaken(overtaken));
-        }
-        let batch = self.fetch();
-        Ok(if batch.is_empty() {
-            port::Input::Idle
-        } else {
-            port::Input::Batch(batch)
-        })
-    }
-
-    fn publish(&mut self, outbox: &Outbox) -> Result<Published, Crash> {
-        if self.lost {
-            return Ok(Published::Lost);
-        }
-        let mark = self.marks.next();
-        let metadata = metadata(&mark, self.began_with);
-        let shared = self.broker.clone();
-        let mut broker = shared.borrow_mut();
-        let sabotage = broker.sabotage;
-        let luck: f64 = if broker.calm { 1.0 } else { broker.rng.r#gen() };
-        let stale = self.generation != broker.generation;
-        if luck < 0.06 {
-            if sabotage == Some(Sabotage::OffsetsOutsideTheTransaction) {
-                let commit = |(at, to): (&TopicPartition, &Offset)| {
-                    let commit = Commit {
-                        offset: *to,
-                        metadata: metadata.clone(),
-                    };
-                    (at.clone(), commit)
-                };
-                let positions: Vec<_> = outbox.positions.iter().map(commit).collect();
-                broker.committed.extend(positions);
-            }
-            broker.count("crashes_before_commit");
-            return Err(Crash);
-        }
-        if sabotage == Some(Sabotage::StateOutsideTheTransaction) {
-            let entries = outbox
-                .state
-                .iter()
-                .map(|entry| (entry.key.clone(), entry.clone()));
-            broker
-                .state
-                .extend(entries.filter(|(_, entry)| entry.value.is_some()));
-        }
-        if stale && sabotage != Some(Sabotage::NoFencing) {
-            broker.count("fenced");
-            self.aborted = true;
-            return Ok(Published::Aborted);
-        }
-        if luck < 0.16 {
-            broker.count("aborts");
-            self.aborted = true;
-            if sabotage == Some(Sabotage::OutputOutsideTheTransaction) {
-                broker.commit(
-                    self.id,
-                    &Outbox {
-                        positions: Positions::new(),
-                        state: Vec::new(),
-                        ..outbox.clone()
-                    },
-                    &metadata,
-                );
-            }
-            if sabotage == Some(Sabotage::StateKeptAfterAbort) {
-                return Ok(Published::Committed);
-            }
-            return Ok(Published::Aborted);
-        }
-        if !broker.calm && broker.rng.gen_bool(0.05) {
-            drop(broker);
-            return Ok(self.unanswered(outbox, &mark));
-        }
-        let gap = broker.commit(self.id, outbox, &metadata);
-        broker.count("commits");
-        if outbox.scores.is_empty() && outbox.dead_letters.is_empty() && !outbox.state.is_empty() {
-            broker.count("settlements");
-        }
-        if luck < 0.21 {
-            broker.count("crashes_after_commit");
-            broker.gaps.unheard += gap;
-            return Err(Crash);
-        }
-        if luck < 0.25 && sabotage == Some(Sabotage::CommitTakenForAbort) {
-            self.aborted = true;
-            return Ok(Published::Aborted);
-        }
-        self.marks.committed(&outbox.positions, &mark);
-        Ok(Published::Committed)
-    }
-
-    fn rewind(&mut self, to: &Positions) -> Result<(), Crash> {
-        let after_abort = std::mem::take(&mut self.aborted);
-        if after_abort && self.broker.borrow().sabotage == Some(Sabotage::NoRewindAfterAbort) {
-            return Ok(());
-        }
-        for (at, offset) in to {
-            if self.held.contains_key(at) {
-                self.positions.insert(at.clone(), offset.0);
-            }
-        }
-        Ok(())
-    }
 }

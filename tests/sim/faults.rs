@@ -17,9 +17,12 @@ use anomalyd::stream::TopicPartition;
 use anomalyd::time::{ManualClock, Timestamp};
 use anomalyd::worker::{Committed as Batch, Observer, Ports, Settings, Worker, WorkerError};
 use rand::Rng;
+use rand_chacha::ChaCha8Rng;
 
 use crate::Counts;
-use crate::broker::{Broker, Committed, Crash, Gaps, Member};
+use crate::broker::Broker;
+use crate::committed::{Committed, Gaps};
+use crate::member::{Crash, Member};
 use crate::world::{NOW, World, decode, retrain};
 
 /// A safeguard taken away. Each must be noticed.
@@ -339,6 +342,45 @@ fn half_step(actor: &mut Actor<'_>) -> Result<bool, String> {
     }
 }
 
+/// Now and then begins a training, and goes on with it. Answers the version of a new model.
+fn train(
+    training: &mut Option<Training>,
+    rng: &mut ChaCha8Rng,
+    actors: &[Actor<'_>],
+    (broker, store): (&RefCell<Broker<'_>>, &Store),
+) -> Option<u64> {
+    if rng.gen_bool(0.01) && training.is_none() {
+        let by = actors[rng.gen_range(0..actors.len())].id;
+        let lasts = rng.gen_range(5..40);
+        *training = Some(Training::begin(&broker.borrow(), by, lasts));
+    }
+    // It ends with its process.
+    training.take_if(|training| actors.iter().all(|actor| actor.id != training.actor));
+    training.as_mut()?.done -= 1;
+    let ended = training.take_if(|training| training.done == 0)?;
+    ended.end(&mut broker.borrow_mut(), store)
+}
+
+/// Nobody is there for so long that the group's offsets expire.
+fn all_leave(broker: &RefCell<Broker<'_>>, actors: Vec<Actor<'_>>) {
+    for actor in actors {
+        broker.borrow_mut().leave(actor.id);
+    }
+    broker.borrow_mut().expire();
+}
+
+fn outcome(broker: Broker<'_>, store: &Store) -> Outcome {
+    let partitions = 0..broker.world.partitions.len();
+    Outcome {
+        first: partitions.map(|which| broker.first(which)).collect(),
+        log: broker.log,
+        expired: broker.expired,
+        gaps: broker.gaps,
+        models: store.lock().unwrap().clone(),
+        counts: broker.counts,
+    }
+}
+
 /// Lets the faults loose until everything is committed.
 pub fn run(world: &World, seed: u64, sabotage: Option<Sabotage>) -> Result<Outcome, String> {
     let mut rng = Seed(seed).child("faults").rng();
@@ -357,47 +399,20 @@ pub fn run(world: &World, seed: u64, sabotage: Option<Sabotage>) -> Result<Outco
     for tick in 0..20_000 {
         if broker.borrow().done() {
             drop(actors);
-            let broker = Rc::into_inner(broker)
-                .expect("all actors are gone")
-                .into_inner();
-            return Ok(Outcome {
-                first: (0..world.partitions.len())
-                    .map(|which| broker.first(which))
-                    .collect(),
-                log: broker.log,
-                expired: broker.expired,
-                gaps: broker.gaps,
-                models: store.lock().unwrap().clone(),
-                counts: broker.counts,
-            });
+            let broker = Rc::into_inner(broker).expect("all actors are gone");
+            return Ok(outcome(broker.into_inner(), &store));
         }
         // After a while the weather clears, so that every run ends.
         broker.borrow_mut().calm = tick > 5_000;
         broker.borrow_mut().turn();
         if world.expires && rng.gen_bool(0.01) && broker.borrow().expired.is_none() {
-            // Nobody is there for long.
-            for actor in std::mem::take(&mut actors) {
-                broker.borrow_mut().leave(actor.id);
-            }
-            broker.borrow_mut().expire();
+            all_leave(&broker, std::mem::take(&mut actors));
             let ids = ids.by_ref().take(2);
             actors = ids
                 .map(|id| actor(world, (&broker, &store), id, champion))
                 .collect();
         }
-        if rng.gen_bool(0.01) && training.is_none() {
-            let by = actors[rng.gen_range(0..actors.len())].id;
-            let lasts = rng.gen_range(5..40);
-            training = Some(Training::begin(&broker.borrow(), by, lasts));
-        }
-        // A training ends with its process.
-        training = training.filter(|training| actors.iter().any(|a| a.id == training.actor));
-        if let Some(running) = &mut training {
-            running.done -= 1;
-        }
-        if let Some(ended) = training.take_if(|training| training.done == 0)
-            && let Some(version) = ended.end(&mut broker.borrow_mut(), &store)
-        {
+        if let Some(version) = train(&mut training, &mut rng, &actors, (&broker, &store)) {
             champion = version;
         }
         if tick < 5_000 && rng.gen_bool(0.03) {

@@ -12,7 +12,9 @@
 )]
 
 mod broker;
+mod committed;
 mod faults;
+mod member;
 mod oracle;
 mod world;
 

@@ -10,7 +10,7 @@ use anomalyd::record::{DecodedBatch, RecordBatch};
 use anomalyd::stream::{Offset, TopicPartition};
 
 use crate::Counts;
-use crate::broker::{Committed, Gaps};
+use crate::committed::{Committed, Gaps};
 use crate::faults::Outcome;
 use crate::world::{Input, NOW, World, decode};
 

@@ -74,40 +74,8 @@ impl World {
             ..Params::default()
         };
         assert_eq!(params.check(), Vec::new());
-        let last = rng.gen_bool(0.5);
-        let missing = |index: usize| {
-            if last && index == 0 {
-                Missing::Last
-            } else {
-                Missing::Mask
-            }
-        };
-        let columns = COLUMNS
-            .iter()
-            .enumerate()
-            .map(|(index, name)| Column {
-                name: (*name).to_owned(),
-                missing: missing(index),
-            })
-            .collect();
-        let models = (1..=4)
-            .map(|version| {
-                let width = 0.5 + f64::from(u32::try_from(version).unwrap()) * 0.4;
-                let scores: Vec<f64> = (0..600)
-                    .map(|_| {
-                        let (a, b): (f64, f64) = (rng.r#gen(), rng.r#gen());
-                        width * (a * a + b * b)
-                    })
-                    .collect();
-                let window = rng.gen_range(1..4);
-                Arc::new(TrainedModel::simple(
-                    version,
-                    &COLUMNS,
-                    window,
-                    Calibration::fit(&scores),
-                ))
-            })
-            .collect();
+        let columns = columns(&mut rng);
+        let models = models(&mut rng);
         Self {
             partitions,
             logs,
@@ -124,6 +92,47 @@ impl World {
             expires: rng.gen_bool(0.3),
         }
     }
+}
+
+fn columns(rng: &mut ChaCha8Rng) -> Arc<[Column]> {
+    let last = rng.gen_bool(0.5);
+    let missing = |index: usize| {
+        if last && index == 0 {
+            Missing::Last
+        } else {
+            Missing::Mask
+        }
+    };
+    COLUMNS
+        .iter()
+        .enumerate()
+        .map(|(index, name)| Column {
+            name: (*name).to_owned(),
+            missing: missing(index),
+        })
+        .collect()
+}
+
+/// Models that nobody trained.
+fn models(rng: &mut ChaCha8Rng) -> Vec<Arc<TrainedModel>> {
+    (1..=4)
+        .map(|version| {
+            let width = 0.5 + f64::from(u32::try_from(version).unwrap()) * 0.4;
+            let scores: Vec<f64> = (0..600)
+                .map(|_| {
+                    let (a, b): (f64, f64) = (rng.r#gen(), rng.r#gen());
+                    width * (a * a + b * b)
+                })
+                .collect();
+            let window = rng.gen_range(1..4);
+            Arc::new(TrainedModel::simple(
+                version,
+                &COLUMNS,
+                window,
+                Calibration::fit(&scores),
+            ))
+        })
+        .collect()
 }
 
 /// The records of a partition: keys that come and go, spikes, faults that last, bad and late records, wrong clocks.
@@ -201,7 +210,7 @@ pub fn retrain(version: u64, window: usize, records: &[&Input]) -> Option<Traine
             let text = std::str::from_utf8(&input.value).ok()?;
             let mut parts = text.split(' ').skip(2).map(number);
             let (x, y) = (parts.next()??, parts.next()??);
-            Some((x * x + y * y) / 2.0)
+            Some(f64::midpoint(x * x, y * y))
         })
         .collect();
     let enough = scores.len() >= 30;

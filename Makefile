@@ -27,12 +27,12 @@ demo-kafka: ## the same story on a real Apache Kafka, exactly once
 test: ## all tests; fetches and runs Apache Kafka for those that need one
 	@scripts/bootstrap.sh tests
 	@[ -n "$${ANOMALYD_TEST_BROKERS:-}" ] || scripts/kafka.sh fetch
-	$(CARGO) test --no-fail-fast
+	$(CARGO) test --no-fail-fast -p anomalyd -p anomalyd-supply
 
 lint: ## formatting and clippy, warnings are errors
 	@scripts/bootstrap.sh
-	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 quality: ## detection quality on labelled data, beside the peers' figures (needs the data sets; see docs/quality.md)
 	@scripts/bootstrap.sh
@@ -48,9 +48,10 @@ fuzz: ## ten thousand damaged model files, manifests and state entries, and long
 	@scripts/bootstrap.sh
 	$(CARGO) test --lib fuzz_ -- --include-ignored --nocapture
 
-chaos: ## processes killed and paused, a broker frozen and restarted, seed after seed (CHAOS_MINUTES=10; goes on behind target/chaos.txt)
+chaos: ## transactions whose answers a proxy loses, then processes killed and paused, a broker frozen and restarted, seed after seed (CHAOS_MINUTES=10; goes on behind target/chaos.txt)
 	@scripts/bootstrap.sh tests
 	scripts/kafka.sh fetch
+	$(CARGO) test --test kafka_real chaos_of_lost_answers -- --ignored --exact --nocapture
 	$(CARGO) test --test kafka_real chaos::chaos -- --ignored --exact --nocapture
 
 measure: ## the figures of state in docs/reliability.md: memory, snapshots and restarts with 100,000 keys
@@ -70,9 +71,10 @@ build: ## a debug build
 	@scripts/bootstrap.sh
 	$(CARGO) build
 
-release: ## the binary to install: target/release/anomalyd
+release: ## the binary to install, what it is made of (CycloneDX) and third-party notices, in target/release
 	@scripts/bootstrap.sh
-	$(CARGO) build --release --bin anomalyd
+	$(CARGO) build --locked --release --bin anomalyd
+	$(CARGO) run --locked --quiet -p anomalyd-supply -- target/release
 
 docs: ## write docs/configuration.md and docs/metrics.md from the code
 	ANOMALYD_WRITE_DOCS=1 $(CARGO) test --test documents

@@ -9,6 +9,7 @@
 #   scripts/kafka.sh with COMMAND ...      start one, run COMMAND with ANOMALYD_TEST_BROKERS set, stop it
 #
 # KAFKA_VERSION  which version to fetch (4.3.0)      KAFKA_HOME  an unpacked Kafka to use instead of fetching
+# KAFKA_ADVERTISED  host:port that a single broker tells its clients instead of its own: a proxy's
 # ANOMALYD_TEST_BROKERS  a running broker: `start` and `with` use it and start nothing
 set -euo pipefail
 
@@ -70,7 +71,7 @@ process.roles=broker,controller
 node.id=$1
 controller.quorum.voters=$4
 listeners=PLAINTEXT://127.0.0.1:$2,CONTROLLER://127.0.0.1:$3
-advertised.listeners=PLAINTEXT://127.0.0.1:$2
+advertised.listeners=PLAINTEXT://${KAFKA_ADVERTISED:-127.0.0.1:$2}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
@@ -207,5 +208,5 @@ case "${1:-}" in
     say "Apache Kafka $version at $brokers"
     ANOMALYD_TEST_BROKERS=$brokers "$@"
     ;;
-  *) sed -n '2,13p' "$0" | sed 's/^# \{0,1\}//'; exit 64 ;;
+  *) sed -n '2,14p' "$0" | sed 's/^# \{0,1\}//'; exit 64 ;;
 esac

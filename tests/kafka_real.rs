@@ -22,6 +22,8 @@ mod outage;
 mod places;
 #[path = "kafka/plant.rs"]
 mod plant;
+#[path = "kafka/proxy.rs"]
+mod proxy;
 #[path = "kafka/refused.rs"]
 mod refused;
 #[path = "kafka/rights.rs"]
@@ -229,6 +231,76 @@ fn exactly_once_when_answers_are_lost() {
     });
     child.kill();
     each_place_once(&echo, records);
+}
+
+/// A proxy that loses requests, answers and connections, and delays answers, of each call of a transaction: `each` times.
+fn lost_by_a_proxy(seed: u64, each: u32) -> Option<BTreeMap<String, u32>> {
+    let (proxy, listener) = proxy::Proxy::bind(seed);
+    let own = cluster::Own::behind(&proxy.address)?;
+    proxy.toward(listener, &own.brokers);
+    let properties = [
+        ("session.timeout.ms", "6000"),
+        ("transaction.timeout.ms", "2000"),
+    ];
+    let first = Echo {
+        limits: Some((500, 5_000)),
+        ..echo(&proxy.address, "proxy", &properties)
+    };
+    let mut members: Vec<(Echo, echo::Running)> = ["a", "b", "c"]
+        .into_iter()
+        .map(|instance| {
+            let echo = Echo {
+                instance: instance.to_owned(),
+                ..first.clone()
+            };
+            let child = echo.spawn();
+            (echo, child)
+        })
+        .collect();
+    proxy.disturb(each);
+    let mut records = 0;
+    // There is always something to read while calls are disturbed.
+    cluster::wait_for("all calls disturbed", Duration::from_secs(480), || {
+        if records - consumed(&first) < 200 {
+            feed(&first, records, records + 200);
+            records += 200;
+        }
+        proxy.left() == 0
+    });
+    wait_until_consumed(&first, records, Duration::from_secs(90));
+    for (_, child) in &mut members {
+        child.must_live();
+        child.kill();
+    }
+    each_place_once(&first, records);
+    let mut counts = proxy.counts();
+    for (echo, _) in &members {
+        let log = std::fs::read_to_string(echo.log()).expect("a log");
+        for outcome in ["Committed", "Aborted", "Unknown"] {
+            let found = log.matches(&format!("outcome={outcome}")).count();
+            *counts.entry(format!("asked for: {outcome}")).or_default() += found as u32;
+        }
+    }
+    Some(counts)
+}
+
+#[test]
+fn exactly_once_when_a_proxy_loses_what_is_said_of_transactions() {
+    if let Some(counts) = lost_by_a_proxy(5, 8) {
+        eprintln!("{counts:?}");
+    }
+}
+
+#[test]
+#[ignore = "minutes: `make chaos`"]
+fn chaos_of_lost_answers() {
+    if let Some(counts) = lost_by_a_proxy(7, 60) {
+        eprintln!("{counts:?}");
+        for outcome in ["Committed", "Aborted"] {
+            let found = counts[&format!("asked for: {outcome}")];
+            assert!(found > 0, "no transaction was found {outcome}");
+        }
+    }
 }
 
 #[test]

@@ -29,6 +29,15 @@ pub fn began_with(metadata: &str) -> Option<i32> {
     metadata.split_once(' ')?.0.parse().ok()
 }
 
+/// How many partitions a topic of now `count` had when the group began to read it: where something is committed, whoever did so wrote it down; if they
+/// did not, all that has no offset is new.
+pub fn began<'a>(commits: impl Iterator<Item = &'a Commit>, count: i32) -> i32 {
+    commits
+        .map(|commit| began_with(&commit.metadata).unwrap_or(0))
+        .min()
+        .unwrap_or(count)
+}
+
 /// The mark beside a commit, if it was written by [`metadata`].
 fn mark_of(commit: &Commit) -> Option<&str> {
     Some(commit.metadata.split_once(' ')?.1)
@@ -185,5 +194,17 @@ mod tests {
         for foreign in ["", "x", "a b", "é"] {
             assert_eq!(began_with(foreign), None, "{foreign}");
         }
+    }
+
+    #[test]
+    fn a_group_began_with_the_partitions_that_its_commits_say() {
+        let commit = |metadata: &str| Commit {
+            offset: Offset(3),
+            metadata: metadata.to_owned(),
+        };
+        assert_eq!(began([].iter(), 6), 6);
+        let known = [commit("4 a-1"), commit("4 b-9")];
+        assert_eq!(began(known.iter(), 6), 4);
+        assert_eq!(began([commit("4 a-1"), commit("")].iter(), 6), 0);
     }
 }

@@ -22,7 +22,7 @@ pub mod models;
 mod outcome;
 pub mod publish;
 pub mod restore;
-mod retention;
+pub mod retention;
 pub mod session;
 pub mod settings;
 mod takeover;

@@ -10,24 +10,24 @@ use crate::stream::{Offset, Positions, TopicPartition};
 
 /// What is known of a partition when it is taken over.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Known {
+pub struct Known {
     /// The group's offset.
-    pub(super) committed: Option<Offset>,
+    pub committed: Option<Offset>,
     /// The oldest record.
-    pub(super) first: Offset,
+    pub first: Offset,
     /// The end of what is decided.
-    pub(super) end: Offset,
+    pub end: Offset,
     /// The next record to read as of the state.
-    pub(super) as_of: Option<Offset>,
+    pub as_of: Option<Offset>,
     /// The state is of another topic, which had the same name.
-    pub(super) anew: bool,
+    pub anew: bool,
     /// The partition was added after the group had begun to read the topic.
-    pub(super) added: bool,
+    pub added: bool,
 }
 
 /// Where the group begins in a partition, and whether that must be committed because it was not. What lies between there and the oldest record
 /// was deleted before anyone read it.
-pub(super) fn begin(at: &TopicPartition, known: Known, start: Start) -> (Offset, bool) {
+pub fn begin(at: &TopicPartition, known: Known, start: Start) -> (Offset, bool) {
     let Known { first, end, .. } = known;
     match (known.committed, known.as_of, start) {
         _ if known.anew => {

@@ -9,7 +9,7 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 
 use super::KafkaFailure;
 use super::context::MemberContext;
-use super::mark::{self, Commit};
+use super::mark;
 use super::publish::state_partition;
 use super::restore::{Between, TopicReader};
 use super::retention::Known;
@@ -45,7 +45,7 @@ pub(super) fn known(
             })
             .collect();
         let commits = reader.commits(consumer, &all)?;
-        let began = began(commits.values().flatten(), count);
+        let began = mark::began(commits.values().flatten(), count);
         for at in partitions.iter().filter(|at| at.topic == topic) {
             between()?;
             let (first, end) = reader.ends(at)?;
@@ -62,15 +62,6 @@ pub(super) fn known(
         began_with.insert(topic, began);
     }
     Ok((known, began_with))
-}
-
-/// How many partitions a topic of now `count` had when the group began to read it: where something is committed, whoever did so wrote it down; if they
-/// did not, all that has no offset is new.
-fn began<'a>(commits: impl Iterator<Item = &'a Commit>, count: i32) -> i32 {
-    commits
-        .map(|commit| mark::began_with(&commit.metadata).unwrap_or(0))
-        .min()
-        .unwrap_or(count)
 }
 
 /// The state topic's entries of some partitions, latest per key.
@@ -154,22 +145,4 @@ pub(super) fn latest(
         });
     }
     Ok(latest.into_values().collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::stream::Offset;
-
-    #[test]
-    fn a_group_began_with_the_partitions_that_its_commits_say() {
-        let commit = |metadata: &str| Commit {
-            offset: Offset(3),
-            metadata: metadata.to_owned(),
-        };
-        assert_eq!(began([].iter(), 6), 6);
-        let known = [commit("4 a-1"), commit("4 b-9")];
-        assert_eq!(began(known.iter(), 6), 4);
-        assert_eq!(began([commit("4 a-1"), commit("")].iter(), 6), 0);
-    }
 }

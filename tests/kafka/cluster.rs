@@ -64,6 +64,15 @@ pub struct Own {
 impl Own {
     /// Starts it, if that is possible here.
     pub fn start() -> Option<Self> {
+        Self::start_as(None)
+    }
+
+    /// The same, behind a proxy: clients are told its address.
+    pub fn behind(proxy: &str) -> Option<Self> {
+        Self::start_as(Some(proxy))
+    }
+
+    fn start_as(advertised: Option<&str>) -> Option<Self> {
         let folder = std::env::temp_dir().join(unique("anomalyd-own"));
         let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/kafka.sh"))
             .arg("start")
@@ -72,6 +81,7 @@ impl Own {
             .arg(std::process::id().to_string())
             .env_remove("ANOMALYD_TEST_BROKERS")
             .env("KAFKA_HEAP", "256m")
+            .envs(advertised.map(|address| ("KAFKA_ADVERTISED", address)))
             .output()
             .expect("bash runs");
         if !output.status.success() {

@@ -1,44 +1,37 @@
 //! The pretend broker: logs, a consumer group with generations, transactions, and the faults that a real one has.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::collections::{BTreeMap, BTreeSet};
 
-use anomalyd::kafka::mark::{Commit, Marks, Outcome, metadata};
-use anomalyd::pipeline::{Grant, Message, Outbox, StateEntry, model_version, owner};
-use anomalyd::port::{self, Published, Session};
-use anomalyd::record::RecordBatch;
+use anomalyd::kafka::mark::{Commit, Marks, Outcome, began};
+use anomalyd::kafka::retention::{Known, begin};
+use anomalyd::kafka::session::Start;
+use anomalyd::model::card::Exclusion;
+use anomalyd::pipeline::{
+    Grant, Message, Outbox, StateEntry, as_of, model_version, owner, quarantine,
+};
 use anomalyd::stream::{Offset, Positions, TopicPartition};
-use anomalyd::time::Timestamp;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::Counts;
+use crate::committed::{Committed, Gaps};
 use crate::faults::Sabotage;
-use crate::world::World;
+use crate::world::{Input, World};
 
-/// The process died, or was killed.
-#[derive(Debug, thiserror::Error)]
-#[error("crashed")]
-pub struct Crash;
-
-/// What a `read_committed` reader sees of one partition, and where its model changed.
-#[derive(Clone, Debug, Default)]
-pub struct Committed {
-    pub alerts: Vec<Message>,
-    pub scores: Vec<Message>,
-    pub dead_letters: Vec<Message>,
-    pub late: Vec<Message>,
-    pub drift: Vec<Message>,
-    /// Offset → version that judges from there on.
-    pub models: BTreeMap<i64, u64>,
+/// What brokers have of one partition.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stored {
+    /// The oldest offset that is left.
+    pub first: i64,
+    /// How many records were produced.
+    pub produced: usize,
 }
 
 /// Who holds a partition, since which generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Holding {
-    member: u64,
-    since: u64,
+pub struct Holding {
+    pub member: u64,
+    pub since: u64,
 }
 
 pub struct Broker<'w> {
@@ -48,14 +41,25 @@ pub struct Broker<'w> {
     pub calm: bool,
     pub counts: Counts,
     pub log: BTreeMap<TopicPartition, Committed>,
-    /// What the group has committed, and the mark of the transaction that did.
-    committed: BTreeMap<TopicPartition, (i64, String)>,
-    state: BTreeMap<Vec<u8>, StateEntry>,
+    /// What was committed when the offsets expired.
+    pub expired: Option<BTreeMap<TopicPartition, Committed>>,
+    pub gaps: Gaps,
+    pub stored: Vec<Stored>,
+    /// How many partitions there were when the group began, and are now.
+    pub known: usize,
+    pub present: usize,
+    /// Where the next to be given a partition without offset and state should begin.
+    pub begins: BTreeMap<TopicPartition, i64>,
+    /// Members that have discarded a partition's state, which is not committed.
+    pub discards: BTreeSet<(u64, TopicPartition)>,
+    /// What the group has committed.
+    pub committed: BTreeMap<TopicPartition, Commit>,
+    pub state: BTreeMap<Vec<u8>, StateEntry>,
     /// The same before the last transaction that wrote to it.
-    state_before: BTreeMap<Vec<u8>, StateEntry>,
-    generation: u64,
-    members: Vec<u64>,
-    holdings: BTreeMap<TopicPartition, Holding>,
+    pub state_before: BTreeMap<Vec<u8>, StateEntry>,
+    pub generation: u64,
+    pub members: Vec<u64>,
+    pub holdings: BTreeMap<TopicPartition, Holding>,
 }
 
 impl<'w> Broker<'w> {
@@ -71,6 +75,13 @@ impl<'w> Broker<'w> {
                 .iter()
                 .map(|at| (at.clone(), Committed::default()))
                 .collect(),
+            expired: None,
+            gaps: Gaps::default(),
+            stored: vec![Stored::default(); world.partitions.len()],
+            known: world.first_partitions,
+            present: world.first_partitions,
+            begins: BTreeMap::new(),
+            discards: BTreeSet::new(),
             committed: BTreeMap::new(),
             state: BTreeMap::new(),
             state_before: BTreeMap::new(),
@@ -101,7 +112,7 @@ impl<'w> Broker<'w> {
     pub fn rebalance(&mut self) {
         self.generation += 1;
         self.count("rebalances");
-        for at in &self.world.partitions {
+        for at in &self.world.partitions[..self.present] {
             let member = self.members[self.rng.gen_range(0..self.members.len())];
             let stays = self
                 .holdings
@@ -114,35 +125,199 @@ impl<'w> Broker<'w> {
         }
     }
 
-    /// Whether everything was read and committed.
+    /// Whether everything was produced, read and committed.
     pub fn done(&self) -> bool {
-        self.world
-            .partitions
-            .iter()
-            .zip(&self.world.logs)
-            .all(|(at, log)| {
-                log.last()
-                    .is_none_or(|last| self.committed(at) == Some(last.offset + 1))
+        let world = self.world;
+        self.present == world.partitions.len()
+            && (0..self.present).all(|which| {
+                self.stored[which].produced == world.logs[which].len()
+                    && self.committed(&world.partitions[which]) == Some(self.end(which))
             })
     }
 
-    fn committed(&self, at: &TopicPartition) -> Option<i64> {
-        self.committed.get(at).map(|(offset, _)| *offset)
+    pub fn committed(&self, at: &TopicPartition) -> Option<i64> {
+        self.committed.get(at).map(|commit| commit.offset.0)
     }
 
-    fn grant(&mut self, at: &TopicPartition) -> Grant {
-        let found = self.committed(at);
+    /// The next offset to be written.
+    pub fn end(&self, which: usize) -> i64 {
+        let produced = self.stored[which].produced;
+        let last = produced.checked_sub(1);
+        last.map_or(0, |last| self.world.logs[which][last].offset + 1)
+    }
+
+    /// Time passes: records are produced, partitions added, records deleted.
+    pub fn turn(&mut self) {
+        let which = self.rng.gen_range(0..self.present);
+        if self.calm || self.rng.gen_bool(0.3) {
+            let more = if self.calm {
+                1000
+            } else {
+                self.rng.gen_range(1..10)
+            };
+            let all = self.world.logs[which].len();
+            self.stored[which].produced = all.min(self.stored[which].produced + more);
+        }
+        let read = |at| self.committed.contains_key(at);
+        let all_read = self.world.partitions[..self.present].iter().all(read);
+        if self.present < self.world.partitions.len()
+            && all_read
+            && !self.members.is_empty()
+            && (self.calm || self.rng.gen_bool(0.05))
+        {
+            // It has records before anyone knows of it.
+            self.stored[self.present].produced = self.rng.gen_range(0..30);
+            self.present += 1;
+            self.count("added_partitions");
+            self.rebalance();
+        }
+        if self.world.deletes && !self.calm && self.rng.gen_bool(0.01) {
+            self.delete(which);
+        }
+    }
+
+    /// Deletes records that were not read, or that must be replayed.
+    fn delete(&mut self, which: usize) {
+        let at = &self.world.partitions[which];
+        let from = self.committed(at).unwrap_or(0);
+        let to = from + self.rng.gen_range(-10..15);
+        let end = self.end(which);
+        let stored = &mut self.stored[which];
+        stored.first = stored.first.max(to.min(end));
+        self.count("deletions");
+    }
+
+    /// For each partition the offsets that are committed, as training finds them.
+    pub fn spans(&self) -> Vec<(i64, i64)> {
+        let span = |which: usize| {
+            let committed = self.committed(&self.world.partitions[which]);
+            (self.first(which), committed.unwrap_or(0))
+        };
+        (0..self.present).map(span).collect()
+    }
+
+    /// The records of spans that lie in no episode.
+    pub fn history(&self, spans: &[(i64, i64)]) -> Vec<&'w Input> {
+        let all: Vec<StateEntry> = self.state.values().cloned().collect();
+        let flagged = quarantine(&all);
+        let world = self.world;
+        let mut records = Vec::new();
+        for (which, (from, to)) in spans.iter().enumerate() {
+            let at = &world.partitions[which];
+            let normal = |input: &&Input| {
+                let lies = |e: &Exclusion| {
+                    e.at == *at
+                        && e.from.0 <= input.offset
+                        && e.to.is_none_or(|to| input.offset < to.0)
+                };
+                (*from..*to).contains(&input.offset) && !flagged.iter().any(lies)
+            };
+            records.extend(world.logs[which].iter().filter(normal));
+        }
+        records
+    }
+
+    /// The oldest offset of a partition.
+    pub fn first(&self, which: usize) -> i64 {
+        self.stored[which].first
+    }
+
+    /// The group's offsets are gone: it had no member for long. What was committed since its state stands is told again.
+    pub fn expire(&mut self) {
+        self.count("expired_offsets");
+        self.committed.clear();
+        self.discards.clear();
+        self.known = self.present;
+        self.expired = Some(self.log.clone());
+        for at in self.world.partitions.clone() {
+            let log = self.log.remove(&at).unwrap();
+            let log = match as_of(&self.state_of(&at)).unwrap() {
+                Some(as_of) => {
+                    let (records, until) = (log.records(), log.until);
+                    let log = log.back_at(as_of.offset.0);
+                    self.gaps.again += until - log.until - (records - log.records());
+                    if records > log.records() {
+                        self.count("told_again");
+                    }
+                    log
+                }
+                None => Committed::default(),
+            };
+            self.log.insert(at, log);
+        }
+    }
+
+    fn state_of(&self, at: &TopicPartition) -> Vec<StateEntry> {
         let all = if self.sabotage == Some(Sabotage::StateReadTooShort) {
             &self.state_before
         } else {
             &self.state
         };
-        let state: Vec<StateEntry> = all
-            .iter()
+        all.iter()
             .filter(|(key, _)| owner("sim", key).as_ref() == Some(at))
             .map(|(_, entry)| entry.clone())
-            .collect();
-        let mut committed = found.unwrap_or(0);
+            .collect()
+    }
+
+    /// A member could not use a partition's state; or could.
+    pub fn discarded(&mut self, member: u64, at: &TopicPartition, discarded: bool) {
+        if discarded {
+            self.count("discards");
+            self.discards.insert((member, at.clone()));
+        } else {
+            self.discards.remove(&(member, at.clone()));
+        }
+    }
+
+    /// What is known of a partition, as `kafka::takeover` finds it out.
+    fn known(&self, which: usize, state: &[StateEntry]) -> Known {
+        let at = &self.world.partitions[which];
+        let present = i32::try_from(self.present).unwrap();
+        let began = began(self.committed.values(), present);
+        Known {
+            committed: self.committed.get(at).map(|commit| commit.offset),
+            first: Offset(self.first(which)),
+            end: Offset(self.end(which)),
+            as_of: as_of(state).unwrap().map(|as_of| as_of.offset),
+            anew: false,
+            added: began <= at.partition.0,
+        }
+    }
+
+    /// What a new owner is told of the topic's beginning, to be written beside its commits.
+    pub fn began_with(&self) -> i32 {
+        began(
+            self.committed.values(),
+            i32::try_from(self.present).unwrap(),
+        )
+    }
+
+    /// Where a partition of which nothing is known begins, told without looking at commits.
+    fn must_begin(&self, which: usize) -> i64 {
+        match self.world.start {
+            _ if which >= self.known => 0,
+            Start::Earliest => self.first(which),
+            Start::Latest => self.end(which),
+        }
+    }
+
+    pub fn grant(&mut self, at: &TopicPartition) -> Grant {
+        let which = usize::try_from(at.partition.0).unwrap();
+        let state = self.state_of(at);
+        let mut known = self.known(which, &state);
+        if known.committed.is_none() && known.as_of.is_none() {
+            self.begins.insert(at.clone(), self.must_begin(which));
+        }
+        match self.sabotage {
+            Some(Sabotage::AddedPartitionsAsTheFirst) => known.added = false,
+            Some(Sabotage::ExpiredOffsetsForgetState) => known.as_of = None,
+            Some(Sabotage::DeletionsUnseen) => known.first = Offset(0),
+            _ => {}
+        }
+        let (Offset(mut committed), fresh) = begin(at, known, self.world.start);
+        if self.sabotage == Some(Sabotage::GapsUncounted) {
+            committed = committed.max(known.first.0);
+        }
         if self.sabotage == Some(Sabotage::EmissionDuringReplay)
             && let Some(head) = state.iter().find(|entry| entry.key.ends_with(b"/head"))
         {
@@ -153,15 +328,16 @@ impl<'w> Broker<'w> {
         Grant {
             at: at.clone(),
             committed: Offset(committed),
-            fresh: found.is_none(),
-            first: Offset(0),
+            fresh,
+            first: known.first,
             topic_id: None,
             state,
         }
     }
 
-    /// Makes an outbox part of the log.
-    fn commit(&mut self, outbox: &Outbox, mark: &str) {
+    /// Makes an outbox of `member` part of the log. Answers how many offsets it may have skipped.
+    pub fn commit(&mut self, member: u64, outbox: &Outbox, metadata: &str) -> i64 {
+        let gap = self.gap(outbox);
         let mut outbox = outbox.clone();
         match self.sabotage {
             Some(Sabotage::PositionsTorn) => {
@@ -193,10 +369,43 @@ impl<'w> Broker<'w> {
         place(&mut self.log, &outbox.late, |log| &mut log.late);
         place(&mut self.log, &outbox.drift, |log| &mut log.drift);
         for (at, to) in &outbox.positions {
-            let commit = (to.0, mark.to_owned());
+            let commit = Commit {
+                offset: *to,
+                metadata: metadata.to_owned(),
+            };
             self.committed.insert(at.clone(), commit);
+            let saved = outbox.state.iter().any(|entry| entry.at == *at);
+            let discards = saved && self.discards.remove(&(member, at.clone()));
+            let log = self.log.get_mut(at).unwrap();
+            log.begun = log.begun.or_else(|| self.begins.get(at).copied());
+            let told = log.count();
+            if discards {
+                log.calm_until.get_or_insert(log.until);
+            }
+            if log.calm_until == Some(to.0) {
+                // What a discard says is not of before.
+                log.told.entry(to.0).or_insert(told);
+            } else {
+                log.told.insert(to.0, told);
+            }
+            log.until = to.0;
         }
         self.store(&outbox.state);
+        if outbox.state.is_empty() && written(&outbox) == 0 {
+            // Whoever begins reports with its first batch, if it lives.
+            self.gaps.unheard += gap;
+        }
+        gap
+    }
+
+    /// Offsets that an outbox goes past without a word.
+    fn gap(&self, outbox: &Outbox) -> i64 {
+        let told = [&outbox.scores, &outbox.dead_letters, &outbox.late];
+        let told = i64::try_from(told.iter().map(|told| told.len()).sum::<usize>()).unwrap();
+        let from =
+            |at: &TopicPartition| self.committed(at).or_else(|| self.begins.get(at).copied());
+        let past = |(at, to): (&TopicPartition, &Offset)| to.0 - from(at).unwrap_or(to.0);
+        outbox.positions.iter().map(past).sum::<i64>() - told
     }
 
     fn store(&mut self, entries: &[StateEntry]) {
@@ -235,7 +444,7 @@ impl<'w> Broker<'w> {
     }
 
     /// What the group's offsets say of a transaction whose answer was lost.
-    fn outcome(&self, marks: &Marks, positions: &Positions, mark: &str) -> Outcome {
+    pub fn outcome(&self, marks: &Marks, positions: &Positions, mark: &str) -> Outcome {
         if self.sabotage == Some(Sabotage::LostAnswersByPosition) {
             let reached = |(at, to): (&TopicPartition, &Offset)| self.committed(at) >= Some(to.0);
             let committed = positions.iter().all(reached);
@@ -245,13 +454,9 @@ impl<'w> Broker<'w> {
                 Outcome::Aborted
             };
         }
-        let commit = |(offset, mark): &(i64, String)| Commit {
-            offset: Offset(*offset),
-            metadata: metadata(mark, 3),
-        };
         let found = positions
             .keys()
-            .map(|at| (at.clone(), self.committed.get(at).map(commit)))
+            .map(|at| (at.clone(), self.committed.get(at).cloned()))
             .collect();
         marks.outcome(positions, mark, &found)
     }
@@ -262,164 +467,28 @@ impl<'w> Broker<'w> {
         let log = self.log.get_mut(&entry.at).unwrap();
         log.models.insert(head["offset"].as_i64().unwrap(), version);
     }
-}
 
-/// One member's connection.
-pub struct Member<'w> {
-    pub id: u64,
-    pub broker: Rc<RefCell<Broker<'w>>>,
-    /// The generation that it has heard of.
-    generation: u64,
-    held: BTreeMap<TopicPartition, Holding>,
-    /// Next offset to deliver; absent until the worker has said where to begin.
-    positions: BTreeMap<TopicPartition, i64>,
-    pending: Vec<Grant>,
-    aborted: bool,
-    marks: Marks,
-    /// The session begins anew: everything is given back next.
-    lost: bool,
-}
-
-impl<'w> Member<'w> {
-    pub fn new(id: u64, broker: Rc<RefCell<Broker<'w>>>) -> Self {
-        Self {
-            id,
-            broker,
-            generation: 0,
-            held: BTreeMap::new(),
-            positions: BTreeMap::new(),
-            pending: Vec::new(),
-            aborted: false,
-            marks: Marks::new(format!("member-{id}")),
-            lost: false,
-        }
-    }
-
-    /// Whether the group has moved on without it.
-    pub fn stale(&self) -> bool {
-        self.generation != self.broker.borrow().generation
-    }
-
-    /// Hears of a rebalance: first what was lost, then what was won.
-    fn hear(&mut self) -> Option<port::Input> {
-        let mut broker = self.broker.borrow_mut();
-        if !self.pending.is_empty() {
-            return Some(port::Input::Assigned(std::mem::take(&mut self.pending)));
-        }
-        if self.generation == broker.generation {
-            return None;
-        }
-        self.generation = broker.generation;
-        let ours: BTreeMap<_, _> = broker
-            .holdings
-            .iter()
-            .filter(|(_, held)| held.member == self.id)
-            .map(|(at, held)| (at.clone(), *held))
-            .collect();
-        let lost: Vec<_> = self
-            .held
-            .iter()
-            .filter(|(at, h)| ours.get(*at) != Some(*h))
-            .map(|(at, _)| at.clone())
-            .collect();
-        let won: Vec<_> = ours
-            .iter()
-            .filter(|(at, h)| self.held.get(*at) != Some(*h))
-            .map(|(at, _)| at.clone())
-            .collect();
-        for at in &lost {
-            self.positions.remove(at);
-        }
-        self.marks.forget(&lost);
-        self.marks.forget(&won);
-        self.pending = won.iter().map(|at| broker.grant(at)).collect();
-        self.held = ours;
-        if !lost.is_empty() {
-            return Some(port::Input::Revoked(lost));
-        }
-        if self.pending.is_empty() {
-            return None;
-        }
-        Some(port::Input::Assigned(std::mem::take(&mut self.pending)))
-    }
-
-    fn fetch(&mut self) -> RecordBatch {
-        let mut broker = self.broker.borrow_mut();
-        let world = broker.world;
-        let mut batch = RecordBatch::default();
-        for _ in 0..broker.rng.gen_range(1..4) {
-            let which = broker.rng.gen_range(0..world.partitions.len());
-            let at = &world.partitions[which];
-            let Some(position) = self.positions.get_mut(at) else {
-                continue;
+    /// Commits positions beside a transaction.
+    pub fn commit_positions(&mut self, outbox: &Outbox, metadata: &str) {
+        for (at, to) in &outbox.positions {
+            let commit = Commit {
+                offset: *to,
+                metadata: metadata.to_owned(),
             };
-            let run = broker.rng.gen_range(1..12);
-            let from = *position;
-            let ahead = world.logs[which]
-                .iter()
-                .filter(|input| input.offset >= from)
-                .take(run);
-            for input in ahead {
-                if broker.sabotage == Some(Sabotage::RecordsSkipped) && broker.rng.gen_ratio(1, 100)
-                {
-                    continue;
-                }
-                let place = (Offset(input.offset), input.timestamp);
-                batch.push(at, place, None, Some(&input.value), Vec::new());
-                *position = input.offset + 1;
-            }
-        }
-        batch
-    }
-}
-
-impl Member<'_> {
-    /// The commit of `outbox` is not answered. What became of it is found out; if it cannot be, the session begins anew.
-    fn unanswered(&mut self, outbox: &Outbox, mark: &str) -> Published {
-        let mut broker = self.broker.borrow_mut();
-        let kind = match outbox {
-            Outbox { state, .. } if state.is_empty() && written(outbox) == 0 => "lost_starts",
-            _ if written(outbox) == 0 => "lost_settlements",
-            _ => "lost_batches",
-        };
-        broker.count(kind);
-        if broker.rng.r#gen() {
-            broker.commit(outbox, mark);
-        }
-        match broker.outcome(&self.marks, &outbox.positions, mark) {
-            Outcome::Committed => {
-                broker.count("lost_but_committed");
-                self.marks.committed(&outbox.positions, mark);
-                Published::Committed
-            }
-            Outcome::Aborted => {
-                broker.count("lost_and_aborted");
-                self.aborted = true;
-                Published::Aborted
-            }
-            Outcome::Unknown => {
-                broker.count("lost_sessions");
-                self.lost = true;
-                Published::Lost
-            }
+            self.committed.insert(at.clone(), commit);
         }
     }
 
-    /// What a session that begins anew gives back.
-    fn give_all_back(&mut self) -> port::Input {
-        self.lost = false;
-        self.generation = 0;
-        self.positions.clear();
-        let mut gone: Vec<_> = std::mem::take(&mut self.held).into_keys().collect();
-        gone.retain(|at| !self.pending.iter().any(|pending| pending.at == *at));
-        self.pending.clear();
-        self.marks.forget(&gone);
-        port::Input::Revoked(gone)
+    /// Writes state beside a transaction.
+    pub fn write_state(&mut self, outbox: &Outbox) {
+        let entries = outbox.state.iter().filter(|entry| entry.value.is_some());
+        let entries = entries.map(|entry| (entry.key.clone(), entry.clone()));
+        self.state.extend(entries);
     }
 }
 
 /// Alerts, scores, drift and records sent on.
-fn written(outbox: &Outbox) -> usize {
+pub fn written(outbox: &Outbox) -> usize {
     let kinds = [
         &outbox.alerts,
         &outbox.scores,
@@ -428,109 +497,4 @@ fn written(outbox: &Outbox) -> usize {
         &outbox.drift,
     ];
     kinds.iter().map(|messages| messages.len()).sum()
-}
-
-impl Session for Member<'_> {
-    type Fatal = Crash;
-
-    fn next(&mut self, _until: Timestamp) -> Result<port::Input, Crash> {
-        if self.lost {
-            return Ok(self.give_all_back());
-        }
-        if let Some(input) = self.hear() {
-            return Ok(input);
-        }
-        let batch = self.fetch();
-        Ok(if batch.is_empty() {
-            port::Input::Idle
-        } else {
-            port::Input::Batch(batch)
-        })
-    }
-
-    fn publish(&mut self, outbox: &Outbox) -> Result<Published, Crash> {
-        if self.lost {
-            return Ok(Published::Lost);
-        }
-        let mark = self.marks.next();
-        let shared = self.broker.clone();
-        let mut broker = shared.borrow_mut();
-        let sabotage = broker.sabotage;
-        let luck: f64 = if broker.calm { 1.0 } else { broker.rng.r#gen() };
-        let stale = self.generation != broker.generation;
-        if luck < 0.06 {
-            if sabotage == Some(Sabotage::OffsetsOutsideTheTransaction) {
-                let commit =
-                    |(at, to): (&TopicPartition, &Offset)| (at.clone(), (to.0, mark.clone()));
-                let positions: Vec<_> = outbox.positions.iter().map(commit).collect();
-                broker.committed.extend(positions);
-            }
-            broker.count("crashes_before_commit");
-            return Err(Crash);
-        }
-        if sabotage == Some(Sabotage::StateOutsideTheTransaction) {
-            let entries = outbox
-                .state
-                .iter()
-                .map(|entry| (entry.key.clone(), entry.clone()));
-            broker
-                .state
-                .extend(entries.filter(|(_, entry)| entry.value.is_some()));
-        }
-        if stale && sabotage != Some(Sabotage::NoFencing) {
-            broker.count("fenced");
-            self.aborted = true;
-            return Ok(Published::Aborted);
-        }
-        if luck < 0.16 {
-            broker.count("aborts");
-            self.aborted = true;
-            if sabotage == Some(Sabotage::OutputOutsideTheTransaction) {
-                broker.commit(
-                    &Outbox {
-                        positions: Positions::new(),
-                        state: Vec::new(),
-                        ..outbox.clone()
-                    },
-                    &mark,
-                );
-            }
-            if sabotage == Some(Sabotage::StateKeptAfterAbort) {
-                return Ok(Published::Committed);
-            }
-            return Ok(Published::Aborted);
-        }
-        if !broker.calm && broker.rng.gen_bool(0.05) {
-            drop(broker);
-            return Ok(self.unanswered(outbox, &mark));
-        }
-        broker.commit(outbox, &mark);
-        broker.count("commits");
-        if outbox.scores.is_empty() && outbox.dead_letters.is_empty() && !outbox.state.is_empty() {
-            broker.count("settlements");
-        }
-        if luck < 0.21 {
-            broker.count("crashes_after_commit");
-            return Err(Crash);
-        }
-        if luck < 0.25 && sabotage == Some(Sabotage::CommitTakenForAbort) {
-            self.aborted = true;
-            return Ok(Published::Aborted);
-        }
-        self.marks.committed(&outbox.positions, &mark);
-        Ok(Published::Committed)
-    }
-
-    fn rewind(&mut self, to: &Positions) -> Result<(), Crash> {
-        let after_abort = std::mem::take(&mut self.aborted);
-        if after_abort && self.broker.borrow().sabotage == Some(Sabotage::NoRewindAfterAbort) {
-            return Ok(());
-        }
-        for (at, offset) in to {
-            if self.held.contains_key(at) {
-                self.positions.insert(at.clone(), offset.0);
-            }
-        }
-        Ok(())
-    }
 }

@@ -1,6 +1,8 @@
 //! The whole loop under faults, without Kafka: real workers with a pretend broker that aborts, loses answers, crashes before and after commits, rebalances
-//! between and during steps, and lets stale members act, while models are promoted at random. What was committed must equal a calm
-//! pass over the same records, one at a time, with the same models in the same places: promises P1, P2 and P3.
+//! between and during steps, lets stale members act, adds partitions, deletes records and lets offsets expire, while models are trained and promoted at
+//! random. What was committed must equal a calm pass over the same records, one at a time, with the same models in the same places: promises P1, P2 and P3.
+//! Records that were deleted before they were read are left out of it, and must have been counted. Where deleted records made state useless, the
+//! comparison ends there; that every record has one outcome is held on.
 //!
 //! `SIM_SEEDS=20000 cargo test --test sim` runs more seeds; `SIM_SEED=4711` runs one.
 #![expect(
@@ -10,7 +12,9 @@
 )]
 
 mod broker;
+mod committed;
 mod faults;
+mod member;
 mod oracle;
 mod world;
 

@@ -1,16 +1,18 @@
 //! The calm run: every partition by itself, one record at a time, nothing ever fails, each model taken up where the committed state says it was.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use anomalyd::alert::{Alert, AlertEvent, AlertKind, Score};
+use anomalyd::model::trained::TrainedModel;
 use anomalyd::pipeline::{Grant, Message, Pipeline};
 use anomalyd::record::{DecodedBatch, RecordBatch};
 use anomalyd::stream::{Offset, TopicPartition};
 
 use crate::Counts;
-use crate::broker::Committed;
+use crate::committed::{Committed, Gaps};
 use crate::faults::Outcome;
-use crate::world::{NOW, World, decode};
+use crate::world::{Input, NOW, World, decode};
 
 /// What must have been told often.
 pub const MESSAGES: &[&str] = &[
@@ -25,23 +27,56 @@ pub const MESSAGES: &[&str] = &[
 
 /// Compares what was committed with the calm run.
 pub fn compare(world: &World, outcome: &Outcome) -> Result<(), String> {
+    for log in outcome.expired.iter().chain([&outcome.log]) {
+        for which in 0..world.partitions.len() {
+            one(world, outcome, which, &log[&world.partitions[which]])?;
+        }
+    }
+    gaps(world, outcome)
+}
+
+/// One partition.
+fn one(world: &World, outcome: &Outcome, which: usize, found: &Committed) -> Result<(), String> {
+    let lost = lost(world, which, found)?;
+    if let Some(lost) = lost.iter().find(|lost| **lost >= outcome.first[which]) {
+        return Err(format!("{lost} is still there, but nothing came of it"));
+    }
+    episodes_make_sense(found)?;
+    // Where state was discarded, what came before it must be as if it had not been.
+    let found = match found.calm_until {
+        Some(until) => &found.clone().back_at(until),
+        None => found,
+    };
+    let expected = calm(world, &outcome.models, which, (found, &lost));
+    let at = &world.partitions[which];
+    same(at, "scores", &found.scores, &expected.scores)?;
+    same(at, "alerts", &found.alerts, &expected.alerts)?;
+    let dead = (&found.dead_letters, &expected.dead_letters);
+    same(at, "dead letters", dead.0, dead.1)?;
+    same(at, "late records", &found.late, &expected.late)?;
+    same(at, "drift", &found.drift, &expected.drift)
+}
+
+/// Every gap is counted: at least the records that were lost, at most the offsets that were passed over.
+fn gaps(world: &World, outcome: &Outcome) -> Result<(), String> {
+    let (mut records, mut offsets) = (0, 0);
     for (which, at) in world.partitions.iter().enumerate() {
         let found = &outcome.log[at];
-        let expected = calm(world, which, &found.models);
-        same(at, "scores", &found.scores, &expected.scores)?;
-        same(at, "alerts", &found.alerts, &expected.alerts)?;
-        same(
-            at,
-            "dead letters",
-            &found.dead_letters,
-            &expected.dead_letters,
-        )?;
-        same(at, "late records", &found.late, &expected.late)?;
-        same(at, "drift", &found.drift, &expected.drift)?;
-        every_record_once(world, which, found)?;
-        episodes_make_sense(found)?;
+        records += lost(world, which, found)?.len() as i64;
+        offsets += found.until - found.begun.unwrap_or(found.until) - found.records();
     }
-    Ok(())
+    let Gaps {
+        reported,
+        unheard,
+        again,
+    } = outcome.gaps;
+    if records <= reported + unheard && reported <= offsets + again {
+        return Ok(());
+    }
+    Err(format!(
+        "{records} records in {offsets} offsets were deleted before they were read, but counted were {reported}: {:?}",
+        outcome.gaps
+    ))
 }
 
 fn same(
@@ -73,22 +108,30 @@ fn same(
 }
 
 /// The calm run over one partition.
-fn calm(world: &World, which: usize, models: &BTreeMap<i64, u64>) -> Committed {
+fn calm(
+    world: &World,
+    all: &[Arc<TrainedModel>],
+    which: usize,
+    (found, lost): (&Committed, &BTreeSet<i64>),
+) -> Committed {
     let at = &world.partitions[which];
+    let begun = found.begun.unwrap_or(0);
+    let model = |version: u64| all[usize::try_from(version).unwrap() - 1].clone();
     let mut pipeline = Pipeline::new(world.params.clone(), world.columns.clone());
     let judging = |offset: i64| {
-        models
+        found
+            .models
             .range(..=offset)
             .next_back()
             .map_or(0, |(_, version)| *version)
     };
-    let mut version = judging(0);
+    let mut version = judging(begun);
     if version > 0 {
-        pipeline.promote(world.model(version)).unwrap();
+        pipeline.promote(model(version)).unwrap();
     }
     let grant = Grant {
         at: at.clone(),
-        committed: Offset(0),
+        committed: Offset(begun),
         fresh: true,
         first: Offset(0),
         topic_id: None,
@@ -97,11 +140,14 @@ fn calm(world: &World, which: usize, models: &BTreeMap<i64, u64>) -> Committed {
     pipeline.assign(&grant, None).unwrap();
     let mut told = Committed::default();
     let mut decoded = DecodedBatch::default();
-    for input in &world.logs[which] {
+    let read = |input: &&Input| {
+        (begun..found.until).contains(&input.offset) && !lost.contains(&input.offset)
+    };
+    for input in world.logs[which].iter().filter(read) {
         let next = judging(input.offset);
         if next != version {
             version = next;
-            pipeline.promote(world.model(version)).unwrap();
+            pipeline.promote(model(version)).unwrap();
         }
         let mut batch = RecordBatch::default();
         let place = (Offset(input.offset), input.timestamp);
@@ -119,8 +165,8 @@ fn calm(world: &World, which: usize, models: &BTreeMap<i64, u64>) -> Committed {
     told
 }
 
-/// P2: each record is scored, a dead letter or late, and only one of them, once.
-fn every_record_once(world: &World, which: usize, found: &Committed) -> Result<(), String> {
+/// P2: each record that was passed is scored, a dead letter or late, and only one of them, once. Answers those that are nothing.
+fn lost(world: &World, which: usize, found: &Committed) -> Result<BTreeSet<i64>, String> {
     let mut offsets: Vec<i64> = found
         .scores
         .iter()
@@ -140,15 +186,21 @@ fn every_record_once(world: &World, which: usize, found: &Committed) -> Result<(
         let text = std::str::from_utf8(header.value.as_ref().unwrap()).unwrap();
         offsets.push(text.parse().unwrap());
     }
-    offsets.sort_unstable();
-    let expected: Vec<i64> = world.logs[which].iter().map(|input| input.offset).collect();
-    if offsets == expected {
-        Ok(())
-    } else {
-        Err(format!(
-            "records went in as {expected:?} and came out as {offsets:?}"
-        ))
+    let begun = found.begun.unwrap_or(found.until);
+    let passed = |offset: &i64| (begun..found.until).contains(offset);
+    let expected: BTreeSet<i64> = world.logs[which]
+        .iter()
+        .map(|input| input.offset)
+        .filter(passed)
+        .collect();
+    let told: BTreeSet<i64> = offsets.iter().copied().collect();
+    if told.len() == offsets.len() && told.is_subset(&expected) {
+        return Ok(expected.difference(&told).copied().collect());
     }
+    offsets.sort_unstable();
+    Err(format!(
+        "records went in as {expected:?} and came out as {offsets:?}"
+    ))
 }
 
 /// Every episode opens before it changes or closes, and never twice without closing.
@@ -159,7 +211,8 @@ fn episodes_make_sense(found: &Committed) -> Result<(), String> {
         let fine = match alert.event {
             AlertEvent::Open => open.insert(alert.id.clone()),
             AlertEvent::Update => open.contains(&alert.id),
-            AlertEvent::Close => open.remove(&alert.id),
+            // Of what was discarded it is not known whether it has ended.
+            AlertEvent::Close => open.remove(&alert.id) || alert.abandoned,
         };
         let shares: f64 = alert.relevant_attribution.iter().map(|a| a.share).sum();
         let told = alert.relevant_attribution.is_empty() || (shares - 1.0).abs() < 1e-9;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anomalyd::detect::{Budget, Params};
+use anomalyd::kafka::session::Start;
 use anomalyd::model::trained::TrainedModel;
 use anomalyd::pipeline::Column;
 use anomalyd::record::{DecodeError, Decoded, DecodedBatch, Key, Missing, RecordBatch};
@@ -36,6 +37,14 @@ pub struct World {
     pub models: Vec<Arc<TrainedModel>>,
     pub params: Arc<Params>,
     pub columns: Arc<[Column]>,
+    /// Where the group begins.
+    pub start: Start,
+    /// How many partitions there are at first; the others are added later.
+    pub first_partitions: usize,
+    /// Whether retention deletes records that were not read yet, or must be replayed.
+    pub deletes: bool,
+    /// Whether the group's offsets expire once.
+    pub expires: bool,
 }
 
 impl World {
@@ -65,53 +74,65 @@ impl World {
             ..Params::default()
         };
         assert_eq!(params.check(), Vec::new());
-        let last = rng.gen_bool(0.5);
-        let missing = |index: usize| {
-            if last && index == 0 {
-                Missing::Last
-            } else {
-                Missing::Mask
-            }
-        };
-        let columns = COLUMNS
-            .iter()
-            .enumerate()
-            .map(|(index, name)| Column {
-                name: (*name).to_owned(),
-                missing: missing(index),
-            })
-            .collect();
-        let models = (1..=4)
-            .map(|version| {
-                let width = 0.5 + f64::from(u32::try_from(version).unwrap()) * 0.4;
-                let scores: Vec<f64> = (0..600)
-                    .map(|_| {
-                        let (a, b): (f64, f64) = (rng.r#gen(), rng.r#gen());
-                        width * (a * a + b * b)
-                    })
-                    .collect();
-                let window = rng.gen_range(1..4);
-                Arc::new(TrainedModel::simple(
-                    version,
-                    &COLUMNS,
-                    window,
-                    Calibration::fit(&scores),
-                ))
-            })
-            .collect();
+        let columns = columns(&mut rng);
+        let models = models(&mut rng);
         Self {
             partitions,
             logs,
             models,
             params: Arc::new(params),
             columns,
+            start: if rng.gen_bool(0.5) {
+                Start::Earliest
+            } else {
+                Start::Latest
+            },
+            first_partitions: rng.gen_range(1..=3),
+            deletes: rng.gen_bool(0.3),
+            expires: rng.gen_bool(0.3),
         }
     }
+}
 
-    /// A model by its version.
-    pub fn model(&self, version: u64) -> Arc<TrainedModel> {
-        self.models[usize::try_from(version).unwrap() - 1].clone()
-    }
+fn columns(rng: &mut ChaCha8Rng) -> Arc<[Column]> {
+    let last = rng.gen_bool(0.5);
+    let missing = |index: usize| {
+        if last && index == 0 {
+            Missing::Last
+        } else {
+            Missing::Mask
+        }
+    };
+    COLUMNS
+        .iter()
+        .enumerate()
+        .map(|(index, name)| Column {
+            name: (*name).to_owned(),
+            missing: missing(index),
+        })
+        .collect()
+}
+
+/// Models that nobody trained.
+fn models(rng: &mut ChaCha8Rng) -> Vec<Arc<TrainedModel>> {
+    (1..=4)
+        .map(|version| {
+            let width = 0.5 + f64::from(u32::try_from(version).unwrap()) * 0.4;
+            let scores: Vec<f64> = (0..600)
+                .map(|_| {
+                    let (a, b): (f64, f64) = (rng.r#gen(), rng.r#gen());
+                    width * (a * a + b * b)
+                })
+                .collect();
+            let window = rng.gen_range(1..4);
+            Arc::new(TrainedModel::simple(
+                version,
+                &COLUMNS,
+                window,
+                Calibration::fit(&scores),
+            ))
+        })
+        .collect()
 }
 
 /// The records of a partition: keys that come and go, spikes, faults that last, bad and late records, wrong clocks.
@@ -178,6 +199,23 @@ fn log(rng: &mut ChaCha8Rng) -> Vec<Input> {
         });
     }
     records
+}
+
+/// A model fitted to what was read: retraining, in the smallest. `None` where that is too little.
+pub fn retrain(version: u64, window: usize, records: &[&Input]) -> Option<TrainedModel> {
+    let number = |text: &str| text.parse::<f64>().ok();
+    let scores: Vec<f64> = records
+        .iter()
+        .filter_map(|input| {
+            let text = std::str::from_utf8(&input.value).ok()?;
+            let mut parts = text.split(' ').skip(2).map(number);
+            let (x, y) = (parts.next()??, parts.next()??);
+            Some(f64::midpoint(x * x, y * y))
+        })
+        .collect();
+    let enough = scores.len() >= 30;
+    let calibration = enough.then(|| Calibration::fit(&scores))?;
+    Some(TrainedModel::simple(version, &COLUMNS, window, calibration))
 }
 
 /// The decoder: `key time x y`, `-` for missing.

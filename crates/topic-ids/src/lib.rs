@@ -47,7 +47,10 @@ pub fn topic_ids<C: ClientContext>(
         .fetch_metadata(Some(topics[0]), limit)
         .map_err(|error| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail))?;
     let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
-    let Some(broker) = partitions.map(|found| found.leader()).find(|leader| 0 <= *leader) else {
+    let Some(broker) = partitions
+        .map(|found| found.leader())
+        .find(|leader| 0 <= *leader)
+    else {
         return Err(RDKafkaErrorCode::LeaderNotAvailable);
     };
     let millis = c_int::try_from(limit.as_millis()).unwrap_or(c_int::MAX);

@@ -1,0 +1,79 @@
+//! What is in the log in the end: outputs of each partition, where its model changed, and gaps.
+
+use std::collections::BTreeMap;
+
+use anomalyd::pipeline::Message;
+
+/// What a `read_committed` reader sees of one partition, and where its model changed.
+#[derive(Clone, Debug, Default)]
+pub struct Committed {
+    pub alerts: Vec<Message>,
+    pub scores: Vec<Message>,
+    pub dead_letters: Vec<Message>,
+    pub late: Vec<Message>,
+    pub drift: Vec<Message>,
+    /// Offset → version that judges from there on.
+    pub models: BTreeMap<i64, u64>,
+    /// Where the group began.
+    pub begun: Option<i64>,
+    /// The next offset to read.
+    pub until: i64,
+    /// Offset → how much was told of what lies before.
+    pub told: BTreeMap<i64, Told>,
+    /// State had to be discarded: up to which offset nothing of that shows.
+    pub calm_until: Option<i64>,
+}
+
+/// How many messages of each kind.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Told {
+    pub alerts: usize,
+    pub scores: usize,
+    pub dead_letters: usize,
+    pub late: usize,
+    pub drift: usize,
+}
+
+impl Committed {
+    pub fn count(&self) -> Told {
+        Told {
+            alerts: self.alerts.len(),
+            scores: self.scores.len(),
+            dead_letters: self.dead_letters.len(),
+            late: self.late.len(),
+            drift: self.drift.len(),
+        }
+    }
+
+    /// Records that came out, as whatever they came out.
+    pub fn records(&self) -> i64 {
+        let records = self.scores.len() + self.dead_letters.len() + self.late.len();
+        i64::try_from(records).unwrap()
+    }
+
+    /// The same as it was when the group stood at `offset`.
+    pub fn back_at(mut self, offset: i64) -> Self {
+        let told = self.told.range(..=offset).next_back();
+        let told = told.map_or_else(Told::default, |(_, told)| *told);
+        self.alerts.truncate(told.alerts);
+        self.scores.truncate(told.scores);
+        self.dead_letters.truncate(told.dead_letters);
+        self.late.truncate(told.late);
+        self.drift.truncate(told.drift);
+        self.models.retain(|from, _| *from <= offset);
+        self.told.retain(|to, _| *to <= offset);
+        self.until = offset;
+        self
+    }
+}
+
+/// Gaps: records that were deleted before they were read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gaps {
+    /// What workers reported.
+    pub reported: i64,
+    /// What commits may have skipped that nobody lived to report.
+    pub unheard: i64,
+    /// What may have been reported twice, because offsets expired.
+    pub again: i64,
+}

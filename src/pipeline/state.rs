@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use super::dismissed::{Dismissed, Said};
+use super::dismissed::Dismissed;
 use super::{OpenEpisode, WrongClock};
 use crate::alert::{AlertKind, Severity};
 use crate::detect::Params;
@@ -264,8 +264,8 @@ pub(super) struct PartitionState {
     pub quarantine: BTreeMap<String, Quarantined>,
     /// What is held back, by the quarantine.
     pub dismissed: Dismissed,
-    /// What people said, to be heard when nothing replays any more.
-    pub said: Option<Said>,
+    /// What people said is to be heard when nothing replays any more.
+    pub unheard: bool,
     /// The state topic does not know it as it is: the next batch carries a snapshot.
     pub unsaved: bool,
     /// Records that were deleted before they were read, and not counted yet.
@@ -291,7 +291,7 @@ impl PartitionState {
             changed: 0,
             quarantine: BTreeMap::new(),
             dismissed: Dismissed::new(),
-            said: None,
+            unheard: false,
             unsaved: true,
             skipped: 0,
             topic_id: None,
@@ -356,7 +356,7 @@ impl PartitionState {
         self.forgotten.extend(old.keys.into_keys());
         self.changed = self.forgotten.iter().map(tombstone).sum();
         self.quarantine = old.quarantine;
-        self.said = old.said;
+        self.unheard = old.unheard;
         for noted in self.quarantine.values_mut() {
             noted.abandon(from, self.abandoned.1);
         }

@@ -46,6 +46,8 @@ pub struct Metrics {
     pub skipped: IntCounter,
     /// Records of the models topic that could not be read.
     pub models_unreadable: IntGauge,
+    /// Records of the feedback topic that could not be read.
+    pub feedback_unreadable: IntGauge,
     /// Partitions whose state could not be used, by reason.
     pub state_discarded: IntCounterVec,
     /// Records read again to restore state.
@@ -183,6 +185,10 @@ impl Metrics {
             models_unreadable: make.gauge(
                 "anomalyd_models_unreadable",
                 "Records of the models topic that could not be read since the start; the log says which. They are passed over.",
+            )?,
+            feedback_unreadable: make.gauge(
+                "anomalyd_feedback_unreadable",
+                "Records of the feedback topic on this detector that could not be read since the start; the log says which, and why. They are passed over.",
             )?,
             state_discarded: make.counters(
                 "anomalyd_state_discarded_total",

@@ -168,6 +168,8 @@ fn actor<'w>(
             Ok(models.get(index).cloned())
         }),
         promotions: receiver,
+        listen: Box::new(|| Ok(())),
+        said: mpsc::channel().1,
         observer: Counting(broker.clone()),
         clock: clock.clone(),
         stop: Arc::new(AtomicBool::new(false)),

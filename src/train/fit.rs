@@ -259,7 +259,7 @@ pub(super) struct HeldOut {
     gaps: Vec<(Way, Pairs)>,
     /// Sums of contributions by input.
     contributions: Vec<f64>,
-    /// What the sensors say of each, and of its means: sizes of residuals, `n × M`.
+    /// What the sensors say of each, and of its means: sizes of residuals, `n × M`; no rows where a fold was too small for them.
     sizes: [Array2<f32>; 2],
     /// Which column of each stands still, where somebody looks.
     still: Vec<Still>,
@@ -291,14 +291,17 @@ impl HeldOut {
 
     /// Adds what is said of later windows.
     pub fn extend(&mut self, later: &Self) {
+        let before = self.len();
         self.scores.extend_from_slice(&later.scores);
         self.missing.extend_from_slice(&later.missing);
         self.places.extend_from_slice(&later.places);
         for (ours, theirs) in self.sizes.iter_mut().zip(&later.sizes) {
-            if ours.is_empty() {
+            let whole = ours.nrows() == before && theirs.nrows() == later.len();
+            if before == 0 {
                 ours.clone_from(theirs);
-            } else if ours.append(Axis(0), theirs.view()).is_err() {
-                unreachable!("folds have the same columns");
+            } else if later.len() > 0 && (!whole || ours.append(Axis(0), theirs.view()).is_err()) {
+                // A judge that some fold was too small for has not seen every window.
+                *ours = Array2::default((0, 0));
             }
         }
         self.still.extend_from_slice(&later.still);
@@ -334,6 +337,9 @@ impl HeldOut {
         };
         let judges = [&mut model.sensors, &mut model.means];
         for (judge, sizes) in judges.into_iter().zip(&self.sizes) {
+            if sizes.nrows() < self.len() {
+                *judge = None;
+            }
             if let Some(judge) = judge {
                 judge.calibrate(sizes);
             }

@@ -65,6 +65,19 @@ impl Feedback {
         }
     }
 
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::FalsePositive, Self::TruePositive, Self::NewNormal];
+
+    /// A short name, as it is written: the label of the metric.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FalsePositive => "false_positive",
+            Self::TruePositive => "true_positive",
+            Self::NewNormal => "new_normal",
+        }
+    }
+
     /// Whether training may have the episode's records.
     #[must_use]
     pub fn lets_in(self) -> bool {

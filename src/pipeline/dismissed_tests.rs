@@ -88,9 +88,12 @@ fn what_is_held_back_is_told_once_it_is_worse_looks_otherwise_or_was_taken_back(
         let mut pipeline = told(&mut BTreeMap::new());
         let (outbox, tally) = work(&mut pipeline, &stream(10, 21, &[(20, SAME)]));
         assert_eq!((opened(&outbox).len(), tally.held_back), (0, 1));
+        let suppressed = |pipeline: &Pipeline| pipeline.open(1)[0].suppressed;
+        assert_eq!(suppressed(&pipeline), Some(Suppressed::Dismissed));
         let (outbox, _) = work(&mut pipeline, &stream(21, 22, &[(21, values)]));
         let told = opened(&outbox);
         assert_eq!(told, vec!["test/in/3/20"; usize::from(news)], "{values:?}");
+        assert_eq!(suppressed(&pipeline).is_none(), news);
         // Told once; then as any other.
         let (outbox, _) = work(&mut pipeline, &stream(22, 40, &[(22, values)]));
         assert!(opened(&outbox).is_empty());
@@ -156,7 +159,9 @@ fn who_takes_over_goes_by_what_was_heard_before() {
         |state: &BTreeMap<Vec<u8>, StateEntry>, said: Option<Arc<Said>>, rows: &[Row<'_>]| {
             let mut heir = pipeline(params(), Missing::Mask);
             heir.promote(model(1, 1)).unwrap();
-            said.into_iter().for_each(|said| heir.hear(said));
+            if let Some(said) = said {
+                heir.hear(said);
+            }
             let from = rows[0].0;
             let grant = grant(from, state.values().cloned().collect());
             heir.assign(&grant, Some(model(1, 1))).unwrap();

@@ -28,7 +28,7 @@ pub use snapshot::{
 };
 pub use terms::{
     Assigned, Column, ColumnsDiffer, Discarded, Grant, Message, OpenEpisode, Outbox, RestoreError,
-    StateEntry, Tally, Watched, WrongClock, WrongClocks,
+    StateEntry, Suppressed, Tally, Watched, WrongClock, WrongClocks,
 };
 
 use crate::detect::Params;

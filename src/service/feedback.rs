@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::metrics::Metrics;
+use super::status::{FeedbackStatus, Status};
 use crate::kafka::KafkaFailure;
 use crate::kafka::feedback::FeedbackTopic;
 use crate::kafka::watchdog::Watchdog;
@@ -24,6 +25,7 @@ pub struct Listening {
     topic: FeedbackTopic,
     workers: Vec<Sender<Arc<Said>>>,
     metrics: Metrics,
+    status: Arc<Status>,
 }
 
 /// Several threads look, one at a time: so each worker is told in the order of the topic.
@@ -31,11 +33,12 @@ pub type SharedListening = Arc<Mutex<Listening>>;
 
 impl Listening {
     /// Of a topic that was read to its end.
-    pub fn new(topic: FeedbackTopic, metrics: Metrics) -> Self {
+    pub fn new(topic: FeedbackTopic, metrics: Metrics, status: Arc<Status>) -> Self {
         let listening = Self {
             topic,
             workers: Vec::new(),
             metrics,
+            status,
         };
         listening.tell();
         listening
@@ -66,8 +69,9 @@ impl Listening {
             // A worker that is gone needs to hear nothing.
             worker.send(Arc::clone(said)).unwrap_or_default();
         }
-        let unreadable = i64::try_from(self.topic.unreadable()).unwrap_or(i64::MAX);
-        self.metrics.feedback_unreadable.set(unreadable);
+        let found = FeedbackStatus::of(said, self.topic.unreadable());
+        self.metrics.count_feedback(&found);
+        self.status.feedback(found);
     }
 }
 

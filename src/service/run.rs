@@ -225,7 +225,7 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
         champion,
     } = prepare::patiently(config, (&clock, &watchdog), &status, &waiting)?;
     let shared: SharedStore = Arc::new(Mutex::new(shared));
-    let mut listening = Listening::new(feedback, metrics.clone());
+    let mut listening = Listening::new(feedback, metrics.clone(), Arc::clone(&status));
     let said: Vec<_> = (0..config.workers).map(|_| listening.join()).collect();
     let listening: SharedListening = Arc::new(Mutex::new(listening));
 

@@ -275,6 +275,8 @@ impl<S: Session, O: Observer> Worker<S, O> {
     }
 
     fn process(&mut self, batch: &RecordBatch) -> Result<(), WorkerError<S::Fatal>> {
+        // What came while the batch was waited for, too.
+        self.hear();
         let clock = &self.ports.clock;
         let begun = clock.monotonic();
         (self.ports.decode)(batch, &mut self.decoded);

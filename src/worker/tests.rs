@@ -246,8 +246,8 @@ fn what_was_said_before_a_partition_comes_is_heard_before_its_first_record() {
         step(&mut heir, grant(20, 0, &before.0.borrow()));
         heir.handle(batch(6..20)).unwrap();
         heir.handle(strange(20)).unwrap();
-        let opened = opened(&log.0.borrow());
-        opened
+        let log = log.0.borrow();
+        opened(&log)
     };
     assert_eq!(tell(true), Vec::<String>::new());
     assert_eq!(tell(false), ["d/in/0/20"]);

@@ -374,6 +374,26 @@ fn history_is_what_is_committed_and_young_enough() {
     assert_eq!(history.quarantine().unwrap(), Quarantine::default());
 }
 
+/// And what was made is known.
+fn what_cannot_be_made_is_not_passed_over(
+    connection: &Connection,
+    watchdog: &Watchdog,
+    prefix: &str,
+) {
+    let plan = |name: &str| TopicPlan {
+        name: name.to_owned(),
+        partitions: 1,
+        settings: Vec::new(),
+        written: true,
+    };
+    let fine = format!("{prefix}.fine");
+    admin::ensure(connection, &[plan(&fine)], watchdog).unwrap();
+    let known = admin::input_partitions(connection, &[fine], watchdog);
+    assert_eq!(known.unwrap(), 1);
+    let failure = admin::ensure(connection, &[plan("no topic!")], watchdog).unwrap_err();
+    assert!(failure.to_string().contains("no topic!"), "{failure}");
+}
+
 #[test]
 fn topics_are_created_once_and_checked() {
     let Some(brokers) = cluster::brokers() else {
@@ -426,19 +446,7 @@ fn topics_are_created_once_and_checked() {
         again.iter().all(|(_, made)| *made == Made::Existed),
         "{again:?}"
     );
-    // What cannot be made is not passed over, and what was made is known.
-    let plan = |name: &str| TopicPlan {
-        name: name.to_owned(),
-        partitions: 1,
-        settings: Vec::new(),
-        written: true,
-    };
-    let fine = format!("{prefix}.fine");
-    admin::ensure(&connection, &[plan(&fine)], &watchdog).unwrap();
-    let known = admin::input_partitions(&connection, &[fine], &watchdog);
-    assert_eq!(known.unwrap(), 1);
-    let failure = admin::ensure(&connection, &[plan("no topic!")], &watchdog).unwrap_err();
-    assert!(failure.to_string().contains("no topic!"), "{failure}");
+    what_cannot_be_made_is_not_passed_over(&connection, &watchdog, &prefix);
     // A state topic that forgets by age would forget what a restart needs.
     let wrong = format!("{prefix}.wrong");
     cluster::create_topic(brokers, &wrong, 3, &[]);

@@ -93,6 +93,15 @@ impl Work<'_> {
         of_key.iter().find(like).map(|(id, _)| id.clone())
     }
 
+    /// Whether a dismissed episode of a key is of the same features, in whatever direction, and was as bad.
+    pub fn dismissed_same_features(&self, key: &str, pattern: &Pattern, worst: Worst) -> bool {
+        let (of_key, pattern) = (self.base.dismissed.get(key), pattern.unsigned());
+        let same = |(_, known): &(String, Pattern)| {
+            known.unsigned().is_like(&pattern) && !known.is_less_than(worst)
+        };
+        of_key.is_some_and(|known| known.iter().any(same))
+    }
+
     /// What is noted of an episode.
     pub fn noted(&self, id: &str) -> Option<&Quarantined> {
         match self.quarantine.get(id) {

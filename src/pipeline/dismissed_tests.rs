@@ -106,6 +106,36 @@ fn what_is_held_back_is_told_once_it_is_worse_looks_otherwise_or_was_taken_back(
     assert_eq!(opened(&outbox), ["test/in/3/20"]);
 }
 
+/// The last windows of what is held back end in normal rows, on the other side of what a window with a strange one lets expect.
+#[test]
+fn what_leaves_the_window_is_no_news() {
+    let windows = Params {
+        window: 3,
+        ..params()
+    };
+    let mut pipeline = ready(windows, 3);
+    let (low, lively): (&[f64], &[f64]) = (&[-3.0, 0.2], &[0.9, 0.2]);
+    let (outbox, _) = work(
+        &mut pipeline,
+        &stream(0, 20, &[(3, lively), (4, lively), (5, low)]),
+    );
+    assert_eq!(opened(&outbox), ["test/in/3/5"]);
+    let of_first = Said::from([("test/in/3/5".to_owned(), Feedback::FalsePositive)]);
+    pipeline.hear(Arc::new(of_first));
+    let (outbox, tally) = work(
+        &mut pipeline,
+        &stream(20, 50, &[(28, lively), (29, lively), (30, low)]),
+    );
+    assert_eq!((opened(&outbox).len(), tally.held_back), (0, 1));
+    // Another feature is, and so is the other direction where it is as strange.
+    for (at, values) in [(60, &[0.2, 3.0]), (80, &[3.0, 0.2])] {
+        let (before, after) = (at - 10, at + 10);
+        let rows = stream(before, after, &[(at - 1, low), (at, values)]);
+        let (outbox, tally) = work(&mut pipeline, &rows);
+        assert_eq!((opened(&outbox).len(), tally.held_back), (1, 1), "{at}");
+    }
+}
+
 #[test]
 fn a_restart_holds_back_what_the_uninterrupted_run_does() {
     let mut state = BTreeMap::new();

@@ -34,7 +34,7 @@ fn faulty(plant: &Plant, from: usize, rows: std::ops::Range<usize>) -> Vec<Recor
 /// The ids of the episodes that people were told of.
 fn told(site: &Site) -> Vec<String> {
     let alerts = cluster::read_committed(&site.brokers, &site.output("g", "alerts"));
-    let alerts = alerts.iter().map(|seen| seen.text());
+    let alerts = alerts.iter().map(cluster::Seen::text);
     let alerts = alerts.map(|text| serde_json::from_str::<Value>(&text).unwrap());
     let opened = alerts.filter(|alert| alert["event"] == "open");
     opened

@@ -19,7 +19,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use anomalyd::model::spec::ModelSpec;
-use anomalyd::model::{FitData, FitError, Model, Monitor, Trait, kinds_with};
+use anomalyd::model::{FitData, FitError, KINDS, Monitor, Trait};
 use anomalyd::seed::Seed;
 use ndarray::{Array2, Axis, Slice};
 use rand::Rng;
@@ -159,11 +159,11 @@ fn measure(spec: &ModelSpec, rows: usize) -> Result<(f64, f64, usize), FitError>
     let (mut fitted, mut epochs) = (None, Epochs(0));
     let fit = timed(|| {
         epochs.0 = 0;
-        fitted = Some(Model::fit(spec, &data, Seed(7), &mut epochs));
+        fitted = Some(KINDS.fit(spec, &data, Seed(7), &mut epochs));
     });
     let model = fitted.unwrap_or_else(|| unreachable!("timed at least once"))?;
     let score = timed(|| {
-        std::hint::black_box(model.as_kind().score(asked.view(), &seeds));
+        std::hint::black_box(model.score(asked.view(), &seeds));
     });
     Ok((rows as f64 / fit, rows as f64 / score, epochs.0))
 }
@@ -190,7 +190,7 @@ fn main() {
         };
         match measure(&spec, rows) {
             Ok((train, score, epochs)) => {
-                let epochs = if kinds_with(Trait::Descends).contains(kind) {
+                let epochs = if KINDS.with(Trait::Descends).contains(kind) {
                     epochs.to_string()
                 } else {
                     String::new()

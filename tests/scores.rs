@@ -111,7 +111,7 @@ fn quick() -> ModelSpec {
 fn a_thousand_spreads_are_unheard_of_under_every_kind_and_window() {
     let history = records(3000, 0.4, 1);
     let mut found = String::new();
-    for kind in KINDS {
+    for kind in KINDS.names() {
         for window in [1, 10] {
             let model = trained(kind, window, &history, quick());
             let calm = records(window, 0.4, 3);

@@ -58,7 +58,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         }) => topics::create(&load()?, *replication, *input_partitions),
         Command::Healthcheck(arguments) => healthcheck::run(&load()?, arguments),
         Command::Models(ModelsCommand::Kinds) => {
-            print(&format!("{}\n", crate::model::KINDS.join("\n")))
+            print(&format!("{}\n", crate::model::KINDS.names().join("\n")))
         }
         Command::Models(command) => models::run(&load()?, command),
         Command::Episodes(command) => episodes::run(&load()?, command),

@@ -11,6 +11,9 @@ use crate::seed::Seed;
 use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::Timestamp;
 
+/// The format of model files that this program writes.
+pub const FORMAT: u32 = 1;
+
 /// The number of a model of a detector; a later one is larger. 0 stands for "no model yet": the cold start.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

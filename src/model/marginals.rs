@@ -2,7 +2,7 @@
 
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
-use super::artefact::{ArtefactError, Tensors};
+use crate::model::tensors::{ModelFileError, Tensors};
 
 /// Every order statistic is kept up to this many at each end of the sample, because tails are what matters …
 const TAIL_KNOTS: usize = 256;
@@ -106,7 +106,7 @@ impl Marginals {
     ///
     /// # Errors
     /// If a part is absent or of another shape.
-    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         let marginals = Self {
             rows: from.get("rows")?,
             ranks: from.get1("ranks")?,
@@ -115,7 +115,7 @@ impl Marginals {
         if marginals.ranks.len() == marginals.knots.ncols() && !marginals.ranks.is_empty() {
             Ok(marginals)
         } else {
-            Err(ArtefactError::Invalid(
+            Err(ModelFileError::Invalid(
                 "ranks and knots differ in number".to_owned(),
             ))
         }

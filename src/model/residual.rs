@@ -7,9 +7,9 @@
 use ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
 use rand_chacha::ChaCha8Rng;
 
-use super::artefact::{ArtefactError, Tensors};
 use super::linalg::{cholesky, invert_lower, moments};
 use super::options::Residual;
+use crate::model::tensors::{ModelFileError, Tensors};
 use crate::nn::noise::fill_normal;
 use crate::stats::order::median_and_spread;
 
@@ -204,7 +204,7 @@ impl ResidualScale {
     }
 
     /// Reads what [`Self::save`] wrote.
-    pub fn load(prefix: &str, from: &Tensors) -> Result<Self, ArtefactError> {
+    pub fn load(prefix: &str, from: &Tensors) -> Result<Self, ModelFileError> {
         Ok(Self {
             centre: from.get1(&format!("{prefix}centre"))?,
             factor: from.get1(&format!("{prefix}factor"))?,

@@ -11,10 +11,10 @@ use linfa_preprocessing::linear_scaling::LinearScaler;
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 
 use super::FitError;
-use super::artefact::{ArtefactError, Tensors};
 use super::context::{Context, Found};
 use super::ranks::Ranks;
 use super::spec::Scaling;
+use crate::model::tensors::{ModelFileError, Tensors};
 use crate::stats::order::{m_scale, median};
 
 /// Bound of all values before they are compressed: far beyond anything meaningful, yet its square is still an f32.
@@ -274,7 +274,7 @@ impl Scaler {
     ///
     /// # Errors
     /// If a part is absent, or the parts do not fit together.
-    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         let scaler = Self {
             centre: from.get("scaler.centre")?,
             spread: from.get("scaler.spread")?,
@@ -293,7 +293,7 @@ impl Scaler {
         };
         let columns = scaler.centre.len();
         if !(scaler.context.iter()).all(|context: &Context| context.is_whole(columns)) {
-            return Err(ArtefactError::Invalid(
+            return Err(ModelFileError::Invalid(
                 "the scaler's context does not fit its columns".to_owned(),
             ));
         }
@@ -310,7 +310,7 @@ impl Scaler {
         if whole {
             Ok(scaler)
         } else {
-            Err(ArtefactError::Invalid(
+            Err(ModelFileError::Invalid(
                 "scaler is not finite or of uneven length".to_owned(),
             ))
         }

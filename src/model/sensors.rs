@@ -17,10 +17,10 @@ use std::f64::consts::PI;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis};
 use rand::Rng;
 
-use super::artefact::{ArtefactError, Tensors};
 use super::linalg::{cholesky, invert_lower, moments};
 use super::residual::shrinkage;
 use super::scale::expanded;
+use crate::model::tensors::{ModelFileError, Tensors};
 use crate::seed::Seed;
 use crate::stats::calibration::Calibration;
 use crate::stats::order::quantile_sorted;
@@ -476,14 +476,15 @@ impl Sensors {
     ///
     /// # Errors
     /// If a part is absent or of another shape.
-    pub fn load(from: &Tensors) -> Result<Option<Self>, ArtefactError> {
+    pub fn load(from: &Tensors) -> Result<Option<Self>, ModelFileError> {
         if !from.settings.contains_key("sensors.clip") {
             return Ok(None);
         }
         let mean = from.get1("sensors.mean")?;
         let columns = mean.len();
         let precision: Vec<f64> = from.get("sensors.precision")?;
-        let uneven = || ArtefactError::Invalid("the sensors' parts do not fit together".to_owned());
+        let uneven =
+            || ModelFileError::Invalid("the sensors' parts do not fit together".to_owned());
         let mut fitted = Self {
             clip: from.get("sensors.clip")?,
             steady: from.get("sensors.steady")?,

@@ -4,9 +4,9 @@ use ndarray::{Array2, ArrayView2, Axis, concatenate};
 use rand::Rng;
 use rand_distr::StandardNormal;
 
-use super::artefact::Tensors;
 use super::spec::ModelSpec;
-use super::{FitData, Model, Trait, Unwatched, kinds_with};
+use super::{FitData, KINDS, Model, Trait, Unwatched};
+use crate::model::tensors::Tensors;
 use crate::seed::Seed;
 
 /// `n` rows of `width` inputs that follow two hidden causes, plus a little noise: unit scale, no outliers.
@@ -32,9 +32,13 @@ pub fn fit_data(width: usize) -> FitData {
 /// than normal rows: the area under the curve must exceed `auc_min`.
 pub fn check_kind(spec: &ModelSpec, auc_min: f64) {
     let data = fit_data(6);
-    let fit = || Model::fit(spec, &data, Seed(5), &mut Unwatched).expect("fitted");
+    let fit = || {
+        KINDS
+            .fit(spec, &data, Seed(5), &mut Unwatched)
+            .expect("fitted")
+    };
     let model = fit();
-    let kind = model.as_kind();
+    let kind = &model;
     assert_eq!(kind.width(), 6);
 
     let normal = correlated(150, 6, Seed(21));
@@ -63,30 +67,12 @@ pub fn check_kind(spec: &ModelSpec, auc_min: f64) {
         "batch independence"
     );
     assert_eq!(
-        bits(&fit().as_kind().score(rows.view(), &seeds).to_vec()),
+        bits(&fit().score(rows.view(), &seeds).to_vec()),
         bits(&scores.to_vec()),
         "repeats"
     );
 
-    let mut file = Tensors::default();
-    kind.save(&mut file);
-    let loaded = Model::load(&spec.kind, &file).expect("loaded");
-    assert_eq!(
-        bits(&loaded.as_kind().score(rows.view(), &seeds).to_vec()),
-        bits(&scores.to_vec()),
-        "round trip"
-    );
-    let mut weights = file.tensors.values().flat_map(|(_, values)| values);
-    assert!(
-        weights.all(|value| value.is_finite()),
-        "{}: all that is kept is finite, or the gate would reject it",
-        spec.kind
-    );
-    assert!(
-        Model::load(&spec.kind, &Tensors::default()).is_err(),
-        "an empty file is refused"
-    );
-
+    check_file(spec, &model, (rows.view(), &seeds));
     check_traits(&model, data.train.view());
 
     let contributions = kind.contributions(rows.view());
@@ -109,13 +95,35 @@ pub fn check_kind(spec: &ModelSpec, auc_min: f64) {
     );
 }
 
+/// Checks that a model comes back from its tensors as it was, and that an empty file is refused.
+fn check_file(spec: &ModelSpec, model: &Model, (rows, seeds): (ArrayView2<'_, f32>, &[Seed])) {
+    let mut file = Tensors::default();
+    model.save(&mut file);
+    let loaded = KINDS.load(&spec.kind, &file).expect("loaded");
+    assert_eq!(
+        bits(&loaded.score(rows, seeds).to_vec()),
+        bits(&model.score(rows, seeds).to_vec()),
+        "round trip"
+    );
+    let mut weights = file.tensors.values().flat_map(|(_, values)| values);
+    assert!(
+        weights.all(|value| value.is_finite()),
+        "{}: all that is kept is finite, or the gate would reject it",
+        spec.kind
+    );
+    assert!(
+        KINDS.load(&spec.kind, &Tensors::default()).is_err(),
+        "an empty file is refused"
+    );
+}
+
 /// Checks that the list of kinds says of a model's what it does.
 fn check_traits(model: &Model, train: ArrayView2<'_, f32>) {
-    let has = |wanted| kinds_with(wanted).contains(&model.name());
+    let has = |wanted| KINDS.with(wanted).contains(&model.name());
     if has(Trait::Combines) {
         return;
     }
-    let kind = model.as_kind();
+    let kind = model;
     let seeds: Vec<Seed> = (0..train.nrows() as u64).map(Seed).collect();
     assert_eq!(
         kind.sample(2, Seed(1), 1.0).is_some(),
@@ -150,7 +158,7 @@ fn in_batches(model: &Model, rows: ArrayView2<'_, f32>, seeds: &[Seed]) -> Vec<V
     let scored = |size: usize| {
         let batches = rows.axis_chunks_iter(Axis(0), size).zip(seeds.chunks(size));
         batches
-            .flat_map(|(batch, seeds)| bits(&model.as_kind().score(batch, seeds).to_vec()))
+            .flat_map(|(batch, seeds)| bits(&model.score(batch, seeds).to_vec()))
             .collect()
     };
     [1, 2, 3, 7, 64].map(scored).to_vec()

@@ -8,10 +8,10 @@ use super::chunks::CHUNK;
 use super::gaps::{Gaps, Line};
 use super::held::{Held, Still};
 use super::reservoir::Reservoir;
-use super::robust_z::RobustZ;
 use super::scale::Scaler;
 use super::sensors::{self, Sensors};
 use super::spec::{ModelSpec, Scaling};
+use crate::model::kinds::robust_z::RobustZ;
 use crate::seed::Seed;
 use crate::stats::calibration::{Calibration, CalibrationSet};
 use crate::stats::evidence::EvidenceLaw;
@@ -162,7 +162,7 @@ impl TrainedModel {
                 ranks: Vec::new(),
                 context: None,
             },
-            model: Model::RobustZ(RobustZ::new(width)),
+            model: Model::new("robust_z", Box::new(RobustZ::new(width))),
             sensors: None,
             means: None,
             held: None,
@@ -268,7 +268,7 @@ impl TrainedModel {
     }
 
     fn add_scores(&self, filled: Filled, seeds: &[Seed], raw: &mut RawScores) {
-        let scores = self.model.as_kind().score(filled.rows.view(), seeds);
+        let scores = self.model.score(filled.rows.view(), seeds);
         raw.scores
             .extend(scores.iter().map(|&score| f64::from(score)));
         if !filled.lines.is_empty() {
@@ -332,7 +332,7 @@ impl TrainedModel {
             );
             normalise(&mut blame);
             let seeds = [Seed(0)];
-            let score = self.model.as_kind().score(filled.rows.view(), &seeds);
+            let score = self.model.score(filled.rows.view(), &seeds);
             let line = filled.lines.first().copied().unwrap_or(Line::SAME);
             let (_, own) = self.calibrate(line.of(f64::from(score[0])), filled.missing[0]);
             // Each has a say by how sure it is.
@@ -380,7 +380,7 @@ impl TrainedModel {
     /// The share of each measured column in the model's own score of one window.
     fn shares(&self, filled: &Filled, seen: &dyn Fn(usize) -> bool) -> Vec<f64> {
         let measured = self.scaler.measured().len();
-        let contributions = self.model.as_kind().contributions(filled.rows.view());
+        let contributions = self.model.contributions(filled.rows.view());
         let mut shares = vec![0.0; measured];
         for (input, &contribution) in contributions.iter().enumerate() {
             if seen(input) {
@@ -400,7 +400,7 @@ impl TrainedModel {
     fn expected_newest(&self, windows: ArrayView2<'_, f64>, filled: &Filled) -> Array2<f64> {
         let (columns, measured) = (self.card.columns.len(), self.scaler.measured().len());
         let newest_of = |width: usize, columns: usize| Slice::from(width - columns..);
-        let expected = self.model.as_kind().expected(filled.rows.view());
+        let expected = self.model.expected(filled.rows.view());
         let newest = expected.slice_axis(Axis(1), newest_of(expected.ncols(), measured));
         let like = windows.slice_axis(Axis(1), newest_of(windows.ncols(), columns));
         self.scaler.inverse(newest, Some(like))
@@ -408,7 +408,7 @@ impl TrainedModel {
 
     /// The model's code of n windows (`n × code`), for kinds that have one.
     pub fn codes(&self, windows: ArrayView2<'_, f64>) -> Option<Array2<f32>> {
-        self.model.as_kind().code(self.fill(windows).rows.view())
+        self.model.code(self.fill(windows).rows.view())
     }
 
     /// A score on the scale of complete windows, and its p-value: 1 where nothing was observed.
@@ -499,11 +499,11 @@ impl TrainedModel {
         rows.mapv_inplace(|value| if value.is_nan() { 0.0 } else { value });
         // What columns say of each other is all there is within a record; a window has a course, too.
         let alone = self.sensors.as_ref().is_some_and(Sensors::fills) && self.card.spec.window == 1;
-        if alone || !self.model.as_kind().reconstructs() {
+        if alone || !self.model.reconstructs() {
             return;
         }
         for _ in 0..FILL_ROUNDS {
-            let expected = self.model.as_kind().expected(rows.view());
+            let expected = self.model.expected(rows.view());
             Zip::from(&mut *rows)
                 .and(&gaps)
                 .and(&expected)
@@ -554,7 +554,7 @@ impl Card {
     /// A card that says nothing yet, of the current format.
     pub fn blank() -> Self {
         Self {
-            format: super::artefact::FORMAT,
+            format: super::card::FORMAT,
             version: ModelVersion(0),
             detector: "anomalyd".to_owned(),
             created: Timestamp(0),

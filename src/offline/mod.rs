@@ -22,7 +22,7 @@ use std::path::PathBuf;
 
 pub use replay::Line;
 
-use crate::model::artefact::ArtefactError;
+use crate::model::tensors::ModelFileError;
 use crate::train::TrainError;
 
 /// Why a command on files failed.
@@ -60,7 +60,7 @@ pub enum OfflineError {
         /// The file.
         path: PathBuf,
         /// Why.
-        error: ArtefactError,
+        error: ModelFileError,
     },
     /// Training failed.
     #[error("{path}: {error}")]

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::detect::episode::Rule;
 use crate::model::card::Card;
 use crate::model::trained::TrainedModel;
-use crate::model::{Trait, kinds_with};
+use crate::model::{KINDS, Trait};
 use crate::stream::Offset;
 
 /// Milliseconds of a day.
@@ -156,7 +156,7 @@ fn training(trained: &Trained, budget: f64) -> TrainingRow {
 
 /// What has a course of losses: the model itself, or those of its members that are networks.
 fn losses(card: &Card) -> Vec<(String, Vec<(f64, f64)>)> {
-    let learners = kinds_with(Trait::Descends);
+    let learners = KINDS.with(Trait::Descends);
     let learns = |name: &str| {
         let kind = name.split(':').next().unwrap_or_default();
         learners.contains(&kind)

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 pub use directory::DirectoryStore;
 
-use crate::model::artefact::{ArtefactError, sha256};
 use crate::model::card::{Card, ModelVersion};
+use crate::model::tensors::{ModelFileError, sha256};
 use crate::model::trained::TrainedModel;
 
 /// The format of manifests and pointers.
@@ -50,10 +50,10 @@ impl Manifest {
     }
 
     /// Checks bytes against this manifest and reads the model.
-    pub fn open(&self, bytes: &[u8]) -> Result<TrainedModel, ArtefactError> {
+    pub fn open(&self, bytes: &[u8]) -> Result<TrainedModel, ModelFileError> {
         let model = TrainedModel::from_checked_bytes(bytes, &self.sha256)?;
         if model.card.version != self.version {
-            return Err(ArtefactError::Invalid(format!(
+            return Err(ModelFileError::Invalid(format!(
                 "the manifest says version {}, but the model is version {}",
                 self.version, model.card.version
             )));
@@ -135,7 +135,7 @@ pub enum StoreError {
         /// The version.
         version: ModelVersion,
         /// What is wrong with it.
-        error: ArtefactError,
+        error: ModelFileError,
     },
     /// Versions are immutable, and another process that trains was quicker.
     #[error("there is a model version {0} already: another process trains for the same folder")]

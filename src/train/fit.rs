@@ -13,7 +13,7 @@ use crate::model::reservoir::Reservoir;
 use crate::model::scale::Scaler;
 use crate::model::sensors::{self, Sensors};
 use crate::model::trained::TrainedModel;
-use crate::model::{FitData, Model, Monitor};
+use crate::model::{FitData, KINDS, Monitor};
 use crate::seed::Seed;
 use crate::stats::calibration::{Calibration, CalibrationSet};
 use crate::stats::order::quantile_sorted;
@@ -107,9 +107,9 @@ pub(super) fn weights(
         validation: centred(unseen),
     };
     let mut losses = Losses::new(monitor);
-    let model = Model::fit(&job.spec, &data, seed, &mut losses)?;
+    let model = KINDS.fit(&job.spec, &data, seed, &mut losses)?;
     let mut card = card(job, windows);
-    card.members = model.as_kind().members();
+    card.members = model.members();
     card.losses = losses.kept;
     losses.members.retain(|(_, losses)| losses.len() > 1);
     card.member_losses = losses.members;
@@ -420,7 +420,7 @@ fn contributions(model: &TrainedModel, held_out: ArrayView2<'_, f64>) -> Vec<f64
         return vec![0.0; model.inputs()];
     }
     let rows = centred(model.scaler.transform(held_out));
-    let contributions = model.model.as_kind().contributions(rows.view());
+    let contributions = model.model.contributions(rows.view());
     contributions
         .columns()
         .into_iter()

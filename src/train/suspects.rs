@@ -24,7 +24,7 @@ use crate::model::reservoir::Reservoir;
 use crate::model::scale::Scaler;
 use crate::model::spec::ModelSpec;
 use crate::model::trained::TrainedModel;
-use crate::model::{FitData, Model, Unwatched};
+use crate::model::{FitData, KINDS, Unwatched};
 use crate::seed::Seed;
 use crate::stats::calibration::{Calibration, CalibrationSet};
 use crate::stats::order::{MAD_TO_SIGMA, median, quantile_sorted};
@@ -518,7 +518,7 @@ impl<'a> Judge<'a> {
             validation: Array2::zeros((0, length * scaler.measured().len())),
         };
         let seed = job.seed.child("suspects");
-        let model = Model::fit(&spec, &data, seed, &mut Unwatched)?;
+        let model = KINDS.fit(&spec, &data, seed, &mut Unwatched)?;
         let mut model = TrainedModel {
             card: card(job, windows),
             scaler,

@@ -12,9 +12,9 @@ use ndarray::{Array2, ArrayView2, Axis, Slice};
 
 use super::OfflineError;
 use super::table::{Roles, Table};
-use crate::model::artefact::ArtefactError;
+use crate::model::tensors::ModelFileError;
 use crate::model::trained::TrainedModel;
-use crate::model::{Trait, kinds_with};
+use crate::model::{KINDS, Trait};
 use crate::seed::Seed;
 use fidelity::Fidelity;
 
@@ -55,10 +55,10 @@ pub enum SampleError {
         /// Which.
         path: PathBuf,
         /// Why.
-        error: ArtefactError,
+        error: ModelFileError,
     },
     /// The kind cannot draw.
-    #[error("a model of kind `{0}` cannot draw records; {can} can", can = kinds_with(Trait::Draws).join(", "))]
+    #[error("a model of kind `{0}` cannot draw records; {can} can", can = KINDS.with(Trait::Draws).join(", "))]
     NotGenerative(String),
     /// The table is broken, or lacks what the model needs.
     #[error(transparent)]
@@ -109,7 +109,6 @@ pub fn draw(
 ) -> Result<Array2<f64>, SampleError> {
     let scaled = model
         .model
-        .as_kind()
         .sample(n, seed, truncation)
         .ok_or_else(|| SampleError::NotGenerative(model.model.name().to_owned()))?;
     let measured = model.scaler.measured().len();
@@ -154,7 +153,7 @@ mod tests {
     use super::*;
     use crate::model::options::{Regularizer, Regularizers};
     use crate::model::spec::ModelSpec;
-    use crate::model::{FitData, Model, Unwatched};
+    use crate::model::{FitData, Unwatched};
     use crate::nn::noise::fill_normal;
     use crate::stats::calibration::Calibration;
     use ndarray::array;
@@ -188,9 +187,9 @@ mod tests {
                 regularizer: Regularizers::One(regularizer),
                 ..ModelSpec::default()
             };
-            let model = Model::fit(&spec, &data, Seed(4), &mut Unwatched).unwrap();
+            let model = KINDS.fit(&spec, &data, Seed(4), &mut Unwatched).unwrap();
             let draw = |truncation: f32| {
-                let drawn = model.as_kind().sample(2000, Seed(5), truncation).unwrap();
+                let drawn = model.sample(2000, Seed(5), truncation).unwrap();
                 drawn.mapv(f64::from)
             };
             let drawn = draw(1.0);

@@ -16,10 +16,10 @@ use super::super::window::Windows;
 use super::super::{Candidate, Made, Params, Stopping, TrainJob, gated, run};
 use super::ground::Ground;
 use crate::detect::Budget;
-use crate::model::Model;
-use crate::model::artefact::Tensors;
+use crate::model::KINDS;
 use crate::model::card::ModelVersion;
 use crate::model::spec::{ModelSpec, Scaling};
+use crate::model::tensors::Tensors;
 use crate::model::trained::TrainedModel;
 use crate::record::Key;
 use crate::seed::Seed;
@@ -283,7 +283,7 @@ impl Sabotage {
             _ => return,
         };
         let mut tensors = Tensors::default();
-        model.model.as_kind().save(&mut tensors);
+        model.model.save(&mut tensors);
         let names = tensors.tensors.iter_mut();
         for (name, (_, values)) in names {
             // What is divided by stays: nothing divides by zero.
@@ -293,7 +293,7 @@ impl Sabotage {
                 }
             }
         }
-        model.model = Model::load(model.model.name(), &tensors).unwrap();
+        model.model = KINDS.load(model.model.name(), &tensors).unwrap();
     }
 }
 

@@ -434,7 +434,7 @@ fn loss(
     (ground, earlier): (&Ground, bool),
     measures: &mut Measures,
 ) -> Option<Reason> {
-    if !model.model.as_kind().reconstructs() {
+    if !model.model.reconstructs() {
         return None;
     }
     let errors = ground.errors(model).into_iter();

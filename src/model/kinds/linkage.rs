@@ -15,10 +15,10 @@ use std::ops::ControlFlow;
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rand::seq::index;
 
-use super::artefact::{ArtefactError, Tensors};
-use super::near::{References, mean_of_nearest, squared_distance};
-use super::spec::ModelSpec;
-use super::{FitData, FitError, Kind, Monitor};
+use crate::model::kinds::near::{References, mean_of_nearest, squared_distance};
+use crate::model::spec::ModelSpec;
+use crate::model::tensors::{ModelFileError, Tensors};
+use crate::model::{FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
 
 /// A group with less than this share of the rows is not normal by itself.
@@ -89,7 +89,7 @@ impl Linkage {
     ///
     /// # Errors
     /// If a part is absent or of another shape.
-    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         let model = Self {
             neighbours: from.get("neighbours")?,
             spread: from.get1("spread")?,
@@ -101,7 +101,7 @@ impl Linkage {
         if whole && (1..=rows).contains(&model.neighbours) {
             Ok(model)
         } else {
-            Err(ArtefactError::Invalid(
+            Err(ModelFileError::Invalid(
                 "linkage's tensors do not fit together".to_owned(),
             ))
         }
@@ -244,9 +244,9 @@ impl Kind for Linkage {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Unwatched;
-    use super::super::testing::check_kind;
     use super::*;
+    use crate::model::Unwatched;
+    use crate::model::testing::check_kind;
     use ndarray::array;
 
     fn spec() -> ModelSpec {
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn a_tree_with_bounds_is_the_tree_without() {
         for k in [1, 5] {
-            let references = References::new(super::super::testing::fit_data(6).train);
+            let references = References::new(crate::model::testing::fit_data(6).train);
             let (cores, bounds) = cores(&references, k);
             let with = spanning_tree(references.rows(), (&cores, &bounds), &mut Unwatched).unwrap();
             let without = spanning_tree(references.rows(), (&cores, &[]), &mut Unwatched).unwrap();
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_fault_that_was_trained_on_stays_strange() {
-        let mut data = super::super::testing::fit_data(6);
+        let mut data = crate::model::testing::fit_data(6);
         for row in 0..24 {
             data.train.row_mut(row * 25).fill(8.0 + row as f32 / 100.0);
         }

@@ -8,8 +8,8 @@ use ndarray::{Array2, Axis};
 use rand::Rng;
 use rand_distr::StandardNormal;
 
-use super::artefact::{ArtefactError, Tensors};
-use super::trained::TrainedModel;
+use crate::model::tensors::{ModelFileError, Tensors};
+use crate::model::trained::TrainedModel;
 use crate::seed::Seed;
 
 /// How many windows.
@@ -78,8 +78,8 @@ impl Golden {
     ///
     /// # Errors
     /// If it is not there, or not as many as there must be.
-    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
-        let wrong = |name: &str| ArtefactError::Invalid(format!("`{name}` is absent or uneven"));
+    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
+        let wrong = |name: &str| ModelFileError::Invalid(format!("`{name}` is absent or uneven"));
         let find = |name: &str| {
             let (_, values) = from.wide.get(name).ok_or_else(|| wrong(name))?;
             if values.len() == ROWS {
@@ -105,9 +105,9 @@ impl Golden {
     ///
     /// # Errors
     /// If it does not judge them as it must.
-    pub fn try_on(&self, model: &TrainedModel) -> Result<(), ArtefactError> {
+    pub fn try_on(&self, model: &TrainedModel) -> Result<(), ModelFileError> {
         if self.windows.ncols() != model.width() {
-            return Err(ArtefactError::Invalid(
+            return Err(ModelFileError::Invalid(
                 "`golden.windows` is not as wide as the card says".to_owned(),
             ));
         }
@@ -119,7 +119,7 @@ impl Golden {
             self.judged(model)
         }));
         let Ok((score, p_value)) = tried else {
-            return Err(ArtefactError::Invalid(
+            return Err(ModelFileError::Invalid(
                 "the model's parts do not fit each other".to_owned(),
             ));
         };
@@ -140,7 +140,7 @@ impl Golden {
         if sound {
             Ok(())
         } else {
-            Err(ArtefactError::Invalid(
+            Err(ModelFileError::Invalid(
                 "the model does not judge its golden rows as it did when it was stored".to_owned(),
             ))
         }

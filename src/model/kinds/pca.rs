@@ -13,11 +13,11 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use rand::Rng;
 use rand_distr::StandardNormal;
 
-use super::artefact::{ArtefactError, Tensors};
-use super::chunks::CHUNK;
-use super::linalg::{first, first_rows, moments, principal_axes};
-use super::spec::{ModelSpec, Statistic};
-use super::{FitData, FitError, Kind, Monitor};
+use crate::model::chunks::CHUNK;
+use crate::model::linalg::{first, first_rows, moments, principal_axes};
+use crate::model::spec::{ModelSpec, Statistic};
+use crate::model::tensors::{ModelFileError, Tensors};
+use crate::model::{FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
 
 /// Scaled units below which a residual is noise: a feature that is explained perfectly must not alarm over a small part of
@@ -102,7 +102,7 @@ impl Pca {
     ///
     /// # Errors
     /// If a part is absent or of another shape.
-    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         let model = Self {
             statistic: from.get("statistic")?,
             columns: from.get("columns")?,
@@ -122,7 +122,7 @@ impl Pca {
         {
             Ok(model)
         } else {
-            Err(ArtefactError::Invalid(
+            Err(ModelFileError::Invalid(
                 "pca's tensors do not fit together".to_owned(),
             ))
         }
@@ -428,9 +428,9 @@ fn side_by_side(rows: &[f32], n: usize) -> [f32; LANES] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{check_kind, correlated, fit_data};
-    use super::super::{Model, Unwatched};
     use super::*;
+    use crate::model::testing::{check_kind, correlated, fit_data};
+    use crate::model::{KINDS, Unwatched};
     use ndarray::array;
 
     fn spec() -> ModelSpec {
@@ -542,11 +542,11 @@ mod tests {
                 validation: train.clone(),
                 train,
             };
-            let model = Model::fit(&spec(), &data, Seed(1), &mut Unwatched).unwrap();
-            let scores = model.as_kind().score(data.train.view(), &[]);
+            let model = KINDS.fit(&spec(), &data, Seed(1), &mut Unwatched).unwrap();
+            let scores = model.score(data.train.view(), &[]);
             assert!(scores.iter().all(|score| score.is_finite()));
             let wild = Array2::from_elem((1, data.train.ncols()), 10.0);
-            assert!(model.as_kind().score(wild.view(), &[])[0] > scores.mean().unwrap());
+            assert!(model.score(wild.view(), &[])[0] > scores.mean().unwrap());
         }
     }
 

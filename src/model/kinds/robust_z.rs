@@ -2,9 +2,9 @@
 
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
-use super::artefact::{ArtefactError, Tensors};
-use super::spec::ModelSpec;
-use super::{FitData, FitError, Kind, Monitor};
+use crate::model::spec::ModelSpec;
+use crate::model::tensors::{ModelFileError, Tensors};
+use crate::model::{FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
 
 /// Mean of the squared scaled inputs; the scaler does the learning.
@@ -32,7 +32,7 @@ impl RobustZ {
     }
 
     /// Reads back what [`Kind::save`] wrote.
-    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         Ok(Self {
             width: from.get("width")?,
         })
@@ -67,19 +67,31 @@ impl Kind for RobustZ {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::check_kind;
     use super::*;
+    use crate::model::testing::check_kind;
     use ndarray::array;
 
     #[test]
     fn worked_by_hand() {
         let model = RobustZ { width: 2 };
-        assert_eq!(model.score(array![[3.0f32, 4.0], [0.0, 1.0]].view(), &[]), array![12.5, 0.5]);
-        assert_eq!(model.contributions(array![[3.0f32, -4.0]].view()), array![[9.0, 16.0]]);
+        assert_eq!(
+            model.score(array![[3.0f32, 4.0], [0.0, 1.0]].view(), &[]),
+            array![12.5, 0.5]
+        );
+        assert_eq!(
+            model.contributions(array![[3.0f32, -4.0]].view()),
+            array![[9.0, 16.0]]
+        );
     }
 
     #[test]
     fn behaves_as_a_kind() {
-        check_kind(&ModelSpec { kind: "robust_z".to_owned(), ..ModelSpec::default() }, 0.8);
+        check_kind(
+            &ModelSpec {
+                kind: "robust_z".to_owned(),
+                ..ModelSpec::default()
+            },
+            0.8,
+        );
     }
 }

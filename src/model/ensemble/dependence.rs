@@ -15,7 +15,7 @@ use ndarray::{Array2, ArrayView2, Axis};
 use rand::Rng;
 use rand::seq::{SliceRandom, index};
 
-use super::near::References;
+use crate::model::kinds::near::References;
 use crate::seed::Seed;
 use crate::stats::metrics::roc_auc;
 
@@ -62,8 +62,8 @@ pub fn dependence(rows: ArrayView2<'_, f32>, seed: Seed) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::correlated;
     use super::*;
+    use crate::model::testing::correlated;
 
     #[test]
     fn rows_whose_inputs_go_together_are_told_from_those_whose_do_not() {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::artefact::{ArtefactError, Tensors};
+use crate::model::tensors::{ModelFileError, Tensors};
 use crate::nn::activation::Activation;
 use crate::nn::conv::{Conv1d, ConvShape, Upsample};
 use crate::nn::dense::Dense;
@@ -96,16 +96,16 @@ pub fn put_net(prefix: &str, net: &Net, to: &mut Tensors) {
 }
 
 /// Reads what [`put_net`] wrote, and checks that the shapes fit each other.
-pub fn get_net(prefix: &str, from: &Tensors) -> Result<Net, ArtefactError> {
+pub fn get_net(prefix: &str, from: &Tensors) -> Result<Net, ModelFileError> {
     let shapes: Vec<Shape> = from.get(&format!("{prefix}shape"))?;
     let mut stages: Vec<Stage> = Vec::with_capacity(shapes.len());
     for (at, shape) in shapes.into_iter().enumerate() {
         if !shape.is_bounded() {
-            return Err(ArtefactError::Invalid(format!(
+            return Err(ModelFileError::Invalid(format!(
                 "stage {at} of `{prefix}` is too large"
             )));
         }
-        let weights = || -> Result<_, ArtefactError> {
+        let weights = || -> Result<_, ModelFileError> {
             let weight = from.get2(&format!("{prefix}{at}.weight"))?;
             Ok((weight, from.get1(&format!("{prefix}{at}.bias"))?))
         };
@@ -141,14 +141,14 @@ pub fn get_net(prefix: &str, from: &Tensors) -> Result<Net, ArtefactError> {
             .last()
             .is_none_or(|last| last.layer.outputs() == layer.inputs());
         if !(fits && follows) {
-            return Err(ArtefactError::Invalid(format!(
+            return Err(ModelFileError::Invalid(format!(
                 "stage {at} of `{prefix}` does not fit"
             )));
         }
         stages.push(Stage { layer, activation });
     }
     if stages.is_empty() {
-        return Err(ArtefactError::Invalid(format!("`{prefix}` has no stages")));
+        return Err(ModelFileError::Invalid(format!("`{prefix}` has no stages")));
     }
     Ok(Net { stages })
 }

@@ -10,13 +10,13 @@
 use ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
 use rand_chacha::ChaCha8Rng;
 
-use super::artefact::{ArtefactError, Tensors};
-use super::chunks::{by_chunks, by_chunks2};
-use super::epochs::{Objective, descend};
-use super::net_file::{get_net, put_net};
-use super::options::Likelihood;
-use super::spec::ModelSpec;
-use super::{FitData, FitError, Kind, Monitor};
+use crate::model::chunks::{by_chunks, by_chunks2};
+use crate::model::kinds::epochs::{Objective, descend};
+use crate::model::kinds::net_file::{get_net, put_net};
+use crate::model::options::Likelihood;
+use crate::model::spec::ModelSpec;
+use crate::model::tensors::{ModelFileError, Tensors};
+use crate::model::{FitData, FitError, Kind, Monitor};
 use crate::nn::activation::Activation;
 use crate::nn::loss::{
     Trimmer, add_gaussian_kl_grad, bounded, bounded_slope, gaussian_nll_grad, row_gaussian_kl,
@@ -99,7 +99,7 @@ impl Vae {
     ///
     /// # Errors
     /// Tensors or settings that are absent or do not fit.
-    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         let loaded = Self {
             encoder: get_net("encoder.", from)?,
             decoder: get_net("decoder.", from)?,
@@ -109,7 +109,7 @@ impl Vae {
         };
         let samples = (1..=SAMPLES_MAX).contains(&loaded.samples);
         if !samples || loaded.decoder.outputs() != loaded.log_variance.len() {
-            return Err(ArtefactError::Invalid(
+            return Err(ModelFileError::Invalid(
                 "`log_variance` does not fit".to_owned(),
             ));
         }
@@ -366,7 +366,7 @@ impl Objective<Nets> for Bound<'_> {
         let log_variance = log_variances(raw);
         let rng = &mut self.validation.rng();
         let mut losses = Vec::with_capacity(rows.nrows());
-        for rows in rows.axis_chunks_iter(Axis(0), super::chunks::CHUNK) {
+        for rows in rows.axis_chunks_iter(Axis(0), crate::model::chunks::CHUNK) {
             let stats = encoder.forward(rows);
             let (mean, spread) = halves(stats.view());
             let mut z = Array2::zeros(mean.raw_dim());

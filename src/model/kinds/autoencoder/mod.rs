@@ -17,20 +17,20 @@ mod train;
 
 use ndarray::{Array1, Array2, ArrayView2};
 
-use super::artefact::{ArtefactError, Tensors};
-use super::chunks::{by_chunks, by_chunks2};
-use super::net_file::{get_net, put_net};
-use super::options::{Architecture, Regularizer, Residual, Sparsity};
-use super::residual::ResidualScale;
-use super::spec::ModelSpec;
-use density::CodeDensity;
-use super::{FitData, FitError, Kind, Monitor};
+use crate::model::chunks::{by_chunks, by_chunks2};
+use crate::model::kinds::net_file::{get_net, put_net};
+use crate::model::options::{Architecture, Regularizer, Residual, Sparsity};
+use crate::model::residual::ResidualScale;
+use crate::model::spec::ModelSpec;
+use crate::model::tensors::{ModelFileError, Tensors};
+use crate::model::{FitData, FitError, Kind, Monitor};
+use crate::nn::Pair;
 use crate::nn::activation::Activation;
 use crate::nn::conv::{Conv1d, ConvShape, Upsample};
 use crate::nn::dense::Dense;
 use crate::nn::net::{Layer, Net, Stage};
-use crate::nn::{Pair, Params};
 use crate::seed::Seed;
+use density::CodeDensity;
 
 /// Fewer training rows than this teach a net nothing.
 const ROWS_MIN: usize = 8;
@@ -97,7 +97,7 @@ impl Autoencoder {
     ///
     /// # Errors
     /// Tensors or settings that are absent or do not fit.
-    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         Ok(Self {
             encoder: get_net("encoder.", from)?,
             decoder: get_net("decoder.", from)?,
@@ -166,7 +166,9 @@ impl Kind for Autoencoder {
         };
         let (low, high) = self.code_range();
         codes.mapv_inplace(|value| value.clamp(low, high));
-        let noise = self.residual.draw(n, truncation, &mut seed.child("residual").rng());
+        let noise = self
+            .residual
+            .draw(n, truncation, &mut seed.child("residual").rng());
         Some(by_chunks2(codes.view(), |codes| self.decoder.forward(codes)) + noise)
     }
 
@@ -183,7 +185,6 @@ impl Kind for Autoencoder {
     }
 }
 
-
 /// Encoder and decoder with initial weights, for rows of `width`.
 fn nets(spec: &ModelSpec, width: usize, seed: Seed) -> Pair<Net, Net> {
     let steps = spec.window.max(1);
@@ -193,16 +194,10 @@ fn nets(spec: &ModelSpec, width: usize, seed: Seed) -> Pair<Net, Net> {
         }
         _ => dense_nets(spec, width, seed),
     };
-    if is_tied(spec) {
+    if train::is_tied(spec) {
         both.1.tie_to(&both.0);
     }
     both
-}
-
-/// Whether the decoder's weights are the encoder's. Filters cannot be tied.
-fn is_tied(spec: &ModelSpec) -> bool {
-    let contracts = spec.regularizer.has(Regularizer::Contractive);
-    spec.tied.or(contracts) && spec.architecture == Architecture::Dense
 }
 
 /// The width of the code: as set, or half of the row's where sparsity or contraction confines it too, else a quarter.
@@ -307,17 +302,6 @@ fn conv_nets(spec: &ModelSpec, steps: usize, channels: usize, seed: Seed) -> Pai
         decoder.stages.push(Stage { layer, activation });
     }
     Pair(encoder, decoder)
-}
-
-/// Fails unless every weight is a number.
-fn finite(nets: &Pair<Net, Net>) -> Result<(), FitError> {
-    if nets.is_finite() {
-        Ok(())
-    } else {
-        Err(FitError::NotFinite {
-            what: "a weight of the autoencoder".to_owned(),
-        })
-    }
 }
 
 #[cfg(test)]

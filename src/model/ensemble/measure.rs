@@ -2,8 +2,8 @@
 
 use ndarray::Array1;
 
-use super::artefact::{ArtefactError, Tensors};
-use super::spec::Combine;
+use crate::model::spec::Combine;
+use crate::model::tensors::{ModelFileError, Tensors};
 
 /// Scores kept of a large sample.
 const KNOTS: usize = 4096;
@@ -92,7 +92,7 @@ impl Measure {
     ///
     /// # Errors
     /// If a part is absent, or a divisor is not positive.
-    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         let measure = Self {
             combine: from.get("measure.combine")?,
             knots: from.get1("measure.knots")?,
@@ -102,7 +102,7 @@ impl Measure {
         if measure.excess > 0.0 && measure.high > 0.0 {
             Ok(measure)
         } else {
-            Err(ArtefactError::Invalid(
+            Err(ModelFileError::Invalid(
                 "measure divides by a number that is not positive".to_owned(),
             ))
         }

@@ -35,10 +35,11 @@ fn models() -> Vec<TrainedModel> {
     data.train = data.train.slice_axis(Axis(0), (..120).into()).to_owned();
     let scores: Vec<f64> = (0..400).map(|i| (f64::from(i) * 0.017).exp()).collect();
     let mut models: Vec<TrainedModel> = KINDS
-        .iter()
+        .names()
+        .into_iter()
         .map(|kind| {
             let spec = small(kind);
-            let model = Model::fit(&spec, &data, Seed(3), &mut Unwatched).unwrap();
+            let model = KINDS.fit(&spec, &data, Seed(3), &mut Unwatched).unwrap();
             let simple = TrainedModel::simple(7, &COLUMNS, 1, Calibration::fit(&scores));
             TrainedModel {
                 card: Card {
@@ -257,7 +258,7 @@ fn damaged(rounds: u64, from: u64) -> u64 {
             Some(model)
         }));
         let Ok(tried) = tried else {
-            panics.push((round, KINDS[which]));
+            panics.push((round, KINDS.names()[which]));
             continue;
         };
         if let Some(model) = tried {

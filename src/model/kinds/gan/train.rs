@@ -5,7 +5,6 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::generator::{Synthesis, Trace};
-use super::latent_width;
 use crate::model::chunks::by_chunks2;
 use crate::model::options::Generator;
 use crate::model::spec::ModelSpec;
@@ -328,16 +327,28 @@ fn between(real: &Array2<f32>, unreal: &Array2<f32>, mix: &Array2<f32>) -> Array
     first(real) * &mix + first(unreal) * (1.0 - &mix)
 }
 
+/// The width of the latent: as set, or half the row's.
+pub(super) fn latent_width(spec: &ModelSpec, width: usize) -> usize {
+    if spec.code == 0 {
+        width.div_ceil(2).clamp(2, 32)
+    } else {
+        spec.code
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::array;
     use crate::model::options::Switch;
     use crate::nn::check::{check_gradient, normal};
+    use ndarray::array;
 
     #[test]
     fn each_pair_is_mixed_by_its_own_share() {
-        let (real, unreal) = (array![[0.0, 4.0], [8.0, 0.0]], array![[4.0, 0.0], [0.0, 8.0]]);
+        let (real, unreal) = (
+            array![[0.0, 4.0], [8.0, 0.0]],
+            array![[4.0, 0.0], [0.0, 8.0]],
+        );
         let mixed = between(&real, &unreal, &array![[0.25], [0.5]]);
         assert_eq!(mixed, array![[3.0, 1.0], [4.0, 4.0]]);
     }

@@ -7,11 +7,11 @@ use std::ops::ControlFlow;
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rand::seq::index;
 
-use super::artefact::{ArtefactError, Tensors};
-use super::bagged_nn::BaggedNn;
-use super::near::{References, mean_of_nearest};
-use super::spec::ModelSpec;
-use super::{FitData, FitError, Kind, Monitor};
+use crate::model::kinds::bagged_nn::BaggedNn;
+use crate::model::kinds::near::{References, mean_of_nearest};
+use crate::model::spec::ModelSpec;
+use crate::model::tensors::{ModelFileError, Tensors};
+use crate::model::{FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
 
 /// Rows that others are compared with.
@@ -51,7 +51,9 @@ impl Knn {
         let mut rng = seed.child("references").rng();
         let mut drawn =
             index::sample(&mut rng, kept.len(), spec.reference_rows.min(kept.len())).into_vec();
-        for place in &mut drawn { *place = kept[*place]; }
+        for place in &mut drawn {
+            *place = kept[*place];
+        }
         drawn.sort_unstable();
         match monitor.epoch(0, 0.0, 0.0) {
             ControlFlow::Break(()) => Err(FitError::Cancelled),
@@ -66,7 +68,7 @@ impl Knn {
     ///
     /// # Errors
     /// If a part is absent or of another shape.
-    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         let model = Self {
             neighbours: from.get("neighbours")?,
             references: References::new(from.get2("references")?),
@@ -74,7 +76,7 @@ impl Knn {
         if (1..=model.references.len()).contains(&model.neighbours) {
             Ok(model)
         } else {
-            Err(ArtefactError::Invalid(
+            Err(ModelFileError::Invalid(
                 "knn has fewer references than neighbours".to_owned(),
             ))
         }
@@ -119,8 +121,8 @@ impl Kind for Knn {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::check_kind;
     use super::*;
+    use crate::model::testing::check_kind;
     use ndarray::array;
 
     #[test]
@@ -153,7 +155,7 @@ mod tests {
 
     #[test]
     fn trimming_keeps_a_fault_from_being_its_own_neighbour() {
-        let mut data = super::super::testing::fit_data(6);
+        let mut data = crate::model::testing::fit_data(6);
         for row in 0..12 {
             data.train.row_mut(row * 50).fill(8.0);
         }
@@ -163,7 +165,7 @@ mod tests {
                 trim,
                 ..ModelSpec::default()
             };
-            let model = Knn::fit(&spec, &data, Seed(3), &mut super::super::Unwatched).unwrap();
+            let model = Knn::fit(&spec, &data, Seed(3), &mut crate::model::Unwatched).unwrap();
             model.score(fault.view(), &[])[0]
         };
         assert!(score(0.0) < 1e-3, "{}", score(0.0));

@@ -7,9 +7,9 @@ use rand::Rng;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
 
-use super::artefact::{ArtefactError, Tensors};
-use super::spec::ModelSpec;
-use super::{FitData, FitError, Kind, Monitor};
+use crate::model::spec::ModelSpec;
+use crate::model::tensors::{ModelFileError, Tensors};
+use crate::model::{FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
 
 /// All trees in flat arrays, one element a node, each tree's nodes together and its root first.
@@ -107,7 +107,7 @@ impl IForest {
     ///
     /// # Errors
     /// If a part is absent, or a node points outside its forest.
-    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         let forest = Self {
             width: from.get("width")?,
             typical: from.get("typical")?,
@@ -129,7 +129,7 @@ impl IForest {
         if sound {
             Ok(forest)
         } else {
-            Err(ArtefactError::Invalid(
+            Err(ModelFileError::Invalid(
                 "iforest's nodes are unsound".to_owned(),
             ))
         }
@@ -257,8 +257,8 @@ impl Kind for IForest {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::check_kind;
     use super::*;
+    use crate::model::testing::check_kind;
     use ndarray::array;
 
     #[test]

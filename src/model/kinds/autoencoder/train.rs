@@ -5,18 +5,17 @@
 use ndarray::{Array2, ArrayView2};
 use rand_chacha::ChaCha8Rng;
 
-use super::{finite, is_tied};
 use crate::model::chunks::CHUNK;
-use crate::model::epochs::{Objective, descend};
-use crate::model::options::{Noise, Regularizer, Sparsity};
+use crate::model::kinds::epochs::{Objective, descend};
+use crate::model::options::{Architecture, Noise, Regularizer, Sparsity};
 use crate::model::spec::ModelSpec;
 use crate::model::{FitData, FitError, Monitor};
-use crate::nn::Pair;
 use crate::nn::loss::{
     Trimmer, add_kl_sparsity, add_l1, mse_grad, row_mse, trimmed_weights, weighted,
 };
 use crate::nn::net::{Net, Tape};
 use crate::nn::noise::{add_normal, fill_signs, mask};
+use crate::nn::{Pair, Params};
 use crate::seed::Seed;
 
 /// Rows up to this wide have their derivative taken exactly, direction by direction; for wider ones, one random direction a row and
@@ -209,10 +208,27 @@ impl Objective<Pair<Net, Net>> for Reconstruction<'_> {
     }
 }
 
+/// Whether the decoder's weights are the encoder's. Filters cannot be tied.
+pub(super) fn is_tied(spec: &ModelSpec) -> bool {
+    let contracts = spec.regularizer.has(Regularizer::Contractive);
+    spec.tied.or(contracts) && spec.architecture == Architecture::Dense
+}
+
+/// Fails unless every weight is a number.
+pub(super) fn finite(nets: &Pair<Net, Net>) -> Result<(), FitError> {
+    if nets.is_finite() {
+        Ok(())
+    } else {
+        Err(FitError::NotFinite {
+            what: "a weight of the autoencoder".to_owned(),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::autoencoder::nets;
+    use crate::model::kinds::autoencoder::nets;
     use crate::model::options::{Architecture, Regularizers, Switch};
     use crate::nn::activation::Activation;
     use crate::nn::check::{check_gradient, normal};

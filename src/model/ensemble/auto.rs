@@ -20,11 +20,11 @@
 
 use ndarray::{Array1, Array2, ArrayView2};
 
-use super::artefact::{ArtefactError, Tensors};
-use super::dependence::dependence;
-use super::ensemble::Ensemble;
-use super::spec::{Combine, ModelSpec};
-use super::{FitData, FitError, Kind, Monitor};
+use crate::model::ensemble::Ensemble;
+use crate::model::ensemble::dependence::dependence;
+use crate::model::spec::{Combine, ModelSpec};
+use crate::model::tensors::{ModelFileError, Tensors};
+use crate::model::{FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
 
 /// The pool for plain records, by family, with weights: neighbours, the simple kinds together, and the autoencoder weigh the same.
@@ -96,7 +96,7 @@ impl Auto {
     ///
     /// # Errors
     /// If a part is absent or of another shape.
-    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         Ensemble::load(from).map(Self)
     }
 }
@@ -199,9 +199,9 @@ impl Kind for Auto {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Unwatched;
-    use super::super::testing::{check_kind, correlated};
     use super::*;
+    use crate::model::Unwatched;
+    use crate::model::testing::{check_kind, correlated};
     use rand::Rng;
 
     #[test]

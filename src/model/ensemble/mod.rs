@@ -2,15 +2,20 @@
 //! the ensemble's: different kinds are blind to different faults, and agree on noise less than on faults (Aggarwal and Sathe,
 //! "Theoretical Foundations and Algorithms for Outlier Ensembles", SIGKDD Explorations 2015).
 
+pub mod auto;
+mod dependence;
+mod measure;
+
 use ndarray::{Array1, Array2, ArrayView2, Axis, CowArray, Ix2};
 use serde::{Deserialize, Serialize};
 
-use super::artefact::{ArtefactError, Tensors};
-use super::marginals::Marginals;
-use super::measure::Measure;
-use super::member::MemberSpec;
-use super::spec::ModelSpec;
-use super::{FitData, FitError, Kind, Model, Monitor, Trait, kinds_with};
+use crate::model::ensemble::measure::Measure;
+use crate::model::kinds::SIMPLE;
+use crate::model::marginals::Marginals;
+use crate::model::member::MemberSpec;
+use crate::model::spec::ModelSpec;
+use crate::model::tensors::{ModelFileError, Tensors};
+use crate::model::{FitData, FitError, Kind, Model, Monitor, Trait};
 use crate::seed::Seed;
 
 /// The members, in the order of the configuration.
@@ -102,7 +107,7 @@ impl Ensemble {
     ///
     /// # Errors
     /// If a part is absent or of another shape.
-    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         let (width, count): (usize, usize) = (from.get("width")?, from.get("members")?);
         let members: Vec<Member> = (0..count)
             .map(|place| Member::load(&from.nested(&prefix(place))))
@@ -110,7 +115,7 @@ impl Ensemble {
         if !members.is_empty() && members.iter().all(|member| member.card.inputs <= width) {
             Ok(Self { width, members })
         } else {
-            Err(ArtefactError::Invalid(
+            Err(ModelFileError::Invalid(
                 "an ensemble's members do not fit its width".to_owned(),
             ))
         }
@@ -150,7 +155,7 @@ impl Consensus {
             Some(sum) => *sum += &measured,
             None => *sum = Some(measured.clone()),
         };
-        let remembers = kinds_with(Trait::Remembers).contains(&member.model.name());
+        let remembers = SIMPLE.with(Trait::Remembers).contains(&member.model.name());
         if !remembers {
             add(&mut self.global);
         }
@@ -193,9 +198,7 @@ impl Member {
         let gauss = member
             .gauss
             .then(|| Marginals::fit(newest(data.train.view(), card.inputs)));
-        let seen = |rows: &Array2<f32>| {
-            view(rows.view(), card.inputs, gauss.as_ref()).into_owned()
-        };
+        let seen = |rows: &Array2<f32>| view(rows.view(), card.inputs, gauss.as_ref()).into_owned();
         let (train, validation) = (seen(&data.train), seen(&data.validation));
         let own_spec = ModelSpec {
             kind: member.kind.clone(),
@@ -210,7 +213,7 @@ impl Member {
             train: kept.map_or_else(|| train.clone(), |kept| train.select(Axis(0), kept)),
             validation,
         };
-        let model = Model::fit(&own_spec, &own_data, seed, monitor)?;
+        let model = SIMPLE.fit(&own_spec, &own_data, seed, monitor)?;
         let of_training = raw_scores(&model, train.view(), &[], true);
         let mut scores = of_training.to_vec();
         scores.extend(raw_scores(&model, own_data.validation.view(), &[], false));
@@ -219,10 +222,7 @@ impl Member {
         } else {
             &train
         };
-        let normal = model
-            .as_kind()
-            .contributions(at_hand.view())
-            .mean_axis(Axis(0));
+        let normal = model.contributions(at_hand.view()).mean_axis(Axis(0));
         let normal = normal.unwrap_or_else(|| Array1::ones(card.inputs));
         // An input that never contributed must not divide by zero.
         let floor = (0.01 * normal.mean().unwrap_or(1.0)).max(1e-12);
@@ -236,21 +236,21 @@ impl Member {
         Ok((member, of_training))
     }
 
-    fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+    fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         let card: MemberCard = from.get("member")?;
         let gauss = card
             .gauss
             .then(|| Marginals::load(&from.nested("gauss.")))
             .transpose()?;
-        let model = Model::load(&card.kind, &from.nested("model."))?;
+        let model = SIMPLE.load(&card.kind, &from.nested("model."))?;
         let normal = from.get1("normal")?;
         let widths = [
-            model.as_kind().width(),
+            model.width(),
             normal.len(),
             gauss.as_ref().map_or(card.inputs, Marginals::width),
         ];
         if widths != [card.inputs; 3] {
-            return Err(ArtefactError::Invalid(format!(
+            return Err(ModelFileError::Invalid(format!(
                 "member `{}` has uneven widths {widths:?}",
                 card.kind
             )));
@@ -269,7 +269,7 @@ impl Member {
         to.set("member", &self.card);
         to.put1("normal", self.normal.view());
         self.measure.save(&mut to);
-        self.model.as_kind().save(&mut model);
+        self.model.save(&mut model);
         to.nest("model.", model);
         if let Some(gauss) = &self.gauss {
             let mut inner = Tensors::default();
@@ -286,7 +286,7 @@ impl Member {
 
     /// Whether its view of whole rows, where these lie one after another, need not be copied.
     fn takes_rows_apart(&self) -> bool {
-        self.gauss.is_none() && self.model.as_kind().takes_rows_apart()
+        self.gauss.is_none() && self.model.takes_rows_apart()
     }
 
     /// Its scores of whole rows, in the common measure.
@@ -339,9 +339,9 @@ fn raw_scores(
         &made
     };
     if training {
-        model.as_kind().score_training(rows, seeds)
+        model.score_training(rows, seeds)
     } else {
-        model.as_kind().score(rows, seeds)
+        model.score(rows, seeds)
     }
 }
 
@@ -364,11 +364,11 @@ impl Kind for Ensemble {
         let mut sum = Array2::<f32>::zeros((rows.nrows(), self.width));
         let mut weights = Array1::<f32>::zeros(self.width);
         for member in &self.members {
-            if member.gauss.is_some() || !member.model.as_kind().reconstructs() {
+            if member.gauss.is_some() || !member.model.reconstructs() {
                 continue;
             }
             let older = self.width - member.card.inputs;
-            let expected = member.model.as_kind().expected(member.view(rows).view());
+            let expected = member.model.expected(member.view(rows).view());
             sum.view_mut()
                 .split_at(Axis(1), older)
                 .1
@@ -385,7 +385,7 @@ impl Kind for Ensemble {
     fn reconstructs(&self) -> bool {
         self.members
             .iter()
-            .any(|member| member.gauss.is_none() && member.model.as_kind().reconstructs())
+            .any(|member| member.gauss.is_none() && member.model.reconstructs())
     }
 
     /// Each member distributes its part of the score over its inputs, in proportion to their contributions in units of normal.
@@ -398,7 +398,7 @@ impl Kind for Ensemble {
             }
             let seen = member.view(rows);
             let parts = member.measured(rows, &[], false) * member.card.weight;
-            let mut shares = member.model.as_kind().contributions(seen.view()) / &member.normal;
+            let mut shares = member.model.contributions(seen.view()) / &member.normal;
             for (mut row, part) in shares.rows_mut().into_iter().zip(parts) {
                 let total = row.sum();
                 let scale = if total > 0.0 {
@@ -421,14 +421,14 @@ impl Kind for Ensemble {
     fn code(&self, rows: ArrayView2<'_, f32>) -> Option<Array2<f32>> {
         self.members
             .iter()
-            .find_map(|member| member.model.as_kind().code(member.view(rows).view()))
+            .find_map(|member| member.model.code(member.view(rows).view()))
     }
 
     /// Samples of the first member that sees whole rows as they are and can draw.
     fn sample(&self, n: usize, seed: Seed, truncation: f32) -> Option<Array2<f32>> {
         let whole = |member: &&Member| member.gauss.is_none() && member.card.inputs == self.width;
         let mut able = self.members.iter().filter(whole);
-        able.find_map(|member| member.model.as_kind().sample(n, seed, truncation))
+        able.find_map(|member| member.model.sample(n, seed, truncation))
     }
 
     fn members(&self) -> Vec<String> {
@@ -447,10 +447,10 @@ impl Kind for Ensemble {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Unwatched;
-    use super::super::spec::Combine;
-    use super::super::testing::{check_kind, correlated, fit_data};
     use super::*;
+    use crate::model::Unwatched;
+    use crate::model::spec::Combine;
+    use crate::model::testing::{check_kind, correlated, fit_data};
 
     fn spec(members: &[&str]) -> ModelSpec {
         ModelSpec {
@@ -517,7 +517,7 @@ mod tests {
     #[test]
     fn one_member_ranks_as_it_would_alone() {
         let data = fit_data(6);
-        let alone = Model::fit(
+        let alone = SIMPLE.fit(
             &ModelSpec {
                 kind: "pca".to_owned(),
                 ..spec(&[])
@@ -539,7 +539,7 @@ mod tests {
             order
         };
         assert_eq!(
-            order(alone.as_kind().score(rows.view(), &[])),
+            order(alone.score(rows.view(), &[])),
             order(combined.score(rows.view(), &[]))
         );
     }

@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
-use super::artefact::{ArtefactError, Tensors};
-use super::spec::ModelSpec;
-use super::{FitData, FitError, Kind, Monitor};
+use crate::model::spec::ModelSpec;
+use crate::model::tensors::{ModelFileError, Tensors};
+use crate::model::{FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
 
 /// Bins of equal width over the range of the training rows.
@@ -77,7 +77,7 @@ impl Hbos {
     ///
     /// # Errors
     /// If a part is absent or of another shape.
-    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         let model = Self {
             low: from.get1("low")?,
             step: from.get1("step")?,
@@ -87,7 +87,7 @@ impl Hbos {
         if model.surprise.dim() == (model.low.len(), BINS) && model.step.len() == model.low.len() {
             Ok(model)
         } else {
-            Err(ArtefactError::Invalid(
+            Err(ModelFileError::Invalid(
                 "hbos's tensors do not fit together".to_owned(),
             ))
         }
@@ -140,9 +140,9 @@ impl Kind for Hbos {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Unwatched;
-    use super::super::testing::check_kind;
     use super::*;
+    use crate::model::Unwatched;
+    use crate::model::testing::check_kind;
     use ndarray::array;
 
     fn spec() -> ModelSpec {

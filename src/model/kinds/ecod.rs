@@ -5,10 +5,10 @@ use std::ops::ControlFlow;
 
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
-use super::artefact::{ArtefactError, Tensors};
-use super::marginals::Marginals;
-use super::spec::ModelSpec;
-use super::{FitData, FitError, Kind, Monitor};
+use crate::model::marginals::Marginals;
+use crate::model::spec::ModelSpec;
+use crate::model::tensors::{ModelFileError, Tensors};
+use crate::model::{FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
 
 /// The sum over inputs of −ln of the smaller empirical tail probability. (ECOD takes the largest of three sums, by the skewness of
@@ -49,7 +49,7 @@ impl Ecod {
     ///
     /// # Errors
     /// If a part is absent or of another shape.
-    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         Ok(Self {
             marginals: Marginals::load(from)?,
         })
@@ -89,9 +89,9 @@ impl Kind for Ecod {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Unwatched;
-    use super::super::testing::check_kind;
     use super::*;
+    use crate::model::Unwatched;
+    use crate::model::testing::check_kind;
     use ndarray::array;
 
     fn spec() -> ModelSpec {

@@ -18,14 +18,14 @@ mod train;
 
 use ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
 
-use super::artefact::{ArtefactError, Tensors};
-use super::chunks::{by_chunks, by_chunks2};
-use super::linalg::{cholesky, invert_lower};
-use super::net_file::{get_net, put_net};
-use super::options::{Generator, Residual};
-use super::residual::ResidualScale;
-use super::spec::ModelSpec;
-use super::{FitData, FitError, Kind, Monitor};
+use crate::model::chunks::{by_chunks, by_chunks2};
+use crate::model::kinds::net_file::{get_net, put_net};
+use crate::model::linalg::{cholesky, invert_lower};
+use crate::model::options::{Generator, Residual};
+use crate::model::residual::ResidualScale;
+use crate::model::spec::ModelSpec;
+use crate::model::tensors::{ModelFileError, Tensors};
+use crate::model::{FitData, FitError, Kind, Monitor};
 use crate::nn::Params;
 use crate::nn::dense::Dense;
 use crate::nn::net::{Net, Tape};
@@ -88,7 +88,7 @@ impl Gan {
         let critics = nets
             .into_iter()
             .map(|net| Critic::measure(net, data.train.view(), spec.trim));
-        let mut z = Array2::zeros((2048, latent_width(spec, data.train.ncols())));
+        let mut z = Array2::zeros((2048, train::latent_width(spec, data.train.ncols())));
         fill_normal(z.view_mut(), 1.0, &mut seed.child("inverse").rng());
         let centre = generator.centre(z.view());
         let drawn = generator.rows(z.view(), &centre, 1.0, &mut seed.child("draw").rng());
@@ -110,7 +110,7 @@ impl Gan {
     ///
     /// # Errors
     /// Tensors or settings that are absent or do not fit.
-    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         let critics: usize = from.get("critics")?;
         let critic = |at: usize| {
             Ok(Critic {
@@ -123,7 +123,7 @@ impl Gan {
             generator: load_generator(from)?,
             critics: (0..critics)
                 .map(critic)
-                .collect::<Result<_, ArtefactError>>()?,
+                .collect::<Result<_, ModelFileError>>()?,
             centre: from.get1("centre")?,
             inverse: get_dense("inverse.", from)?,
             residual: ResidualScale::load("residual.", from)?,
@@ -260,15 +260,6 @@ impl Kind for Gan {
     }
 }
 
-/// The width of the latent: as set, or half the row's.
-fn latent_width(spec: &ModelSpec, width: usize) -> usize {
-    if spec.code == 0 {
-        width.div_ceil(2).clamp(2, 32)
-    } else {
-        spec.code
-    }
-}
-
 /// Ridge regression of `z` on `rows` and a constant.
 fn ridge(rows: ArrayView2<'_, f32>, z: ArrayView2<'_, f32>) -> Dense {
     let mean = rows.mean_axis(Axis(0)).unwrap_or_default().mapv(f64::from);
@@ -296,13 +287,13 @@ fn put_dense(prefix: &str, dense: &Dense, to: &mut Tensors) {
     to.put1(&format!("{prefix}bias"), dense.bias.view());
 }
 
-fn get_dense(prefix: &str, from: &Tensors) -> Result<Dense, ArtefactError> {
+fn get_dense(prefix: &str, from: &Tensors) -> Result<Dense, ModelFileError> {
     let weight = from.get2(&format!("{prefix}weight"))?;
     let bias = from.get1(&format!("{prefix}bias"))?;
     if weight.ncols() == bias.len() {
         Ok(Dense { weight, bias })
     } else {
-        Err(ArtefactError::Invalid(format!(
+        Err(ModelFileError::Invalid(format!(
             "`{prefix}bias` does not fit"
         )))
     }
@@ -335,7 +326,7 @@ fn put_style(prefix: &str, layer: &StyleLayer, to: &mut Tensors) {
     to.set(&format!("{prefix}demodulates"), &layer.demodulates);
 }
 
-fn get_style(prefix: &str, from: &Tensors) -> Result<StyleLayer, ArtefactError> {
+fn get_style(prefix: &str, from: &Tensors) -> Result<StyleLayer, ModelFileError> {
     Ok(StyleLayer {
         dense: get_dense(&format!("{prefix}dense."), from)?,
         scale: get_dense(&format!("{prefix}scale."), from)?,
@@ -344,7 +335,7 @@ fn get_style(prefix: &str, from: &Tensors) -> Result<StyleLayer, ArtefactError> 
     })
 }
 
-fn load_generator(from: &Tensors) -> Result<Synthesis, ArtefactError> {
+fn load_generator(from: &Tensors) -> Result<Synthesis, ModelFileError> {
     if from.get::<Generator>("generator")? == Generator::Dense {
         return Ok(Synthesis::Dense(get_net("generator.", from)?));
     }
@@ -354,7 +345,7 @@ fn load_generator(from: &Tensors) -> Result<Synthesis, ArtefactError> {
         constant: from.get2("constant")?,
         layers: (0..count)
             .map(|at| get_style(&format!("style{at}."), from))
-            .collect::<Result<_, ArtefactError>>()?,
+            .collect::<Result<_, ModelFileError>>()?,
         output: get_style("output.", from)?,
         activation: from.get("activation")?,
     }))

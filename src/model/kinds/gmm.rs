@@ -13,10 +13,10 @@ use linfa::traits::Fit;
 use linfa_clustering::GaussianMixtureModel;
 use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate};
 
-use super::artefact::{ArtefactError, Tensors};
-use super::linalg::{cholesky, first_rows, invert_lower, moments, principal_axes};
-use super::spec::ModelSpec;
-use super::{FitData, FitError, Kind, Monitor};
+use crate::model::linalg::{cholesky, first_rows, invert_lower, moments, principal_axes};
+use crate::model::spec::ModelSpec;
+use crate::model::tensors::{ModelFileError, Tensors};
+use crate::model::{FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
 
 /// The most whitened components that the mixture sees.
@@ -194,7 +194,7 @@ impl Gmm {
     ///
     /// # Errors
     /// If a part is absent or of another shape.
-    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         let model = Self {
             mean: from.get1("mean")?,
             whiten: from.get2("whiten")?,
@@ -213,7 +213,7 @@ impl Gmm {
         if fits {
             Ok(model)
         } else {
-            Err(ArtefactError::Invalid(
+            Err(ModelFileError::Invalid(
                 "gmm's tensors do not fit together".to_owned(),
             ))
         }
@@ -315,9 +315,9 @@ impl Kind for Gmm {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::check_kind;
-    use super::super::{Model, Unwatched};
     use super::*;
+    use crate::model::testing::check_kind;
+    use crate::model::{KINDS, Unwatched};
     use ndarray::array;
 
     fn spec() -> ModelSpec {
@@ -355,7 +355,7 @@ mod tests {
 
     #[test]
     fn two_clusters_are_found_and_the_gap_between_is_strange() {
-        let mut train = super::super::testing::correlated(600, 2, Seed(3)) * 0.2;
+        let mut train = crate::model::testing::correlated(600, 2, Seed(3)) * 0.2;
         for mut row in train.rows_mut().into_iter().step_by(2) {
             row += 5.0;
         }
@@ -376,16 +376,15 @@ mod tests {
     fn constant_and_few_rows_degrade_to_one_gaussian() {
         for train in [
             Array2::zeros((9, 3)),
-            super::super::testing::correlated(5, 4, Seed(2)),
+            crate::model::testing::correlated(5, 4, Seed(2)),
         ] {
             let data = FitData {
                 validation: train.clone(),
                 train,
             };
-            let model = Model::fit(&spec(), &data, Seed(1), &mut Unwatched).unwrap();
+            let model = KINDS.fit(&spec(), &data, Seed(1), &mut Unwatched).unwrap();
             assert!(
                 model
-                    .as_kind()
                     .score(data.train.view(), &[])
                     .iter()
                     .all(|score| score.is_finite())

@@ -2,8 +2,8 @@
 
 use ndarray::ArrayView2;
 
-use super::spec::ModelSpec;
-use super::{FitData, FitError, Monitor};
+use crate::model::spec::ModelSpec;
+use crate::model::{FitData, FitError, Monitor};
 use crate::nn::Params;
 use crate::nn::batches::{Batches, batch_size};
 use crate::nn::optim::{Adam, EarlyStop, clip_gradient};

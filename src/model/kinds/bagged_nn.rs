@@ -7,10 +7,10 @@ use std::ops::{ControlFlow, Range};
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rand::seq::index;
 
-use super::artefact::{ArtefactError, Tensors};
-use super::near::References;
-use super::spec::ModelSpec;
-use super::{FitData, FitError, Kind, Monitor};
+use crate::model::kinds::near::References;
+use crate::model::spec::ModelSpec;
+use crate::model::tensors::{ModelFileError, Tensors};
+use crate::model::{FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
 
 /// Samples, and rows of each.
@@ -62,7 +62,7 @@ impl BaggedNn {
     ///
     /// # Errors
     /// If a part is absent or of another shape.
-    pub fn load(from: &Tensors) -> Result<Self, ArtefactError> {
+    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         let model = Self {
             bag_rows: from.get("bag_rows")?,
             references: References::new(from.get2("references")?),
@@ -71,7 +71,7 @@ impl BaggedNn {
         if model.bag_rows > 0 && rows > 0 && rows.is_multiple_of(model.bag_rows) {
             Ok(model)
         } else {
-            Err(ArtefactError::Invalid(
+            Err(ModelFileError::Invalid(
                 "bagged_nn's samples are of uneven size".to_owned(),
             ))
         }
@@ -133,8 +133,8 @@ impl Kind for BaggedNn {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::check_kind;
     use super::*;
+    use crate::model::testing::check_kind;
     use ndarray::array;
 
     #[test]
@@ -147,7 +147,10 @@ mod tests {
         assert_eq!(model.score(array![[2.0f32]].view(), &[]), array![1.5]);
         assert_eq!(model.expected(array![[2.0f32]].view()), array![[1.5]]);
         // The row 3 itself is in the second sample: 17 away from the other there.
-        assert_eq!(model.score_training(array![[3.0f32]].view(), &[]), array![10.0]);
+        assert_eq!(
+            model.score_training(array![[3.0f32]].view(), &[]),
+            array![10.0]
+        );
     }
 
     #[test]

@@ -6,10 +6,10 @@
 use ndarray::{Array2, ArrayView2};
 use rand_chacha::ChaCha8Rng;
 
-use crate::model::artefact::{ArtefactError, Tensors};
 use crate::model::options::Residual;
 use crate::model::ranks::Ranks;
 use crate::model::residual::ResidualScale;
+use crate::model::tensors::{ModelFileError, Tensors};
 
 /// Quantiles that are kept of each number of the code.
 const KNOTS: usize = 63;
@@ -68,7 +68,7 @@ impl CodeDensity {
     }
 
     /// Reads what [`Self::save`] wrote; `None` from a file of a program that did not.
-    pub fn load(from: &Tensors) -> Result<Option<Self>, ArtefactError> {
+    pub fn load(from: &Tensors) -> Result<Option<Self>, ModelFileError> {
         if !from.tensors.contains_key("codes.knots") {
             return Ok(None);
         }
@@ -116,9 +116,15 @@ mod tests {
         };
         for beyond in [0.2, 0.5, 1.0, 2.0, 5.0] {
             let (of_codes, of_drawn) = (share(&codes, beyond), share(&drawn, beyond));
-            assert!((of_codes - of_drawn).abs() < 0.03, "{beyond}: {of_codes} {of_drawn}");
+            assert!(
+                (of_codes - of_drawn).abs() < 0.03,
+                "{beyond}: {of_codes} {of_drawn}"
+            );
         }
-        let together = drawn.rows().into_iter().filter(|r| (r[0] > 1.0) == (r[1] > 1.0));
+        let together = drawn
+            .rows()
+            .into_iter()
+            .filter(|r| (r[0] > 1.0) == (r[1] > 1.0));
         // ½ + asin(0.8) / π.
         let expected = 0.5 + 0.8_f64.asin() / std::f64::consts::PI;
         assert!((together.count() as f64 / 8000.0 - expected).abs() < 0.03);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::card::{Card, Exclusion, Feedback, ModelVersion};
+use crate::model::card::{Card, Exclusion, Maintenance, ModelVersion, Said};
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{Grant, Outbox};
 use crate::record::RecordBatch;
@@ -84,8 +84,10 @@ pub trait ModelStore: Send {
 pub struct Quarantine {
     /// Flagged stretches, with what somebody said of them.
     pub exclusions: Vec<Exclusion>,
-    /// What somebody said, by partition and id: suspects of an earlier training are in no ledger.
-    pub feedback: BTreeMap<(TopicPartition, String), Feedback>,
+    /// What somebody said: suspects of an earlier training are in no ledger.
+    pub feedback: Said,
+    /// Stretches of time that somebody said to leave out.
+    pub maintenance: Vec<Maintenance>,
 }
 
 /// The log as training reads it.

@@ -447,7 +447,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
             source: None,
             exclusions: quarantine.exclusions,
             feedback: quarantine.feedback,
-            maintenance: self.plan.maintenance.clone(),
+            maintenance: [&*self.plan.maintenance, &quarantine.maintenance].concat(),
             budget: self.plan.budget,
             episodes: self.plan.episodes.clone(),
             champion,

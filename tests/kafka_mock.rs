@@ -472,6 +472,7 @@ fn history_is_found_where_brokers_know_no_times() {
         detector: "d".to_owned(),
         inputs: vec![topic.to_owned()],
         state: echo.state(),
+        feedback: "feedback".to_owned(),
     };
     let mut history = KafkaHistory::new(&connection, topics, (clock, watchdog)).unwrap();
     let mut between = |from, to: Option<i64>| {

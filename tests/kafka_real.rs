@@ -16,6 +16,8 @@ mod cluster;
 mod daemon;
 #[path = "kafka/echo.rs"]
 mod echo;
+#[path = "kafka/feedback.rs"]
+mod feedback;
 #[path = "kafka/outage.rs"]
 mod outage;
 #[path = "kafka/places.rs"]

@@ -128,7 +128,7 @@ trained. The daemon goes by its clock, with jitter, and by what is committed; a 
     /// Look at models and choose the one in use
     #[command(subcommand)]
     Models(ModelsCommand),
-    /// Look at flagged episodes, and let their records into training
+    /// Look at flagged episodes, and say what they were
     #[command(subcommand)]
     Episodes(EpisodesCommand),
     /// Create the topics that the daemon writes

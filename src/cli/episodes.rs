@@ -1,6 +1,5 @@
 //! `anomalyd episodes`: what was flagged, and what somebody said of it.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -10,11 +9,10 @@ use super::print;
 use crate::config::Config;
 use crate::kafka::history::KafkaHistory;
 use crate::kafka::watchdog::{Watchdog, end_process};
-use crate::model::card::{Card, Exclusion, Feedback, Suspect};
+use crate::model::card::{Card, Exclusion, Feedback, Said, Suspect};
 use crate::pipeline::Noted;
 use crate::port::ModelStore;
 use crate::service::models::AnyStore;
-use crate::stream::TopicPartition;
 use crate::time::{Clock, SystemClock, Timestamp};
 
 pub(super) fn run(config: &Config, command: &EpisodesCommand) -> Result<(), Failure> {
@@ -22,12 +20,17 @@ pub(super) fn run(config: &Config, command: &EpisodesCommand) -> Result<(), Fail
     let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
     let connection = config.connection();
     let mut store = AnyStore::open(config, &connection, Arc::clone(&clock), watchdog.clone())?;
-    let mut history = KafkaHistory::new(&connection, config.history_topics(), (clock, watchdog))?;
+    let mut history = KafkaHistory::new(
+        &connection,
+        config.history_topics(),
+        (Arc::clone(&clock), watchdog),
+    )?;
     let mut episodes = history.episodes()?;
     if let Some(champion) = store.champion()?
         && let Some(model) = store.load(champion)?
     {
-        episodes.extend(suspects(&model.card, &history.feedback()?));
+        let said = history.said()?;
+        episodes.extend(suspects(&model.card, &said));
     }
     let (args, says) = match command {
         EpisodesCommand::List => return print(&table(&episodes)),
@@ -37,7 +40,7 @@ pub(super) fn run(config: &Config, command: &EpisodesCommand) -> Result<(), Fail
     };
     let exclusion = &found(&episodes, &args.id)?.exclusion;
     let why = undone(exclusion, says, args.undo)?;
-    history.say(&connection, exclusion, why)?;
+    history.say(&connection, (&args.id, why), clock.now())?;
     print(&said(&args.id, why))
 }
 
@@ -69,26 +72,17 @@ fn word(said: Feedback) -> &'static str {
 
 /// What stood out in the history of the model in use before any model judged it, as if it were episodes.
 fn suspects(card: &Card, said: &Said) -> Vec<Noted> {
-    let noted = |suspect: &Suspect| {
-        let id = (
-            suspect.exclusion.at.clone(),
-            suspect.exclusion.because.clone(),
-        );
-        Noted {
-            exclusion: Exclusion {
-                feedback: said.get(&id).copied(),
-                ..suspect.exclusion.clone()
-            },
-            from_time: suspect.from_time,
-            held: false,
-            to_time: Some(suspect.to_time),
-        }
+    let noted = |suspect: &Suspect| Noted {
+        exclusion: Exclusion {
+            feedback: said.get(&suspect.exclusion.because).copied(),
+            ..suspect.exclusion.clone()
+        },
+        from_time: suspect.from_time,
+        held: false,
+        to_time: Some(suspect.to_time),
     };
     card.suspects.iter().map(noted).collect()
 }
-
-/// What somebody said of episodes and suspects, by partition and id.
-type Said = BTreeMap<(TopicPartition, String), Feedback>;
 
 /// The episode of this id.
 fn found<'a>(episodes: &'a [Noted], id: &str) -> Result<&'a Noted, Failure> {
@@ -149,7 +143,7 @@ fn table(episodes: &[Noted]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stream::Offset;
+    use crate::stream::{Offset, TopicPartition};
 
     #[test]
     fn only_what_was_said_is_taken_back() {
@@ -210,8 +204,7 @@ mod tests {
             excess: 3.0,
             features: Vec::new(),
         });
-        let id = (TopicPartition::new("in", 0), "s".to_owned());
-        let feedback = Said::from([(id, Feedback::NewNormal)]);
+        let feedback = Said::from([("s".to_owned(), Feedback::NewNormal)]);
         let listed = suspects(&card, &feedback);
         assert!(table(&listed).contains("learnt: new normal"));
     }

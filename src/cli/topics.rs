@@ -33,6 +33,7 @@ pub(super) fn create(
                 name: name.clone(),
                 partitions,
                 settings: Vec::new(),
+                written: false,
             })
             .collect();
         let made = admin::create(&connection, &plans, replication)?;
@@ -78,7 +79,7 @@ pub(super) fn check(config: &Config) -> Result<Vec<String>, Failure> {
     let (clock, watchdog) = outside();
     // A missing input topic is one of the problems that the check itself finds.
     let plans = plans(config, &watchdog)
-        .unwrap_or_else(|_| admin::plan(&config.output_topics(), config.models_topic(), 1));
+        .unwrap_or_else(|_| admin::plan(&config.output_topics(), config.shared_topics(), 1));
     let Findings { problems, notes } = check::check(
         &config.connection(),
         Wanted {
@@ -106,7 +107,7 @@ fn plans(config: &Config, watchdog: &Watchdog) -> Result<Vec<TopicPlan>, KafkaFa
     let inputs = admin::input_partitions(&config.connection(), &config.input.topics, watchdog)?;
     Ok(admin::plan(
         &config.output_topics(),
-        config.models_topic(),
+        config.shared_topics(),
         inputs,
     ))
 }

@@ -55,6 +55,7 @@ pub fn check(loaded: &Loaded) -> (Config, Vec<Problem>) {
     training(raw, &mut found);
     let exclude = excluded(raw, &mut found);
     let models = models(raw, &mut found);
+    require_topic(&raw.feedback.topic, "feedback.topic", &mut found);
     topics_are_distinct(raw, &input, &output, &mut found);
     windows_fit(raw, &mut found);
     let config = Config {
@@ -81,6 +82,7 @@ pub fn check(loaded: &Loaded) -> (Config, Vec<Problem>) {
         },
         gate: raw.gate.clone(),
         models,
+        feedback: raw.feedback.topic.clone(),
         detect: Arc::new(detect),
         batch: batch(raw, &mut found),
         http: http(raw, &mut found),
@@ -290,6 +292,7 @@ fn topics_are_distinct(
     if raw.models.store == raw::Store::Kafka {
         written.push(("models.topic", &raw.models.topic));
     }
+    written.push(("feedback.topic", &raw.feedback.topic));
     for (index, (key, topic)) in written.iter().enumerate() {
         if input.topics.iter().any(|read| read == topic) {
             found.add(

@@ -19,6 +19,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::detect::Params;
+use crate::kafka::admin::SharedTopics;
 use crate::kafka::history::HistoryTopics;
 use crate::kafka::publish::OutputTopics;
 use crate::kafka::settings::Connection;
@@ -103,6 +104,8 @@ pub struct Config {
     pub gate: raw::Gate,
     /// Where models are kept.
     pub models: ModelsSettings,
+    /// The topic of what people say of episodes.
+    pub feedback: String,
     /// When an alert is due.
     pub detect: Arc<Params>,
     /// How records are taken together.
@@ -176,12 +179,16 @@ impl Config {
             detector: self.name.clone(),
             inputs: self.input.topics.clone(),
             state: self.output.state.clone(),
+            feedback: self.feedback.clone(),
         }
     }
 
-    /// The topic of models, if they are kept in one.
-    pub fn models_topic(&self) -> Option<&str> {
-        (self.models.store == Store::Kafka).then_some(self.models.topic.as_str())
+    /// The topics beside those that workers write.
+    pub fn shared_topics(&self) -> SharedTopics<'_> {
+        SharedTopics {
+            models: (self.models.store == Store::Kafka).then_some(self.models.topic.as_str()),
+            feedback: &self.feedback,
+        }
     }
 
     /// The first 12 hexadecimal digits of the sha256 of the effective settings, secrets hidden: whether two processes run alike.

@@ -42,6 +42,8 @@ pub struct Raw {
     pub gate: Gate,
     /// `[models]`
     pub models: Models,
+    /// `[feedback]`
+    pub feedback: Feedback,
     /// `[alerts]`
     pub alerts: Alerts,
     /// `[batch]`
@@ -76,6 +78,7 @@ impl Default for Raw {
             training: Training::default(),
             gate: Gate::default(),
             models: Models::default(),
+            feedback: Feedback::default(),
             alerts: Alerts::default(),
             batch: Batch::default(),
             state: State::default(),
@@ -451,6 +454,22 @@ impl Default for Gate {
         Self {
             recall_tolerance: 0.05,
             alert_rate_factor: 3.0,
+        }
+    }
+}
+
+/// Where people and programs say what episodes were.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Feedback {
+    /// The compacted topic.
+    pub topic: String,
+}
+
+impl Default for Feedback {
+    fn default() -> Self {
+        Self {
+            topic: "anomalyd.feedback".to_owned(),
         }
     }
 }

@@ -43,13 +43,14 @@ const LOOK: Duration = Duration::from_millis(10);
 const FALSE_ALARMS: f64 = 1.0;
 
 /// The topics, without prefix, and their partitions.
-const TOPICS: [(&str, i32); 6] = [
+const TOPICS: [(&str, i32); 7] = [
     ("readings", PARTITIONS),
     ("alerts", 1),
     ("drift", 1),
     ("dead-letters", 1),
     ("state", PARTITIONS),
     ("models", 1),
+    ("feedback", 1),
 ];
 
 /// How the demo is told.
@@ -190,15 +191,12 @@ impl Place {
         if self.embedded.is_some() {
             return Ok(());
         }
-        let mut plans = admin::plan(
-            &config.output_topics(),
-            Some(&config.models.topic),
-            PARTITIONS,
-        );
+        let mut plans = admin::plan(&config.output_topics(), config.shared_topics(), PARTITIONS);
         plans.push(TopicPlan {
             name: self.topic("readings"),
             partitions: PARTITIONS,
             settings: Vec::new(),
+            written: true,
         });
         // One partition: the story reads the alerts in order.
         for plan in plans
@@ -253,6 +251,7 @@ fn sources(options: &Options, place: &Place) -> Sources {
         format!("output.dead_letters={}", place.topic("dead-letters")),
         format!("output.state={}", place.topic("state")),
         format!("models.topic={}", place.topic("models")),
+        format!("feedback.topic={}", place.topic("feedback")),
         format!("alerts.false_alarm_rate=\"{FALSE_ALARMS}/day\""),
         "training.interval=10m".to_owned(),
         "http.listen=127.0.0.1:0".to_owned(),
@@ -485,7 +484,7 @@ mod tests {
         let config = Config::load(&sources(&options, &place)).unwrap();
         let made: Vec<String> = TOPICS.iter().map(|(name, _)| place.topic(name)).collect();
         let outputs = config.output_topics();
-        let mut used: Vec<String> = admin::plan(&outputs, Some(&config.models.topic), PARTITIONS)
+        let mut used: Vec<String> = admin::plan(&outputs, config.shared_topics(), PARTITIONS)
             .into_iter()
             .map(|plan| plan.name)
             .collect();

@@ -75,6 +75,16 @@ impl Pattern {
         }
     }
 
+    /// The same in whatever direction.
+    #[must_use]
+    pub fn unsigned(&self) -> Self {
+        let shares = self.shares.iter();
+        Self {
+            shares: shares.map(|(f, share)| (f.clone(), share.abs())).collect(),
+            worst: self.worst,
+        }
+    }
+
     /// Whether the other has the same features, in the same direction.
     #[must_use]
     pub fn is_like(&self, other: &Self) -> bool {
@@ -132,6 +142,8 @@ mod tests {
         assert!(known.is_like(&pattern(&[("a", 0.6), ("b", 0.4)], 20.0)));
         assert!(!known.is_like(&pattern(&[("a", 0.5), ("c", 0.5)], 20.0)));
         assert!(!known.is_like(&pattern(&[("a", -0.8), ("b", 0.2)], 20.0)));
+        let other_way = pattern(&[("a", -0.8), ("b", 0.2)], 20.0);
+        assert!(known.unsigned().is_like(&other_way.unsigned()));
         // Nothing is like nothing.
         assert!(!pattern(&[], 1.0).is_like(&pattern(&[], 1.0)));
     }

@@ -34,6 +34,17 @@ pub struct TopicPlan {
     pub partitions: i32,
     /// Its settings that differ from the broker's defaults.
     pub settings: Vec<(&'static str, String)>,
+    /// The daemon writes to it. If not, it reads it.
+    pub written: bool,
+}
+
+/// Topics of one detector beside those that its workers write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedTopics<'a> {
+    /// Of models, if they are kept in one.
+    pub models: Option<&'a str>,
+    /// Of what people say of episodes.
+    pub feedback: &'a str,
 }
 
 /// What became of a topic that should exist.
@@ -48,12 +59,13 @@ pub enum Made {
 }
 
 /// The topics of one detector whose input has `inputs` partitions in all.
-pub fn plan(topics: &OutputTopics, models: Option<&str>, inputs: i32) -> Vec<TopicPlan> {
+pub fn plan(topics: &OutputTopics, shared: SharedTopics<'_>, inputs: i32) -> Vec<TopicPlan> {
     let inputs = inputs.max(1);
     let plain = |name: &str, settings| TopicPlan {
         name: name.to_owned(),
         partitions: inputs,
         settings,
+        written: true,
     };
     let compacted = || ("cleanup.policy", COMPACTED.to_owned());
     // Compaction of a closed segment only: small segments keep what a restart must read short.
@@ -79,11 +91,14 @@ pub fn plan(topics: &OutputTopics, models: Option<&str>, inputs: i32) -> Vec<Top
             roomy(),
         ],
     ));
-    plans.extend(models.map(|name| TopicPlan {
+    let single = |name: &str, written| TopicPlan {
         name: name.to_owned(),
         partitions: 1,
         settings: vec![compacted(), short()],
-    }));
+        written,
+    };
+    plans.extend(shared.models.map(|name| single(name, true)));
+    plans.push(single(shared.feedback, false));
     plans
 }
 
@@ -279,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn state_and_models_are_compacted_and_state_has_the_inputs_partitions() {
+    fn state_models_and_feedback_are_compacted_and_state_has_the_inputs_partitions() {
         let topics = OutputTopics {
             alerts: "a".to_owned(),
             scores: None,
@@ -288,11 +303,16 @@ mod tests {
             drift: Some("r".to_owned()),
             state: "s".to_owned(),
         };
-        let plans = plan(&topics, Some("m"), 6);
+        let shared = SharedTopics {
+            models: Some("m"),
+            feedback: "f",
+        };
+        let plans = plan(&topics, shared, 6);
         let names: Vec<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
-        assert_eq!(names, ["a", "r", "d", "s", "m"]);
-        assert_eq!(plans[3].partitions, 6);
-        assert_eq!(plans[4].partitions, 1);
+        assert_eq!(names, ["a", "r", "d", "s", "m", "f"]);
+        let partitions: Vec<i32> = plans.iter().map(|plan| plan.partitions).collect();
+        assert_eq!(partitions, [6, 6, 6, 6, 1, 1]);
+        assert!(plans.iter().all(|plan| plan.written == (plan.name != "f")));
         let roomy = ("max.message.bytes", MESSAGE_MAX.to_string());
         for plan in &plans[2..4] {
             assert!(plan.settings.contains(&roomy), "{}", plan.name);

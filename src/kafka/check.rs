@@ -38,7 +38,7 @@ pub struct Findings {
 pub struct Wanted<'a> {
     /// Topics read.
     pub inputs: &'a [String],
-    /// Topics written.
+    /// Topics beside them.
     pub plans: &'a [TopicPlan],
     /// How they are written.
     pub delivery: Delivery,
@@ -137,13 +137,17 @@ impl Checking<'_> {
         read
     }
 
-    /// Outputs that are there, set as they must be.
+    /// Topics that are there, set as they must be: answers those that are written. The others are read.
     fn outputs(&mut self, plans: &[TopicPlan]) -> Vec<String> {
         let mut there = Vec::new();
         for plan in plans {
             match partitions(&self.client, self.watchdog, &plan.name) {
                 Ok(_) => {
-                    there.push(plan.name.clone());
+                    if plan.written {
+                        there.push(plan.name.clone());
+                    } else if let Err(error) = self.read(&TopicPartition::new(&plan.name, 0)) {
+                        self.problem(format!("topic `{}` cannot be read: {error}", plan.name));
+                    }
                     let (wrong, beware) = settings_of(self.connection, plan);
                     let wrong = wrong.map(|wrong| wrong.to_string());
                     self.findings.problems.extend(wrong);

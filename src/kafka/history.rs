@@ -3,28 +3,23 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rdkafka::message::Message as _;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use super::KafkaFailure;
-use super::context::PlainContext;
+use super::feedback::{self, Tail};
 use super::intake::{headers, timestamp};
-use super::publish::state_partition;
 use super::restore::{TopicReader, nothing};
 use super::settings::Connection;
 use super::takeover::{self, StateTopic};
 use super::watchdog::Watchdog;
-use crate::model::card::{Exclusion, Feedback};
+use crate::model::card::{Feedback, Said};
 use crate::pipeline::{self, Noted, StateEntry};
 use crate::port::{History, Quarantine, Ranges};
 use crate::record::RecordBatch;
+use crate::record::feedback::Statement;
 use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::{Clock, Timestamp};
-
-/// How long the one message of feedback may take to be acknowledged.
-const FLUSH_MAX: Duration = Duration::from_secs(30);
 
 /// What is read, for which detector.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +30,8 @@ pub struct HistoryTopics {
     pub inputs: Vec<String>,
     /// The state topic, for the quarantine.
     pub state: String,
+    /// The topic of what people say of episodes.
+    pub feedback: String,
 }
 
 /// [`History`] over the input and state topics.
@@ -42,6 +39,7 @@ pub struct HistoryTopics {
 pub struct KafkaHistory {
     reader: TopicReader,
     topics: HistoryTopics,
+    feedback: Tail,
 }
 
 impl KafkaHistory {
@@ -53,6 +51,7 @@ impl KafkaHistory {
     ) -> Result<Self, KafkaFailure> {
         Ok(Self {
             reader: TopicReader::new(connection, clock, watchdog)?,
+            feedback: Tail::new(&topics.feedback, &topics.detector),
             topics,
         })
     }
@@ -144,46 +143,32 @@ impl KafkaHistory {
 
     /// The episodes that the state topic remembers, by when they began.
     pub fn episodes(&mut self) -> Result<Vec<Noted>, KafkaFailure> {
-        let mut episodes = pipeline::ledger(&self.state()?);
+        let said = self.said()?;
+        let mut episodes = pipeline::ledger(&self.state()?, &said);
         episodes.sort_by(|a, b| (a.from_time, &a.exclusion).cmp(&(b.from_time, &b.exclusion)));
         Ok(episodes)
     }
 
-    /// What somebody said of episodes and suspects, by partition and id.
-    pub fn feedback(
-        &mut self,
-    ) -> Result<BTreeMap<(TopicPartition, String), Feedback>, KafkaFailure> {
-        Ok(pipeline::feedback(&self.state()?))
+    /// What somebody said of episodes and suspects.
+    pub fn said(&mut self) -> Result<Arc<Said>, KafkaFailure> {
+        self.feedback.look(&self.reader)?;
+        Ok(Arc::clone(&self.feedback.heard().said))
     }
 
-    /// Says what an episode was, or without `why` takes back what was said: training reads it with its next run.
+    /// Says at a time what the episode of this id was, or without `called` takes back what was said: workers hear it at once, training with its
+    /// next run.
     pub fn say(
         &self,
         connection: &Connection,
-        episode: &Exclusion,
-        why: Option<Feedback>,
+        (id, called): (&str, Option<Feedback>),
+        at: Timestamp,
     ) -> Result<(), KafkaFailure> {
-        let topics = &self.topics;
-        let entry = pipeline::feedback_entry(&topics.detector, &episode.at, &episode.because, why);
-        let number = state_partition(&entry.at, self.reader.partitions(&topics.state)?);
-        let producer: BaseProducer<PlainContext> = connection
-            .idempotent()
-            .create_with_context(PlainContext::default())
-            .map_err(KafkaFailure::Client)?;
-        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&topics.state)
-            .partition(number)
-            .key(&entry.key);
-        record.payload = entry.value.as_deref();
-        let failed = KafkaFailure::call("writing feedback");
-        if let Err((error, _)) = producer.send(record) {
-            return Err(failed(error));
-        }
-        let flushed = producer.flush(FLUSH_MAX);
-        let undelivered = || producer.context().take_failure().map(|lost| lost.error);
-        match flushed.err().or_else(undelivered) {
-            Some(error) => Err(failed(error)),
-            None => Ok(()),
-        }
+        let statement = called.map(|called| Statement {
+            says: called.says(id.to_owned()),
+            at: Some(at),
+        });
+        let outside = (connection, &self.reader);
+        feedback::say(outside, &self.topics.feedback, (id, statement.as_ref()))
     }
 
     /// The detector's entries of the state topic, latest per key.
@@ -232,12 +217,14 @@ impl History for KafkaHistory {
     }
 
     fn quarantine(&mut self) -> Result<Quarantine, KafkaFailure> {
-        let state = self.state()?;
-        let mut exclusions = pipeline::quarantine(&state);
+        let said = self.said()?;
+        let mut exclusions = pipeline::quarantine(&self.state()?, &said);
         exclusions.sort();
+        let maintenance = self.feedback.heard().maintenance.values();
         Ok(Quarantine {
             exclusions,
-            feedback: pipeline::feedback(&state),
+            maintenance: maintenance.cloned().collect(),
+            feedback: Arc::unwrap_or_clone(said),
         })
     }
 }

@@ -13,6 +13,7 @@
 pub mod admin;
 pub mod check;
 mod context;
+pub mod feedback;
 pub mod history;
 mod intake;
 pub mod lasting;
@@ -150,6 +151,16 @@ pub enum KafkaFailure {
     /// A log is not the one that was being read: its topic was deleted and made anew, or it lost its end with its leader.
     #[error("{0}: reading on from what is committed")]
     OtherLog(String),
+    /// The feedback topic has more than one partition.
+    #[error(
+        "topic `{topic}` has {partitions} partitions, but must have one, so that what is said of an episode stays in order: make it anew (`anomalyd topics create`), or name another topic in feedback.topic"
+    )]
+    Divided {
+        /// Which.
+        topic: String,
+        /// How many it has.
+        partitions: i32,
+    },
     /// The group wants its partitions divided anew before it is known where they begin.
     #[error("the group divides its partitions anew")]
     Rebalanced,
@@ -201,6 +212,7 @@ impl KafkaFailure {
             | Self::Forgets { .. }
             | Self::ForeignModels { .. }
             | Self::Resized { .. }
+            | Self::Divided { .. }
             | Self::Content { .. } => false,
         }
     }
@@ -226,7 +238,8 @@ impl KafkaFailure {
             | Self::NoTopic(_)
             | Self::Forgets { .. }
             | Self::ForeignModels { .. }
-            | Self::Resized { .. } => true,
+            | Self::Resized { .. }
+            | Self::Divided { .. } => true,
             Self::Call { error, .. } => is_final(error),
             _ => false,
         }

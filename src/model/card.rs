@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::spec::ModelSpec;
+use crate::record::feedback::Says;
 use crate::record::schema::SchemaSpec;
 use crate::seed::Seed;
 use crate::stream::{Offset, Span, TopicPartition};
@@ -41,7 +42,45 @@ pub enum Feedback {
     NewNormal,
 }
 
+/// What somebody said of episodes and suspects, by id: all of it. Ids name detector, topic, partition and offset, so no two are the same.
+pub type Said = BTreeMap<String, Feedback>;
+
 impl Feedback {
+    /// Of which episode a statement is, and what it calls it; `None` takes back what was said. No episode of maintenance.
+    #[must_use]
+    pub fn of(says: &Says) -> Option<(&str, Option<Self>)> {
+        match says {
+            Says::FalsePositive(id) => Some((id, Some(Self::FalsePositive))),
+            Says::TruePositive(id) => Some((id, Some(Self::TruePositive))),
+            Says::NewNormal(id) => Some((id, Some(Self::NewNormal))),
+            Says::Undo(id) => Some((id, None)),
+            Says::Maintenance { .. } => None,
+        }
+    }
+
+    /// The statement that calls the episode of this id so.
+    #[must_use]
+    pub fn says(self, id: String) -> Says {
+        match self {
+            Self::FalsePositive => Says::FalsePositive(id),
+            Self::TruePositive => Says::TruePositive(id),
+            Self::NewNormal => Says::NewNormal(id),
+        }
+    }
+
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::FalsePositive, Self::TruePositive, Self::NewNormal];
+
+    /// A short name, as it is written: the label of the metric.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FalsePositive => "false_positive",
+            Self::TruePositive => "true_positive",
+            Self::NewNormal => "new_normal",
+        }
+    }
+
     /// Whether training may have the episode's records.
     #[must_use]
     pub fn lets_in(self) -> bool {

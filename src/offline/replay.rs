@@ -12,9 +12,9 @@ use super::judge::Heard;
 use super::table::Table;
 use crate::alert::Alert;
 use crate::detect::Params;
-use crate::model::card::{Exclusion, Feedback, Maintenance, ModelVersion};
+use crate::model::card::{Exclusion, Feedback, Maintenance, ModelVersion, Said};
 use crate::model::trained::TrainedModel;
-use crate::pipeline::{self, Column, Grant, Pipeline, Said, StateEntry, Watched};
+use crate::pipeline::{self, Column, Grant, Pipeline, StateEntry, Watched};
 use crate::record::feedback::Says;
 use crate::record::{DecodeError, Decoded, DecodedBatch, RecordBatch};
 use crate::stream::{Offset, TopicPartition};
@@ -220,42 +220,26 @@ impl<'a> Replay<'a> {
         let before = self.heard.statements;
         while let Some(says) = self.script.take(row) {
             self.heard.statements += 1;
-            let (id, feedback) = match says {
-                Says::FalsePositive(id) => (id, Some(Feedback::FalsePositive)),
-                Says::TruePositive(id) => (id, Some(Feedback::TruePositive)),
-                Says::NewNormal(id) => (id, Some(Feedback::NewNormal)),
-                Says::Undo(id) => (id, None),
-                Says::Maintenance { key, from, to } => {
-                    self.maintenance.push(Maintenance { key, from, to });
-                    continue;
-                }
-            };
-            self.say(id, feedback);
+            if let Some((id, called)) = Feedback::of(&says) {
+                self.say(id, called);
+            } else if let Says::Maintenance { key, from, to } = says {
+                self.maintenance.push(Maintenance { key, from, to });
+            }
         }
         if self.heard.statements > before {
-            self.pipeline.hear(&self.said);
+            self.pipeline.hear(Arc::new(self.said.clone()));
         }
     }
 
-    fn say(&mut self, id: String, feedback: Option<Feedback>) {
-        let known = self.quarantine();
-        let Some(exclusion) = known.iter().find(|known| known.because == id) else {
+    fn say(&mut self, id: &str, called: Option<Feedback>) {
+        if !self.quarantine().iter().any(|known| known.because == id) {
             self.heard.unknown += 1;
             return;
-        };
-        let detector = id.split('/').next().unwrap_or_default();
-        let entry = pipeline::feedback_entry(detector, &exclusion.at, &id, feedback);
-        let place = (exclusion.at.clone(), id);
-        match feedback {
-            Some(feedback) => {
-                self.said.insert(place, feedback);
-                self.episodes.insert(entry.key.clone(), entry);
-            }
-            None => {
-                self.said.remove(&place);
-                self.episodes.remove(&entry.key);
-            }
         }
+        match called {
+            Some(feedback) => self.said.insert(id.to_owned(), feedback),
+            None => self.said.remove(id),
+        };
     }
 
     /// What was said of episodes so far.
@@ -353,6 +337,6 @@ impl<'a> Replay<'a> {
     /// What was flagged so far, for training to leave out.
     pub fn quarantine(&self) -> Vec<Exclusion> {
         let entries: Vec<StateEntry> = self.episodes.values().cloned().collect();
-        pipeline::quarantine(&entries)
+        pipeline::quarantine(&entries, &self.said)
     }
 }

@@ -10,25 +10,19 @@ use super::state::{PartitionState, Quarantined, episode_id};
 use crate::detect::Params;
 use crate::detect::episode::Episode;
 use crate::detect::feedback::{PATTERNS_MAX, Pattern, Worst};
-use crate::model::card::Feedback;
-use crate::stream::TopicPartition;
-
-/// What somebody said of episodes, by partition and id: all of it.
-pub type Said = BTreeMap<(TopicPartition, String), Feedback>;
+use crate::model::card::{Feedback, Said};
 
 /// The patterns that are held back, by key: ids and patterns, the newest first.
 pub(super) type Dismissed = BTreeMap<String, Vec<(String, Pattern)>>;
 
 impl PartitionState {
-    /// Takes in what was said of its episodes. While it replays nothing may change: the answer is then `false`.
-    pub fn hear(&mut self, said: &Said, params: &Params) -> bool {
-        if self.replaying() {
-            return false;
+    /// Takes in what was said of its episodes. While it replays nothing may change: then it does so when it has caught up.
+    pub fn hear(&mut self, said: &Said, params: &Params) {
+        self.unheard = self.replaying();
+        if self.unheard {
+            return;
         }
-        let dismissed = |id: &String| {
-            let said = said.get(&(self.at.clone(), id.clone()));
-            said == Some(&Feedback::FalsePositive)
-        };
+        let dismissed = |id: &String| said.get(id) == Some(&Feedback::FalsePositive);
         let changed: Vec<String> = self
             .quarantine
             .iter()
@@ -48,7 +42,6 @@ impl PartitionState {
             self.unsaved = true;
             self.remember_dismissed();
         }
-        true
     }
 
     /// How bad an episode that is still open got.
@@ -98,6 +91,15 @@ impl Work<'_> {
         let like =
             |known: &&(String, Pattern)| known.1.is_like(pattern) && !known.1.is_less_than(worst);
         of_key.iter().find(like).map(|(id, _)| id.clone())
+    }
+
+    /// Whether a dismissed episode of a key is of the same features, in whatever direction, and was as bad.
+    pub fn dismissed_same_features(&self, key: &str, pattern: &Pattern, worst: Worst) -> bool {
+        let (of_key, pattern) = (self.base.dismissed.get(key), pattern.unsigned());
+        let same = |(_, known): &(String, Pattern)| {
+            known.unsigned().is_like(&pattern) && !known.is_less_than(worst)
+        };
+        of_key.is_some_and(|known| known.iter().any(same))
     }
 
     /// What is noted of an episode.

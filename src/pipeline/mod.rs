@@ -23,18 +23,16 @@ mod windows;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
-pub use dismissed::Said;
 pub use snapshot::{
-    AsOf, Noted, as_of, feedback, feedback_entry, ledger, model_version, names, owner, quarantine,
-    replayed_by,
+    AsOf, Noted, as_of, ledger, model_version, names, owner, quarantine, replayed_by,
 };
 pub use terms::{
     Assigned, Column, ColumnsDiffer, Discarded, Grant, Message, OpenEpisode, Outbox, RestoreError,
-    StateEntry, Tally, Watched, WrongClock, WrongClocks,
+    StateEntry, Suppressed, Tally, Watched, WrongClock, WrongClocks,
 };
 
 use crate::detect::Params;
-use crate::model::card::ModelVersion;
+use crate::model::card::{ModelVersion, Said};
 use crate::model::trained::TrainedModel;
 use crate::record::{DecodedBatch, Key, Missing, RecordBatch};
 use crate::stream::{Offset, Positions, TopicPartition};
@@ -76,6 +74,8 @@ pub struct Pipeline {
     /// The models that judge, with the sha256 of their files, once they were asked for.
     digests: Vec<(Arc<TrainedModel>, Digest)>,
     partitions: BTreeMap<TopicPartition, PartitionState>,
+    /// What people said of episodes, once it was heard.
+    said: Option<Arc<Said>>,
     /// [`Staged::watched`] has every record that was judged.
     watch_all: bool,
 }
@@ -112,6 +112,7 @@ impl Pipeline {
             current: None,
             digests: Vec::new(),
             partitions: BTreeMap::new(),
+            said: None,
             watch_all: false,
         }
     }
@@ -148,9 +149,8 @@ impl Pipeline {
         }
         let read_from = partition.head.position;
         let skipped = partition.skipped;
-        let said = snapshot::feedback(&grant.state);
-        if !partition.hear(&said, &self.params) {
-            partition.said = Some(said);
+        if let Some(said) = &self.said {
+            partition.hear(said, &self.params);
         }
         self.partitions.insert(grant.at.clone(), partition);
         Ok(Assigned {
@@ -289,14 +289,14 @@ impl Pipeline {
         model.card.columns.iter().eq(ours)
     }
 
-    /// Takes in what people said of episodes, all of it: what is like one that they dismissed is held back from the next batch on. A partition
-    /// that replays hears it when it has caught up.
-    pub fn hear(&mut self, said: &Said) {
+    /// Takes in what people said of episodes, all of it: what is like one that they dismissed is held back from the next batch on, which carries
+    /// a snapshot. A partition that replays hears it when it has caught up, one that is taken over later, then. Who hears nothing leaves what is
+    /// held back as the state has it.
+    pub fn hear(&mut self, said: Arc<Said>) {
         for partition in self.partitions.values_mut() {
-            if !partition.hear(said, &self.params) {
-                partition.said = Some(said.clone());
-            }
+            partition.hear(&said, &self.params);
         }
+        self.said = Some(said);
     }
 
     /// The champion, if there is one.
@@ -409,10 +409,6 @@ impl Pipeline {
             for (id, noted) in &work.quarantine {
                 let entry = snapshot::quarantine_entry(detector, &base.at, id, noted.as_ref());
                 outbox.state.push(entry);
-                if noted.is_none() {
-                    let entry = snapshot::feedback_entry(detector, &base.at, id, None);
-                    outbox.state.push(entry);
-                }
             }
             outbox.positions.insert(base.at.clone(), work.head.position);
         }
@@ -448,10 +444,10 @@ impl Pipeline {
                 delta.at
             );
             partition.apply(delta);
-            if !partition.replaying()
-                && let Some(said) = partition.said.take()
+            if partition.unheard
+                && let Some(said) = &self.said
             {
-                partition.hear(&said, &self.params);
+                partition.hear(said, &self.params);
             }
         }
     }

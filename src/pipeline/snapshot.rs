@@ -1,12 +1,11 @@
 //! Snapshots: the state of a partition as entries of a compacted topic, and back, bit for bit.
 //!
-//! Keys of entries are `{detector}/{topic}/{partition}/head`, `…/key/{key}`, `…/episode/{id}`, and `…/feedback/{id}`, which people write and
-//! the pipeline only deletes, with the episode. Heads and episodes are JSON, which people and the trainer read; keys are binary (see `bytes`),
-//! because there are many and their rows hold NaN. All of these are sealed (see `seal`): what was damaged is not state, and the partition begins anew.
+//! Keys of entries are `{detector}/{topic}/{partition}/head`, `…/key/{key}`, and `…/episode/{id}`. Heads and episodes are JSON, which people and
+//! the trainer read; keys are binary (see `bytes`), because there are many and their rows hold NaN. All are sealed (see `seal`): what was damaged is
+//! not state, and the partition begins anew.
 //! Every value has a version; an unknown one under a good seal is refused, not guessed at. A head names the consumer group whose state it is, so
 //! that another does not take it for its own, and its model by the sha256 of its file: another that was given the same number is another.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +16,7 @@ use super::state::{Head, Kept, KeyState, PartitionState, Quarantined, Storm};
 use super::{Column, Discarded, Grant, RestoreError, StateEntry};
 use crate::detect::Params;
 use crate::detect::clock::StreamClock;
-use crate::model::card::{Exclusion, Feedback, ModelVersion};
+use crate::model::card::{Exclusion, ModelVersion, Said};
 use crate::model::tensors::sha256;
 use crate::model::trained::TrainedModel;
 use crate::record::Key;
@@ -53,14 +52,6 @@ enum Name<'a> {
     Head,
     Key(&'a str),
     Episode(&'a str),
-    Feedback(&'a str),
-}
-
-/// A `feedback` entry.
-#[derive(Debug, Serialize, Deserialize)]
-struct FeedbackEntry {
-    v: u8,
-    why: Feedback,
 }
 
 /// The bytes before an entry's kind.
@@ -81,8 +72,6 @@ fn parse(key: &[u8]) -> Option<(&str, TopicPartition, Name<'_>)> {
         Name::Head
     } else if let Some(key) = rest.strip_prefix("key/") {
         Name::Key(key)
-    } else if let Some(id) = rest.strip_prefix("feedback/") {
-        Name::Feedback(id)
     } else {
         Name::Episode(rest.strip_prefix("episode/")?)
     };
@@ -204,19 +193,17 @@ pub struct Noted {
     pub held: bool,
 }
 
-/// What the state topic remembers of episodes: open and closed ones. Entries that are none are passed over.
-pub fn ledger(state: &[StateEntry]) -> Vec<Noted> {
-    let said = feedback(state);
+/// What the state topic remembers of episodes, open and closed ones, with what was `said` of them. Entries that are none are passed over.
+pub fn ledger(state: &[StateEntry], said: &Said) -> Vec<Noted> {
     let noted = |entry: &StateEntry| {
         let (_, at, Name::Episode(id)) = parse(&entry.key)? else {
             return None;
         };
         let read = seal::open_json(entry.value.as_deref()?)?;
         let read: Quarantined = serde_json::from_value(read).ok()?;
-        let said_of = |id: String| said.get(&(at.clone(), id)).copied();
         // What is held back is what the one that it is like was called, unless it was called something itself.
-        let like = || said_of(read.held.clone()?);
-        let feedback = said_of(id.to_owned()).or_else(like);
+        let like = || said.get(read.held.as_ref()?);
+        let feedback = said.get(id).or_else(like).copied();
         Some(Noted {
             held: read.held.is_some(),
             from_time: read.from_time,
@@ -234,37 +221,12 @@ pub fn ledger(state: &[StateEntry]) -> Vec<Noted> {
     state.iter().filter_map(noted).collect()
 }
 
-/// What somebody said of episodes and suspects, by partition and id.
-pub fn feedback(state: &[StateEntry]) -> BTreeMap<(TopicPartition, String), Feedback> {
-    let mut said = BTreeMap::new();
-    for entry in state {
-        if let (Some((_, at, Name::Feedback(id))), Some(value)) =
-            (parse(&entry.key), entry.value.as_deref())
-            && let Ok(read) = serde_json::from_slice::<FeedbackEntry>(value)
-        {
-            said.insert((at, id.to_owned()), read.why);
-        }
-    }
-    said
-}
-
-/// The flagged episodes that training must know of, without guard bands.
-pub fn quarantine(state: &[StateEntry]) -> Vec<Exclusion> {
-    ledger(state).into_iter().map(|n| n.exclusion).collect()
-}
-
-/// The entry by which somebody says what an episode was; without `why`, the one that takes that back.
-pub fn feedback_entry(
-    detector: &str,
-    at: &TopicPartition,
-    id: &str,
-    why: Option<Feedback>,
-) -> StateEntry {
-    StateEntry {
-        at: at.clone(),
-        key: format!("{}feedback/{id}", prefix(detector, at)).into_bytes(),
-        value: why.map(|why| json(&FeedbackEntry { v: FORMAT, why })),
-    }
+/// The flagged episodes that training must know of, without guard bands, with what was `said` of them.
+pub fn quarantine(state: &[StateEntry], said: &Said) -> Vec<Exclusion> {
+    ledger(state, said)
+        .into_iter()
+        .map(|n| n.exclusion)
+        .collect()
 }
 
 /// One entry of the quarantine; `None` forgets it.
@@ -408,7 +370,7 @@ fn read_entry(
             };
             partition.quarantine.insert(id.to_owned(), noted);
         }
-        Some((_, _, Name::Head | Name::Feedback(_))) | None => {}
+        Some((_, _, Name::Head)) | None => {}
     }
     Ok(())
 }
@@ -470,11 +432,6 @@ pub(super) fn restore(
     partition.remember_dismissed();
     let had_state = grant.state.iter().any(|entry| entry.value.is_some());
     Ok((partition, discarded.filter(|_| had_state)))
-}
-
-fn json<T: Serialize>(value: &T) -> Vec<u8> {
-    serde_json::to_vec(value)
-        .unwrap_or_else(|error| unreachable!("state entries are plain structs: {error}"))
 }
 
 #[cfg(test)]

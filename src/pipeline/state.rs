@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use super::dismissed::{Dismissed, Said};
-use super::{OpenEpisode, WrongClock};
+use super::dismissed::Dismissed;
+use super::{OpenEpisode, Suppressed, WrongClock};
 use crate::alert::{AlertKind, Severity};
 use crate::detect::Params;
 use crate::detect::clock::{KeyClock, StreamClock};
@@ -264,8 +264,8 @@ pub(super) struct PartitionState {
     pub quarantine: BTreeMap<String, Quarantined>,
     /// What is held back, by the quarantine.
     pub dismissed: Dismissed,
-    /// What people said, to be heard when nothing replays any more.
-    pub said: Option<Said>,
+    /// What people said is to be heard when nothing replays any more.
+    pub unheard: bool,
     /// The state topic does not know it as it is: the next batch carries a snapshot.
     pub unsaved: bool,
     /// Records that were deleted before they were read, and not counted yet.
@@ -291,7 +291,7 @@ impl PartitionState {
             changed: 0,
             quarantine: BTreeMap::new(),
             dismissed: Dismissed::new(),
-            said: None,
+            unheard: false,
             unsaved: true,
             skipped: 0,
             topic_id: None,
@@ -356,7 +356,7 @@ impl PartitionState {
         self.forgotten.extend(old.keys.into_keys());
         self.changed = self.forgotten.iter().map(tombstone).sum();
         self.quarantine = old.quarantine;
-        self.said = old.said;
+        self.unheard = old.unheard;
         for noted in self.quarantine.values_mut() {
             noted.abandon(from, self.abandoned.1);
         }
@@ -385,20 +385,11 @@ impl PartitionState {
                         severity: Severity::Low,
                         since: noted.from_time,
                         peak: 0.0,
+                        suppressed: None,
                     })
                 }),
         );
-        open.retain(|open| {
-            let kept = self.keys.get(open.key.as_str()).map(|kept| &kept.state);
-            let muted = kept.is_some_and(|state| match open.kind {
-                AlertKind::Score => state.episodes.all_open().any(|episode| {
-                    episode.muted && open.id == episode_id(params, &self.at, episode.onset)
-                }),
-                AlertKind::Silence => state.silence_muted,
-                AlertKind::Storm => false,
-            });
-            !muted
-        });
+        open.retain(|open| open.suppressed.is_none());
         open.sort_by(|a, b| a.id.cmp(&b.id));
         (open, self.head.clock.stream())
     }
@@ -410,7 +401,7 @@ impl PartitionState {
 
     /// Adds the episodes, silences and the storm that go on, in no order.
     pub fn open(&self, params: &Params, open: &mut Vec<OpenEpisode>) {
-        let mut add = |key: &str, kind, (id, since), (severity, peak)| {
+        let mut add = |key: &str, kind, (id, since), (severity, peak), suppressed| {
             open.push(OpenEpisode {
                 at: self.at.clone(),
                 id,
@@ -419,25 +410,42 @@ impl PartitionState {
                 severity,
                 since,
                 peak,
+                suppressed,
             });
         };
         if let Some((onset, since)) = self.head.storm.since {
             let id = format!("{}-storm", episode_id(params, &self.at, onset));
             let opens = f64::from(self.head.storm.opens);
-            add("*", AlertKind::Storm, (id, since), (Severity::High, opens));
+            add(
+                "*",
+                AlertKind::Storm,
+                (id, since),
+                (Severity::High, opens),
+                None,
+            );
         }
         #[expect(clippy::iter_over_hash_type, reason = "the caller sorts")]
         for (key, kept) in &self.keys {
             for episode in kept.state.episodes.all_open() {
                 let id = episode_id(params, &self.at, episode.onset);
                 let found = (episode.severity, episode.peak_score);
-                add(&key.0, AlertKind::Score, (id, episode.onset_time), found);
+                let held = |noted: &Quarantined| noted.held.is_some();
+                let why = if self.quarantine.get(&id).is_some_and(held) {
+                    Suppressed::Dismissed
+                } else {
+                    Suppressed::Storm
+                };
+                let suppressed = episode.muted.then_some(why);
+                let begun = (id, episode.onset_time);
+                add(&key.0, AlertKind::Score, begun, found, suppressed);
             }
             if let Some(silence) = &kept.state.silence {
                 let id = format!("{}-silence", episode_id(params, &self.at, silence.after));
                 let length = kept.state.rhythm.strangeness(self.head.clock.elapsed);
                 let found = (Severity::Medium, length);
-                add(&key.0, AlertKind::Silence, (id, silence.since), found);
+                let suppressed = kept.state.silence_muted.then_some(Suppressed::Storm);
+                let begun = (id, silence.since);
+                add(&key.0, AlertKind::Silence, begun, found, suppressed);
             }
         }
     }

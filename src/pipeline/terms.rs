@@ -239,6 +239,29 @@ pub enum RestoreError {
     },
 }
 
+/// Why nobody was told of an episode when it opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suppressed {
+    /// Too many opened at once: one summary alert stands for them.
+    Storm,
+    /// Somebody dismissed one like it.
+    Dismissed,
+}
+
+impl Suppressed {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::Storm, Self::Dismissed];
+
+    /// A short name: the label of the metric.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Storm => "storm",
+            Self::Dismissed => "dismissed",
+        }
+    }
+}
+
 /// An episode or silence that goes on, for people who watch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OpenEpisode {
@@ -256,6 +279,8 @@ pub struct OpenEpisode {
     pub since: Timestamp,
     /// The largest score so far; of a silence, its length by stream time as a multiple of the longest gap before.
     pub peak: f64,
+    /// Why nobody was told of it, if nobody was.
+    pub suppressed: Option<Suppressed>,
 }
 
 /// A key whose clock is not that of most others of its partition.

@@ -402,7 +402,7 @@ fn what_is_flagged_is_quarantined_until_it_is_old() {
     };
     let mut pipeline = ready(params, 1);
     let (outbox, _) = work(&mut pipeline, &[(0, "k", 1, CALM), (1, "k", 10, WILD)]);
-    let open = quarantine(&outbox.state);
+    let open = quarantine(&outbox.state, &Said::new());
     assert_eq!(
         (open[0].from, open[0].to, open[0].key.as_str()),
         (Offset(1), None, "k")
@@ -410,7 +410,10 @@ fn what_is_flagged_is_quarantined_until_it_is_old() {
     assert_eq!(open[0].because, "test/in/3/1");
     let (outbox, _) = work(&mut pipeline, &[(2, "k", 20, CALM), (3, "k", 30, CALM)]);
     // As far as the fault lasted, not until it was sure that it was over.
-    assert_eq!(quarantine(&outbox.state)[0].to, Some(Offset(2)));
+    assert_eq!(
+        quarantine(&outbox.state, &Said::new())[0].to,
+        Some(Offset(2))
+    );
     work(&mut pipeline, &[(4, "k", 1000, CALM)]);
     let (outbox, _) = work(&mut pipeline, &[(5, "k", 1001, CALM)]);
     let gone: Vec<_> = outbox
@@ -532,7 +535,7 @@ fn the_calm_between_two_faults_of_a_key_is_not_quarantined() {
         }
     }
     let state: Vec<StateEntry> = state.into_values().collect();
-    let mut found: Vec<_> = quarantine(&state)
+    let mut found: Vec<_> = quarantine(&state, &Said::new())
         .into_iter()
         .map(|e| (e.from.0, e.to.map(|to| to.0), e.because))
         .collect();
@@ -558,7 +561,7 @@ fn the_key_seen_longest_ago_is_forgotten_and_its_episode_closed() {
     );
     assert_eq!((tally.closed, pipeline.keys()), (1, 2));
     assert_eq!(
-        quarantine(&outbox.state).last().unwrap().to,
+        quarantine(&outbox.state, &Said::new()).last().unwrap().to,
         Some(Offset(1))
     );
     let (outbox, _) = work(&mut pipeline, &[(3, "c", 4, CALM)]);
@@ -799,7 +802,10 @@ fn a_replay_whose_model_is_gone_is_not_guessed_at() {
         .filter(|e| e.value.is_none())
         .collect();
     assert_eq!(gone[0].key, b"test/in/3/key/k");
-    assert_eq!(quarantine(&staged.outbox.state)[0].to, Some(Offset(3)));
+    assert_eq!(
+        quarantine(&staged.outbox.state, &Said::new())[0].to,
+        Some(Offset(3))
+    );
     // Its alert is taken back, with the same snapshot and once.
     let close = [("test/in/3/1".to_owned(), AlertEvent::Close)];
     assert_eq!(events(&staged.outbox), close);
@@ -916,54 +922,19 @@ fn what_goes_on_is_shown_after_a_restart_too() {
 }
 
 #[test]
-fn a_dismissed_episode_stays_known_and_its_dismissal_goes_with_it() {
-    let mut state = saved();
-    assert_eq!(quarantine(&state)[0].feedback, None);
-    state.push(feedback_entry(
-        "test",
-        &at(),
-        "test/in/3/1",
-        Some(Feedback::NewNormal),
-    ));
-    // That of another episode, or of another partition, is not meant.
-    state.push(feedback_entry(
-        "test",
-        &at(),
-        "test/in/3/9",
-        Some(Feedback::FalsePositive),
-    ));
-    let other = TopicPartition::new("in", 4);
-    state.push(feedback_entry(
-        "test",
-        &other,
-        "test/in/3/1",
-        Some(Feedback::FalsePositive),
-    ));
-    let noted = &ledger(&state)[0];
+fn what_was_said_of_an_episode_is_known_of_it() {
+    let state = saved();
+    assert_eq!(quarantine(&state, &Said::new())[0].feedback, None);
+    let said = [
+        ("test/in/3/1", Feedback::NewNormal),
+        // That of another episode, or of another partition, is not meant.
+        ("test/in/3/9", Feedback::FalsePositive),
+        ("test/in/4/1", Feedback::FalsePositive),
+    ];
+    let said = Said::from(said.map(|(id, called)| (id.to_owned(), called)));
+    let noted = &ledger(&state, &said)[0];
     assert_eq!(noted.exclusion.feedback, Some(Feedback::NewNormal));
     assert_eq!((noted.from_time, noted.to_time), (Timestamp(2), None));
-    // A worker leaves it alone ...
-    assert_eq!(
-        heir()
-            .assign(&grant(2, state.clone()), None)
-            .unwrap()
-            .discarded,
-        None
-    );
-    // ... until the episode is forgotten.
-    let brief = Params {
-        quarantine_keep: Duration::from_millis(500),
-        snapshot_records: 1,
-        ..params()
-    };
-    let mut heir = pipeline(brief, Missing::Mask);
-    heir.promote(model(2, 1)).unwrap();
-    heir.assign(&grant(2, state), None).unwrap();
-    work(&mut heir, &[(2, "k", 3, CALM), (3, "k", 4, CALM)]);
-    work(&mut heir, &[(4, "k", 1000, CALM)]);
-    let (outbox, _) = work(&mut heir, &[(5, "k", 1001, CALM)]);
-    let gone = feedback_entry("test", &at(), "test/in/3/1", None);
-    assert!(outbox.state.contains(&gone), "{:?}", outbox.state);
 }
 
 #[test]

@@ -1,6 +1,7 @@
-//! What people and programs say of episodes, as JSON objects: a line of `backtest --feedback` each.
+//! What people and programs say of episodes, as JSON objects: a record of the feedback topic each, or a line of `backtest --feedback`.
+//! docs/feedback.schema.json is their schema.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::moment;
 use crate::time::Timestamp;
@@ -10,7 +11,7 @@ use crate::time::Timestamp;
 pub struct Statement {
     /// What.
     pub says: Says,
-    /// When, in the time of the stream; `None`: from the start.
+    /// When, in the time of the stream; `None`: from the start. In the topic it holds as soon as it is there.
     pub at: Option<Timestamp>,
 }
 
@@ -37,18 +38,23 @@ pub enum Says {
 }
 
 /// An object as it is written.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
     feedback: Word,
+    #[serde(skip_serializing_if = "Option::is_none")]
     episode: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Word {
     FalsePositive,
@@ -103,6 +109,32 @@ impl Statement {
             _ => Err("`maintenance` needs `from` and `to`".to_owned()),
         }
     }
+
+    /// Writes it, as [`Statement::read`] reads it.
+    #[must_use]
+    pub fn write(&self) -> String {
+        let (feedback, episode) = match &self.says {
+            Says::FalsePositive(id) => (Word::FalsePositive, Some(id)),
+            Says::TruePositive(id) => (Word::TruePositive, Some(id)),
+            Says::NewNormal(id) => (Word::NewNormal, Some(id)),
+            Says::Undo(id) => (Word::Undo, Some(id)),
+            Says::Maintenance { .. } => (Word::Maintenance, None),
+        };
+        let (key, from, to) = match &self.says {
+            Says::Maintenance { key, from, to } => (key.clone(), Some(*from), Some(*to)),
+            _ => (None, None, None),
+        };
+        let written = Written {
+            feedback,
+            episode: episode.cloned(),
+            key,
+            from: from.map(Timestamp::rfc3339),
+            to: to.map(Timestamp::rfc3339),
+            at: self.at.map(Timestamp::rfc3339),
+        };
+        serde_json::to_string(&written)
+            .unwrap_or_else(|error| unreachable!("it is a plain struct: {error}"))
+    }
 }
 
 #[cfg(test)]
@@ -129,6 +161,23 @@ mod tests {
             to: Timestamp(2000),
         };
         assert_eq!(found, Ok(Statement { says, at: None }));
+        // What is written is read back.
+        let id = || "d/t/0/7".to_owned();
+        for says in [
+            Says::FalsePositive(id()),
+            Says::TruePositive(id()),
+            Says::NewNormal(id()),
+            Says::Undo(id()),
+            found.unwrap().says,
+        ] {
+            for at in [None, Some(Timestamp(2001))] {
+                let statement = Statement {
+                    says: says.clone(),
+                    at,
+                };
+                assert_eq!(read(&statement.write()), Ok(statement));
+            }
+        }
         for (bad, why) in [
             ("7", "expected struct"),
             (r#"{"feedback":"nonsense"}"#, "nonsense"),

@@ -8,7 +8,9 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
-use crate::pipeline::Discarded;
+use super::status::FeedbackStatus;
+use crate::model::card::Feedback;
+use crate::pipeline::{Discarded, Suppressed};
 
 /// Bounds of histograms of work on one batch, in seconds.
 const WORK: &[f64] = &[
@@ -46,6 +48,10 @@ pub struct Metrics {
     pub skipped: IntCounter,
     /// Records of the models topic that could not be read.
     pub models_unreadable: IntGauge,
+    /// Episodes that somebody said something of, by verdict.
+    pub feedback: IntGaugeVec,
+    /// Records of the feedback topic that could not be read.
+    pub feedback_unreadable: IntGauge,
     /// Partitions whose state could not be used, by reason.
     pub state_discarded: IntCounterVec,
     /// Records read again to restore state.
@@ -184,6 +190,17 @@ impl Metrics {
                 "anomalyd_models_unreadable",
                 "Records of the models topic that could not be read since the start; the log says which. They are passed over.",
             )?,
+            feedback: make.add(IntGaugeVec::new(
+                make.opts(
+                    "anomalyd_feedback_episodes",
+                    "Episodes that somebody said something of, by verdict: false_positive, true_positive, new_normal; the same in every process, for all read the same topic. true_positive / (true_positive + false_positive) is the precision as judged.",
+                ),
+                &["verdict"],
+            ))?,
+            feedback_unreadable: make.gauge(
+                "anomalyd_feedback_unreadable",
+                "Records of the feedback topic on this detector that could not be read since the start; the log says which, and why. They are passed over.",
+            )?,
             state_discarded: make.counters(
                 "anomalyd_state_discarded_total",
                 "Partitions that began anew because their state could not be used, by reason: no_head, ahead, other_features, records_deleted, model_gone, other_topic, damaged.",
@@ -303,6 +320,21 @@ impl Metrics {
         Ok(metrics)
     }
 
+    /// Sets what is exported of feedback.
+    pub fn count_feedback(&self, found: &FeedbackStatus) {
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        for verdict in Feedback::ALL {
+            let count = match verdict {
+                Feedback::FalsePositive => found.false_positive,
+                Feedback::TruePositive => found.true_positive,
+                Feedback::NewNormal => found.new_normal,
+            };
+            let gauge = self.feedback.with_label_values(&[verdict.name()]);
+            gauge.set(number(count));
+        }
+        self.feedback_unreadable.set(number(found.unreadable));
+    }
+
     /// Lets the series with known labels exist from the start, so that the first event is an increase and not a new series.
     fn begin(&self) {
         for reason in [
@@ -337,8 +369,11 @@ impl Metrics {
         for outcome in ["promoted", "rejected", "skipped", "cancelled", "failed"] {
             self.trainings.with_label_values(&[outcome]);
         }
-        for reason in ["storm", "dismissed"] {
-            self.suppressed.with_label_values(&[reason]);
+        for reason in Suppressed::ALL {
+            self.suppressed.with_label_values(&[reason.name()]);
+        }
+        for verdict in Feedback::ALL {
+            self.feedback.with_label_values(&[verdict.name()]);
         }
         for waits in crate::trainer::Waits::ALL {
             self.training_waits.with_label_values(&[waits.name()]);
@@ -441,6 +476,21 @@ mod tests {
             );
             assert!(!metric.labels.iter().any(|label| label == "key"));
         }
+    }
+
+    #[test]
+    fn what_people_said_is_exported_by_verdict() {
+        let metrics = Metrics::register(&Registry::new(), "d").unwrap();
+        metrics.count_feedback(&FeedbackStatus {
+            false_positive: 1,
+            true_positive: 2,
+            new_normal: 3,
+            precision: None,
+            unreadable: 4,
+        });
+        let count = |verdict: Feedback| metrics.feedback.with_label_values(&[verdict.name()]).get();
+        assert_eq!(Feedback::ALL.map(count), [1, 2, 3]);
+        assert_eq!(metrics.feedback_unreadable.get(), 4);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The process around the workers: HTTP, metrics, status and the log.
 //!
-//! Next: `run` (starts and stops everything), `prepare` (what it waits for), `models` (the store and who follows it), `schema` (which features
+//! Next: `run` (starts and stops everything), `prepare` (what it waits for), `models` (the store and who follows it), `feedback` (the same of what people say), `schema` (which features
 //! there are), `observe` (events to metrics and status), `metrics` (every name), `status` (what people see), `http` (who answers), `log`,
 //! `signal`.
 
+mod feedback;
 pub mod http;
 pub mod log;
 pub mod metrics;

@@ -11,7 +11,7 @@ use crate::detect::Params;
 use crate::detect::episode::{Rule, pace};
 use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
-use crate::pipeline::{Assigned, ColumnsDiffer, Discarded, Tally, WrongClock};
+use crate::pipeline::{Assigned, ColumnsDiffer, Discarded, Suppressed, Tally, WrongClock};
 use crate::stream::TopicPartition;
 use crate::time::{Clock, Timestamp};
 use crate::train::gate::Verdict;
@@ -107,11 +107,13 @@ impl WorkerObserver {
             metrics.skipped.inc_by(tally.skipped);
         }
         metrics.replayed.inc_by(tally.replayed);
-        for (reason, count) in [("storm", tally.suppressed), ("dismissed", tally.held_back)] {
-            metrics
-                .suppressed
-                .with_label_values(&[reason])
-                .inc_by(count);
+        for reason in Suppressed::ALL {
+            let count = match reason {
+                Suppressed::Storm => tally.suppressed,
+                Suppressed::Dismissed => tally.held_back,
+            };
+            let suppressed = metrics.suppressed.with_label_values(&[reason.name()]);
+            suppressed.inc_by(count);
         }
         for (reason, count) in &tally.dead_lettered {
             metrics

@@ -8,6 +8,7 @@ use super::run::ServiceError;
 use super::schema::{self, Waiting};
 use super::status::Status;
 use crate::config::{Config, raw};
+use crate::kafka::feedback::FeedbackTopic;
 use crate::kafka::history::KafkaHistory;
 use crate::kafka::watchdog::{Limits, Watchdog};
 use crate::kafka::{KafkaFailure, admin};
@@ -25,6 +26,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// What is needed of Kafka before the threads start.
 pub(super) struct Prepared {
     pub(super) history: KafkaHistory,
+    /// Read to its end.
+    pub(super) feedback: FeedbackTopic,
     /// What the workers and the follower share.
     pub(super) shared: AnyStore,
     /// What the trainer has to itself.
@@ -76,6 +79,12 @@ fn prepare(
     };
     let mut shared = store(&brief)?;
     look_at_topics(config)?;
+    let mut feedback = FeedbackTopic::new(
+        &connection,
+        (&config.feedback, &config.name),
+        (Arc::clone(clock), brief.clone()),
+    )?;
+    feedback.look()?;
     let schema = schema::settle(config, &mut shared, &mut history(&brief)?, waiting)?;
     let champion = match shared.champion()? {
         Some(version) => whole(version, shared.load(version))?,
@@ -83,6 +92,7 @@ fn prepare(
     };
     Ok(Prepared {
         history: history(watchdog)?,
+        feedback,
         shared,
         training: store(watchdog)?,
         schema: Arc::new(schema),
@@ -96,10 +106,8 @@ fn look_at_topics(config: &Config) -> Result<(), KafkaFailure> {
     let state = config.output_topics().state;
     let models = &config.models;
     let in_kafka = matches!(models.store, raw::Store::Kafka);
-    for topic in [Some(&state), in_kafka.then_some(&models.topic)]
-        .into_iter()
-        .flatten()
-    {
+    let kept = [&state, &config.feedback];
+    for topic in kept.into_iter().chain(in_kafka.then_some(&models.topic)) {
         if let Some(failure) = admin::forgets(&connection, topic) {
             return Err(failure);
         }

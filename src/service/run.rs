@@ -1,6 +1,6 @@
 //! `anomalyd run`: builds everything, starts the threads, waits for a signal or a failure, and stops within five seconds.
 //!
-//! Threads: one a worker, one that trains, one that follows the model store, one for HTTP, one for signals, one watchdog. They meet in
+//! Threads: one a worker, one that trains, one that follows the model store, one that follows the feedback, one for HTTP, one for signals, one watchdog. They meet in
 //! channels, the metrics and the stop flag, nowhere else.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use prometheus::Registry;
 
+use super::feedback::{self, Listener, Listening, SharedListening};
 use super::http::{self, Server};
 use super::metrics::Metrics;
 use super::models::{AnyStoreError, Follower, SharedStore};
@@ -25,6 +26,7 @@ use crate::kafka::lasting::LastingSession;
 use crate::kafka::session::{BatchLimits, SessionSettings, Start};
 use crate::kafka::settings::Connection;
 use crate::kafka::watchdog::{Watchdog, end_process};
+use crate::model::card::Said;
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{Column, Pipeline, RestoreError};
 use crate::record::decode::Decoder;
@@ -136,8 +138,8 @@ pub struct Running {
     teller: Teller,
     workers: usize,
     control: Control,
-    /// Dropping it wakes the follower.
-    wake: Option<Sender<()>>,
+    /// Dropping them wakes those who follow the store and the feedback.
+    wake: Vec<Sender<()>>,
     helpers: Vec<JoinHandle<()>>,
     clock: Arc<dyn Clock>,
 }
@@ -216,12 +218,16 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
     };
     let Prepared {
         history,
+        feedback,
         shared,
         training,
         schema,
         champion,
     } = prepare::patiently(config, (&clock, &watchdog), &status, &waiting)?;
     let shared: SharedStore = Arc::new(Mutex::new(shared));
+    let mut listening = Listening::new(feedback, metrics.clone(), Arc::clone(&status));
+    let said: Vec<_> = (0..config.workers).map(|_| listening.join()).collect();
+    let listening: SharedListening = Arc::new(Mutex::new(listening));
 
     let observer = TrainingObserver::new(metrics.clone(), Arc::clone(&status), Arc::clone(&clock));
     let (trainer, control) = Trainer::new(
@@ -242,7 +248,7 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
         .clone()
         .unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     let mut promotions = Vec::new();
-    for worker in 0..config.workers {
+    for (worker, said) in said.into_iter().enumerate() {
         let (send, receive) = channel();
         if let Some(champion) = &champion {
             send.send(Arc::clone(champion)).unwrap_or_default();
@@ -255,6 +261,8 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
             schema: Arc::clone(&schema),
             store: Arc::clone(&shared),
             promotions: receive,
+            listening: Arc::clone(&listening),
+            said,
             observer: WorkerObserver::new(
                 worker,
                 (metrics.clone(), Arc::clone(&status)),
@@ -286,9 +294,16 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
         stop: Arc::clone(&stop),
         wake: woken,
     };
+    let (wake_listener, woken) = channel();
+    let listener = Listener {
+        listening,
+        stop: Arc::clone(&stop),
+        wake: woken,
+    };
     let helpers = vec![
         spawn_helper("trainer", (&teller, &stop), move || trainer.run())?,
         spawn_helper("follower", (&teller, &stop), move || follower.run())?,
+        spawn_helper("listener", (&teller, &stop), move || listener.run())?,
     ];
     tracing::info!(
         workers = config.workers,
@@ -305,7 +320,7 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
         teller: Teller(teller),
         workers: config.workers,
         control,
-        wake: Some(wake),
+        wake: vec![wake, wake_listener],
         helpers,
         clock,
     })
@@ -340,7 +355,7 @@ impl Running {
         let mut outcome = Self::note(first, &mut left);
         self.stop.store(true, Ordering::Relaxed);
         self.control.stop();
-        drop(self.wake.take());
+        self.wake.clear();
         let deadline = self.clock.monotonic() + STOP_MAX;
         while left > 0 {
             let wait = deadline.saturating_sub(self.clock.monotonic());
@@ -395,6 +410,8 @@ struct Parts {
     schema: Arc<Schema>,
     store: SharedStore,
     promotions: Receiver<Arc<TrainedModel>>,
+    listening: SharedListening,
+    said: Receiver<Arc<Said>>,
     observer: WorkerObserver,
     stop: Arc<AtomicBool>,
     clock: Arc<dyn Clock>,
@@ -423,6 +440,8 @@ fn work(number: usize, parts: Parts) -> Result<(), WorkerError<KafkaFailure>> {
         schema,
         store,
         promotions,
+        listening,
+        said,
         observer,
         stop,
         clock,
@@ -445,8 +464,13 @@ fn work(number: usize, parts: Parts) -> Result<(), WorkerError<KafkaFailure>> {
     let mut decoder = Decoder::new(schema);
     let ports = Ports {
         decode: Box::new(move |batch, decoded| decoder.decode_into(batch, decoded)),
-        load: Box::new(move |version| prepare::load(&store, version, &watchdog)),
+        load: Box::new({
+            let watchdog = watchdog.clone();
+            move |version| prepare::load(&store, version, &watchdog)
+        }),
         promotions,
+        listen: Box::new(move || feedback::listen(&listening, &watchdog)),
+        said,
         observer,
         clock,
         stop,

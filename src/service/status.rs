@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::alert::{Alert, AlertEvent};
-use crate::model::card::Card;
-use crate::pipeline::{OpenEpisode, WrongClock};
+use crate::model::card::{Card, Feedback, Said};
+use crate::pipeline::{OpenEpisode, Suppressed, WrongClock};
 use crate::stream::TopicPartition;
 use crate::time::Timestamp;
 
@@ -105,6 +105,37 @@ pub struct TrainingStatus {
     pub version: Option<u64>,
 }
 
+/// What people said of episodes, as far as the process heard it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct FeedbackStatus {
+    /// Episodes that nothing was wrong with.
+    pub false_positive: u64,
+    /// Episodes that were faults.
+    pub true_positive: u64,
+    /// Episodes that are how things are from now on.
+    pub new_normal: u64,
+    /// The share of faults among faults and false positives; null while nobody named either.
+    pub precision: Option<f64>,
+    /// Records of the topic that could not be read.
+    pub unreadable: u64,
+}
+
+impl FeedbackStatus {
+    /// Of what was said, beside so many records that could not be read.
+    #[must_use]
+    pub fn of(said: &Said, unreadable: u64) -> Self {
+        let count = |called| said.values().filter(|said| **said == called).count() as u64;
+        let [right, wrong] = [Feedback::TruePositive, Feedback::FalsePositive].map(count);
+        Self {
+            false_positive: wrong,
+            true_positive: right,
+            new_normal: count(Feedback::NewNormal),
+            precision: (right + wrong > 0).then(|| right as f64 / (right + wrong) as f64),
+            unreadable,
+        }
+    }
+}
+
 /// An episode as the page shows it.
 #[derive(Clone, Debug, Serialize)]
 pub struct EpisodeStatus {
@@ -127,6 +158,8 @@ pub struct EpisodeStatus {
     pub features: Vec<(String, f64)>,
     /// The largest score so far.
     pub peak: f64,
+    /// Why nobody was told of it, `storm` or `dismissed`; null if somebody was.
+    pub suppressed: Option<&'static str>,
 }
 
 /// A key whose clock is wrong.
@@ -164,6 +197,7 @@ struct Inner {
     model: Option<ModelStatus>,
     training: Option<TrainingStatus>,
     training_waits: Option<String>,
+    feedback: FeedbackStatus,
     open: BTreeMap<String, EpisodeStatus>,
     closed: VecDeque<EpisodeStatus>,
     /// By worker.
@@ -203,6 +237,8 @@ pub struct View {
     pub training: Option<TrainingStatus>,
     /// Why there is no model, or no new one, and what that waits for.
     pub training_waits: Option<String>,
+    /// What people said of episodes.
+    pub feedback: FeedbackStatus,
     /// The p-value at which a record counts as anomalous; 0 if not known yet.
     pub budget: f64,
     /// Open episodes.
@@ -293,6 +329,7 @@ impl Status {
                 ended: None,
                 features: known.map_or_else(Vec::new, |known| known.features),
                 peak: found.peak,
+                suppressed: found.suppressed.map(Suppressed::name),
             };
             inner.open.insert(episode.id.clone(), episode);
         }
@@ -331,6 +368,11 @@ impl Status {
         self.lock().budget = p;
     }
 
+    /// What people said of episodes.
+    pub fn feedback(&self, feedback: FeedbackStatus) {
+        self.lock().feedback = feedback;
+    }
+
     /// Why there is no model, or no new one.
     pub fn training_waits(&self, why: Option<String>) {
         self.lock().training_waits = why;
@@ -358,6 +400,7 @@ impl Status {
                 .map(|part| (part.feature.clone(), part.share))
                 .collect(),
             peak: alert.peak_score,
+            suppressed: None,
         };
         let mut inner = self.lock();
         if matches!(alert.event, AlertEvent::Close) {
@@ -421,6 +464,7 @@ impl Status {
             model: inner.model.clone(),
             training: inner.training.clone(),
             training_waits: inner.training_waits.clone(),
+            feedback: inner.feedback.clone(),
             budget: inner.budget,
             episodes: inner.open.values().cloned().collect(),
             closed: inner.closed.iter().cloned().collect(),
@@ -560,10 +604,21 @@ mod tests {
             severity: crate::alert::Severity::High,
             since: Timestamp(0),
             peak: 3.0,
+            suppressed: None,
         };
         status.open([&zero], &[restored("a"), restored("c")]);
         assert_eq!(ids(), ["a", "b", "c"]);
         assert_eq!(status.view().episodes[0].features[0].0, "faulty");
+        // What nobody was told of says so, until somebody is.
+        let held = OpenEpisode {
+            suppressed: Some(Suppressed::Dismissed),
+            ..restored("c")
+        };
+        status.open([&zero], std::slice::from_ref(&held));
+        let suppressed = || status.view().episodes.last().unwrap().suppressed;
+        assert_eq!(suppressed(), Some("dismissed"));
+        status.alert(&opened("c", 0));
+        assert_eq!(suppressed(), None);
         status.open([&zero], &[restored("c")]);
         assert_eq!(ids(), ["b", "c"]);
         // A partition that goes takes its episodes along.
@@ -571,6 +626,29 @@ mod tests {
         assert_eq!(ids(), ["b"]);
         status.revoked(&one);
         assert!(ids().is_empty());
+    }
+
+    #[test]
+    fn precision_is_the_share_of_faults_among_what_was_called_right_or_wrong() {
+        let [wrong, right, normal] = Feedback::ALL;
+        let said = |of: &[(&str, Feedback)]| {
+            let said = of.iter().map(|(id, called)| ((*id).to_owned(), *called));
+            FeedbackStatus::of(&said.collect(), 5)
+        };
+        let all = said(&[
+            ("a", right),
+            ("b", wrong),
+            ("c", normal),
+            ("d", right),
+            ("e", right),
+        ]);
+        assert_eq!(
+            (all.true_positive, all.false_positive, all.new_normal),
+            (3, 1, 1)
+        );
+        assert_eq!((all.precision, all.unreadable), (Some(0.75), 5));
+        assert_eq!(said(&[("a", normal)]).precision, None);
+        assert_eq!(said(&[("a", wrong)]).precision, Some(0.0));
     }
 
     #[test]

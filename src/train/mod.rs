@@ -23,7 +23,7 @@ use ndarray::Array2;
 
 use crate::detect::Budget;
 use crate::model::card::{
-    Card, Change, Exclusion, Feedback, Maintenance, ModelVersion, Stretch, Usage,
+    Card, Change, Exclusion, Maintenance, ModelVersion, Said, Stretch, Usage,
 };
 use crate::model::reservoir::Reservoir;
 use crate::model::spec::ModelSpec;
@@ -128,8 +128,8 @@ pub struct TrainJob {
     pub source: Option<String>,
     /// What to keep out, without guard bands.
     pub exclusions: Vec<Exclusion>,
-    /// What somebody said of episodes and suspects, by partition and id.
-    pub feedback: BTreeMap<(TopicPartition, String), Feedback>,
+    /// What somebody said of episodes and suspects.
+    pub feedback: Said,
     /// What the configuration keeps out.
     pub maintenance: Vec<Maintenance>,
     /// The false-alarm budget, which the gate holds the alert rate against.

@@ -234,14 +234,7 @@ fn known_and_found(job: &TrainJob, windows: &Windows<'_>) -> Result<Vec<Suspect>
     };
     for suspect in &mut suspects {
         let exclusion = &mut suspect.exclusion;
-        let of_this =
-            |(at, id): &&(TopicPartition, String)| *at == exclusion.at && *id == exclusion.because;
-        let why = job
-            .feedback
-            .keys()
-            .find(of_this)
-            .map(|key| job.feedback[key]);
-        exclusion.feedback = why;
+        exclusion.feedback = job.feedback.get(&exclusion.because).copied();
     }
     let known = suspects.clone();
     suspects.extend(find(job, windows)?.into_iter().filter(|found| {
@@ -761,10 +754,7 @@ mod tests {
         again.remake = Some(first.card.clone());
         let again = crate::train::run(&again, &stop).unwrap().model;
         assert_eq!(again.to_bytes().unwrap(), first.to_bytes().unwrap());
-        let id = (
-            suspect.exclusion.at.clone(),
-            suspect.exclusion.because.clone(),
-        );
+        let id = suspect.exclusion.because.clone();
         job.champion = Some(std::sync::Arc::new(first));
         let second = crate::train::run(&job, &stop).unwrap().model;
         assert_eq!(

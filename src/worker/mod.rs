@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use crate::model::card::ModelVersion;
+use crate::model::card::{ModelVersion, Said};
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{
     Assigned, ColumnsDiffer, Discarded, Grant, OpenEpisode, Outbox, Pipeline, RestoreError, Tally,
@@ -31,6 +31,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Finds a stored model by its version; `None` if there is none.
 pub type LoadModel =
     Box<dyn FnMut(ModelVersion) -> Result<Option<Arc<TrainedModel>>, BoxError> + Send>;
+/// Brings [`Ports::said`] up to date: what anyone has heard of by now lies there when it returns.
+pub type Listen = Box<dyn FnMut() -> Result<(), BoxError> + Send>;
 /// Reads a batch into rows, in place: [`crate::record::decode`]'s, with its layouts.
 pub type Decode = Box<dyn FnMut(&RecordBatch, &mut DecodedBatch) + Send>;
 
@@ -65,6 +67,10 @@ pub struct Ports<O> {
     pub load: LoadModel,
     /// New champions, from whoever follows the store. The first may lie there before the worker runs.
     pub promotions: Receiver<Arc<TrainedModel>>,
+    /// Asks what people said, before a partition is taken over: its holder before may have heard what has not come yet.
+    pub listen: Listen,
+    /// What people said of episodes, all of it, each time that anything else is said.
+    pub said: Receiver<Arc<Said>>,
     /// Is told what happened.
     pub observer: O,
     /// Polling, latencies, and the upper bound of message timestamps.
@@ -168,6 +174,9 @@ pub enum WorkerError<F: std::error::Error> {
         /// Why.
         error: BoxError,
     },
+    /// What people said of episodes cannot be read.
+    #[error("what was said of episodes cannot be read: {0}")]
+    Feedback(BoxError),
     /// The limit on dead letters.
     #[error(transparent)]
     DeadLetters(#[from] TooManyDeadLetters),
@@ -228,6 +237,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
     /// What the loop waits for: the first half of a step.
     pub fn poll(&mut self) -> Result<Input, WorkerError<S::Fatal>> {
         self.take_promotions();
+        self.hear();
         self.commit_fresh()?;
         let now = self.ports.clock.now();
         self.ports.observer.stepped(now);
@@ -265,6 +275,8 @@ impl<S: Session, O: Observer> Worker<S, O> {
     }
 
     fn process(&mut self, batch: &RecordBatch) -> Result<(), WorkerError<S::Fatal>> {
+        // What came while the batch was waited for, too.
+        self.hear();
         let clock = &self.ports.clock;
         let begun = clock.monotonic();
         (self.ports.decode)(batch, &mut self.decoded);
@@ -377,6 +389,8 @@ impl<S: Session, O: Observer> Worker<S, O> {
     }
 
     fn take_over(&mut self, grants: &[Grant]) -> Result<(), WorkerError<S::Fatal>> {
+        (self.ports.listen)().map_err(WorkerError::Feedback)?;
+        self.hear();
         let mut positions = Positions::new();
         for grant in grants {
             let judging = self.judging(grant)?;
@@ -497,6 +511,13 @@ impl<S: Session, O: Observer> Worker<S, O> {
                 self.looked = None;
             }
             Err(why) => self.ports.observer.refused(&why),
+        }
+    }
+
+    /// Takes in what people said. It becomes state with the next batch, or when a quiet partition is saved.
+    fn hear(&mut self) {
+        if let Some(said) = self.ports.said.try_iter().last() {
+            self.pipeline.hear(said);
         }
     }
 

@@ -6,7 +6,9 @@ use std::rc::Rc;
 use std::sync::mpsc::channel;
 
 use super::*;
-use crate::detect::Params;
+use crate::alert::{Alert, AlertEvent};
+use crate::detect::{Budget, Params};
+use crate::model::card::Feedback;
 use crate::pipeline::Column;
 use crate::record::{Decoded, Key, Missing};
 use crate::stats::calibration::Calibration;
@@ -22,6 +24,8 @@ struct Log {
     skipped: u64,
     consumed: u64,
     ended: u64,
+    /// So many transactions abort.
+    aborts: u32,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -34,7 +38,12 @@ impl Session for Shared {
         Ok(Input::Idle)
     }
     fn publish(&mut self, outbox: &Outbox) -> Result<Published, Infallible> {
-        self.0.borrow_mut().published.push(outbox.clone());
+        let mut log = self.0.borrow_mut();
+        if log.aborts > 0 {
+            log.aborts -= 1;
+            return Ok(Published::Aborted);
+        }
+        log.published.push(outbox.clone());
         Ok(Published::Committed)
     }
     fn rewind(&mut self, to: &Positions) -> Result<(), Infallible> {
@@ -76,7 +85,22 @@ fn worker(
     champion: u64,
     models: &[u64],
 ) -> (Worker<Shared, Shared>, Arc<ManualClock>) {
+    told(log, (champion, models), (Box::new(|| Ok(())), channel().1))
+}
+
+/// The same, told what people say.
+fn told(
+    log: &Shared,
+    (champion, models): (u64, &[u64]),
+    (listen, said): (Listen, Receiver<Arc<Said>>),
+) -> (Worker<Shared, Shared>, Arc<ManualClock>) {
     let params = Params {
+        detector: "d".to_owned(),
+        budget: Budget::PerRecord(0.01),
+        time_scales: vec![1],
+        close_evidence: 3.0,
+        cooldown: Duration::ZERO,
+        silence_factor: 0.0,
         snapshot_records: 3,
         ..Params::default()
     };
@@ -93,7 +117,10 @@ fn worker(
     let ports = Ports {
         decode: Box::new(|batch, decoded| {
             decoded.columns = 1;
-            decoded.values = vec![0.5; batch.len()];
+            let strange = |raw| batch.value(raw) == Some(b"strange");
+            let values = batch.records().iter();
+            let value = |raw| if strange(raw) { 900.0 } else { 0.5 };
+            decoded.values = values.map(value).collect();
             let outcome = |raw: &crate::record::RawRecord| {
                 Ok(Decoded {
                     key: Key("k".into()),
@@ -104,6 +131,8 @@ fn worker(
         }),
         load: Box::new(move |version| Ok(models.contains(&version.0).then(|| model(version.0)))),
         promotions,
+        listen,
+        said,
         observer: log.clone(),
         clock: clock.clone(),
         stop: Arc::new(AtomicBool::new(false)),
@@ -130,6 +159,98 @@ fn batch(offsets: std::ops::Range<i64>) -> Input {
         batch.push(&at(), place, None, Some(b"v"), Vec::new());
     }
     Input::Batch(batch)
+}
+
+fn strange(offset: i64) -> Input {
+    let mut batch = RecordBatch::default();
+    let place = (Offset(offset), Timestamp(offset * 1000));
+    batch.push(&at(), place, None, Some(b"strange"), Vec::new());
+    Input::Batch(batch)
+}
+
+/// The ids of the episodes that people were told of.
+fn opened(log: &Log) -> Vec<String> {
+    let alerts = log.published.iter().flat_map(|outbox| &outbox.alerts);
+    alerts
+        .map(|alert| serde_json::from_slice::<Alert>(alert.value.as_deref().unwrap()).unwrap())
+        .filter(|alert| alert.event == AlertEvent::Open)
+        .map(|alert| alert.id)
+        .collect()
+}
+
+/// That the first strange record was nothing.
+fn dismissal() -> Arc<Said> {
+    Arc::new(Said::from([(
+        "d/in/0/5".to_owned(),
+        Feedback::FalsePositive,
+    )]))
+}
+
+/// A partition of which one episode was told.
+fn one_episode(worker: &mut Worker<Shared, Shared>) {
+    step(worker, grant(0, 0, &Log::default()));
+    step(worker, batch(0..5));
+    step(worker, strange(5));
+    step(worker, batch(6..20));
+}
+
+#[test]
+fn what_people_say_is_heard_between_batches_and_saved_with_the_next() {
+    let log = Shared::default();
+    let (say, said) = channel();
+    let (mut worker, _) = told(&log, (1, &[1]), (Box::new(|| Ok(())), said));
+    one_episode(&mut worker);
+    assert_eq!(opened(&log.0.borrow()), ["d/in/0/5"]);
+    say.send(dismissal()).unwrap();
+    log.0.borrow_mut().aborts = 1;
+    for published in [0, 1] {
+        log.0.borrow_mut().published.clear();
+        step(&mut worker, strange(20));
+        assert_eq!(log.0.borrow().published.len(), published);
+    }
+    {
+        let log = log.0.borrow();
+        assert_eq!(opened(&log), Vec::<String>::new());
+        // Whoever replays this record does so by what was said.
+        assert_eq!(head(&log.published[0]), Some((1, 20)));
+        let knows = |entry: &crate::pipeline::StateEntry| {
+            let text = String::from_utf8_lossy(entry.value.as_deref().unwrap_or_default());
+            entry.key.ends_with(b"d/in/0/5") && text.contains("\"dismissed\":true")
+        };
+        assert!(log.published[0].state.iter().any(knows));
+    }
+    // Taken back, it is told again.
+    step(&mut worker, batch(21..40));
+    say.send(Arc::default()).unwrap();
+    step(&mut worker, strange(40));
+    assert_eq!(opened(&log.0.borrow()), ["d/in/0/40"]);
+}
+
+#[test]
+fn what_was_said_before_a_partition_comes_is_heard_before_its_first_record() {
+    let before = Shared::default();
+    one_episode(&mut worker(&before, 1, &[1]).0);
+    let tell = |dismissed: bool| {
+        let log = Shared::default();
+        let (say, said) = channel();
+        let listen = move || {
+            // It is only found when it is asked for.
+            say.send(if dismissed {
+                dismissal()
+            } else {
+                Arc::default()
+            })?;
+            Ok(())
+        };
+        let (mut heir, _) = told(&log, (1, &[1]), (Box::new(listen), said));
+        step(&mut heir, grant(20, 0, &before.0.borrow()));
+        heir.handle(batch(6..20)).unwrap();
+        heir.handle(strange(20)).unwrap();
+        let log = log.0.borrow();
+        opened(&log)
+    };
+    assert_eq!(tell(true), Vec::<String>::new());
+    assert_eq!(tell(false), ["d/in/0/20"]);
 }
 
 fn grant(committed: i64, first: i64, state: &Log) -> Input {

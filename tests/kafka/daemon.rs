@@ -128,6 +128,7 @@ impl Site {
             format!("output.drift={}", self.output(start.group, "drift")),
             format!("output.state={}", self.output(start.group, "state")),
             format!("models.topic={}", self.output(start.group, "models")),
+            format!("feedback.topic={}", self.output(start.group, "feedback")),
         ];
         let own = start.set.iter().map(|set| (*set).to_owned());
         for set in settings.into_iter().chain(own) {

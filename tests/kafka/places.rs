@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anomalyd::kafka::KafkaFailure;
-use anomalyd::kafka::admin::{self, Made, TopicPlan};
+use anomalyd::kafka::admin::{self, Made, SharedTopics, TopicPlan};
 use anomalyd::kafka::check::{self, Wanted};
 use anomalyd::kafka::history::{HistoryTopics, KafkaHistory};
 use anomalyd::kafka::models::{ModelTopic, TopicStore, TopicStoreError};
@@ -323,9 +323,11 @@ fn history_is_what_is_committed_and_young_enough() {
         return;
     };
     let (input, group) = (cluster::unique("history"), cluster::unique("group"));
-    let state = format!("{input}.state");
+    let (state, feedback) = (format!("{input}.state"), format!("{input}.feedback"));
     cluster::create_topic(brokers, &input, 2, &[]);
-    cluster::create_topic(brokers, &state, 1, &[("cleanup.policy", "compact")]);
+    for topic in [&state, &feedback] {
+        cluster::create_topic(brokers, topic, 1, &[("cleanup.policy", "compact")]);
+    }
     let now = SystemClock::default().now().0;
     let records = (0..100).map(|n| {
         let time = now - 1_000_000 + n * 10_000;
@@ -343,6 +345,7 @@ fn history_is_what_is_committed_and_young_enough() {
             detector: "pumps".to_owned(),
             inputs: vec![input.clone()],
             state,
+            feedback,
         },
         outside(),
     )
@@ -371,6 +374,26 @@ fn history_is_what_is_committed_and_young_enough() {
     assert_eq!(history.quarantine().unwrap(), Quarantine::default());
 }
 
+/// And what was made is known.
+fn what_cannot_be_made_is_not_passed_over(
+    connection: &Connection,
+    watchdog: &Watchdog,
+    prefix: &str,
+) {
+    let plan = |name: &str| TopicPlan {
+        name: name.to_owned(),
+        partitions: 1,
+        settings: Vec::new(),
+        written: true,
+    };
+    let fine = format!("{prefix}.fine");
+    admin::ensure(connection, &[plan(&fine)], watchdog).unwrap();
+    let known = admin::input_partitions(connection, &[fine], watchdog);
+    assert_eq!(known.unwrap(), 1);
+    let failure = admin::ensure(connection, &[plan("no topic!")], watchdog).unwrap_err();
+    assert!(failure.to_string().contains("no topic!"), "{failure}");
+}
+
 #[test]
 fn topics_are_created_once_and_checked() {
     let Some(brokers) = cluster::brokers() else {
@@ -392,7 +415,12 @@ fn topics_are_created_once_and_checked() {
     let inputs = [input];
     let count = admin::input_partitions(&connection, &inputs, &watchdog).unwrap();
     assert_eq!(count, 3);
-    let plans = admin::plan(&topics, Some(&format!("{prefix}.models")), count);
+    let (models, feedback) = (format!("{prefix}.models"), format!("{prefix}.feedback"));
+    let shared = SharedTopics {
+        models: Some(&models),
+        feedback: &feedback,
+    };
+    let plans = admin::plan(&topics, shared, count);
     let checked = |plans: &[TopicPlan]| {
         let wanted = Wanted {
             inputs: &inputs,
@@ -404,7 +432,7 @@ fn topics_are_created_once_and_checked() {
             .problems
     };
     let check = || checked(&plans);
-    assert_eq!(check().len(), 5, "none exists: {:?}", check());
+    assert_eq!(check().len(), 6, "none exists: {:?}", check());
     let made = admin::create(&connection, &plans, Some(1)).unwrap();
     assert!(
         made.iter().all(|(_, made)| *made == Made::Created),
@@ -418,18 +446,7 @@ fn topics_are_created_once_and_checked() {
         again.iter().all(|(_, made)| *made == Made::Existed),
         "{again:?}"
     );
-    // What cannot be made is not passed over, and what was made is known.
-    let plan = |name: &str| TopicPlan {
-        name: name.to_owned(),
-        partitions: 1,
-        settings: Vec::new(),
-    };
-    let fine = format!("{prefix}.fine");
-    admin::ensure(&connection, &[plan(&fine)], &watchdog).unwrap();
-    let known = admin::input_partitions(&connection, &[fine], &watchdog);
-    assert_eq!(known.unwrap(), 1);
-    let failure = admin::ensure(&connection, &[plan("no topic!")], &watchdog).unwrap_err();
-    assert!(failure.to_string().contains("no topic!"), "{failure}");
+    what_cannot_be_made_is_not_passed_over(&connection, &watchdog, &prefix);
     // A state topic that forgets by age would forget what a restart needs.
     let wrong = format!("{prefix}.wrong");
     cluster::create_topic(brokers, &wrong, 3, &[]);
@@ -437,7 +454,14 @@ fn topics_are_created_once_and_checked() {
         state: wrong,
         ..topics
     };
-    let plans = admin::plan(&topics, None, 3);
+    let plans = admin::plan(
+        &topics,
+        SharedTopics {
+            models: None,
+            ..shared
+        },
+        3,
+    );
     let problems = checked(&plans);
     assert!(
         problems.len() == 1 && problems[0].contains("cleanup.policy"),

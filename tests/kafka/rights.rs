@@ -46,6 +46,7 @@ fn name(site: &Site, named: &str) -> String {
         "output.dead_letters" => site.output("g", "dead"),
         "output.state" => site.output("g", "state"),
         "models.topic" => site.output("g", "models"),
+        "feedback.topic" => site.output("g", "feedback"),
         "GROUP/*" => format!("{}/*", site.group("g")),
         "MODELS/*" => format!("{}/*", site.output("g", "models")),
         other => panic!("{other}"),
@@ -124,7 +125,7 @@ fn works_or_says_why_not(daemon: &mut Daemon, records: u64) -> Option<bool> {
 #[test]
 fn the_rights_that_are_listed_are_enough_and_none_can_be_left_out() {
     let rights = listed();
-    assert_eq!(rights.len(), 11);
+    assert_eq!(rights.len(), 12);
     match works(&rights, None) {
         None => return,
         Some(enough) => assert!(enough, "the rights listed are not enough"),

@@ -199,7 +199,7 @@ impl<'w> Broker<'w> {
     /// The records of spans that lie in no episode.
     pub fn history(&self, spans: &[(i64, i64)]) -> Vec<&'w Input> {
         let all: Vec<StateEntry> = self.state.values().cloned().collect();
-        let flagged = quarantine(&all);
+        let flagged = quarantine(&all, &BTreeMap::new());
         let world = self.world;
         let mut records = Vec::new();
         for (which, (from, to)) in spans.iter().enumerate() {

@@ -268,6 +268,8 @@ fn actor<'w>(
             Ok(stored(&models, version).filter(|_| there))
         }),
         promotions: receiver,
+        listen: Box::new(|| Ok(())),
+        said: mpsc::channel().1,
         observer: Counting {
             broker: broker.clone(),
             member: id,

@@ -39,7 +39,11 @@ impl Telling<'_> {
         } else {
             opened
         };
-        work.dismissed_like(key, now, worst(episode)).is_none()
+        // While what was strange leaves the window, its newest row is a normal one: it lies on the other side of what is expected.
+        let leaves = self.params.window > 1 && seen.reading.p > episode.peak_p;
+        let worst = worst(episode);
+        !(work.dismissed_like(key, now, worst).is_some()
+            || (leaves && work.dismissed_same_features(key, now, worst)))
     }
 
     /// Notes that people are told of an episode after all.

@@ -481,10 +481,8 @@ fn newly_normal<'a>(job: &'a TrainJob, champion: &'a Card) -> BTreeSet<&'a str> 
         .filter(normal)
         .map(|exclusion| exclusion.because.as_str())
         .collect();
-    let told = |exclusion: &&Exclusion| {
-        let id = (exclusion.at.clone(), exclusion.because.clone());
-        job.feedback.get(&id) == Some(&Feedback::NewNormal)
-    };
+    let told =
+        |exclusion: &&Exclusion| job.feedback.get(&exclusion.because) == Some(&Feedback::NewNormal);
     let now = job.exclusions.iter().filter(normal);
     now.chain(suspects.filter(told))
         .filter(|exclusion| !known.contains(exclusion.because.as_str()))

@@ -303,7 +303,7 @@ fn whoever_says_that_a_suspect_is_the_new_normal_is_heard_once() {
         features: Vec::new(),
     }];
     assert!(super::newly_normal(&next, &champion).is_empty());
-    let id = (exclusion.at, exclusion.because);
+    let id = exclusion.because;
     next.feedback.insert(id.clone(), Feedback::FalsePositive);
     assert!(super::newly_normal(&next, &champion).is_empty());
     next.feedback.insert(id, Feedback::NewNormal);

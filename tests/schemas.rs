@@ -1,0 +1,214 @@
+//! The JSON schemas that other programs go by, against the types that read and write.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's helpers"
+)]
+
+use std::fs;
+use std::path::PathBuf;
+
+use anomalyd::alert::{Alert, AlertEvent, AlertKind, Attribution, InputRef, Severity};
+use anomalyd::record::feedback::Statement;
+use serde_json::{Value, json};
+
+fn schema(name: &str) -> Value {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name);
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// Whether a value is as a schema says, of which only these words are known.
+fn valid(schema: &Value, value: &Value) -> bool {
+    let rules = schema.as_object().unwrap();
+    rules.iter().all(|(rule, says)| match rule.as_str() {
+        "$schema" | "title" | "description" => true,
+        "oneOf" => {
+            let all = says.as_array().unwrap().iter();
+            all.filter(|one| valid(one, value)).count() == 1
+        }
+        "type" => match says {
+            Value::Array(types) => types.iter().any(|name| is(name, value)),
+            name => is(name, value),
+        },
+        "const" => says == value,
+        "enum" => says.as_array().unwrap().contains(value),
+        "minimum" => value.as_f64().is_none_or(|v| says.as_f64().unwrap() <= v),
+        "maximum" => value.as_f64().is_none_or(|v| v <= says.as_f64().unwrap()),
+        "items" => value
+            .as_array()
+            .is_none_or(|all| all.iter().all(|item| valid(says, item))),
+        "required" => {
+            let has = |name: &Value| value.get(name.as_str().unwrap()).is_some();
+            says.as_array().unwrap().iter().all(has)
+        }
+        "properties" => says
+            .as_object()
+            .unwrap()
+            .iter()
+            .all(|(name, rule)| value.get(name).is_none_or(|part| valid(rule, part))),
+        "additionalProperties" => {
+            let known = |name: &String| rules["properties"].get(name).is_some();
+            value.as_object().is_none_or(|all| all.keys().all(known))
+        }
+        other => panic!("this test does not know `{other}`"),
+    })
+}
+
+fn is(name: &Value, value: &Value) -> bool {
+    match name.as_str().unwrap() {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "number" => value.is_number(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "null" => value.is_null(),
+        other => panic!("this test does not know `{other}`"),
+    }
+}
+
+#[test]
+fn what_the_schema_of_feedback_allows_is_read_and_nothing_else() {
+    let schema = schema("docs/feedback.schema.json");
+    let time = "2026-03-01T12:00:00Z";
+    let later = "2026-03-01T13:00:00Z";
+    let mut good = vec![
+        json!({"feedback": "maintenance", "from": time, "to": later}),
+        json!({"feedback": "maintenance", "from": time, "to": later, "key": "k", "at": time}),
+    ];
+    for word in ["false_positive", "true_positive", "new_normal", "undo"] {
+        good.push(json!({"feedback": word, "episode": "d/t/0/1"}));
+        good.push(json!({"feedback": word, "episode": "d/t/0/1", "at": time}));
+    }
+    let read = |value: &Value| Statement::read(&value.to_string());
+    for value in &good {
+        assert!(valid(&schema, value), "{value}");
+        // What is written is as the schema says, too.
+        let written = read(value).unwrap().write();
+        assert!(
+            valid(&schema, &serde_json::from_str(&written).unwrap()),
+            "{written}"
+        );
+        // Without any of its fields it is as right or wrong for both, and so with a field of the other kind, or of none.
+        for name in value.as_object().unwrap().keys() {
+            let mut less = value.clone();
+            less.as_object_mut().unwrap().remove(name);
+            assert_eq!(valid(&schema, &less), read(&less).is_ok(), "{less}");
+        }
+        for (name, more) in [
+            ("episode", "d/t/0/1"),
+            ("key", "k"),
+            ("from", time),
+            ("x", "y"),
+        ] {
+            let mut with = value.clone();
+            with[name] = json!(more);
+            assert_eq!(valid(&schema, &with), read(&with).is_ok(), "{with}");
+        }
+    }
+    for bad in [
+        json!(7),
+        json!([]),
+        json!({"feedback": "nonsense", "episode": "d/t/0/1"}),
+        json!({"feedback": "undo", "episode": 7}),
+        json!({"feedback": "undo", "episode": "d/t/0/1", "at": 7}),
+    ] {
+        assert!(!valid(&schema, &bad) && read(&bad).is_err(), "{bad}");
+    }
+}
+
+/// With every field that there is.
+fn alert(event: AlertEvent, kind: AlertKind, severity: Severity) -> Alert {
+    let feature = |actual| Attribution {
+        feature: "x".to_owned(),
+        share: 0.5,
+        actual,
+        expected: 1.0,
+    };
+    let time = || "2026-03-01T12:00:00Z".to_owned();
+    Alert {
+        schema: 1,
+        id: "d/t/0/1".to_owned(),
+        event,
+        kind,
+        detector: "d".to_owned(),
+        key: "k".to_owned(),
+        data_time: time(),
+        approx_anomaly_start_time: time(),
+        end_time: Some(time()),
+        anomaly_score: 2.5,
+        peak_score: 3.0,
+        anomaly_grade: 0.5,
+        confidence: 1.0,
+        severity,
+        p_value: 1e-9,
+        threshold: 2.0,
+        records: 3,
+        evidence: 9.5,
+        evidence_threshold: 8.0,
+        evidence_records: 5,
+        relevant_attribution: vec![feature(Some(2.0)), feature(None)],
+        suppressed: Some(3),
+        within: Some("d/t/0/0".to_owned()),
+        abandoned: true,
+        model_version: 4,
+        seasonal: true,
+        input: InputRef {
+            topic: "t".to_owned(),
+            partition: 0,
+            offset: 1,
+        },
+    }
+}
+
+#[test]
+fn alerts_are_as_their_schema_says() {
+    let schema = schema("docs/alert.schema.json");
+    let mut all = Vec::new();
+    for event in [AlertEvent::Open, AlertEvent::Update, AlertEvent::Close] {
+        for kind in [AlertKind::Score, AlertKind::Silence, AlertKind::Storm] {
+            for severity in [
+                Severity::Low,
+                Severity::Medium,
+                Severity::High,
+                Severity::Critical,
+            ] {
+                all.push(alert(event, kind, severity));
+            }
+        }
+    }
+    let full = serde_json::to_value(&all[0]).unwrap();
+    let known = schema["properties"].as_object().unwrap();
+    let names = |of: &Value| of.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&full), known.keys().cloned().collect::<Vec<_>>());
+    all.push(Alert {
+        end_time: None,
+        suppressed: None,
+        within: None,
+        abandoned: false,
+        seasonal: false,
+        relevant_attribution: Vec::new(),
+        ..all[0].clone()
+    });
+    for alert in &all {
+        let value = serde_json::to_value(alert).unwrap();
+        assert!(valid(&schema, &value), "{value}");
+        let read: Alert = serde_json::from_value(value).unwrap();
+        assert_eq!(read, *alert);
+    }
+    // What is always there is required, and the rest is not.
+    let least = serde_json::to_value(all.last().unwrap()).unwrap();
+    let mut required: Vec<&str> = schema["required"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    required.sort_unstable();
+    assert_eq!(names(&least), required);
+    for name in names(&least) {
+        let mut less = least.clone();
+        less.as_object_mut().unwrap().remove(&name);
+        assert!(!valid(&schema, &less), "{name}");
+    }
+}

@@ -79,6 +79,7 @@ impl World {
             .map(|(index, name)| Column {
                 name: (*name).to_owned(),
                 missing: missing(index),
+                context: false,
             })
             .collect();
         let models = (1..=4)

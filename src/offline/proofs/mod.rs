@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "a proof shows its figures")]
 
 mod lasting;
+mod weekly;
 mod world;
 
 use std::ops::ControlFlow;

@@ -3,6 +3,8 @@
 
 #![expect(clippy::print_stdout, reason = "a proof shows its figures")]
 
+mod fleet;
+mod history;
 mod lasting;
 mod weekly;
 mod world;

@@ -55,6 +55,7 @@ fn pipeline(model: bool, window: usize, emit_scores: bool) -> Pipeline {
     let column = |name: &String| Column {
         name: name.clone(),
         missing: Missing::Mask,
+        context: false,
     };
     let mut pipeline = Pipeline::new(Arc::new(params), names.iter().map(column).collect());
     if model {

@@ -47,6 +47,7 @@ fn pipeline(model: &Arc<TrainedModel>) -> Pipeline {
     let column = |name: &&str| Column {
         name: (*name).to_owned(),
         missing: Missing::Mask,
+        context: false,
     };
     let mut pipeline = Pipeline::new(Arc::new(params), COLUMNS.iter().map(column).collect());
     assert_eq!(pipeline.promote(Arc::clone(model)), Ok(()));

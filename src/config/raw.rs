@@ -12,6 +12,7 @@ use super::units::{OptionalTime, Size, Time};
 use crate::detect::Params;
 use crate::kafka::publish;
 use crate::model::spec::ModelSpec;
+use crate::record::calendar::CalendarSpec;
 use crate::record::schema::{self, SchemaSpec};
 
 /// The whole file.
@@ -193,6 +194,8 @@ pub struct Input {
     pub features: Features,
     /// Values of categorical fields: context by which features are judged, never judged themselves.
     pub categories: BTreeMap<String, Vec<String>>,
+    /// Time of day and day of the week as context.
+    pub calendar: CalendarSpec,
     /// What to do without a value.
     pub missing: Missing,
     /// The same, for single features.
@@ -215,6 +218,7 @@ impl Default for Input {
             timestamp: String::new(),
             features: Features::Auto(Auto::Auto),
             categories: BTreeMap::new(),
+            calendar: CalendarSpec::default(),
             missing: Missing::Policy(Policy::Mask),
             missing_for: BTreeMap::new(),
             late_after: OptionalTime(None),
@@ -248,6 +252,7 @@ impl Input {
                 },
             },
             categories: self.categories.clone(),
+            calendar: Some(self.calendar.clone()).filter(|spec| *spec != CalendarSpec::default()),
             missing: policy(&self.missing),
             missing_for: self
                 .missing_for

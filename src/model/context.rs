@@ -4,17 +4,26 @@
 //! empirical Bayes (Efron and Morris, "Data Analysis Using Stein's Estimator", JASA 70, 1975): the spread towards that within all
 //! combinations, the centre towards the shared one by as much as the few rows leave open.
 //!
+//! The calendar is context, too, as finely as there are rows for: the hour of the week, or else the hour of a working day, a Saturday or a
+//! Sunday, or else the hour, or else it says nothing ([`Grain`]).
+//!
 //! A combination that is unknown (rare in training, not listed, not observed) has no say. Its record is judged as the combination under which
 //! most of its measured columns are ordinary, so that a lost or misspelt mode does not hide a fault in one of them; and where none is, by
 //! the shared centre and a wide spread, because a new mode is no fault by itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
-/// Rows of a combination from which on it has a centre and a spread of its own.
+use crate::record::calendar::Hour;
+use crate::record::schema::ContextColumns;
+
+/// Rows of a combination of categories from which on it has a centre and a spread of its own.
 const ROWS_MIN: usize = 20;
+
+/// Days on which an hour must have been seen to have a centre of its own: what one day was like says nothing of the next.
+const DAYS_MIN: usize = 2;
 
 /// Rows that the spread within all combinations counts as, beside a combination's own.
 const PRIOR_ROWS: f64 = 20.0;
@@ -46,11 +55,11 @@ pub struct Cell {
 /// Which columns are context, and what is normal in each combination.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Context {
-    /// For each categorical field, its columns.
-    fields: Vec<Vec<usize>>,
+    columns: ContextColumns,
     /// The other columns, ascending: what is judged.
     measured: Vec<usize>,
-    /// By what each field has: the place of its value from 1 on, or 0 for none of those that are listed.
+    /// By what each field has: the place of its value from 1 on, or 0 for none of those that are listed; and last, with a calendar, by the
+    /// hour at some [`Grain`].
     cells: Vec<(Vec<u16>, Cell)>,
     /// Where no combination fits.
     unknown: Cell,
@@ -59,55 +68,55 @@ pub struct Context {
 }
 
 impl Context {
-    /// Learns from `records`, `n × D` raw values. `fields` has the columns of each categorical field; `shared` the centre and spread of all D
+    /// Learns from `records`, `n × D` raw values. `columns` says which are context; `shared` is the centre and spread of all D
     /// columns over all records; `fit` gives centre and spread of one column's observed values. With `conditions` off the context is only
     /// kept from being judged.
     pub fn fit(
         records: ArrayView2<'_, f64>,
-        fields: Vec<Vec<usize>>,
+        columns: ContextColumns,
         shared: (&[f64], &[f64]),
         conditions: bool,
         fit: &dyn Fn(&mut [f64]) -> (f64, f64),
     ) -> Self {
         let measured: Vec<usize> = (0..records.ncols())
-            .filter(|column| !fields.iter().flatten().any(|context| context == column))
+            .filter(|column| columns.all().all(|context| context != *column))
             .collect();
-        let mut rows: BTreeMap<Vec<u16>, Vec<usize>> = BTreeMap::new();
-        let mut code = Vec::new();
-        for (at, record) in records.rows().into_iter().enumerate() {
-            code_of(&fields, |column| record[column], &mut code);
-            rows.entry(code.clone()).or_default().push(at);
-        }
-        let most = rows.values().max_by_key(|rows| rows.len());
-        let common = most.and_then(|rows| rows.first()).map_or_else(
-            || vec![0.0; records.ncols()],
-            |&at| records.row(at).to_vec(),
-        );
-        rows.retain(|_, rows| conditions && rows.len() >= ROWS_MIN);
+        let seen = Seen::in_all(records, &columns);
+        let common = seen
+            .commonest()
+            .map_or_else(|| vec![0.0; records.ncols()], |at| records.row(at).to_vec());
+        let groups = if conditions {
+            seen.often_enough()
+        } else {
+            Vec::new()
+        };
         let of = |values: &[f64]| -> Vec<f64> { measured.iter().map(|&at| values[at]).collect() };
         let (centre, spread) = (of(shared.0), of(shared.1));
         let blank = Cell {
             centre: vec![0.0; measured.len()],
             spread: vec![1.0; measured.len()],
         };
-        let mut cells: Vec<(Vec<u16>, Cell)> = rows
-            .keys()
-            .map(|code| (code.clone(), blank.clone()))
-            .collect();
-        for (place, &column) in measured.iter().enumerate() {
-            let own: Vec<Own> = rows
-                .values()
-                .map(|rows| Own::of(records, (rows, column), fit))
-                .collect();
-            let fitted = shrunk(&own, (centre[place], spread[place]));
-            for ((_, cell), (centre, spread)) in cells.iter_mut().zip(fitted) {
-                cell.centre[place] = centre;
-                cell.spread[place] = spread;
+        let mut cells: Vec<(Vec<u16>, Cell)> = Vec::new();
+        for combinations in groups {
+            let first = cells.len();
+            let codes = combinations.iter().map(|of| of.code.clone());
+            cells.extend(codes.map(|code| (code, blank.clone())));
+            for (place, &column) in measured.iter().enumerate() {
+                let own: Vec<Own> = combinations
+                    .iter()
+                    .map(|of| Own::of(records, (of, column), fit))
+                    .collect();
+                let fitted = shrunk(&own, (centre[place], spread[place]));
+                for ((_, cell), (centre, spread)) in cells[first..].iter_mut().zip(fitted) {
+                    cell.centre[place] = centre;
+                    cell.spread[place] = spread;
+                }
             }
         }
+        cells.sort_by(|a, b| a.0.cmp(&b.0));
         let wide = if conditions { WIDE } else { 1.0 };
         Self {
-            fields,
+            columns,
             measured,
             cells,
             unknown: Cell {
@@ -126,18 +135,14 @@ impl Context {
     /// What is normal where these D values were seen; `last` is where the one before was found.
     pub fn cell(&self, record: &[f64], last: &mut Found) -> &Cell {
         let same = last.place.is_some()
-            && (self.fields.iter().flatten())
+            && (self.columns.all())
                 .zip(&last.values)
-                .all(|(&column, value)| record[column].to_bits() == value.to_bits());
+                .all(|(column, value)| record[column].to_bits() == value.to_bits());
         if !same {
-            code_of(&self.fields, |column| record[column], &mut last.code);
-            let found = self
-                .cells
-                .binary_search_by(|(code, _)| code.as_slice().cmp(&last.code));
-            last.place = found.ok();
+            last.place = self.known(record, &mut last.code);
             last.values.clear();
-            let context = self.fields.iter().flatten();
-            last.values.extend(context.map(|&column| record[column]));
+            let context = self.columns.all();
+            last.values.extend(context.map(|column| record[column]));
         }
         match last.place {
             Some(place) => &self.cells[place].1,
@@ -145,11 +150,39 @@ impl Context {
         }
     }
 
-    /// The combination under which most measured columns are ordinary.
+    /// The place of the record's combination, at the finest grain of its hour that is known.
+    fn known(&self, record: &[f64], code: &mut Vec<u16>) -> Option<usize> {
+        code_of(&self.columns.fields, |column| record[column], code);
+        let find = |code: &[u16]| {
+            let found = self
+                .cells
+                .binary_search_by(|(known, _)| known.as_slice().cmp(code));
+            found.ok()
+        };
+        let Some(calendar) = self.columns.calendar else {
+            return find(code);
+        };
+        let fields = code.len();
+        Grain::ALL.iter().find_map(|grain| {
+            code.truncate(fields);
+            code.push(grain.code(Hour::of(record[calendar])?));
+            find(code)
+        })
+    }
+
+    /// The combination under which most measured columns are ordinary, of those of its hour.
     fn likeliest(&self, record: &[f64]) -> &Cell {
         let mut off = Vec::with_capacity(self.measured.len());
         let mut best = (ORDINARY, f64::INFINITY, &self.unknown);
-        for (_, cell) in &self.cells {
+        let calendar = self.columns.calendar;
+        let now = calendar.and_then(|column| Hour::of(record[column]));
+        let of_now = |code: &[u16]| {
+            now.is_none_or(|now| {
+                let known = |grain: &Grain| code.last() == Some(&grain.code(now));
+                Grain::ALL.iter().any(known)
+            })
+        };
+        for (_, cell) in self.cells.iter().filter(|(code, _)| of_now(code)) {
             off.clear();
             for (place, &column) in self.measured.iter().enumerate() {
                 let unit = ((record[column] - cell.centre[place]) / cell.spread[place]).abs();
@@ -185,7 +218,7 @@ impl Context {
 
     /// Whether it fits D columns, and all its numbers can be used.
     pub fn is_whole(&self, columns: usize) -> bool {
-        let mut all: Vec<usize> = self.fields.iter().flatten().copied().collect();
+        let mut all: Vec<usize> = self.columns.all().collect();
         all.extend(&self.measured);
         all.sort_unstable();
         let cells = self
@@ -217,6 +250,113 @@ pub struct Found {
     place: Option<usize>,
 }
 
+/// How finely the calendar is told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Grain {
+    /// The hour of the week.
+    Week,
+    /// The hour of a working day, a Saturday, a Sunday.
+    Kind,
+    /// The hour of the day.
+    Day,
+    /// Not at all.
+    Any,
+}
+
+impl Grain {
+    /// The finest first.
+    const ALL: [Self; 4] = [Self::Week, Self::Kind, Self::Day, Self::Any];
+
+    /// A number that no other hour of no other grain has.
+    fn code(self, at: Hour) -> u16 {
+        let of_day = |first: u16, day: u16| first + 24 * day + at.hour;
+        match self {
+            Self::Week => of_day(0, at.weekday),
+            Self::Kind => of_day(200, at.weekday.saturating_sub(4)),
+            Self::Day => of_day(300, 0),
+            Self::Any => 400,
+        }
+    }
+}
+
+/// Rows by combination.
+type Rows = BTreeMap<Vec<u16>, Vec<usize>>;
+
+/// A combination that was seen often enough.
+struct Combination {
+    code: Vec<u16>,
+    /// In which rows.
+    rows: Vec<usize>,
+    /// How many rows by themselves would tell as much of its centre: neighbours are of one stay in a mode, or of one day.
+    stays: f64,
+}
+
+/// In which combinations records were seen: by grain of the calendar, or once without one.
+struct Seen<'a> {
+    records: ArrayView2<'a, f64>,
+    calendar: Option<usize>,
+    by_grain: Vec<(Grain, Rows)>,
+}
+
+impl<'a> Seen<'a> {
+    fn in_all(records: ArrayView2<'a, f64>, columns: &ContextColumns) -> Self {
+        let grains: &[Grain] = match columns.calendar {
+            Some(_) => &Grain::ALL,
+            None => &[Grain::Any],
+        };
+        let by_grain = grains.iter().map(|&grain| {
+            let mut rows = Rows::new();
+            let mut code = Vec::new();
+            for (at, record) in records.rows().into_iter().enumerate() {
+                code_of(&columns.fields, |column| record[column], &mut code);
+                if let Some(calendar) = columns.calendar {
+                    code.push(Hour::of(record[calendar]).map_or(UNSEEN, |hour| grain.code(hour)));
+                }
+                rows.entry(code.clone()).or_default().push(at);
+            }
+            (grain, rows)
+        });
+        Self {
+            records,
+            calendar: columns.calendar,
+            by_grain: by_grain.collect(),
+        }
+    }
+
+    /// A row of the combination that most have.
+    fn commonest(&self) -> Option<usize> {
+        let (_, finest) = self.by_grain.first()?;
+        let most = finest.values().max_by_key(|rows| rows.len());
+        most.and_then(|rows| rows.first()).copied()
+    }
+
+    /// The combinations that were seen often enough, by grain.
+    fn often_enough(self) -> Vec<Vec<Combination>> {
+        let Self {
+            records,
+            calendar,
+            by_grain,
+        } = self;
+        let days = |rows: &[usize]| {
+            let hours = rows
+                .iter()
+                .filter_map(|&row| Hour::of(records[[row, calendar?]]));
+            hours.map(|hour| hour.day).collect::<BTreeSet<_>>().len()
+        };
+        let by_grain = by_grain.into_iter().map(|(grain, rows)| {
+            let often = rows.into_iter().filter_map(|(code, rows)| {
+                let (enough, stays) = match grain {
+                    Grain::Any => (rows.len() >= ROWS_MIN, rows.len() as f64 / ROWS_A_STAY),
+                    _ => (days(&rows) >= DAYS_MIN, days(&rows) as f64),
+                };
+                enough.then_some(Combination { code, rows, stays })
+            });
+            often.collect()
+        });
+        by_grain.collect()
+    }
+}
+
 /// What each field has: 0 for none of the listed values.
 fn code_of(fields: &[Vec<usize>], value: impl Fn(usize) -> f64, code: &mut Vec<u16>) {
     code.clear();
@@ -234,6 +374,7 @@ fn code_of(fields: &[Vec<usize>], value: impl Fn(usize) -> f64, code: &mut Vec<u
 /// One column's values in one combination.
 struct Own {
     rows: f64,
+    stays: f64,
     centre: f64,
     variance: f64,
 }
@@ -241,10 +382,11 @@ struct Own {
 impl Own {
     fn of(
         records: ArrayView2<'_, f64>,
-        (rows, column): (&[usize], usize),
+        (of, column): (&Combination, usize),
         fit: &dyn Fn(&mut [f64]) -> (f64, f64),
     ) -> Self {
-        let mut observed: Vec<f64> = rows
+        let mut observed: Vec<f64> = of
+            .rows
             .iter()
             .map(|&row| records[[row, column]])
             .filter(|value| value.is_finite())
@@ -252,6 +394,7 @@ impl Own {
         if observed.is_empty() {
             return Self {
                 rows: 0.0,
+                stays: 0.0,
                 centre: 0.0,
                 variance: 0.0,
             };
@@ -259,6 +402,7 @@ impl Own {
         let (centre, spread) = fit(&mut observed);
         Self {
             rows: observed.len() as f64,
+            stays: of.stays * observed.len() as f64 / of.rows.len() as f64,
             centre,
             variance: spread * spread,
         }
@@ -276,9 +420,16 @@ fn shrunk(own: &[Own], (centre, spread): (f64, f64)) -> Vec<(f64, f64)> {
     } else {
         (0.01 * spread).powi(2)
     };
-    let between = (spread * spread - within).max(0.0);
+    // As much as all differ more than those within; or as the centres themselves do, where the shared spread does not know rare ones.
+    let mean = own.iter().map(|own| own.rows * own.centre).sum::<f64>() / rows.max(1.0);
+    let apart = own.iter().map(|own| own.rows * (own.centre - mean).powi(2));
+    let stays = own.iter().map(|own| own.stays).sum::<f64>();
+    let noise = within * own.len() as f64 / stays.max(f64::MIN_POSITIVE);
+    let between = (spread * spread - within)
+        .max(apart.sum::<f64>() / rows.max(1.0) - noise)
+        .max(0.0);
     let of = |own: &Own| {
-        let noise = within * ROWS_A_STAY / own.rows.max(f64::MIN_POSITIVE);
+        let noise = within / own.stays.max(f64::MIN_POSITIVE);
         let known = if between > 0.0 {
             between / (between + noise)
         } else {
@@ -327,7 +478,10 @@ mod tests {
         let (centre, spread): (Vec<f64>, Vec<f64>) = shared.into_iter().unzip();
         Context::fit(
             records.view(),
-            vec![vec![1, 2]],
+            ContextColumns {
+                fields: vec![vec![1, 2]],
+                calendar: None,
+            },
             (&centre, &spread),
             true,
             &mean,
@@ -373,6 +527,88 @@ mod tests {
         let few = fitted(10);
         let cell = few.cell(&[100.0, 0.0, 1.0, 40.0], &mut Found::default());
         assert!(cell.spread[0] > 20.0, "{cell:?}");
+    }
+
+    /// One column that is 50 from Monday to Friday between 6 and 18 and 10 else, and noise up to ± 1; and the calendar. An hour a row, from
+    /// the given Monday on.
+    fn by_the_clock(days: i64) -> Context {
+        let monday = 20_605;
+        let work = |hour: i64| hour / 24 % 7 < 5 && (6..18).contains(&(hour % 24));
+        let records = Array2::from_shape_fn((days as usize * 24, 2), |(i, column)| {
+            let wave = ((i * 7919) % 101) as f64 / 50.5 - 1.0;
+            match column {
+                0 => {
+                    if work(i as i64) {
+                        50.0 + wave
+                    } else {
+                        10.0 + wave
+                    }
+                }
+                _ => (monday * 24 + i as i64) as f64,
+            }
+        });
+        let columns = ContextColumns {
+            fields: Vec::new(),
+            calendar: Some(1),
+        };
+        let mean = |values: &mut [f64]| {
+            let n = values.len() as f64;
+            let mean = values.iter().sum::<f64>() / n;
+            let square = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / n;
+            (mean, square.sqrt())
+        };
+        let (centre, spread) = mean(&mut records.column(0).to_vec());
+        Context::fit(
+            records.view(),
+            columns,
+            (&[centre, 0.0], &[spread, 1.0]),
+            true,
+            &mean,
+        )
+    }
+
+    #[test]
+    fn each_hour_is_judged_as_finely_as_days_allow() {
+        let monday = 20_605;
+        let cell = |context: &Context, day: i64, hour: i64| {
+            let time = ((monday + day) * 24 + hour) as f64;
+            let cell = context.cell(&[0.0, time], &mut Found::default());
+            (cell.centre[0], cell.spread[0])
+        };
+        let near = |(centre, spread): (f64, f64), level: f64| {
+            assert!(
+                (centre - level).abs() < 1.0 && (0.3..1.5).contains(&spread),
+                "{centre} {spread}"
+            );
+        };
+        // Three weeks: the hour of the week.
+        let weeks = by_the_clock(21);
+        assert!(weeks.is_whole(2));
+        for (day, hour, level) in [
+            (28, 5, 10.0),
+            (28, 6, 50.0),
+            (28, 17, 50.0),
+            (28, 18, 10.0),
+            (33, 9, 10.0),
+            (34, 9, 10.0),
+        ] {
+            near(cell(&weeks, day, hour), level);
+        }
+        // One week: working days are alike, the only Saturday and Sunday are judged as any day.
+        let week = by_the_clock(7);
+        near(cell(&week, 7, 9), 50.0);
+        near(cell(&week, 7, 3), 10.0);
+        let (centre, spread) = cell(&week, 12, 9);
+        assert!(
+            ((10.0 - centre) / spread).abs() < 2.0 && spread > 10.0,
+            "{centre} {spread}"
+        );
+        // A day says nothing of the next.
+        let (centre, spread) = cell(&by_the_clock(1), 1, 9);
+        assert!(
+            (centre - 30.0).abs() < 1.0 && spread > 10.0,
+            "{centre} {spread}"
+        );
     }
 
     #[test]

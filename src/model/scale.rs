@@ -15,6 +15,7 @@ use super::context::{Context, Found};
 use super::ranks::Ranks;
 use super::spec::Scaling;
 use crate::model::tensors::{ModelFileError, Tensors};
+use crate::record::schema::ContextColumns;
 use crate::stats::order::{m_scale, median};
 
 /// Bound of all values before they are compressed: far beyond anything meaningful, yet its square is still an f32.
@@ -56,16 +57,16 @@ impl Scaler {
         scaling: Scaling,
         clip: f32,
     ) -> Result<Self, FitError> {
-        Self::fit_given(records, Vec::new(), scaling, clip)
+        Self::fit_given(records, ContextColumns::default(), scaling, clip)
     }
 
-    /// [`Self::fit`], where `fields` has the columns of each categorical field: these are context, and not scaled.
+    /// [`Self::fit`], where the columns in `given` are context, and not scaled.
     ///
     /// # Errors
     /// As [`Self::fit`].
     pub fn fit_given(
         records: ArrayView2<'_, f64>,
-        fields: Vec<Vec<usize>>,
+        given: ContextColumns,
         scaling: Scaling,
         clip: f32,
     ) -> Result<Self, FitError> {
@@ -83,8 +84,8 @@ impl Scaler {
             spread.push(width);
         }
         let conditions = scaling != Scaling::None;
-        let context = (!fields.is_empty()).then(|| {
-            Context::fit(records, fields, (&centre, &spread), conditions, &|values| {
+        let context = (!given.is_empty()).then(|| {
+            Context::fit(records, given, (&centre, &spread), conditions, &|values| {
                 own_scale(values, scaling)
             })
         });
@@ -623,8 +624,11 @@ mod tests {
             }
         });
         for scaling in [Scaling::Robust, Scaling::RankGauss, Scaling::None] {
-            let scaler =
-                Scaler::fit_given(records.view(), vec![vec![0, 1]], scaling, 10.0).unwrap();
+            let given = ContextColumns {
+                fields: vec![vec![0, 1]],
+                calendar: None,
+            };
+            let scaler = Scaler::fit_given(records.view(), given, scaling, 10.0).unwrap();
             assert_eq!(scaler.measured().len(), 1);
             let scaled = scaler.transform(records.view());
             assert_eq!(scaled.dim(), (300, 1));

@@ -135,13 +135,16 @@ impl<'a> Replay<'a> {
             emit_scores: false,
             ..params.clone()
         };
+        let context = table.schema.context_columns(&table.columns);
         let columns = table
             .columns
             .iter()
             .zip(&table.missing)
-            .map(|(name, &missing)| Column {
+            .enumerate()
+            .map(|(at, (name, &missing))| Column {
                 name: name.clone(),
                 missing,
+                context: context.all().any(|column| column == at),
             })
             .collect();
         let mut pipeline = Pipeline::new(Arc::new(params), columns).watching_all();

@@ -12,11 +12,14 @@ use sha2::{Digest, Sha256};
 use super::OfflineError;
 use crate::config::InputSettings;
 use crate::config::raw::Features;
+use crate::record::calendar::CalendarSpec;
 use crate::record::schema::SchemaSpec;
 use crate::record::{Key, Missing};
 use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::Timestamp;
 use cells::Cells;
+#[cfg(test)]
+pub use cells::with_hours;
 
 /// What the columns of a file are.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +36,8 @@ pub struct Roles {
     pub features: Option<Vec<String>>,
     /// Columns with categories, and their values.
     pub categories: BTreeMap<String, Vec<String>>,
+    /// The calendar, if there is one.
+    pub calendar: Option<CalendarSpec>,
     /// What to do without a value.
     pub missing: Missing,
     /// The same, for single features.
@@ -57,6 +62,7 @@ impl Roles {
                 ),
             },
             categories: input.categories.clone(),
+            calendar: input.schema.calendar.clone(),
             missing: input.missing,
             missing_for: input.missing_for.clone(),
         }
@@ -71,6 +77,7 @@ impl Roles {
             ignore: Vec::new(),
             features: Some(columns.to_vec()),
             categories: schema.categories.clone(),
+            calendar: schema.calendar.clone(),
             missing: schema.missing,
             missing_for: schema.missing_for.clone(),
         }
@@ -82,6 +89,7 @@ impl Roles {
             key: self.key.clone(),
             timestamp: self.timestamp.clone().unwrap_or_default(),
             categories: self.categories.clone(),
+            calendar: self.calendar.clone(),
             missing: self.missing,
             missing_for: self.missing_for.clone(),
             ..SchemaSpec::default()

@@ -14,6 +14,7 @@ use crate::model::card::{Card, ModelVersion};
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{self, Pipeline};
 use crate::port::{History, ModelStore, Quarantine, Ranges};
+use crate::record::calendar::CalendarSpec;
 use crate::record::{Decoded, DecodedBatch, Missing, RecordBatch};
 use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::{ManualClock, Timestamp};
@@ -234,9 +235,14 @@ fn a_card_says_how_its_records_were_read() {
     let roles = Roles {
         timestamp: Some("time".to_owned()),
         missing: Missing::Constant(7.0),
+        calendar: Some(CalendarSpec {
+            utc_offset: "+01:00".to_owned(),
+            holidays: vec!["1970-01-02".to_owned()],
+        }),
         ..Roles::default()
     };
     let table_ = table(&text, &roles);
+    assert_eq!(table_.columns, ["a", "b", "calendar"]);
     let config = config(&["model.kind=pca"]);
     let first = learn::train(&config, &table_, Timestamp(7), &mut Quiet)
         .unwrap()
@@ -247,6 +253,7 @@ fn a_card_says_how_its_records_were_read() {
     let roles = Roles::of_schema(card.schema.as_ref().unwrap(), &card.columns);
     assert_eq!(roles.timestamp.as_deref(), Some("time"));
     assert_eq!(roles.missing, Missing::Constant(7.0));
+    assert!(roles.calendar.is_some());
     let table_ = table(&text, &roles);
     let again = learn::again(&config, &table_, &card, &mut Quiet).unwrap();
     assert_eq!(bytes, again.model.to_bytes().unwrap());
@@ -414,6 +421,7 @@ fn codes_are_those_of_the_scores_topic() {
     let columns = [0, 1].map(|i| pipeline::Column {
         name: fit.columns[i].clone(),
         missing: fit.missing[i],
+        context: false,
     });
     let params = Params {
         emit_scores: true,

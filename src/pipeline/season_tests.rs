@@ -24,6 +24,7 @@ fn pipeline() -> Pipeline {
     let column = Column {
         name: "load".to_owned(),
         missing: Missing::Mask,
+        context: false,
     };
     Pipeline::new(Arc::new(params), Arc::new([column]))
 }

@@ -136,6 +136,8 @@ pub struct Column {
     pub name: String,
     /// What to do where it was not observed. `Constant` and `DeadLetter` are decoding's business; here only `Last` acts.
     pub missing: Missing,
+    /// Whether it says by what the others are judged, instead of being judged.
+    pub context: bool,
 }
 
 /// What an assignment came to.

@@ -50,6 +50,7 @@ pub(super) fn pipeline(params: Params, missing: Missing) -> Pipeline {
     let column = |name: &str| Column {
         name: name.to_owned(),
         missing,
+        context: false,
     };
     Pipeline::new(Arc::new(params), Arc::new([column("x"), column("y")]))
 }
@@ -273,6 +274,39 @@ fn the_last_value_stands_in_where_the_policy_says_so() {
     let told = scores(&outbox);
     assert!((told[1].score - 0.18).abs() < 1e-6);
     assert!((told[2].score - 0.5).abs() < 1e-6);
+}
+
+#[test]
+fn what_is_context_has_no_say_in_the_cold_start() {
+    let column = |name: &str, context: bool| Column {
+        name: name.to_owned(),
+        missing: Missing::Mask,
+        context,
+    };
+    let judged = |context: bool| {
+        let params = Params {
+            cold_start_records: 10,
+            ..params()
+        };
+        let columns = Arc::new([column("x", false), column("y", context)]);
+        let mut pipeline = Pipeline::new(Arc::new(params), columns);
+        pipeline.assign(&grant(0, Vec::new()), None).unwrap();
+        let values: Vec<[f64; 2]> = (0..20)
+            .map(|i| {
+                [
+                    f64::from(i % 3),
+                    f64::from(if i < 19 { i % 2 } else { 100 }),
+                ]
+            })
+            .collect();
+        let rows: Vec<Row<'_>> = values
+            .iter()
+            .zip(0..)
+            .map(|(values, i)| (i, "k", i, values.as_slice()))
+            .collect();
+        scores(&work(&mut pipeline, &rows).0)[19].score
+    };
+    assert!(judged(false) > 50.0 && judged(true) < 2.0);
 }
 
 #[test]

@@ -62,6 +62,7 @@ fn pipeline(params: &Params) -> Pipeline {
     let column = |name: &str| Column {
         name: name.to_owned(),
         missing: Missing::Mask,
+        context: false,
     };
     let columns = [column("x"), column("y")];
     let mut pipeline = Pipeline::new(Arc::new(params.clone()), Arc::new(columns));

@@ -5,6 +5,8 @@ mod held;
 mod silence;
 mod storm;
 
+use std::borrow::Cow;
+
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use super::dismissed::worst;
@@ -228,7 +230,8 @@ impl Telling<'_> {
         self.changed(work, &seen, (change, None), emit);
         // What was found anomalous must not become normal.
         if seen.cold && !open && seen.reading.p > SUSPICIOUS {
-            work.slots[seen.slot].state.cold.push(seen.row);
+            let row = judged(self.columns, seen.row);
+            work.slots[seen.slot].state.cold.push(&row);
         }
         if !emit {
             self.tally.replayed += 1;
@@ -309,7 +312,7 @@ impl Telling<'_> {
             seen.season = Some(found);
             seen.cold = false;
         } else if seen.cold {
-            let found = state.cold.judge(seen.row);
+            let found = state.cold.judge(&judged(self.columns, seen.row));
             warming = state.cold.seen < cold_start_records;
             seen.reading.score = found.score;
             seen.reading.p = if warming { 1.0 } else { found.p };
@@ -555,21 +558,22 @@ impl Telling<'_> {
             let rows = state.cold.seen as f64;
             facts.confidence = 0.5 * rows / (rows + ROWS_MAX as f64);
         }
-        let (shares, expected) = Self::explained(work, seen);
+        let (shares, expected) = self.explained(work, seen);
         facts.attribution = attribution(self.columns, seen.row, &shares, &expected);
         let cause = self.cause(work, seen.step, seen.slot).judged_as(seen);
         self.send(cause, facts);
     }
 
     /// The shares of the features in a record's score, and what was expected of them.
-    fn explained(work: &Work<'_>, seen: &Seen<'_>) -> (Vec<f64>, Vec<f64>) {
+    fn explained(&self, work: &Work<'_>, seen: &Seen<'_>) -> (Vec<f64>, Vec<f64>) {
         if let Some(season) = &seen.season {
             (vec![1.0], vec![season.expected])
         } else if let Some(model) = &work.model {
             let explained = model.explain(view(seen.window, 1, seen.window.len()));
             (explained.shares, explained.expected)
         } else {
-            work.slots[seen.slot].state.cold.explain(seen.row)
+            let row = judged(self.columns, seen.row);
+            work.slots[seen.slot].state.cold.explain(&row)
         }
     }
 
@@ -606,6 +610,16 @@ fn view(rows: &[f64], n: usize, width: usize) -> ArrayView2<'_, f64> {
 }
 
 /// Shares by feature, the largest first; equal ones in the features' order.
+/// A row without what is context: the cold start knows no conditions, and what is not observed says nothing.
+fn judged<'r>(columns: &[Column], row: &'r [f64]) -> Cow<'r, [f64]> {
+    if columns.iter().all(|column| !column.context) {
+        return Cow::Borrowed(row);
+    }
+    let each = columns.iter().zip(row);
+    each.map(|(column, &value)| if column.context { f64::NAN } else { value })
+        .collect()
+}
+
 fn attribution(
     columns: &[Column],
     row: &[f64],

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::calendar;
 use super::schema::{Features, SchemaSpec, join_path};
 
 /// What one field was in the samples.
@@ -74,7 +75,11 @@ impl SchemaSpec {
             return;
         }
         let mut paths: Vec<String> = Vec::new();
-        for column in columns {
+        let calendar = self.has_calendar();
+        let features = columns
+            .iter()
+            .filter(|name| !(calendar && *name == calendar::COLUMN));
+        for column in features {
             let category = self.categories.iter().find(|(field, values)| {
                 column
                     .strip_prefix(field.as_str())

@@ -118,6 +118,8 @@ impl Decoder {
             text,
         } = self;
         let value = value.ok_or(DecodeError::NullValue)?;
+        let features = row.len() - usize::from(schema.calendar().is_some());
+        let (row, of_calendar) = row.split_at_mut(features);
         let mut row = Row::new(schema, row, parts);
         match (schema.format(), layouts) {
             (Format::F32, _) => floats::read(value, &mut row)?,
@@ -135,6 +137,9 @@ impl Decoder {
                 field: "timestamp".into(),
                 problem: format!("Kafka's timestamp is {}: there is none", time.0),
             });
+        }
+        if let (Some(calendar), [hour]) = (schema.calendar(), of_calendar) {
+            *hour = calendar.value(time);
         }
         let key = if schema.key.is_empty() {
             kafka_key(key.unwrap_or_default(), text)

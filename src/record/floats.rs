@@ -8,7 +8,7 @@ const WIDTH: usize = size_of::<f32>();
 
 /// Reads one record into an empty row of `columns` columns. NaN and infinities are missing values.
 pub(super) fn read(value: &[u8], row: &mut Row<'_>) -> Result<(), DecodeError> {
-    let columns = row.schema.columns().len();
+    let columns = row.features();
     if value.len() != columns * WIDTH {
         return Err(DecodeError::Length {
             bytes: value.len(),

@@ -101,6 +101,16 @@ fn plain_utc(text: &[u8]) -> Option<i64> {
     Some(seconds * 1_000 + millis)
 }
 
+/// Days from 1970-01-01 to the date `2026-12-25` that `text` names.
+pub(super) fn date(text: &str) -> Option<i64> {
+    let date: jiff::civil::Date = (text.len() == 10).then(|| text.parse().ok()).flatten()?;
+    Some(days_since_1970(
+        date.year().into(),
+        date.month().into(),
+        date.day().into(),
+    ))
+}
+
 fn digit(byte: u8) -> Option<i64> {
     byte.is_ascii_digit().then(|| i64::from(byte - b'0'))
 }

@@ -75,7 +75,7 @@ pub(super) struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// An empty row.
+    /// An empty row of all features; the column of the calendar is not among them.
     pub fn new(schema: &'a Schema, values: &'a mut [f64], parts: &'a mut Parts) -> Self {
         let mut row = Self {
             schema,
@@ -85,6 +85,11 @@ impl<'a> Row<'a> {
         };
         row.clear();
         row
+    }
+
+    /// How many features there are.
+    pub fn features(&self) -> usize {
+        self.values.len()
     }
 
     /// Forgets what was found.

@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use super::Missing;
+use super::calendar::{self, Calendar, CalendarSpec};
 
 /// Feature columns a record may have at most.
 pub const COLUMNS_MAX: usize = 4_096;
@@ -75,6 +76,9 @@ pub struct SchemaSpec {
     pub features: Features,
     /// Fields that take one of a few values, and the values: each becomes a column `field=value` of zeros and ones.
     pub categories: BTreeMap<String, Vec<String>>,
+    /// Time of day and day of the week as context, in a column after all others; `None`, or no offset: not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calendar: Option<CalendarSpec>,
     /// What to do with a feature that is absent, null or out of range.
     pub missing: Missing,
     /// The same, for single features (or for all elements of the array, by its path).
@@ -144,6 +148,30 @@ pub struct Schema {
     pub(super) key: Vec<String>,
     pub(super) timestamp: Option<String>,
     key_max: usize,
+    calendar: Option<Calendar>,
+    context: ContextColumns,
+}
+
+/// Which columns are context: they say by what the others are judged, and are never judged themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContextColumns {
+    /// For each categorical field, its columns.
+    pub fields: Vec<Vec<usize>>,
+    /// The column of the calendar.
+    pub calendar: Option<usize>,
+}
+
+impl ContextColumns {
+    /// All of them, in no order.
+    pub fn all(&self) -> impl Iterator<Item = usize> {
+        let fields = self.fields.iter().flatten();
+        fields.copied().chain(self.calendar)
+    }
+
+    /// Whether there is no context.
+    pub fn is_empty(&self) -> bool {
+        self.all().next().is_none()
+    }
 }
 
 impl Schema {
@@ -157,7 +185,17 @@ impl Schema {
         self.key_max
     }
 
-    /// The names of the D feature columns, in order: a field's path, `path[3]` in an array, `path=value` for a category.
+    /// The columns that are context.
+    pub fn context(&self) -> &ContextColumns {
+        &self.context
+    }
+
+    /// The calendar, which has the last column.
+    pub fn calendar(&self) -> Option<&Calendar> {
+        self.calendar.as_ref()
+    }
+
+    /// The names of the D columns, in order: a field's path, `path[3]` in an array, `path=value` for a category, `calendar`.
     pub fn columns(&self) -> &[String] {
         &self.columns
     }
@@ -170,8 +208,8 @@ impl Schema {
 }
 
 impl SchemaSpec {
-    /// For each categorical field, where its columns are among `columns`. None where there are no others: then they are all there is to judge.
-    pub fn category_columns(&self, columns: &[String]) -> Vec<Vec<usize>> {
+    /// Where the context is among `columns`. None where there are no others: then they are all there is to judge.
+    pub fn context_columns(&self, columns: &[String]) -> ContextColumns {
         let fields = self.categories.iter().map(|(path, values)| {
             let names: Vec<String> = values
                 .iter()
@@ -183,14 +221,26 @@ impl SchemaSpec {
                 .filter(|(_, name)| names.contains(name));
             places.map(|(at, _)| at).collect()
         });
-        let fields: Vec<Vec<usize>> = fields
-            .filter(|places: &Vec<usize>| !places.is_empty())
-            .collect();
-        if fields.iter().map(Vec::len).sum::<usize>() < columns.len() {
-            fields
+        let context = ContextColumns {
+            fields: fields
+                .filter(|places: &Vec<usize>| !places.is_empty())
+                .collect(),
+            calendar: self
+                .has_calendar()
+                .then(|| columns.iter().rposition(|name| name == calendar::COLUMN))
+                .flatten(),
+        };
+        if context.all().count() < columns.len() {
+            context
         } else {
-            Vec::new()
+            ContextColumns::default()
         }
+    }
+
+    /// Whether there is a column of the calendar.
+    pub fn has_calendar(&self) -> bool {
+        let offset = self.calendar.as_ref().map(|spec| &spec.utc_offset);
+        offset.is_some_and(|offset| !offset.is_empty())
     }
 
     /// Checks everything and says all that is wrong at once.
@@ -216,11 +266,13 @@ impl SchemaSpec {
             builder.place(&format!("key[{part}]"), path, Use::Key(part));
         }
         builder.policies(self);
+        let calendar = builder.calendar(self);
         if self.format == Format::F32 {
             builder.floats(self);
         }
         if builder.problems.is_empty() {
             Ok(Schema {
+                context: self.context_columns(&builder.columns),
                 format: self.format,
                 columns: builder.columns,
                 missing: builder.missing,
@@ -229,6 +281,7 @@ impl SchemaSpec {
                 key: self.key.clone(),
                 timestamp: Some(self.timestamp.clone()).filter(|path| !path.is_empty()),
                 key_max: self.key_max.unwrap_or(KEY_MAX),
+                calendar,
             })
         } else {
             Err(builder.problems)
@@ -305,6 +358,25 @@ impl Builder {
             );
             self.problem("features", problem);
         }
+    }
+
+    /// The column of the calendar, which is always observed.
+    fn calendar(&mut self, spec: &SchemaSpec) -> Option<Calendar> {
+        let found = spec.calendar.as_ref()?.check();
+        let calendar = match found {
+            Ok(calendar) => calendar?,
+            Err(problems) => {
+                self.problems.extend(problems);
+                return None;
+            }
+        };
+        if self.columns.iter().any(|name| name == calendar::COLUMN) {
+            let problem = "there is a feature of this name already".to_owned();
+            self.problem(calendar::COLUMN, problem);
+        }
+        self.column(calendar::COLUMN, calendar::COLUMN.to_owned());
+        self.missing.push(Missing::Mask);
+        Some(calendar)
     }
 
     fn column(&mut self, owner: &str, name: String) {
@@ -547,6 +619,40 @@ mod tests {
             ..SchemaSpec::default()
         };
         assert_eq!(infinite.check().expect_err("refused")[0].key, "missing");
+    }
+
+    #[test]
+    fn the_calendar_has_a_column_after_all_others() {
+        let json = r#"{"features":["a","m"],"categories":{"m":["x","y"]},"missing":"dead_letter","calendar":{"utc_offset":"Z"}}"#;
+        let schema = spec(json).check().expect("valid");
+        assert_eq!(schema.columns(), ["a", "m=x", "m=y", "calendar"]);
+        assert_eq!(schema.missing()[3], Missing::Mask);
+        assert_eq!(schema.context().all().collect::<Vec<_>>(), [1, 2, 3]);
+        let mut auto = spec(r#"{"calendar":{"utc_offset":"Z"}}"#);
+        auto.resolve_from_columns(&["a".into(), "calendar".into()]);
+        assert_eq!(auto.features, Features::List(vec!["a".into()]));
+        assert!(
+            spec(r#"{"features":["calendar"],"calendar":{}}"#)
+                .check()
+                .is_ok()
+        );
+        assert_eq!(
+            problems(r#"{"features":["calendar"],"calendar":{"utc_offset":"Z"}}"#),
+            ["calendar"]
+        );
+        assert_eq!(
+            problems(r#"{"features":["a"],"calendar":{"utc_offset":"1"}}"#),
+            ["calendar.utc_offset"]
+        );
+        // The hour is none of the floats.
+        let floats = spec(r#"{"format":"f32","features":["a"],"calendar":{"utc_offset":"Z"}}"#);
+        let schema = std::sync::Arc::new(floats.check().expect("valid"));
+        let mut decoder = super::super::decode::Decoder::new(schema);
+        let (mut row, time) = ([0.0; 2], crate::time::Timestamp(7_200_000));
+        decoder
+            .decode_one(None, Some(&1.5_f32.to_le_bytes()), time, &mut row)
+            .expect("four bytes");
+        assert_eq!(row, [1.5, 2.0]);
     }
 
     #[test]

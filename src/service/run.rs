@@ -456,9 +456,11 @@ fn work(number: usize, parts: Parts) -> Result<(), WorkerError<KafkaFailure>> {
         .columns()
         .iter()
         .zip(schema.missing())
-        .map(|(name, missing)| Column {
+        .enumerate()
+        .map(|(at, (name, missing))| Column {
             name: name.clone(),
             missing: *missing,
+            context: schema.context().all().any(|column| column == at),
         })
         .collect();
     let mut decoder = Decoder::new(schema);

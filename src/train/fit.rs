@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView2, Axis, Slice};
 
+use crate::record::schema::ContextColumns;
+
 use super::window::{Split, Window, Windows};
 use super::{TrainError, TrainJob, card, evidence};
 use crate::model::gaps::{self, Gaps, Pairs, Way};
@@ -75,17 +77,14 @@ pub(super) fn weights(
     let raw = windows.matrix(train);
     let columns = job.columns.len();
     let newest = raw.slice_axis(Axis(1), Slice::from(raw.ncols() - columns..));
-    if constant(newest) {
+    if constant(newest, &job.context_columns()) {
         return Err(TrainError::Constant {
             columns,
             rows: windows.rows,
         });
     }
-    let categories = job
-        .schema
-        .as_ref()
-        .map_or_else(Vec::new, |schema| schema.category_columns(&job.columns));
-    let scaler = Scaler::fit_given(newest, categories, job.spec.scale, job.spec.clip)?;
+    let context = job.context_columns();
+    let scaler = Scaler::fit_given(newest, context, job.spec.scale, job.spec.clip)?;
     let inputs = job.spec.window * scaler.measured().len();
     let (scaled, unseen) = (
         scaler.transform(raw.view()),
@@ -224,9 +223,11 @@ fn held_out<'a>(parts: &[&'a Vec<Window>]) -> &'a [Window] {
         .map_or(&[], |part| part.as_slice())
 }
 
-/// Whether no column varies.
-fn constant(records: ArrayView2<'_, f64>) -> bool {
-    records.columns().into_iter().all(|column| {
+/// Whether no column varies that is judged.
+fn constant(records: ArrayView2<'_, f64>, context: &ContextColumns) -> bool {
+    let judged = |at: &usize| context.all().all(|column| column != *at);
+    (0..records.ncols()).filter(judged).all(|at| {
+        let column = records.column(at);
         let mut observed = column.iter().filter(|value| value.is_finite());
         let first = observed.next();
         observed.all(|value| Some(value) == first)

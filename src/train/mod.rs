@@ -29,7 +29,7 @@ use crate::model::reservoir::Reservoir;
 use crate::model::spec::ModelSpec;
 use crate::model::trained::TrainedModel;
 use crate::model::{FitError, Monitor};
-use crate::record::schema::SchemaSpec;
+use crate::record::schema::{ContextColumns, SchemaSpec};
 use crate::seed::Seed;
 use crate::stream::{Offset, TopicPartition};
 use crate::time::Timestamp;
@@ -362,6 +362,14 @@ impl Made {
 }
 
 impl TrainJob {
+    /// Which columns are context.
+    pub(super) fn context_columns(&self) -> ContextColumns {
+        let known = self.schema.as_ref();
+        known.map_or_else(ContextColumns::default, |schema| {
+            schema.context_columns(&self.columns)
+        })
+    }
+
     /// The same with principal components, without the rows: the line that the gate draws.
     fn plain(&self) -> Self {
         Self {

@@ -15,6 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ndarray::{Array2, ArrayView2, Axis, Slice};
 
+use crate::record::schema::ContextColumns;
+
 use super::fit;
 use super::window::{self, Window, Windows};
 use super::{TrainError, TrainJob, card, judged_from};
@@ -77,7 +79,7 @@ pub(super) fn find(job: &TrainJob, windows: &Windows<'_>) -> Result<Vec<Suspect>
     if all.len() < WINDOWS_MIN || !all.iter().any(|w| unjudged(job, windows, w)) {
         return Ok(Vec::new());
     }
-    let looked_at = (length(job), &Levels::of(windows));
+    let looked_at = (length(job), &Levels::of(windows, &job.context_columns()));
     let excess = excess(job, windows, looked_at)?;
     let excess = against_own_key(all, excess);
     let mut stretches = Vec::new();
@@ -416,7 +418,8 @@ struct Levels {
 }
 
 impl Levels {
-    fn of(windows: &Windows<'_>) -> Self {
+    /// Context stays as it is.
+    fn of(windows: &Windows<'_>, context: &ContextColumns) -> Self {
         let newest = windows.recent(windows.all(), 1);
         let mut rows: BTreeMap<(usize, u32), Vec<usize>> = BTreeMap::new();
         for (row, window) in windows.all().iter().enumerate() {
@@ -451,7 +454,13 @@ impl Levels {
                 spread[c] = spread[c].max(SPREAD_SHARE * usual.1[c]);
             }
         }
-        Self { of_key, usual }
+        let mut levels = Self { of_key, usual };
+        for c in context.all() {
+            for (centre, spread) in levels.of_key.values_mut().chain([&mut levels.usual]) {
+                (centre[c], spread[c]) = (0.0, 1.0);
+            }
+        }
+        levels
     }
 
     /// Counts rows from their key's centre, in its spreads.
@@ -508,11 +517,7 @@ impl<'a> Judge<'a> {
         let raw = levels.apply(fitted, windows.recent(fitted, length));
         let columns = job.columns.len();
         let newest = raw.slice_axis(Axis(1), Slice::from(raw.ncols() - columns..));
-        let categories = job
-            .schema
-            .as_ref()
-            .map_or_else(Vec::new, |schema| schema.category_columns(&job.columns));
-        let scaler = Scaler::fit_given(newest, categories, spec.scale, spec.clip)?;
+        let scaler = Scaler::fit_given(newest, job.context_columns(), spec.scale, spec.clip)?;
         let data = FitData {
             train: fit::centred(scaler.transform(raw.view())),
             validation: Array2::zeros((0, length * scaler.measured().len())),

@@ -608,6 +608,7 @@ mod tests {
         let column = Column {
             name: "x".to_owned(),
             missing: crate::record::Missing::Mask,
+            context: false,
         };
         let at = TopicPartition::new("t", 0);
         let mut pipeline = Pipeline::new(Arc::new(params), Arc::new([column]));

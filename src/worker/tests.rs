@@ -107,6 +107,7 @@ fn told(
     let column = Column {
         name: "x".to_owned(),
         missing: Missing::Mask,
+        context: false,
     };
     let quiet_after = params.snapshot_interval;
     let pipeline = Pipeline::new(Arc::new(params), Arc::new([column]));

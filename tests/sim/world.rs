@@ -109,6 +109,7 @@ fn columns(rng: &mut ChaCha8Rng) -> Arc<[Column]> {
         .map(|(index, name)| Column {
             name: (*name).to_owned(),
             missing: missing(index),
+            context: false,
         })
         .collect()
 }

@@ -3,7 +3,10 @@
 
 #![expect(clippy::print_stdout, reason = "a proof shows its figures")]
 
+mod fleet;
+mod history;
 mod lasting;
+mod weekly;
 mod world;
 
 use std::ops::ControlFlow;

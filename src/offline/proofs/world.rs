@@ -3,7 +3,8 @@
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::offline::table::Table;
+use crate::offline::table::{Table, with_hours};
+use crate::record::calendar::{self, Calendar, CalendarSpec};
 use crate::record::{Key, Missing};
 use crate::seed::Seed;
 use crate::time::Timestamp;
@@ -138,4 +139,25 @@ pub fn machines(
         }
     }
     rows.table
+}
+
+fn in_utc() -> CalendarSpec {
+    CalendarSpec {
+        utc_offset: "Z".to_owned(),
+        holidays: Vec::new(),
+    }
+}
+
+/// The calendar of Greenwich.
+pub fn utc() -> Calendar {
+    in_utc().check().unwrap().unwrap()
+}
+
+/// The same rows, with that calendar.
+pub fn timed(mut table: Table) -> Table {
+    table.values = with_hours(&table.values, table.columns.len(), &table.times, &utc());
+    table.columns.push(calendar::COLUMN.to_owned());
+    table.missing.push(Missing::Mask);
+    table.schema.calendar = Some(in_utc());
+    table
 }

@@ -15,6 +15,7 @@ use super::table::{Roles, Table};
 use crate::model::tensors::ModelFileError;
 use crate::model::trained::TrainedModel;
 use crate::model::{KINDS, Trait};
+use crate::record::schema::SchemaSpec;
 use crate::seed::Seed;
 use fidelity::Fidelity;
 
@@ -77,23 +78,22 @@ pub fn run(request: &Request, out: &mut dyn Write) -> Result<Option<Fidelity>, S
         error,
     })?;
     let drawn = draw(&model, request.n, request.seed, request.truncation)?;
+    // The hours of the calendar are no feature.
+    let calendar = (model.card.schema.as_ref()).is_some_and(SchemaSpec::has_calendar);
+    let columns = &model.card.columns[..model.card.columns.len() - usize::from(calendar)];
+    let drawn = drawn.slice_axis(Axis(1), Slice::from(..columns.len()));
     let fidelity = match &request.against {
         None => None,
         Some(path) => {
-            let real = read(path, &model.card.columns)?;
-            Some(Fidelity::measure(
-                &model.card.columns,
-                real.view(),
-                drawn.view(),
-                request.seed,
-            ))
+            let real = read(path, columns)?;
+            Some(Fidelity::measure(columns, real.view(), drawn, request.seed))
         }
     };
     match &request.output {
-        None => write(out, &model.card.columns, drawn.view()).map_err(file(Path::new("output")))?,
+        None => write(out, columns, drawn).map_err(file(Path::new("output")))?,
         Some(path) => {
             let mut out = io::BufWriter::new(File::create(path).map_err(file(path))?);
-            write(&mut out, &model.card.columns, drawn.view()).map_err(file(path))?;
+            write(&mut out, columns, drawn).map_err(file(path))?;
             out.flush().map_err(file(path))?;
         }
     }

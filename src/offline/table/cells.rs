@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::super::OfflineError;
 use super::{Roles, Table};
+use crate::record::calendar::{self, Calendar};
 use crate::record::{Key, Missing, moment};
 use crate::time::Timestamp;
 
@@ -22,6 +23,18 @@ struct Column {
     numeric: usize,
     /// The first cell that is no number: its line and value.
     bad: Option<(u64, String)>,
+}
+
+/// Rows of `columns` numbers each, and the calendar's after them.
+pub fn with_hours(
+    values: &[f64],
+    columns: usize,
+    times: &[Timestamp],
+    calendar: &Calendar,
+) -> Vec<f64> {
+    let rows = values.chunks_exact(columns).zip(times);
+    rows.flat_map(|(row, time)| row.iter().copied().chain([calendar.value(*time)]))
+        .collect()
 }
 
 /// A file's cells, column by column.
@@ -201,7 +214,8 @@ impl<'a> Cells<'a> {
                 None => column.numbers.resize(rows, f64::NAN),
             }
         }
-        let (features, ignored) = self.features()?;
+        let calendar = self.calendar()?;
+        let (features, ignored) = self.features(calendar.is_some())?;
         let columns: Vec<String> = features.iter().map(|feature| feature.0.clone()).collect();
         let missing: Vec<Missing> = columns
             .iter()
@@ -233,12 +247,19 @@ impl<'a> Cells<'a> {
                 }
             }
         }
+        let (mut columns, mut missing, mut values) = (columns, missing, values);
+        let (keys, times) = (self.keys()?, self.times()?);
+        if let Some(calendar) = calendar {
+            values = with_hours(&values, columns.len(), &times, &calendar);
+            columns.push(calendar::COLUMN.to_owned());
+            missing.push(Missing::Mask);
+        }
         Ok(Table {
             path: self.path.to_owned(),
             sha256,
             schema: self.roles.schema(),
-            keys: self.keys()?,
-            times: self.times()?,
+            keys,
+            times,
             labels: self.labels()?,
             columns,
             missing,
@@ -251,7 +272,10 @@ impl<'a> Cells<'a> {
 
     /// The features' names and numbers; and the names of columns that have no numbers.
     #[expect(clippy::type_complexity, reason = "taken apart at its only use")]
-    fn features(&self) -> Result<(Vec<(String, Vec<f64>)>, Vec<String>), OfflineError> {
+    fn features(
+        &self,
+        calendar: bool,
+    ) -> Result<(Vec<(String, Vec<f64>)>, Vec<String>), OfflineError> {
         let mut ignored = Vec::new();
         let mut features = Vec::new();
         let mut unlisted: Vec<&String> = self.roles.categories.keys().collect();
@@ -276,8 +300,8 @@ impl<'a> Cells<'a> {
             if let Some(values) = self.roles.categories.get(name) {
                 unlisted.retain(|other| *other != name);
                 self.category(name, values, &mut features)?;
-            } else if self.is_one_hot(name) {
-                // A model's column `field=value`, made below.
+            } else if self.is_one_hot(name) || calendar && name == calendar::COLUMN {
+                // A model's column `field=value`, made below, or that of the calendar.
             } else {
                 features.push((name.to_owned(), self.numbers(name)?));
             }
@@ -292,6 +316,29 @@ impl<'a> Cells<'a> {
             )));
         }
         Ok((features, ignored))
+    }
+
+    /// The calendar, if there is one, and times that it goes by.
+    fn calendar(&self) -> Result<Option<Calendar>, OfflineError> {
+        let Some(spec) = &self.roles.calendar else {
+            return Ok(None);
+        };
+        let calendar = spec.check().map_err(|problems| {
+            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            self.table(format!(
+                "cannot be read: input.{}",
+                problems.join("; input.")
+            ))
+        })?;
+        if calendar.is_some() && self.roles.timestamp.is_none() {
+            let problem = "has rows without times, but `input.calendar` goes by them: name their column with --timestamp";
+            return Err(self.table(problem.to_owned()));
+        }
+        if calendar.is_some() && self.index.contains_key(calendar::COLUMN) {
+            let problem = "has a column `calendar`, which is the name of the column that `input.calendar` makes";
+            return Err(self.table(problem.to_owned()));
+        }
+        Ok(calendar)
     }
 
     fn is_one_hot(&self, name: &str) -> bool {

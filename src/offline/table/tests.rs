@@ -1,4 +1,7 @@
+use std::sync::Arc;
+
 use super::*;
+use crate::record::decode::Decoder;
 
 fn table(text: &str, roles: &Roles) -> Result<Table, OfflineError> {
     Table::parse("t.csv", String::new(), text.as_bytes(), roles)
@@ -44,6 +47,56 @@ fn json_lines_have_dotted_paths_and_may_lack_fields() {
     assert!(read.row(0)[1..].iter().all(|value| value.is_nan()));
     assert_eq!(read.row(1)[1..], [3.0, 4.0, 1.0]);
     assert_eq!(read.labels, Some(vec![false, true]));
+}
+
+#[test]
+fn the_calendar_is_a_column_as_it_is_live() {
+    let json = r#"{"features":["a"],"timestamp":"at","calendar":{"utc_offset":"-03:30","holidays":["2026-12-25"]}}"#;
+    let spec: SchemaSpec = serde_json::from_str(json).unwrap();
+    let mut decoder = Decoder::new(Arc::new(spec.check().unwrap()));
+    let times = [
+        "2026-12-25T03:29:59Z",
+        "2026-12-25T03:30:00Z",
+        "2026-12-26T12:00:00Z",
+    ];
+    let text: String = times.iter().map(|at| format!("{at},1\n")).collect();
+    let roles = Roles {
+        timestamp: Some("at".to_owned()),
+        calendar: spec.calendar.clone(),
+        ..Roles::default()
+    };
+    let read = table(&format!("at,a\n{text}"), &roles).unwrap();
+    assert_eq!(read.columns, decoder.schema().columns());
+    assert_eq!(read.columns, ["a", "calendar"]);
+    for (at, text) in times.iter().enumerate() {
+        let mut row = [0.5; 2];
+        // Twice: by serde_json, and by the layout that was learnt.
+        for _ in 0..2 {
+            let value = format!("{{\"at\":\"{text}\",\"a\":1}}");
+            decoder
+                .decode_one(None, Some(value.as_bytes()), Timestamp(9), &mut row)
+                .unwrap();
+            assert_eq!(read.row(at), row);
+        }
+    }
+    // A row of which only the time is known is a dead letter.
+    let mut row = [0.5; 2];
+    let value = br#"{"at":"2026-12-25T00:00:00Z"}"#;
+    let refused = decoder.decode_one(None, Some(value), Timestamp(9), &mut row);
+    assert_eq!(refused.unwrap_err().reason(), "nothing_observed");
+    let read = table(
+        "at,a\n2026-12-25T00:00:00Z,\n2026-12-25T00:00:01Z,1\n",
+        &roles,
+    )
+    .unwrap();
+    assert_eq!(read.empty, [true, false]);
+    let said = |text: &str, roles: &Roles| table(text, roles).unwrap_err().to_string();
+    let timeless = Roles {
+        timestamp: None,
+        ..roles.clone()
+    };
+    assert!(said("a\n1\n", &timeless).contains("--timestamp"));
+    assert!(said("at,a,calendar\n1,1,1\n", &roles).contains("column `calendar`"));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::detect::feedback::Pattern;
 impl Telling<'_> {
     /// How an episode looks by the record at hand.
     pub(super) fn pattern(&self, work: &Work<'_>, seen: &Seen<'_>, episode: &Episode) -> Pattern {
-        let (shares, expected) = Self::explained(work, seen);
+        let (shares, expected) = self.explained(work, seen);
         let attribution = attribution(self.columns, seen.row, &shares, &expected);
         Pattern::of(&attribution, worst(episode))
     }

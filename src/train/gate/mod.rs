@@ -464,10 +464,8 @@ fn loss(
 /// Which of a job's columns are measured and not context.
 fn measured(job: &TrainJob) -> Vec<bool> {
     let mut measured = vec![true; job.columns.len()];
-    if let Some(schema) = &job.schema {
-        for column in schema.category_columns(&job.columns).into_iter().flatten() {
-            measured[column] = false;
-        }
+    for column in job.context_columns().all() {
+        measured[column] = false;
     }
     measured
 }

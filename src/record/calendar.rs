@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::moment;
-use super::schema::SchemaProblem;
+use super::problem::SchemaProblem;
 use crate::time::Timestamp;
 
 /// The name of the column.

@@ -15,6 +15,7 @@ mod layout;
 pub mod limit;
 pub mod moment;
 mod number;
+pub mod problem;
 mod row;
 pub mod schema;
 

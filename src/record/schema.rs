@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Missing;
 use super::calendar::{self, Calendar, CalendarSpec};
+use super::problem::SchemaProblem;
 
 /// Feature columns a record may have at most.
 pub const COLUMNS_MAX: usize = 4_096;
@@ -90,16 +91,6 @@ pub struct SchemaSpec {
 
 /// The longest key, unless said otherwise.
 pub const KEY_MAX: usize = 4096;
-
-/// One thing wrong with a [`SchemaSpec`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: {problem}")]
-pub struct SchemaProblem {
-    /// The key, as in [`SchemaSpec`]: `features[2]`.
-    pub key: String,
-    /// What is wrong, and what is allowed.
-    pub problem: String,
-}
 
 /// What a leaf of the tree of fields is used for; one field may have several uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,8 @@ use crate::kafka::KafkaFailure;
 use crate::kafka::history::KafkaHistory;
 use crate::model::card::ModelVersion;
 use crate::port::ModelStore;
-use crate::record::schema::{Features, Schema, SchemaProblem, SchemaSpec};
+use crate::record::problem::SchemaProblem;
+use crate::record::schema::{Features, Schema, SchemaSpec};
 
 /// Records of each partition that `auto` looks at.
 const PEEK: i64 = 200;

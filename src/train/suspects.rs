@@ -24,7 +24,8 @@ use crate::model::card::{Card, Exclusion, Suspect};
 use crate::model::gaps::Gaps;
 use crate::model::reservoir::Reservoir;
 use crate::model::scale::Scaler;
-use crate::model::spec::ModelSpec;
+use crate::model::sensors::{self, Sensors};
+use crate::model::spec::{ModelSpec, Statistic};
 use crate::model::trained::TrainedModel;
 use crate::model::{FitData, KINDS, Unwatched};
 use crate::seed::Seed;
@@ -512,15 +513,28 @@ impl<'a> Judge<'a> {
         let spec = ModelSpec {
             kind: "pca".to_owned(),
             window: length,
+            // Of single records the residual may have a dimension or two, which most features hardly reach.
+            statistic: if length == 1 {
+                Statistic::Both
+            } else {
+                job.spec.statistic
+            },
             ..job.spec.clone()
         };
         let raw = levels.apply(fitted, windows.recent(fitted, length));
         let columns = job.columns.len();
         let newest = raw.slice_axis(Axis(1), Slice::from(raw.ncols() - columns..));
         let scaler = Scaler::fit_given(newest, job.context_columns(), spec.scale, spec.clip)?;
+        let (scaled, measured) = (scaler.transform(raw.view()), scaler.measured().len());
+        // They say which feature it is.
+        let sensors = (measured <= sensors::COLUMNS_MAX).then(|| {
+            let newest = sensors::newest(scaled.view(), measured);
+            let unseen = Array2::zeros((0, measured));
+            Sensors::fit(newest, unseen.view(), (spec.trim, spec.clip))
+        });
         let data = FitData {
-            train: fit::centred(scaler.transform(raw.view())),
-            validation: Array2::zeros((0, length * scaler.measured().len())),
+            train: fit::centred(scaled),
+            validation: Array2::zeros((0, length * measured)),
         };
         let seed = job.seed.child("suspects");
         let model = KINDS.fit(&spec, &data, seed, &mut Unwatched)?;
@@ -530,7 +544,7 @@ impl<'a> Judge<'a> {
             model,
             calibration: CalibrationSet::uniform(Calibration::fit(&[])),
             normal_contribution: Vec::new(),
-            sensors: None,
+            sensors,
             means: None,
             held: None,
             gaps: Gaps::default(),

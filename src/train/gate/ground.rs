@@ -241,6 +241,20 @@ impl Ground {
     }
 }
 
+impl Seen {
+    /// The same with −ln p in place of the score: what all judges of a model say together.
+    pub fn told(&self) -> Self {
+        let told = |judged: &Judged| Judged {
+            score: judged.p_value.iter().map(|p| -p.ln()).collect(),
+            p_value: judged.p_value.clone(),
+        };
+        Self {
+            clean: told(&self.clean),
+            faulty: self.faulty.iter().map(told).collect(),
+        }
+    }
+}
+
 /// Which of `blocks` the i-th of n windows belongs to.
 fn block(i: usize, n: usize, blocks: usize) -> usize {
     i * blocks / n

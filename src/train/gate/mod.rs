@@ -149,11 +149,16 @@ impl<'a> Gate<'a> {
         if line.broken.is_some() || self.latest.len() < WINDOWS_MIN {
             return None;
         }
-        let more = self.latest.more(&tried.seen, &line.seen);
+        let ranked = self.latest.more(&tried.seen, &line.seen);
+        measures.insert("baseline.recall".to_owned(), ranked[0].theirs);
+        // By what opens episodes: the judges of single sensors stand beside every kind, and find for it what it misses.
+        let more = self.latest.more(&tried.seen.told(), &line.seen.told());
         let all = &more[0];
-        measures.insert("baseline.recall".to_owned(), all.theirs);
         let broken = tried.broken.is_some();
-        (broken || self.significant(all)).then(|| Instead {
+        // Not of the default pool: on eight tables of real anomalies it ranks with a mean AP of 0.61 where principal components, which find more of
+        // what is injected, have 0.44 (docs/quality.md).
+        let pool = self.job.spec.kind == "auto";
+        (broken || !pool && self.significant(all)).then(|| Instead {
             of: self.job.spec.kind.clone(),
             recall: (!broken).then_some(all.ours),
             baseline: all.theirs,

@@ -56,6 +56,16 @@ fn blind(folds: bool) -> TrainJob {
 }
 
 #[test]
+fn principal_components_do_not_take_the_place_of_the_default_pool() {
+    let mut asked = blind(false);
+    asked.spec.kind = "auto".to_owned();
+    let made = trained(&asked);
+    assert!(made.verdict.instead().is_none(), "{}", made.verdict);
+    assert_eq!(made.model.card.spec.kind, "auto");
+    assert!(made.model.card.measures["baseline.recall"] > 0.5);
+}
+
+#[test]
 fn principal_components_take_the_place_of_what_finds_less() {
     for folds in [false, true] {
         let asked = blind(folds);

@@ -1,0 +1,11 @@
+//! What is wrong with settings of `[input]`.
+
+/// One thing wrong with a [`SchemaSpec`](super::schema::SchemaSpec).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct SchemaProblem {
+    /// The key, as in the specification: `features[2]`.
+    pub key: String,
+    /// What is wrong, and what is allowed.
+    pub problem: String,
+}

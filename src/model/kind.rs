@@ -74,11 +74,38 @@ pub struct FitData {
     pub validation: Array2<f32>,
 }
 
+impl FitData {
+    /// How many rows there are to learn from.
+    ///
+    /// # Errors
+    /// [`FitError::TooFewRows`] if they are fewer than this kind needs.
+    pub fn rows(&self, kind: &'static str, needed: usize) -> Result<usize, FitError> {
+        let rows = self.train.nrows();
+        if rows < needed {
+            return Err(FitError::TooFewRows { kind, needed, rows });
+        }
+        Ok(rows)
+    }
+}
+
 /// Looks on while a model is fitted: progress, the losses of the card, and cancelling.
 pub trait Monitor {
     /// Called after each epoch (or step, for kinds without epochs) with mean losses; `Break` ends the fit with
     /// [`FitError::Cancelled`].
     fn epoch(&mut self, epoch: usize, train_loss: f64, validation_loss: f64) -> ControlFlow<()>;
+
+    /// As [`Self::epoch`], with [`FitError::Cancelled`] in place of `Break`.
+    fn step(
+        &mut self,
+        epoch: usize,
+        train_loss: f64,
+        validation_loss: f64,
+    ) -> Result<(), FitError> {
+        match self.epoch(epoch, train_loss, validation_loss) {
+            ControlFlow::Break(()) => Err(FitError::Cancelled),
+            ControlFlow::Continue(()) => Ok(()),
+        }
+    }
 
     /// Called by a kind that is made of others before it fits each of them: the epochs that follow are that member's.
     fn member(&mut self, _name: &str) {}

@@ -28,6 +28,14 @@ pub fn fit_data(width: usize) -> FitData {
     }
 }
 
+/// The default settings of a kind.
+pub fn of_kind(kind: &str) -> ModelSpec {
+    ModelSpec {
+        kind: kind.to_owned(),
+        ..ModelSpec::default()
+    }
+}
+
 /// Checks what the [`super::Kind`] trait promises of the kind that `spec` names, and that faults in one input of six score higher
 /// than normal rows: the area under the curve must exceed `auc_min`.
 pub fn check_kind(spec: &ModelSpec, auc_min: f64) {

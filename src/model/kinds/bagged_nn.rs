@@ -2,7 +2,7 @@
 //! Distance-Based Outlier Detection via Sampling", NIPS 2013; and Ting, Washio, Wells and Aryal, "Defying the gravity of learning
 //! curve", Machine Learning 2017. A small sample rarely holds a row of a rare fault, so the fault cannot hide behind itself.
 
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rand::seq::index;
@@ -36,26 +36,17 @@ impl BaggedNn {
         seed: Seed,
         monitor: &mut dyn Monitor,
     ) -> Result<Self, FitError> {
-        let rows = data.train.nrows();
-        if rows < 2 {
-            return Err(FitError::TooFewRows {
-                kind: "bagged_nn",
-                needed: 2,
-                rows,
-            });
-        }
+        let rows = data.rows("bagged_nn", 2)?;
         let bag_rows = BAG_ROWS.min(rows.div_ceil(2));
         let mut rng = seed.rng();
         let drawn: Vec<usize> = (0..BAGS)
             .flat_map(|_| index::sample(&mut rng, rows, bag_rows).into_vec())
             .collect();
-        match monitor.epoch(0, 0.0, 0.0) {
-            ControlFlow::Break(()) => Err(FitError::Cancelled),
-            ControlFlow::Continue(()) => Ok(Self {
-                bag_rows,
-                references: References::new(data.train.select(Axis(0), &drawn)),
-            }),
-        }
+        monitor.step(0, 0.0, 0.0)?;
+        Ok(Self {
+            bag_rows,
+            references: References::new(data.train.select(Axis(0), &drawn)),
+        })
     }
 
     /// Reads back what [`Kind::save`] wrote.
@@ -134,7 +125,7 @@ impl Kind for BaggedNn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::testing::check_kind;
+    use crate::model::testing::{check_kind, of_kind};
     use ndarray::array;
 
     #[test]
@@ -155,12 +146,6 @@ mod tests {
 
     #[test]
     fn behaves_as_a_kind() {
-        check_kind(
-            &ModelSpec {
-                kind: "bagged_nn".to_owned(),
-                ..ModelSpec::default()
-            },
-            0.9,
-        );
+        check_kind(&of_kind("bagged_nn"), 0.9);
     }
 }

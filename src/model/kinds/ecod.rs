@@ -1,8 +1,6 @@
 //! Empirical tails per input: Li, Zhao, Hu, Botta, Ionescu and Chen, "ECOD: Unsupervised Outlier Detection Using Empirical
 //! Cumulative Distribution Functions", TKDE 2022. No parameters; blind to what only a combination of inputs shows.
 
-use std::ops::ControlFlow;
-
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 use crate::model::marginals::Marginals;
@@ -29,20 +27,12 @@ impl Ecod {
         _seed: Seed,
         monitor: &mut dyn Monitor,
     ) -> Result<Self, FitError> {
-        if data.train.nrows() == 0 {
-            return Err(FitError::TooFewRows {
-                kind: "ecod",
-                needed: 1,
-                rows: 0,
-            });
-        }
+        data.rows("ecod", 1)?;
         let model = Self {
             marginals: Marginals::fit(data.train.view()),
         };
-        match monitor.epoch(0, 0.0, 0.0) {
-            ControlFlow::Break(()) => Err(FitError::Cancelled),
-            ControlFlow::Continue(()) => Ok(model),
-        }
+        monitor.step(0, 0.0, 0.0)?;
+        Ok(model)
     }
 
     /// Reads back what [`Kind::save`] wrote.
@@ -91,14 +81,11 @@ impl Kind for Ecod {
 mod tests {
     use super::*;
     use crate::model::Unwatched;
-    use crate::model::testing::check_kind;
+    use crate::model::testing::{check_kind, of_kind};
     use ndarray::array;
 
     fn spec() -> ModelSpec {
-        ModelSpec {
-            kind: "ecod".to_owned(),
-            ..ModelSpec::default()
-        }
+        of_kind("ecod")
     }
 
     #[test]

@@ -74,9 +74,7 @@ pub fn descend<P: Params + Clone>(
         }
         let loss = loss / batches.count().max(1) as f64;
         let held_out = objective.validate(&nets, held_out.view());
-        if monitor.epoch(epoch, loss, held_out).is_break() {
-            return Err(FitError::Cancelled);
-        }
+        monitor.step(epoch, loss, held_out)?;
         // A net that starts small first has to find its directions: no verdict in the first quarter.
         if stop.look(held_out, &nets) && 4 * epoch >= spec.epochs {
             break;

@@ -6,7 +6,6 @@
 //! linfa's own underflow far from the centres, which is where anomalies are.
 
 use std::f64::consts::TAU;
-use std::ops::ControlFlow;
 
 use linfa::DatasetBase;
 use linfa::traits::Fit;
@@ -71,14 +70,7 @@ impl Gmm {
         seed: Seed,
         monitor: &mut dyn Monitor,
     ) -> Result<Self, FitError> {
-        let rows = data.train.nrows();
-        if rows < 2 {
-            return Err(FitError::TooFewRows {
-                kind: "gmm",
-                needed: 2,
-                rows,
-            });
-        }
+        data.rows("gmm", 2)?;
         let mut model = Self::whitened(data.train.view())?;
         let code = model.code_of(data.train.view()).mapv(f64::from);
         let kept = central(&code, spec.trim);
@@ -101,9 +93,7 @@ impl Gmm {
                     (best, model) = (likely, candidate);
                 }
             }
-            if monitor.epoch(count, -best, -best) == ControlFlow::Break(()) {
-                return Err(FitError::Cancelled);
-            }
+            monitor.step(count, -best, -best)?;
             count *= 2;
         }
         if model.log_peak.is_empty() {
@@ -316,15 +306,12 @@ impl Kind for Gmm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::testing::check_kind;
+    use crate::model::testing::{check_kind, of_kind};
     use crate::model::{KINDS, Unwatched};
     use ndarray::array;
 
     fn spec() -> ModelSpec {
-        ModelSpec {
-            kind: "gmm".to_owned(),
-            ..ModelSpec::default()
-        }
+        of_kind("gmm")
     }
 
     #[test]

@@ -1,8 +1,6 @@
 //! Histograms per input: Goldstein and Dengel, "Histogram-based Outlier Score (HBOS): A Fast Unsupervised Anomaly Detection
 //! Algorithm", KI 2012. It sees what tails do not: a value in a gap between modes.
 
-use std::ops::ControlFlow;
-
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 use crate::model::spec::ModelSpec;
@@ -40,14 +38,8 @@ impl Hbos {
         _seed: Seed,
         monitor: &mut dyn Monitor,
     ) -> Result<Self, FitError> {
+        data.rows("hbos", 1)?;
         let rows = data.train.view();
-        if rows.nrows() == 0 {
-            return Err(FitError::TooFewRows {
-                kind: "hbos",
-                needed: 1,
-                rows: 0,
-            });
-        }
         let n = rows.nrows() as f32;
         let low = rows.fold_axis(Axis(0), f32::INFINITY, |a, &b| a.min(b));
         let high = rows.fold_axis(Axis(0), f32::NEG_INFINITY, |a, &b| a.max(b));
@@ -67,10 +59,8 @@ impl Hbos {
         model
             .surprise
             .mapv_inplace(|count| -(count / (n + EMPTY * BINS as f32)).ln());
-        match monitor.epoch(0, 0.0, 0.0) {
-            ControlFlow::Break(()) => Err(FitError::Cancelled),
-            ControlFlow::Continue(()) => Ok(model),
-        }
+        monitor.step(0, 0.0, 0.0)?;
+        Ok(model)
     }
 
     /// Reads back what [`Kind::save`] wrote.
@@ -142,14 +132,11 @@ impl Kind for Hbos {
 mod tests {
     use super::*;
     use crate::model::Unwatched;
-    use crate::model::testing::check_kind;
+    use crate::model::testing::{check_kind, of_kind};
     use ndarray::array;
 
     fn spec() -> ModelSpec {
-        ModelSpec {
-            kind: "hbos".to_owned(),
-            ..ModelSpec::default()
-        }
+        of_kind("hbos")
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! Isolation forest: Liu, Ting and Zhou, "Isolation Forest", ICDM 2008. Trees split at random; what few splits set apart is strange.
 
-use std::ops::ControlFlow;
-
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 use rand::Rng;
 use rand::seq::index;
@@ -40,14 +38,8 @@ impl IForest {
         seed: Seed,
         monitor: &mut dyn Monitor,
     ) -> Result<Self, FitError> {
+        data.rows("iforest", 2)?;
         let rows = data.train.view();
-        if rows.nrows() < 2 {
-            return Err(FitError::TooFewRows {
-                kind: "iforest",
-                needed: 2,
-                rows: rows.nrows(),
-            });
-        }
         let sample = spec.tree_rows.min(rows.nrows());
         let mut forest = Self {
             width: rows.ncols(),
@@ -62,8 +54,8 @@ impl IForest {
             let mut rng = seed.nth(tree as u64).rng();
             let drawn = index::sample(&mut rng, rows.nrows(), sample).into_vec();
             forest.grow(rows, drawn, &mut rng);
-            if tree % 32 == 31 && monitor.epoch(tree / 32, 0.0, 0.0) == ControlFlow::Break(()) {
-                return Err(FitError::Cancelled);
+            if tree % 32 == 31 {
+                monitor.step(tree / 32, 0.0, 0.0)?;
             }
         }
         Ok(forest)

@@ -2,8 +2,6 @@
 //! Mining Outliers from Large Data Sets", SIGMOD 2000. Strong where normal has many shapes; easily blinded by a fault that was
 //! trained on, hence the trim.
 
-use std::ops::ControlFlow;
-
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rand::seq::index;
 
@@ -33,14 +31,7 @@ impl Knn {
         seed: Seed,
         monitor: &mut dyn Monitor,
     ) -> Result<Self, FitError> {
-        let rows = data.train.nrows();
-        if rows < 2 {
-            return Err(FitError::TooFewRows {
-                kind: "knn",
-                needed: 2,
-                rows,
-            });
-        }
+        let rows = data.rows("knn", 2)?;
         let mut kept: Vec<usize> = (0..rows).collect();
         if spec.trim > 0.0 {
             let far = BaggedNn::fit(spec, data, seed.child("trim"), monitor)?
@@ -55,13 +46,11 @@ impl Knn {
             *place = kept[*place];
         }
         drawn.sort_unstable();
-        match monitor.epoch(0, 0.0, 0.0) {
-            ControlFlow::Break(()) => Err(FitError::Cancelled),
-            ControlFlow::Continue(()) => Ok(Self {
-                neighbours: spec.neighbours.min(drawn.len()),
-                references: References::new(data.train.select(Axis(0), &drawn)),
-            }),
-        }
+        monitor.step(0, 0.0, 0.0)?;
+        Ok(Self {
+            neighbours: spec.neighbours.min(drawn.len()),
+            references: References::new(data.train.select(Axis(0), &drawn)),
+        })
     }
 
     /// Reads back what [`Kind::save`] wrote.
@@ -122,7 +111,7 @@ impl Kind for Knn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::testing::check_kind;
+    use crate::model::testing::{check_kind, of_kind};
     use ndarray::array;
 
     #[test]
@@ -144,13 +133,7 @@ mod tests {
 
     #[test]
     fn behaves_as_a_kind() {
-        check_kind(
-            &ModelSpec {
-                kind: "knn".to_owned(),
-                ..ModelSpec::default()
-            },
-            0.9,
-        );
+        check_kind(&of_kind("knn"), 0.9);
     }
 
     #[test]

@@ -10,8 +10,6 @@
 //! mutual reachability: Campello, Moulavi and Sander, "Density-Based Clustering Based on Hierarchical Density Estimates", PAKDD
 //! 2013, and, as an outlier score by the group that a point leaves, Campello, Moulavi, Zimek and Sander, TKDD 10, 2015 (GLOSH).
 
-use std::ops::ControlFlow;
-
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rand::seq::index;
 
@@ -54,14 +52,7 @@ impl Linkage {
         seed: Seed,
         monitor: &mut dyn Monitor,
     ) -> Result<Self, FitError> {
-        let rows = data.train.nrows();
-        if rows < 2 {
-            return Err(FitError::TooFewRows {
-                kind: "linkage",
-                needed: 2,
-                rows,
-            });
-        }
+        let rows = data.rows("linkage", 2)?;
         let mut rng = seed.child("references").rng();
         let mut drawn = index::sample(&mut rng, rows, spec.reference_rows.min(rows)).into_vec();
         drawn.sort_unstable();
@@ -177,10 +168,8 @@ fn spanning_tree(
         let edge = outside.swap_remove(next);
         newest = edge.2;
         tree.push(edge);
-        if tree.len().is_multiple_of(LOOK_EVERY)
-            && monitor.epoch(tree.len() / LOOK_EVERY, 0.0, 0.0) == ControlFlow::Break(())
-        {
-            return Err(FitError::Cancelled);
+        if tree.len().is_multiple_of(LOOK_EVERY) {
+            monitor.step(tree.len() / LOOK_EVERY, 0.0, 0.0)?;
         }
     }
     Ok(tree)
@@ -246,14 +235,11 @@ impl Kind for Linkage {
 mod tests {
     use super::*;
     use crate::model::Unwatched;
-    use crate::model::testing::check_kind;
+    use crate::model::testing::{check_kind, of_kind};
     use ndarray::array;
 
     fn spec() -> ModelSpec {
-        ModelSpec {
-            kind: "linkage".to_owned(),
-            ..ModelSpec::default()
-        }
+        of_kind("linkage")
     }
 
     fn tree(references: &References, k: usize) -> Vec<Edge> {

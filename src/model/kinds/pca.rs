@@ -6,8 +6,6 @@
 //! drowns the others. T² is Hotelling's: the position within the subspace. See Qin, "Statistical process monitoring: basics and
 //! beyond", Journal of Chemometrics 2003, for both.
 
-use std::ops::ControlFlow;
-
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use rand::Rng;
@@ -64,14 +62,7 @@ impl Pca {
         _seed: Seed,
         monitor: &mut dyn Monitor,
     ) -> Result<Self, FitError> {
-        let rows = data.train.nrows();
-        if rows < 2 {
-            return Err(FitError::TooFewRows {
-                kind: "pca",
-                needed: 2,
-                rows,
-            });
-        }
+        let rows = data.rows("pca", 2)?;
         let first = Subspace::fit(data.train.view())?;
         let kept = first.nearest(data.train.view(), spec.trim);
         let model = if kept.len() < rows {
@@ -82,9 +73,7 @@ impl Pca {
         let model = model.truncated(spec.variance);
         let (trained, spread) = model.residual_spread(data, spec.trim);
         let held_out = model.mean_q(data.validation.view());
-        if let ControlFlow::Break(()) = monitor.epoch(0, trained, held_out) {
-            return Err(FitError::Cancelled);
-        }
+        monitor.step(0, trained, held_out)?;
         let narrow = |values: &Array1<f64>| values.mapv(|value| value as f32);
         Ok(Self {
             statistic: spec.statistic,
@@ -429,15 +418,12 @@ fn side_by_side(rows: &[f32], n: usize) -> [f32; LANES] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::testing::{check_kind, correlated, fit_data};
+    use crate::model::testing::{check_kind, correlated, fit_data, of_kind};
     use crate::model::{KINDS, Unwatched};
     use ndarray::array;
 
     fn spec() -> ModelSpec {
-        ModelSpec {
-            kind: "pca".to_owned(),
-            ..ModelSpec::default()
-        }
+        of_kind("pca")
     }
 
     fn by_hand(statistic: Statistic) -> Pca {

@@ -68,7 +68,7 @@ impl Kind for RobustZ {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::testing::check_kind;
+    use crate::model::testing::{check_kind, of_kind};
     use ndarray::array;
 
     #[test]
@@ -86,12 +86,6 @@ mod tests {
 
     #[test]
     fn behaves_as_a_kind() {
-        check_kind(
-            &ModelSpec {
-                kind: "robust_z".to_owned(),
-                ..ModelSpec::default()
-            },
-            0.8,
-        );
+        check_kind(&of_kind("robust_z"), 0.8);
     }
 }

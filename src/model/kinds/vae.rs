@@ -64,14 +64,7 @@ impl Vae {
         seed: Seed,
         monitor: &mut dyn Monitor,
     ) -> Result<Self, FitError> {
-        let rows = data.train.nrows();
-        if rows < ROWS_MIN {
-            return Err(FitError::TooFewRows {
-                kind: "vae",
-                needed: ROWS_MIN,
-                rows,
-            });
-        }
+        data.rows("vae", ROWS_MIN)?;
         let start = nets(spec, data.train.ncols(), seed.child("weights"));
         let Pair(Pair(encoder, decoder), raw) = &start;
         let grads = Pair(
@@ -389,16 +382,13 @@ impl Objective<Nets> for Bound<'_> {
 mod tests {
     use super::*;
     use crate::model::linalg::{cholesky, invert_lower, moments};
-    use crate::model::testing::{check_kind, correlated, fit_data};
+    use crate::model::testing::{check_kind, correlated, fit_data, of_kind};
     use crate::nn::check::{check_gradient, normal};
     use crate::nn::dense::Dense;
     use crate::nn::net::{Layer, Stage};
 
     fn spec() -> ModelSpec {
-        ModelSpec {
-            kind: "vae".to_owned(),
-            ..ModelSpec::default()
-        }
+        of_kind("vae")
     }
 
     #[test]

@@ -59,14 +59,7 @@ impl Autoencoder {
         seed: Seed,
         monitor: &mut dyn Monitor,
     ) -> Result<Self, FitError> {
-        let rows = data.train.nrows();
-        if rows < ROWS_MIN {
-            return Err(FitError::TooFewRows {
-                kind: "autoencoder",
-                needed: ROWS_MIN,
-                rows,
-            });
-        }
+        data.rows("autoencoder", ROWS_MIN)?;
         let width = data.train.ncols();
         let start = nets(spec, width, seed.child("weights"));
         let Pair(encoder, decoder) = train::train(spec, start, data, seed, monitor)?;

@@ -71,14 +71,7 @@ impl Gan {
         seed: Seed,
         monitor: &mut dyn Monitor,
     ) -> Result<Self, FitError> {
-        let rows = data.train.nrows();
-        if rows < ROWS_MIN {
-            return Err(FitError::TooFewRows {
-                kind: "gan",
-                needed: ROWS_MIN,
-                rows,
-            });
-        }
+        data.rows("gan", ROWS_MIN)?;
         let (generator, nets) = train::train(spec, data, seed, monitor)?;
         if !(generator.is_finite() && nets.iter().all(Params::is_finite)) {
             return Err(FitError::NotFinite {
@@ -355,14 +348,11 @@ fn load_generator(from: &Tensors) -> Result<Synthesis, ModelFileError> {
 mod tests {
     use super::*;
     use crate::model::options::Generator;
-    use crate::model::testing::{check_kind, correlated, fit_data};
+    use crate::model::testing::{check_kind, correlated, fit_data, of_kind};
     use crate::nn::loss::GanLoss;
 
     fn spec() -> ModelSpec {
-        ModelSpec {
-            kind: "gan".to_owned(),
-            ..ModelSpec::default()
-        }
+        of_kind("gan")
     }
 
     #[test]

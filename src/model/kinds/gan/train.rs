@@ -93,12 +93,7 @@ pub fn train(
             });
         }
         let each = steps * (spec.critics * spec.critic_steps).max(1) as f64;
-        if monitor
-            .epoch(epoch, critic_loss / each, generator_loss / steps)
-            .is_break()
-        {
-            return Err(FitError::Cancelled);
-        }
+        monitor.step(epoch, critic_loss / each, generator_loss / steps)?;
     }
     Ok((
         averaged.mean,

@@ -149,8 +149,8 @@ impl<'a> Gate<'a> {
         if line.broken.is_some() || self.latest.len() < WINDOWS_MIN {
             return None;
         }
-        let ranked = self.latest.more(&tried.seen, &line.seen);
-        measures.insert("baseline.recall".to_owned(), ranked[0].theirs);
+        let (_, ranked) = self.latest.recall(&line.seen)[0];
+        measures.insert("baseline.recall".to_owned(), ranked);
         // By what opens episodes: the judges of single sensors stand beside every kind, and find for it what it misses.
         let more = self.latest.more(&tried.seen.told(), &line.seen.told());
         let all = &more[0];

@@ -16,6 +16,7 @@ use crate::model::trained::TrainedModel;
 use crate::port::History;
 use crate::record::Missing;
 use crate::record::decode::Decoder;
+use crate::record::problem;
 use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::Timestamp;
 use crate::train::evidence::EpisodeSettings;
@@ -264,10 +265,9 @@ pub fn again_from_log<H: History>(
     let configured = || config.input.schema.clone();
     let mut spec = card.schema.clone().unwrap_or_else(configured);
     spec.resolve_from_columns(&card.columns);
-    let schema = spec.check().map_err(|problems| {
-        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        asked(format!("input.{}", problems.join("; input.")))
-    })?;
+    let schema = spec
+        .check()
+        .map_err(|problems| asked(problem::listed(&problems)))?;
     if schema.columns() != card.columns {
         return Err(asked(format!(
             "model {} was made from the columns {}, but [input] has {}",

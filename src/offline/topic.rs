@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::port::Ranges;
 use crate::record::Missing;
 use crate::record::decode::Decoder;
+use crate::record::problem;
 use crate::record::schema::Schema;
 use crate::stream::{Offset, Span};
 use crate::time::Timestamp;
@@ -119,10 +120,9 @@ fn schema(
         }
         None => {}
     }
-    let schema = spec.check().map_err(|problems| {
-        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        OfflineError::Asked(format!("input.{}", problems.join("; input.")))
-    })?;
+    let schema = spec
+        .check()
+        .map_err(|problems| OfflineError::Asked(problem::listed(&problems)))?;
     match columns {
         Some(columns) if columns != schema.columns() => Err(OfflineError::Asked(format!(
             "the model was made for the columns {}, but [input] has {}",

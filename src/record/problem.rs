@@ -9,3 +9,10 @@ pub struct SchemaProblem {
     /// What is wrong, and what is allowed.
     pub problem: String,
 }
+
+/// All of them in one line, each with the whole path of its key: `input.key: ...; input.features[2]: ...`.
+#[must_use]
+pub fn listed(problems: &[SchemaProblem]) -> String {
+    let each = problems.iter().map(|problem| format!("input.{problem}"));
+    each.collect::<Vec<_>>().join("; ")
+}

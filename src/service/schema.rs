@@ -11,7 +11,7 @@ use crate::kafka::KafkaFailure;
 use crate::kafka::history::KafkaHistory;
 use crate::model::card::ModelVersion;
 use crate::port::ModelStore;
-use crate::record::problem::SchemaProblem;
+use crate::record::problem::{self, SchemaProblem};
 use crate::record::schema::{Features, Schema, SchemaSpec};
 
 /// Records of each partition that `auto` looks at.
@@ -32,7 +32,7 @@ pub enum SchemaError {
     #[error("the features kept in the model store are unreadable: {0}")]
     Kept(#[from] serde_json::Error),
     /// The specification has problems.
-    #[error("input.{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; input."))]
+    #[error("{}", problem::listed(.0))]
     Problems(Vec<SchemaProblem>),
     /// The features that were found are too many for the window.
     #[error("model.window {0}")]

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::super::OfflineError;
 use super::{Roles, Table};
 use crate::record::calendar::{self, Calendar};
-use crate::record::{Key, Missing, moment};
+use crate::record::{Key, Missing, moment, problem};
 use crate::time::Timestamp;
 
 /// A column while it is read.
@@ -324,11 +324,7 @@ impl<'a> Cells<'a> {
             return Ok(None);
         };
         let calendar = spec.check().map_err(|problems| {
-            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            self.table(format!(
-                "cannot be read: input.{}",
-                problems.join("; input.")
-            ))
+            self.table(format!("cannot be read: {}", problem::listed(&problems)))
         })?;
         if calendar.is_some() && self.roles.timestamp.is_none() {
             let problem = "has rows without times, but `input.calendar` goes by them: name their column with --timestamp";

@@ -1,12 +1,13 @@
 //! The feedback topic, and the thread that follows it: what people say of episodes reaches the workers of this process between two batches.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::metrics::Metrics;
 use super::status::{FeedbackStatus, Status};
+use super::watch::watch;
 use crate::kafka::KafkaFailure;
 use crate::kafka::feedback::FeedbackTopic;
 use crate::kafka::watchdog::Watchdog;
@@ -107,19 +108,9 @@ pub struct Listener {
 impl Listener {
     /// Looks until stopped.
     pub fn run(self) {
-        let mut failing = false;
-        while !self.stop.load(Ordering::Relaxed) {
-            let looked = look(&self.listening);
-            if let Err(error) = &looked
-                && !failing
-                && !self.stop.load(Ordering::Relaxed)
-            {
-                tracing::warn!(%error, "the feedback topic cannot be read; scoring goes on with what was said before");
-            }
-            failing = looked.is_err();
-            if let Err(RecvTimeoutError::Disconnected) = self.wake.recv_timeout(LOOK_EVERY) {
-                return;
-            }
-        }
+        let told = "the feedback topic cannot be read; scoring goes on with what was said before";
+        watch(&self.stop, (&self.wake, LOOK_EVERY), told, || {
+            look(&self.listening)
+        });
     }
 }

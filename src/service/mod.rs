@@ -1,6 +1,6 @@
 //! The process around the workers: HTTP, metrics, status and the log.
 //!
-//! Next: `run` (starts and stops everything), `prepare` (what it waits for), `models` (the store and who follows it), `feedback` (the same of what people say), `schema` (which features
+//! Next: `run` (starts and stops everything), `prepare` (what it waits for), `models` (the store and who follows it), `feedback` (the same of what people say; both `watch`), `schema` (which features
 //! there are), `observe` (events to metrics and status), `metrics` (every name), `status` (what people see), `http` (who answers), `log`,
 //! `signal`.
 
@@ -15,3 +15,4 @@ pub mod run;
 pub mod schema;
 pub mod signal;
 pub mod status;
+mod watch;

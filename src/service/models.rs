@@ -1,11 +1,12 @@
 //! The configured model store, and the thread that follows it: whoever promotes a model, all workers of all processes take it up.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::metrics::Metrics;
+use super::watch::watch;
 use crate::config::{self, Config};
 use crate::kafka::KafkaFailure;
 use crate::kafka::models::{ModelTopic, TopicStore, TopicStoreError};
@@ -187,19 +188,11 @@ impl Follower {
     /// Looks until stopped.
     pub fn run(self) {
         let mut current = self.current;
-        let mut failing = false;
         // A champion whose file is no model: it is not read again five times a second.
         let mut unusable = None;
-        while !self.stop.load(Ordering::Relaxed) {
-            let looked = self.look(current, &mut unusable);
-            if let Err(error) = &looked
-                && !failing
-                && !self.stop.load(Ordering::Relaxed)
-            {
-                tracing::warn!(%error, "the model store cannot be read; scoring goes on with the model in use");
-            }
-            failing = looked.is_err();
-            if let Ok(Some(model)) = looked {
+        let told = "the model store cannot be read; scoring goes on with the model in use";
+        watch(&self.stop, (&self.wake, LOOK_EVERY), told, || {
+            if let Some(model) = self.look(current, &mut unusable)? {
                 current = Some(model.card.version);
                 tracing::info!(version = %model.card.version, kind = model.model.name(), "a new champion");
                 for worker in &self.workers {
@@ -207,10 +200,8 @@ impl Follower {
                     worker.send(Arc::clone(&model)).unwrap_or_default();
                 }
             }
-            if let Err(RecvTimeoutError::Disconnected) = self.wake.recv_timeout(LOOK_EVERY) {
-                return;
-            }
-        }
+            Ok::<(), AnyStoreError>(())
+        });
     }
 
     /// The champion, if it is another than `current`.

@@ -57,7 +57,7 @@ fn run(table: &Table, set: &[&str], feedback: &str) -> Outcome {
     all.extend(set);
     let mut watch = super::judge::Watch {
         rows: &|_| {},
-        monitor: &mut super::tests::Quiet,
+        monitor: &mut crate::model::Unwatched,
     };
     let script = Script::parse("feedback.jsonl", feedback, table).unwrap();
     let warmup = Warmup::from(WARMUP);

@@ -1,4 +1,3 @@
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use super::{OfflineError, learn};
 use crate::alert::{AlertEvent, Score};
 use crate::config::{Config, Sources};
 use crate::detect::Params;
-use crate::model::Monitor;
+use crate::model::Unwatched;
 use crate::model::card::{Card, ModelVersion};
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{self, Pipeline};
@@ -19,14 +18,6 @@ use crate::record::{Decoded, DecodedBatch, Missing, RecordBatch};
 use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::{ManualClock, Timestamp};
 use crate::trainer::{self, Trainer};
-
-pub(super) struct Quiet;
-
-impl Monitor for Quiet {
-    fn epoch(&mut self, _: usize, _: f64, _: f64) -> ControlFlow<()> {
-        ControlFlow::Continue(())
-    }
-}
 
 pub(super) fn config(set: &[&str]) -> Config {
     let mut all = vec![
@@ -79,7 +70,7 @@ pub(super) fn table(text: &str, roles: &Roles) -> Table {
 fn tested(set: &[&str], table: &Table, warmup: usize) -> Outcome {
     let mut watch = Watch {
         rows: &|_| {},
-        monitor: &mut Quiet,
+        monitor: &mut Unwatched,
     };
     backtest(&config(set), table, warmup, &mut watch).unwrap()
 }
@@ -158,7 +149,7 @@ fn a_window_holds_rows_of_one_key() {
         }
     }
     let scored = |table: &Table| {
-        let model = learn::train(&config, &fit, Timestamp(0), &mut Quiet)
+        let model = learn::train(&config, &fit, Timestamp(0), &mut Unwatched)
             .unwrap()
             .model;
         let lines = score(&config, table, (model, false), &|_| {})
@@ -187,7 +178,7 @@ fn a_model_is_made_again_from_its_card_to_the_byte() {
     let table_ = table(&text, &Roles::default());
     // An autoencoder: seeds and epochs matter.
     let config_ = config(&["model.kind=autoencoder", "model.epochs=3"]);
-    let first = learn::train(&config_, &table_, Timestamp(7), &mut Quiet)
+    let first = learn::train(&config_, &table_, Timestamp(7), &mut Unwatched)
         .unwrap()
         .model;
     assert_eq!(
@@ -201,10 +192,10 @@ fn a_model_is_made_again_from_its_card_to_the_byte() {
         "training.guard=1",
         "training.calibration=held_out",
     ]);
-    let again = learn::again(&other, &table_, &first.card, &mut Quiet).unwrap();
+    let again = learn::again(&other, &table_, &first.card, &mut Unwatched).unwrap();
     assert_eq!(first.to_bytes().unwrap(), again.model.to_bytes().unwrap());
     let other = table(&text.replace("a,b", "a,c"), &Roles::default());
-    let refused = learn::again(&config_, &other, &first.card, &mut Quiet);
+    let refused = learn::again(&config_, &other, &first.card, &mut Unwatched);
     assert!(matches!(refused, Err(OfflineError::Asked(_))));
 }
 
@@ -212,7 +203,7 @@ fn a_model_is_made_again_from_its_card_to_the_byte() {
 fn a_row_without_any_value_has_no_score_and_keeps_its_line() {
     let fit = table(&csv(&rows(400, 1000)), &Roles::default());
     let config = config(&[]);
-    let model = learn::train(&config, &fit, Timestamp(0), &mut Quiet)
+    let model = learn::train(&config, &fit, Timestamp(0), &mut Unwatched)
         .unwrap()
         .model;
     let table = table("a,b\n1,1\n,\n1,1\n", &Roles::default());
@@ -244,7 +235,7 @@ fn a_card_says_how_its_records_were_read() {
     let table_ = table(&text, &roles);
     assert_eq!(table_.columns, ["a", "b", "calendar"]);
     let config = config(&["model.kind=pca"]);
-    let first = learn::train(&config, &table_, Timestamp(7), &mut Quiet)
+    let first = learn::train(&config, &table_, Timestamp(7), &mut Unwatched)
         .unwrap()
         .model;
     // Through the file, and without a word on the command line.
@@ -255,7 +246,7 @@ fn a_card_says_how_its_records_were_read() {
     assert_eq!(roles.missing, Missing::Constant(7.0));
     assert!(roles.calendar.is_some());
     let table_ = table(&text, &roles);
-    let again = learn::again(&config, &table_, &card, &mut Quiet).unwrap();
+    let again = learn::again(&config, &table_, &card, &mut Unwatched).unwrap();
     assert_eq!(bytes, again.model.to_bytes().unwrap());
     // A card of an older program has no schema, and loads.
     let mut old = serde_json::to_value(&card).unwrap();
@@ -270,15 +261,15 @@ fn a_model_whose_records_are_gone_is_not_made_again() {
     let config_ = config(&["model.kind=pca", "input.missing=9"]);
     let range = (Timestamp(0), Some(Timestamp(450_000)));
     let fitted = super::topic::read(&config_, None, &mut log, range, &|_| {}).unwrap();
-    let model = learn::train(&config_, &fitted, Timestamp(7), &mut Quiet)
+    let model = learn::train(&config_, &fitted, Timestamp(7), &mut Unwatched)
         .unwrap()
         .model;
     // The card's policies, not those of the configuration at hand.
     let other = config(&["model.kind=pca", "input.key=a"]);
-    let again = learn::again_from_log(&other, &model.card, &mut log, &mut Quiet).unwrap();
+    let again = learn::again_from_log(&other, &model.card, &mut log, &mut Unwatched).unwrap();
     assert_eq!(model.to_bytes().unwrap(), again.model.to_bytes().unwrap());
     log.0[0].drain(..5);
-    let error = learn::again_from_log(&config_, &model.card, &mut log, &mut Quiet).unwrap_err();
+    let error = learn::again_from_log(&config_, &model.card, &mut log, &mut Unwatched).unwrap_err();
     assert_eq!(
         error.to_string(),
         "model 1 was made from 449 records, but 444 can be read now from its spans of the topics: it cannot be made again"
@@ -385,12 +376,12 @@ fn a_model_of_a_stretch_is_made_again_from_the_topic_and_judges_it_by_place() {
     let config = config(&["model.kind=autoencoder", "model.epochs=3"]);
     let (from, to) = (Timestamp(0), Some(Timestamp(450_000)));
     let fitted = super::topic::read(&config, None, &mut log, (from, to), &|_| {}).unwrap();
-    let model = learn::train(&config, &fitted, Timestamp(7), &mut Quiet)
+    let model = learn::train(&config, &fitted, Timestamp(7), &mut Unwatched)
         .unwrap()
         .model;
     assert_eq!(model.card.spans.len(), 2);
     assert_eq!(model.card.source, None);
-    let again = learn::again_from_log(&config, &model.card, &mut log, &mut Quiet).unwrap();
+    let again = learn::again_from_log(&config, &model.card, &mut log, &mut Unwatched).unwrap();
     assert_eq!(model.to_bytes().unwrap(), again.model.to_bytes().unwrap());
     let columns = Some(&model.card.columns[..]);
     let table = super::topic::read(&config, columns, &mut log, (from, None), &|_| {}).unwrap();
@@ -415,7 +406,7 @@ fn a_model_of_a_stretch_is_made_again_from_the_topic_and_judges_it_by_place() {
 fn codes_are_those_of_the_scores_topic() {
     let fit = table(&csv(&rows(400, 1000)), &Roles::default());
     let config = config(&["model.kind=autoencoder", "model.epochs=3", "model.code=2"]);
-    let model = learn::train(&config, &fit, Timestamp(0), &mut Quiet)
+    let model = learn::train(&config, &fit, Timestamp(0), &mut Unwatched)
         .unwrap()
         .model;
     let columns = [0, 1].map(|i| pipeline::Column {
@@ -490,7 +481,7 @@ fn a_report_tells_of_each_keys_own_records() {
     let config = config(&["training.interval=3650d"]);
     let mut watch = Watch {
         rows: &|_| {},
-        monitor: &mut Quiet,
+        monitor: &mut Unwatched,
     };
     let outcome = backtest(&config, &table, 800, &mut watch).unwrap();
     let report = story::report(Told {
@@ -574,7 +565,7 @@ fn a_later_model_of_a_backtest_is_the_one_that_the_daemon_would_make() {
     let read = super::topic::read(&config, None, &mut log, range, &|_| {}).unwrap();
     let mut watch = Watch {
         rows: &|_| {},
-        monitor: &mut Quiet,
+        monitor: &mut Unwatched,
     };
     let first = Warmup {
         rows: 1000,

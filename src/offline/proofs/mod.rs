@@ -9,23 +9,13 @@ mod lasting;
 mod weekly;
 mod world;
 
-use std::ops::ControlFlow;
-
 use super::judge::{Outcome, Warmup, Watch, backtest};
 use super::table::Table;
 use crate::config::{Config, Sources};
-use crate::model::Monitor;
+use crate::model::Unwatched;
 
 /// Milliseconds.
 const MINUTE: i64 = 60_000;
-
-struct Quiet;
-
-impl Monitor for Quiet {
-    fn epoch(&mut self, _: usize, _: f64, _: f64) -> ControlFlow<()> {
-        ControlFlow::Continue(())
-    }
-}
 
 /// The defaults, but for `set`.
 fn config(set: &[&str]) -> Config {
@@ -41,7 +31,7 @@ fn config(set: &[&str]) -> Config {
 fn lived(set: &[&str], table: &Table, warmup: usize) -> Outcome {
     let mut watch = Watch {
         rows: &|_| {},
-        monitor: &mut Quiet,
+        monitor: &mut Unwatched,
     };
     let warmup = Warmup {
         rows: warmup,

@@ -248,17 +248,7 @@ fn lost_by_a_proxy(seed: u64, each: u32) -> Option<BTreeMap<String, u32>> {
         limits: Some((500, 5_000)),
         ..echo(&proxy.address, "proxy", &properties)
     };
-    let mut members: Vec<(Echo, echo::Running)> = ["a", "b", "c"]
-        .into_iter()
-        .map(|instance| {
-            let echo = Echo {
-                instance: instance.to_owned(),
-                ..first.clone()
-            };
-            let child = echo.spawn();
-            (echo, child)
-        })
-        .collect();
+    let mut members = first.three();
     proxy.disturb(each);
     let mut records = 0;
     // There is always something to read while calls are disturbed.

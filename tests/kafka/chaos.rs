@@ -106,17 +106,7 @@ fn round(seed: u64, actions: usize) -> Option<Counts> {
         ..crate::echo(&own.brokers, "chaos", &properties)
     };
     crate::feed(&first, 0, SHARE);
-    let members = ["a", "b", "c"]
-        .into_iter()
-        .map(|instance| {
-            let echo = Echo {
-                instance: instance.to_owned(),
-                ..first.clone()
-            };
-            let child = echo.spawn();
-            (echo, child)
-        })
-        .collect();
+    let members = first.three();
     let mut scene = Scene {
         own,
         members,

@@ -175,6 +175,21 @@ impl Echo {
         std::env::temp_dir().join(format!("{}-{}.log", self.name, self.instance))
     }
 
+    /// Three instances of it, at work.
+    pub fn three(&self) -> Vec<(Self, Running)> {
+        ["a", "b", "c"]
+            .into_iter()
+            .map(|instance| {
+                let echo = Self {
+                    instance: instance.to_owned(),
+                    ..self.clone()
+                };
+                let child = echo.spawn();
+                (echo, child)
+            })
+            .collect()
+    }
+
     /// Starts a child process of this test binary that runs the workers until it is killed.
     pub fn spawn(&self) -> Running {
         let file = std::fs::File::options()

@@ -368,12 +368,8 @@ impl<'w> Broker<'w> {
         });
         place(&mut self.log, &outbox.late, |log| &mut log.late);
         place(&mut self.log, &outbox.drift, |log| &mut log.drift);
+        self.commit_positions(&outbox, metadata);
         for (at, to) in &outbox.positions {
-            let commit = Commit {
-                offset: *to,
-                metadata: metadata.to_owned(),
-            };
-            self.committed.insert(at.clone(), commit);
             let saved = outbox.state.iter().any(|entry| entry.at == *at);
             let discards = saved && self.discards.remove(&(member, at.clone()));
             let log = self.log.get_mut(at).unwrap();

@@ -40,7 +40,6 @@ const IMPURE: &[&str] = &[
     "std::thread",
     "std::env",
     "std::time::SystemTime",
-    "SystemClock",
     "tracing",
     "prometheus",
     "rdkafka",
@@ -234,11 +233,18 @@ impl<'a> Visit<'a> for Collector {
     }
 }
 
-fn read(text: &str) -> Source {
-    let file = syn::parse_file(text).expect("the compiler reads it, too");
+fn parsed(text: &str) -> syn::File {
+    syn::parse_file(text).expect("the compiler reads it, too")
+}
+
+fn collected(file: &syn::File) -> Source {
     let mut collector = Collector::default();
-    collector.visit_file(&file);
+    collector.visit_file(file);
     collector.source
+}
+
+fn read(text: &str) -> Source {
+    collected(&parsed(text))
 }
 
 /// Every file below a folder.
@@ -275,10 +281,10 @@ fn sources() -> BTreeMap<Module, Source> {
     let mut tests_only: Vec<Module> = Vec::new();
     let mut found = BTreeMap::new();
     for path in all {
-        let text = fs::read_to_string(&path).expect("a text");
+        let file = parsed(&fs::read_to_string(&path).expect("a text"));
         let module = module(&path, &src);
-        for item in syn::parse_file(&text).expect("Rust").items {
-            if let syn::Item::Mod(item) = &item
+        for item in &file.items {
+            if let syn::Item::Mod(item) = item
                 && for_tests(&item.attrs)
             {
                 let mut only = module.clone();
@@ -287,7 +293,7 @@ fn sources() -> BTreeMap<Module, Source> {
             }
         }
         if module != ["lib"] && module != ["main"] {
-            found.insert(module, read(&text));
+            found.insert(module, collected(&file));
         }
     }
     found.retain(|module, _| !tests_only.iter().any(|only| module.starts_with(only)));

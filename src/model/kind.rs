@@ -163,20 +163,48 @@ pub enum Trait {
     Combines,
 }
 
-/// Fits a kind with settings to rows.
-pub type Fit = fn(&ModelSpec, &FitData, Seed, &mut dyn Monitor) -> Result<Box<dyn Kind>, FitError>;
+/// How a model of a kind comes to be.
+pub trait Build: Kind + Sized + 'static {
+    /// Fits a model to rows. All randomness comes from `seed`; the monitor is told of each step.
+    ///
+    /// # Errors
+    /// Too few rows, a monitor that says stop, weights that are not finite, and what a library refuses.
+    fn fit(
+        spec: &ModelSpec,
+        data: &FitData,
+        seed: Seed,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Self, FitError>;
+
+    /// Reads back what [`Kind::save`] wrote.
+    ///
+    /// # Errors
+    /// If a part is absent, of another shape, or does not fit the others.
+    fn load(from: &Tensors) -> Result<Self, ModelFileError>;
+}
+
+/// [`Build::fit`] of some kind.
+type Fit = fn(&ModelSpec, &FitData, Seed, &mut dyn Monitor) -> Result<Box<dyn Kind>, FitError>;
 
 /// One kind: its name in `model.kind`, what sets it apart, and how a model of it comes to be.
 #[derive(Clone, Copy, Debug)]
 pub struct KindEntry {
-    /// The name, as `model.kind` and model files have it.
-    pub name: &'static str,
-    /// What sets it apart from others.
-    pub traits: &'static [Trait],
-    /// Fits a model.
-    pub fit: Fit,
-    /// Reads back what [`Kind::save`] wrote.
-    pub load: fn(&Tensors) -> Result<Box<dyn Kind>, ModelFileError>,
+    name: &'static str,
+    traits: &'static [Trait],
+    fit: Fit,
+    load: fn(&Tensors) -> Result<Box<dyn Kind>, ModelFileError>,
+}
+
+impl KindEntry {
+    /// The kind `K`: its name, as `model.kind` and model files have it, and what sets it apart from others.
+    pub const fn of<K: Build>(name: &'static str, traits: &'static [Trait]) -> Self {
+        Self {
+            name,
+            traits,
+            fit: |spec, data, seed, monitor| Ok(Box::new(K::fit(spec, data, seed, monitor)?)),
+            load: |from| Ok(Box::new(K::load(from)?)),
+        }
+    }
 }
 
 /// A table of kinds.

@@ -1,6 +1,6 @@
 //! Models: what a record, or a window of records, normally looks like.
 //!
-//! A new kind is one file below [`kinds`] that implements [`Kind`] and an entry in its table. Pure: no I/O, no clock; all
+//! A new kind is one file below [`kinds`] that implements [`Kind`] and [`Build`], and an entry in its table. Pure: no I/O, no clock; all
 //! randomness comes from a [`Seed`](crate::seed::Seed). There is one scoring path, through two-dimensional products, because only that gives a row
 //! the same bits in any batch.
 
@@ -30,5 +30,5 @@ pub mod tensors;
 mod testing;
 pub mod trained;
 
-pub use kind::{FitData, FitError, Kind, Kinds, Model, Monitor, Trait, Unwatched};
+pub use kind::{Build, FitData, FitError, Kind, Kinds, Model, Monitor, Trait, Unwatched};
 pub use registry::KINDS;

@@ -24,7 +24,7 @@ use crate::model::ensemble::Ensemble;
 use crate::model::ensemble::dependence::dependence;
 use crate::model::spec::{Combine, ModelSpec};
 use crate::model::tensors::{ModelFileError, Tensors};
-use crate::model::{FitData, FitError, Kind, Monitor};
+use crate::model::{Build, FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
 
 /// The pool for plain records, by family, with weights: neighbours, the simple kinds together, and the autoencoder weigh the same.
@@ -60,12 +60,12 @@ const NEWEST: f64 = 1.0 / 6.0;
 #[derive(Debug)]
 pub struct Auto(Ensemble);
 
-impl Auto {
+impl Build for Auto {
     /// Fits the pool.
     ///
     /// # Errors
     /// As the members' own fits.
-    pub fn fit(
+    fn fit(
         spec: &ModelSpec,
         data: &FitData,
         seed: Seed,
@@ -92,11 +92,7 @@ impl Auto {
         .map(Self)
     }
 
-    /// Reads back what [`Kind::save`] wrote.
-    ///
-    /// # Errors
-    /// If a part is absent or of another shape.
-    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
+    fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         Ensemble::load(from).map(Self)
     }
 }

@@ -15,7 +15,7 @@ use crate::model::marginals::Marginals;
 use crate::model::member::MemberSpec;
 use crate::model::spec::ModelSpec;
 use crate::model::tensors::{ModelFileError, Tensors};
-use crate::model::{FitData, FitError, Kind, Model, Monitor, Trait};
+use crate::model::{Build, FitData, FitError, Kind, Model, Monitor, Trait};
 use crate::seed::Seed;
 
 /// The members, in the order of the configuration.
@@ -55,6 +55,20 @@ struct MemberCard {
 }
 
 impl Ensemble {
+    /// The weighted mean of the members' scores, of training rows or others.
+    fn combined(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed], training: bool) -> Array1<f32> {
+        let mut sum = Array1::zeros(rows.nrows());
+        let mut weights = 0.0;
+        for member in &self.members {
+            let measured = member.measured(rows, seeds, training);
+            sum.scaled_add(member.card.weight, &measured);
+            weights += member.card.weight;
+        }
+        sum / weights
+    }
+}
+
+impl Build for Ensemble {
     /// Fits the members that `spec.members` names.
     ///
     /// Those without `trim` come first. The others are fitted on what is left when the rows have been dropped that the former
@@ -62,7 +76,7 @@ impl Ensemble {
     ///
     /// # Errors
     /// As the members' own fits; [`FitError::Library`] if a member's text cannot be read.
-    pub fn fit(
+    fn fit(
         spec: &ModelSpec,
         data: &FitData,
         seed: Seed,
@@ -103,11 +117,7 @@ impl Ensemble {
         })
     }
 
-    /// Reads back what [`Kind::save`] wrote.
-    ///
-    /// # Errors
-    /// If a part is absent or of another shape.
-    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
+    fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         let (width, count): (usize, usize) = (from.get("width")?, from.get("members")?);
         let members: Vec<Member> = (0..count)
             .map(|place| Member::load(&from.nested(&prefix(place))))
@@ -119,18 +129,6 @@ impl Ensemble {
                 "an ensemble's members do not fit its width".to_owned(),
             ))
         }
-    }
-
-    /// The weighted mean of the members' scores, of training rows or others.
-    fn combined(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed], training: bool) -> Array1<f32> {
-        let mut sum = Array1::zeros(rows.nrows());
-        let mut weights = 0.0;
-        for member in &self.members {
-            let measured = member.measured(rows, seeds, training);
-            sum.scaled_add(member.card.weight, &measured);
-            weights += member.card.weight;
-        }
-        sum / weights
     }
 }
 

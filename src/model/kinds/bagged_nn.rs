@@ -10,7 +10,7 @@ use rand::seq::index;
 use crate::model::kinds::near::References;
 use crate::model::spec::ModelSpec;
 use crate::model::tensors::{ModelFileError, Tensors};
-use crate::model::{FitData, FitError, Kind, Monitor};
+use crate::model::{Build, FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
 
 /// Samples, and rows of each.
@@ -26,11 +26,31 @@ pub struct BaggedNn {
 }
 
 impl BaggedNn {
+    fn mean_distance(&self, rows: ArrayView2<'_, f32>, skip_self: bool) -> Array1<f32> {
+        let scored = self.references.each(rows, |row| {
+            let distance = |bag| {
+                let found = row.nearest_in(bag, 1 + usize::from(skip_self));
+                let own = skip_self && found.len() > 1 && found[0].0 <= 0.0;
+                found[usize::from(own)].0.sqrt()
+            };
+            self.bags().map(distance).sum::<f32>() / self.bags().len() as f32
+        });
+        Array1::from(scored)
+    }
+
+    /// Where each sample lies.
+    fn bags(&self) -> impl ExactSizeIterator<Item = Range<usize>> {
+        let size = self.bag_rows;
+        (0..self.references.len() / size).map(move |bag| bag * size..(bag + 1) * size)
+    }
+}
+
+impl Build for BaggedNn {
     /// Draws the samples, each without replacement.
     ///
     /// # Errors
     /// If there are fewer than two training rows, or the monitor says stop.
-    pub fn fit(
+    fn fit(
         _spec: &ModelSpec,
         data: &FitData,
         seed: Seed,
@@ -49,11 +69,7 @@ impl BaggedNn {
         })
     }
 
-    /// Reads back what [`Kind::save`] wrote.
-    ///
-    /// # Errors
-    /// If a part is absent or of another shape.
-    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
+    fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         let model = Self {
             bag_rows: from.get("bag_rows")?,
             references: References::new(from.get2("references")?),
@@ -66,24 +82,6 @@ impl BaggedNn {
                 "bagged_nn's samples are of uneven size".to_owned(),
             ))
         }
-    }
-
-    fn mean_distance(&self, rows: ArrayView2<'_, f32>, skip_self: bool) -> Array1<f32> {
-        let scored = self.references.each(rows, |row| {
-            let distance = |bag| {
-                let found = row.nearest_in(bag, 1 + usize::from(skip_self));
-                let own = skip_self && found.len() > 1 && found[0].0 <= 0.0;
-                found[usize::from(own)].0.sqrt()
-            };
-            self.bags().map(distance).sum::<f32>() / self.bags().len() as f32
-        });
-        Array1::from(scored)
-    }
-
-    /// Where each sample lies.
-    fn bags(&self) -> impl ExactSizeIterator<Item = Range<usize>> {
-        let size = self.bag_rows;
-        (0..self.references.len() / size).map(move |bag| bag * size..(bag + 1) * size)
     }
 }
 

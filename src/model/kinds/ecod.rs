@@ -6,7 +6,7 @@ use ndarray::{Array1, Array2, ArrayView2, Axis};
 use crate::model::marginals::Marginals;
 use crate::model::spec::ModelSpec;
 use crate::model::tensors::{ModelFileError, Tensors};
-use crate::model::{FitData, FitError, Kind, Monitor};
+use crate::model::{Build, FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
 
 /// The sum over inputs of −ln of the smaller empirical tail probability. (ECOD takes the largest of three sums, by the skewness of
@@ -16,12 +16,12 @@ pub struct Ecod {
     marginals: Marginals,
 }
 
-impl Ecod {
+impl Build for Ecod {
     /// Sorts each input.
     ///
     /// # Errors
     /// If there is no training row, or the monitor says stop.
-    pub fn fit(
+    fn fit(
         _spec: &ModelSpec,
         data: &FitData,
         _seed: Seed,
@@ -35,11 +35,7 @@ impl Ecod {
         Ok(model)
     }
 
-    /// Reads back what [`Kind::save`] wrote.
-    ///
-    /// # Errors
-    /// If a part is absent or of another shape.
-    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
+    fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         Ok(Self {
             marginals: Marginals::load(from)?,
         })

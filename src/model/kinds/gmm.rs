@@ -15,7 +15,7 @@ use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate};
 use crate::model::linalg::{cholesky, first_rows, invert_lower, moments, principal_axes};
 use crate::model::spec::ModelSpec;
 use crate::model::tensors::{ModelFileError, Tensors};
-use crate::model::{FitData, FitError, Kind, Monitor};
+use crate::model::{Build, FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
 
 /// The most whitened components that the mixture sees.
@@ -58,52 +58,6 @@ struct Mixture {
 }
 
 impl Gmm {
-    /// Whitens, then fits mixtures of 1, 2, 4 … components, up to `components`, and keeps the one under which the validation rows are
-    /// most likely. A mixture that EM cannot fit is passed over; one component always can be. The `trim` share of the rows farthest
-    /// from the centre is left out.
-    ///
-    /// # Errors
-    /// If there are fewer than two training rows, the monitor says stop, or linfa's solver fails.
-    pub fn fit(
-        spec: &ModelSpec,
-        data: &FitData,
-        seed: Seed,
-        monitor: &mut dyn Monitor,
-    ) -> Result<Self, FitError> {
-        data.rows("gmm", 2)?;
-        let mut model = Self::whitened(data.train.view())?;
-        let code = model.code_of(data.train.view()).mapv(f64::from);
-        let kept = central(&code, spec.trim);
-        let code = code.select(Axis(0), &kept);
-        let held_out = if data.validation.nrows() > 0 {
-            &data.validation
-        } else {
-            &data.train
-        };
-        let mut best = f64::NEG_INFINITY;
-        let mut count = 1;
-        while count <= spec.components {
-            if let Some(mixture) = mixture(&code, count, seed.nth(count as u64)) {
-                let candidate = model.clone().with(&mixture);
-                let likely = candidate
-                    .mixture_log_density(&candidate.code_of(held_out.view()))
-                    .0;
-                let likely = f64::from(likely.mean().unwrap_or(f32::NEG_INFINITY));
-                if likely > best + 1e-3 {
-                    (best, model) = (likely, candidate);
-                }
-            }
-            monitor.step(count, -best, -best)?;
-            count *= 2;
-        }
-        if model.log_peak.is_empty() {
-            return Err(FitError::NotFinite {
-                what: "the density of one Gaussian".to_owned(),
-            });
-        }
-        Ok(model)
-    }
-
     /// Centre, axes and residual sizes; no mixture yet.
     fn whitened(rows: ArrayView2<'_, f32>) -> Result<Self, FitError> {
         let (mean, covariance) = moments(rows);
@@ -179,12 +133,56 @@ impl Gmm {
         }
         (totals, logs)
     }
+}
 
-    /// Reads back what [`Kind::save`] wrote.
+impl Build for Gmm {
+    /// Whitens, then fits mixtures of 1, 2, 4 … components, up to `components`, and keeps the one under which the validation rows are
+    /// most likely. A mixture that EM cannot fit is passed over; one component always can be. The `trim` share of the rows farthest
+    /// from the centre is left out.
     ///
     /// # Errors
-    /// If a part is absent or of another shape.
-    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
+    /// If there are fewer than two training rows, the monitor says stop, or linfa's solver fails.
+    fn fit(
+        spec: &ModelSpec,
+        data: &FitData,
+        seed: Seed,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Self, FitError> {
+        data.rows("gmm", 2)?;
+        let mut model = Self::whitened(data.train.view())?;
+        let code = model.code_of(data.train.view()).mapv(f64::from);
+        let kept = central(&code, spec.trim);
+        let code = code.select(Axis(0), &kept);
+        let held_out = if data.validation.nrows() > 0 {
+            &data.validation
+        } else {
+            &data.train
+        };
+        let mut best = f64::NEG_INFINITY;
+        let mut count = 1;
+        while count <= spec.components {
+            if let Some(mixture) = mixture(&code, count, seed.nth(count as u64)) {
+                let candidate = model.clone().with(&mixture);
+                let likely = candidate
+                    .mixture_log_density(&candidate.code_of(held_out.view()))
+                    .0;
+                let likely = f64::from(likely.mean().unwrap_or(f32::NEG_INFINITY));
+                if likely > best + 1e-3 {
+                    (best, model) = (likely, candidate);
+                }
+            }
+            monitor.step(count, -best, -best)?;
+            count *= 2;
+        }
+        if model.log_peak.is_empty() {
+            return Err(FitError::NotFinite {
+                what: "the density of one Gaussian".to_owned(),
+            });
+        }
+        Ok(model)
+    }
+
+    fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         let model = Self {
             mean: from.get1("mean")?,
             whiten: from.get2("whiten")?,

@@ -5,7 +5,7 @@ use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 use crate::model::spec::ModelSpec;
 use crate::model::tensors::{ModelFileError, Tensors};
-use crate::model::{FitData, FitError, Kind, Monitor};
+use crate::model::{Build, FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
 
 /// Bins of equal width over the range of the training rows.
@@ -28,11 +28,24 @@ pub struct Hbos {
 }
 
 impl Hbos {
+    /// The bin of a value; `None` outside the range. An input that never changed has one bin: its value, give or take a
+    /// hundredth of a scaled unit.
+    fn bin(&self, j: usize, value: f32) -> Option<usize> {
+        let (above, step) = (value - self.low[j], self.step[j]);
+        if step <= 0.0 {
+            return (above.abs() <= 0.01).then_some(0);
+        }
+        let inside = above >= 0.0 && above <= step * (BINS as f32 + 0.01);
+        inside.then(|| ((above / step) as usize).min(BINS - 1))
+    }
+}
+
+impl Build for Hbos {
     /// Counts each input's bins.
     ///
     /// # Errors
     /// If there is no training row, or the monitor says stop.
-    pub fn fit(
+    fn fit(
         _spec: &ModelSpec,
         data: &FitData,
         _seed: Seed,
@@ -63,11 +76,7 @@ impl Hbos {
         Ok(model)
     }
 
-    /// Reads back what [`Kind::save`] wrote.
-    ///
-    /// # Errors
-    /// If a part is absent or of another shape.
-    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
+    fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         let model = Self {
             low: from.get1("low")?,
             step: from.get1("step")?,
@@ -81,17 +90,6 @@ impl Hbos {
                 "hbos's tensors do not fit together".to_owned(),
             ))
         }
-    }
-
-    /// The bin of a value; `None` outside the range. An input that never changed has one bin: its value, give or take a
-    /// hundredth of a scaled unit.
-    fn bin(&self, j: usize, value: f32) -> Option<usize> {
-        let (above, step) = (value - self.low[j], self.step[j]);
-        if step <= 0.0 {
-            return (above.abs() <= 0.01).then_some(0);
-        }
-        let inside = above >= 0.0 && above <= step * (BINS as f32 + 0.01);
-        inside.then(|| ((above / step) as usize).min(BINS - 1))
     }
 }
 

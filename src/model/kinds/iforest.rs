@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::model::spec::ModelSpec;
 use crate::model::tensors::{ModelFileError, Tensors};
-use crate::model::{FitData, FitError, Kind, Monitor};
+use crate::model::{Build, FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
 
 /// All trees in flat arrays, one element a node, each tree's nodes together and its root first.
@@ -28,39 +28,6 @@ pub struct IForest {
 }
 
 impl IForest {
-    /// Grows `trees` trees, each from `tree_rows` rows drawn without replacement, to a depth of log₂ of that.
-    ///
-    /// # Errors
-    /// If there are fewer than two training rows, or the monitor says stop.
-    pub fn fit(
-        spec: &ModelSpec,
-        data: &FitData,
-        seed: Seed,
-        monitor: &mut dyn Monitor,
-    ) -> Result<Self, FitError> {
-        data.rows("iforest", 2)?;
-        let rows = data.train.view();
-        let sample = spec.tree_rows.min(rows.nrows());
-        let mut forest = Self {
-            width: rows.ncols(),
-            typical: path_beyond(sample as f32).max(f32::MIN_POSITIVE),
-            roots: Vec::new(),
-            input: Vec::new(),
-            threshold: Vec::new(),
-            left: Vec::new(),
-            size: Vec::new(),
-        };
-        for tree in 0..spec.trees {
-            let mut rng = seed.nth(tree as u64).rng();
-            let drawn = index::sample(&mut rng, rows.nrows(), sample).into_vec();
-            forest.grow(rows, drawn, &mut rng);
-            if tree % 32 == 31 {
-                monitor.step(tree / 32, 0.0, 0.0)?;
-            }
-        }
-        Ok(forest)
-    }
-
     fn grow(&mut self, rows: ArrayView2<'_, f32>, drawn: Vec<usize>, rng: &mut ChaCha8Rng) {
         let depth_max = drawn.len().next_power_of_two().ilog2();
         let root = self.leaf(drawn.len());
@@ -95,11 +62,60 @@ impl IForest {
         self.size.len() - 1
     }
 
-    /// Reads back what [`Kind::save`] wrote.
+    /// Visits the splits on a row's way down one tree, as (input, size before, size after), and returns the size of the leaf.
+    fn descend(
+        &self,
+        root: u32,
+        row: ArrayView1<'_, f32>,
+        mut visit: impl FnMut(usize, f32, f32),
+    ) -> f32 {
+        let mut node = root as usize;
+        while self.left[node] != 0 {
+            let input = self.input[node] as usize;
+            let right = usize::from(row[input] >= self.threshold[node]);
+            let child = self.left[node] as usize + right;
+            visit(input, self.size[node], self.size[child]);
+            node = child;
+        }
+        self.size[node]
+    }
+}
+
+impl Build for IForest {
+    /// Grows `trees` trees, each from `tree_rows` rows drawn without replacement, to a depth of log₂ of that.
     ///
     /// # Errors
-    /// If a part is absent, or a node points outside its forest.
-    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
+    /// If there are fewer than two training rows, or the monitor says stop.
+    fn fit(
+        spec: &ModelSpec,
+        data: &FitData,
+        seed: Seed,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Self, FitError> {
+        data.rows("iforest", 2)?;
+        let rows = data.train.view();
+        let sample = spec.tree_rows.min(rows.nrows());
+        let mut forest = Self {
+            width: rows.ncols(),
+            typical: path_beyond(sample as f32).max(f32::MIN_POSITIVE),
+            roots: Vec::new(),
+            input: Vec::new(),
+            threshold: Vec::new(),
+            left: Vec::new(),
+            size: Vec::new(),
+        };
+        for tree in 0..spec.trees {
+            let mut rng = seed.nth(tree as u64).rng();
+            let drawn = index::sample(&mut rng, rows.nrows(), sample).into_vec();
+            forest.grow(rows, drawn, &mut rng);
+            if tree % 32 == 31 {
+                monitor.step(tree / 32, 0.0, 0.0)?;
+            }
+        }
+        Ok(forest)
+    }
+
+    fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         let forest = Self {
             width: from.get("width")?,
             typical: from.get("typical")?,
@@ -125,24 +141,6 @@ impl IForest {
                 "iforest's nodes are unsound".to_owned(),
             ))
         }
-    }
-
-    /// Visits the splits on a row's way down one tree, as (input, size before, size after), and returns the size of the leaf.
-    fn descend(
-        &self,
-        root: u32,
-        row: ArrayView1<'_, f32>,
-        mut visit: impl FnMut(usize, f32, f32),
-    ) -> f32 {
-        let mut node = root as usize;
-        while self.left[node] != 0 {
-            let input = self.input[node] as usize;
-            let right = usize::from(row[input] >= self.threshold[node]);
-            let child = self.left[node] as usize + right;
-            visit(input, self.size[node], self.size[child]);
-            node = child;
-        }
-        self.size[node]
     }
 }
 

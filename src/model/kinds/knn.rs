@@ -9,7 +9,7 @@ use crate::model::kinds::bagged_nn::BaggedNn;
 use crate::model::kinds::near::{References, mean_of_nearest};
 use crate::model::spec::ModelSpec;
 use crate::model::tensors::{ModelFileError, Tensors};
-use crate::model::{FitData, FitError, Kind, Monitor};
+use crate::model::{Build, FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
 
 /// Rows that others are compared with.
@@ -20,12 +20,26 @@ pub struct Knn {
 }
 
 impl Knn {
+    fn kth_distance(&self, rows: ArrayView2<'_, f32>, skip_self: bool) -> Array1<f32> {
+        let k = self.neighbours;
+        let scored = self.references.each(rows, |row| {
+            let nearest = row.nearest(k + usize::from(skip_self));
+            let own =
+                usize::from(skip_self && nearest.first().is_some_and(|&(square, _)| square <= 0.0));
+            let place = (own + k - 1).min(nearest.len() - 1);
+            nearest[place].0.sqrt()
+        });
+        Array1::from(scored)
+    }
+}
+
+impl Build for Knn {
     /// Draws at most `reference_rows` of the training rows, after the `trim` share that lies farthest from most random samples
     /// of the others has been left out.
     ///
     /// # Errors
     /// If there are fewer than two training rows, or the monitor says stop.
-    pub fn fit(
+    fn fit(
         spec: &ModelSpec,
         data: &FitData,
         seed: Seed,
@@ -53,11 +67,7 @@ impl Knn {
         })
     }
 
-    /// Reads back what [`Kind::save`] wrote.
-    ///
-    /// # Errors
-    /// If a part is absent or of another shape.
-    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
+    fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         let model = Self {
             neighbours: from.get("neighbours")?,
             references: References::new(from.get2("references")?),
@@ -69,18 +79,6 @@ impl Knn {
                 "knn has fewer references than neighbours".to_owned(),
             ))
         }
-    }
-
-    fn kth_distance(&self, rows: ArrayView2<'_, f32>, skip_self: bool) -> Array1<f32> {
-        let k = self.neighbours;
-        let scored = self.references.each(rows, |row| {
-            let nearest = row.nearest(k + usize::from(skip_self));
-            let own =
-                usize::from(skip_self && nearest.first().is_some_and(|&(square, _)| square <= 0.0));
-            let place = (own + k - 1).min(nearest.len() - 1);
-            nearest[place].0.sqrt()
-        });
-        Array1::from(scored)
     }
 }
 

@@ -16,7 +16,7 @@ use rand::seq::index;
 use crate::model::kinds::near::{References, mean_of_nearest, squared_distance};
 use crate::model::spec::ModelSpec;
 use crate::model::tensors::{ModelFileError, Tensors};
-use crate::model::{FitData, FitError, Kind, Monitor};
+use crate::model::{Build, FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
 
 /// A group with less than this share of the rows is not normal by itself.
@@ -42,11 +42,24 @@ pub struct Linkage {
 }
 
 impl Linkage {
+    /// The least height at which each row is in a large group: it must reach a reference, as that reference must the group, and have
+    /// `neighbours` of them near.
+    fn height(&self, rows: ArrayView2<'_, f32>, skip_self: bool) -> Array1<f32> {
+        let rows = &rows / &self.spread;
+        let heights = self.heights.as_slice().unwrap_or_default();
+        Array1::from(self.references.each(rows.view(), |row| {
+            let (core, joined) = row.joining(self.neighbours, heights, skip_self);
+            core.map_or(joined, |core| joined.max(core)).sqrt()
+        }))
+    }
+}
+
+impl Build for Linkage {
     /// Draws at most `reference_rows` of the training rows and grows their minimum spanning tree.
     ///
     /// # Errors
     /// If there are fewer than two training rows, or the monitor says stop.
-    pub fn fit(
+    fn fit(
         spec: &ModelSpec,
         data: &FitData,
         seed: Seed,
@@ -76,11 +89,7 @@ impl Linkage {
         })
     }
 
-    /// Reads back what [`Kind::save`] wrote.
-    ///
-    /// # Errors
-    /// If a part is absent or of another shape.
-    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
+    fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         let model = Self {
             neighbours: from.get("neighbours")?,
             spread: from.get1("spread")?,
@@ -96,17 +105,6 @@ impl Linkage {
                 "linkage's tensors do not fit together".to_owned(),
             ))
         }
-    }
-
-    /// The least height at which each row is in a large group: it must reach a reference, as that reference must the group, and have
-    /// `neighbours` of them near.
-    fn height(&self, rows: ArrayView2<'_, f32>, skip_self: bool) -> Array1<f32> {
-        let rows = &rows / &self.spread;
-        let heights = self.heights.as_slice().unwrap_or_default();
-        Array1::from(self.references.each(rows.view(), |row| {
-            let (core, joined) = row.joining(self.neighbours, heights, skip_self);
-            core.map_or(joined, |core| joined.max(core)).sqrt()
-        }))
     }
 }
 

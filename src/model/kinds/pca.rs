@@ -15,7 +15,7 @@ use crate::model::chunks::CHUNK;
 use crate::model::linalg::{first, first_rows, moments, principal_axes};
 use crate::model::spec::{ModelSpec, Statistic};
 use crate::model::tensors::{ModelFileError, Tensors};
-use crate::model::{FitData, FitError, Kind, Monitor};
+use crate::model::{Build, FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
 
 /// Scaled units below which a residual is noise: a feature that is explained perfectly must not alarm over a small part of
@@ -49,6 +49,21 @@ pub struct Pca {
 }
 
 impl Pca {
+    /// How many components were kept.
+    pub fn components(&self) -> usize {
+        self.axes.ncols()
+    }
+
+    /// Positions within the subspace, `n × k`, and residuals beside it, `n × width`.
+    fn project(&self, rows: ArrayView2<'_, f32>) -> (Array2<f32>, Array2<f32>) {
+        let centred = &rows - &self.mean;
+        let code = centred.dot(&self.axes);
+        let residual = centred - code.dot(&self.axes.t());
+        (code, residual)
+    }
+}
+
+impl Build for Pca {
     /// Fits on the training rows; then, without the `trim` share of them that lie farthest from the centre by
     /// Mahalanobis, again. The
     /// components kept are the fewest that hold `variance` of the variance, and never all, so that there is a residual. The
@@ -56,7 +71,7 @@ impl Pca {
     ///
     /// # Errors
     /// If there are fewer than two training rows, the monitor says stop, or linfa's solver fails.
-    pub fn fit(
+    fn fit(
         spec: &ModelSpec,
         data: &FitData,
         _seed: Seed,
@@ -87,11 +102,7 @@ impl Pca {
         })
     }
 
-    /// Reads back what [`Kind::save`] wrote.
-    ///
-    /// # Errors
-    /// If a part is absent or of another shape.
-    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
+    fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         let model = Self {
             statistic: from.get("statistic")?,
             columns: from.get("columns")?,
@@ -115,19 +126,6 @@ impl Pca {
                 "pca's tensors do not fit together".to_owned(),
             ))
         }
-    }
-
-    /// How many components were kept.
-    pub fn components(&self) -> usize {
-        self.axes.ncols()
-    }
-
-    /// Positions within the subspace, `n × k`, and residuals beside it, `n × width`.
-    fn project(&self, rows: ArrayView2<'_, f32>) -> (Array2<f32>, Array2<f32>) {
-        let centred = &rows - &self.mean;
-        let code = centred.dot(&self.axes);
-        let residual = centred - code.dot(&self.axes.t());
-        (code, residual)
     }
 }
 

@@ -4,7 +4,7 @@ use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 use crate::model::spec::ModelSpec;
 use crate::model::tensors::{ModelFileError, Tensors};
-use crate::model::{FitData, FitError, Kind, Monitor};
+use crate::model::{Build, FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
 
 /// Mean of the squared scaled inputs; the scaler does the learning.
@@ -18,9 +18,11 @@ impl RobustZ {
     pub fn new(width: usize) -> Self {
         Self { width }
     }
+}
 
+impl Build for RobustZ {
     /// Remembers the width.
-    pub fn fit(
+    fn fit(
         _spec: &ModelSpec,
         data: &FitData,
         _seed: Seed,
@@ -31,8 +33,7 @@ impl RobustZ {
         })
     }
 
-    /// Reads back what [`Kind::save`] wrote.
-    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
+    fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         Ok(Self {
             width: from.get("width")?,
         })

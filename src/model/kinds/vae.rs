@@ -16,7 +16,7 @@ use crate::model::kinds::net_file::{get_net, put_net};
 use crate::model::options::Likelihood;
 use crate::model::spec::ModelSpec;
 use crate::model::tensors::{ModelFileError, Tensors};
-use crate::model::{FitData, FitError, Kind, Monitor};
+use crate::model::{Build, FitData, FitError, Kind, Monitor};
 use crate::nn::activation::Activation;
 use crate::nn::loss::{
     Trimmer, add_gaussian_kl_grad, bounded, bounded_slope, gaussian_nll_grad, row_gaussian_kl,
@@ -54,61 +54,6 @@ pub struct Vae {
 }
 
 impl Vae {
-    /// Maximises the evidence lower bound on the training rows, the worst left out.
-    ///
-    /// # Errors
-    /// Too few rows, cancelled by the monitor, or weights that are not finite.
-    pub fn fit(
-        spec: &ModelSpec,
-        data: &FitData,
-        seed: Seed,
-        monitor: &mut dyn Monitor,
-    ) -> Result<Self, FitError> {
-        data.rows("vae", ROWS_MIN)?;
-        let start = nets(spec, data.train.ncols(), seed.child("weights"));
-        let Pair(Pair(encoder, decoder), raw) = &start;
-        let grads = Pair(
-            Pair(encoder.zeros_like(), decoder.zeros_like()),
-            Array1::zeros(raw.len()),
-        );
-        let mut objective = Bound::new(spec, seed);
-        let nets = descend(spec, (start, grads), &mut objective, (data, seed), monitor)?;
-        if !nets.is_finite() {
-            return Err(FitError::NotFinite {
-                what: "a weight of the variational autoencoder".to_owned(),
-            });
-        }
-        let Pair(Pair(encoder, decoder), raw) = nets;
-        Ok(Self {
-            encoder,
-            decoder,
-            log_variance: log_variances(&raw),
-            samples: spec.samples,
-            likelihood: spec.score,
-        })
-    }
-
-    /// Reads back what [`Kind::save`] wrote.
-    ///
-    /// # Errors
-    /// Tensors or settings that are absent or do not fit.
-    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
-        let loaded = Self {
-            encoder: get_net("encoder.", from)?,
-            decoder: get_net("decoder.", from)?,
-            log_variance: from.get1("log_variance")?,
-            samples: from.get("samples")?,
-            likelihood: from.get("likelihood")?,
-        };
-        let samples = (1..=SAMPLES_MAX).contains(&loaded.samples);
-        if !samples || loaded.decoder.outputs() != loaded.log_variance.len() {
-            return Err(ModelFileError::Invalid(
-                "`log_variance` does not fit".to_owned(),
-            ));
-        }
-        Ok(loaded)
-    }
-
     fn precisions(&self) -> &[f32] {
         self.log_variance.as_slice().unwrap_or_default()
     }
@@ -163,6 +108,59 @@ impl Vae {
                 -(log_sum_exp(&logs) - (samples as f64).ln()) as f32
             })
             .collect()
+    }
+}
+
+impl Build for Vae {
+    /// Maximises the evidence lower bound on the training rows, the worst left out.
+    ///
+    /// # Errors
+    /// Too few rows, cancelled by the monitor, or weights that are not finite.
+    fn fit(
+        spec: &ModelSpec,
+        data: &FitData,
+        seed: Seed,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Self, FitError> {
+        data.rows("vae", ROWS_MIN)?;
+        let start = nets(spec, data.train.ncols(), seed.child("weights"));
+        let Pair(Pair(encoder, decoder), raw) = &start;
+        let grads = Pair(
+            Pair(encoder.zeros_like(), decoder.zeros_like()),
+            Array1::zeros(raw.len()),
+        );
+        let mut objective = Bound::new(spec, seed);
+        let nets = descend(spec, (start, grads), &mut objective, (data, seed), monitor)?;
+        if !nets.is_finite() {
+            return Err(FitError::NotFinite {
+                what: "a weight of the variational autoencoder".to_owned(),
+            });
+        }
+        let Pair(Pair(encoder, decoder), raw) = nets;
+        Ok(Self {
+            encoder,
+            decoder,
+            log_variance: log_variances(&raw),
+            samples: spec.samples,
+            likelihood: spec.score,
+        })
+    }
+
+    fn load(from: &Tensors) -> Result<Self, ModelFileError> {
+        let loaded = Self {
+            encoder: get_net("encoder.", from)?,
+            decoder: get_net("decoder.", from)?,
+            log_variance: from.get1("log_variance")?,
+            samples: from.get("samples")?,
+            likelihood: from.get("likelihood")?,
+        };
+        let samples = (1..=SAMPLES_MAX).contains(&loaded.samples);
+        if !samples || loaded.decoder.outputs() != loaded.log_variance.len() {
+            return Err(ModelFileError::Invalid(
+                "`log_variance` does not fit".to_owned(),
+            ));
+        }
+        Ok(loaded)
     }
 }
 

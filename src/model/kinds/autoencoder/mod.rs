@@ -23,7 +23,7 @@ use crate::model::options::{Architecture, Regularizer, Residual, Sparsity};
 use crate::model::residual::ResidualScale;
 use crate::model::spec::ModelSpec;
 use crate::model::tensors::{ModelFileError, Tensors};
-use crate::model::{FitData, FitError, Kind, Monitor};
+use crate::model::{Build, FitData, FitError, Kind, Monitor};
 use crate::nn::Pair;
 use crate::nn::activation::Activation;
 use crate::nn::conv::{Conv1d, ConvShape, Upsample};
@@ -49,11 +49,29 @@ pub struct Autoencoder {
 }
 
 impl Autoencoder {
+    /// What a number of the code can be: a drawn one beyond it is no code.
+    fn code_range(&self) -> (f32, f32) {
+        match self.encoder.stages.last().map(|stage| stage.activation) {
+            Some(Activation::Tanh) => (-1.0, 1.0),
+            Some(Activation::Sigmoid) => (0.0, 1.0),
+            Some(Activation::Relu) => (0.0, f32::MAX),
+            _ => (f32::MIN, f32::MAX),
+        }
+    }
+
+    fn residuals(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
+        by_chunks2(rows, |rows| {
+            &rows - &self.decoder.forward(self.encoder.forward(rows).view())
+        })
+    }
+}
+
+impl Build for Autoencoder {
     /// Fits the nets by gradient descent, then the measures of residuals and codes on the validation rows.
     ///
     /// # Errors
     /// Too few rows, cancelled by the monitor, or weights that are not finite.
-    pub fn fit(
+    fn fit(
         spec: &ModelSpec,
         data: &FitData,
         seed: Seed,
@@ -86,11 +104,7 @@ impl Autoencoder {
         Ok(fitted)
     }
 
-    /// Reads back what [`Kind::save`] wrote.
-    ///
-    /// # Errors
-    /// Tensors or settings that are absent or do not fit.
-    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
+    fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         Ok(Self {
             encoder: get_net("encoder.", from)?,
             decoder: get_net("decoder.", from)?,
@@ -99,22 +113,6 @@ impl Autoencoder {
             code_weight: from.get("code_weight")?,
             density: CodeDensity::load(from)?,
             width: from.get("width")?,
-        })
-    }
-
-    /// What a number of the code can be: a drawn one beyond it is no code.
-    fn code_range(&self) -> (f32, f32) {
-        match self.encoder.stages.last().map(|stage| stage.activation) {
-            Some(Activation::Tanh) => (-1.0, 1.0),
-            Some(Activation::Sigmoid) => (0.0, 1.0),
-            Some(Activation::Relu) => (0.0, f32::MAX),
-            _ => (f32::MIN, f32::MAX),
-        }
-    }
-
-    fn residuals(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
-        by_chunks2(rows, |rows| {
-            &rows - &self.decoder.forward(self.encoder.forward(rows).view())
         })
     }
 }

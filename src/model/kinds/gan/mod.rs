@@ -25,7 +25,7 @@ use crate::model::options::{Generator, Residual};
 use crate::model::residual::ResidualScale;
 use crate::model::spec::ModelSpec;
 use crate::model::tensors::{ModelFileError, Tensors};
-use crate::model::{FitData, FitError, Kind, Monitor};
+use crate::model::{Build, FitData, FitError, Kind, Monitor};
 use crate::nn::Params;
 use crate::nn::dense::Dense;
 use crate::nn::net::{Net, Tape};
@@ -61,11 +61,20 @@ struct Critic {
 }
 
 impl Gan {
+    fn latents(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
+        let mut z = Array2::zeros((rows.nrows(), self.inverse.bias.len()));
+        self.inverse.forward_into(rows, z.view_mut());
+        z.mapv_inplace(|v| v.clamp(-4.0, 4.0));
+        z
+    }
+}
+
+impl Build for Gan {
     /// Plays the game for `epochs` passes, then measures the critics on the training rows.
     ///
     /// # Errors
     /// Too few rows, cancelled by the monitor, or weights that are not finite.
-    pub fn fit(
+    fn fit(
         spec: &ModelSpec,
         data: &FitData,
         seed: Seed,
@@ -99,11 +108,7 @@ impl Gan {
         Ok(fitted)
     }
 
-    /// Reads back what [`Kind::save`] wrote.
-    ///
-    /// # Errors
-    /// Tensors or settings that are absent or do not fit.
-    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
+    fn load(from: &Tensors) -> Result<Self, ModelFileError> {
         let critics: usize = from.get("critics")?;
         let critic = |at: usize| {
             Ok(Critic {
@@ -123,13 +128,6 @@ impl Gan {
             feature_matching: from.get("feature_matching")?,
             width: from.get("width")?,
         })
-    }
-
-    fn latents(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
-        let mut z = Array2::zeros((rows.nrows(), self.inverse.bias.len()));
-        self.inverse.forward_into(rows, z.view_mut());
-        z.mapv_inplace(|v| v.clamp(-4.0, 4.0));
-        z
     }
 }
 

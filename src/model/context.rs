@@ -79,7 +79,7 @@ impl Context {
         fit: &dyn Fn(&mut [f64]) -> (f64, f64),
     ) -> Self {
         let measured: Vec<usize> = (0..records.ncols())
-            .filter(|column| columns.all().all(|context| context != *column))
+            .filter(|column| !columns.has(*column))
             .collect();
         let seen = Seen::in_all(records, &columns);
         let common = seen

@@ -136,17 +136,7 @@ impl<'a> Replay<'a> {
             ..params.clone()
         };
         let context = table.schema.context_columns(&table.columns);
-        let columns = table
-            .columns
-            .iter()
-            .zip(&table.missing)
-            .enumerate()
-            .map(|(at, (name, &missing))| Column {
-                name: name.clone(),
-                missing,
-                context: context.all().any(|column| column == at),
-            })
-            .collect();
+        let columns = Column::list(&table.columns, &table.missing, &context);
         let mut pipeline = Pipeline::new(Arc::new(params), columns).watching_all();
         let starts = match &table.places {
             None => vec![(at.clone(), Offset(0))],

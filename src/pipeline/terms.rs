@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::alert::{AlertKind, Severity};
 use crate::model::card::ModelVersion;
+use crate::record::schema::ContextColumns;
 use crate::record::{Header, Key, Missing};
 use crate::stream::{Offset, Positions, TopicPartition};
 use crate::time::Timestamp;
@@ -138,6 +139,19 @@ pub struct Column {
     pub missing: Missing,
     /// Whether it says by what the others are judged, instead of being judged.
     pub context: bool,
+}
+
+impl Column {
+    /// All columns of a schema, in order.
+    pub fn list(names: &[String], missing: &[Missing], context: &ContextColumns) -> Arc<[Self]> {
+        let each = names.iter().zip(missing).enumerate();
+        each.map(|(at, (name, &missing))| Self {
+            name: name.clone(),
+            missing,
+            context: context.has(at),
+        })
+        .collect()
+    }
 }
 
 /// What an assignment came to.

@@ -159,6 +159,11 @@ impl ContextColumns {
         fields.copied().chain(self.calendar)
     }
 
+    /// Whether a column is context.
+    pub fn has(&self, column: usize) -> bool {
+        self.all().any(|context| context == column)
+    }
+
     /// Whether there is no context.
     pub fn is_empty(&self) -> bool {
         self.all().next().is_none()

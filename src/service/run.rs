@@ -452,17 +452,7 @@ fn work(number: usize, parts: Parts) -> Result<(), WorkerError<KafkaFailure>> {
         Arc::clone(&clock),
         watchdog.clone(),
     );
-    let columns: Arc<[Column]> = schema
-        .columns()
-        .iter()
-        .zip(schema.missing())
-        .enumerate()
-        .map(|(at, (name, missing))| Column {
-            name: name.clone(),
-            missing: *missing,
-            context: schema.context().all().any(|column| column == at),
-        })
-        .collect();
+    let columns = Column::list(schema.columns(), schema.missing(), schema.context());
     let mut decoder = Decoder::new(schema);
     let ports = Ports {
         decode: Box::new(move |batch, decoded| decoder.decode_into(batch, decoded)),

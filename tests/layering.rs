@@ -56,7 +56,6 @@ const CIRCLES: &[&[&str]] = &[
         "cli::topics",
         "cli::validate",
     ],
-    &["config", "config::check", "config::load"],
     &["detect::episode", "detect::within"],
     &["kafka", "kafka::watchdog"],
     &["kafka::admin", "kafka::messages", "kafka::publish"],

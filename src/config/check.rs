@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::load::Loaded;
+use super::problem::Problem;
 use super::raw::{self, Rate, Raw};
-use super::units::format_duration;
-use super::{
-    BatchSettings, Config, InputSettings, KafkaSettings, ModelsSettings, OutputSettings, Problem,
+use super::settings::{
+    BatchSettings, Config, InputSettings, KafkaSettings, ModelsSettings, OutputSettings,
     TrainingSettings,
 };
+use super::units::format_duration;
 use crate::detect::cold::ROWS_MAX;
 use crate::detect::{Budget, Params};
 use crate::kafka::admin::MESSAGE_MAX;

@@ -8,8 +8,8 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::{MetadataBroker, MetadataPartition, MetadataTopic};
 
 use super::context::PlainContext;
-use super::publish::OutputTopics;
 use super::settings::{Connection, Isolation};
+use super::topics::OutputTopics;
 use super::watchdog::Watchdog;
 use super::{CALL_MAX, KafkaFailure};
 

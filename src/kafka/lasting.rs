@@ -255,9 +255,10 @@ mod tests {
     }
 
     fn settings() -> SessionSettings {
-        use super::super::publish::{Delivery, OutputTopics};
+        use super::super::publish::Delivery;
         use super::super::session::{BatchLimits, Start};
         use super::super::settings::Connection;
+        use super::super::topics::OutputTopics;
 
         let name = |name: &str| name.to_owned();
         SessionSettings {

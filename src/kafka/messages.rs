@@ -13,9 +13,10 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header as RawHeader, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord};
 
+use super::busy_wait::{BusyWait, POLL_STEP};
 use super::context::PlainContext;
 use super::outcome::{Failed, classify_send, too_large};
-use super::publish::{Looks, OutputTopics, POLL_STEP, state_partition};
+use super::topics::{OutputTopics, state_partition};
 use super::watchdog::Watchdog;
 use super::{CALL_MAX, KafkaFailure, code};
 use crate::pipeline::{Message, Outbox, StateEntry};
@@ -251,7 +252,7 @@ impl Sending<'_> {
     /// Hands one record to librdkafka, making room in its queue when it is full.
     fn send(&self, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<(), Failed> {
         let deadline = self.clock.monotonic() + CALL_MAX;
-        let mut looks = Looks::default();
+        let mut wait = BusyWait::default();
         loop {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
@@ -260,7 +261,7 @@ impl Sending<'_> {
                         && self.clock.monotonic() < deadline =>
                 {
                     record = back;
-                    looks.look(self.watchdog)?;
+                    wait.check(self.watchdog)?;
                     self.producer.poll(Duration::ZERO);
                     std::thread::park_timeout(POLL_STEP);
                 }

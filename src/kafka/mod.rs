@@ -7,10 +7,11 @@
 //!
 //! Next: [`settings`] (which properties, and which are refused), [`lasting`] (what outlasts an outage) over [`session`] with [`intake`]
 //! (messages to records), [`takeover`] (what a new owner needs) and [`retention`] (a log that lost what was to be read), [`publish`] (transactions) with [`messages`] (what goes into them) and [`outcome`] (what an error means), [`restore`] (reading
-//! compacted topics whole), [`history`] (what training reads), [`models`] (the model store), [`admin`] (topics), [`check`] (is all there, and
+//! compacted topics whole), [`history`] (what training reads), [`models`] (the model store), [`topics`] (those that are written), [`admin`] (making topics), [`check`] (is all there, and
 //! allowed), [`watchdog`] (waiting).
 
 pub mod admin;
+mod busy_wait;
 pub mod check;
 mod context;
 mod error;
@@ -28,6 +29,7 @@ pub mod retention;
 pub mod session;
 pub mod settings;
 mod takeover;
+pub mod topics;
 pub mod watchdog;
 
 use std::time::Duration;

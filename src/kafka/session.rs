@@ -19,11 +19,12 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::context::{self, MemberContext, Rebalance};
 use super::intake::Intake;
-use super::publish::{Delivery, OutputTopics, Publisher};
+use super::publish::{Delivery, Publisher};
 use super::restore::TopicReader;
 use super::retention::{self, Known};
 use super::settings::Connection;
 use super::takeover::{self, StateTopic};
+use super::topics::OutputTopics;
 use super::watchdog::Watchdog;
 use super::{CALL_MAX, KafkaFailure, bare, code, is_final, joined, list, passes, retry};
 use crate::pipeline::{self, Grant, Outbox, StateEntry};

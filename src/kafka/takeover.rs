@@ -10,9 +10,9 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use super::KafkaFailure;
 use super::context::MemberContext;
 use super::mark;
-use super::publish::state_partition;
 use super::restore::{Between, TopicReader};
 use super::retention::Known;
+use super::topics::state_partition;
 use crate::pipeline::{self, StateEntry};
 use crate::stream::{Partition, Positions, TopicPartition};
 

@@ -256,7 +256,8 @@ mod tests {
 
     fn settings() -> SessionSettings {
         use super::super::publish::Delivery;
-        use super::super::session::{BatchLimits, Start};
+        use super::super::retention::Start;
+        use super::super::session::BatchLimits;
         use super::super::settings::Connection;
         use super::super::topics::OutputTopics;
 

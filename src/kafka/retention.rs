@@ -4,9 +4,18 @@
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::restore::TopicReader;
-use super::session::Start;
 use super::{KafkaFailure, code};
 use crate::stream::{Offset, Positions, TopicPartition};
+
+/// Where a group begins that has committed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// At the oldest record there is.
+    Earliest,
+    /// After the newest: history is for training only.
+    Latest,
+}
 
 /// What is known of a partition when it is taken over.
 #[derive(Clone, Copy, Debug, Default)]

@@ -21,7 +21,7 @@ use super::context::{self, MemberContext, Rebalance};
 use super::intake::Intake;
 use super::publish::{Delivery, Publisher};
 use super::restore::TopicReader;
-use super::retention::{self, Known};
+use super::retention::{self, Known, Start};
 use super::settings::Connection;
 use super::takeover::{self, StateTopic};
 use super::topics::OutputTopics;
@@ -44,16 +44,6 @@ const IDS_EVERY: Duration = Duration::from_secs(30);
 const POLL_EVERY: Duration = Duration::from_millis(200);
 /// ... and how much is taken at each.
 const POLLS_MAX: usize = 100;
-
-/// Where a group begins that has committed nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Start {
-    /// At the oldest record there is.
-    Earliest,
-    /// After the newest: history is for training only.
-    Latest,
-}
 
 /// How large a batch may grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anomalyd::kafka::mark::{Commit, Marks, Outcome, began};
+use anomalyd::kafka::retention::Start;
 use anomalyd::kafka::retention::{Known, begin};
-use anomalyd::kafka::session::Start;
 use anomalyd::model::card::Exclusion;
 use anomalyd::pipeline::{
     Grant, Message, Outbox, StateEntry, as_of, model_version, owner, quarantine,

@@ -57,7 +57,6 @@ const CIRCLES: &[&[&str]] = &[
         "cli::validate",
     ],
     &["detect::episode", "detect::within"],
-    &["offline::judge", "offline::replay"],
     &["offline::report", "offline::report::chart"],
     &["offline::table", "offline::table::cells"],
     &[

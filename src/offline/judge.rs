@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::OfflineError;
 use super::feedback::Script;
 use super::learn::{self, Run};
-use super::replay::{Line, Replay, Windows};
+use super::replay::{Heard, Line, Replay, Windows};
 use super::table::Table;
 use crate::alert::Alert;
 use crate::config::Config;
@@ -45,17 +45,6 @@ pub struct Outcome {
     pub codes: Option<Vec<Option<Vec<f32>>>>,
     /// What was said on the way.
     pub heard: Heard,
-}
-
-/// What became of what was said on the way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Heard {
-    /// Statements that were taken in.
-    pub statements: u64,
-    /// Those of episodes that had not opened by then, or not at all: they did nothing.
-    pub unknown: u64,
-    /// Episodes that nobody was told of when they opened, because one like them had been dismissed.
-    pub held_back: u64,
 }
 
 impl Outcome {

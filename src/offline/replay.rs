@@ -8,7 +8,6 @@ use ndarray::Array2;
 
 use super::OfflineError;
 use super::feedback::Script;
-use super::judge::Heard;
 use super::table::Table;
 use crate::alert::Alert;
 use crate::detect::Params;
@@ -117,6 +116,17 @@ impl Windows {
     pub fn iter(&self) -> impl Iterator<Item = (usize, &[f64])> {
         self.kept.iter().map(|(&row, window)| (row, &window[..]))
     }
+}
+
+/// What became of what was said on the way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Statements that were taken in.
+    pub statements: u64,
+    /// Those of episodes that had not opened by then, or not at all: they did nothing.
+    pub unknown: u64,
+    /// Episodes that nobody was told of when they opened, because one like them had been dismissed.
+    pub held_back: u64,
 }
 
 impl<'a> Replay<'a> {

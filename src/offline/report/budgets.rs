@@ -1,7 +1,8 @@
 //! The report's table of budgets: what each would have opened, with the line to paste.
 
 use super::super::budgets::{Row, value};
-use super::{Report, escape, number, put};
+use super::html::{escape, put};
+use super::{Report, number};
 
 impl Report {
     pub(super) fn budgets(&self, out: &mut String) {

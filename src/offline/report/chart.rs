@@ -1,6 +1,6 @@
 //! Charts: lines in an SVG that is stretched to its box, axes in HTML beside it.
 
-use super::put;
+use super::html::{escape, put};
 
 /// Columns that a long series is thinned to; each keeps its smallest and largest value.
 const COLUMNS: usize = 700;
@@ -377,10 +377,10 @@ fn moments<'a>(times: impl Iterator<Item = &'a str>) -> Vec<String> {
     split
         .into_iter()
         .map(|(date, time)| {
-            let time = super::escape(time.get(..length).unwrap_or(time));
+            let time = escape(time.get(..length).unwrap_or(time));
             let date_shown = if date == before { "" } else { date };
             before = date;
-            format!("{time}<br>{}", super::escape(date_shown))
+            format!("{time}<br>{}", escape(date_shown))
         })
         .collect()
 }

@@ -5,13 +5,13 @@
 
 mod budgets;
 mod chart;
-
-use std::fmt::Write as _;
+mod html;
 
 use super::budgets::Row;
 use crate::alert::{AlertKind, Severity};
 pub(super) use chart::number;
 use chart::{Axis, Chart, surprise};
+use html::{escape, put};
 
 /// Trainings beyond which their marks are faint and their table scrolls.
 const TRAININGS_MANY: usize = 24;
@@ -498,20 +498,6 @@ impl Report {
 /// An RFC 3339 time to the second, as people write it.
 fn second(time: &str) -> String {
     time.get(..19).unwrap_or(time).replacen('T', " ", 1)
-}
-
-/// Text as HTML has it, in content and in quoted attributes.
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-}
-
-/// Appends formatted text.
-fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
-    // Writing to a String cannot fail.
-    out.write_fmt(text).unwrap_or_default();
 }
 
 /// A chart of losses by epoch.

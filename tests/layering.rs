@@ -57,7 +57,6 @@ const CIRCLES: &[&[&str]] = &[
         "cli::validate",
     ],
     &["detect::episode", "detect::within"],
-    &["offline::table", "offline::table::cells"],
     &[
         "pipeline::dismissed",
         "pipeline::gather",

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use super::super::OfflineError;
 use super::*;
 use crate::record::decode::Decoder;
 

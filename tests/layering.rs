@@ -57,12 +57,6 @@ const CIRCLES: &[&[&str]] = &[
         "cli::validate",
     ],
     &["detect::episode", "detect::within"],
-    &[
-        "pipeline::dismissed",
-        "pipeline::gather",
-        "pipeline::state",
-        "pipeline::windows",
-    ],
     &["service::prepare", "service::run"],
     &["stats::calibration", "stats::few", "stats::tail"],
     &[

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::WrongClock;
 use super::state::{Head, KeyState, PartitionState, Quarantined, Silence, Weight, version};
-use super::windows::Group;
-use super::{Column, WrongClock};
+use super::windows::{Group, Rules};
 use crate::detect::Params;
 use crate::detect::clock::{Heard, KeyClock, Moment};
 use crate::detect::episode::Rule;
@@ -374,15 +374,6 @@ impl<'a> Work<'a> {
         }
         slots
     }
-}
-
-/// What the first half needs to know.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rules<'a> {
-    pub params: &'a Params,
-    pub columns: &'a [Column],
-    /// Some column takes a key's last value where it was not observed.
-    pub fill_last: bool,
 }
 
 impl<'a> Gathered<'a> {

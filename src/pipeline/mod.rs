@@ -37,10 +37,11 @@ use crate::model::trained::TrainedModel;
 use crate::record::{DecodedBatch, Key, Missing, RecordBatch};
 use crate::stream::{Offset, Positions, TopicPartition};
 use crate::time::Timestamp;
-use gather::{Gathered, Rules, Slot, Work};
+use gather::{Gathered, Slot, Work};
 use snapshot::Heir;
 use state::{Head, Kept, PartitionState, Quarantined, Weight, tombstone};
 use verdict::Telling;
+use windows::Rules;
 
 /// A batch worked out: what to publish, and what becomes state once it is published.
 #[must_use = "publish the outbox, then `apply`, or the batch is lost"]

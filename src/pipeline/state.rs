@@ -6,7 +6,6 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use super::dismissed::Dismissed;
 use super::{OpenEpisode, Suppressed, WrongClock};
 use crate::alert::{AlertKind, Severity};
 use crate::detect::Params;
@@ -22,6 +21,9 @@ use crate::model::trained::TrainedModel;
 use crate::record::Key;
 use crate::stream::{Offset, TopicPartition};
 use crate::time::Timestamp;
+
+/// The patterns that are held back, by key: ids and patterns, the newest first.
+pub(super) type Dismissed = BTreeMap<String, Vec<(String, Pattern)>>;
 
 /// What is remembered of a key.
 #[derive(Clone, Debug, PartialEq)]

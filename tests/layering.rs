@@ -57,7 +57,6 @@ const CIRCLES: &[&[&str]] = &[
         "cli::validate",
     ],
     &["detect::episode", "detect::within"],
-    &["service::prepare", "service::run"],
     &["stats::calibration", "stats::few", "stats::tail"],
     &[
         "train",

@@ -24,7 +24,8 @@ use crate::kafka::KafkaFailure;
 use crate::kafka::admin::{self, TopicPlan};
 use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::seed::Seed;
-use crate::service::run::{self as service, Running, ServiceError};
+use crate::service::error::ServiceError;
+use crate::service::run::{self as service, Running};
 use crate::time::{Clock, SystemClock, Timestamp};
 
 /// Plant time that passes in a second of ours.

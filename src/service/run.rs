@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use prometheus::Registry;
 
+use super::error::ServiceError;
 use super::feedback::{self, Listener, Listening, SharedListening};
 use super::http::{self, Server};
 use super::metrics::Metrics;
-use super::models::{AnyStoreError, Follower, SharedStore};
+use super::models::{Follower, SharedStore};
 use super::observe::{Parts as Shares, TrainingObserver, WorkerObserver, stepped};
 use super::prepare::{self, Prepared};
-use super::schema::{SchemaError, Waiting};
+use super::schema::Waiting;
 use super::signal::Heard;
 use super::status::{Facts, Status};
 use crate::config::{Config, raw};
@@ -29,7 +30,7 @@ use crate::kafka::settings::Connection;
 use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::model::card::Said;
 use crate::model::trained::TrainedModel;
-use crate::pipeline::{Column, Pipeline, RestoreError};
+use crate::pipeline::{Column, Pipeline};
 use crate::record::decode::Decoder;
 use crate::record::schema::Schema;
 use crate::stream::TopicPartition;
@@ -43,82 +44,6 @@ const STOP_MAX: Duration = Duration::from_millis(4_200);
 const END_MAX: Duration = Duration::from_millis(4_700);
 /// The longest wait of a worker for input: how soon it sees a stop or a new model.
 const POLL_MAX: Duration = Duration::from_millis(100);
-
-/// Why the daemon could not start, or had to stop.
-#[derive(Debug, thiserror::Error)]
-pub enum ServiceError {
-    /// Kafka.
-    #[error(transparent)]
-    Kafka(#[from] KafkaFailure),
-    /// The model store.
-    #[error(transparent)]
-    Store(#[from] AnyStoreError),
-    /// The features.
-    #[error(transparent)]
-    Schema(#[from] SchemaError),
-    /// A thread or a port.
-    #[error("{what}: {error}")]
-    Io {
-        /// What was being done.
-        what: &'static str,
-        /// What the system said.
-        error: std::io::Error,
-    },
-    /// Two metrics of one name: a mistake in this program.
-    #[error("the metrics do not fit together: {0}")]
-    Metrics(#[from] prometheus::Error),
-    /// A worker could not go on.
-    #[error("worker {worker}: {error}")]
-    Worker {
-        /// Which.
-        worker: usize,
-        /// Why.
-        error: WorkerError<KafkaFailure>,
-    },
-    /// A thread panicked: a mistake in this program.
-    #[error("worker {0} panicked")]
-    Panicked(usize),
-    /// A thread beside the workers ended before it was told to: a mistake in this program.
-    #[error("the {0} thread ended, which it must not: the process would go on without new models")]
-    Helper(&'static str),
-    /// Threads that did not stop in time.
-    #[error("not stopped in time: {0} of the workers still busy")]
-    Slow(usize),
-}
-
-impl ServiceError {
-    /// Whether it comes from Kafka.
-    fn kafka(&self) -> Option<&KafkaFailure> {
-        match self {
-            Self::Kafka(failure)
-            | Self::Schema(SchemaError::Kafka(failure))
-            | Self::Worker {
-                error: WorkerError::Session(failure),
-                ..
-            } => Some(failure),
-            Self::Store(error) | Self::Schema(SchemaError::Store(error)) => error.kafka(),
-            _ => None,
-        }
-    }
-
-    /// Whether waiting may help.
-    pub(super) fn passes(&self) -> bool {
-        self.kafka().is_some_and(KafkaFailure::passes)
-    }
-
-    /// Whether settings, topics or rights must change before it can work.
-    pub fn is_configuration(&self) -> bool {
-        self.kafka().is_some_and(KafkaFailure::is_configuration)
-            || matches!(
-                self,
-                Self::Schema(SchemaError::Problems(_) | SchemaError::TooWide(_))
-                    | Self::Worker {
-                        error: WorkerError::Restore(RestoreError::Foreign { .. }),
-                        ..
-                    }
-            )
-    }
-}
 
 /// How the daemon came to its end.
 enum Ended {

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::{BacktestArgs, ScoreArgs, SourceArgs, TableArgs, TrainArgs};
 use super::exit::Failure;
-use super::print;
+use super::output::print;
 use crate::config::Config;
 use crate::detect::episode::pace;
 use crate::kafka::history::KafkaHistory;

@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 use anomalyd::kafka::KafkaFailure;
 use anomalyd::kafka::admin;
 use anomalyd::kafka::history::{HistoryTopics, KafkaHistory};
-use anomalyd::kafka::restore::TopicReader;
 use anomalyd::kafka::session::KafkaSession;
 use anomalyd::kafka::settings::Connection;
+use anomalyd::kafka::topic_reader::TopicReader;
 use anomalyd::kafka::watchdog::{Limits, Watchdog, end_process};
 use anomalyd::pipeline::Outbox;
 use anomalyd::port::{Input, Published, Ranges, Session};
@@ -228,7 +228,7 @@ fn a_topic_that_may_not_be_written_is_the_end_and_named() {
 fn aborts_are_tried_again_more_and_more_slowly() {
     let (cluster, echo) = cluster(true);
     let stop = Arc::new(AtomicBool::new(false));
-    let mut session = echo.lasting(0, Arc::clone(&stop));
+    let mut session = echo.reconnecting(0, Arc::clone(&stop));
     let batch = next_batch(&mut session);
     let (outbox, _) = stage(&batch, &BTreeMap::new());
     let mut publish = || {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::KafkaFailure;
-use super::outcome::Failed;
+use super::error_class::Failed;
 use super::watchdog::Watchdog;
 
 /// Steps in which the producer is polled: `flush` would wait in steps of 100 ms.

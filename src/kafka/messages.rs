@@ -15,7 +15,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord};
 
 use super::busy_wait::{BusyWait, POLL_STEP};
 use super::context::PlainContext;
-use super::outcome::{Failed, classify_send, too_large};
+use super::error_class::{Failed, classify_send, too_large};
 use super::topics::{OutputTopics, state_partition};
 use super::watchdog::Watchdog;
 use super::{CALL_MAX, KafkaFailure, code};

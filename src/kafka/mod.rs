@@ -5,30 +5,32 @@
 //! ([`crate::port::Published::Aborted`], a value), lost ([`crate::port::Published::Lost`], a value: the session begins anew), and fatal (the
 //! process ends). The outcome of a transaction is never guessed: where a call's answer is missing, what it would have written beside the group's offsets decides (see [`mark`]).
 //!
-//! Next: [`settings`] (which properties, and which are refused), [`lasting`] (what outlasts an outage) over [`session`] with [`intake`]
-//! (messages to records), [`takeover`] (what a new owner needs) and [`retention`] (a log that lost what was to be read), [`publish`] (transactions) with [`messages`] (what goes into them) and [`outcome`] (what an error means), [`restore`] (reading
-//! compacted topics whole), [`history`] (what training reads), [`models`] (the model store), [`topics`] (those that are written), [`admin`] (making topics), [`check`] (is all there, and
-//! allowed), [`watchdog`] (waiting).
+//! Next: [`settings`] (which properties, and which are refused), [`reconnecting`] (a member that joins again after an outage) over [`session`]
+//! (one member of the group) with [`fetch`] (messages to records), [`restore`] (the committed offsets and the state of assigned partitions) and
+//! [`start_offset`] (where reading begins, also where records were deleted), [`publish`] (transactions) with [`messages`] (what goes into them)
+//! and [`error_class`] (what an error means), [`topic_reader`] (reading topics outside the group), [`history`] (what training reads), [`models`]
+//! (the model store), [`topics`] (those that are written), [`admin`] (making topics), [`check`] (is all there, and allowed), [`watchdog`]
+//! (waiting).
 
 pub mod admin;
 mod busy_wait;
 pub mod check;
 mod context;
 mod error;
+mod error_class;
 pub mod feedback;
+mod fetch;
 pub mod history;
-mod intake;
-pub mod lasting;
 pub mod mark;
 mod messages;
 pub mod models;
-mod outcome;
 pub mod publish;
-pub mod restore;
-pub mod retention;
+pub mod reconnecting;
+mod restore;
 pub mod session;
 pub mod settings;
-mod takeover;
+pub mod start_offset;
+pub mod topic_reader;
 pub mod topics;
 pub mod watchdog;
 

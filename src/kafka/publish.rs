@@ -23,13 +23,13 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::busy_wait::{BusyWait, POLL_STEP};
 use super::context::{MemberContext, PlainContext};
-use super::mark::{self, Marks, Outcome};
-use super::messages::{Sending, Sizes, written};
-use super::outcome::{
+use super::error_class::{
     Failed, TRANSACTION, classify, commit_comes_later, nothing_new, timed_out, undelivered,
 };
-use super::restore::group_commits;
+use super::mark::{self, Marks, Outcome};
+use super::messages::{Sending, Sizes, written};
 use super::settings::Connection;
+use super::topic_reader::group_commits;
 use super::topics::OutputTopics;
 use super::watchdog::Watchdog;
 use super::{CALL_MAX, KafkaFailure, code, passes, retry};

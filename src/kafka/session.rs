@@ -18,12 +18,12 @@ use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::context::{self, MemberContext, Rebalance};
-use super::intake::Intake;
+use super::fetch::FetchedBatch;
 use super::publish::{Delivery, Publisher};
-use super::restore::TopicReader;
-use super::retention::{self, Known, Start};
+use super::restore::{self, StateTopic};
 use super::settings::Connection;
-use super::takeover::{self, StateTopic};
+use super::start_offset::{self, Known, Start};
+use super::topic_reader::TopicReader;
 use super::topics::OutputTopics;
 use super::watchdog::Watchdog;
 use super::{CALL_MAX, KafkaFailure, bare, code, is_final, joined, list, passes, retry};
@@ -250,7 +250,7 @@ impl KafkaSession {
             .consumer
             .as_ref()
             .ok_or(KafkaFailure::Client(KafkaError::Canceled))?;
-        let mut intake = Intake {
+        let mut fetched = FetchedBatch {
             batch: std::mem::take(&mut self.spare),
             active: &mut self.active,
             names: &self.names,
@@ -261,7 +261,8 @@ impl KafkaSession {
             until.since(self.clock.now()) + limits.wait + CALL_MAX * 2,
         );
         let mut failed = None;
-        while intake.batch.len() < limits.records_max && intake.batch.bytes_len() < limits.bytes_max
+        while fetched.batch.len() < limits.records_max
+            && fetched.batch.bytes_len() < limits.bytes_max
         {
             // What is queued is taken without a look at the clock, which would cost more than the record does.
             let mut polled = consumer.poll(Duration::ZERO);
@@ -274,13 +275,13 @@ impl KafkaSession {
             }
             match polled {
                 Some(Ok(message)) => {
-                    let first = intake.batch.is_empty();
-                    intake.take(&message);
-                    if first && !intake.batch.is_empty() {
+                    let first = fetched.batch.is_empty();
+                    fetched.take(&message);
+                    if first && !fetched.batch.is_empty() {
                         deadline = self.clock.monotonic() + limits.wait;
                     }
                 }
-                Some(Err(error)) if retention::lost(&error) => self.lost = true,
+                Some(Err(error)) if start_offset::is_out_of_range(&error) => self.lost = true,
                 Some(Err(error)) => {
                     failed = tolerate(error).err();
                     if failed.is_some() {
@@ -293,14 +294,14 @@ impl KafkaSession {
                 break;
             }
         }
-        let batch = intake.finish();
+        let batch = fetched.finish();
         failed.map_or(Ok(batch), Err)
     }
 
     /// Retention has deleted what some partition was to read next. librdkafka has stopped it, and seeks nothing that it has stopped: the
     /// assignment is made again, each partition from where it stands, or from the oldest record that it has.
     fn overtaken(&mut self) -> Result<Input, KafkaFailure> {
-        let oldest = retention::oldest(&self.reader, &self.active)?;
+        let oldest = start_offset::oldest(&self.reader, &self.active)?;
         self.active.extend(oldest.clone());
         self.seeks.clear();
         let assignment = list(&self.active).map_err(KafkaFailure::call("assign"))?;
@@ -362,9 +363,9 @@ impl KafkaSession {
         };
         let consumer = (alive.consumer, &self.reader);
         let found =
-            takeover::known(consumer, &partitions, &mut || alive.go_on()).and_then(|found| {
+            restore::known(consumer, &partitions, &mut || alive.go_on()).and_then(|found| {
                 let go_on = &mut || alive.go_on();
-                let state = takeover::restore(&self.reader, &state_topic, &partitions, go_on)?;
+                let state = restore::entries(&self.reader, &state_topic, &partitions, go_on)?;
                 Ok((found, state))
             });
         let (strayed, lost) = (alive.strayed, alive.lost);
@@ -403,7 +404,7 @@ impl KafkaSession {
                         && topic_id.is_some()
                         && as_of.topic_id != topic_id;
                 }
-                let (committed, fresh) = retention::begin(&at, known, self.settings.start);
+                let (committed, fresh) = start_offset::begin(&at, known, self.settings.start);
                 self.pending.insert(at.clone(), (committed, None));
                 tracing::info!(%at, %committed, entries = state.len(), "partition granted");
                 Grant {
@@ -636,7 +637,7 @@ impl Alive<'_> {
                         let at = TopicPartition::new(message.topic(), message.partition());
                         self.strayed.insert(at);
                     }
-                    Err(error) if retention::lost(&error) => self.lost = true,
+                    Err(error) if start_offset::is_out_of_range(&error) => self.lost = true,
                     Err(error) => tolerate(error)?,
                 }
             }

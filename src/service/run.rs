@@ -23,10 +23,10 @@ use super::signal::Heard;
 use super::status::{Facts, Status};
 use crate::config::{Config, raw};
 use crate::kafka::KafkaFailure;
-use crate::kafka::lasting::LastingSession;
-use crate::kafka::retention::Start;
+use crate::kafka::reconnecting::ReconnectingSession;
 use crate::kafka::session::{BatchLimits, SessionSettings};
 use crate::kafka::settings::Connection;
+use crate::kafka::start_offset::Start;
 use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::model::card::Said;
 use crate::model::trained::TrainedModel;
@@ -373,7 +373,7 @@ fn work(number: usize, parts: Parts) -> Result<(), WorkerError<KafkaFailure>> {
         clock,
         watchdog,
     } = parts;
-    let session = LastingSession::new(
+    let session = ReconnectingSession::new(
         session_settings(&config, connection, (instance, number)),
         Arc::clone(&clock),
         watchdog.clone(),

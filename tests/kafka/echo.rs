@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use anomalyd::config::LogFormat;
 use anomalyd::kafka::KafkaFailure;
-use anomalyd::kafka::lasting::LastingSession;
 use anomalyd::kafka::publish::Delivery;
-use anomalyd::kafka::retention::Start;
+use anomalyd::kafka::reconnecting::ReconnectingSession;
 use anomalyd::kafka::session::{BatchLimits, KafkaSession, SessionSettings};
 use anomalyd::kafka::settings::Connection;
+use anomalyd::kafka::start_offset::Start;
 use anomalyd::kafka::topics::OutputTopics;
 use anomalyd::kafka::watchdog::{Limits, Watchdog, end_process};
 use anomalyd::pipeline::{Grant, Message, Outbox, StateEntry};
@@ -121,10 +121,10 @@ impl Echo {
     }
 
     /// The same, as the program uses it.
-    pub fn lasting(&self, worker: usize, stop: Arc<AtomicBool>) -> LastingSession {
+    pub fn reconnecting(&self, worker: usize, stop: Arc<AtomicBool>) -> ReconnectingSession {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let watchdog = self.watchdog(&clock, stop);
-        LastingSession::new(self.settings(worker), clock, watchdog)
+        ReconnectingSession::new(self.settings(worker), clock, watchdog)
     }
 
     fn watchdog(&self, clock: &Arc<dyn Clock>, stop: Arc<AtomicBool>) -> Watchdog {
@@ -220,7 +220,7 @@ impl Echo {
             .map(|worker| {
                 let echo = self.clone();
                 std::thread::spawn(move || {
-                    let session = echo.lasting(worker, Arc::default());
+                    let session = echo.reconnecting(worker, Arc::default());
                     if let Err(error) = work(session, |_| false) {
                         eprintln!("worker {worker}: {error}");
                         std::process::exit(74);

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anomalyd::kafka::mark::{Commit, Marks, Outcome, began};
-use anomalyd::kafka::retention::Start;
-use anomalyd::kafka::retention::{Known, begin};
+use anomalyd::kafka::start_offset::Start;
+use anomalyd::kafka::start_offset::{Known, begin};
 use anomalyd::model::card::Exclusion;
 use anomalyd::pipeline::{
     Grant, Message, Outbox, StateEntry, as_of, model_version, owner, quarantine,
@@ -269,7 +269,7 @@ impl<'w> Broker<'w> {
         }
     }
 
-    /// What is known of a partition, as `kafka::takeover` finds it out.
+    /// What is known of a partition, as `kafka::restore` finds it out.
     fn known(&self, which: usize, state: &[StateEntry]) -> Known {
         let at = &self.world.partitions[which];
         let present = i32::try_from(self.present).unwrap();

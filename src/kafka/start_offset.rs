@@ -3,7 +3,7 @@
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::restore::TopicReader;
+use super::topic_reader::TopicReader;
 use super::{KafkaFailure, code};
 use crate::stream::{Offset, Positions, TopicPartition};
 
@@ -63,7 +63,7 @@ pub fn begin(at: &TopicPartition, known: Known, start: Start) -> (Offset, bool) 
 }
 
 /// Whether some partition's fetch position lies outside the log. librdkafka does not say which, and stops fetching it.
-pub(super) fn lost(error: &KafkaError) -> bool {
+pub(super) fn is_out_of_range(error: &KafkaError) -> bool {
     matches!(
         code(error),
         Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
@@ -139,10 +139,10 @@ mod tests {
 
     #[test]
     fn only_a_position_outside_the_log_counts_as_lost() {
-        assert!(lost(&KafkaError::MessageConsumption(
+        assert!(is_out_of_range(&KafkaError::MessageConsumption(
             RDKafkaErrorCode::AutoOffsetReset
         )));
-        assert!(!lost(&KafkaError::MessageConsumption(
+        assert!(!is_out_of_range(&KafkaError::MessageConsumption(
             RDKafkaErrorCode::BrokerTransportFailure
         )));
     }

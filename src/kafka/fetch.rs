@@ -28,7 +28,7 @@ pub(super) fn headers(message: &BorrowedMessage<'_>) -> Vec<Header> {
 }
 
 /// Takes messages into a batch. Messages come in runs of one partition: what is known of it is looked up once a run, not once a message.
-pub(super) struct Intake<'a> {
+pub(super) struct FetchedBatch<'a> {
     pub(super) batch: RecordBatch,
     pub(super) active: &'a mut Positions,
     pub(super) names: &'a BTreeMap<String, Arc<str>>,
@@ -44,7 +44,7 @@ pub(super) struct Run {
     next: Offset,
 }
 
-impl Intake<'_> {
+impl FetchedBatch<'_> {
     /// Adds a message, unless it comes from a partition that is not being read (any more) or from before the place we went to.
     pub(super) fn take(&mut self, message: &BorrowedMessage<'_>) {
         let partition = message.partition();

@@ -28,7 +28,7 @@ const REFUSED_MAX: Duration = Duration::from_secs(600);
 
 /// One member of the consumer group, again and again.
 #[derive(Debug)]
-pub struct LastingSession {
+pub struct ReconnectingSession {
     settings: SessionSettings,
     clock: Arc<dyn Clock>,
     watchdog: Watchdog,
@@ -62,7 +62,7 @@ impl Backoff {
     }
 }
 
-impl LastingSession {
+impl ReconnectingSession {
     /// Joins when it is first asked for input.
     pub fn new(settings: SessionSettings, clock: Arc<dyn Clock>, watchdog: Watchdog) -> Self {
         Self {
@@ -152,7 +152,7 @@ impl LastingSession {
     }
 }
 
-impl Session for LastingSession {
+impl Session for ReconnectingSession {
     type Fatal = KafkaFailure;
 
     fn next(&mut self, until: Timestamp) -> Result<Input, KafkaFailure> {
@@ -240,7 +240,7 @@ mod tests {
         let manual = Arc::new(ManualClock::at(Timestamp(0)));
         let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&manual);
         let watchdog = Watchdog::start(Arc::clone(&clock), |_| {});
-        let mut session = LastingSession::new(settings(), clock, watchdog);
+        let mut session = ReconnectingSession::new(settings(), clock, watchdog);
         let refused = |code| KafkaFailure::call("a call")(KafkaError::MessageConsumption(code));
         let bad = RDKafkaErrorCode::SaslAuthenticationFailed;
         let lost = session.lose(refused(bad)).unwrap_err();
@@ -256,9 +256,9 @@ mod tests {
 
     fn settings() -> SessionSettings {
         use super::super::publish::Delivery;
-        use super::super::retention::Start;
         use super::super::session::BatchLimits;
         use super::super::settings::Connection;
+        use super::super::start_offset::Start;
         use super::super::topics::OutputTopics;
 
         let name = |name: &str| name.to_owned();

@@ -21,7 +21,7 @@ pub enum Input {
     /// Partitions that are no longer ours. Nothing of them may be published any more.
     Revoked(Vec<TopicPartition>),
     /// Retention deleted records before they were read: the oldest that are left. The worker answers with [`Session::rewind`].
-    Overtaken(Positions),
+    OffsetOutOfRange(Positions),
     /// Nothing came in time.
     Idle,
 }

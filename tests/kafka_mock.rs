@@ -86,7 +86,7 @@ fn next_batch<S: Session<Fatal = KafkaFailure>>(session: &mut S) -> RecordBatch 
                     .collect();
                 session.rewind(&start).unwrap();
             }
-            Input::Revoked(_) | Input::Overtaken(_) | Input::Idle => {}
+            Input::Revoked(_) | Input::OffsetOutOfRange(_) | Input::Idle => {}
         }
     }
     panic!("no batch within 30 s");

@@ -354,7 +354,7 @@ fn lag_of_an_idle_transactional_input_is_nothing() {
                     .map(|grant| (grant.at.clone(), grant.committed));
                 session.rewind(&start.collect()).unwrap();
             }
-            Input::Revoked(_) | Input::Overtaken(_) | Input::Idle => {}
+            Input::Revoked(_) | Input::OffsetOutOfRange(_) | Input::Idle => {}
         }
         if read == 30 {
             idle.get_or_insert_with(Instant::now);

@@ -178,7 +178,7 @@ impl Session for ReconnectingSession {
                     Input::Revoked(partitions) => {
                         self.held.retain(|at| !partitions.contains(at));
                     }
-                    Input::Batch(_) | Input::Overtaken(_) | Input::Idle => {}
+                    Input::Batch(_) | Input::OffsetOutOfRange(_) | Input::Idle => {}
                 }
                 Ok(input)
             }

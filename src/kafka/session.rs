@@ -93,7 +93,7 @@ pub struct KafkaSession {
     /// Fetched: the offset after the last record handed out.
     active: Positions,
     /// A partition's fetch position is not in the log any more.
-    lost: bool,
+    out_of_range: bool,
     /// Ids of the topics of what was granted, and when they are looked at again.
     ids: BTreeMap<Arc<str>, Arc<str>>,
     look_at: Duration,
@@ -168,7 +168,7 @@ impl KafkaSession {
             given: BTreeSet::new(),
             pending: BTreeMap::new(),
             active: Positions::new(),
-            lost: false,
+            out_of_range: false,
             ids: BTreeMap::new(),
             look_at: Duration::ZERO,
             seeks: Positions::new(),
@@ -209,8 +209,8 @@ impl KafkaSession {
         if !self.given.is_empty() {
             return self.take_over();
         }
-        if std::mem::take(&mut self.lost) {
-            return self.overtaken();
+        if std::mem::take(&mut self.out_of_range) {
+            return self.offset_out_of_range();
         }
         self.look_at_ids()?;
         self.seek_due()?;
@@ -281,7 +281,9 @@ impl KafkaSession {
                         deadline = self.clock.monotonic() + limits.wait;
                     }
                 }
-                Some(Err(error)) if start_offset::is_out_of_range(&error) => self.lost = true,
+                Some(Err(error)) if start_offset::is_out_of_range(&error) => {
+                    self.out_of_range = true
+                }
                 Some(Err(error)) => {
                     failed = tolerate(error).err();
                     if failed.is_some() {
@@ -290,7 +292,7 @@ impl KafkaSession {
                 }
                 None => {}
             }
-            if self.lost || consumer.context().waiting() {
+            if self.out_of_range || consumer.context().waiting() {
                 break;
             }
         }
@@ -300,7 +302,7 @@ impl KafkaSession {
 
     /// Retention has deleted what some partition was to read next. librdkafka has stopped it, and seeks nothing that it has stopped: the
     /// assignment is made again, each partition from where it stands, or from the oldest record that it has.
-    fn overtaken(&mut self) -> Result<Input, KafkaFailure> {
+    fn offset_out_of_range(&mut self) -> Result<Input, KafkaFailure> {
         let oldest = start_offset::oldest(&self.reader, &self.active)?;
         self.active.extend(oldest.clone());
         self.seeks.clear();
@@ -313,7 +315,7 @@ impl KafkaSession {
         Ok(if oldest.is_empty() {
             Input::Idle
         } else {
-            Input::Overtaken(oldest)
+            Input::OffsetOutOfRange(oldest)
         })
     }
 
@@ -354,7 +356,7 @@ impl KafkaSession {
             watchdog: &self.watchdog,
             polled: self.clock.monotonic(),
             strayed: BTreeSet::new(),
-            lost: false,
+            out_of_range: false,
         };
         let state_topic = StateTopic {
             name: &self.settings.topics.state,
@@ -368,8 +370,8 @@ impl KafkaSession {
                 let state = restore::entries(&self.reader, &state_topic, &partitions, go_on)?;
                 Ok((found, state))
             });
-        let (strayed, lost) = (alive.strayed, alive.lost);
-        self.lost |= lost;
+        let (strayed, out_of_range) = (alive.strayed, alive.out_of_range);
+        self.out_of_range |= out_of_range;
         for at in strayed {
             if let Some(next) = self.active.get(&at) {
                 self.seeks.insert(at, *next);
@@ -620,7 +622,7 @@ struct Alive<'a> {
     /// Partitions that a record came from nonetheless: it has to be read again.
     strayed: BTreeSet<TopicPartition>,
     /// As of the session.
-    lost: bool,
+    out_of_range: bool,
 }
 
 impl Alive<'_> {
@@ -637,7 +639,7 @@ impl Alive<'_> {
                         let at = TopicPartition::new(message.topic(), message.partition());
                         self.strayed.insert(at);
                     }
-                    Err(error) if start_offset::is_out_of_range(&error) => self.lost = true,
+                    Err(error) if start_offset::is_out_of_range(&error) => self.out_of_range = true,
                     Err(error) => tolerate(error)?,
                 }
             }

@@ -380,7 +380,7 @@ pub(super) fn restore(
     grant: &Grant,
     heir: Heir<'_>,
 ) -> Result<(PartitionState, Option<Discarded>), RestoreError> {
-    // Retention may have overtaken the group.
+    // Retention may have deleted records that the group has not read.
     let from = grant.committed.max(grant.first);
     let mut partition = PartitionState::new(grant.at.clone(), from, None);
     partition.skipped = u64::try_from(from.0 - grant.committed.0).unwrap_or(0);

@@ -259,7 +259,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
                 self.let_go(&partitions);
                 Ok(())
             }
-            Input::Overtaken(to) => self.skip(&to),
+            Input::OffsetOutOfRange(to) => self.skip(&to),
             Input::Idle => Ok(()),
         }
     }

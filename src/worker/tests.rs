@@ -367,7 +367,7 @@ fn where_retention_overtakes_the_reader_goes_on_behind_it_and_counts() {
     step(&mut worker, batch(7..9));
     assert_eq!(log.0.borrow().skipped, 2);
     let to = Positions::from([(at(), Offset(20))]);
-    step(&mut worker, Input::Overtaken(to.clone()));
+    step(&mut worker, Input::OffsetOutOfRange(to.clone()));
     assert_eq!(log.0.borrow().rewound.last(), Some(&to));
     // Counted with the commit that says so, though no record comes.
     assert_eq!(log.0.borrow().skipped, 2);

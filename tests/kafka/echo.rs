@@ -278,7 +278,7 @@ pub fn work<S: Session<Fatal = KafkaFailure>>(
                     positions.remove(&at);
                 }
             }
-            Input::Overtaken(to) => {
+            Input::OffsetOutOfRange(to) => {
                 positions.extend(to);
                 session.rewind(&positions)?;
             }

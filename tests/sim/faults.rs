@@ -138,7 +138,7 @@ pub const HAPPENINGS: &[&str] = &[
     "lost_settlements",
     "lost_starts",
     "model_changes",
-    "overtaken",
+    "offset_out_of_range",
     "rebalances",
     "replays",
     "retrainings",

@@ -106,20 +106,20 @@ impl<'w> Member<'w> {
     }
 
     /// The oldest records of partitions whose next ones were deleted.
-    fn overtaken(&mut self) -> Positions {
+    fn deleted_unread(&mut self) -> Positions {
         let mut broker = self.broker.borrow_mut();
-        let mut overtaken = Positions::new();
+        let mut oldest = Positions::new();
         for (at, position) in &mut self.positions {
             let first = broker.first(usize::try_from(at.partition.0).unwrap());
             if *position < first && broker.sabotage != Some(Sabotage::DeletionsUnseen) {
                 *position = first;
-                overtaken.insert(at.clone(), Offset(first));
+                oldest.insert(at.clone(), Offset(first));
             }
         }
-        if !overtaken.is_empty() {
-            broker.count("overtaken");
+        if !oldest.is_empty() {
+            broker.count("offset_out_of_range");
         }
-        overtaken
+        oldest
     }
 
     fn fetch(&mut self) -> RecordBatch {
@@ -212,9 +212,9 @@ impl Session for Member<'_> {
         if let Some(input) = self.hear() {
             return Ok(input);
         }
-        let overtaken = self.overtaken();
-        if !overtaken.is_empty() {
-            return Ok(port::Input::Overtaken(overtaken));
+        let oldest = self.deleted_unread();
+        if !oldest.is_empty() {
+            return Ok(port::Input::OffsetOutOfRange(oldest));
         }
         let batch = self.fetch();
         Ok(if batch.is_empty() {

@@ -199,7 +199,7 @@ fn a_new_model_waits_where_all_partitions_would_save_at_once() {
     work(&mut pipeline, &mut Log::default(), &(records, decoded));
     pipeline.promote(model(2, WINDOW)).unwrap();
     let mut log = Log::default();
-    while let Some(staged) = pipeline.settle(&Positions::new()) {
+    while let Some(staged) = pipeline.flush_idle_snapshots(&Positions::new()) {
         log.publish(&staged.outbox);
         pipeline.apply(staged);
     }

@@ -181,7 +181,7 @@ impl Pipeline {
     /// it judges; those that lost records; and those `quiet` since they were at these offsets, so that replay begins near the end even if
     /// nothing comes for longer than the input keeps its records. Their positions go with them: a member that lost them is fenced. Where they
     /// change much they come one after another: to be asked for again until there are none.
-    pub fn settle(&self, quiet: &Positions) -> Option<Staged> {
+    pub fn flush_idle_snapshots(&self, quiet: &Positions) -> Option<Staged> {
         let mut staged = Staged {
             outbox: Outbox::default(),
             tally: Tally::default(),
@@ -195,7 +195,7 @@ impl Pipeline {
         let mut room = self.params.snapshot_bytes;
         for (at, partition) in &self.partitions {
             let quiet = quiet.get(at) == Some(&partition.head.position);
-            if partition.unsettled(champion, quiet) {
+            if partition.needs_idle_snapshot(champion, quiet) {
                 let work = self.begin(partition, true);
                 let delta = self.finish(work, (&mut staged.outbox, &mut staged.tally));
                 staged.deltas.push(delta);

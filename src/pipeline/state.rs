@@ -315,7 +315,7 @@ impl PartitionState {
 
     /// Whether the state topic should hear of it though no record of it comes: the champion does not judge it yet, records of it were lost,
     /// or it is `quiet` and has changed since it was saved.
-    pub fn unsettled(&self, champion: Option<&Arc<TrainedModel>>, quiet: bool) -> bool {
+    pub fn needs_idle_snapshot(&self, champion: Option<&Arc<TrainedModel>>, quiet: bool) -> bool {
         let another = champion.is_some() && version(champion) != version(self.model.as_ref());
         let known =
             !(self.keys.is_empty() && self.forgotten.is_empty() && self.abandoned.0.is_empty());

@@ -765,12 +765,15 @@ fn few_records_are_saved_after_a_while_of_their_own_time() {
 fn a_partition_without_records_follows_the_champion_and_is_saved() {
     let mut pipeline = ready(params(), 1);
     work(&mut pipeline, &[(0, "k", 1, CALM), (1, "k", 2, WILD)]);
-    assert!(pipeline.settle(&Positions::new()).is_none());
+    assert!(pipeline.flush_idle_snapshots(&Positions::new()).is_none());
     pipeline.promote(model(2, 1)).unwrap();
-    let staged = pipeline.settle(&Positions::new()).unwrap();
+    let staged = pipeline.flush_idle_snapshots(&Positions::new()).unwrap();
     // Another look before it is published finds the same.
     assert_eq!(
-        pipeline.settle(&Positions::new()).unwrap().outbox,
+        pipeline
+            .flush_idle_snapshots(&Positions::new())
+            .unwrap()
+            .outbox,
         staged.outbox
     );
     assert_eq!(head(&staged.outbox.state), Some((2, 2)));
@@ -786,10 +789,15 @@ fn a_partition_without_records_follows_the_champion_and_is_saved() {
     );
     // Saved is saved: being quiet is nothing new now.
     let here = pipeline.positions();
-    assert!(pipeline.settle(&here).is_none());
+    assert!(pipeline.flush_idle_snapshots(&here).is_none());
     work(&mut pipeline, &[(2, "k", 3, WILD)]);
-    assert!(pipeline.settle(&here).is_none(), "it was not quiet");
-    let staged = pipeline.settle(&pipeline.positions()).unwrap();
+    assert!(
+        pipeline.flush_idle_snapshots(&here).is_none(),
+        "it was not quiet"
+    );
+    let staged = pipeline
+        .flush_idle_snapshots(&pipeline.positions())
+        .unwrap();
     assert_eq!(head(&staged.outbox.state), Some((2, 3)));
     pipeline.apply(staged);
     // The heir of that has nothing to replay, and the episode goes on.
@@ -827,7 +835,7 @@ fn a_replay_whose_model_is_gone_is_not_guessed_at() {
     assert_eq!(assigned.discarded, Some(Discarded::ModelGone));
     assert_eq!((assigned.read_from, assigned.replay), (Offset(3), 0));
     // It begins anew at once, and what was saved is put away: the next one finds nothing to discard.
-    let staged = heir.settle(&Positions::new()).unwrap();
+    let staged = heir.flush_idle_snapshots(&Positions::new()).unwrap();
     assert_eq!(head(&staged.outbox.state), Some((2, 3)));
     let gone: Vec<_> = staged
         .outbox
@@ -848,7 +856,7 @@ fn a_replay_whose_model_is_gone_is_not_guessed_at() {
         serde_json::from_slice(staged.outbox.alerts[0].value.as_deref().unwrap()).unwrap();
     assert!(alert.abandoned && alert.key == "k", "{alert:?}");
     heir.apply(staged);
-    assert!(heir.settle(&Positions::new()).is_none());
+    assert!(heir.flush_idle_snapshots(&Positions::new()).is_none());
     let (outbox, _) = work(&mut heir, &[(3, "k", 4, CALM)]);
     assert_eq!(events(&outbox), []);
 }
@@ -891,7 +899,7 @@ fn records_deleted_under_way_are_counted_with_the_next_commit() {
     assert_eq!(pipeline.skip(&to(1)), []);
     assert_eq!(pipeline.skip(&to(7)), []);
     assert_eq!(pipeline.positions(), to(7));
-    let staged = pipeline.settle(&Positions::new()).unwrap();
+    let staged = pipeline.flush_idle_snapshots(&Positions::new()).unwrap();
     assert_eq!(
         (staged.tally.skipped, staged.outbox.positions.clone()),
         (5, to(7))
@@ -904,7 +912,7 @@ fn records_deleted_under_way_are_counted_with_the_next_commit() {
     heir.assign(&grant(5, saved()), Some(model(1, 1))).unwrap();
     assert_eq!(heir.skip(&to(4)), [at()]);
     assert_eq!((heir.positions(), heir.replaying()), (to(5), 0));
-    let staged = heir.settle(&Positions::new()).unwrap();
+    let staged = heir.flush_idle_snapshots(&Positions::new()).unwrap();
     assert_eq!(
         (staged.tally.skipped, head(&staged.outbox.state)),
         (0, Some((2, 5)))

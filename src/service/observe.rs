@@ -259,7 +259,7 @@ impl worker::Observer for WorkerObserver {
             .inc();
     }
 
-    fn settled(&mut self, tally: &Tally) {
+    fn idle_snapshots_flushed(&mut self, tally: &Tally) {
         self.count(tally);
     }
 
@@ -548,7 +548,7 @@ mod tests {
         let (metrics, _, [mut one, _]) = observers();
         let at = TopicPartition::new("t", 0);
         one.discarded(&at, Discarded::ModelGone);
-        one.settled(&Tally {
+        one.idle_snapshots_flushed(&Tally {
             skipped: 7,
             ..Tally::default()
         });

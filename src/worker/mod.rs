@@ -136,7 +136,7 @@ pub trait Observer {
     /// A partition was taken over.
     fn assigned(&mut self, _at: &TopicPartition, _assigned: &Assigned) {}
     /// Partitions without a record carried a snapshot to the state topic.
-    fn settled(&mut self, _tally: &Tally) {}
+    fn idle_snapshots_flushed(&mut self, _tally: &Tally) {}
     /// State was discarded while it was being brought up to date.
     fn discarded(&mut self, _at: &TopicPartition, _why: Discarded) {}
     /// Partitions were let go.
@@ -450,18 +450,18 @@ impl<S: Session, O: Observer> Worker<S, O> {
             .map_err(WorkerError::Session)
     }
 
-    /// Saves what no record would bring to the state topic: see [`Pipeline::settle`].
-    fn settle(&mut self, now: Duration) -> Result<(), WorkerError<S::Fatal>> {
+    /// Saves what no record would bring to the state topic: see [`Pipeline::flush_idle_snapshots`].
+    fn flush_idle_snapshots(&mut self, now: Duration) -> Result<(), WorkerError<S::Fatal>> {
         let mut quiet = Positions::new();
         if now.saturating_sub(self.rested.0) >= self.settings.quiet_after {
             let here = self.pipeline.positions();
             quiet = std::mem::replace(&mut self.rested, (now, here)).1;
         }
-        while let Some(staged) = self.pipeline.settle(&quiet) {
+        while let Some(staged) = self.pipeline.flush_idle_snapshots(&quiet) {
             if self.publish(&staged.outbox)?.is_break() {
                 break;
             }
-            self.ports.observer.settled(&staged.tally);
+            self.ports.observer.idle_snapshots_flushed(&staged.tally);
             self.pipeline.apply(staged);
         }
         Ok(())
@@ -528,7 +528,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
             return Ok(());
         }
         self.looked = Some(now);
-        self.settle(now)?;
+        self.flush_idle_snapshots(now)?;
         let gauges = Gauges {
             episodes_open: self.pipeline.episodes_open(),
             open: self.pipeline.open(OPEN_MAX),

@@ -65,7 +65,7 @@ impl Observer for Shared {
         log.consumed += batch.consumed;
         log.ended += batch.tally.scored + batch.tally.warming_up;
     }
-    fn settled(&mut self, tally: &Tally) {
+    fn idle_snapshots_flushed(&mut self, tally: &Tally) {
         self.0.borrow_mut().skipped += tally.skipped;
     }
 }

@@ -135,14 +135,14 @@ pub const HAPPENINGS: &[&str] = &[
     "lost_batches",
     "lost_but_committed",
     "lost_sessions",
-    "lost_settlements",
+    "lost_idle_snapshots",
     "lost_starts",
     "model_changes",
     "offset_out_of_range",
     "rebalances",
     "replays",
     "retrainings",
-    "settlements",
+    "idle_snapshots",
     "stale_steps",
     "told_again",
     "wrong_clocks",
@@ -189,7 +189,7 @@ impl Observer for Counting<'_> {
             self.broker.borrow_mut().count("wrong_clocks");
         }
     }
-    fn settled(&mut self, tally: &Tally) {
+    fn idle_snapshots_flushed(&mut self, tally: &Tally) {
         self.skipped(tally);
     }
     fn assigned(&mut self, at: &TopicPartition, assigned: &Assigned) {

@@ -161,7 +161,7 @@ impl Member<'_> {
         let mut broker = shared.borrow_mut();
         let kind = match outbox {
             Outbox { state, .. } if state.is_empty() && written(outbox) == 0 => "lost_starts",
-            _ if written(outbox) == 0 => "lost_settlements",
+            _ if written(outbox) == 0 => "lost_idle_snapshots",
             _ => "lost_batches",
         };
         broker.count(kind);
@@ -276,7 +276,7 @@ impl Session for Member<'_> {
         let gap = broker.commit(self.id, outbox, &metadata);
         broker.count("commits");
         if outbox.scores.is_empty() && outbox.dead_letters.is_empty() && !outbox.state.is_empty() {
-            broker.count("settlements");
+            broker.count("idle_snapshots");
         }
         if luck < 0.21 {
             broker.count("crashes_after_commit");

@@ -357,7 +357,7 @@ fn at_least_once_owes_no_offsets_when_it_writes_the_next_snapshot() {
     let before = written();
     cluster.request_errors(Api::OffsetCommit, &[rebalance]);
     assert_eq!(session.publish(&outbox).unwrap(), Published::Aborted);
-    assert_eq!(written(), before, "no state before what is owed");
+    assert_eq!(written(), before, "no state before the pending commits");
     assert_eq!(session.publish(&outbox).unwrap(), Published::Committed);
     assert!(before < written());
 }

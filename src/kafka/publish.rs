@@ -76,7 +76,7 @@ pub(super) struct Publisher {
     answer_max: Duration,
     sizes: Sizes,
     /// At least once: positions whose output is out, but whose commit a rebalance refused.
-    owed: Positions,
+    pending_commits: Positions,
     marks: Marks,
     /// How many partitions each topic had when the group began to read it.
     began_with: BTreeMap<Arc<str>, i32>,
@@ -105,7 +105,7 @@ impl Publisher {
             clock,
             watchdog,
             sizes: Sizes::default(),
-            owed: Positions::new(),
+            pending_commits: Positions::new(),
             marks: Marks::new(uuid::Uuid::new_v4().to_string()),
             began_with: BTreeMap::new(),
             disturbed: false,
@@ -183,9 +183,10 @@ impl Publisher {
         }
     }
 
-    /// Partitions that came or went: what is owed for them is someone else's business.
+    /// Forgets the pending commits of partitions that came or went: their next owner reads again.
     pub(super) fn forget(&mut self, partitions: &[TopicPartition]) {
-        self.owed.retain(|at, _| !partitions.contains(at));
+        self.pending_commits
+            .retain(|at, _| !partitions.contains(at));
         self.marks.forget(partitions);
     }
 
@@ -272,23 +273,24 @@ impl Publisher {
         }
     }
 
-    /// At least once: everything acknowledged, then the offsets. A snapshot is of the offset that the batch before it committed, so what is
-    /// owed of that is committed before anything is sent: a snapshot ahead of the committed offset would be of no use after a crash.
+    /// At least once: everything acknowledged, then the offsets. A snapshot is of the offset that the batch before it committed, so pending
+    /// commits come before anything is sent: a snapshot ahead of the committed offset would be of no use after a crash.
     fn acknowledge(
         &mut self,
         outbox: &Outbox,
         mark: &str,
         consumer: &BaseConsumer<MemberContext>,
     ) -> Result<(), Failed> {
-        let owed: Positions = outbox
+        let pending: Positions = outbox
             .positions
             .keys()
-            .filter_map(|at| Some((at.clone(), *self.owed.get(at)?)))
+            .filter_map(|at| Some((at.clone(), *self.pending_commits.get(at)?)))
             .collect();
-        if let Some(error) = self.commit(&owed, mark, consumer)? {
+        if let Some(error) = self.commit(&pending, mark, consumer)? {
             return Err(Failed::Abort(error));
         }
-        self.owed.retain(|at, _| !owed.contains_key(at));
+        self.pending_commits
+            .retain(|at, _| !pending.contains_key(at));
         let producer = self.producer()?;
         self.sending(producer).all(outbox)?;
         self.drain(producer)?;
@@ -298,7 +300,7 @@ impl Publisher {
         }
         if let Some(error) = self.commit(&outbox.positions, mark, consumer)? {
             tracing::info!(%error, "offsets not committed: before the next batch, or the partition's next owner reads again");
-            self.owed.extend(outbox.positions.clone());
+            self.pending_commits.extend(outbox.positions.clone());
         }
         Ok(())
     }

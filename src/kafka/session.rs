@@ -201,13 +201,13 @@ impl KafkaSession {
                 self.given.extend(partitions);
             }
             Some(Rebalance::Revoke(partitions)) => {
-                self.let_go(&partitions)?;
+                self.on_revoked(&partitions)?;
                 return Ok(Input::Revoked(partitions));
             }
             None => {}
         }
         if !self.given.is_empty() {
-            return self.take_over();
+            return self.on_assigned();
         }
         if std::mem::take(&mut self.out_of_range) {
             return self.offset_out_of_range();
@@ -320,7 +320,7 @@ impl KafkaSession {
     }
 
     /// Reads what is needed to take over what the group has given us; nothing comes of it if the group changes its mind meanwhile.
-    fn take_over(&mut self) -> Result<Input, KafkaFailure> {
+    fn on_assigned(&mut self) -> Result<Input, KafkaFailure> {
         self.hold(BaseConsumer::pause)?;
         let partitions: Vec<TopicPartition> = self.given.iter().cloned().collect();
         let granted = self.grant(partitions);
@@ -470,7 +470,7 @@ impl KafkaSession {
         }
     }
 
-    fn let_go(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaFailure> {
+    fn on_revoked(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaFailure> {
         self.publisher.forget(partitions);
         // Only what is being read was assigned.
         let assigned: Vec<&TopicPartition> = partitions

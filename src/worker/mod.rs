@@ -254,9 +254,9 @@ impl<S: Session, O: Observer> Worker<S, O> {
                 self.session.recycle(batch);
                 done
             }
-            Input::Assigned(grants) => self.take_over(&grants),
+            Input::Assigned(grants) => self.on_assigned(&grants),
             Input::Revoked(partitions) => {
-                self.let_go(&partitions);
+                self.on_revoked(&partitions);
                 Ok(())
             }
             Input::OffsetOutOfRange(to) => self.skip(&to),
@@ -388,7 +388,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
         }
     }
 
-    fn take_over(&mut self, grants: &[Grant]) -> Result<(), WorkerError<S::Fatal>> {
+    fn on_assigned(&mut self, grants: &[Grant]) -> Result<(), WorkerError<S::Fatal>> {
         (self.ports.listen)().map_err(WorkerError::Feedback)?;
         self.hear();
         let mut positions = Positions::new();
@@ -484,7 +484,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
         Ok(())
     }
 
-    fn let_go(&mut self, partitions: &[TopicPartition]) {
+    fn on_revoked(&mut self, partitions: &[TopicPartition]) {
         for at in partitions {
             self.pipeline.revoke(at);
             self.unread.remove(at);

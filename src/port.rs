@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::model::card::{Card, Exclusion, Maintenance, ModelVersion, Said};
 use crate::model::trained::TrainedModel;
-use crate::pipeline::{Grant, Outbox};
+use crate::pipeline::{Outbox, PartitionAssignment};
 use crate::record::RecordBatch;
 use crate::stream::{Positions, Span, TopicPartition};
 use crate::time::Timestamp;
@@ -17,7 +17,7 @@ pub enum Input {
     /// Records, at least one.
     Batch(RecordBatch),
     /// Partitions that are ours from now on. Nothing of them is delivered before the worker has called [`Session::rewind`] for them.
-    Assigned(Vec<Grant>),
+    Assigned(Vec<PartitionAssignment>),
     /// Partitions that are no longer ours. Nothing of them may be published any more.
     Revoked(Vec<TopicPartition>),
     /// Retention deleted records before they were read: the oldest that are left. The worker answers with [`Session::rewind`].

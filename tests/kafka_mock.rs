@@ -69,7 +69,7 @@ fn cluster(exactly_once: bool) -> (Cluster, Echo) {
     (cluster, echo)
 }
 
-/// The next batch, taking over what is granted on the way.
+/// The next batch, taking over what is assigned on the way.
 fn next_batch<S: Session<Fatal = KafkaFailure>>(session: &mut S) -> RecordBatch {
     let clock = SystemClock::default();
     let limit = Instant::now() + Duration::from_secs(30);
@@ -79,10 +79,10 @@ fn next_batch<S: Session<Fatal = KafkaFailure>>(session: &mut S) -> RecordBatch 
             .unwrap()
         {
             Input::Batch(batch) => return batch,
-            Input::Assigned(grants) => {
-                let start: Positions = grants
+            Input::Assigned(assignments) => {
+                let start: Positions = assignments
                     .iter()
-                    .map(|grant| (grant.at.clone(), grant.committed))
+                    .map(|assignment| (assignment.at.clone(), assignment.committed))
                     .collect();
                 session.rewind(&start).unwrap();
             }
@@ -372,10 +372,10 @@ fn what_is_granted_names_the_topic_by_its_id() {
             let clock = SystemClock::default();
             let limit = Instant::now() + Duration::from_secs(30);
             loop {
-                assert!(Instant::now() < limit, "nothing is granted");
+                assert!(Instant::now() < limit, "nothing is assigned");
                 let until = clock.now().plus(Duration::from_millis(100));
-                if let Input::Assigned(grants) = session.next(until).unwrap() {
-                    break grants[0].topic_id.clone();
+                if let Input::Assigned(assignments) = session.next(until).unwrap() {
+                    break assignments[0].topic_id.clone();
                 }
             }
         })

@@ -348,10 +348,10 @@ fn lag_of_an_idle_transactional_input_is_nothing() {
             .unwrap()
         {
             Input::Batch(batch) => read += batch.len(),
-            Input::Assigned(grants) => {
-                let start = grants
+            Input::Assigned(assignments) => {
+                let start = assignments
                     .iter()
-                    .map(|grant| (grant.at.clone(), grant.committed));
+                    .map(|assignment| (assignment.at.clone(), assignment.committed));
                 session.rewind(&start.collect()).unwrap();
             }
             Input::Revoked(_) | Input::OffsetOutOfRange(_) | Input::Idle => {}

@@ -23,7 +23,7 @@ const WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_s
 /// Aborts in a row after which the session begins anew: it looks at its topics again, and a client that has gone bad is replaced.
 const ABORTS_MAX: u32 = 5;
 
-/// For so long after partitions were last granted credentials that are refused are tried again: a broker that restarts may not know them yet.
+/// For so long after partitions were last assigned credentials that are refused are tried again: a broker that restarts may not know them yet.
 const REFUSED_MAX: Duration = Duration::from_secs(600);
 
 /// One member of the consumer group, again and again.
@@ -169,11 +169,11 @@ impl Session for ReconnectingSession {
                     self.known_at = Some(self.clock.monotonic());
                 }
                 match &input {
-                    Input::Assigned(grants) => {
+                    Input::Assigned(assignments) => {
                         self.joins = Backoff::default();
                         self.watchdog.waits(None);
                         self.held
-                            .extend(grants.iter().map(|grant| grant.at.clone()));
+                            .extend(assignments.iter().map(|assignment| assignment.at.clone()));
                     }
                     Input::Revoked(partitions) => {
                         self.held.retain(|at| !partitions.contains(at));

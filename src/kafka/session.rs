@@ -1,6 +1,6 @@
 //! [`Session`] over librdkafka: one member of the group, on one thread.
 //!
-//! Invariants: a granted partition is fetched only after [`Session::rewind`] has said from where; a partition is given back only between
+//! Invariants: an assigned partition is fetched only after [`Session::rewind`] has said from where; a partition is given back only between
 //! batches; no transaction is open while polling.
 //!
 //! An assignment is answered at once, with nothing: its partitions are assigned when their state has been read, which may take longer than
@@ -27,7 +27,7 @@ use super::topic_reader::TopicReader;
 use super::topics::OutputTopics;
 use super::watchdog::Watchdog;
 use super::{CALL_MAX, KafkaFailure, bare, code, is_final, joined, list, passes, retry};
-use crate::pipeline::{self, Grant, Outbox, StateEntry};
+use crate::pipeline::{self, Outbox, PartitionAssignment, StateEntry};
 use crate::port::{Input, Published, Session};
 use crate::record::RecordBatch;
 use crate::stream::{Offset, Positions, TopicPartition};
@@ -86,15 +86,15 @@ pub struct KafkaSession {
     publisher: Publisher,
     reader: TopicReader,
     state_partitions: i32,
-    /// The group's gift, whose state has not been read yet.
+    /// Assigned by the group, state not read yet.
     given: BTreeSet<TopicPartition>,
-    /// Granted, not yet fetched: where to begin, once that is known.
+    /// Assigned, not yet fetched: where to begin, once that is known.
     pending: BTreeMap<TopicPartition, (Offset, Option<Offset>)>,
     /// Fetched: the offset after the last record handed out.
     active: Positions,
     /// A partition's fetch position is not in the log any more.
     out_of_range: bool,
-    /// Ids of the topics of what was granted, and when they are looked at again.
+    /// Ids of the topics of what was assigned, and when they are looked at again.
     ids: BTreeMap<Arc<str>, Arc<str>>,
     look_at: Duration,
     /// To seek to as soon as no rebalance waits for its answer: librdkafka pauses everything until then.
@@ -319,18 +319,18 @@ impl KafkaSession {
         })
     }
 
-    /// Reads what is needed to take over what the group has given us; nothing comes of it if the group changes its mind meanwhile.
+    /// Reads the state of the partitions that the group has assigned; nothing comes of it if a rebalance begins meanwhile.
     fn on_assigned(&mut self) -> Result<Input, KafkaFailure> {
         self.hold(BaseConsumer::pause)?;
         let partitions: Vec<TopicPartition> = self.given.iter().cloned().collect();
-        let granted = self.grant(partitions);
+        let assignments = self.read_assignments(partitions);
         self.hold(BaseConsumer::resume)?;
-        match granted {
+        match assignments {
             Err(KafkaFailure::Rebalanced) => Ok(Input::Idle),
-            granted => {
-                let granted = granted?;
+            assignments => {
+                let assignments = assignments?;
                 self.given.clear();
-                Ok(Input::Assigned(granted))
+                Ok(Input::Assigned(assignments))
             }
         }
     }
@@ -348,8 +348,11 @@ impl KafkaSession {
             .map_err(KafkaFailure::call("pausing what is read"))
     }
 
-    /// What the worker needs to take over: the committed offset, and the state as it was committed with it.
-    fn grant(&mut self, partitions: Vec<TopicPartition>) -> Result<Vec<Grant>, KafkaFailure> {
+    /// What the worker needs of assigned partitions: the committed offset, and the state as it was committed with it.
+    fn read_assignments(
+        &mut self,
+        partitions: Vec<TopicPartition>,
+    ) -> Result<Vec<PartitionAssignment>, KafkaFailure> {
         let mut alive = Alive {
             consumer: self.consumer()?,
             clock: &*self.clock,
@@ -381,10 +384,10 @@ impl KafkaSession {
         self.publisher.began_with(began_with);
         let ids = self.topic_ids(&partitions)?;
         self.ids.extend(ids.clone());
-        Ok(self.grants(partitions, (known, state), &ids))
+        Ok(self.make_assignments(partitions, (known, state), &ids))
     }
 
-    fn grants(
+    fn make_assignments(
         &mut self,
         partitions: Vec<TopicPartition>,
         (mut known, mut state): (
@@ -392,7 +395,7 @@ impl KafkaSession {
             BTreeMap<TopicPartition, Vec<StateEntry>>,
         ),
         ids: &BTreeMap<Arc<str>, Arc<str>>,
-    ) -> Vec<Grant> {
+    ) -> Vec<PartitionAssignment> {
         partitions
             .into_iter()
             .map(|at| {
@@ -408,8 +411,8 @@ impl KafkaSession {
                 }
                 let (committed, fresh) = start_offset::begin(&at, known, self.settings.start);
                 self.pending.insert(at.clone(), (committed, None));
-                tracing::info!(%at, %committed, entries = state.len(), "partition granted");
-                Grant {
+                tracing::info!(%at, %committed, entries = state.len(), "partition assigned");
+                PartitionAssignment {
                     at,
                     committed,
                     fresh,
@@ -492,7 +495,7 @@ impl KafkaSession {
             .map_err(KafkaFailure::call("giving partitions back"))
     }
 
-    /// Assigns what was granted: fetching begins at the offsets named, or where the group stands.
+    /// Begins to fetch what was assigned, at the offsets named, or where the group stands.
     fn begin_pending(&mut self) -> Result<(), KafkaFailure> {
         let starts: Positions = std::mem::take(&mut self.pending)
             .into_iter()

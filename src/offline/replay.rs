@@ -13,7 +13,7 @@ use crate::alert::Alert;
 use crate::detect::Params;
 use crate::model::card::{Exclusion, Feedback, Maintenance, ModelVersion, Said};
 use crate::model::trained::TrainedModel;
-use crate::pipeline::{self, Column, Grant, Pipeline, StateEntry, Watched};
+use crate::pipeline::{self, Column, PartitionAssignment, Pipeline, StateEntry, Watched};
 use crate::record::feedback::Says;
 use crate::record::{DecodeError, Decoded, DecodedBatch, RecordBatch};
 use crate::stream::{Offset, TopicPartition};
@@ -157,7 +157,7 @@ impl<'a> Replay<'a> {
                 .collect(),
         };
         for (at, committed) in starts {
-            let grant = Grant {
+            let assignment = PartitionAssignment {
                 at,
                 committed,
                 fresh: true,
@@ -166,7 +166,7 @@ impl<'a> Replay<'a> {
                 state: Vec::new(),
             };
             pipeline
-                .assign(&grant, None)
+                .assign(&assignment, None)
                 .map_err(|error| OfflineError::Asked(error.to_string()))?;
         }
         Ok(Self {

@@ -421,7 +421,7 @@ fn codes_are_those_of_the_scores_topic() {
     };
     let mut live = Pipeline::new(std::sync::Arc::new(params), columns.into());
     let at = learn::place(&config);
-    let grant = pipeline::Grant {
+    let assignment = pipeline::PartitionAssignment {
         at: at.clone(),
         committed: Offset(0),
         fresh: true,
@@ -429,7 +429,7 @@ fn codes_are_those_of_the_scores_topic() {
         topic_id: None,
         state: Vec::new(),
     };
-    live.assign(&grant, None).unwrap();
+    live.assign(&assignment, None).unwrap();
     live.promote(std::sync::Arc::new(
         TrainedModel::from_bytes(&model.to_bytes().unwrap()).unwrap(),
     ))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::tests::{NOW, at, batch, grant, model, params, pipeline};
+use super::tests::{NOW, assignment, at, batch, model, params, pipeline};
 use super::*;
 
 const BOUND: u64 = 64 << 10;
@@ -59,7 +59,9 @@ fn holding(params: Params, committed: i64, state: Vec<StateEntry>) -> Pipeline {
     let mut pipeline = pipeline(params, Missing::Mask);
     pipeline.promote(model(1, WINDOW)).unwrap();
     let judging = pipeline.current().cloned();
-    pipeline.assign(&grant(committed, state), judging).unwrap();
+    pipeline
+        .assign(&assignment(committed, state), judging)
+        .unwrap();
     pipeline
 }
 
@@ -171,11 +173,11 @@ fn a_new_model_waits_where_all_partitions_would_save_at_once() {
         .collect();
     let keys = names(60);
     for at in &partitions {
-        let grant = Grant {
+        let assignment = PartitionAssignment {
             at: at.clone(),
-            ..grant(0, Vec::new())
+            ..assignment(0, Vec::new())
         };
-        pipeline.assign(&grant, None).unwrap();
+        pipeline.assign(&assignment, None).unwrap();
     }
     let mut decoded = DecodedBatch {
         columns: 2,

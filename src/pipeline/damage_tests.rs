@@ -4,7 +4,7 @@
 
 use rand::Rng;
 
-use super::tests::{CALM, WILD, at, batch, grant, model, params, pipeline};
+use super::tests::{CALM, WILD, assignment, at, batch, model, params, pipeline};
 use super::*;
 use crate::seed::Seed;
 
@@ -17,7 +17,7 @@ fn entries() -> Vec<StateEntry> {
     };
     let mut pipeline = pipeline(params, Missing::Mask);
     pipeline.promote(model(1, 3)).unwrap();
-    pipeline.assign(&grant(0, Vec::new()), None).unwrap();
+    pipeline.assign(&assignment(0, Vec::new()), None).unwrap();
     let mut entries = BTreeMap::new();
     for round in 0..12_i64 {
         let at = round * 3;
@@ -70,14 +70,14 @@ fn damaged(rounds: u64, from: u64) {
         };
         let mut heir = pipeline(params, Missing::Mask);
         heir.promote(model(1, 3)).unwrap();
-        let grant = grant(36, state.clone());
+        let assignment = assignment(36, state.clone());
         let judging = heir.current().cloned();
         assert!(
             as_of(&state).is_ok() && model_version(&state).is_ok(),
             "seed {round}"
         );
         let assigned = heir
-            .assign(&grant, judging)
+            .assign(&assignment, judging)
             .unwrap_or_else(|error| panic!("seed {round}: {error}"));
         let why = assigned.discarded;
         assert_eq!(
@@ -117,7 +117,7 @@ fn damaged_state_is_discarded_and_never_the_end() {
     );
     heir.promote(model(1, 3)).unwrap();
     let judging = heir.current().cloned();
-    let assigned = heir.assign(&grant(36, state), judging).unwrap();
+    let assigned = heir.assign(&assignment(36, state), judging).unwrap();
     assert_eq!(assigned.discarded, None, "undamaged, it is taken over");
     damaged(1_000, 0);
 }

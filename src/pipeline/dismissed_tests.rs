@@ -193,8 +193,8 @@ fn who_takes_over_goes_by_what_was_heard_before() {
                 heir.hear(said);
             }
             let from = rows[0].0;
-            let grant = grant(from, state.values().cloned().collect());
-            heir.assign(&grant, Some(model(1, 1))).unwrap();
+            let assignment = assignment(from, state.values().cloned().collect());
+            heir.assign(&assignment, Some(model(1, 1))).unwrap();
             work(&mut heir, &stream(10, from, &[]));
             let (outbox, tally) = work(&mut heir, rows);
             (outbox, tally.held_back)
@@ -212,8 +212,8 @@ fn who_takes_over_goes_by_what_was_heard_before() {
 fn pipeline_of(state: &BTreeMap<Vec<u8>, StateEntry>, committed: i64) -> Pipeline {
     let mut heir = pipeline(params(), Missing::Mask);
     heir.promote(model(1, 1)).unwrap();
-    let grant = grant(committed, state.values().cloned().collect());
-    heir.assign(&grant, Some(model(1, 1))).unwrap();
+    let assignment = assignment(committed, state.values().cloned().collect());
+    heir.assign(&assignment, Some(model(1, 1))).unwrap();
     heir
 }
 

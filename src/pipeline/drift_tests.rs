@@ -2,7 +2,7 @@
 
 use rand::Rng;
 
-use super::tests::{NOW, at, batch, grant, params};
+use super::tests::{NOW, assignment, at, batch, params};
 use super::*;
 use crate::alert::{Alert, AlertEvent, Drift, DriftEvent};
 use crate::detect::Budget;
@@ -27,7 +27,7 @@ fn ready() -> Pipeline {
     };
     let mut pipeline = super::tests::pipeline(params, Missing::Mask);
     pipeline.promote(super::tests::model(1, 1)).unwrap();
-    pipeline.assign(&grant(0, Vec::new()), None).unwrap();
+    pipeline.assign(&assignment(0, Vec::new()), None).unwrap();
     pipeline
 }
 
@@ -163,9 +163,9 @@ fn drift_does_not_depend_on_batches_nor_on_a_restart() {
     let state: Vec<StateEntry> = state.into_values().collect();
     let mut after = super::tests::pipeline((*before.params).clone(), Missing::Mask);
     after.promote(super::tests::model(1, 1)).unwrap();
-    let granted = grant(cut as i64, state);
+    let assigned = assignment(cut as i64, state);
     let read_from = after
-        .assign(&granted, Some(super::tests::model(1, 1)))
+        .assign(&assigned, Some(super::tests::model(1, 1)))
         .unwrap()
         .read_from;
     assert!(read_from > Offset(0) && read_from < Offset(cut as i64));

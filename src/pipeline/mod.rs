@@ -27,8 +27,8 @@ pub use snapshot::{
     AsOf, Noted, as_of, ledger, model_version, names, owner, quarantine, replayed_by,
 };
 pub use terms::{
-    Assigned, Column, ColumnsDiffer, Discarded, Grant, Message, OpenEpisode, Outbox, RestoreError,
-    StateEntry, Suppressed, Tally, Watched, WrongClock, WrongClocks,
+    Assigned, Column, ColumnsDiffer, Discarded, Message, OpenEpisode, Outbox, PartitionAssignment,
+    RestoreError, StateEntry, Suppressed, Tally, Watched, WrongClock, WrongClocks,
 };
 
 use crate::detect::Params;
@@ -130,7 +130,7 @@ impl Pipeline {
     /// judges; so it does where there is nothing to replay and `judging` is not at hand.
     pub fn assign(
         &mut self,
-        grant: &Grant,
+        assignment: &PartitionAssignment,
         judging: Option<Arc<TrainedModel>>,
     ) -> Result<Assigned, RestoreError> {
         let heir = Heir {
@@ -138,7 +138,7 @@ impl Pipeline {
             columns: &self.columns,
             model: judging.as_ref().map(|model| self.fits(model)),
         };
-        let (mut partition, discarded) = snapshot::restore(grant, heir)?;
+        let (mut partition, discarded) = snapshot::restore(assignment, heir)?;
         partition.model = if partition.unsaved {
             let judging = judging.filter(|model| self.fits(model));
             self.current.clone().or(judging)
@@ -153,10 +153,10 @@ impl Pipeline {
         if let Some(said) = &self.said {
             partition.hear(said, &self.params);
         }
-        self.partitions.insert(grant.at.clone(), partition);
+        self.partitions.insert(assignment.at.clone(), partition);
         Ok(Assigned {
             read_from,
-            replay: u64::try_from(grant.committed.0 - read_from.0).unwrap_or(0),
+            replay: u64::try_from(assignment.committed.0 - read_from.0).unwrap_or(0),
             skipped,
             discarded,
         })

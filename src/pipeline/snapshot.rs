@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::bytes::{FORMAT, read_key, write_key};
 use super::seal;
 use super::state::{Head, Kept, KeyState, PartitionState, Quarantined, Storm};
-use super::{Column, Discarded, Grant, RestoreError, StateEntry};
+use super::{Column, Discarded, PartitionAssignment, RestoreError, StateEntry};
 use crate::detect::Params;
 use crate::detect::clock::StreamClock;
 use crate::model::card::{Exclusion, ModelVersion, Said};
@@ -174,9 +174,9 @@ pub fn as_of(state: &[StateEntry]) -> Result<Option<AsOf>, RestoreError> {
 ///
 /// # Errors
 /// If the state's head cannot be read.
-pub fn replayed_by(grant: &Grant) -> Result<Option<ModelVersion>, RestoreError> {
-    Ok(read_head(&grant.state)?
-        .filter(|head| head.offset < grant.committed && head.model != ModelVersion(0))
+pub fn replayed_by(assignment: &PartitionAssignment) -> Result<Option<ModelVersion>, RestoreError> {
+    Ok(read_head(&assignment.state)?
+        .filter(|head| head.offset < assignment.committed && head.model != ModelVersion(0))
         .map(|head| head.model))
 }
 
@@ -306,22 +306,26 @@ pub(super) struct Heir<'a> {
 
 impl Heir<'_> {
     /// Why the state under `head` cannot be used.
-    fn refuses(self, head: Option<&HeadEntry>, grant: &Grant) -> Option<Discarded> {
+    fn refuses(
+        self,
+        head: Option<&HeadEntry>,
+        assignment: &PartitionAssignment,
+    ) -> Option<Discarded> {
         let Some(head) = head else {
             return Some(Discarded::NoHead);
         };
-        if let (Some(theirs), Some(ours)) = (&head.topic_id, &grant.topic_id)
+        if let (Some(theirs), Some(ours)) = (&head.topic_id, &assignment.topic_id)
             && theirs != ours
         {
             return Some(Discarded::OtherTopic);
         }
-        let replays = head.offset < grant.committed;
+        let replays = head.offset < assignment.committed;
         let names = self.columns.iter().map(|column| &column.name);
-        if head.offset > grant.committed {
+        if head.offset > assignment.committed {
             Some(Discarded::Ahead)
         } else if !head.columns.iter().eq(names) || self.model == Some(false) {
             Some(Discarded::OtherFeatures)
-        } else if replays && head.offset < grant.first {
+        } else if replays && head.offset < assignment.first {
             Some(Discarded::RecordsDeleted)
         } else if replays && head.model != ModelVersion(0) && self.model.is_none() {
             Some(Discarded::ModelGone)
@@ -377,31 +381,31 @@ fn read_entry(
 
 /// A partition as its entries left it, and, if they could not be used, why.
 pub(super) fn restore(
-    grant: &Grant,
+    assignment: &PartitionAssignment,
     heir: Heir<'_>,
 ) -> Result<(PartitionState, Option<Discarded>), RestoreError> {
     // Retention may have deleted records that the group has not read.
-    let from = grant.committed.max(grant.first);
-    let mut partition = PartitionState::new(grant.at.clone(), from, None);
-    partition.skipped = u64::try_from(from.0 - grant.committed.0).unwrap_or(0);
-    let head = read_head(&grant.state)?;
+    let from = assignment.committed.max(assignment.first);
+    let mut partition = PartitionState::new(assignment.at.clone(), from, None);
+    partition.skipped = u64::try_from(from.0 - assignment.committed.0).unwrap_or(0);
+    let head = read_head(&assignment.state)?;
     let named = head.as_ref().and_then(|head| head.topic_id.clone());
-    partition.topic_id = grant.topic_id.clone().or(named);
+    partition.topic_id = assignment.topic_id.clone().or(named);
     if let Some(theirs) = head.as_ref().and_then(|head| head.group.as_ref())
         && *theirs != heir.params.group
     {
         return Err(RestoreError::Foreign {
-            at: grant.at.clone(),
+            at: assignment.at.clone(),
             theirs: theirs.clone(),
             ours: heir.params.group.clone(),
         });
     }
-    let mut discarded = if head_is_damaged(&grant.state) {
+    let mut discarded = if head_is_damaged(&assignment.state) {
         Some(Discarded::Damaged)
     } else {
-        heir.refuses(head.as_ref(), grant)
+        heir.refuses(head.as_ref(), assignment)
     };
-    for entry in &grant.state {
+    for entry in &assignment.state {
         read_entry(entry, &mut partition, &mut discarded)?;
     }
     if discarded.is_some() {
@@ -417,7 +421,7 @@ pub(super) fn restore(
                 .for_each(Quarantined::empty);
         }
     } else if let Some(head) = head {
-        let replays = head.offset < grant.committed;
+        let replays = head.offset < assignment.committed;
         partition.head = Head {
             saved_time: head.clock.elapsed,
             clock: head.clock,
@@ -430,7 +434,7 @@ pub(super) fn restore(
         partition.remember_due(heir.params);
     }
     partition.remember_dismissed();
-    let had_state = grant.state.iter().any(|entry| entry.value.is_some());
+    let had_state = assignment.state.iter().any(|entry| entry.value.is_some());
     Ok((partition, discarded.filter(|_| had_state)))
 }
 

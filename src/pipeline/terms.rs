@@ -38,7 +38,7 @@ pub struct StateEntry {
 
 /// A partition given to a worker.
 #[derive(Clone, Debug)]
-pub struct Grant {
+pub struct PartitionAssignment {
     /// Which.
     pub at: TopicPartition,
     /// Where to begin: the group's committed offset, or where there is none what takes its place. What was deleted from there on is skipped.
@@ -49,7 +49,7 @@ pub struct Grant {
     pub first: Offset,
     /// The id that brokers give to the topic, where they do: state of another id is another topic's that had the same name.
     pub topic_id: Option<Arc<str>>,
-    /// The partition's entries of the state topic, latest per key, all transactions before the grant resolved.
+    /// The partition's entries of the state topic, latest per key, all transactions before the assignment resolved.
     pub state: Vec<StateEntry>,
 }
 

@@ -55,8 +55,8 @@ pub(super) fn pipeline(params: Params, missing: Missing) -> Pipeline {
     Pipeline::new(Arc::new(params), Arc::new([column("x"), column("y")]))
 }
 
-pub(super) fn grant(committed: i64, state: Vec<StateEntry>) -> Grant {
-    Grant {
+pub(super) fn assignment(committed: i64, state: Vec<StateEntry>) -> PartitionAssignment {
+    PartitionAssignment {
         at: at(),
         committed: Offset(committed),
         fresh: false,
@@ -70,7 +70,7 @@ pub(super) fn grant(committed: i64, state: Vec<StateEntry>) -> Grant {
 pub(super) fn ready(params: Params, window: usize) -> Pipeline {
     let mut pipeline = pipeline(params, Missing::Mask);
     pipeline.promote(model(1, window)).unwrap();
-    pipeline.assign(&grant(0, Vec::new()), None).unwrap();
+    pipeline.assign(&assignment(0, Vec::new()), None).unwrap();
     pipeline
 }
 
@@ -263,7 +263,7 @@ fn windows_fill_before_they_count() {
 fn the_last_value_stands_in_where_the_policy_says_so() {
     let mut pipeline = pipeline(params(), Missing::Last);
     pipeline.promote(model(1, 1)).unwrap();
-    pipeline.assign(&grant(0, Vec::new()), None).unwrap();
+    pipeline.assign(&assignment(0, Vec::new()), None).unwrap();
     let nan = f64::NAN;
     let rows: &[Row<'_>] = &[
         (0, "k", 1, &[nan, 0.0]),
@@ -290,7 +290,7 @@ fn what_is_context_has_no_say_in_the_cold_start() {
         };
         let columns = Arc::new([column("x", false), column("y", context)]);
         let mut pipeline = Pipeline::new(Arc::new(params), columns);
-        pipeline.assign(&grant(0, Vec::new()), None).unwrap();
+        pipeline.assign(&assignment(0, Vec::new()), None).unwrap();
         let values: Vec<[f64; 2]> = (0..20)
             .map(|i| {
                 [
@@ -318,7 +318,7 @@ fn without_a_model_records_are_scored_by_the_cold_start() {
         },
         Missing::Mask,
     );
-    pipeline.assign(&grant(0, Vec::new()), None).unwrap();
+    pipeline.assign(&assignment(0, Vec::new()), None).unwrap();
     let values: Vec<[f64; 2]> = (0..20)
         .map(|i| [f64::from(i * 7 % 5), f64::from(i % 3)])
         .collect();
@@ -361,7 +361,9 @@ fn a_model_changes_between_batches_with_a_snapshot_and_never_in_replay() {
     // The state of model 1 is taken over by a worker whose champion is model 2.
     let mut heir = self::pipeline(params(), Missing::Mask);
     heir.promote(model(2, 1)).unwrap();
-    let assigned = heir.assign(&grant(2, state), Some(model(1, 1))).unwrap();
+    let assigned = heir
+        .assign(&assignment(2, state), Some(model(1, 1)))
+        .unwrap();
     assert_eq!((assigned.read_from, assigned.replay), (Offset(0), 2));
     let (outbox, tally) = work(&mut heir, &[(0, "k", 1, CALM)]);
     assert!(outbox.is_empty());
@@ -396,7 +398,7 @@ fn state_that_cannot_be_used_is_put_away() {
     // The group's offset was set back below the snapshot.
     let mut heir = ready(params(), 1);
     let assigned = heir
-        .assign(&grant(0, state.clone()), Some(model(1, 1)))
+        .assign(&assignment(0, state.clone()), Some(model(1, 1)))
         .unwrap();
     assert_eq!(assigned.discarded, Some(Discarded::Ahead));
     assert_eq!(assigned.read_from, Offset(0));
@@ -414,7 +416,7 @@ fn state_that_cannot_be_used_is_put_away() {
         .find(|entry| entry.key.ends_with(b"/head"))
         .unwrap();
     head.value = Some(seal::json(&serde_json::json!({"v": 9})));
-    let error = heir.assign(&grant(5, state), None).unwrap_err();
+    let error = heir.assign(&assignment(5, state), None).unwrap_err();
     assert!(error.to_string().contains("test/in/3/head"), "{error}");
 }
 
@@ -673,7 +675,7 @@ fn an_episode_before_the_first_model_closes_under_a_budget_by_the_day() {
         ..params()
     };
     let mut pipeline = pipeline(params, Missing::Mask);
-    pipeline.assign(&grant(0, Vec::new()), None).unwrap();
+    pipeline.assign(&assignment(0, Vec::new()), None).unwrap();
     let values: Vec<[f64; 2]> = (0..400)
         .map(|i| {
             let x = f64::from(i * 7919 % 101) / 101.0;
@@ -811,13 +813,13 @@ fn a_partition_without_records_follows_the_champion_and_is_saved() {
 #[test]
 fn with_nothing_to_replay_no_model_is_needed_and_the_state_lives() {
     let state = saved();
-    assert_eq!(replayed_by(&grant(2, state.clone())), Ok(None));
+    assert_eq!(replayed_by(&assignment(2, state.clone())), Ok(None));
     assert_eq!(
-        replayed_by(&grant(3, state.clone())),
+        replayed_by(&assignment(3, state.clone())),
         Ok(Some(ModelVersion(1)))
     );
     let mut heir = heir();
-    let assigned = heir.assign(&grant(2, state), None).unwrap();
+    let assigned = heir.assign(&assignment(2, state), None).unwrap();
     assert_eq!((assigned.discarded, assigned.replay), (None, 0));
     // The change of model travels with a snapshot that names it, and the episode goes on.
     let (outbox, _) = work(&mut heir, &[(2, "k", 3, CALM), (3, "k", 4, CALM)]);
@@ -831,7 +833,7 @@ fn with_nothing_to_replay_no_model_is_needed_and_the_state_lives() {
 #[test]
 fn a_replay_whose_model_is_gone_is_not_guessed_at() {
     let mut heir = heir();
-    let assigned = heir.assign(&grant(3, saved()), None).unwrap();
+    let assigned = heir.assign(&assignment(3, saved()), None).unwrap();
     assert_eq!(assigned.discarded, Some(Discarded::ModelGone));
     assert_eq!((assigned.read_from, assigned.replay), (Offset(3), 0));
     // It begins anew at once, and what was saved is put away: the next one finds nothing to discard.
@@ -863,10 +865,10 @@ fn a_replay_whose_model_is_gone_is_not_guessed_at() {
 
 #[test]
 fn state_is_of_no_use_once_what_must_be_replayed_on_it_is_deleted() {
-    let offered = |committed, first| Grant {
+    let offered = |committed, first| PartitionAssignment {
         first: Offset(first),
         topic_id: None,
-        ..grant(committed, saved())
+        ..assignment(committed, saved())
     };
     let judging = || Some(model(1, 1));
     let assigned = heir().assign(&offered(5, 2), judging()).unwrap();
@@ -909,7 +911,8 @@ fn records_deleted_under_way_are_counted_with_the_next_commit() {
     assert_eq!((tally.skipped, events(&outbox).len()), (0, 1));
     // In the middle of a replay the state cannot be brought up to date any more.
     let mut heir = heir();
-    heir.assign(&grant(5, saved()), Some(model(1, 1))).unwrap();
+    heir.assign(&assignment(5, saved()), Some(model(1, 1)))
+        .unwrap();
     assert_eq!(heir.skip(&to(4)), [at()]);
     assert_eq!((heir.positions(), heir.replaying()), (to(5), 0));
     let staged = heir.flush_idle_snapshots(&Positions::new()).unwrap();
@@ -927,10 +930,10 @@ fn the_state_of_another_group_is_left_alone() {
     };
     let (outbox, _) = work(&mut ready(of("a"), 1), &[(0, "k", 1, CALM)]);
     let mut ours = pipeline(of("a"), Missing::Mask);
-    let grant = grant(0, outbox.state);
-    assert_eq!(ours.assign(&grant, None).unwrap().discarded, None);
+    let assignment = assignment(0, outbox.state);
+    assert_eq!(ours.assign(&assignment, None).unwrap().discarded, None);
     let error = pipeline(of("b"), Missing::Mask)
-        .assign(&grant, None)
+        .assign(&assignment, None)
         .unwrap_err();
     let text = error.to_string();
     assert!(
@@ -940,7 +943,7 @@ fn the_state_of_another_group_is_left_alone() {
     // What older programs wrote names no group, and is taken over.
     let mut old = pipeline(of("b"), Missing::Mask);
     assert_eq!(
-        old.assign(&self::grant(2, saved()), None)
+        old.assign(&self::assignment(2, saved()), None)
             .unwrap()
             .discarded,
         None
@@ -950,7 +953,7 @@ fn the_state_of_another_group_is_left_alone() {
 #[test]
 fn what_goes_on_is_shown_after_a_restart_too() {
     let mut heir = heir();
-    heir.assign(&grant(2, saved()), None).unwrap();
+    heir.assign(&assignment(2, saved()), None).unwrap();
     let open = heir.open(10);
     assert_eq!(
         (open.len(), open[0].id.as_str(), open[0].key.as_str()),
@@ -1053,7 +1056,8 @@ fn what_goes_on_within_an_episode_outlives_a_restart_and_the_key() {
     let mut heir = self::pipeline(params(), Missing::Mask);
     heir.promote(model(1, 1)).unwrap();
     let state = latest.into_values().collect();
-    heir.assign(&grant(351, state), Some(model(1, 1))).unwrap();
+    heir.assign(&assignment(351, state), Some(model(1, 1)))
+        .unwrap();
     assert_eq!(shown(&heir), both);
     // Another key takes its place.
     let (outbox, tally) = work(&mut heir, &[(351, "l", 351_000, CALM)]);

@@ -45,8 +45,8 @@ fn params() -> Params {
     }
 }
 
-fn grant(committed: i64, state: Vec<StateEntry>) -> Grant {
-    Grant {
+fn assignment(committed: i64, state: Vec<StateEntry>) -> PartitionAssignment {
+    PartitionAssignment {
         at: at(),
         committed: Offset(committed),
         fresh: false,
@@ -148,7 +148,7 @@ impl Told {
 
 fn run_by(params: &Params, sent: &[Sent], size: usize) -> Told {
     let mut pipeline = pipeline(params);
-    pipeline.assign(&grant(0, Vec::new()), None).unwrap();
+    pipeline.assign(&assignment(0, Vec::new()), None).unwrap();
     let mut told = Told::default();
     for (part, number) in sent.chunks(size).zip(0..) {
         let staged = stage(&pipeline, number * size, part);
@@ -429,7 +429,7 @@ fn what_is_told_is_the_same_in_any_batch_and_after_any_restart() {
 /// In batches of 10, taken over from its state topic after `stop` records.
 fn restarted(params: &Params, sent: &[Sent], stop: usize) -> Told {
     let mut first = pipeline(params);
-    first.assign(&grant(0, Vec::new()), None).unwrap();
+    first.assign(&assignment(0, Vec::new()), None).unwrap();
     let (mut told, mut state) = (Told::default(), BTreeMap::new());
     let mut next = 0;
     while next < stop {
@@ -447,11 +447,11 @@ fn restarted(params: &Params, sent: &[Sent], stop: usize) -> Told {
         next = to;
     }
     let mut second = pipeline(params);
-    let grant = grant(stop as i64, state.into_values().collect());
-    let judging = replayed_by(&grant)
+    let assignment = assignment(stop as i64, state.into_values().collect());
+    let judging = replayed_by(&assignment)
         .unwrap()
         .and_then(|_| second.current().cloned());
-    let assigned = second.assign(&grant, judging).unwrap();
+    let assigned = second.assign(&assignment, judging).unwrap();
     assert_eq!(assigned.discarded, None);
     let mut next = usize::try_from(assigned.read_from.0).unwrap();
     assert!(next > 0 && next <= stop);
@@ -509,7 +509,7 @@ fn what_a_storm_held_back_is_told_of_by_and_by() {
 #[test]
 fn wrong_clocks_are_shown_the_worst_first() {
     let mut pipeline = pipeline(&params());
-    pipeline.assign(&grant(0, Vec::new()), None).unwrap();
+    pipeline.assign(&assignment(0, Vec::new()), None).unwrap();
     let mut sent = fleet((20, SECOND), 60, 3, |t| t + HOUR);
     for record in sent.iter_mut().filter(|record| record.key == 5) {
         record.shows -= 2 * HOUR;

@@ -17,8 +17,8 @@ use std::time::Duration;
 use crate::model::card::{ModelVersion, Said};
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{
-    Assigned, ColumnsDiffer, Discarded, Grant, OpenEpisode, Outbox, Pipeline, RestoreError, Tally,
-    Watched, WrongClock, WrongClocks, model_version, names, replayed_by,
+    Assigned, ColumnsDiffer, Discarded, OpenEpisode, Outbox, PartitionAssignment, Pipeline,
+    RestoreError, Tally, Watched, WrongClock, WrongClocks, model_version, names, replayed_by,
 };
 use crate::port::{Input, Published, Session};
 use crate::record::limit::{DeadLetterLimit, TooManyDeadLetters, WINDOW_RECORDS};
@@ -133,13 +133,13 @@ pub trait Observer {
     fn aborted(&mut self, _took: Duration) {}
     /// A batch of nothing but replay changed state.
     fn replayed(&mut self, _records: u64) {}
-    /// A partition was taken over.
+    /// A partition was assigned.
     fn assigned(&mut self, _at: &TopicPartition, _assigned: &Assigned) {}
     /// Partitions without a record carried a snapshot to the state topic.
     fn idle_snapshots_flushed(&mut self, _tally: &Tally) {}
     /// State was discarded while it was being brought up to date.
     fn discarded(&mut self, _at: &TopicPartition, _why: Discarded) {}
-    /// Partitions were let go.
+    /// Partitions were revoked.
     fn revoked(&mut self, _partitions: &[TopicPartition]) {}
     /// What is held changed. `leads`: the first partition is among it, so this process trains.
     fn holds(&mut self, _partitions: usize, _leads: bool) {}
@@ -254,7 +254,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
                 self.session.recycle(batch);
                 done
             }
-            Input::Assigned(grants) => self.on_assigned(&grants),
+            Input::Assigned(assignments) => self.on_assigned(&assignments),
             Input::Revoked(partitions) => {
                 self.on_revoked(&partitions);
                 Ok(())
@@ -388,20 +388,23 @@ impl<S: Session, O: Observer> Worker<S, O> {
         }
     }
 
-    fn on_assigned(&mut self, grants: &[Grant]) -> Result<(), WorkerError<S::Fatal>> {
+    fn on_assigned(
+        &mut self,
+        assignments: &[PartitionAssignment],
+    ) -> Result<(), WorkerError<S::Fatal>> {
         (self.ports.listen)().map_err(WorkerError::Feedback)?;
         self.hear();
         let mut positions = Positions::new();
-        for grant in grants {
-            let judging = self.judging(grant)?;
-            let assigned = self.pipeline.assign(grant, judging)?;
-            positions.insert(grant.at.clone(), assigned.read_from);
-            let from = grant.committed.max(grant.first);
-            self.unread.insert(grant.at.clone(), from);
-            if grant.fresh {
-                self.fresh.insert(grant.at.clone(), from);
+        for assignment in assignments {
+            let judging = self.judging(assignment)?;
+            let assigned = self.pipeline.assign(assignment, judging)?;
+            positions.insert(assignment.at.clone(), assigned.read_from);
+            let from = assignment.committed.max(assignment.first);
+            self.unread.insert(assignment.at.clone(), from);
+            if assignment.fresh {
+                self.fresh.insert(assignment.at.clone(), from);
             }
-            self.ports.observer.assigned(&grant.at, &assigned);
+            self.ports.observer.assigned(&assignment.at, &assigned);
         }
         self.session
             .rewind(&positions)
@@ -414,19 +417,19 @@ impl<S: Session, O: Observer> Worker<S, O> {
     /// pipeline discards the state, and the partition begins anew rather than never.
     fn judging(
         &mut self,
-        grant: &Grant,
+        assignment: &PartitionAssignment,
     ) -> Result<Option<Arc<TrainedModel>>, WorkerError<S::Fatal>> {
         let current = self.pipeline.current();
-        let named = match replayed_by(grant)? {
+        let named = match replayed_by(assignment)? {
             // Without a champion the model that judged before is better than none.
-            None if current.is_none() => model_version(&grant.state)?,
+            None if current.is_none() => model_version(&assignment.state)?,
             named => named,
         };
         let Some(version) = named.filter(|version| *version != ModelVersion(0)) else {
             return Ok(None);
         };
         if let Some(current) = current
-            && self.pipeline.is_named(&grant.state)?
+            && self.pipeline.is_named(&assignment.state)?
         {
             return Ok(Some(current.clone()));
         }
@@ -434,7 +437,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
             (self.ports.load)(version).map_err(|error| WorkerError::Load { version, error })?;
         // Another model that was given the same number, in a store made anew, is not the one that judged.
         match found {
-            Some(model) if names(&grant.state, &model)? => Ok(Some(model)),
+            Some(model) if names(&assignment.state, &model)? => Ok(Some(model)),
             _ => Ok(None),
         }
     }

@@ -189,7 +189,7 @@ fn dismissal() -> Arc<Said> {
 
 /// A partition of which one episode was told.
 fn one_episode(worker: &mut Worker<Shared, Shared>) {
-    step(worker, grant(0, 0, &Log::default()));
+    step(worker, assignment(0, 0, &Log::default()));
     step(worker, batch(0..5));
     step(worker, strange(5));
     step(worker, batch(6..20));
@@ -244,7 +244,7 @@ fn what_was_said_before_a_partition_comes_is_heard_before_its_first_record() {
             Ok(())
         };
         let (mut heir, _) = told(&log, (1, &[1]), (Box::new(listen), said));
-        step(&mut heir, grant(20, 0, &before.0.borrow()));
+        step(&mut heir, assignment(20, 0, &before.0.borrow()));
         heir.handle(batch(6..20)).unwrap();
         heir.handle(strange(20)).unwrap();
         let log = log.0.borrow();
@@ -254,12 +254,12 @@ fn what_was_said_before_a_partition_comes_is_heard_before_its_first_record() {
     assert_eq!(tell(false), ["d/in/0/20"]);
 }
 
-fn grant(committed: i64, first: i64, state: &Log) -> Input {
+fn assignment(committed: i64, first: i64, state: &Log) -> Input {
     let mut entries = BTreeMap::new();
     for entry in state.published.iter().flat_map(|outbox| &outbox.state) {
         entries.insert(entry.key.clone(), entry.clone());
     }
-    Input::Assigned(vec![Grant {
+    Input::Assigned(vec![PartitionAssignment {
         at: at(),
         committed: Offset(committed),
         fresh: false,
@@ -273,7 +273,7 @@ fn grant(committed: i64, first: i64, state: &Log) -> Input {
 fn left() -> Shared {
     let log = Shared::default();
     let (mut worker, _) = worker(&log, 1, &[1]);
-    step(&mut worker, grant(0, 0, &Log::default()));
+    step(&mut worker, assignment(0, 0, &Log::default()));
     for from in [0, 2, 4, 6, 8] {
         step(&mut worker, batch(from..from + 2));
     }
@@ -300,7 +300,7 @@ fn an_idle_partition_whose_model_is_deleted_starts_all_the_same() {
     // Ten trainings later the store has forgotten model 1. Two records were to be replayed under it.
     let log = Shared::default();
     let (mut heir, _) = worker(&log, 11, &[11]);
-    step(&mut heir, grant(10, 0, &before));
+    step(&mut heir, assignment(10, 0, &before));
     step(&mut heir, batch(10..11));
     assert_eq!(log.0.borrow().discarded, [Discarded::ModelGone]);
     assert_eq!(
@@ -310,7 +310,7 @@ fn an_idle_partition_whose_model_is_deleted_starts_all_the_same() {
     // As long as the store has it, nothing is lost.
     let log = Shared::default();
     let (mut heir, _) = worker(&log, 11, &[1, 11]);
-    step(&mut heir, grant(10, 0, &before));
+    step(&mut heir, assignment(10, 0, &before));
     assert_eq!(log.0.borrow().discarded, []);
     assert_eq!(
         log.0.borrow().rewound,
@@ -319,7 +319,7 @@ fn an_idle_partition_whose_model_is_deleted_starts_all_the_same() {
     // Nothing is to be replayed: model 1 is not even asked for.
     let log = Shared::default();
     let (mut heir, _) = worker(&log, 11, &[11]);
-    step(&mut heir, grant(8, 0, &before));
+    step(&mut heir, assignment(8, 0, &before));
     assert_eq!(
         (log.0.borrow().discarded.len(), heir.pipeline().keys()),
         (0, 1)
@@ -330,7 +330,7 @@ fn an_idle_partition_whose_model_is_deleted_starts_all_the_same() {
 fn an_idle_partition_takes_the_champion_up_within_a_second_and_is_saved_once_quiet() {
     let log = Shared::default();
     let (mut worker, clock) = worker(&log, 1, &[1]);
-    step(&mut worker, grant(0, 0, &Log::default()));
+    step(&mut worker, assignment(0, 0, &Log::default()));
     step(&mut worker, batch(0..1));
     let mut pass = |seconds| {
         clock.advance(Duration::from_secs(seconds));
@@ -359,7 +359,7 @@ fn an_idle_partition_takes_the_champion_up_within_a_second_and_is_saved_once_qui
 fn where_retention_overtakes_the_reader_goes_on_behind_it_and_counts() {
     let log = Shared::default();
     let (mut worker, clock) = worker(&log, 1, &[1]);
-    step(&mut worker, grant(5, 7, &Log::default()));
+    step(&mut worker, assignment(5, 7, &Log::default()));
     assert_eq!(
         log.0.borrow().rewound,
         [Positions::from([(at(), Offset(7))])]
@@ -381,7 +381,7 @@ fn where_retention_overtakes_the_reader_goes_on_behind_it_and_counts() {
 fn what_is_consumed_is_counted_by_offsets_and_apart_from_what_became_of_it() {
     let log = Shared::default();
     let (mut worker, _) = worker(&log, 1, &[1]);
-    step(&mut worker, grant(4, 2, &Log::default()));
+    step(&mut worker, assignment(4, 2, &Log::default()));
     step(&mut worker, batch(4..9));
     assert_eq!((log.0.borrow().consumed, log.0.borrow().ended), (5, 5));
     // Of a partition that is not held nothing is consumed, and nothing becomes of it.
@@ -393,7 +393,7 @@ fn what_is_consumed_is_counted_by_offsets_and_apart_from_what_became_of_it() {
         published: std::mem::take(&mut log.0.borrow_mut().published),
         ..Log::default()
     };
-    step(&mut worker, grant(9, 0, &state));
+    step(&mut worker, assignment(9, 0, &state));
     step(&mut worker, batch(4..12));
     assert_eq!((log.0.borrow().consumed, log.0.borrow().ended), (8, 8));
 }

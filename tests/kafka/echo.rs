@@ -18,7 +18,7 @@ use anomalyd::kafka::settings::Connection;
 use anomalyd::kafka::start_offset::Start;
 use anomalyd::kafka::topics::OutputTopics;
 use anomalyd::kafka::watchdog::{Limits, Watchdog, end_process};
-use anomalyd::pipeline::{Grant, Message, Outbox, StateEntry};
+use anomalyd::pipeline::{Message, Outbox, PartitionAssignment, StateEntry};
 use anomalyd::port::{Input, Published, Session};
 use anomalyd::record::RecordBatch;
 use anomalyd::service::log;
@@ -255,16 +255,16 @@ pub fn work<S: Session<Fatal = KafkaFailure>>(
                     Published::Lost => {}
                 }
             }
-            Input::Assigned(grants) => {
-                for grant in &grants {
-                    counts.insert(grant.at.clone(), restored(grant));
-                    positions.insert(grant.at.clone(), grant.committed);
+            Input::Assigned(assignments) => {
+                for assignment in &assignments {
+                    counts.insert(assignment.at.clone(), restored(assignment));
+                    positions.insert(assignment.at.clone(), assignment.committed);
                 }
                 session.rewind(&positions)?;
-                let fresh = grants.iter().filter(|grant| grant.fresh);
+                let fresh = assignments.iter().filter(|assignment| assignment.fresh);
                 let outbox = Outbox {
                     positions: fresh
-                        .map(|grant| (grant.at.clone(), grant.committed))
+                        .map(|assignment| (assignment.at.clone(), assignment.committed))
                         .collect(),
                     ..Outbox::default()
                 };
@@ -324,11 +324,11 @@ fn count_key(at: &TopicPartition) -> Vec<u8> {
     format!("{DETECTOR}/{}/{}/key/count", at.topic, at.partition.0).into_bytes()
 }
 
-fn restored(grant: &Grant) -> u64 {
-    grant
+fn restored(assignment: &PartitionAssignment) -> u64 {
+    assignment
         .state
         .iter()
-        .find(|entry| entry.key == count_key(&grant.at))
+        .find(|entry| entry.key == count_key(&assignment.at))
         .and_then(|entry| {
             String::from_utf8_lossy(entry.value.as_deref()?)
                 .parse()

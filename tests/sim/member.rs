@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use anomalyd::kafka::mark::{Marks, Outcome, metadata};
-use anomalyd::pipeline::{Grant, Outbox};
+use anomalyd::pipeline::{Outbox, PartitionAssignment};
 use anomalyd::port::{self, Published, Session};
 use anomalyd::record::RecordBatch;
 use anomalyd::stream::{Offset, Positions, TopicPartition};
@@ -29,7 +29,7 @@ pub struct Member<'w> {
     held: BTreeMap<TopicPartition, Holding>,
     /// Next offset to deliver; absent until the worker has said where to begin.
     positions: BTreeMap<TopicPartition, i64>,
-    pending: Vec<Grant>,
+    pending: Vec<PartitionAssignment>,
     aborted: bool,
     marks: Marks,
     /// How many partitions there were when the group began.
@@ -94,7 +94,7 @@ impl<'w> Member<'w> {
         if !won.is_empty() {
             self.began_with = broker.began_with();
         }
-        self.pending = won.iter().map(|at| broker.grant(at)).collect();
+        self.pending = won.iter().map(|at| broker.assignment(at)).collect();
         self.held = ours;
         if !lost.is_empty() {
             return Some(port::Input::Revoked(lost));

@@ -3,7 +3,7 @@
 //! That somebody said so reaches a partition between two batches, and the next carries a snapshot that has it: replay begins after it, so it judges as
 //! the live run did.
 
-use super::gather::Work;
+use super::prepare::Work;
 use super::state::{Dismissed, PartitionState, Quarantined, episode_id};
 use crate::detect::Params;
 use crate::detect::episode::Episode;

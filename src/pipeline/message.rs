@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::gather::Work;
+use super::prepare::Work;
 use super::state::episode_id;
 use super::{Message, OpenEpisode};
 use crate::alert::{

@@ -6,18 +6,19 @@
 //! Invariants: a snapshot is never ahead of the committed offset; a change of model always travels with a snapshot that names it; a record
 //! below a partition's `emit_from` changes state and emits nothing (replay); every record ends as scored, warming up, late, or dead letter.
 //!
-//! Next: `terms` (what goes in and out), `state` (what is remembered), `gather` (the half of staging that needs no scores), `windows` (what
-//! is scored), `verdict` (the half that does), `dismissed` (what is held back), `message` (what goes out), `snapshot` (state to entries and back; `bytes` of one key).
+//! Next: `types` (what goes in and out), `state` (what is remembered), `prepare` (the half of staging that needs no scores), `windows` (what
+//! is scored), `evaluate` (the half that does), `dismissed` (what is held back), `message` (what goes out), `snapshot` (state to entries and
+//! back; `codec` of one key).
 
-mod bytes;
+mod codec;
 mod dismissed;
-mod gather;
+mod evaluate;
 mod message;
+mod prepare;
 mod seal;
 mod snapshot;
 mod state;
-mod terms;
-mod verdict;
+mod types;
 mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +27,7 @@ use std::sync::{Arc, OnceLock};
 pub use snapshot::{
     AsOf, Noted, as_of, ledger, model_version, names, owner, quarantine, replayed_by,
 };
-pub use terms::{
+pub use types::{
     Assigned, Column, ColumnsDiffer, Discarded, Message, OpenEpisode, Outbox, PartitionAssignment,
     RestoreError, StateEntry, Suppressed, Tally, Watched, WrongClock, WrongClocks,
 };
@@ -37,10 +38,10 @@ use crate::model::trained::TrainedModel;
 use crate::record::{DecodedBatch, Key, Missing, RecordBatch};
 use crate::stream::{Offset, Positions, TopicPartition};
 use crate::time::Timestamp;
-use gather::{Gathered, Slot, Work};
+use evaluate::Telling;
+use prepare::{Prepared, Slot, Work};
 use snapshot::Heir;
 use state::{Head, Kept, PartitionState, Quarantined, Weight, tombstone};
-use verdict::Telling;
 use windows::Rules;
 
 /// A batch worked out: what to publish, and what becomes state once it is published.
@@ -322,17 +323,17 @@ impl Pipeline {
             columns: &self.columns,
             fill_last: self.columns.iter().any(|c| c.missing == Missing::Last),
         };
-        let mut gathered = Gathered::default();
+        let mut prepared = Prepared::default();
         let mut place = Vec::with_capacity(batch.sources().len());
         let saved = self.saved(batch.sources());
         for at in batch.sources() {
             let partition = self.partitions.get(at);
             place.push(partition.map(|partition| {
                 let work = self.begin(partition, saved.contains(at));
-                gathered.add(work, rules)
+                prepared.add(work, rules)
             }));
         }
-        let whole = gathered.walk(batch, decoded, &place, rules);
+        let whole = prepared.walk(batch, decoded, &place, rules);
         let mut telling = Telling {
             params: &self.params,
             columns: &self.columns,
@@ -345,7 +346,7 @@ impl Pipeline {
             watched: Vec::new(),
             watch_all: self.watch_all,
         };
-        telling.tell_all(&mut gathered);
+        telling.tell_all(&mut prepared);
         let Telling {
             mut outbox,
             mut tally,
@@ -357,7 +358,7 @@ impl Pipeline {
             tally.adds_up(),
             "every record ends as exactly one of four: {tally:?}"
         );
-        let deltas = gathered
+        let deltas = prepared
             .works
             .into_iter()
             .map(|work| self.finish(work, (&mut outbox, &mut tally)))
@@ -367,7 +368,7 @@ impl Pipeline {
             tally,
             alerted,
             watched,
-            wrong_clocks: gathered.wrong_clocks,
+            wrong_clocks: prepared.wrong_clocks,
             whole,
             deltas,
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::bytes::{FORMAT, read_key, write_key};
+use super::codec::{FORMAT, read_key, write_key};
 use super::seal;
 use super::state::{Head, Kept, KeyState, PartitionState, Quarantined, Storm};
 use super::{Column, Discarded, PartitionAssignment, RestoreError, StateEntry};

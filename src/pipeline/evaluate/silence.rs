@@ -1,7 +1,7 @@
 //! What is told of keys that fall silent, and speak again.
 
-use super::super::gather::{Quiet, Step, Work};
 use super::super::message::Facts;
+use super::super::prepare::{Quiet, Step, Work};
 use super::super::state::episode_id;
 use super::Telling;
 use crate::alert::{AlertEvent, AlertKind, Severity};

@@ -1,7 +1,7 @@
 //! Episodes that are held back because somebody dismissed one like them.
 
 use super::super::dismissed::worst;
-use super::super::gather::Work;
+use super::super::prepare::Work;
 use super::super::state::episode_id;
 use super::{Seen, Telling, attribution};
 use crate::detect::episode::Episode;

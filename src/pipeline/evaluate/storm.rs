@@ -1,7 +1,7 @@
 //! More episodes than are told of one by one.
 
-use super::super::gather::{Step, Work};
 use super::super::message::Facts;
+use super::super::prepare::{Step, Work};
 use super::super::state::{Storm, episode_id};
 use super::{Seen, Telling};
 use crate::alert::{AlertEvent, AlertKind, Severity};

@@ -131,7 +131,7 @@ impl Quiet {
 
 /// A batch after the first half.
 #[derive(Debug, Default)]
-pub(super) struct Gathered<'a> {
+pub(super) struct Prepared<'a> {
     pub works: Vec<Work<'a>>,
     pub groups: Vec<Group>,
     pub steps: Vec<Step>,
@@ -376,7 +376,7 @@ impl<'a> Work<'a> {
     }
 }
 
-impl<'a> Gathered<'a> {
+impl<'a> Prepared<'a> {
     /// Adds a partition; its windows go to the group of its model.
     pub fn add(&mut self, mut work: Work<'a>, rules: Rules<'_>) -> usize {
         let theirs = version(work.model.as_ref());

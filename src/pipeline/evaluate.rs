@@ -10,8 +10,8 @@ use std::borrow::Cow;
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use super::dismissed::worst;
-use super::gather::{Gathered, Quiet, Step, What, Work};
 use super::message::{self, Cause, Facts};
+use super::prepare::{Prepared, Quiet, Step, What, Work};
 use super::state::{Quarantined, episode_id};
 use super::windows::Group;
 use super::{Column, Outbox, Tally, Watched};
@@ -89,21 +89,21 @@ impl Cause<'_> {
 }
 
 impl Telling<'_> {
-    /// Judges everything that was gathered, in order.
-    pub fn tell_all(&mut self, gathered: &mut Gathered<'_>) {
-        let judged: Vec<Judged> = gathered
+    /// Judges everything that was prepared, in order.
+    pub fn tell_all(&mut self, prepared: &mut Prepared<'_>) {
+        let judged: Vec<Judged> = prepared
             .groups
             .iter()
             .map(|group| group.judge(self.decoded))
             .collect();
         let codes: Vec<Option<Array2<f32>>> =
-            gathered.groups.iter().map(|g| self.codes(g)).collect();
-        let Gathered {
+            prepared.groups.iter().map(|g| self.codes(g)).collect();
+        let Prepared {
             works,
             groups,
             steps,
             ..
-        } = gathered;
+        } = prepared;
         for step in steps.iter() {
             let work = &mut works[step.work];
             let raw = &self.batch.records()[step.record];

@@ -1,5 +1,5 @@
 //! The second half of staging: everything that depends on scores, in the order of the records. Episodes open and close, messages are
-//! written, records are counted. A record below its partition's `emit_from` changes state here like any other, and is not told.
+//! written, records are counted. A record below its partition's `emit_from` changes state here like any other, and emits nothing.
 
 mod held;
 mod silence;
@@ -10,8 +10,8 @@ use std::borrow::Cow;
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use super::dismissed::worst;
-use super::message::{self, Cause, Facts};
-use super::prepare::{Prepared, Quiet, Step, What, Work};
+use super::message::{self, AlertFields, Cause};
+use super::prepare::{Event, Prepared, Quiet, Step, Work};
 use super::state::{Quarantined, episode_id};
 use super::windows::Group;
 use super::{Column, Outbox, Tally, Watched};
@@ -29,9 +29,9 @@ use crate::model::trained::Judged;
 use crate::record::{DecodedBatch, RecordBatch};
 use crate::time::Timestamp;
 
-/// What the second half writes to, and what it reads.
+/// The second half of staging: what it reads, and the messages and counts that it emits.
 #[derive(Debug)]
-pub(super) struct Telling<'a> {
+pub(super) struct EventEmitter<'a> {
     pub params: &'a Params,
     pub columns: &'a [Column],
     pub batch: &'a RecordBatch,
@@ -55,9 +55,9 @@ const SUSPICIOUS: f64 = 1e-3;
 /// Calm records of a batch that are shown to people who watch.
 const WATCHED_MAX: usize = 32;
 
-/// A judged record on its way to a verdict.
+/// A record with its score, while it is evaluated.
 #[derive(Clone, Copy, Debug)]
-struct Seen<'a> {
+struct ScoredRecord<'a> {
     step: &'a Step,
     slot: usize,
     /// Its newest row.
@@ -76,8 +76,8 @@ struct Seen<'a> {
 
 impl Cause<'_> {
     /// The same, naming the season where it was the season that judged, and not the model at hand.
-    fn judged_as(self, seen: &Seen<'_>) -> Self {
-        match seen.season {
+    fn judged_as(self, scored: &ScoredRecord<'_>) -> Self {
+        match scored.season {
             Some(_) => Self {
                 model: ModelVersion(0),
                 seasonal: true,
@@ -88,9 +88,9 @@ impl Cause<'_> {
     }
 }
 
-impl Telling<'_> {
+impl EventEmitter<'_> {
     /// Judges everything that was prepared, in order.
-    pub fn tell_all(&mut self, prepared: &mut Prepared<'_>) {
+    pub fn emit_all(&mut self, prepared: &mut Prepared<'_>) {
         let judged: Vec<Judged> = prepared
             .groups
             .iter()
@@ -108,10 +108,10 @@ impl Telling<'_> {
             let work = &mut works[step.work];
             let raw = &self.batch.records()[step.record];
             let emit = raw.offset >= work.base.emit_from;
-            match step.what {
-                What::Dead => self.dead(step, emit),
-                What::Late => self.late(step, emit),
-                What::Judge {
+            match step.event {
+                Event::Dead => self.dead(step, emit),
+                Event::Late => self.late(step, emit),
+                Event::Judge {
                     slot,
                     row,
                     warming,
@@ -131,7 +131,7 @@ impl Telling<'_> {
                         Err(_) => unreachable!("only records that could be read are judged"),
                     };
                     let window = group.window(row, self.decoded);
-                    let seen = Seen {
+                    let scored = ScoredRecord {
                         step,
                         slot,
                         row: &window[window.len() - self.columns.len()..],
@@ -149,14 +149,14 @@ impl Telling<'_> {
                         season: None,
                         code: codes[work.group].as_ref().map(|codes| codes.row(row)),
                     };
-                    self.judged(work, seen, warming, emit);
+                    self.judged(work, scored, warming, emit);
                 }
-                What::Silent { slot, quiet, clock } => {
+                Event::Silent { slot, quiet, clock } => {
                     let allowed = self.admit(work, step, clock, emit);
                     self.silent(work, step, (slot, quiet, allowed), emit);
                 }
-                What::Spoke { slot, quiet } => self.spoke(work, step, (slot, quiet), emit),
-                What::Forget { slot } => self.forget(work, step, slot, emit),
+                Event::Spoke { slot, quiet } => self.spoke(work, step, (slot, quiet), emit),
+                Event::Forget { slot } => self.forget(work, step, slot, emit),
             }
         }
     }
@@ -198,40 +198,46 @@ impl Telling<'_> {
         self.outbox.late.push(message);
     }
 
-    fn judged(&mut self, work: &mut Work<'_>, mut seen: Seen<'_>, mut warming: bool, emit: bool) {
-        self.end_storm(work, &seen, emit);
-        warming = self.read(work, &mut seen, warming);
-        if !warming && !seen.cold {
-            self.drift(work, &seen, emit);
+    fn judged(
+        &mut self,
+        work: &mut Work<'_>,
+        mut scored: ScoredRecord<'_>,
+        mut warming: bool,
+        emit: bool,
+    ) {
+        self.end_storm(work, &scored, emit);
+        warming = self.read(work, &mut scored, warming);
+        if !warming && !scored.cold {
+            self.drift(work, &scored, emit);
         }
         let change = if warming {
             Change::None
         } else {
-            let rule = if seen.season.is_some() {
+            let rule = if scored.season.is_some() {
                 &work.own_rule
             } else {
                 &work.rule
             };
-            let state = &mut work.slots[seen.slot].state;
+            let state = &mut work.slots[scored.slot].state;
             let before = state.episodes.open;
-            let change = state.episodes.judge(rule, seen.reading);
+            let change = state.episodes.judge(rule, scored.reading);
             match (before, state.episodes.open) {
-                (Some(_), Some(outer)) if !seen.cold => self.within(work, &seen, &outer, emit),
+                (Some(_), Some(outer)) if !scored.cold => self.within(work, &scored, &outer, emit),
                 (Some(outer), None) => {
                     if let Some(inner) = state.episodes.end_within() {
-                        self.changed(work, &seen, (Change::Closed(inner), Some(&outer)), emit);
+                        self.changed(work, &scored, (Change::Closed(inner), Some(&outer)), emit);
                     }
                 }
                 _ => {}
             }
             change
         };
-        let open = work.slots[seen.slot].state.episodes.open.is_some();
-        self.changed(work, &seen, (change, None), emit);
+        let open = work.slots[scored.slot].state.episodes.open.is_some();
+        self.changed(work, &scored, (change, None), emit);
         // What was found anomalous must not become normal.
-        if seen.cold && !open && seen.reading.p > SUSPICIOUS {
-            let row = judged(self.columns, seen.row);
-            work.slots[seen.slot].state.cold.push(&row);
+        if scored.cold && !open && scored.reading.p > SUSPICIOUS {
+            let row = judged(self.columns, scored.row);
+            work.slots[scored.slot].state.cold.push(&row);
         }
         if !emit {
             self.tally.replayed += 1;
@@ -244,14 +250,16 @@ impl Telling<'_> {
             self.tally.scored += 1;
         }
         if self.watch_all || self.watched.len() < WATCHED_MAX || open {
-            self.watch(work, &seen, (open, warming));
+            self.watch(work, &scored, (open, warming));
         }
         if self.params.emit_scores {
-            let cause = self.cause(work, seen.step, seen.slot).judged_as(&seen);
-            let code = seen.code.as_ref().and_then(ArrayView1::as_slice);
+            let cause = self
+                .cause(work, scored.step, scored.slot)
+                .judged_as(&scored);
+            let code = scored.code.as_ref().and_then(ArrayView1::as_slice);
             let told = Reading {
-                score: seen.told,
-                ..seen.reading
+                score: scored.told,
+                ..scored.reading
             };
             let score = message::score(self.params, cause, &told, (open, warming), code);
             self.outbox.scores.push(score);
@@ -259,36 +267,42 @@ impl Telling<'_> {
     }
 
     /// Judges a record of an open episode by that episode's own records: a fault may come on top.
-    fn within(&mut self, work: &mut Work<'_>, seen: &Seen<'_>, outer: &Episode, emit: bool) {
-        let state = &mut work.slots[seen.slot].state;
-        let change = state.episodes.judge_within(&work.own_rule, seen.reading);
-        self.changed(work, seen, (change, Some(outer)), emit);
+    fn within(
+        &mut self,
+        work: &mut Work<'_>,
+        scored: &ScoredRecord<'_>,
+        outer: &Episode,
+        emit: bool,
+    ) {
+        let state = &mut work.slots[scored.slot].state;
+        let change = state.episodes.judge_within(&work.own_rule, scored.reading);
+        self.changed(work, scored, (change, Some(outer)), emit);
     }
 
-    /// Tells what became of an episode: of the key's own, or of one within `outer`.
+    /// Emits what became of an episode: of the key's own, or of one within `outer`.
     fn changed(
         &mut self,
         work: &mut Work<'_>,
-        seen: &Seen<'_>,
+        scored: &ScoredRecord<'_>,
         (change, outer): (Change, Option<&Episode>),
         emit: bool,
     ) {
         match change {
-            Change::Opened(episode) => self.opened(work, seen, (episode, outer), emit),
+            Change::Opened(episode) => self.opened(work, scored, (episode, outer), emit),
             Change::Updated(episode) if !episode.muted => {
-                self.alert(work, seen, (AlertEvent::Update, &episode, outer), emit);
+                self.alert(work, scored, (AlertEvent::Update, &episode, outer), emit);
             }
             Change::Closed(episode) => {
-                self.note_closed(work, seen.slot, &episode);
+                self.note_closed(work, scored.slot, &episode);
                 if emit {
                     self.tally.closed += 1;
                 }
                 if !episode.muted {
-                    self.alert(work, seen, (AlertEvent::Close, &episode, outer), emit);
+                    self.alert(work, scored, (AlertEvent::Close, &episode, outer), emit);
                 }
             }
             Change::Updated(_) | Change::None if outer.is_none() => {
-                self.speak_up(work, seen, emit);
+                self.speak_up(work, scored, emit);
             }
             Change::Updated(_) | Change::None => {}
         }
@@ -296,27 +310,27 @@ impl Telling<'_> {
 
     /// Finds score and p-value by what judges the record: the season of its key, the cold start, or the model and what is usual for the key. Says
     /// whether that is still warming up.
-    fn read(&self, work: &mut Work<'_>, seen: &mut Seen<'_>, mut warming: bool) -> bool {
+    fn read(&self, work: &mut Work<'_>, scored: &mut ScoredRecord<'_>, mut warming: bool) -> bool {
         let model = super::state::version(work.model.as_ref());
-        let state = &mut work.slots[seen.slot].state;
+        let state = &mut work.slots[scored.slot].state;
         let cold_start_records = self.params.cold_start_records as u64;
-        if let (true, [value]) = (self.params.seasonal, seen.row) {
+        if let (true, [value]) = (self.params.seasonal, scored.row) {
             let season = state.season.get_or_insert_default();
             warming = season.seen < cold_start_records;
             // What was found anomalous must not become normal.
             let learn = state.episodes.open.is_none();
-            let found = season.take(*value, seen.reading.time, learn);
-            seen.reading.score = found.strangeness;
-            seen.reading.p = if warming { 1.0 } else { found.p };
-            seen.told = found.onset;
-            seen.season = Some(found);
-            seen.cold = false;
-        } else if seen.cold {
-            let found = state.cold.judge(&judged(self.columns, seen.row));
+            let found = season.take(*value, scored.reading.time, learn);
+            scored.reading.score = found.strangeness;
+            scored.reading.p = if warming { 1.0 } else { found.p };
+            scored.told = found.onset;
+            scored.season = Some(found);
+            scored.cold = false;
+        } else if scored.cold {
+            let found = state.cold.judge(&judged(self.columns, scored.row));
             warming = state.cold.seen < cold_start_records;
-            seen.reading.score = found.score;
-            seen.reading.p = if warming { 1.0 } else { found.p };
-            seen.told = found.score;
+            scored.reading.score = found.score;
+            scored.reading.p = if warming { 1.0 } else { found.p };
+            scored.told = found.score;
         } else {
             if state.cold.seen > 0 {
                 state.cold = ColdStart::default();
@@ -327,8 +341,8 @@ impl Telling<'_> {
                 state.drift.change_model();
             }
             if !warming {
-                seen.reading.by_model = Some(seen.reading.p);
-                seen.reading.p = evidence.by_key(seen.reading.p);
+                scored.reading.by_model = Some(scored.reading.p);
+                scored.reading.p = evidence.by_key(scored.reading.p);
             }
         }
         state.model = model;
@@ -336,20 +350,20 @@ impl Telling<'_> {
     }
 
     /// Looks whether the key drifts, by what judged the record alone: what has become usual for the key is what is looked for.
-    fn drift(&mut self, work: &mut Work<'_>, seen: &Seen<'_>, emit: bool) {
-        let rule = match seen.season {
+    fn drift(&mut self, work: &mut Work<'_>, scored: &ScoredRecord<'_>, emit: bool) {
+        let rule = match scored.season {
             Some(_) => &work.own_rule,
             None => &work.rule,
         };
-        let state = &mut work.slots[seen.slot].state;
+        let state = &mut work.slots[scored.slot].state;
         let place = Place {
             record: state.episodes.records,
-            offset: seen.reading.offset,
-            time: seen.reading.time,
+            offset: scored.reading.offset,
+            time: scored.reading.time,
         };
-        let p = seen.reading.by_model.unwrap_or(seen.reading.p);
+        let p = scored.reading.by_model.unwrap_or(scored.reading.p);
         if let Some(turn) = state.drift.take(&rule.law, p, place) {
-            let cause = self.cause(work, seen.step, seen.slot).judged_as(seen);
+            let cause = self.cause(work, scored.step, scored.slot).judged_as(scored);
             self.turned(cause, turn, emit);
         }
     }
@@ -368,23 +382,28 @@ impl Telling<'_> {
             .push(message::drift(self.params, cause, turn));
     }
 
-    fn watch(&mut self, work: &Work<'_>, seen: &Seen<'_>, (alert, warming_up): (bool, bool)) {
-        if let Ok(found) = &self.decoded.outcomes[seen.step.record] {
+    fn watch(
+        &mut self,
+        work: &Work<'_>,
+        scored: &ScoredRecord<'_>,
+        (alert, warming_up): (bool, bool),
+    ) {
+        if let Ok(found) = &self.decoded.outcomes[scored.step.record] {
             self.watched.push(Watched {
                 key: found.key.clone(),
                 time: found.time,
-                p_value: seen.reading.p,
+                p_value: scored.reading.p,
                 alert,
-                by_model: seen.reading.by_model,
+                by_model: scored.reading.by_model,
                 warming_up,
-                record: seen.step.record,
-                score: seen.told,
-                model: match seen.season {
+                record: scored.step.record,
+                score: scored.told,
+                model: match scored.season {
                     Some(_) => ModelVersion(0),
                     None => super::state::version(work.model.as_ref()),
                 },
                 window: if self.watch_all {
-                    seen.window.to_vec()
+                    scored.window.to_vec()
                 } else {
                     Vec::new()
                 },
@@ -395,47 +414,47 @@ impl Telling<'_> {
     fn opened(
         &mut self,
         work: &mut Work<'_>,
-        seen: &Seen<'_>,
+        scored: &ScoredRecord<'_>,
         (episode, outer): (Episode, Option<&Episode>),
         emit: bool,
     ) {
-        let pattern = self.pattern(work, seen, &episode);
-        let key = &work.slots[seen.slot].key.0;
+        let pattern = self.pattern(work, scored, &episode);
+        let key = &work.slots[scored.slot].key.0;
         let held = work.dismissed_like(key, &pattern, pattern.worst);
-        let allowed = held.is_none() && self.admit(work, seen.step, seen.clock, emit);
+        let allowed = held.is_none() && self.admit(work, scored.step, scored.clock, emit);
         if emit {
             self.tally.opened += 1;
             self.tally.held_back += u64::from(held.is_some());
         }
-        self.note_opened(work, seen.slot, &episode, (pattern, held));
-        let episodes = &mut work.slots[seen.slot].state.episodes;
+        self.note_opened(work, scored.slot, &episode, (pattern, held));
+        let episodes = &mut work.slots[scored.slot].state.episodes;
         episodes.mute(episode.onset, !allowed);
         if allowed {
-            self.alert(work, seen, (AlertEvent::Open, &episode, outer), emit);
+            self.alert(work, scored, (AlertEvent::Open, &episode, outer), emit);
         }
     }
 
-    /// Tells of episodes that a storm held back, once the storm is over and the faults are still there.
-    fn speak_up(&mut self, work: &mut Work<'_>, seen: &Seen<'_>, emit: bool) {
+    /// Emits episodes that a storm held back, once the storm is over and the faults are still there.
+    fn speak_up(&mut self, work: &mut Work<'_>, scored: &ScoredRecord<'_>, emit: bool) {
         if work.head.storm.since.is_some() {
             return;
         }
-        let episodes = &work.slots[seen.slot].state.episodes;
+        let episodes = &work.slots[scored.slot].state.episodes;
         let due = |open: &&Episode| {
-            open.muted && open.strength >= open.threshold && self.is_news(work, seen, open)
+            open.muted && open.strength >= open.threshold && self.is_news(work, scored, open)
         };
         let Some(&waiting) = episodes.all_open().find(due) else {
             return;
         };
         let outer = episodes.open.filter(|outer| outer.onset != waiting.onset);
-        // As many as may be told of at a time, and no more: the others wait for their turn.
-        if self.admit_quietly(work, seen.clock) {
+        // As many as may be emitted at a time, and no more: the others wait for their turn.
+        if self.admit_quietly(work, scored.clock) {
             self.let_go(work, &waiting);
-            let episodes = &mut work.slots[seen.slot].state.episodes;
+            let episodes = &mut work.slots[scored.slot].state.episodes;
             episodes.mute(waiting.onset, false);
             self.alert(
                 work,
-                seen,
+                scored,
                 (AlertEvent::Open, &waiting, outer.as_ref()),
                 emit,
             );
@@ -469,12 +488,18 @@ impl Telling<'_> {
             }
             if emit && !episode.muted {
                 let within = outer.map(|outer| episode_id(self.params, &work.base.at, outer.onset));
-                let facts = Facts {
+                let fields = AlertFields {
                     within,
-                    ..Facts::of_episode(self.params, work, AlertEvent::Close, episode, &reading)
+                    ..AlertFields::of_episode(
+                        self.params,
+                        work,
+                        AlertEvent::Close,
+                        episode,
+                        &reading,
+                    )
                 };
                 let cause = self.cause(work, step, slot);
-                self.send(cause, facts);
+                self.send(cause, fields);
             }
         }
         if let Some(quiet) = quiet {
@@ -529,51 +554,52 @@ impl Telling<'_> {
     fn alert(
         &mut self,
         work: &Work<'_>,
-        seen: &Seen<'_>,
+        scored: &ScoredRecord<'_>,
         (event, episode, outer): (AlertEvent, &Episode, Option<&Episode>),
         emit: bool,
     ) {
         if !emit {
             return;
         }
-        let mut facts = Facts::of_episode(self.params, work, event, episode, &seen.reading);
+        let mut fields =
+            AlertFields::of_episode(self.params, work, event, episode, &scored.reading);
         if let Some(outer) = outer {
-            facts.within = Some(episode_id(self.params, &work.base.at, outer.onset));
-            facts.grade = work.own_rule.grade(episode.strength);
+            fields.within = Some(episode_id(self.params, &work.base.at, outer.onset));
+            fields.grade = work.own_rule.grade(episode.strength);
         }
-        let state = &work.slots[seen.slot].state;
-        let missing = seen.window.iter().filter(|value| value.is_nan()).count();
-        let missing = missing as f64 / seen.window.len().max(1) as f64;
-        if seen.season.is_some() {
+        let state = &work.slots[scored.slot].state;
+        let missing = scored.window.iter().filter(|value| value.is_nan()).count();
+        let missing = missing as f64 / scored.window.len().max(1) as f64;
+        if scored.season.is_some() {
             let past = state.season.as_deref();
-            facts.threshold = past.map_or(0.0, |past| past.threshold(work.own_rule.p_value()));
+            fields.threshold = past.map_or(0.0, |past| past.threshold(work.own_rule.p_value()));
             let records = past.map_or(0, |past| past.seen) as f64;
-            facts.confidence = records / (records + SEASON_RECORDS);
+            fields.confidence = records / (records + SEASON_RECORDS);
         } else if let Some(model) = &work.model {
-            // Scores are told on the scale of complete windows, whatever is missing: so is the threshold.
-            facts.threshold = model.calibration.full.threshold(work.rule.p_value());
-            facts.confidence = model.calibration.at(missing).confidence();
+            // Scores are emitted on the scale of complete windows, whatever is missing: so is the threshold.
+            fields.threshold = model.calibration.full.threshold(work.rule.p_value());
+            fields.confidence = model.calibration.at(missing).confidence();
         } else {
-            facts.threshold = ColdStart::threshold(self.columns.len(), work.own_rule.p_value());
+            fields.threshold = ColdStart::threshold(self.columns.len(), work.own_rule.p_value());
             let rows = state.cold.seen as f64;
-            facts.confidence = 0.5 * rows / (rows + ROWS_MAX as f64);
+            fields.confidence = 0.5 * rows / (rows + ROWS_MAX as f64);
         }
-        let (shares, expected) = self.explained(work, seen);
-        facts.attribution = attribution(self.columns, seen.row, &shares, &expected);
-        let cause = self.cause(work, seen.step, seen.slot).judged_as(seen);
-        self.send(cause, facts);
+        let (shares, expected) = self.explained(work, scored);
+        fields.attribution = attribution(self.columns, scored.row, &shares, &expected);
+        let cause = self.cause(work, scored.step, scored.slot).judged_as(scored);
+        self.send(cause, fields);
     }
 
     /// The shares of the features in a record's score, and what was expected of them.
-    fn explained(&self, work: &Work<'_>, seen: &Seen<'_>) -> (Vec<f64>, Vec<f64>) {
-        if let Some(season) = &seen.season {
+    fn explained(&self, work: &Work<'_>, scored: &ScoredRecord<'_>) -> (Vec<f64>, Vec<f64>) {
+        if let Some(season) = &scored.season {
             (vec![1.0], vec![season.expected])
         } else if let Some(model) = &work.model {
-            let explained = model.explain(view(seen.window, 1, seen.window.len()));
+            let explained = model.explain(view(scored.window, 1, scored.window.len()));
             (explained.shares, explained.expected)
         } else {
-            let row = judged(self.columns, seen.row);
-            work.slots[seen.slot].state.cold.explain(&row)
+            let row = judged(self.columns, scored.row);
+            work.slots[scored.slot].state.cold.explain(&row)
         }
     }
 
@@ -595,12 +621,12 @@ impl Telling<'_> {
         }
     }
 
-    fn send(&mut self, cause: Cause<'_>, facts: Facts) {
+    fn send(&mut self, cause: Cause<'_>, fields: AlertFields) {
         self.alerted
             .push(self.batch.records()[cause.record].timestamp);
         self.outbox
             .alerts
-            .push(message::alert(self.params, cause, facts));
+            .push(message::alert(self.params, cause, fields));
     }
 }
 

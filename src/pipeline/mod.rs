@@ -38,7 +38,7 @@ use crate::model::trained::TrainedModel;
 use crate::record::{DecodedBatch, Key, Missing, RecordBatch};
 use crate::stream::{Offset, Positions, TopicPartition};
 use crate::time::Timestamp;
-use evaluate::Telling;
+use evaluate::EventEmitter;
 use prepare::{Prepared, Slot, Work};
 use snapshot::Heir;
 use state::{Head, Kept, PartitionState, Quarantined, Weight, tombstone};
@@ -334,7 +334,7 @@ impl Pipeline {
             }));
         }
         let whole = prepared.walk(batch, decoded, &place, rules);
-        let mut telling = Telling {
+        let mut emitter = EventEmitter {
             params: &self.params,
             columns: &self.columns,
             batch,
@@ -346,14 +346,14 @@ impl Pipeline {
             watched: Vec::new(),
             watch_all: self.watch_all,
         };
-        telling.tell_all(&mut prepared);
-        let Telling {
+        emitter.emit_all(&mut prepared);
+        let EventEmitter {
             mut outbox,
             mut tally,
             alerted,
             watched,
             ..
-        } = telling;
+        } = emitter;
         assert!(
             tally.adds_up(),
             "every record ends as exactly one of four: {tally:?}"

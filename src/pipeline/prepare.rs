@@ -75,17 +75,17 @@ pub(super) struct Work<'a> {
     pub quarantine: BTreeMap<String, Option<Quarantined>>,
 }
 
-/// What happens, in the order in which it is told.
+/// What happens, in the order in which it is evaluated.
 #[derive(Debug)]
 pub(super) struct Step {
     pub work: usize,
     pub record: usize,
-    pub what: What,
+    pub event: Event,
 }
 
 /// See [`Step`].
 #[derive(Clone, Copy, Debug)]
-pub(super) enum What {
+pub(super) enum Event {
     /// The record cannot be read.
     Dead,
     /// The record is later than the bound.
@@ -109,7 +109,7 @@ pub(super) enum What {
     Forget { slot: usize },
 }
 
-/// A silence as it was at a step. (The key's state may be records ahead by the time the step is told.)
+/// A silence as it was at a step. (The key's state may be records ahead by the time the step is evaluated.)
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Quiet {
     pub silence: Silence,
@@ -439,7 +439,7 @@ impl<'a> Prepared<'a> {
                 Err(_) => self.steps.push(Step {
                     work,
                     record,
-                    what: What::Dead,
+                    event: Event::Dead,
                 }),
             }
         }
@@ -468,28 +468,28 @@ impl<'a> Prepared<'a> {
         let params = rules.params;
         let work = &mut self.works[at];
         let steps = &mut self.steps;
-        let mut tell = |what| {
+        let mut push = |event| {
             steps.push(Step {
                 work: at,
                 record,
-                what,
+                event,
             });
         };
         let known = work.touch(&found.key);
         if let (Some(slot), Some(bound)) = (known, params.late_after)
             && found.time < work.slots[slot].state.newest.minus(bound)
         {
-            tell(What::Late);
+            push(Event::Late);
             return;
         }
         if known.is_none() {
             for slot in work.make_room(params) {
-                tell(What::Forget { slot });
+                push(Event::Forget { slot });
             }
         }
         let (slot, quiet, wrong) = work.hear(known, (raw, found), params);
         if let Some(quiet) = quiet {
-            tell(What::Spoke { slot, quiet });
+            push(Event::Spoke { slot, quiet });
         }
         if let Some(ahead_ms) = wrong
             && raw.offset >= work.base.emit_from
@@ -508,14 +508,14 @@ impl<'a> Prepared<'a> {
         }
         let (index, warming) = group.add((strip, state), (record, row), seed, rules);
         let clock = work.head.clock.now();
-        tell(What::Judge {
+        push(Event::Judge {
             slot,
             row: index,
             warming,
             clock,
         });
         for (slot, quiet) in work.fall_silent(params) {
-            tell(What::Silent { slot, quiet, clock });
+            push(Event::Silent { slot, quiet, clock });
         }
     }
 }

@@ -3,22 +3,32 @@
 use super::super::dismissed::worst;
 use super::super::prepare::Work;
 use super::super::state::episode_id;
-use super::{Seen, Telling, attribution};
+use super::{EventEmitter, ScoredRecord, attribution};
 use crate::detect::episode::Episode;
 use crate::detect::feedback::Pattern;
 
-impl Telling<'_> {
+impl EventEmitter<'_> {
     /// How an episode looks by the record at hand.
-    pub(super) fn pattern(&self, work: &Work<'_>, seen: &Seen<'_>, episode: &Episode) -> Pattern {
-        let (shares, expected) = self.explained(work, seen);
-        let attribution = attribution(self.columns, seen.row, &shares, &expected);
+    pub(super) fn pattern(
+        &self,
+        work: &Work<'_>,
+        scored: &ScoredRecord<'_>,
+        episode: &Episode,
+    ) -> Pattern {
+        let (shares, expected) = self.explained(work, scored);
+        let attribution = attribution(self.columns, scored.row, &shares, &expected);
         Pattern::of(&attribution, worst(episode))
     }
 
     /// Whether what an open episode was held back for holds no more: it was taken back, or the episode is worse now, or a record that is extreme by
     /// itself looks otherwise.
-    pub(super) fn is_news(&self, work: &Work<'_>, seen: &Seen<'_>, episode: &Episode) -> bool {
-        let key = work.slots[seen.slot].key.0.as_ref();
+    pub(super) fn is_news(
+        &self,
+        work: &Work<'_>,
+        scored: &ScoredRecord<'_>,
+        episode: &Episode,
+    ) -> bool {
+        let key = work.slots[scored.slot].key.0.as_ref();
         let id = episode_id(self.params, &work.base.at, episode.onset);
         let held = work.noted(&id);
         let Some((like, opened)) = held.and_then(|n| Some((n.held.as_ref()?, n.pattern.as_ref()?)))
@@ -29,18 +39,18 @@ impl Telling<'_> {
         if !of_key.is_some_and(|all| all.iter().any(|(known, _)| known == like)) {
             return true;
         }
-        let rule = match seen.season {
+        let rule = match scored.season {
             Some(_) => &work.own_rule,
             None => &work.rule,
         };
-        let extreme = seen.reading.p <= episode.peak_p.max(rule.p_value());
+        let extreme = scored.reading.p <= episode.peak_p.max(rule.p_value());
         let now = if extreme {
-            &self.pattern(work, seen, episode)
+            &self.pattern(work, scored, episode)
         } else {
             opened
         };
         // While what was strange leaves the window, its newest row is a normal one: it lies on the other side of what is expected.
-        let leaves = self.params.window > 1 && seen.reading.p > episode.peak_p;
+        let leaves = self.params.window > 1 && scored.reading.p > episode.peak_p;
         let worst = worst(episode);
         !(work.dismissed_like(key, now, worst).is_some()
             || (leaves && work.dismissed_same_features(key, now, worst)))

@@ -1,12 +1,12 @@
 //! What is told of keys that fall silent, and speak again.
 
-use super::super::message::Facts;
+use super::super::message::AlertFields;
 use super::super::prepare::{Quiet, Step, Work};
 use super::super::state::episode_id;
-use super::Telling;
+use super::EventEmitter;
 use crate::alert::{AlertEvent, AlertKind, Severity};
 
-impl Telling<'_> {
+impl EventEmitter<'_> {
     pub(super) fn silent(
         &mut self,
         work: &mut Work<'_>,
@@ -20,9 +20,9 @@ impl Telling<'_> {
         }
         self.tally.opened += 1;
         if allowed {
-            let facts = self.silence_facts(work, quiet, AlertEvent::Open);
+            let fields = self.silence_fields(work, quiet, AlertEvent::Open);
             let cause = self.cause(work, step, slot);
-            self.send(cause, facts);
+            self.send(cause, fields);
         }
     }
 
@@ -39,25 +39,30 @@ impl Telling<'_> {
         }
         self.tally.closed += 1;
         if !muted {
-            let facts = self.silence_facts(work, quiet, AlertEvent::Close);
+            let fields = self.silence_fields(work, quiet, AlertEvent::Close);
             let cause = self.cause(work, step, slot);
-            self.send(cause, facts);
+            self.send(cause, fields);
         }
     }
 
-    pub(super) fn silence_facts(&self, work: &Work<'_>, quiet: Quiet, event: AlertEvent) -> Facts {
+    pub(super) fn silence_fields(
+        &self,
+        work: &Work<'_>,
+        quiet: Quiet,
+        event: AlertEvent,
+    ) -> AlertFields {
         // The longest of that many gaps.
         let p = 1.0 / (quiet.records as f64 + 1.0);
-        let mut facts = Facts::bare(AlertKind::Silence, event, p);
+        let mut fields = AlertFields::bare(AlertKind::Silence, event, p);
         let onset = episode_id(self.params, &work.base.at, quiet.silence.after);
-        facts.id = format!("{onset}-silence");
-        facts.onset_time = quiet.silence.since;
-        facts.severity = Severity::Medium;
-        facts.score = quiet.strangeness;
-        facts.peak_score = quiet.strangeness;
-        facts.threshold = self.params.silence_factor;
-        facts.grade = 1.0 - p;
-        facts.confidence = 1.0 - p;
-        facts
+        fields.id = format!("{onset}-silence");
+        fields.onset_time = quiet.silence.since;
+        fields.severity = Severity::Medium;
+        fields.score = quiet.strangeness;
+        fields.peak_score = quiet.strangeness;
+        fields.threshold = self.params.silence_factor;
+        fields.grade = 1.0 - p;
+        fields.confidence = 1.0 - p;
+        fields
     }
 }

@@ -1,16 +1,16 @@
 //! More episodes than are told of one by one.
 
-use super::super::message::Facts;
+use super::super::message::AlertFields;
 use super::super::prepare::{Step, Work};
 use super::super::state::{Storm, episode_id};
-use super::{Seen, Telling};
+use super::{EventEmitter, ScoredRecord};
 use crate::alert::{AlertEvent, AlertKind, Severity};
 use crate::detect::Params;
 use crate::detect::clock::Moment;
 use crate::stream::Offset;
 use crate::time::Timestamp;
 
-impl Telling<'_> {
+impl EventEmitter<'_> {
     /// Whether one more episode may be told of; more than the limit are a storm, which is told of once.
     pub(super) fn admit(
         &mut self,
@@ -54,15 +54,15 @@ impl Telling<'_> {
         room
     }
 
-    pub(super) fn end_storm(&mut self, work: &mut Work<'_>, seen: &Seen<'_>, emit: bool) {
+    pub(super) fn end_storm(&mut self, work: &mut Work<'_>, scored: &ScoredRecord<'_>, emit: bool) {
         let storm = work.head.storm;
         let Some(since) = storm.since else { return };
-        let stretch = stretch(self.params, seen.clock.elapsed);
+        let stretch = stretch(self.params, scored.clock.elapsed);
         if stretch == storm.stretch {
             return;
         }
         if emit {
-            self.storm_alert(work, seen.step, since, AlertEvent::Close);
+            self.storm_alert(work, scored.step, since, AlertEvent::Close);
         }
         work.head.storm = Storm {
             stretch,
@@ -77,18 +77,18 @@ impl Telling<'_> {
         since: (Offset, Timestamp),
         event: AlertEvent,
     ) {
-        let mut facts = Facts::bare(AlertKind::Storm, event, work.rule.p_value());
+        let mut fields = AlertFields::bare(AlertKind::Storm, event, work.rule.p_value());
         let closing = event == AlertEvent::Close;
-        facts.id = format!("{}-storm", episode_id(self.params, &work.base.at, since.0));
-        facts.onset_time = since.1;
-        facts.severity = Severity::High;
-        facts.score = f64::from(work.head.storm.opens);
-        facts.peak_score = facts.score;
-        facts.threshold = f64::from(self.params.storm_opens_max);
-        facts.suppressed = closing.then_some(work.head.storm.suppressed);
+        fields.id = format!("{}-storm", episode_id(self.params, &work.base.at, since.0));
+        fields.onset_time = since.1;
+        fields.severity = Severity::High;
+        fields.score = f64::from(work.head.storm.opens);
+        fields.peak_score = fields.score;
+        fields.threshold = f64::from(self.params.storm_opens_max);
+        fields.suppressed = closing.then_some(work.head.storm.suppressed);
         let mut cause = self.cause(work, step, 0);
         cause.key = "*";
-        self.send(cause, facts);
+        self.send(cause, fields);
     }
 }
 

@@ -151,12 +151,12 @@ fn measure_a_hundred_thousand_keys_of_eight_features() {
     println!("state topic when compacted: {} MiB", bytes >> 20);
     println!("memory with these entries: {} MiB", resident());
     drop(holding);
-    let mut heir = pipeline(&model);
+    let mut successor = pipeline(&model);
     let begun = Instant::now();
-    let assigned = heir.assign(&assignment(batches * BATCH, state), Some(model));
+    let assigned = successor.assign(&assignment(batches * BATCH, state), Some(model));
     let took = begun.elapsed();
     let replay = assigned.map(|assigned| assigned.replay);
     println!("restoring: {took:?}; to replay: {replay:?}");
-    assert_eq!(heir.keys(), KEYS as u64);
+    assert_eq!(successor.keys(), KEYS as u64);
     assert!(replay.is_ok_and(|replay| replay <= 20_000));
 }

@@ -115,19 +115,19 @@ fn many_keys_are_saved_by_and_by_and_come_back_the_same() {
     // The same scores, however a batch was divided.
     assert_eq!(log.scores, free.scores);
     // Nor does one that takes over after a crash see a difference: it replays what came after the last snapshot.
-    let mut heir = holding(bounded(BOUND), 12_000, log.state());
-    let from = heir.positions()[&at()].0;
+    let mut successor = holding(bounded(BOUND), 12_000, log.state());
+    let from = successor.positions()[&at()].0;
     assert!(from > 11_000, "{from}");
     let mut none = Log::default();
     work(
-        &mut heir,
+        &mut successor,
         &mut none,
         &round_robin(&keys, from, (12_000 - from) as usize),
     );
-    assert_eq!((heir.replaying(), none.transactions), (0, 0));
+    assert_eq!((successor.replaying(), none.transactions), (0, 0));
     let next = round_robin(&keys, 12_000, 2000);
     work(&mut pipeline, &mut log, &next);
-    work(&mut heir, &mut none, &next);
+    work(&mut successor, &mut none, &next);
     assert_eq!(none.scores, log.scores[log.scores.len() - 2000..]);
 }
 

@@ -143,13 +143,13 @@ fn a_restart_holds_back_what_the_uninterrupted_run_does() {
     let (outbox, _) = work(&mut pipeline, &stream(10, 30, &[(20, SAME)]));
     keep(&mut state, outbox);
     // What was said is in the snapshot that went with these records: they are replayed by it.
-    let mut heir = pipeline_of(&state, 30);
-    let replayed = heir.positions()[&at()];
+    let mut successor = pipeline_of(&state, 30);
+    let replayed = successor.positions()[&at()];
     assert_eq!(replayed, Offset(10));
-    let (outbox, _) = work(&mut heir, &stream(10, 30, &[(20, SAME)]));
+    let (outbox, _) = work(&mut successor, &stream(10, 30, &[(20, SAME)]));
     assert!(events(&outbox).is_empty());
     let rest = stream(30, 60, &[(40, SAME), (50, OTHER)]);
-    let (one, other) = (work(&mut pipeline, &rest), work(&mut heir, &rest));
+    let (one, other) = (work(&mut pipeline, &rest), work(&mut successor, &rest));
     assert_eq!(events(&one.0), events(&other.0));
     assert_eq!((one.1.held_back, other.1.held_back), (1, 1));
     // Training takes what is held back for what the dismissed one was said to be.
@@ -167,11 +167,11 @@ fn a_restart_holds_back_what_the_uninterrupted_run_does() {
         &mut late,
         work(&mut first, &stream(0, 10, &[(2, &[2.0, 0.2])])).0,
     );
-    let mut heir = pipeline_of(&late, 10);
-    heir.hear(said());
-    assert_eq!(heir.replaying(), 1);
-    work(&mut heir, &stream(0, 10, &[(2, &[2.0, 0.2])]));
-    let (_, tally) = work(&mut heir, &stream(10, 30, &[(20, SAME)]));
+    let mut successor = pipeline_of(&late, 10);
+    successor.hear(said());
+    assert_eq!(successor.replaying(), 1);
+    work(&mut successor, &stream(0, 10, &[(2, &[2.0, 0.2])]));
+    let (_, tally) = work(&mut successor, &stream(10, 30, &[(20, SAME)]));
     assert_eq!((tally.opened, tally.held_back), (1, 1));
 }
 
@@ -187,16 +187,16 @@ fn who_takes_over_goes_by_what_was_heard_before() {
     keep(&mut state, work(&mut first, &stream(10, 11, &[])).0);
     let held =
         |state: &BTreeMap<Vec<u8>, StateEntry>, said: Option<Arc<Said>>, rows: &[Row<'_>]| {
-            let mut heir = pipeline(params(), Missing::Mask);
-            heir.promote(model(1, 1)).unwrap();
+            let mut successor = pipeline(params(), Missing::Mask);
+            successor.promote(model(1, 1)).unwrap();
             if let Some(said) = said {
-                heir.hear(said);
+                successor.hear(said);
             }
             let from = rows[0].0;
             let assignment = assignment(from, state.values().cloned().collect());
-            heir.assign(&assignment, Some(model(1, 1))).unwrap();
-            work(&mut heir, &stream(10, from, &[]));
-            let (outbox, tally) = work(&mut heir, rows);
+            successor.assign(&assignment, Some(model(1, 1))).unwrap();
+            work(&mut successor, &stream(10, from, &[]));
+            let (outbox, tally) = work(&mut successor, rows);
             (outbox, tally.held_back)
         };
     let rows = stream(11, 21, &[(20, SAME)]);
@@ -210,11 +210,11 @@ fn who_takes_over_goes_by_what_was_heard_before() {
 }
 
 fn pipeline_of(state: &BTreeMap<Vec<u8>, StateEntry>, committed: i64) -> Pipeline {
-    let mut heir = pipeline(params(), Missing::Mask);
-    heir.promote(model(1, 1)).unwrap();
+    let mut successor = pipeline(params(), Missing::Mask);
+    successor.promote(model(1, 1)).unwrap();
     let assignment = assignment(committed, state.values().cloned().collect());
-    heir.assign(&assignment, Some(model(1, 1))).unwrap();
-    heir
+    successor.assign(&assignment, Some(model(1, 1))).unwrap();
+    successor
 }
 
 #[test]

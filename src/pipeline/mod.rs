@@ -40,8 +40,8 @@ use crate::stream::{Offset, Positions, TopicPartition};
 use crate::time::Timestamp;
 use evaluate::EventEmitter;
 use prepare::{Prepared, Slot, Work};
-use snapshot::Heir;
-use state::{Head, Kept, PartitionState, Quarantined, Weight, tombstone};
+use snapshot::RestoreTarget;
+use state::{Head, KeyEntry, PartitionState, Quarantined, Weight, tombstone};
 use windows::Rules;
 
 /// A batch worked out: what to publish, and what becomes state once it is published.
@@ -134,12 +134,12 @@ impl Pipeline {
         assignment: &PartitionAssignment,
         judging: Option<Arc<TrainedModel>>,
     ) -> Result<Assigned, RestoreError> {
-        let heir = Heir {
+        let target = RestoreTarget {
             params: &self.params,
             columns: &self.columns,
             model: judging.as_ref().map(|model| self.fits(model)),
         };
-        let (mut partition, discarded) = snapshot::restore(assignment, heir)?;
+        let (mut partition, discarded) = snapshot::restore(assignment, target)?;
         partition.model = if partition.unsaved {
             let judging = judging.filter(|model| self.fits(model));
             self.current.clone().or(judging)
@@ -527,8 +527,8 @@ impl PartitionState {
         if delta.snapshot {
             // What was dirty has just been saved; what the batch touched is dirty again below.
             #[expect(clippy::iter_over_hash_type, reason = "each is set alike")]
-            for kept in self.keys.values_mut() {
-                kept.dirty = false;
+            for entry in self.keys.values_mut() {
+                entry.dirty = false;
             }
             self.forgotten.clear();
             self.changed = 0;
@@ -553,11 +553,11 @@ impl PartitionState {
                 continue;
             }
             let weight = delta.weight.key(&slot.key);
-            let kept = Kept {
+            let entry = KeyEntry {
                 state: slot.state,
                 dirty: true,
             };
-            let before = self.keys.insert(slot.key, kept);
+            let before = self.keys.insert(slot.key, entry);
             if !before.is_some_and(|before| before.dirty) {
                 self.changed += weight;
             }

@@ -238,7 +238,7 @@ impl<'a> Work<'a> {
             .keys
             .iter()
             .filter(|(key, _)| !self.index.contains_key(*key));
-        oldest.extend(untouched.map(|(key, kept)| (kept.state.last_offset, key.clone())));
+        oldest.extend(untouched.map(|(key, entry)| (entry.state.last_offset, key.clone())));
         oldest.sort_unstable();
         oldest.truncate(surplus);
         let mut slots = Vec::with_capacity(surplus);

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::{FORMAT, read_key, write_key};
 use super::seal;
-use super::state::{Head, Kept, KeyState, PartitionState, Quarantined, Storm};
+use super::state::{Head, KeyEntry, KeyState, PartitionState, Quarantined, Storm};
 use super::{Column, Discarded, PartitionAssignment, RestoreError, StateEntry};
 use crate::detect::Params;
 use crate::detect::clock::StreamClock;
@@ -266,8 +266,8 @@ pub(super) fn take(
     let mut dirty: Vec<(&Key, &KeyState)> = partition
         .keys
         .iter()
-        .filter(|(_, kept)| kept.dirty)
-        .map(|(key, kept)| (key, &kept.state))
+        .filter(|(_, key_entry)| key_entry.dirty)
+        .map(|(key, key_entry)| (key, &key_entry.state))
         .collect();
     dirty.sort_unstable_by_key(|(key, _)| *key);
     let entry = |key: Vec<u8>, value| StateEntry {
@@ -295,7 +295,7 @@ pub(super) fn take(
 
 /// What a partition is restored for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Heir<'a> {
+pub(super) struct RestoreTarget<'a> {
     /// The detector's parameters: its group owns the state.
     pub params: &'a Params,
     /// The features that records have.
@@ -304,7 +304,7 @@ pub(super) struct Heir<'a> {
     pub model: Option<bool>,
 }
 
-impl Heir<'_> {
+impl RestoreTarget<'_> {
     /// Why the state under `head` cannot be used.
     fn refuses(
         self,
@@ -349,12 +349,12 @@ fn read_entry(
             let key = Key(Arc::from(key));
             let whole = seal::open_bytes(value);
             if let Some(state) = whole.and_then(read_key) {
-                let kept = Kept {
+                let key_entry = KeyEntry {
                     state,
                     dirty: false,
                 };
                 partition.names += key.0.len() as u64;
-                partition.keys.insert(key, kept);
+                partition.keys.insert(key, key_entry);
                 return Ok(());
             }
             if whole.is_none() {
@@ -382,7 +382,7 @@ fn read_entry(
 /// A partition as its entries left it, and, if they could not be used, why.
 pub(super) fn restore(
     assignment: &PartitionAssignment,
-    heir: Heir<'_>,
+    target: RestoreTarget<'_>,
 ) -> Result<(PartitionState, Option<Discarded>), RestoreError> {
     // Retention may have deleted records that the group has not read.
     let from = assignment.committed.max(assignment.first);
@@ -392,18 +392,18 @@ pub(super) fn restore(
     let named = head.as_ref().and_then(|head| head.topic_id.clone());
     partition.topic_id = assignment.topic_id.clone().or(named);
     if let Some(theirs) = head.as_ref().and_then(|head| head.group.as_ref())
-        && *theirs != heir.params.group
+        && *theirs != target.params.group
     {
         return Err(RestoreError::Foreign {
             at: assignment.at.clone(),
             theirs: theirs.clone(),
-            ours: heir.params.group.clone(),
+            ours: target.params.group.clone(),
         });
     }
     let mut discarded = if head_is_damaged(&assignment.state) {
         Some(Discarded::Damaged)
     } else {
-        heir.refuses(head.as_ref(), assignment)
+        target.refuses(head.as_ref(), assignment)
     };
     for entry in &assignment.state {
         read_entry(entry, &mut partition, &mut discarded)?;
@@ -413,7 +413,7 @@ pub(super) fn restore(
             partition.head.clock = head.clock;
             partition.head.storm = head.storm;
         }
-        partition.discard(from, None, heir.params);
+        partition.discard(from, None, target.params);
         if discarded == Some(Discarded::OtherTopic) {
             partition
                 .quarantine
@@ -429,9 +429,9 @@ pub(super) fn restore(
             ..Head::at(if replays { head.offset } else { from })
         };
         // With nothing to replay the champion may judge from here on, whether the model that did is at hand or not.
-        let another = heir.model.is_none() && head.model != ModelVersion(0);
+        let another = target.model.is_none() && head.model != ModelVersion(0);
         partition.unsaved = partition.skipped > 0 || (!replays && another);
-        partition.remember_due(heir.params);
+        partition.remember_due(target.params);
     }
     partition.remember_dismissed();
     let had_state = assignment.state.iter().any(|entry| entry.value.is_some());

@@ -237,7 +237,7 @@ impl Quarantined {
 
 /// A key in memory.
 #[derive(Clone, Debug)]
-pub(super) struct Kept {
+pub(super) struct KeyEntry {
     pub state: KeyState,
     /// Changed since the last snapshot.
     pub dirty: bool,
@@ -252,7 +252,7 @@ pub(super) struct PartitionState {
     /// The model that judges it; none: the cold start.
     pub model: Option<Arc<TrainedModel>>,
     pub head: Head,
-    pub keys: FxHashMap<Key, Kept>,
+    pub keys: FxHashMap<Key, KeyEntry>,
     /// The bytes of their names.
     pub names: u64,
     /// Keys that may fall silent, in the order in which they may: each at its [`KeyState::deadline`] or earlier, as it was once. It is
@@ -427,8 +427,8 @@ impl PartitionState {
             );
         }
         #[expect(clippy::iter_over_hash_type, reason = "the caller sorts")]
-        for (key, kept) in &self.keys {
-            for episode in kept.state.episodes.all_open() {
+        for (key, entry) in &self.keys {
+            for episode in entry.state.episodes.all_open() {
                 let id = episode_id(params, &self.at, episode.onset);
                 let found = (episode.severity, episode.peak_score);
                 let held = |noted: &Quarantined| noted.held.is_some();
@@ -441,11 +441,11 @@ impl PartitionState {
                 let begun = (id, episode.onset_time);
                 add(&key.0, AlertKind::Score, begun, found, suppressed);
             }
-            if let Some(silence) = &kept.state.silence {
+            if let Some(silence) = &entry.state.silence {
                 let id = format!("{}-silence", episode_id(params, &self.at, silence.after));
-                let length = kept.state.rhythm.strangeness(self.head.clock.elapsed);
+                let length = entry.state.rhythm.strangeness(self.head.clock.elapsed);
                 let found = (Severity::Medium, length);
-                let suppressed = kept.state.silence_muted.then_some(Suppressed::Storm);
+                let suppressed = entry.state.silence_muted.then_some(Suppressed::Storm);
                 let begun = (id, silence.since);
                 add(&key.0, AlertKind::Silence, begun, found, suppressed);
             }
@@ -455,8 +455,8 @@ impl PartitionState {
     /// Works out anew which keys may fall silent when.
     pub fn remember_due(&mut self, params: &Params) {
         let era = self.head.clock.era;
-        let due = |(key, kept): (&Key, &Kept)| {
-            let deadline = kept.state.deadline(params, era)?;
+        let due = |(key, entry): (&Key, &KeyEntry)| {
+            let deadline = entry.state.deadline(params, era)?;
             Some((deadline, key.clone()))
         };
         self.due = self.keys.iter().filter_map(due).collect();
@@ -465,8 +465,8 @@ impl PartitionState {
     /// Adds the keys whose clocks are wrong, and by how many milliseconds, in no order.
     pub fn wrong_clocks(&self, found: &mut Vec<WrongClock>) {
         #[expect(clippy::iter_over_hash_type, reason = "the caller sorts")]
-        for (key, kept) in &self.keys {
-            if let Some(ahead_ms) = kept.state.clock.wrong() {
+        for (key, entry) in &self.keys {
+            if let Some(ahead_ms) = entry.state.clock.wrong() {
                 found.push(WrongClock {
                     at: self.at.clone(),
                     key: key.clone(),
@@ -478,15 +478,16 @@ impl PartitionState {
 
     /// Episodes and silences that go on.
     pub fn episodes_open(&self) -> u64 {
-        let open = |kept: &Kept| {
-            kept.state.episodes.all_open().count() as u64 + u64::from(kept.state.silence.is_some())
+        let open = |entry: &KeyEntry| {
+            entry.state.episodes.all_open().count() as u64
+                + u64::from(entry.state.silence.is_some())
         };
         // A sum: the order cannot reach it.
         #[expect(clippy::iter_over_hash_type, reason = "a sum has no order")]
         {
             let mut sum = 0;
-            for kept in self.keys.values() {
-                sum += open(kept);
+            for entry in self.keys.values() {
+                sum += open(entry);
             }
             sum
         }

@@ -359,20 +359,20 @@ fn a_model_changes_between_batches_with_a_snapshot_and_never_in_replay() {
     assert_eq!(model_version(&outbox.state).unwrap(), Some(ModelVersion(2)));
 
     // The state of model 1 is taken over by a worker whose champion is model 2.
-    let mut heir = self::pipeline(params(), Missing::Mask);
-    heir.promote(model(2, 1)).unwrap();
-    let assigned = heir
+    let mut successor = self::pipeline(params(), Missing::Mask);
+    successor.promote(model(2, 1)).unwrap();
+    let assigned = successor
         .assign(&assignment(2, state), Some(model(1, 1)))
         .unwrap();
     assert_eq!((assigned.read_from, assigned.replay), (Offset(0), 2));
-    let (outbox, tally) = work(&mut heir, &[(0, "k", 1, CALM)]);
+    let (outbox, tally) = work(&mut successor, &[(0, "k", 1, CALM)]);
     assert!(outbox.is_empty());
     assert_eq!((tally.replayed, tally.consumed), (1, 0));
     // This batch begins in replay and ends beyond it: judged by model 1 as a whole, told from offset 2 on.
-    let (outbox, tally) = work(&mut heir, &[(1, "k", 2, CALM), (2, "k", 3, CALM)]);
+    let (outbox, tally) = work(&mut successor, &[(1, "k", 2, CALM), (2, "k", 3, CALM)]);
     assert_eq!((tally.replayed, tally.consumed), (1, 1));
     assert_eq!(scores(&outbox)[0].model_version, 1);
-    let (outbox, _) = work(&mut heir, &[(3, "k", 4, CALM)]);
+    let (outbox, _) = work(&mut successor, &[(3, "k", 4, CALM)]);
     assert_eq!(scores(&outbox)[0].model_version, 2);
 }
 
@@ -396,14 +396,14 @@ fn state_that_cannot_be_used_is_put_away() {
             .skip(1),
     );
     // The group's offset was set back below the snapshot.
-    let mut heir = ready(params(), 1);
-    let assigned = heir
+    let mut successor = ready(params(), 1);
+    let assigned = successor
         .assign(&assignment(0, state.clone()), Some(model(1, 1)))
         .unwrap();
     assert_eq!(assigned.discarded, Some(Discarded::Ahead));
     assert_eq!(assigned.read_from, Offset(0));
     // The first batch replaces it, and deletes what is no longer meant.
-    let (outbox, _) = work(&mut heir, &[(0, "other", 1, CALM)]);
+    let (outbox, _) = work(&mut successor, &[(0, "other", 1, CALM)]);
     let gone = outbox
         .state
         .iter()
@@ -416,7 +416,7 @@ fn state_that_cannot_be_used_is_put_away() {
         .find(|entry| entry.key.ends_with(b"/head"))
         .unwrap();
     head.value = Some(seal::json(&serde_json::json!({"v": 9})));
-    let error = heir.assign(&assignment(5, state), None).unwrap_err();
+    let error = successor.assign(&assignment(5, state), None).unwrap_err();
     assert!(error.to_string().contains("test/in/3/head"), "{error}");
 }
 
@@ -738,10 +738,10 @@ fn saved() -> Vec<StateEntry> {
 }
 
 /// A pipeline that holds nothing, under model 2.
-fn heir() -> Pipeline {
-    let mut heir = pipeline(params(), Missing::Mask);
-    heir.promote(model(2, 1)).unwrap();
-    heir
+fn successor() -> Pipeline {
+    let mut successor = pipeline(params(), Missing::Mask);
+    successor.promote(model(2, 1)).unwrap();
+    successor
 }
 
 #[test]
@@ -818,11 +818,11 @@ fn with_nothing_to_replay_no_model_is_needed_and_the_state_lives() {
         replayed_by(&assignment(3, state.clone())),
         Ok(Some(ModelVersion(1)))
     );
-    let mut heir = heir();
-    let assigned = heir.assign(&assignment(2, state), None).unwrap();
+    let mut successor = successor();
+    let assigned = successor.assign(&assignment(2, state), None).unwrap();
     assert_eq!((assigned.discarded, assigned.replay), (None, 0));
     // The change of model travels with a snapshot that names it, and the episode goes on.
-    let (outbox, _) = work(&mut heir, &[(2, "k", 3, CALM), (3, "k", 4, CALM)]);
+    let (outbox, _) = work(&mut successor, &[(2, "k", 3, CALM), (3, "k", 4, CALM)]);
     assert_eq!(head(&outbox.state), Some((2, 2)));
     assert_eq!(
         events(&outbox),
@@ -832,12 +832,12 @@ fn with_nothing_to_replay_no_model_is_needed_and_the_state_lives() {
 
 #[test]
 fn a_replay_whose_model_is_gone_is_not_guessed_at() {
-    let mut heir = heir();
-    let assigned = heir.assign(&assignment(3, saved()), None).unwrap();
+    let mut successor = successor();
+    let assigned = successor.assign(&assignment(3, saved()), None).unwrap();
     assert_eq!(assigned.discarded, Some(Discarded::ModelGone));
     assert_eq!((assigned.read_from, assigned.replay), (Offset(3), 0));
     // It begins anew at once, and what was saved is put away: the next one finds nothing to discard.
-    let staged = heir.flush_idle_snapshots(&Positions::new()).unwrap();
+    let staged = successor.flush_idle_snapshots(&Positions::new()).unwrap();
     assert_eq!(head(&staged.outbox.state), Some((2, 3)));
     let gone: Vec<_> = staged
         .outbox
@@ -857,9 +857,9 @@ fn a_replay_whose_model_is_gone_is_not_guessed_at() {
     let alert: Alert =
         serde_json::from_slice(staged.outbox.alerts[0].value.as_deref().unwrap()).unwrap();
     assert!(alert.abandoned && alert.key == "k", "{alert:?}");
-    heir.apply(staged);
-    assert!(heir.flush_idle_snapshots(&Positions::new()).is_none());
-    let (outbox, _) = work(&mut heir, &[(3, "k", 4, CALM)]);
+    successor.apply(staged);
+    assert!(successor.flush_idle_snapshots(&Positions::new()).is_none());
+    let (outbox, _) = work(&mut successor, &[(3, "k", 4, CALM)]);
     assert_eq!(events(&outbox), []);
 }
 
@@ -871,13 +871,13 @@ fn state_is_of_no_use_once_what_must_be_replayed_on_it_is_deleted() {
         ..assignment(committed, saved())
     };
     let judging = || Some(model(1, 1));
-    let assigned = heir().assign(&offered(5, 2), judging()).unwrap();
+    let assigned = successor().assign(&offered(5, 2), judging()).unwrap();
     assert_eq!((assigned.discarded, assigned.replay), (None, 3));
-    let assigned = heir().assign(&offered(5, 3), judging()).unwrap();
+    let assigned = successor().assign(&offered(5, 3), judging()).unwrap();
     assert_eq!(assigned.discarded, Some(Discarded::RecordsDeleted));
     assert_eq!((assigned.read_from, assigned.skipped), (Offset(5), 0));
     // Retention overtook the group: those never read are counted, once, and the state as of the commit goes on behind them.
-    let mut late = heir();
+    let mut late = successor();
     let assigned = late.assign(&offered(2, 9), judging()).unwrap();
     assert_eq!(
         (assigned.discarded, assigned.read_from, assigned.skipped),
@@ -888,7 +888,7 @@ fn state_is_of_no_use_once_what_must_be_replayed_on_it_is_deleted() {
     assert_eq!(head(&outbox.state), Some((2, 9)));
     assert_eq!(work(&mut late, &[(10, "k", 5, CALM)]).1.skipped, 0);
     // Both.
-    let assigned = heir().assign(&offered(5, 9), judging()).unwrap();
+    let assigned = successor().assign(&offered(5, 9), judging()).unwrap();
     assert_eq!(assigned.discarded, Some(Discarded::RecordsDeleted));
     assert_eq!((assigned.read_from, assigned.skipped), (Offset(9), 4));
 }
@@ -910,12 +910,13 @@ fn records_deleted_under_way_are_counted_with_the_next_commit() {
     let (outbox, tally) = work(&mut pipeline, &[(7, "k", 3, CALM), (8, "k", 4, CALM)]);
     assert_eq!((tally.skipped, events(&outbox).len()), (0, 1));
     // In the middle of a replay the state cannot be brought up to date any more.
-    let mut heir = heir();
-    heir.assign(&assignment(5, saved()), Some(model(1, 1)))
+    let mut successor = successor();
+    successor
+        .assign(&assignment(5, saved()), Some(model(1, 1)))
         .unwrap();
-    assert_eq!(heir.skip(&to(4)), [at()]);
-    assert_eq!((heir.positions(), heir.replaying()), (to(5), 0));
-    let staged = heir.flush_idle_snapshots(&Positions::new()).unwrap();
+    assert_eq!(successor.skip(&to(4)), [at()]);
+    assert_eq!((successor.positions(), successor.replaying()), (to(5), 0));
+    let staged = successor.flush_idle_snapshots(&Positions::new()).unwrap();
     assert_eq!(
         (staged.tally.skipped, head(&staged.outbox.state)),
         (0, Some((2, 5)))
@@ -952,9 +953,9 @@ fn the_state_of_another_group_is_left_alone() {
 
 #[test]
 fn what_goes_on_is_shown_after_a_restart_too() {
-    let mut heir = heir();
-    heir.assign(&assignment(2, saved()), None).unwrap();
-    let open = heir.open(10);
+    let mut successor = successor();
+    successor.assign(&assignment(2, saved()), None).unwrap();
+    let open = successor.open(10);
     assert_eq!(
         (open.len(), open[0].id.as_str(), open[0].key.as_str()),
         (1, "test/in/3/1", "k")
@@ -963,7 +964,7 @@ fn what_goes_on_is_shown_after_a_restart_too() {
         (open[0].kind, open[0].since),
         (AlertKind::Score, Timestamp(2))
     );
-    assert!(heir.open(0).is_empty());
+    assert!(successor.open(0).is_empty());
 }
 
 #[test]
@@ -1053,14 +1054,15 @@ fn what_goes_on_within_an_episode_outlives_a_restart_and_the_key() {
     };
     let both = ["test/in/3/0", "test/in/3/350"];
     assert_eq!(shown(&pipeline), both);
-    let mut heir = self::pipeline(params(), Missing::Mask);
-    heir.promote(model(1, 1)).unwrap();
+    let mut successor = self::pipeline(params(), Missing::Mask);
+    successor.promote(model(1, 1)).unwrap();
     let state = latest.into_values().collect();
-    heir.assign(&assignment(351, state), Some(model(1, 1)))
+    successor
+        .assign(&assignment(351, state), Some(model(1, 1)))
         .unwrap();
-    assert_eq!(shown(&heir), both);
+    assert_eq!(shown(&successor), both);
     // Another key takes its place.
-    let (outbox, tally) = work(&mut heir, &[(351, "l", 351_000, CALM)]);
+    let (outbox, tally) = work(&mut successor, &[(351, "l", 351_000, CALM)]);
     assert_eq!(tally.closed, 2);
     assert_eq!(
         events(&outbox),

@@ -243,10 +243,10 @@ fn what_was_said_before_a_partition_comes_is_heard_before_its_first_record() {
             })?;
             Ok(())
         };
-        let (mut heir, _) = told(&log, (1, &[1]), (Box::new(listen), said));
-        step(&mut heir, assignment(20, 0, &before.0.borrow()));
-        heir.handle(batch(6..20)).unwrap();
-        heir.handle(strange(20)).unwrap();
+        let (mut successor, _) = told(&log, (1, &[1]), (Box::new(listen), said));
+        step(&mut successor, assignment(20, 0, &before.0.borrow()));
+        successor.handle(batch(6..20)).unwrap();
+        successor.handle(strange(20)).unwrap();
         let log = log.0.borrow();
         opened(&log)
     };
@@ -299,9 +299,9 @@ fn an_idle_partition_whose_model_is_deleted_starts_all_the_same() {
     );
     // Ten trainings later the store has forgotten model 1. Two records were to be replayed under it.
     let log = Shared::default();
-    let (mut heir, _) = worker(&log, 11, &[11]);
-    step(&mut heir, assignment(10, 0, &before));
-    step(&mut heir, batch(10..11));
+    let (mut successor, _) = worker(&log, 11, &[11]);
+    step(&mut successor, assignment(10, 0, &before));
+    step(&mut successor, batch(10..11));
     assert_eq!(log.0.borrow().discarded, [Discarded::ModelGone]);
     assert_eq!(
         head(log.0.borrow().published.last().unwrap()),
@@ -309,8 +309,8 @@ fn an_idle_partition_whose_model_is_deleted_starts_all_the_same() {
     );
     // As long as the store has it, nothing is lost.
     let log = Shared::default();
-    let (mut heir, _) = worker(&log, 11, &[1, 11]);
-    step(&mut heir, assignment(10, 0, &before));
+    let (mut successor, _) = worker(&log, 11, &[1, 11]);
+    step(&mut successor, assignment(10, 0, &before));
     assert_eq!(log.0.borrow().discarded, []);
     assert_eq!(
         log.0.borrow().rewound,
@@ -318,10 +318,10 @@ fn an_idle_partition_whose_model_is_deleted_starts_all_the_same() {
     );
     // Nothing is to be replayed: model 1 is not even asked for.
     let log = Shared::default();
-    let (mut heir, _) = worker(&log, 11, &[11]);
-    step(&mut heir, assignment(8, 0, &before));
+    let (mut successor, _) = worker(&log, 11, &[11]);
+    step(&mut successor, assignment(8, 0, &before));
     assert_eq!(
-        (log.0.borrow().discarded.len(), heir.pipeline().keys()),
+        (log.0.borrow().discarded.len(), successor.pipeline().keys()),
         (0, 1)
     );
 }

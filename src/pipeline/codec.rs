@@ -429,7 +429,7 @@ pub(super) fn write_key(state: &KeyState) -> Vec<u8> {
         to.i64(silence.after.0);
         to.i64(silence.since.0);
     }
-    to.u8(u8::from(state.silence_muted));
+    to.u8(u8::from(state.silence_suppressed));
     to.all(state.rows.len(), state.rows.iter());
     to.all(state.last_values.len(), state.last_values.iter());
     to.episodes(&state.episodes);
@@ -465,7 +465,7 @@ pub(super) fn read_key(bytes: &[u8]) -> Option<KeyState> {
     } else {
         None
     };
-    let silence_muted = from.flag()?;
+    let silence_suppressed = from.flag()?;
     let rows: VecDeque<f64> = from.all()?;
     let last_values: Vec<f64> = from.all()?;
     let episodes = from.episodes(1)?;
@@ -484,7 +484,7 @@ pub(super) fn read_key(bytes: &[u8]) -> Option<KeyState> {
         last_offset,
         rhythm,
         silence,
-        silence_muted,
+        silence_suppressed,
         rows,
         last_values,
         episodes,
@@ -596,7 +596,7 @@ mod tests {
                 after: Offset(11),
                 since: Timestamp(5),
             }),
-            silence_muted: true,
+            silence_suppressed: true,
             rows: VecDeque::from([1.0, f64::NAN, -0.0, f64::MIN_POSITIVE]),
             last_values: vec![f64::NAN, 2.0],
             episodes: EpisodeState {

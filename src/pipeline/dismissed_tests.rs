@@ -33,7 +33,7 @@ fn stream<'a>(from: i64, to: i64, strange: &[(i64, &'a [f64])]) -> Vec<Row<'a>> 
 }
 
 /// A pipeline that heard that the episode at record 2 was a false alarm, after ten records.
-fn told(state: &mut BTreeMap<Vec<u8>, StateEntry>) -> Pipeline {
+fn with_dismissal(state: &mut BTreeMap<Vec<u8>, StateEntry>) -> Pipeline {
     let mut pipeline = ready(params(), 1);
     let (outbox, tally) = work(&mut pipeline, &stream(0, 10, &[(2, &[2.0, 0.2])]));
     keep(state, outbox);
@@ -60,7 +60,7 @@ const WORSE: &[f64] = &[900.0, 0.2];
 #[test]
 fn what_is_like_a_dismissed_episode_is_held_back_and_nothing_else() {
     for size in [1, 7, 100] {
-        let mut pipeline = told(&mut BTreeMap::new());
+        let mut pipeline = with_dismissal(&mut BTreeMap::new());
         let strange = [
             (20, SAME),
             (40, OTHER),
@@ -75,31 +75,35 @@ fn what_is_like_a_dismissed_episode_is_held_back_and_nothing_else() {
             found.extend(events(&outbox));
             held += tally.held_back;
         }
-        let told: Vec<&str> = found.iter().map(|(id, _)| id.as_str()).collect();
+        let emitted: Vec<&str> = found.iter().map(|(id, _)| id.as_str()).collect();
         // Each opens and closes; nothing is heard of those held back.
         let [a, b, c] = ["test/in/3/40", "test/in/3/60", "test/in/3/100"];
-        assert_eq!((told, held), (vec![a, a, b, b, c, c], 2));
+        assert_eq!((emitted, held), (vec![a, a, b, b, c, c], 2));
     }
 }
 
 #[test]
 fn what_is_held_back_is_told_once_it_is_worse_looks_otherwise_or_was_taken_back() {
     for (values, news) in [(WORSE, true), (SECOND, true), (SAME, false)] {
-        let mut pipeline = told(&mut BTreeMap::new());
+        let mut pipeline = with_dismissal(&mut BTreeMap::new());
         let (outbox, tally) = work(&mut pipeline, &stream(10, 21, &[(20, SAME)]));
         assert_eq!((opened(&outbox).len(), tally.held_back), (0, 1));
         let suppressed = |pipeline: &Pipeline| pipeline.open(1)[0].suppressed;
         assert_eq!(suppressed(&pipeline), Some(Suppressed::Dismissed));
         let (outbox, _) = work(&mut pipeline, &stream(21, 22, &[(21, values)]));
-        let told = opened(&outbox);
-        assert_eq!(told, vec!["test/in/3/20"; usize::from(news)], "{values:?}");
+        let emitted = opened(&outbox);
+        assert_eq!(
+            emitted,
+            vec!["test/in/3/20"; usize::from(news)],
+            "{values:?}"
+        );
         assert_eq!(suppressed(&pipeline).is_none(), news);
-        // Told once; then as any other.
+        // Emitted once; then as any other.
         let (outbox, _) = work(&mut pipeline, &stream(22, 40, &[(22, values)]));
         assert!(opened(&outbox).is_empty());
         assert_eq!(events(&outbox).len(), usize::from(news));
     }
-    let mut pipeline = told(&mut BTreeMap::new());
+    let mut pipeline = with_dismissal(&mut BTreeMap::new());
     work(&mut pipeline, &stream(10, 21, &[(20, SAME)]));
     pipeline.hear(Arc::default());
     let (outbox, _) = work(&mut pipeline, &stream(21, 22, &[(21, SAME)]));
@@ -139,7 +143,7 @@ fn what_leaves_the_window_is_no_news() {
 #[test]
 fn a_restart_holds_back_what_the_uninterrupted_run_does() {
     let mut state = BTreeMap::new();
-    let mut pipeline = told(&mut state);
+    let mut pipeline = with_dismissal(&mut state);
     let (outbox, _) = work(&mut pipeline, &stream(10, 30, &[(20, SAME)]));
     keep(&mut state, outbox);
     // What was said is in the snapshot that went with these records: they are replayed by it.

@@ -11,7 +11,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use super::dismissed::worst;
 use super::message::{self, AlertFields, Cause};
-use super::prepare::{Event, Prepared, Quiet, Step, Work};
+use super::prepare::{Event, Prepared, SilenceInfo, Step, Work};
 use super::state::{Quarantined, episode_id};
 use super::windows::Group;
 use super::{Column, Outbox, Tally, Watched};
@@ -65,7 +65,7 @@ struct ScoredRecord<'a> {
     window: &'a [f64],
     reading: Reading,
     /// The score as it goes out: the reading's, but of the season only where something begins.
-    told: f64,
+    emitted_score: f64,
     clock: Moment,
     cold: bool,
     /// What the season of the key says, if it judges.
@@ -143,7 +143,7 @@ impl EventEmitter<'_> {
                             offset: raw.offset,
                             time,
                         },
-                        told: score,
+                        emitted_score: score,
                         clock,
                         cold: group.model.is_none(),
                         season: None,
@@ -151,11 +151,11 @@ impl EventEmitter<'_> {
                     };
                     self.judged(work, scored, warming, emit);
                 }
-                Event::Silent { slot, quiet, clock } => {
+                Event::Silent { slot, info, clock } => {
                     let allowed = self.admit(work, step, clock, emit);
-                    self.silent(work, step, (slot, quiet, allowed), emit);
+                    self.silent(work, step, (slot, info, allowed), emit);
                 }
-                Event::Spoke { slot, quiet } => self.spoke(work, step, (slot, quiet), emit),
+                Event::Spoke { slot, info } => self.spoke(work, step, (slot, info), emit),
                 Event::Forget { slot } => self.forget(work, step, slot, emit),
             }
         }
@@ -257,11 +257,11 @@ impl EventEmitter<'_> {
                 .cause(work, scored.step, scored.slot)
                 .judged_as(&scored);
             let code = scored.code.as_ref().and_then(ArrayView1::as_slice);
-            let told = Reading {
-                score: scored.told,
+            let emitted = Reading {
+                score: scored.emitted_score,
                 ..scored.reading
             };
-            let score = message::score(self.params, cause, &told, (open, warming), code);
+            let score = message::score(self.params, cause, &emitted, (open, warming), code);
             self.outbox.scores.push(score);
         }
     }
@@ -322,7 +322,7 @@ impl EventEmitter<'_> {
             let found = season.take(*value, scored.reading.time, learn);
             scored.reading.score = found.strangeness;
             scored.reading.p = if warming { 1.0 } else { found.p };
-            scored.told = found.onset;
+            scored.emitted_score = found.onset;
             scored.season = Some(found);
             scored.cold = false;
         } else if scored.cold {
@@ -330,7 +330,7 @@ impl EventEmitter<'_> {
             warming = state.cold.seen < cold_start_records;
             scored.reading.score = found.score;
             scored.reading.p = if warming { 1.0 } else { found.p };
-            scored.told = found.score;
+            scored.emitted_score = found.score;
         } else {
             if state.cold.seen > 0 {
                 state.cold = ColdStart::default();
@@ -397,7 +397,7 @@ impl EventEmitter<'_> {
                 by_model: scored.reading.by_model,
                 warming_up,
                 record: scored.step.record,
-                score: scored.told,
+                score: scored.emitted_score,
                 model: match scored.season {
                     Some(_) => ModelVersion(0),
                     None => super::state::version(work.model.as_ref()),
@@ -449,7 +449,7 @@ impl EventEmitter<'_> {
         let outer = episodes.open.filter(|outer| outer.onset != waiting.onset);
         // As many as may be emitted at a time, and no more: the others wait for their turn.
         if self.admit_quietly(work, scored.clock) {
-            self.let_go(work, &waiting);
+            self.release(work, &waiting);
             let episodes = &mut work.slots[scored.slot].state.episodes;
             episodes.mute(waiting.onset, false);
             self.alert(
@@ -474,7 +474,7 @@ impl EventEmitter<'_> {
         let state = &mut work.slots[slot].state;
         let drift = state.drift.forget();
         let silence = state.silence.take();
-        let quiet = silence.map(|silence| Quiet::new(silence, state, state.rhythm.last));
+        let info = silence.map(|silence| SilenceInfo::new(silence, state, state.rhythm.last));
         let inner = state.episodes.end_within();
         let outer = state.episodes.open.take();
         for (episode, outer) in inner
@@ -502,8 +502,8 @@ impl EventEmitter<'_> {
                 self.send(cause, fields);
             }
         }
-        if let Some(quiet) = quiet {
-            self.spoke(work, step, (slot, quiet), emit);
+        if let Some(info) = info {
+            self.spoke(work, step, (slot, info), emit);
         }
         if let Some(turn) = drift {
             let cause = self.cause(work, step, slot);

@@ -102,7 +102,7 @@ struct Delta {
     due_added: BTreeSet<(Timestamp, Key)>,
     snapshot: bool,
     /// Lost records are counted with it.
-    told: bool,
+    emitted: bool,
 }
 
 impl Pipeline {
@@ -426,7 +426,7 @@ impl Pipeline {
             due_taken: work.due_taken,
             due_added: work.due_added,
             snapshot: work.snapshot,
-            told: caught_up,
+            emitted: caught_up,
         }
     }
 
@@ -535,7 +535,7 @@ impl PartitionState {
             self.abandoned.0.clear();
             self.unsaved = false;
         }
-        if delta.told {
+        if delta.emitted {
             self.skipped = 0;
         }
         for _ in 0..delta.due_taken {

@@ -100,18 +100,18 @@ pub(super) enum Event {
     /// The key is silent, as this record's time shows.
     Silent {
         slot: usize,
-        quiet: Quiet,
+        info: SilenceInfo,
         clock: Moment,
     },
     /// The key spoke after a silence.
-    Spoke { slot: usize, quiet: Quiet },
+    Spoke { slot: usize, info: SilenceInfo },
     /// The key is forgotten, to make room.
     Forget { slot: usize },
 }
 
 /// A silence as it was at a step. (The key's state may be records ahead by the time the step is evaluated.)
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Quiet {
+pub(super) struct SilenceInfo {
     pub silence: Silence,
     /// Its length as a multiple of the longest gap before it.
     pub strangeness: f64,
@@ -119,7 +119,7 @@ pub(super) struct Quiet {
     pub records: u64,
 }
 
-impl Quiet {
+impl SilenceInfo {
     pub fn new(silence: Silence, state: &KeyState, now: Timestamp) -> Self {
         Self {
             silence,
@@ -263,7 +263,7 @@ impl<'a> Work<'a> {
         known: Option<usize>,
         (raw, found): (&RawRecord, &Decoded),
         params: &Params,
-    ) -> (usize, Option<Quiet>, Option<i64>) {
+    ) -> (usize, Option<SilenceInfo>, Option<i64>) {
         let time = (found.time, raw.timestamp);
         let before = self.head.clock.stream();
         let (slot, Heard { elapsed, wrong }) = if let Some(slot) = known {
@@ -280,8 +280,8 @@ impl<'a> Work<'a> {
         let era = self.head.clock.era;
         let state = &mut self.slots[slot].state;
         let silence = state.silence.take();
-        let quiet = silence.map(|silence| Quiet::new(silence, state, elapsed));
-        let could = quiet.is_none() && state.rhythm.may_fall_silent(era);
+        let info = silence.map(|silence| SilenceInfo::new(silence, state, elapsed));
+        let could = info.is_none() && state.rhythm.may_fall_silent(era);
         if known.is_some() {
             state.rhythm.hear(elapsed, era);
         }
@@ -306,7 +306,7 @@ impl<'a> Work<'a> {
         if self.head.saved_time == Timestamp::MIN {
             self.head.saved_time = self.head.clock.elapsed;
         }
-        (slot, quiet, wrong)
+        (slot, info, wrong)
     }
 
     /// A key may fall silent after `deadline`.
@@ -341,7 +341,7 @@ impl<'a> Work<'a> {
     }
 
     /// The keys that are silent at the present elapsed time and were not before, those due first first. Looks only at those that may be.
-    fn fall_silent(&mut self, params: &Params) -> Vec<(usize, Quiet)> {
+    fn fall_silent(&mut self, params: &Params) -> Vec<(usize, SilenceInfo)> {
         let now = self.head.clock.elapsed;
         if now <= self.due_first {
             return Vec::new();
@@ -370,7 +370,7 @@ impl<'a> Work<'a> {
                 since: self.head.clock.tell(state.rhythm.last),
             };
             state.silence = Some(silence);
-            slots.push((slot, Quiet::new(silence, state, now)));
+            slots.push((slot, SilenceInfo::new(silence, state, now)));
         }
         slots
     }
@@ -487,9 +487,9 @@ impl<'a> Prepared<'a> {
                 push(Event::Forget { slot });
             }
         }
-        let (slot, quiet, wrong) = work.hear(known, (raw, found), params);
-        if let Some(quiet) = quiet {
-            push(Event::Spoke { slot, quiet });
+        let (slot, info, wrong) = work.hear(known, (raw, found), params);
+        if let Some(info) = info {
+            push(Event::Spoke { slot, info });
         }
         if let Some(ahead_ms) = wrong
             && raw.offset >= work.base.emit_from
@@ -514,8 +514,8 @@ impl<'a> Prepared<'a> {
             warming,
             clock,
         });
-        for (slot, quiet) in work.fall_silent(params) {
-            push(Event::Silent { slot, quiet, clock });
+        for (slot, info) in work.fall_silent(params) {
+            push(Event::Silent { slot, info, clock });
         }
     }
 }

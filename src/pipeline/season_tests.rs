@@ -136,8 +136,10 @@ fn what_is_restored_from_a_snapshot_goes_on_bit_for_bit() {
     let (expected, _) = work(&mut calm, 4 * DAY, 5 * DAY, 4 * DAY + 10);
     let (found, _) = work(&mut restored, 4 * DAY, 5 * DAY, 4 * DAY + 10);
     let values = |outbox: &Outbox| -> Vec<Vec<u8>> {
-        let told = outbox.scores.iter().chain(&outbox.alerts);
-        told.filter_map(|message| message.value.clone()).collect()
+        let emitted = outbox.scores.iter().chain(&outbox.alerts);
+        emitted
+            .filter_map(|message| message.value.clone())
+            .collect()
     };
     assert_eq!(values(&found), values(&expected));
     assert!(!found.alerts.is_empty());

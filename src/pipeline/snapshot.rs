@@ -189,7 +189,7 @@ pub struct Noted {
     pub from_time: Timestamp,
     /// Event time of the record that closed it; `None` while it is open.
     pub to_time: Option<Timestamp>,
-    /// Nobody was told of it, because somebody dismissed one like it.
+    /// No alert of it was emitted, because somebody dismissed one like it.
     pub held: bool,
 }
 

@@ -38,8 +38,8 @@ pub(super) struct KeyState {
     pub rhythm: Rhythm,
     /// It is silent at present.
     pub silence: Option<Silence>,
-    /// Nobody was told of the present silence: it began in a storm.
-    pub silence_muted: bool,
+    /// No alert of the present silence was emitted: it began in a storm.
+    pub silence_suppressed: bool,
     /// Its last rows, oldest first, D numbers each: none if windows are one record long.
     pub rows: VecDeque<f64>,
     /// The last observed value of each column; empty unless a column's policy asks for it.
@@ -65,7 +65,7 @@ impl KeyState {
             rhythm: Rhythm::begin(heard, era),
             clock,
             silence: None,
-            silence_muted: false,
+            silence_suppressed: false,
             rows: VecDeque::new(),
             last_values: Vec::new(),
             episodes: EpisodeState::default(),
@@ -192,7 +192,7 @@ pub(super) struct Quarantined {
     /// The partition knows that somebody called it a false alarm: what is like it is held back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dismissed: bool,
-    /// The dismissed episode that it is like, for which nobody was told of it.
+    /// The dismissed episode that it is like, for which no alert of it was emitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
 }
@@ -366,7 +366,7 @@ impl PartitionState {
     }
 
     /// What its alerts say is open, and until when that is known. Episodes by the ledger, which is as of the last commit, not of the last snapshot;
-    /// silences and the storm as of the snapshot, so that one which ended since is ended twice rather than never. Nothing that nobody was told of.
+    /// silences and the storm as of the snapshot, so that one which ended since is ended twice rather than never. Nothing of which no alert was emitted.
     fn abandon(&self, params: &Params) -> (Vec<OpenEpisode>, Timestamp) {
         let mut open = Vec::new();
         self.open(params, &mut open);
@@ -445,7 +445,7 @@ impl PartitionState {
                 let id = format!("{}-silence", episode_id(params, &self.at, silence.after));
                 let length = entry.state.rhythm.strangeness(self.head.clock.elapsed);
                 let found = (Severity::Medium, length);
-                let suppressed = entry.state.silence_muted.then_some(Suppressed::Storm);
+                let suppressed = entry.state.silence_suppressed.then_some(Suppressed::Storm);
                 let begun = (id, silence.since);
                 add(&key.0, AlertKind::Silence, begun, found, suppressed);
             }

@@ -116,9 +116,9 @@ pub(super) fn stage(pipeline: &Pipeline, rows: &[Row<'_>]) -> Staged {
 /// Stages and applies.
 pub(super) fn work(pipeline: &mut Pipeline, rows: &[Row<'_>]) -> (Outbox, Tally) {
     let staged = stage(pipeline, rows);
-    let told = (staged.outbox.clone(), staged.tally.clone());
+    let emitted = (staged.outbox.clone(), staged.tally.clone());
     pipeline.apply(staged);
-    told
+    emitted
 }
 
 fn alerts(outbox: &Outbox) -> Vec<Alert> {
@@ -250,13 +250,17 @@ fn windows_fill_before_they_count() {
         ],
     );
     assert_eq!((tally.warming_up, tally.scored), (2, 2));
-    let told = scores(&outbox);
-    assert!(told[0].warming_up && (told[0].p_value - 1.0).abs() < 1e-12 && told[2].p_value < 0.01);
+    let emitted = scores(&outbox);
+    assert!(
+        emitted[0].warming_up
+            && (emitted[0].p_value - 1.0).abs() < 1e-12
+            && emitted[2].p_value < 0.01
+    );
     // Mean of squares over the window's six numbers, oldest first: 81.04 + 81.04 + 9, then 81.04 + 9 + 0.05.
-    assert!((told[2].score - 171.08 / 6.0).abs() < 1e-4);
-    assert!((told[3].score - 90.09 / 6.0).abs() < 1e-4);
+    assert!((emitted[2].score - 171.08 / 6.0).abs() < 1e-4);
+    assert!((emitted[3].score - 90.09 / 6.0).abs() < 1e-4);
     // Padded with its oldest row: the mean is that of the row itself.
-    assert!((told[0].score - 81.04 / 2.0).abs() < 1e-4);
+    assert!((emitted[0].score - 81.04 / 2.0).abs() < 1e-4);
 }
 
 #[test]
@@ -271,9 +275,9 @@ fn the_last_value_stands_in_where_the_policy_says_so() {
         (2, "k", 3, &[nan, 0.8]),
     ];
     let (outbox, _) = work(&mut pipeline, rows);
-    let told = scores(&outbox);
-    assert!((told[1].score - 0.18).abs() < 1e-6);
-    assert!((told[2].score - 0.5).abs() < 1e-6);
+    let emitted = scores(&outbox);
+    assert!((emitted[1].score - 0.18).abs() < 1e-6);
+    assert!((emitted[2].score - 0.5).abs() < 1e-6);
 }
 
 #[test]
@@ -368,7 +372,7 @@ fn a_model_changes_between_batches_with_a_snapshot_and_never_in_replay() {
     let (outbox, tally) = work(&mut successor, &[(0, "k", 1, CALM)]);
     assert!(outbox.is_empty());
     assert_eq!((tally.replayed, tally.consumed), (1, 0));
-    // This batch begins in replay and ends beyond it: judged by model 1 as a whole, told from offset 2 on.
+    // This batch begins in replay and ends beyond it: judged by model 1 as a whole, emitted from offset 2 on.
     let (outbox, tally) = work(&mut successor, &[(1, "k", 2, CALM), (2, "k", 3, CALM)]);
     assert_eq!((tally.replayed, tally.consumed), (1, 1));
     assert_eq!(scores(&outbox)[0].model_version, 1);
@@ -483,13 +487,18 @@ fn a_key_that_falls_silent_is_told_by_the_records_of_others() {
         [(id.clone(), AlertEvent::Open), (id, AlertEvent::Close)]
     );
     assert_eq!((tally.opened, tally.closed), (1, 1));
-    let told = alerts(&outbox);
+    let emitted = alerts(&outbox);
     assert_eq!(
-        (told[0].kind, told[0].key.as_str(), told[0].input.offset),
+        (
+            emitted[0].kind,
+            emitted[0].key.as_str(),
+            emitted[0].input.offset
+        ),
         (AlertKind::Silence, "k", 13)
     );
     assert!(
-        (told[0].anomaly_score - 3.1).abs() < 1e-9 && (told[1].anomaly_score - 4.5).abs() < 1e-9
+        (emitted[0].anomaly_score - 3.1).abs() < 1e-9
+            && (emitted[1].anomaly_score - 4.5).abs() < 1e-9
     );
 }
 
@@ -540,7 +549,7 @@ fn a_storm_is_one_alert_and_what_outlasts_it_is_told_then() {
     let close = |id: &str| (format!("test/in/3/{id}"), AlertEvent::Close);
     assert_eq!(events(&outbox), [open("0"), open("1"), open("2-storm")]);
     assert_eq!((tally.opened, tally.suppressed), (5, 3));
-    // Two of the held back close before the storm ends and are never told; the third is still there afterwards.
+    // Two of the held back close before the storm ends and are never emitted; the third is still there afterwards.
     let calm: Vec<Row<'_>> = (5..9)
         .map(|i| (i, if i < 7 { "c" } else { "d" }, i, CALM))
         .collect();
@@ -629,12 +638,12 @@ fn what_cannot_be_read_or_is_late_goes_on_untouched() {
         assert_eq!(message.key.as_deref(), Some(&b"k"[..]));
         assert_eq!(message.value.as_deref(), Some(&b"value"[..]));
         assert_eq!(&*message.headers[0].name, "own");
-        let told = |name: &str| {
+        let header = |name: &str| {
             let found = message.headers.iter().find(|header| &*header.name == name);
             String::from_utf8(found.unwrap().value.clone().unwrap().into_vec()).unwrap()
         };
-        assert_eq!(told("__connect.errors.offset"), offset);
-        assert_eq!(told("__connect.errors.topic"), "in");
+        assert_eq!(header("__connect.errors.offset"), offset);
+        assert_eq!(header("__connect.errors.topic"), "in");
     }
     assert_eq!(outbox.dead_letters[0].timestamp, Timestamp(5));
 }
@@ -802,7 +811,7 @@ fn a_partition_without_records_follows_the_champion_and_is_saved() {
         .unwrap();
     assert_eq!(head(&staged.outbox.state), Some((2, 3)));
     pipeline.apply(staged);
-    // The heir of that has nothing to replay, and the episode goes on.
+    // The successor of that has nothing to replay, and the episode goes on.
     let (outbox, _) = work(&mut pipeline, &[(3, "k", 4, CALM), (4, "k", 5, CALM)]);
     assert_eq!(
         events(&outbox),
@@ -998,13 +1007,13 @@ fn a_fault_on_top_of_an_episode_is_told_by_itself() {
         .collect();
     let run = |size: usize| {
         let mut pipeline = ready(params(), 1);
-        let told = rows
+        let emitted = rows
             .chunks(size)
             .flat_map(|part| alerts(&work(&mut pipeline, part).0));
-        told.collect::<Vec<Alert>>()
+        emitted.collect::<Vec<Alert>>()
     };
-    let told = run(1);
-    let events: Vec<(&str, AlertEvent, Option<&str>)> = told
+    let emitted = run(1);
+    let events: Vec<(&str, AlertEvent, Option<&str>)> = emitted
         .iter()
         .filter(|alert| alert.event != AlertEvent::Update)
         .map(|alert| (alert.id.as_str(), alert.event, alert.within.as_deref()))
@@ -1020,7 +1029,7 @@ fn a_fault_on_top_of_an_episode_is_told_by_itself() {
         ]
     );
     for size in [7, 1000] {
-        assert_eq!(run(size), told, "batches of {size}");
+        assert_eq!(run(size), emitted, "batches of {size}");
     }
 }
 

@@ -99,7 +99,7 @@ pub struct Tally {
     pub drift_began: u64,
     /// Keys that drift no more.
     pub drift_ended: u64,
-    /// Episodes that nobody was told of at once, because they were too many.
+    /// Episodes that were not emitted at once, because they were too many.
     pub suppressed: u64,
     /// Episodes that are held back, because somebody dismissed one like them.
     pub held_back: u64,
@@ -255,7 +255,7 @@ pub enum RestoreError {
     },
 }
 
-/// Why nobody was told of an episode when it opened.
+/// Why no alert was emitted when an episode opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suppressed {
     /// Too many opened at once: one summary alert stands for them.
@@ -295,7 +295,7 @@ pub struct OpenEpisode {
     pub since: Timestamp,
     /// The largest score so far; of a silence, its length by stream time as a multiple of the longest gap before.
     pub peak: f64,
-    /// Why nobody was told of it, if nobody was.
+    /// Why no alert of it was emitted; `None`: one was.
     pub suppressed: Option<Suppressed>,
 }
 

@@ -56,8 +56,8 @@ impl EventEmitter<'_> {
             || (leaves && work.dismissed_same_features(key, now, worst)))
     }
 
-    /// Notes that people are told of an episode after all.
-    pub(super) fn let_go(&self, work: &mut Work<'_>, episode: &Episode) {
+    /// Notes that the alerts of an episode are emitted after all.
+    pub(super) fn release(&self, work: &mut Work<'_>, episode: &Episode) {
         let id = episode_id(self.params, &work.base.at, episode.onset);
         if let Some(noted) = work.noted(&id).filter(|noted| noted.held.is_some()) {
             let mut noted = noted.clone();

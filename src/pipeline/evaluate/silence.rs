@@ -1,7 +1,7 @@
-//! What is told of keys that fall silent, and speak again.
+//! Alerts of keys that fall silent, and send again.
 
 use super::super::message::AlertFields;
-use super::super::prepare::{Quiet, Step, Work};
+use super::super::prepare::{SilenceInfo, Step, Work};
 use super::super::state::episode_id;
 use super::EventEmitter;
 use crate::alert::{AlertEvent, AlertKind, Severity};
@@ -11,16 +11,16 @@ impl EventEmitter<'_> {
         &mut self,
         work: &mut Work<'_>,
         step: &Step,
-        (slot, quiet, allowed): (usize, Quiet, bool),
+        (slot, info, allowed): (usize, SilenceInfo, bool),
         emit: bool,
     ) {
-        work.slots[slot].state.silence_muted = !allowed;
+        work.slots[slot].state.silence_suppressed = !allowed;
         if !emit {
             return;
         }
         self.tally.opened += 1;
         if allowed {
-            let fields = self.silence_fields(work, quiet, AlertEvent::Open);
+            let fields = self.silence_fields(work, info, AlertEvent::Open);
             let cause = self.cause(work, step, slot);
             self.send(cause, fields);
         }
@@ -30,16 +30,16 @@ impl EventEmitter<'_> {
         &mut self,
         work: &mut Work<'_>,
         step: &Step,
-        (slot, quiet): (usize, Quiet),
+        (slot, info): (usize, SilenceInfo),
         emit: bool,
     ) {
-        let muted = std::mem::take(&mut work.slots[slot].state.silence_muted);
+        let suppressed = std::mem::take(&mut work.slots[slot].state.silence_suppressed);
         if !emit {
             return;
         }
         self.tally.closed += 1;
-        if !muted {
-            let fields = self.silence_fields(work, quiet, AlertEvent::Close);
+        if !suppressed {
+            let fields = self.silence_fields(work, info, AlertEvent::Close);
             let cause = self.cause(work, step, slot);
             self.send(cause, fields);
         }
@@ -48,18 +48,18 @@ impl EventEmitter<'_> {
     pub(super) fn silence_fields(
         &self,
         work: &Work<'_>,
-        quiet: Quiet,
+        info: SilenceInfo,
         event: AlertEvent,
     ) -> AlertFields {
         // The longest of that many gaps.
-        let p = 1.0 / (quiet.records as f64 + 1.0);
+        let p = 1.0 / (info.records as f64 + 1.0);
         let mut fields = AlertFields::bare(AlertKind::Silence, event, p);
-        let onset = episode_id(self.params, &work.base.at, quiet.silence.after);
+        let onset = episode_id(self.params, &work.base.at, info.silence.after);
         fields.id = format!("{onset}-silence");
-        fields.onset_time = quiet.silence.since;
+        fields.onset_time = info.silence.since;
         fields.severity = Severity::Medium;
-        fields.score = quiet.strangeness;
-        fields.peak_score = quiet.strangeness;
+        fields.score = info.strangeness;
+        fields.peak_score = info.strangeness;
         fields.threshold = self.params.silence_factor;
         fields.grade = 1.0 - p;
         fields.confidence = 1.0 - p;

@@ -1,4 +1,4 @@
-//! More episodes than are told of one by one.
+//! Storms: more episodes than are emitted one by one.
 
 use super::super::message::AlertFields;
 use super::super::prepare::{Step, Work};
@@ -11,7 +11,7 @@ use crate::stream::Offset;
 use crate::time::Timestamp;
 
 impl EventEmitter<'_> {
-    /// Whether one more episode may be told of; more than the limit are a storm, which is told of once.
+    /// Whether one more episode may be emitted; more than the limit are a storm, of which one alert is emitted.
     pub(super) fn admit(
         &mut self,
         work: &mut Work<'_>,

@@ -19,8 +19,8 @@ use crate::detect::{Budget, Params};
 use crate::kafka::admin::MESSAGE_MAX;
 use crate::kafka::settings::{check_property, refused};
 use crate::model::card::Maintenance;
-use crate::record::moment;
 use crate::record::schema::Features;
+use crate::record::timestamp;
 use crate::seed::Seed;
 
 /// librdkafka's default for `max.poll.interval.ms`.
@@ -315,7 +315,7 @@ fn excluded(raw: &Raw, found: &mut Found) -> Vec<Maintenance> {
     let mut excluded = Vec::new();
     for window in &raw.training.exclude {
         let mut read = |text: &str| {
-            let time = moment::read(text);
+            let time = timestamp::read(text);
             if let Err(problem) = &time {
                 found.add("training.exclude", format!("has \"{text}\": {problem}"));
             }

@@ -374,13 +374,13 @@ impl<W: Write> Telling<W> {
 
     fn schedule(&self, left: Duration) -> Scoreboard {
         let first = self.gateway.plant_time();
-        let moment = |share: f64| first.plus(left.mul_f64(SPEED * share));
+        let time = |share: f64| first.plus(left.mul_f64(SPEED * share));
         let schedule = self::story()
             .into_iter()
             .map(|fault| Scheduled {
                 key: format!("pump-{}", fault.pump + 1),
-                from: moment(fault.from),
-                to: moment(fault.to),
+                from: time(fault.from),
+                to: time(fault.to),
                 fault,
             })
             .collect();

@@ -13,11 +13,11 @@ mod floats;
 mod json;
 mod layout;
 pub mod limit;
-pub mod moment;
 mod number;
 pub mod problem;
 mod row;
 pub mod schema;
+pub mod timestamp;
 
 use std::borrow::Borrow;
 use std::ops::Range;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::super::OfflineError;
 use super::{Roles, Table};
 use crate::record::calendar::{self, Calendar};
-use crate::record::{Key, Missing, moment, problem};
+use crate::record::{Key, Missing, problem, timestamp};
 use crate::time::Timestamp;
 
 /// A column while it is read.
@@ -447,7 +447,7 @@ impl<'a> Cells<'a> {
         };
         let mut times = Vec::with_capacity(self.lines.len());
         for (row, text) in self.texts(name, "timestamp")?.iter().enumerate() {
-            times.push(moment::read(text).map_err(|problem| {
+            times.push(timestamp::read(text).map_err(|problem| {
                 self.line(self.lines[row], format!("column `{name}`: {problem}"))
             })?);
         }

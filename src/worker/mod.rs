@@ -33,7 +33,7 @@ pub type LoadModel =
     Box<dyn FnMut(ModelVersion) -> Result<Option<Arc<TrainedModel>>, BoxError> + Send>;
 /// Brings [`Ports::said`] up to date: what anyone has heard of by now lies there when it returns.
 pub type Listen = Box<dyn FnMut() -> Result<(), BoxError> + Send>;
-/// Reads a batch into rows, in place: [`crate::record::decode`]'s, with its layouts.
+/// Reads a batch into rows, in place: [`crate::record::decode`]'s, with its templates.
 pub type Decode = Box<dyn FnMut(&RecordBatch, &mut DecodedBatch) + Send>;
 
 /// Aborts in a row after which the worker gives up: something is wrong that trying again does not mend.

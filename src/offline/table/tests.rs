@@ -71,7 +71,7 @@ fn the_calendar_is_a_column_as_it_is_live() {
     assert_eq!(read.columns, ["a", "calendar"]);
     for (at, text) in times.iter().enumerate() {
         let mut row = [0.5; 2];
-        // Twice: by serde_json, and by the layout that was learnt.
+        // Twice: by serde_json, and by the template that was learnt.
         for _ in 0..2 {
             let value = format!("{{\"at\":\"{text}\",\"a\":1}}");
             decoder

@@ -1,9 +1,9 @@
 //! The fast way to read JSON: a producer's records all look alike, so the bytes between their values are learnt from one record and
 //! from then on compared; only the values are read, in place.
 //!
-//! A layout takes a record only if nothing but scalar values differs from the record it was learnt from, which serde_json took; so it takes
+//! A template takes a record only if nothing but scalar values differs from the record it was learnt from, which serde_json took; so it takes
 //! nothing that serde_json refuses. Whatever differs (order, whitespace, an escape, an array's length) and whatever is not plainly good
-//! goes to `json`, which decides. Several layouts live at once, the latest used first.
+//! goes to `json`, which decides. Several templates live at once, the latest used first.
 
 use std::collections::VecDeque;
 
@@ -11,8 +11,8 @@ use super::number;
 use super::row::{Row, Scalar};
 use super::schema::{Schema, Use};
 
-/// Layouts remembered at most; the one used longest ago is forgotten first.
-const LAYOUTS_MAX: usize = 8;
+/// Templates remembered at most; the one used longest ago is forgotten first.
+const TEMPLATES_MAX: usize = 8;
 
 /// Records longer than this are not learnt from.
 const BYTES_MAX: usize = 1 << 16;
@@ -20,21 +20,21 @@ const BYTES_MAX: usize = 1 << 16;
 /// Records with more values than this are not learnt from.
 const SLOTS_MAX: usize = 8_192;
 
-/// So many layouts forgotten without ever having been used, and learning pauses.
-const USELESS_MAX: u32 = LAYOUTS_MAX as u32;
+/// So many templates forgotten without ever having been used, and learning pauses.
+const USELESS_MAX: u32 = TEMPLATES_MAX as u32;
 
-/// Records that the first pause lasts. Each pause is twice as long as the one before, until a learnt layout is used.
+/// Records that the first pause lasts. Each pause is twice as long as the one before, until a learnt template is used.
 const PAUSE_MIN: u64 = 1_000;
 
 /// Records that a pause lasts at most.
 const PAUSE_MAX: u64 = 64_000;
 
-/// The layouts of the records seen lately.
+/// The templates of the records seen lately.
 #[derive(Clone, Debug)]
-pub(super) struct Layouts {
+pub(super) struct JsonTemplates {
     /// The latest used first.
-    known: VecDeque<Layout>,
-    /// Layouts forgotten unused since one was used for the first time.
+    known: VecDeque<JsonTemplate>,
+    /// Templates forgotten unused since one was used for the first time.
     useless: u32,
     /// Records still to pass before anything is learnt again.
     pause: u64,
@@ -42,7 +42,7 @@ pub(super) struct Layouts {
     next_pause: u64,
 }
 
-impl Default for Layouts {
+impl Default for JsonTemplates {
     fn default() -> Self {
         Self {
             known: VecDeque::new(),
@@ -53,8 +53,8 @@ impl Default for Layouts {
     }
 }
 
-impl Layouts {
-    /// Reads a record by one of the layouts. False if none fits, or if there is anything to complain of; the row is then empty.
+impl JsonTemplates {
+    /// Reads a record by one of the templates. False if none fits, or if there is anything to complain of; the row is then empty.
     pub fn read(&mut self, text: &[u8], row: &mut Row<'_>) -> bool {
         for at in 0..self.known.len() {
             if self.known[at].read(text, row).is_none() {
@@ -66,25 +66,25 @@ impl Layouts {
                 self.next_pause = PAUSE_MIN;
             }
             if at > 0
-                && let Some(layout) = self.known.remove(at)
+                && let Some(template) = self.known.remove(at)
             {
-                self.known.push_front(layout);
+                self.known.push_front(template);
             }
             return true;
         }
         false
     }
 
-    /// Learns the layout of a record that no layout fitted and that `json` has read without complaint.
+    /// Learns the template of a record that no template fitted and that `json` has read without complaint.
     pub fn learn(&mut self, text: &[u8], schema: &Schema) {
         if self.pause > 0 {
             self.pause -= 1;
             return;
         }
-        let Some(layout) = Layout::learn(text, schema) else {
+        let Some(template) = JsonTemplate::learn(text, schema) else {
             return;
         };
-        if self.known.len() == LAYOUTS_MAX
+        if self.known.len() == TEMPLATES_MAX
             && let Some(forgotten) = self.known.pop_back()
             && !forgotten.used
         {
@@ -95,7 +95,7 @@ impl Layouts {
                 self.next_pause = (self.next_pause * 2).min(PAUSE_MAX);
             }
         }
-        self.known.push_front(layout);
+        self.known.push_front(template);
     }
 }
 
@@ -119,7 +119,7 @@ struct Slot {
 
 /// The bytes of a record around its values.
 #[derive(Clone, Debug)]
-struct Layout {
+struct JsonTemplate {
     slots: Box<[Slot]>,
     /// The bytes after the last value.
     tail: Box<[u8]>,
@@ -127,7 +127,7 @@ struct Layout {
     used: bool,
 }
 
-impl Layout {
+impl JsonTemplate {
     /// Reads a record into an empty row; `None` if it does not fit, or is not plainly good. The row may then be half filled.
     fn read(&self, text: &[u8], row: &mut Row<'_>) -> Option<()> {
         let schema = row.schema;
@@ -163,7 +163,7 @@ impl Layout {
         row.finish().ok()
     }
 
-    /// The layout of a record that `json` has taken; `None` if it is better not learnt.
+    /// The template of a record that `json` has taken; `None` if it is better not learnt.
     fn learn(text: &[u8], schema: &Schema) -> Option<Self> {
         if text.len() > BYTES_MAX {
             return None;
@@ -368,16 +368,16 @@ mod tests {
         Arc::new(spec.check().expect("a valid schema"))
     }
 
-    /// Whether the layouts read `text`; learns it if not.
-    fn hit(layouts: &mut Layouts, schema: &Schema, text: &str) -> bool {
+    /// Whether the templates read `text`; learns it if not.
+    fn hit(templates: &mut JsonTemplates, schema: &Schema, text: &str) -> bool {
         let mut values = vec![0.0; schema.columns().len()];
         let mut parts = Parts::default();
-        let hit = layouts.read(
+        let hit = templates.read(
             text.as_bytes(),
             &mut Row::new(schema, &mut values, &mut parts),
         );
         if !hit {
-            layouts.learn(text.as_bytes(), schema);
+            templates.learn(text.as_bytes(), schema);
         }
         hit
     }
@@ -392,17 +392,17 @@ mod tests {
             r#"{"id":12,"t":1700000000123456789,"a":false,"b":{"c":0.1,"d":[{},["ü",-0]]},"on":1,"mode":null,"z":false}"#,
         ] {
             let schema = schema(FLAT);
-            let mut layouts = Layouts::default();
-            assert!(!hit(&mut layouts, &schema, LEARNT));
-            assert!(hit(&mut layouts, &schema, text), "{text}");
+            let mut templates = JsonTemplates::default();
+            assert!(!hit(&mut templates, &schema, LEARNT));
+            assert!(hit(&mut templates, &schema, text), "{text}");
         }
     }
 
     #[test]
     fn whatever_differs_or_is_not_plainly_good_does_not_fit() {
         let schema = schema(FLAT);
-        let mut layouts = Layouts::default();
-        assert!(!hit(&mut layouts, &schema, LEARNT));
+        let mut templates = JsonTemplates::default();
+        assert!(!hit(&mut templates, &schema, LEARNT));
         for (from, to) in [
             (r#""a":1"#, r#""a":01"#),
             (r#""a":1"#, r#""a":+1"#),
@@ -434,62 +434,62 @@ mod tests {
             let mut values = [0.0; 5];
             let mut parts = Parts::default();
             let mut row = Row::new(&schema, &mut values, &mut parts);
-            assert!(!layouts.read(text.as_bytes(), &mut row), "{text}");
+            assert!(!templates.read(text.as_bytes(), &mut row), "{text}");
             assert!(values.iter().all(|value| value.is_nan()), "{text}");
         }
     }
 
     #[test]
-    fn several_layouts_live_at_once_and_the_oldest_is_forgotten() {
+    fn several_templates_live_at_once_and_the_oldest_is_forgotten() {
         let schema = schema(r#"{"features":["a"]}"#);
         let text = |n: usize| format!(r#"{{"x{n}":0,"a":{n}}}"#);
-        let mut layouts = Layouts::default();
-        for n in 0..LAYOUTS_MAX {
-            assert!(!hit(&mut layouts, &schema, &text(n)));
+        let mut templates = JsonTemplates::default();
+        for n in 0..TEMPLATES_MAX {
+            assert!(!hit(&mut templates, &schema, &text(n)));
         }
-        for n in 0..LAYOUTS_MAX {
-            assert!(hit(&mut layouts, &schema, &text(n)));
+        for n in 0..TEMPLATES_MAX {
+            assert!(hit(&mut templates, &schema, &text(n)));
         }
         // 0 is used again, so 1 is the one used longest ago.
-        assert!(hit(&mut layouts, &schema, &text(0)));
-        assert!(!hit(&mut layouts, &schema, &text(LAYOUTS_MAX)));
-        assert_eq!(layouts.known.len(), LAYOUTS_MAX);
-        assert!(hit(&mut layouts, &schema, &text(0)));
-        assert!(!hit(&mut layouts, &schema, &text(1)));
+        assert!(hit(&mut templates, &schema, &text(0)));
+        assert!(!hit(&mut templates, &schema, &text(TEMPLATES_MAX)));
+        assert_eq!(templates.known.len(), TEMPLATES_MAX);
+        assert!(hit(&mut templates, &schema, &text(0)));
+        assert!(!hit(&mut templates, &schema, &text(1)));
     }
 
     #[test]
-    fn learning_pauses_while_no_layout_repeats() {
+    fn learning_pauses_while_no_template_repeats() {
         let schema = schema(r#"{"features":["a"]}"#);
         let text = |n: u64| format!(r#"{{"x{n}":0,"a":1}}"#);
-        let mut layouts = Layouts::default();
-        let learnt = 2 * LAYOUTS_MAX as u64;
+        let mut templates = JsonTemplates::default();
+        let learnt = 2 * TEMPLATES_MAX as u64;
         for n in 0..learnt {
-            assert!(!hit(&mut layouts, &schema, &text(n)));
+            assert!(!hit(&mut templates, &schema, &text(n)));
         }
-        assert_eq!(layouts.pause, PAUSE_MIN);
+        assert_eq!(templates.pause, PAUSE_MIN);
         for n in learnt..learnt + PAUSE_MIN {
-            assert!(!hit(&mut layouts, &schema, &text(n)));
+            assert!(!hit(&mut templates, &schema, &text(n)));
         }
         assert!(
-            hit(&mut layouts, &schema, &text(learnt - 1)),
+            hit(&mut templates, &schema, &text(learnt - 1)),
             "kept while pausing"
         );
-        assert!(!hit(&mut layouts, &schema, "{\"a\":1}"));
-        assert!(hit(&mut layouts, &schema, "{\"a\":2}"), "learns again");
+        assert!(!hit(&mut templates, &schema, "{\"a\":1}"));
+        assert!(hit(&mut templates, &schema, "{\"a\":2}"), "learns again");
     }
 
     #[test]
     fn huge_records_are_not_learnt() {
         let schema = schema(r#"{"features":["a"]}"#);
-        let mut layouts = Layouts::default();
+        let mut templates = JsonTemplates::default();
         for filler in [
             format!("\"{}\"", "x".repeat(BYTES_MAX)),
             format!("[0{}]", ",0".repeat(SLOTS_MAX)),
         ] {
             let text = format!(r#"{{"a":1,"x":{filler}}}"#);
-            assert!(!hit(&mut layouts, &schema, &text));
-            assert!(layouts.known.is_empty());
+            assert!(!hit(&mut templates, &schema, &text));
+            assert!(templates.known.is_empty());
         }
     }
 
@@ -601,7 +601,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-        /// Good records of several shapes and changed ones, interleaved: with and without layouts, every outcome and every bit is the same.
+        /// Good records of several shapes and changed ones, interleaved: with and without templates, every outcome and every bit is the same.
         #[test]
         fn both_ways_agree_on_every_input(
             records in proptest::collection::vec((record(), proptest::collection::vec(change(), 0..3)), 1..24),
@@ -609,9 +609,9 @@ mod tests {
         ) {
             let schema = schema(if array { ARRAY } else { FLAT });
             let mut fast = Decoder::new(Arc::clone(&schema));
-            let mut slow = Decoder::without_layouts(schema);
+            let mut slow = Decoder::without_templates(schema);
             for (good, changes) in &records {
-                // The good one first, so that its layout is known when the changed one comes.
+                // The good one first, so that its template is known when the changed one comes.
                 for value in [good.clone(), changed(good.clone(), changes), good.clone()] {
                     let (fast, slow) = (outcome(&mut fast, &value), outcome(&mut slow, &value));
                     prop_assert_eq!(&fast, &slow, "{}", String::from_utf8_lossy(&value));
@@ -620,18 +620,18 @@ mod tests {
             }
         }
 
-        /// Whatever one layout takes after a change of bytes, serde_json takes too: the law that keeps a layout honest on its own.
+        /// Whatever one template takes after a change of bytes, serde_json takes too: the law that keeps a template honest on its own.
         #[test]
-        fn a_layout_takes_nothing_that_serde_json_refuses(
+        fn a_template_takes_nothing_that_serde_json_refuses(
             good in record(),
             changes in proptest::collection::vec(change(), 1..4),
         ) {
             let schema = schema(ARRAY);
             let value = changed(good.clone(), &changes);
-            if is_json_object(&good) && let Some(layout) = Layout::learn(&good, &schema) {
+            if is_json_object(&good) && let Some(template) = JsonTemplate::learn(&good, &schema) {
                 let mut values = vec![0.0; schema.columns().len()];
                 let mut parts = Parts::default();
-                let taken = layout.read(&value, &mut Row::new(&schema, &mut values, &mut parts));
+                let taken = template.read(&value, &mut Row::new(&schema, &mut values, &mut parts));
                 prop_assert!(taken.is_none() || is_json_object(&value), "{}", String::from_utf8_lossy(&value));
             }
         }

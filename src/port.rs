@@ -1,5 +1,5 @@
 //! What the worker, the trainer and the follower need from outside, as traits. Kafka implements them in `kafka`, a simulation in `tests/sim`,
-//! files in `offline`. Only types of the core appear here.
+//! files in `tools`. Only types of the core appear here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

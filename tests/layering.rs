@@ -25,7 +25,8 @@ const LAYERS: &[&[&str]] = &[
     &["store"],
     &["kafka"],
     &["config"],
-    &["offline", "service"],
+    &["tools", "service"],
+    &["backtest"],
     &["demo"],
     &["cli"],
 ];

@@ -1,7 +1,7 @@
 //! The command line: parse, load the configuration, call the body, turn what came of it into an exit code.
 //!
 //! Next: `args` (every option and help text), `exit` (the codes), `validate`, `healthcheck`. Bodies that do more live in `service`,
-//! `offline` and `demo`.
+//! `backtest`, `tools` and `demo`.
 
 pub mod args;
 mod daemon;

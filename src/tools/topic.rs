@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::OfflineError;
+use super::ToolError;
 use super::table::{Places, Table};
 use crate::config::Config;
 use crate::port::Ranges;
@@ -37,8 +37,8 @@ pub fn read<H: Ranges>(
     history: &mut H,
     (from, to): (Timestamp, Option<Timestamp>),
     seen: &dyn Fn(usize),
-) -> Result<Table, OfflineError> {
-    let log = |error: H::Error| OfflineError::Log(error.to_string());
+) -> Result<Table, ToolError> {
+    let log = |error: H::Error| ToolError::Log(error.to_string());
     let spans = history.between(from, to).map_err(log)?;
     let name = format!(
         "{} from {}{}",
@@ -96,7 +96,7 @@ pub fn read<H: Ranges>(
         }
     }
     let Some(decoder) = decoder else {
-        return Err(OfflineError::Asked(format!("{name}: there are no records")));
+        return Err(ToolError::Asked(format!("{name}: there are no records")));
     };
     rows.places.spans = spans;
     Ok(Table {
@@ -110,21 +110,21 @@ fn schema(
     config: &Config,
     columns: Option<&[String]>,
     values: &[&[u8]],
-) -> Result<Schema, OfflineError> {
+) -> Result<Schema, ToolError> {
     let mut spec = config.input.schema.clone();
     match columns {
         Some(columns) => spec.resolve_from_columns(columns),
         None if spec.is_auto() && !spec.resolve(values.iter().copied()) => {
             let problem = "the first records have no numeric field to take as a feature";
-            return Err(OfflineError::Asked(problem.to_owned()));
+            return Err(ToolError::Asked(problem.to_owned()));
         }
         None => {}
     }
     let schema = spec
         .check()
-        .map_err(|problems| OfflineError::Asked(problem::listed(&problems)))?;
+        .map_err(|problems| ToolError::Asked(problem::listed(&problems)))?;
     match columns {
-        Some(columns) if columns != schema.columns() => Err(OfflineError::Asked(format!(
+        Some(columns) if columns != schema.columns() => Err(ToolError::Asked(format!(
             "the model was made for the columns {}, but [input] has {}",
             columns.join(", "),
             schema.columns().join(", ")

@@ -1,10 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::judge::{Outcome, Warmup, Watch, backtest, score};
-use super::story::{self, Told};
-use super::table::{Roles, Table};
-use super::{OfflineError, learn};
+use super::evaluate::{Outcome, Warmup, Watch, backtest, score};
+use super::story::{self, ReportInput};
 use crate::alert::{AlertEvent, Score};
 use crate::config::{Config, Sources};
 use crate::detect::Params;
@@ -17,6 +15,8 @@ use crate::record::calendar::CalendarSpec;
 use crate::record::{Decoded, DecodedBatch, Missing, RecordBatch};
 use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::{ManualClock, Timestamp};
+use crate::tools::table::{Roles, Table};
+use crate::tools::{ToolError, training};
 use crate::trainer::{self, Trainer};
 
 pub(super) fn config(set: &[&str]) -> Config {
@@ -63,7 +63,7 @@ fn csv(rows: &[[f64; 2]]) -> String {
 }
 
 pub(super) fn table(text: &str, roles: &Roles) -> Table {
-    let sha256 = super::table::hex_sha256(text.as_bytes());
+    let sha256 = crate::tools::table::hex_sha256(text.as_bytes());
     Table::parse("rows.csv", sha256, text.as_bytes(), roles).unwrap()
 }
 
@@ -149,7 +149,7 @@ fn a_window_holds_rows_of_one_key() {
         }
     }
     let scored = |table: &Table| {
-        let model = learn::train(&config, &fit, Timestamp(0), &mut Unwatched)
+        let model = training::train(&config, &fit, Timestamp(0), &mut Unwatched)
             .unwrap()
             .model;
         let lines = score(&config, table, (model, false), &|_| {})
@@ -178,7 +178,7 @@ fn a_model_is_made_again_from_its_card_to_the_byte() {
     let table_ = table(&text, &Roles::default());
     // An autoencoder: seeds and epochs matter.
     let config_ = config(&["model.kind=autoencoder", "model.epochs=3"]);
-    let first = learn::train(&config_, &table_, Timestamp(7), &mut Unwatched)
+    let first = training::train(&config_, &table_, Timestamp(7), &mut Unwatched)
         .unwrap()
         .model;
     assert_eq!(
@@ -192,18 +192,18 @@ fn a_model_is_made_again_from_its_card_to_the_byte() {
         "training.guard=1",
         "training.calibration=held_out",
     ]);
-    let again = learn::again(&other, &table_, &first.card, &mut Unwatched).unwrap();
+    let again = training::again(&other, &table_, &first.card, &mut Unwatched).unwrap();
     assert_eq!(first.to_bytes().unwrap(), again.model.to_bytes().unwrap());
     let other = table(&text.replace("a,b", "a,c"), &Roles::default());
-    let refused = learn::again(&config_, &other, &first.card, &mut Unwatched);
-    assert!(matches!(refused, Err(OfflineError::Asked(_))));
+    let refused = training::again(&config_, &other, &first.card, &mut Unwatched);
+    assert!(matches!(refused, Err(ToolError::Asked(_))));
 }
 
 #[test]
 fn a_row_without_any_value_has_no_score_and_keeps_its_line() {
     let fit = table(&csv(&rows(400, 1000)), &Roles::default());
     let config = config(&[]);
-    let model = learn::train(&config, &fit, Timestamp(0), &mut Unwatched)
+    let model = training::train(&config, &fit, Timestamp(0), &mut Unwatched)
         .unwrap()
         .model;
     let table = table("a,b\n1,1\n,\n1,1\n", &Roles::default());
@@ -235,7 +235,7 @@ fn a_card_says_how_its_records_were_read() {
     let table_ = table(&text, &roles);
     assert_eq!(table_.columns, ["a", "b", "calendar"]);
     let config = config(&["model.kind=pca"]);
-    let first = learn::train(&config, &table_, Timestamp(7), &mut Unwatched)
+    let first = training::train(&config, &table_, Timestamp(7), &mut Unwatched)
         .unwrap()
         .model;
     // Through the file, and without a word on the command line.
@@ -246,7 +246,7 @@ fn a_card_says_how_its_records_were_read() {
     assert_eq!(roles.missing, Missing::Constant(7.0));
     assert!(roles.calendar.is_some());
     let table_ = table(&text, &roles);
-    let again = learn::again(&config, &table_, &card, &mut Unwatched).unwrap();
+    let again = training::again(&config, &table_, &card, &mut Unwatched).unwrap();
     assert_eq!(bytes, again.model.to_bytes().unwrap());
     // A card of an older program has no schema, and loads.
     let mut old = serde_json::to_value(&card).unwrap();
@@ -260,16 +260,17 @@ fn a_model_whose_records_are_gone_is_not_made_again() {
     let mut log = Log::new(&rows(600, 500));
     let config_ = config(&["model.kind=pca", "input.missing=9"]);
     let range = (Timestamp(0), Some(Timestamp(450_000)));
-    let fitted = super::topic::read(&config_, None, &mut log, range, &|_| {}).unwrap();
-    let model = learn::train(&config_, &fitted, Timestamp(7), &mut Unwatched)
+    let fitted = crate::tools::topic::read(&config_, None, &mut log, range, &|_| {}).unwrap();
+    let model = training::train(&config_, &fitted, Timestamp(7), &mut Unwatched)
         .unwrap()
         .model;
     // The card's policies, not those of the configuration at hand.
     let other = config(&["model.kind=pca", "input.key=a"]);
-    let again = learn::again_from_log(&other, &model.card, &mut log, &mut Unwatched).unwrap();
+    let again = training::again_from_log(&other, &model.card, &mut log, &mut Unwatched).unwrap();
     assert_eq!(model.to_bytes().unwrap(), again.model.to_bytes().unwrap());
     log.0[0].drain(..5);
-    let error = learn::again_from_log(&config_, &model.card, &mut log, &mut Unwatched).unwrap_err();
+    let error =
+        training::again_from_log(&config_, &model.card, &mut log, &mut Unwatched).unwrap_err();
     assert_eq!(
         error.to_string(),
         "model 1 was made from 449 records, but 444 can be read now from its spans of the topics: it cannot be made again"
@@ -355,7 +356,7 @@ fn a_stretch_of_a_topic_is_a_table_in_the_order_of_time() {
     let mut log = Log::new(&rows(300, 1000));
     let config = config(&["model.window=2"]);
     let (from, to) = (Timestamp(20_000), Some(Timestamp(200_000)));
-    let table = super::topic::read(&config, None, &mut log, (from, to), &|_| {}).unwrap();
+    let table = crate::tools::topic::read(&config, None, &mut log, (from, to), &|_| {}).unwrap();
     assert_eq!(table.columns, ["a", "b"]);
     assert_eq!(table.len(), 180);
     let times: Vec<i64> = table.times.iter().map(|time| time.0 / 1000).collect();
@@ -363,7 +364,7 @@ fn a_stretch_of_a_topic_is_a_table_in_the_order_of_time() {
     assert_eq!(table.empty.iter().filter(|&&empty| empty).count(), 1);
     assert!(table.empty[40]);
     let none = (Timestamp(999_000_000), None);
-    let error = super::topic::read(&config, None, &mut log, none, &|_| {}).unwrap_err();
+    let error = crate::tools::topic::read(&config, None, &mut log, none, &|_| {}).unwrap_err();
     assert!(
         error.to_string().ends_with("there are no records"),
         "{error}"
@@ -375,16 +376,17 @@ fn a_model_of_a_stretch_is_made_again_from_the_topic_and_judges_it_by_place() {
     let mut log = Log::new(&rows(600, 500));
     let config = config(&["model.kind=autoencoder", "model.epochs=3"]);
     let (from, to) = (Timestamp(0), Some(Timestamp(450_000)));
-    let fitted = super::topic::read(&config, None, &mut log, (from, to), &|_| {}).unwrap();
-    let model = learn::train(&config, &fitted, Timestamp(7), &mut Unwatched)
+    let fitted = crate::tools::topic::read(&config, None, &mut log, (from, to), &|_| {}).unwrap();
+    let model = training::train(&config, &fitted, Timestamp(7), &mut Unwatched)
         .unwrap()
         .model;
     assert_eq!(model.card.spans.len(), 2);
     assert_eq!(model.card.source, None);
-    let again = learn::again_from_log(&config, &model.card, &mut log, &mut Unwatched).unwrap();
+    let again = training::again_from_log(&config, &model.card, &mut log, &mut Unwatched).unwrap();
     assert_eq!(model.to_bytes().unwrap(), again.model.to_bytes().unwrap());
     let columns = Some(&model.card.columns[..]);
-    let table = super::topic::read(&config, columns, &mut log, (from, None), &|_| {}).unwrap();
+    let table =
+        crate::tools::topic::read(&config, columns, &mut log, (from, None), &|_| {}).unwrap();
     let outcome = score(&config, &table, (model, true), &|_| {}).unwrap();
     // Rows of the two partitions have windows of their own, and both see the fault from row 500 on.
     assert!((506..528).all(|row| outcome.lines[row].alert));
@@ -406,7 +408,7 @@ fn a_model_of_a_stretch_is_made_again_from_the_topic_and_judges_it_by_place() {
 fn codes_are_those_of_the_scores_topic() {
     let fit = table(&csv(&rows(400, 1000)), &Roles::default());
     let config = config(&["model.kind=autoencoder", "model.epochs=3", "model.code=2"]);
-    let model = learn::train(&config, &fit, Timestamp(0), &mut Unwatched)
+    let model = training::train(&config, &fit, Timestamp(0), &mut Unwatched)
         .unwrap()
         .model;
     let columns = [0, 1].map(|i| pipeline::Column {
@@ -420,7 +422,7 @@ fn codes_are_those_of_the_scores_topic() {
         ..(*config.detect).clone()
     };
     let mut live = Pipeline::new(std::sync::Arc::new(params), columns.into());
-    let at = learn::place(&config);
+    let at = training::place(&config);
     let assignment = pipeline::PartitionAssignment {
         at: at.clone(),
         committed: Offset(0),
@@ -452,8 +454,8 @@ fn codes_are_those_of_the_scores_topic() {
         decoded.outcomes.push(Ok(Decoded { key, time }));
     }
     let staged = live.stage(&batch, &decoded, Timestamp(0));
-    let offline = score(&config, &fit, (model, true), &|_| {}).unwrap();
-    let codes = offline.codes.unwrap();
+    let found = score(&config, &fit, (model, true), &|_| {}).unwrap();
+    let codes = found.codes.unwrap();
     for (row, message) in staged.outbox.scores.iter().enumerate() {
         let told: Score = serde_json::from_slice(message.value.as_deref().unwrap()).unwrap();
         assert_eq!(told.code, codes[row], "row {row}");
@@ -484,7 +486,7 @@ fn a_report_tells_of_each_keys_own_records() {
         monitor: &mut Unwatched,
     };
     let outcome = backtest(&config, &table, 800, &mut watch).unwrap();
-    let report = story::report(Told {
+    let report = story::report(ReportInput {
         budgets: &[],
         nothing: None,
         config: &config,
@@ -562,7 +564,7 @@ fn a_later_model_of_a_backtest_is_the_one_that_the_daemon_would_make() {
     ];
     let (config, mut log) = (config(&set), Log::new(&all));
     let range = (Timestamp(0), None);
-    let read = super::topic::read(&config, None, &mut log, range, &|_| {}).unwrap();
+    let read = crate::tools::topic::read(&config, None, &mut log, range, &|_| {}).unwrap();
     let mut watch = Watch {
         rows: &|_| {},
         monitor: &mut Unwatched,

@@ -6,14 +6,14 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 
-use super::super::OfflineError;
+use super::super::ToolError;
 use super::cells::Cells;
 use super::{Roles, Table};
 
 impl Table {
     /// Reads a file.
-    pub fn read(path: &Path, roles: &Roles) -> Result<Self, OfflineError> {
-        let file = |error| OfflineError::File {
+    pub fn read(path: &Path, roles: &Roles) -> Result<Self, ToolError> {
+        let file = |error| ToolError::File {
             path: path.to_owned(),
             error,
         };
@@ -35,7 +35,7 @@ impl Table {
         sha256: String,
         content: &[u8],
         roles: &Roles,
-    ) -> Result<Self, OfflineError> {
+    ) -> Result<Self, ToolError> {
         let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
         let mut cells = Cells::new(path, roles);
         let first = content.iter().find(|byte| !byte.is_ascii_whitespace());

@@ -5,11 +5,11 @@
 use rand::Rng as _;
 use rand_distr::StandardNormal;
 
+use super::evaluate::{Outcome, Warmup, backtest_with};
 use super::feedback::Script;
-use super::judge::{Outcome, Warmup, backtest_with};
-use super::table::{Roles, Table};
 use super::tests::{config, table};
 use crate::alert::AlertEvent;
+use crate::tools::table::{Roles, Table};
 
 /// Rows between two things that happen, and how many rows they last.
 const EVERY: usize = 900;
@@ -55,7 +55,7 @@ fn simulated(seed: u64) -> Table {
 fn run(table: &Table, set: &[&str], feedback: &str) -> Outcome {
     let mut all = vec!["training.every_records=1000000", "model.window=1"];
     all.extend(set);
-    let mut watch = super::judge::Watch {
+    let mut watch = super::evaluate::Watch {
         rows: &|_| {},
         monitor: &mut crate::model::Unwatched,
     };

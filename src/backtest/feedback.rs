@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::path::Path;
 
-use super::OfflineError;
-use super::table::Table;
 use crate::record::feedback::{Says, Statement};
+use crate::tools::ToolError;
+use crate::tools::table::Table;
 
 /// What is said on the way through a table, each with the number of rows before it. In the order of the stream.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,8 +16,8 @@ impl Script {
     ///
     /// # Errors
     /// If it cannot be read, or the first line that cannot.
-    pub fn read(path: &Path, table: &Table) -> Result<Self, OfflineError> {
-        let text = std::fs::read_to_string(path).map_err(|error| OfflineError::File {
+    pub fn read(path: &Path, table: &Table) -> Result<Self, ToolError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ToolError::File {
             path: path.to_owned(),
             error,
         })?;
@@ -28,13 +28,13 @@ impl Script {
     ///
     /// # Errors
     /// The first line that cannot be read.
-    pub fn parse(path: &str, text: &str, table: &Table) -> Result<Self, OfflineError> {
+    pub fn parse(path: &str, text: &str, table: &Table) -> Result<Self, ToolError> {
         let mut script = Vec::new();
         for (line, text) in (1..).zip(text.lines()) {
             if text.trim().is_empty() {
                 continue;
             }
-            let of_line = |problem| OfflineError::Line {
+            let of_line = |problem| ToolError::Line {
                 path: path.to_owned(),
                 line,
                 problem,

@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::judge::Outcome;
-use super::table::Table;
+use super::evaluate::Outcome;
 use crate::detect::episode::{Change, EpisodeState, Reading, Rule};
 use crate::detect::{BUDGET_MAX, Budget, Params};
 use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
 use crate::stream::Offset;
+use crate::tools::table::Table;
 
 /// The budgets that are shown beside the configured one, as the configuration has them.
 const SHOWN: [&str; 4] = ["1/month", "1/week", "1/day", "1/hour"];

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use super::OfflineError;
 use super::feedback::Script;
-use super::learn::{self, Run};
 use super::replay::{Heard, Line, Replay, Windows};
-use super::table::Table;
 use crate::alert::Alert;
 use crate::config::Config;
 use crate::detect::Params;
 use crate::model::Monitor;
 use crate::model::trained::TrainedModel;
 use crate::time::Timestamp;
+use crate::tools::ToolError;
+use crate::tools::table::Table;
+use crate::tools::training::{self, Run};
 use crate::train;
 
 /// A model that was trained on the way.
@@ -81,10 +81,10 @@ pub fn score(
     table: &Table,
     (model, codes): (TrainedModel, bool),
     rows: &dyn Fn(usize),
-) -> Result<Outcome, OfflineError> {
+) -> Result<Outcome, ToolError> {
     let params = params(config, model.card.spec.window);
     let batch = config.batch.records_max;
-    let mut replay = Replay::begin(table, &params, &learn::place(config), batch)?;
+    let mut replay = Replay::begin(table, &params, &training::place(config), batch)?;
     if codes {
         replay = replay.with_codes();
     }
@@ -129,7 +129,7 @@ pub fn backtest(
     table: &Table,
     warmup: impl Into<Warmup>,
     watch: &mut Watch<'_>,
-) -> Result<Outcome, OfflineError> {
+) -> Result<Outcome, ToolError> {
     backtest_with(config, table, (warmup.into(), Script::default()), watch)
 }
 
@@ -142,9 +142,9 @@ pub fn backtest_with(
     table: &Table,
     (warmup, script): (Warmup, Script),
     watch: &mut Watch<'_>,
-) -> Result<Outcome, OfflineError> {
+) -> Result<Outcome, ToolError> {
     let params = params(config, config.model.window);
-    let at = learn::place(config);
+    let at = training::place(config);
     let mut replay = Replay::begin(table, &params, &at, config.batch.records_max)?;
     replay.script = script;
     let mut models = Vec::new();
@@ -189,7 +189,7 @@ fn retrain(
     replay: &mut Replay<'_>,
     (models, row, warmup): (&[Trained], usize, Warmup),
     watch: &mut Watch<'_>,
-) -> Result<Trained, OfflineError> {
+) -> Result<Trained, ToolError> {
     let now = newest(table, row);
     let since = now.minus(config.training.history);
     let from = (0..row).find(|&i| table.times[i] >= since).unwrap_or(row);
@@ -197,7 +197,7 @@ fn retrain(
     // The first rows are all there is, and what they were given for; later models are held against the one in use, on rows held back.
     let whole = champion.is_none() && !warmup.as_live;
     let params = if whole {
-        learn::whole(config)
+        training::whole(config)
     } else {
         train::Params {
             rows_min: config.training.rows_min.min(warmup.rows),
@@ -219,7 +219,7 @@ fn retrain(
             .find_map(|trained| trained.model.as_ref())
             .and_then(|last| last.card.change),
     };
-    let mut job = learn::job(config, table, run);
+    let mut job = training::job(config, table, run);
     job.maintenance.extend_from_slice(&replay.maintenance);
     job.feedback = replay.said().clone();
     match train::run_watched(&job, watch.monitor) {
@@ -236,7 +236,7 @@ fn retrain(
                 verdict: candidate.verdict.to_string(),
             })
         }
-        Err(error) if error.is_cancelled() => Err(OfflineError::Train {
+        Err(error) if error.is_cancelled() => Err(ToolError::Train {
             path: table.path.clone(),
             error,
         }),

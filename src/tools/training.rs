@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::OfflineError;
+use super::ToolError;
 use super::table::Table;
 use crate::config::Config;
 use crate::config::raw::Calibration;
@@ -188,7 +188,7 @@ pub fn train(
     table: &Table,
     created: Timestamp,
     monitor: &mut dyn Monitor,
-) -> Result<Candidate, OfflineError> {
+) -> Result<Candidate, ToolError> {
     let run = Run {
         version: 1,
         created,
@@ -208,8 +208,8 @@ pub fn again(
     table: &Table,
     card: &Card,
     monitor: &mut dyn Monitor,
-) -> Result<Candidate, OfflineError> {
-    let asked = |problem: String| Err(OfflineError::Asked(problem));
+) -> Result<Candidate, ToolError> {
+    let asked = |problem: String| Err(ToolError::Asked(problem));
     let Some(named) = &card.source else {
         return asked(format!(
             "model {} was trained on a topic, not on a file",
@@ -260,8 +260,8 @@ pub fn again_from_log<H: History>(
     card: &Card,
     history: &mut H,
     monitor: &mut dyn Monitor,
-) -> Result<Candidate, OfflineError> {
-    let asked = |problem: String| OfflineError::Asked(problem);
+) -> Result<Candidate, ToolError> {
+    let asked = |problem: String| ToolError::Asked(problem);
     let configured = || config.input.schema.clone();
     let mut spec = card.schema.clone().unwrap_or_else(configured);
     spec.resolve_from_columns(&card.columns);
@@ -284,7 +284,7 @@ pub fn again_from_log<H: History>(
         sample::visit(&batch, &decoder.decode(&batch), visit);
         Ok(())
     });
-    let rows = rows.map_err(|error: H::Error| OfflineError::Log(error.to_string()))?;
+    let rows = rows.map_err(|error: H::Error| ToolError::Log(error.to_string()))?;
     let last = schema.missing().iter().enumerate();
     let job = TrainJob {
         detector: card.detector.clone(),
@@ -315,17 +315,17 @@ pub fn again_from_log<H: History>(
         },
     };
     same_rows(&job, card)?;
-    train::run_watched(&job, monitor).map_err(|error| OfflineError::Train {
+    train::run_watched(&job, monitor).map_err(|error| ToolError::Train {
         path: format!("model {}", card.version),
         error,
     })
 }
 
 /// Fails unless as many rows were read as for the model of `card`: fewer, and Kafka has deleted some since.
-fn same_rows(job: &TrainJob, card: &Card) -> Result<(), OfflineError> {
+fn same_rows(job: &TrainJob, card: &Card) -> Result<(), ToolError> {
     let read: usize = job.rows.iter().map(PartitionRows::len).sum();
     match card.rows.get("read") {
-        Some(&then) if then != read as u64 => Err(OfflineError::Differs(format!(
+        Some(&then) if then != read as u64 => Err(ToolError::Differs(format!(
             "model {} was made from {then} records, but {read} can be read now{}: it cannot be made again",
             card.version,
             if card.spans.is_empty() {
@@ -342,8 +342,8 @@ fn finish(
     table: &Table,
     job: &TrainJob,
     monitor: &mut dyn Monitor,
-) -> Result<Candidate, OfflineError> {
-    train::run_watched(job, monitor).map_err(|error| OfflineError::Train {
+) -> Result<Candidate, ToolError> {
+    train::run_watched(job, monitor).map_err(|error| ToolError::Train {
         path: table.path.clone(),
         error,
     })

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{Array2, ArrayView2, Axis, Slice};
 
-use super::OfflineError;
+use super::ToolError;
 use super::table::{Roles, Table};
 use crate::model::tensors::ModelFileError;
 use crate::model::trained::TrainedModel;
@@ -63,7 +63,7 @@ pub enum SampleError {
     NotGenerative(String),
     /// The table is broken, or lacks what the model needs.
     #[error(transparent)]
-    Table(#[from] OfflineError),
+    Table(#[from] ToolError),
 }
 
 /// Draws, writes the records as CSV, and answers how like real ones they are, if there are real ones to compare with.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::super::OfflineError;
+use super::super::ToolError;
 use super::{Roles, Table};
 use crate::record::calendar::{self, Calendar};
 use crate::record::{Key, Missing, problem, timestamp};
@@ -59,15 +59,15 @@ impl<'a> Cells<'a> {
         }
     }
 
-    pub(super) fn table(&self, problem: String) -> OfflineError {
-        OfflineError::Table {
+    pub(super) fn table(&self, problem: String) -> ToolError {
+        ToolError::Table {
             path: self.path.to_owned(),
             problem,
         }
     }
 
-    fn line(&self, line: u64, problem: String) -> OfflineError {
-        OfflineError::Line {
+    fn line(&self, line: u64, problem: String) -> ToolError {
+        ToolError::Line {
             path: self.path.to_owned(),
             line,
             problem,
@@ -89,7 +89,7 @@ impl<'a> Cells<'a> {
         self.columns.len() - 1
     }
 
-    pub(super) fn csv(&mut self, content: &[u8]) -> Result<(), OfflineError> {
+    pub(super) fn csv(&mut self, content: &[u8]) -> Result<(), ToolError> {
         let head = content.split(|&byte| byte == b'\n').next().unwrap_or(b"");
         let separator = [b',', b';', b'\t']
             .into_iter()
@@ -101,7 +101,7 @@ impl<'a> Cells<'a> {
             .from_reader(content);
         let wrong = |error: csv::Error| {
             let line = error.position().map_or(1, csv::Position::line);
-            OfflineError::Line {
+            ToolError::Line {
                 path: self.path.to_owned(),
                 line,
                 problem: error.to_string(),
@@ -132,7 +132,7 @@ impl<'a> Cells<'a> {
         }
     }
 
-    pub(super) fn json_lines(&mut self, content: &[u8]) -> Result<(), OfflineError> {
+    pub(super) fn json_lines(&mut self, content: &[u8]) -> Result<(), ToolError> {
         for (at, text) in content.split(|&byte| byte == b'\n').enumerate() {
             let line = at as u64 + 1;
             if text.iter().all(u8::is_ascii_whitespace) {
@@ -203,7 +203,7 @@ impl<'a> Cells<'a> {
     }
 
     /// Puts columns to their uses.
-    pub(super) fn finish(mut self, sha256: String) -> Result<Table, OfflineError> {
+    pub(super) fn finish(mut self, sha256: String) -> Result<Table, ToolError> {
         let rows = self.lines.len();
         if rows == 0 {
             return Err(self.table("has no rows".to_owned()));
@@ -275,7 +275,7 @@ impl<'a> Cells<'a> {
     fn features(
         &self,
         calendar: bool,
-    ) -> Result<(Vec<(String, Vec<f64>)>, Vec<String>), OfflineError> {
+    ) -> Result<(Vec<(String, Vec<f64>)>, Vec<String>), ToolError> {
         let mut ignored = Vec::new();
         let mut features = Vec::new();
         let mut unlisted: Vec<&String> = self.roles.categories.keys().collect();
@@ -319,7 +319,7 @@ impl<'a> Cells<'a> {
     }
 
     /// The calendar, if there is one, and times that it goes by.
-    fn calendar(&self) -> Result<Option<Calendar>, OfflineError> {
+    fn calendar(&self) -> Result<Option<Calendar>, ToolError> {
         let Some(spec) = &self.roles.calendar else {
             return Ok(None);
         };
@@ -344,7 +344,7 @@ impl<'a> Cells<'a> {
                 .is_some_and(|(field, _)| self.roles.categories.contains_key(field))
     }
 
-    fn numbers(&self, name: &str) -> Result<Vec<f64>, OfflineError> {
+    fn numbers(&self, name: &str) -> Result<Vec<f64>, ToolError> {
         let column = self.find(name, "feature")?;
         if let Some((line, value)) = &column.bad {
             return Err(self.line(
@@ -363,7 +363,7 @@ impl<'a> Cells<'a> {
         name: &str,
         values: &[String],
         into: &mut Vec<(String, Vec<f64>)>,
-    ) -> Result<(), OfflineError> {
+    ) -> Result<(), ToolError> {
         let texts = self.texts(name, "category")?;
         for value in values {
             let numbers = texts
@@ -381,7 +381,7 @@ impl<'a> Cells<'a> {
         Ok(())
     }
 
-    fn find(&self, name: &str, what: &str) -> Result<&Column, OfflineError> {
+    fn find(&self, name: &str, what: &str) -> Result<&Column, ToolError> {
         let column = self.index.get(name).map(|&column| &self.columns[column]);
         column.ok_or_else(|| {
             self.table(format!(
@@ -401,13 +401,13 @@ impl<'a> Cells<'a> {
         }
     }
 
-    fn texts(&self, name: &str, what: &str) -> Result<&[String], OfflineError> {
+    fn texts(&self, name: &str, what: &str) -> Result<&[String], ToolError> {
         let column = self.find(name, what)?;
         Ok(column.texts.as_deref().unwrap_or(&[]))
     }
 
     /// Keys, several columns joined as the daemon joins them.
-    fn keys(&self) -> Result<Vec<Key>, OfflineError> {
+    fn keys(&self) -> Result<Vec<Key>, ToolError> {
         let rows = self.lines.len();
         if self.roles.key.is_empty() {
             let key = Key(Arc::from(""));
@@ -439,7 +439,7 @@ impl<'a> Cells<'a> {
         Ok(keys)
     }
 
-    fn times(&self) -> Result<Vec<Timestamp>, OfflineError> {
+    fn times(&self) -> Result<Vec<Timestamp>, ToolError> {
         let Some(name) = &self.roles.timestamp else {
             return Ok((0..self.lines.len() as i64)
                 .map(|row| Timestamp(row * 1000))
@@ -454,7 +454,7 @@ impl<'a> Cells<'a> {
         Ok(times)
     }
 
-    fn labels(&self) -> Result<Option<Vec<bool>>, OfflineError> {
+    fn labels(&self) -> Result<Option<Vec<bool>>, ToolError> {
         let Some(name) = &self.roles.labels else {
             return Ok(None);
         };

@@ -1,33 +1,20 @@
-//! Files, or stretches of topics, instead of a stream: train, score and backtest on tables, through the same training and the same pipeline as live.
+//! What commands on files share: tables of rows from files or stretches of topics, training on them, synthetic records.
 //!
-//! Next: [`table`] and [`topic`] (what is read), [`learn`] (`train`), `replay` (rows through the pipeline), [`judge`] (`score`, `backtest`), [`budgets`] (what other
-//! budgets would have opened), [`figures`]
-//! (how good that was, given labels), [`write`] (what is written), [`story`] and [`report`] (the same for people, in one HTML file),
-//! [`sample`] (synthetic records).
+//! Next: [`table`] and [`topic`] (what is read), [`training`] (`train`, and models made again from their cards), [`sample`] (synthetic records).
 
-pub mod budgets;
-pub mod feedback;
-pub mod figures;
-pub mod judge;
-pub mod learn;
-mod replay;
-pub mod report;
 pub mod sample;
-pub mod story;
 pub mod table;
 pub mod topic;
-pub mod write;
+pub mod training;
 
 use std::path::PathBuf;
-
-pub use replay::Line;
 
 use crate::model::tensors::ModelFileError;
 use crate::train::TrainError;
 
 /// Why a command on files failed.
 #[derive(Debug, thiserror::Error)]
-pub enum OfflineError {
+pub enum ToolError {
     /// A file cannot be read or written.
     #[error("{path}: {error}")]
     File {
@@ -80,10 +67,3 @@ pub enum OfflineError {
     #[error("{0}")]
     Asked(String),
 }
-
-#[cfg(test)]
-mod feedback_tests;
-#[cfg(test)]
-mod proofs;
-#[cfg(test)]
-mod tests;

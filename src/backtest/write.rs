@@ -5,14 +5,14 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::Path;
 
-use super::OfflineError;
-use super::judge::Outcome;
-use super::table::Table;
+use super::evaluate::Outcome;
 use crate::model::trained::TrainedModel;
+use crate::tools::ToolError;
+use crate::tools::table::Table;
 
 /// Writes under a temporary name, then renames.
-pub fn whole(path: &Path, bytes: &[u8]) -> Result<(), OfflineError> {
-    let file = |error| OfflineError::File {
+pub fn whole(path: &Path, bytes: &[u8]) -> Result<(), ToolError> {
+    let file = |error| ToolError::File {
         path: path.to_owned(),
         error,
     };
@@ -33,12 +33,12 @@ pub fn whole(path: &Path, bytes: &[u8]) -> Result<(), OfflineError> {
 }
 
 /// Reads a model file.
-pub fn read_model(path: &Path) -> Result<(TrainedModel, Vec<u8>), OfflineError> {
-    let bytes = fs::read(path).map_err(|error| OfflineError::File {
+pub fn read_model(path: &Path) -> Result<(TrainedModel, Vec<u8>), ToolError> {
+    let bytes = fs::read(path).map_err(|error| ToolError::File {
         path: path.to_owned(),
         error,
     })?;
-    let model = TrainedModel::from_bytes(&bytes).map_err(|error| OfflineError::Model {
+    let model = TrainedModel::from_bytes(&bytes).map_err(|error| ToolError::Model {
         path: path.to_owned(),
         error,
     })?;
@@ -46,8 +46,8 @@ pub fn read_model(path: &Path) -> Result<(TrainedModel, Vec<u8>), OfflineError> 
 }
 
 /// The bytes of a model file.
-pub fn model_bytes(model: &TrainedModel, path: &Path) -> Result<Vec<u8>, OfflineError> {
-    model.to_bytes().map_err(|error| OfflineError::Model {
+pub fn model_bytes(model: &TrainedModel, path: &Path) -> Result<Vec<u8>, ToolError> {
+    model.to_bytes().map_err(|error| ToolError::Model {
         path: path.to_owned(),
         error,
     })

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use ndarray::Array2;
 
-use super::OfflineError;
 use super::feedback::Script;
-use super::table::Table;
 use crate::alert::Alert;
 use crate::detect::Params;
 use crate::model::card::{Exclusion, Feedback, Maintenance, ModelVersion, Said};
@@ -17,6 +15,8 @@ use crate::pipeline::{self, Column, PartitionAssignment, Pipeline, StateEntry, W
 use crate::record::feedback::Says;
 use crate::record::{DecodeError, Decoded, DecodedBatch, RecordBatch};
 use crate::stream::{Offset, TopicPartition};
+use crate::tools::ToolError;
+use crate::tools::table::Table;
 
 /// What became of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -136,7 +136,7 @@ impl<'a> Replay<'a> {
         params: &Params,
         at: &TopicPartition,
         batch: usize,
-    ) -> Result<Self, OfflineError> {
+    ) -> Result<Self, ToolError> {
         // There is nothing to restore, so nothing is saved on the way.
         let params = Params {
             snapshot_records: u64::MAX,
@@ -167,7 +167,7 @@ impl<'a> Replay<'a> {
             };
             pipeline
                 .assign(&assignment, None)
-                .map_err(|error| OfflineError::Asked(error.to_string()))?;
+                .map_err(|error| ToolError::Asked(error.to_string()))?;
         }
         Ok(Self {
             table,
@@ -195,10 +195,10 @@ impl<'a> Replay<'a> {
     }
 
     /// The model to judge by from the next row on.
-    pub fn promote(&mut self, model: Arc<TrainedModel>) -> Result<(), OfflineError> {
+    pub fn promote(&mut self, model: Arc<TrainedModel>) -> Result<(), ToolError> {
         self.pipeline
             .promote(model)
-            .map_err(|error| OfflineError::Asked(error.to_string()))
+            .map_err(|error| ToolError::Asked(error.to_string()))
     }
 
     /// The model in use.

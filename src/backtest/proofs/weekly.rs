@@ -2,9 +2,9 @@
 
 use super::world::{FEATURES, Machine, Rows, timed};
 use super::{MINUTE, lived};
-use crate::offline::table::Table;
 use crate::seed::Seed;
 use crate::time::Timestamp;
+use crate::tools::table::Table;
 
 const KEYS: usize = 2;
 /// 2026-06-01, a Monday, at midnight.

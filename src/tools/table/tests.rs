@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
-use super::super::OfflineError;
+use super::super::ToolError;
 use super::*;
 use crate::record::decode::Decoder;
 
-fn table(text: &str, roles: &Roles) -> Result<Table, OfflineError> {
+fn table(text: &str, roles: &Roles) -> Result<Table, ToolError> {
     Table::parse("t.csv", String::new(), text.as_bytes(), roles)
 }
 

@@ -24,7 +24,7 @@ pub(super) fn surprise(p: f64) -> f64 {
 }
 
 /// A number as people read it: three significant digits.
-pub(in crate::offline) fn number(value: f64) -> String {
+pub(in crate::backtest) fn number(value: f64) -> String {
     let size = value.abs();
     if size <= 0.0 {
         "0".to_owned()

@@ -4,9 +4,9 @@ use rand::Rng;
 
 use super::world::{FEATURES, Machine, Rows};
 use super::{MINUTE, lived};
-use crate::offline::judge::Outcome;
-use crate::offline::table::Table;
+use crate::backtest::evaluate::Outcome;
 use crate::seed::Seed;
+use crate::tools::table::Table;
 
 /// Machines whose features have levels and spreads of their own, over two orders of magnitude.
 fn unlike(keys: usize, records: usize, seed: Seed) -> Table {

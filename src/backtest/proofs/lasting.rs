@@ -2,7 +2,7 @@
 
 use super::world::{Fault, machines};
 use super::{MINUTE, lived};
-use crate::offline::judge::Outcome;
+use crate::backtest::evaluate::Outcome;
 use crate::seed::Seed;
 
 /// A record every five minutes.

@@ -3,11 +3,11 @@
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::offline::table::{Table, with_hours};
 use crate::record::calendar::{self, Calendar, CalendarSpec};
 use crate::record::{Key, Missing};
 use crate::seed::Seed;
 use crate::time::Timestamp;
+use crate::tools::table::{Table, with_hours};
 
 /// Features of a machine.
 pub const FEATURES: usize = 6;

@@ -9,10 +9,10 @@ mod lasting;
 mod weekly;
 mod world;
 
-use super::judge::{Outcome, Warmup, Watch, backtest};
-use super::table::Table;
+use super::evaluate::{Outcome, Warmup, Watch, backtest};
 use crate::config::{Config, Sources};
 use crate::model::Unwatched;
+use crate::tools::table::Table;
 
 /// Milliseconds.
 const MINUTE: i64 = 60_000;

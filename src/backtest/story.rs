@@ -6,9 +6,8 @@ use std::sync::Arc;
 use ndarray::ArrayView2;
 
 use super::budgets::Row;
-use super::judge::{Outcome, Trained};
+use super::evaluate::{Outcome, Trained};
 use super::report::{EpisodeRow, Report, TrainingRow, number};
-use super::table::Table;
 use crate::alert::{Alert, AlertEvent, AlertKind};
 use crate::config::Config;
 use crate::detect::episode::Rule;
@@ -16,13 +15,14 @@ use crate::model::card::Card;
 use crate::model::trained::TrainedModel;
 use crate::model::{KINDS, Trait};
 use crate::stream::Offset;
+use crate::tools::table::Table;
 
 /// Milliseconds of a day.
 const DAY_MS: f64 = 86_400_000.0;
 
 /// What a report is made of.
 #[derive(Clone, Copy, Debug)]
-pub struct Told<'a> {
+pub struct ReportInput<'a> {
     /// The settings.
     pub config: &'a Config,
     /// What was replayed.
@@ -42,17 +42,17 @@ pub struct Told<'a> {
 }
 
 /// The report.
-pub fn report(told: Told<'_>) -> Report {
-    let Told {
+pub fn report(input: ReportInput<'_>) -> Report {
+    let ReportInput {
         table,
         outcome,
         warmup,
         ..
-    } = told;
-    let budget = budget(told);
+    } = input;
+    let budget = budget(input);
     let episodes = episodes(table, outcome);
-    let mut figures = counts(told, episodes.len());
-    figures.extend(told.figures.iter().map(|&(name, value)| {
+    let mut figures = counts(input, episodes.len());
+    figures.extend(input.figures.iter().map(|&(name, value)| {
         let value = if value.is_nan() {
             "–".to_owned()
         } else {
@@ -62,11 +62,11 @@ pub fn report(told: Told<'_>) -> Report {
     }));
     Report {
         title: table.path.clone(),
-        budgets: told.budgets.to_vec(),
-        nothing: told.nothing.map(str::to_owned),
-        subtitle: subtitle(told),
+        budgets: input.budgets.to_vec(),
+        nothing: input.nothing.map(str::to_owned),
+        subtitle: subtitle(input),
         figures,
-        times: if told.timed {
+        times: if input.timed {
             table.times.iter().map(|time| time.rfc3339()).collect()
         } else {
             Vec::new()
@@ -86,14 +86,14 @@ pub fn report(told: Told<'_>) -> Report {
 }
 
 /// The p-value at which a single record opens an episode, by the latest model.
-fn budget(told: Told<'_>) -> f64 {
-    let mut models = told.outcome.models.iter().rev();
+fn budget(input: ReportInput<'_>) -> f64 {
+    let mut models = input.outcome.models.iter().rev();
     let latest = models.find_map(|trained| trained.model.as_deref());
-    Rule::of(&told.config.detect, latest).p_value()
+    Rule::of(&input.config.detect, latest).p_value()
 }
 
-fn subtitle(told: Told<'_>) -> String {
-    let Told { config, table, .. } = told;
+fn subtitle(input: ReportInput<'_>) -> String {
+    let ReportInput { config, table, .. } = input;
     let spec = &config.model;
     let budget = config.detect.budget;
     let keys: std::collections::BTreeSet<&str> =
@@ -108,22 +108,22 @@ fn subtitle(told: Told<'_>) -> String {
         table.columns.len(),
         spec.kind,
         spec.window,
-        told.warmup.min(table.len()),
+        input.warmup.min(table.len()),
     )
 }
 
 /// What can be counted without labels.
-fn counts(told: Told<'_>, episodes: usize) -> Vec<(String, String)> {
-    let Told { table, outcome, .. } = told;
-    let judged = table.len().saturating_sub(told.warmup).max(1);
-    let after = outcome.lines.iter().skip(told.warmup);
+fn counts(input: ReportInput<'_>, episodes: usize) -> Vec<(String, String)> {
+    let ReportInput { table, outcome, .. } = input;
+    let judged = table.len().saturating_sub(input.warmup).max(1);
+    let after = outcome.lines.iter().skip(input.warmup);
     let flagged = after.filter(|line| line.alert).count();
     let share = 100.0 * flagged as f64 / judged as f64;
     let mut figures = vec![
         ("episodes".to_owned(), episodes.to_string()),
         ("of records in episodes".to_owned(), format!("{share:.1} %")),
     ];
-    if told.timed
+    if input.timed
         && let (Some(first), Some(last)) = (table.times.iter().min(), table.times.iter().max())
     {
         let days = last.since(*first).as_millis() as f64 / DAY_MS;
@@ -216,7 +216,7 @@ fn episodes(table: &Table, outcome: &Outcome) -> Vec<EpisodeRow> {
         if let Some(labels) = &table.labels {
             episode.labelled = Some(rows.clone().any(|row| labels[row]));
         }
-        // Alerts are not told of every record: the worst of all is among the rows.
+        // Alerts do not tell of every record: the worst of all is among the rows.
         if episode.kind == AlertKind::Score {
             let p_values = rows.map(|row| outcome.lines[row].p_value);
             episode.p_value = p_values.fold(episode.p_value, f64::min);
@@ -242,7 +242,7 @@ fn onset(table: &Table, alert: &Alert, opened: usize) -> usize {
     }
 }
 
-/// Shares of the features in the scores of records in episodes: by the model that judged each, or, of the cold start, as its alerts told.
+/// Shares of the features in the scores of records in episodes: by the model that judged each, or, of the cold start, as its alerts input.
 fn attribution(table: &Table, outcome: &Outcome) -> Vec<(usize, Vec<f64>)> {
     let models: BTreeMap<u64, &Arc<TrainedModel>> = outcome
         .models
@@ -250,7 +250,7 @@ fn attribution(table: &Table, outcome: &Outcome) -> Vec<(usize, Vec<f64>)> {
         .filter_map(|trained| trained.model.as_ref())
         .map(|model| (model.card.version.0, model))
         .collect();
-    let mut shares = told_by_alerts(table, &outcome.alerts);
+    let mut shares = attributed_by_alerts(table, &outcome.alerts);
     for (row, window) in outcome.windows.iter() {
         if let Some(model) = models.get(&outcome.lines[row].version.0)
             && model.width() == window.len()
@@ -262,7 +262,7 @@ fn attribution(table: &Table, outcome: &Outcome) -> Vec<(usize, Vec<f64>)> {
     shares.into_iter().collect()
 }
 
-fn told_by_alerts(table: &Table, alerts: &[(usize, Alert)]) -> BTreeMap<usize, Vec<f64>> {
+fn attributed_by_alerts(table: &Table, alerts: &[(usize, Alert)]) -> BTreeMap<usize, Vec<f64>> {
     let mut shares = BTreeMap::new();
     for (row, alert) in alerts {
         if alert.model_version > 0 || alert.relevant_attribution.is_empty() {

@@ -146,7 +146,7 @@ pub fn run(options: &Options, out: impl Write) -> Result<(), DemoError> {
     };
     telling.live = telling.clock.monotonic();
     let outcome = telling.tell(options.length);
-    telling.running.teller().stop();
+    telling.running.stop_handle().stop();
     let stopped = telling.running.wait();
     let verdict = outcome?;
     stopped?;

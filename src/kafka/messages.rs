@@ -60,10 +60,10 @@ impl Sizes {
     ) -> Result<usize, KafkaFailure> {
         let known = self.limits.get(topic).copied();
         let lossy = topic == topics.dead_letters || topics.late.as_deref() == Some(topic);
-        let told = ask();
-        let limit = match (known, told) {
-            (None, Some(told)) => told,
-            (Some(known), Some(told)) if told < known => told,
+        let asked = ask();
+        let limit = match (known, asked) {
+            (None, Some(asked)) => asked,
+            (Some(known), Some(asked)) if asked < known => asked,
             // It refuses although all that is sent fits, as far as we know.
             (Some(known), _) if lossy => known / 2,
             (None, None) => DEFAULT_MAX / 2,
@@ -127,13 +127,13 @@ fn headers_size(message: &Message) -> usize {
 
 /// What of a message is sent: as much as fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Kept {
+struct SentParts {
     key: bool,
     headers: bool,
     value: bool,
 }
 
-impl Kept {
+impl SentParts {
     /// Leaves out the value, then the headers, then the key, until what is left fits, a header that says so included.
     fn within(limit: Option<usize>, message: &Message) -> Self {
         let length = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
@@ -212,11 +212,11 @@ impl Sending<'_> {
     fn message(&self, topic: &str, lossy: bool, message: &Message) -> Result<(), Failed> {
         let value = message.value.as_deref();
         let limit = self.sizes.limit(topic).filter(|_| lossy);
-        let Kept {
+        let SentParts {
             key,
             headers,
             value: whole,
-        } = Kept::within(limit, message);
+        } = SentParts::within(limit, message);
         let (bare, omit) = (!headers, !whole);
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
         record.key = message.key.as_deref().filter(|_| key);

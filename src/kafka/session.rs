@@ -56,7 +56,7 @@ pub struct BatchLimits {
     pub wait: Duration,
 }
 
-/// What a session is told about a detector.
+/// The settings of a session.
 #[derive(Clone, Debug)]
 pub struct SessionSettings {
     /// The detector's name: the state topic may hold several.
@@ -101,9 +101,9 @@ pub struct KafkaSession {
     seeks: Positions,
     /// Names of the input topics' partitions, so that a record does not allocate one.
     names: BTreeMap<String, Arc<str>>,
-    /// The end of each partition, as far as statistics told.
+    /// The end of each partition, as of the latest statistics.
     ends: BTreeMap<TopicPartition, Offset>,
-    /// Up to where each partition was fetched, as far as statistics told: past the markers of transactions, which are no records.
+    /// Up to where each partition was fetched, as of the latest statistics: past the markers of transactions, which are no records.
     fetched: BTreeMap<TopicPartition, Offset>,
     /// The last batch's memory.
     spare: RecordBatch,
@@ -234,11 +234,11 @@ impl KafkaSession {
         let drained = !consumer.context().waiting()
             && batch.len() < limits.records_max
             && batch.bytes_len() < limits.bytes_max;
-        let told = consumer.context().told();
-        for (at, told) in told {
-            self.ends.insert(at.clone(), told.end);
+        let statistics = consumer.context().take_statistics();
+        for (at, of_this) in statistics {
+            self.ends.insert(at.clone(), of_this.end);
             if drained {
-                self.fetched.insert(at, told.fetched);
+                self.fetched.insert(at, of_this.fetched);
             }
         }
     }

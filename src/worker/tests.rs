@@ -85,11 +85,11 @@ fn worker(
     champion: u64,
     models: &[u64],
 ) -> (Worker<Shared, Shared>, Arc<ManualClock>) {
-    told(log, (champion, models), (Box::new(|| Ok(())), channel().1))
+    worker_with_feedback(log, (champion, models), (Box::new(|| Ok(())), channel().1))
 }
 
-/// The same, told what people say.
-fn told(
+/// The same, with feedback.
+fn worker_with_feedback(
     log: &Shared,
     (champion, models): (u64, &[u64]),
     (listen, said): (Listen, Receiver<Arc<Said>>),
@@ -169,7 +169,7 @@ fn strange(offset: i64) -> Input {
     Input::Batch(batch)
 }
 
-/// The ids of the episodes that people were told of.
+/// The ids of the episodes of which alerts were emitted.
 fn opened(log: &Log) -> Vec<String> {
     let alerts = log.published.iter().flat_map(|outbox| &outbox.alerts);
     alerts
@@ -187,7 +187,7 @@ fn dismissal() -> Arc<Said> {
     )]))
 }
 
-/// A partition of which one episode was told.
+/// A partition of which one episode was emitted.
 fn one_episode(worker: &mut Worker<Shared, Shared>) {
     step(worker, assignment(0, 0, &Log::default()));
     step(worker, batch(0..5));
@@ -199,7 +199,7 @@ fn one_episode(worker: &mut Worker<Shared, Shared>) {
 fn what_people_say_is_heard_between_batches_and_saved_with_the_next() {
     let log = Shared::default();
     let (say, said) = channel();
-    let (mut worker, _) = told(&log, (1, &[1]), (Box::new(|| Ok(())), said));
+    let (mut worker, _) = worker_with_feedback(&log, (1, &[1]), (Box::new(|| Ok(())), said));
     one_episode(&mut worker);
     assert_eq!(opened(&log.0.borrow()), ["d/in/0/5"]);
     say.send(dismissal()).unwrap();
@@ -220,7 +220,7 @@ fn what_people_say_is_heard_between_batches_and_saved_with_the_next() {
         };
         assert!(log.published[0].state.iter().any(knows));
     }
-    // Taken back, it is told again.
+    // Taken back, it is emitted again.
     step(&mut worker, batch(21..40));
     say.send(Arc::default()).unwrap();
     step(&mut worker, strange(40));
@@ -243,7 +243,7 @@ fn what_was_said_before_a_partition_comes_is_heard_before_its_first_record() {
             })?;
             Ok(())
         };
-        let (mut successor, _) = told(&log, (1, &[1]), (Box::new(listen), said));
+        let (mut successor, _) = worker_with_feedback(&log, (1, &[1]), (Box::new(listen), said));
         step(&mut successor, assignment(20, 0, &before.0.borrow()));
         successor.handle(batch(6..20)).unwrap();
         successor.handle(strange(20)).unwrap();

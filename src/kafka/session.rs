@@ -282,7 +282,7 @@ impl KafkaSession {
                     }
                 }
                 Some(Err(error)) if start_offset::is_out_of_range(&error) => {
-                    self.out_of_range = true
+                    self.out_of_range = true;
                 }
                 Some(Err(error)) => {
                     failed = tolerate(error).err();

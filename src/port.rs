@@ -79,12 +79,12 @@ pub trait ModelStore: Send {
     fn list(&mut self) -> Result<Vec<Card>, Self::Error>;
 }
 
-/// What training must know of the ledger of episodes.
+/// What training must know of the episode log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Quarantine {
     /// Flagged stretches, with what somebody said of them.
     pub exclusions: Vec<Exclusion>,
-    /// What somebody said: suspects of an earlier training are in no ledger.
+    /// What somebody said: suspects of an earlier training are in no episode log.
     pub feedback: Said,
     /// Stretches of time that somebody said to leave out.
     pub maintenance: Vec<Maintenance>,

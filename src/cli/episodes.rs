@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::kafka::history::KafkaHistory;
 use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::model::card::{Card, Exclusion, Feedback, Said, Suspect};
-use crate::pipeline::Noted;
+use crate::pipeline::EpisodeRecord;
 use crate::port::ModelStore;
 use crate::service::models::AnyStore;
 use crate::time::{Clock, SystemClock, Timestamp};
@@ -71,8 +71,8 @@ fn word(said: Feedback) -> &'static str {
 }
 
 /// What stood out in the history of the model in use before any model judged it, as if it were episodes.
-fn suspects(card: &Card, said: &Said) -> Vec<Noted> {
-    let noted = |suspect: &Suspect| Noted {
+fn suspects(card: &Card, said: &Said) -> Vec<EpisodeRecord> {
+    let record = |suspect: &Suspect| EpisodeRecord {
         exclusion: Exclusion {
             feedback: said.get(&suspect.exclusion.because).copied(),
             ..suspect.exclusion.clone()
@@ -81,11 +81,11 @@ fn suspects(card: &Card, said: &Said) -> Vec<Noted> {
         held: false,
         to_time: Some(suspect.to_time),
     };
-    card.suspects.iter().map(noted).collect()
+    card.suspects.iter().map(record).collect()
 }
 
 /// The episode of this id.
-fn found<'a>(episodes: &'a [Noted], id: &str) -> Result<&'a Noted, Failure> {
+fn found<'a>(episodes: &'a [EpisodeRecord], id: &str) -> Result<&'a EpisodeRecord, Failure> {
     let mut alike = episodes.iter().filter(|n| n.exclusion.because == id);
     alike.next().ok_or_else(|| {
         Failure::Usage(format!(
@@ -105,7 +105,7 @@ fn said(id: &str, why: Option<Feedback>) -> String {
 }
 
 /// One line an episode, the newest last.
-fn table(episodes: &[Noted]) -> String {
+fn table(episodes: &[EpisodeRecord]) -> String {
     if episodes.is_empty() {
         return "no episodes: nothing is kept out of training\n".to_owned();
     }
@@ -113,16 +113,16 @@ fn table(episodes: &[Noted]) -> String {
         "{:<40} {:<20} {:<24} {:<24} training\n",
         "episode", "key", "from", "to"
     );
-    for noted in episodes {
-        let to = noted
+    for record in episodes {
+        let to = record
             .to_time
             .map_or_else(|| "open".to_owned(), Timestamp::rfc3339);
-        let held = if noted.held {
+        let held = if record.held {
             "; nobody was told: held back as one that was dismissed"
         } else {
             ""
         };
-        let training = match noted.exclusion.feedback {
+        let training = match record.exclusion.feedback {
             None => "left out".to_owned(),
             Some(said) if said.lets_in() => format!("learnt: {}", word(said)),
             Some(said) => format!("left out: {}", word(said)),
@@ -131,9 +131,9 @@ fn table(episodes: &[Noted]) -> String {
         writeln!(
             out,
             "{:<40} {:<20} {:<24} {to:<24} {training}{held}",
-            noted.exclusion.because,
-            noted.exclusion.key,
-            noted.from_time.rfc3339(),
+            record.exclusion.because,
+            record.exclusion.key,
+            record.from_time.rfc3339(),
         )
         .unwrap_or_default();
     }
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn the_table_says_what_training_does_with_each_episode() {
-        let noted = |id: &str, to: Option<i64>, feedback| Noted {
+        let record = |id: &str, to: Option<i64>, feedback| EpisodeRecord {
             exclusion: Exclusion {
                 at: TopicPartition::new("in", 0),
                 key: "pump 1".to_owned(),
@@ -181,9 +181,9 @@ mod tests {
             held: false,
         };
         let episodes = [
-            noted("a", Some(9), None),
-            noted("b", None, Some(Feedback::NewNormal)),
-            noted("d", None, Some(Feedback::TruePositive)),
+            record("a", Some(9), None),
+            record("b", None, Some(Feedback::NewNormal)),
+            record("d", None, Some(Feedback::TruePositive)),
         ];
         let text = table(&episodes);
         let lines: Vec<&str> = text.lines().collect();
@@ -198,7 +198,7 @@ mod tests {
         // A suspect of the model in use is listed like an episode.
         let mut card = Card::blank();
         card.suspects.push(Suspect {
-            exclusion: noted("s", Some(9), None).exclusion,
+            exclusion: record("s", Some(9), None).exclusion,
             from_time: Timestamp(0),
             to_time: Timestamp(9),
             excess: 3.0,

@@ -14,7 +14,7 @@ use super::settings::Connection;
 use super::topic_reader::{TopicReader, nothing};
 use super::watchdog::Watchdog;
 use crate::model::card::{Feedback, Said};
-use crate::pipeline::{self, Noted, StateEntry};
+use crate::pipeline::{self, EpisodeRecord, StateEntry};
 use crate::port::{History, Quarantine, Ranges};
 use crate::record::RecordBatch;
 use crate::record::feedback::Statement;
@@ -142,9 +142,9 @@ impl KafkaHistory {
     }
 
     /// The episodes that the state topic remembers, by when they began.
-    pub fn episodes(&mut self) -> Result<Vec<Noted>, KafkaFailure> {
+    pub fn episodes(&mut self) -> Result<Vec<EpisodeRecord>, KafkaFailure> {
         let said = self.said()?;
-        let mut episodes = pipeline::ledger(&self.state()?, &said);
+        let mut episodes = pipeline::episode_log(&self.state()?, &said);
         episodes.sort_by(|a, b| (a.from_time, &a.exclusion).cmp(&(b.from_time, &b.exclusion)));
         Ok(episodes)
     }

@@ -15,7 +15,7 @@ pub struct OutputTopics {
     pub late: Option<String>,
     /// Keys that drift; `None` leaves them out.
     pub drift: Option<String>,
-    /// Snapshots and the quarantine ledger, compacted.
+    /// Snapshots and the episode log, compacted.
     pub state: String,
 }
 

@@ -21,14 +21,14 @@ impl PartitionState {
         let changed: Vec<String> = self
             .quarantine
             .iter()
-            .filter(|(id, noted)| noted.dismissed != dismissed(id))
+            .filter(|(id, quarantined)| quarantined.dismissed != dismissed(id))
             .map(|(id, _)| id.clone())
             .collect();
         for id in &changed {
             let worst = self.worst(id, params);
-            if let Some(noted) = self.quarantine.get_mut(id) {
-                noted.dismissed = !noted.dismissed;
-                if let (Some(pattern), Some(worst)) = (&mut noted.pattern, worst) {
+            if let Some(quarantined) = self.quarantine.get_mut(id) {
+                quarantined.dismissed = !quarantined.dismissed;
+                if let (Some(pattern), Some(worst)) = (&mut quarantined.pattern, worst) {
                     pattern.grow(worst);
                 }
             }
@@ -51,12 +51,12 @@ impl PartitionState {
     /// Works out anew what is held back.
     pub fn remember_dismissed(&mut self) {
         let mut found: Vec<(&String, &Quarantined)> = self.quarantine.iter().collect();
-        found.retain(|(_, noted)| noted.dismissed);
-        found.sort_by_key(|(_, noted)| std::cmp::Reverse(noted.from));
+        found.retain(|(_, quarantined)| quarantined.dismissed);
+        found.sort_by_key(|(_, quarantined)| std::cmp::Reverse(quarantined.from));
         let mut dismissed = Dismissed::new();
-        for (id, noted) in found {
-            let of_key = dismissed.entry(noted.key.clone()).or_default();
-            if let Some(pattern) = noted
+        for (id, quarantined) in found {
+            let of_key = dismissed.entry(quarantined.key.clone()).or_default();
+            if let Some(pattern) = quarantined
                 .pattern
                 .as_ref()
                 .filter(|_| of_key.len() < PATTERNS_MAX)
@@ -68,9 +68,9 @@ impl PartitionState {
     }
 
     /// Whether an episode's entry is remembered for longer than training needs it.
-    pub fn holds(&self, id: &str, noted: &Quarantined) -> bool {
-        let of_key = self.dismissed.get(&noted.key);
-        noted.dismissed && of_key.is_some_and(|all| all.iter().any(|(known, _)| known == id))
+    pub fn holds(&self, id: &str, quarantined: &Quarantined) -> bool {
+        let of_key = self.dismissed.get(&quarantined.key);
+        quarantined.dismissed && of_key.is_some_and(|all| all.iter().any(|(known, _)| known == id))
     }
 }
 
@@ -97,10 +97,10 @@ impl Work<'_> {
         of_key.is_some_and(|known| known.iter().any(same))
     }
 
-    /// What is noted of an episode.
-    pub fn noted(&self, id: &str) -> Option<&Quarantined> {
+    /// An episode in the quarantine.
+    pub fn quarantined(&self, id: &str) -> Option<&Quarantined> {
         match self.quarantine.get(id) {
-            Some(noted) => noted.as_ref(),
+            Some(quarantined) => quarantined.as_ref(),
             None => self.base.quarantine.get(id),
         }
     }

@@ -158,7 +158,7 @@ fn a_restart_holds_back_what_the_uninterrupted_run_does() {
     assert_eq!((one.1.held_back, other.1.held_back), (1, 1));
     // Training takes what is held back for what the dismissed one was said to be.
     let entries: Vec<StateEntry> = state.values().cloned().collect();
-    let held: Vec<Noted> = ledger(&entries, &said())
+    let held: Vec<EpisodeRecord> = episode_log(&entries, &said())
         .into_iter()
         .filter(|n| n.held)
         .collect();

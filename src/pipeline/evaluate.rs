@@ -536,7 +536,7 @@ impl EventEmitter<'_> {
     /// Notes until when the fault of an episode that is over lasted.
     fn note_closed(&self, work: &mut Work<'_>, slot: usize, episode: &Episode) {
         let id = episode_id(self.params, &work.base.at, episode.onset);
-        let known = work.noted(&id).cloned();
+        let known = work.quarantined(&id).cloned();
         let mut entry = known.unwrap_or_else(|| Quarantined {
             key: work.slots[slot].key.0.as_ref().to_owned(),
             from: episode.onset,

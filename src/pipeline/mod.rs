@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 pub use snapshot::{
-    AsOf, Noted, as_of, ledger, model_version, names, owner, quarantine, replayed_by,
+    AsOf, EpisodeRecord, as_of, episode_log, model_version, names, owner, quarantine, replayed_by,
 };
 pub use types::{
     Assigned, Column, ColumnsDiffer, Discarded, Message, OpenEpisode, Outbox, PartitionAssignment,
@@ -390,26 +390,28 @@ impl Pipeline {
                     .map(|open| message::abandoned(&self.params, open, *known, base.head.position)),
             );
             let horizon = base.head.clock.stream().minus(self.params.quarantine_keep);
-            for (id, noted) in &base.quarantine {
-                let old = noted.known.is_some_and(|to| to < horizon) && !base.holds(id, noted);
-                if noted.is_empty() || old {
+            for (id, quarantined) in &base.quarantine {
+                let old = quarantined.known.is_some_and(|to| to < horizon)
+                    && !base.holds(id, quarantined);
+                if quarantined.is_empty() || old {
                     work.quarantine.entry(id.clone()).or_insert(None);
                 } else if base.unsaved {
-                    let noted = Some(noted.clone());
-                    work.quarantine.entry(id.clone()).or_insert(noted);
+                    let quarantined = Some(quarantined.clone());
+                    work.quarantine.entry(id.clone()).or_insert(quarantined);
                 }
             }
         }
-        for noted in work.quarantine.values_mut().flatten() {
-            if noted.to.is_some() {
-                noted.known.get_or_insert(work.head.clock.stream());
+        for quarantined in work.quarantine.values_mut().flatten() {
+            if quarantined.to.is_some() {
+                quarantined.known.get_or_insert(work.head.clock.stream());
             }
         }
         let caught_up = work.snapshot || work.head.position > base.emit_from;
         if caught_up {
             tally.skipped += base.skipped;
-            for (id, noted) in &work.quarantine {
-                let entry = snapshot::quarantine_entry(detector, &base.at, id, noted.as_ref());
+            for (id, quarantined) in &work.quarantine {
+                let entry =
+                    snapshot::quarantine_entry(detector, &base.at, id, quarantined.as_ref());
                 outbox.state.push(entry);
             }
             outbox.positions.insert(base.at.clone(), work.head.position);
@@ -563,9 +565,9 @@ impl PartitionState {
             }
         }
         let noted_anew = !delta.quarantine.is_empty();
-        for (id, noted) in delta.quarantine {
-            match noted {
-                Some(noted) => self.quarantine.insert(id, noted),
+        for (id, quarantined) in delta.quarantine {
+            match quarantined {
+                Some(quarantined) => self.quarantine.insert(id, quarantined),
                 None => self.quarantine.remove(&id),
             };
         }

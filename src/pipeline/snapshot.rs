@@ -182,7 +182,7 @@ pub fn replayed_by(assignment: &PartitionAssignment) -> Result<Option<ModelVersi
 
 /// A flagged episode, as people and training see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Noted {
+pub struct EpisodeRecord {
     /// Its records, and what somebody said of it.
     pub exclusion: Exclusion,
     /// Event time of its first record.
@@ -194,8 +194,8 @@ pub struct Noted {
 }
 
 /// What the state topic remembers of episodes, open and closed ones, with what was `said` of them. Entries that are none are passed over.
-pub fn ledger(state: &[StateEntry], said: &Said) -> Vec<Noted> {
-    let noted = |entry: &StateEntry| {
+pub fn episode_log(state: &[StateEntry], said: &Said) -> Vec<EpisodeRecord> {
+    let record = |entry: &StateEntry| {
         let (_, at, Name::Episode(id)) = parse(&entry.key)? else {
             return None;
         };
@@ -204,7 +204,7 @@ pub fn ledger(state: &[StateEntry], said: &Said) -> Vec<Noted> {
         // What is held back is what the one that it is like was called, unless it was called something itself.
         let like = || said.get(read.held.as_ref()?);
         let feedback = said.get(id).or_else(like).copied();
-        Some(Noted {
+        Some(EpisodeRecord {
             held: read.held.is_some(),
             from_time: read.from_time,
             to_time: read.to_time,
@@ -218,12 +218,12 @@ pub fn ledger(state: &[StateEntry], said: &Said) -> Vec<Noted> {
             },
         })
     };
-    state.iter().filter_map(noted).collect()
+    state.iter().filter_map(record).collect()
 }
 
 /// The flagged episodes that training must know of, without guard bands, with what was `said` of them.
 pub fn quarantine(state: &[StateEntry], said: &Said) -> Vec<Exclusion> {
-    ledger(state, said)
+    episode_log(state, said)
         .into_iter()
         .map(|n| n.exclusion)
         .collect()
@@ -234,12 +234,12 @@ pub(super) fn quarantine_entry(
     detector: &str,
     at: &TopicPartition,
     id: &str,
-    noted: Option<&Quarantined>,
+    quarantined: Option<&Quarantined>,
 ) -> StateEntry {
     StateEntry {
         at: at.clone(),
         key: format!("{}episode/{id}", prefix(detector, at)).into_bytes(),
-        value: noted.map(seal::json),
+        value: quarantined.map(seal::json),
     }
 }
 
@@ -365,14 +365,14 @@ fn read_entry(
             partition.forgotten.insert(key);
         }
         Some((_, _, Name::Episode(id))) => {
-            let noted = if let Some(noted) = seal::open_json(value) {
-                serde_json::from_value(noted).map_err(|error| unreadable(entry, error))?
+            let quarantined = if let Some(quarantined) = seal::open_json(value) {
+                serde_json::from_value(quarantined).map_err(|error| unreadable(entry, error))?
             } else {
                 // Nobody knows its records any more: the next snapshot forgets it.
                 discarded.get_or_insert(Discarded::Damaged);
                 Quarantined::nothing()
             };
-            partition.quarantine.insert(id.to_owned(), noted);
+            partition.quarantine.insert(id.to_owned(), quarantined);
         }
         Some((_, _, Name::Head)) | None => {}
     }

@@ -359,13 +359,13 @@ impl PartitionState {
         self.changed = self.forgotten.iter().map(tombstone).sum();
         self.quarantine = old.quarantine;
         self.unheard = old.unheard;
-        for noted in self.quarantine.values_mut() {
-            noted.abandon(from, self.abandoned.1);
+        for quarantined in self.quarantine.values_mut() {
+            quarantined.abandon(from, self.abandoned.1);
         }
         self.remember_dismissed();
     }
 
-    /// What its alerts say is open, and until when that is known. Episodes by the ledger, which is as of the last commit, not of the last snapshot;
+    /// What its alerts say is open, and until when that is known. Episodes by the episode log, which is as of the last commit, not of the last snapshot;
     /// silences and the storm as of the snapshot, so that one which ended since is ended twice rather than never. Nothing of which no alert was emitted.
     fn abandon(&self, params: &Params) -> (Vec<OpenEpisode>, Timestamp) {
         let mut open = Vec::new();
@@ -373,19 +373,18 @@ impl PartitionState {
         let scored = open.extract_if(.., |open| open.kind == AlertKind::Score);
         let mut scored: BTreeMap<String, OpenEpisode> =
             scored.map(|open| (open.id.clone(), open)).collect();
-        let ledger = self.quarantine.iter();
+        let log = self.quarantine.iter();
         open.extend(
-            ledger
-                .filter(|(_, noted)| noted.to.is_none() && noted.held.is_none())
-                .map(|(id, noted)| {
-                    // What opened since the snapshot is known by the ledger only.
+            log.filter(|(_, quarantined)| quarantined.to.is_none() && quarantined.held.is_none())
+                .map(|(id, quarantined)| {
+                    // What opened since the snapshot is known by the episode log only.
                     scored.remove(id).unwrap_or_else(|| OpenEpisode {
                         at: self.at.clone(),
                         id: id.clone(),
-                        key: noted.key.clone(),
+                        key: quarantined.key.clone(),
                         kind: AlertKind::Score,
                         severity: Severity::Low,
-                        since: noted.from_time,
+                        since: quarantined.from_time,
                         peak: 0.0,
                         suppressed: None,
                     })
@@ -431,7 +430,7 @@ impl PartitionState {
             for episode in entry.state.episodes.all_open() {
                 let id = episode_id(params, &self.at, episode.onset);
                 let found = (episode.severity, episode.peak_score);
-                let held = |noted: &Quarantined| noted.held.is_some();
+                let held = |quarantined: &Quarantined| quarantined.held.is_some();
                 let why = if self.quarantine.get(&id).is_some_and(held) {
                     Suppressed::Dismissed
                 } else {

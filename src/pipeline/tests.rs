@@ -987,9 +987,9 @@ fn what_was_said_of_an_episode_is_known_of_it() {
         ("test/in/4/1", Feedback::FalsePositive),
     ];
     let said = Said::from(said.map(|(id, called)| (id.to_owned(), called)));
-    let noted = &ledger(&state, &said)[0];
-    assert_eq!(noted.exclusion.feedback, Some(Feedback::NewNormal));
-    assert_eq!((noted.from_time, noted.to_time), (Timestamp(2), None));
+    let record = &episode_log(&state, &said)[0];
+    assert_eq!(record.exclusion.feedback, Some(Feedback::NewNormal));
+    assert_eq!((record.from_time, record.to_time), (Timestamp(2), None));
 }
 
 #[test]

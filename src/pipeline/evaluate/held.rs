@@ -30,7 +30,7 @@ impl EventEmitter<'_> {
     ) -> bool {
         let key = work.slots[scored.slot].key.0.as_ref();
         let id = episode_id(self.params, &work.base.at, episode.onset);
-        let held = work.noted(&id);
+        let held = work.quarantined(&id);
         let Some((like, opened)) = held.and_then(|n| Some((n.held.as_ref()?, n.pattern.as_ref()?)))
         else {
             return true;
@@ -59,10 +59,13 @@ impl EventEmitter<'_> {
     /// Notes that the alerts of an episode are emitted after all.
     pub(super) fn release(&self, work: &mut Work<'_>, episode: &Episode) {
         let id = episode_id(self.params, &work.base.at, episode.onset);
-        if let Some(noted) = work.noted(&id).filter(|noted| noted.held.is_some()) {
-            let mut noted = noted.clone();
-            noted.held = None;
-            work.quarantine.insert(id, Some(noted));
+        if let Some(quarantined) = work
+            .quarantined(&id)
+            .filter(|quarantined| quarantined.held.is_some())
+        {
+            let mut quarantined = quarantined.clone();
+            quarantined.held = None;
+            work.quarantine.insert(id, Some(quarantined));
         }
     }
 }

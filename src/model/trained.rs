@@ -290,7 +290,8 @@ impl TrainedModel {
         };
         for (at, (score, missing)) in judged.score.iter_mut().zip(raw.missing).enumerate() {
             let line = raw.lines.get(at).copied().unwrap_or(Line::SAME);
-            let (own, mut p_value) = self.calibrate(line.of(*score), missing);
+            *score = line.of(*score);
+            let mut p_value = self.p_value(*score, missing);
             if let (Some(judge), Some(peak)) = (&self.sensors, raw.peaks.get(at)) {
                 p_value = judge.beside(p_value, peak.size, peak.missing);
             }
@@ -300,7 +301,6 @@ impl TrainedModel {
             if let Some(still) = raw.still.get(at).filter(|still| still.p < 1.0) {
                 p_value = sensors::together(p_value, still.p);
             }
-            *score = own;
             judged.p_value.push(p_value);
         }
         judged
@@ -325,7 +325,8 @@ impl TrainedModel {
             let observed: Vec<bool> = (0..measured.len())
                 .map(|place| (0..records).any(|record| seen(record * measured.len() + place)))
                 .collect();
-            let rows = filled.rows.to_shape((records, measured.len()));
+            let rows = self.beyond(window, &filled);
+            let rows = rows.to_shape((records, measured.len()));
             let mut blame = rows.map_or_else(
                 |_| vec![0.0; measured.len()],
                 |rows| judge.blame(rows.view(), &observed),
@@ -334,7 +335,7 @@ impl TrainedModel {
             let seeds = [Seed(0)];
             let score = self.model.score(filled.rows.view(), &seeds);
             let line = filled.lines.first().copied().unwrap_or(Line::SAME);
-            let (_, own) = self.calibrate(line.of(f64::from(score[0])), filled.missing[0]);
+            let own = self.p_value(line.of(f64::from(score[0])), filled.missing[0]);
             // Each has a say by how sure it is.
             let sure = |p_value: f64| (-p_value.ln()).clamp(1e-3, SURE);
             let mut p_value = judge.p_value(peak.size, peak.missing);
@@ -411,14 +412,13 @@ impl TrainedModel {
         self.model.code(self.fill(windows).rows.view())
     }
 
-    /// A score on the scale of complete windows, and its p-value: 1 where nothing was observed.
-    fn calibrate(&self, raw: f64, missing: f64) -> (f64, f64) {
-        let p_value = if missing >= 1.0 {
+    /// The p-value of a score on the scale of complete windows: 1 where nothing was observed.
+    fn p_value(&self, score: f64, missing: f64) -> f64 {
+        if missing >= 1.0 {
             1.0
         } else {
-            self.calibration.full.p_value(raw)
-        };
-        (raw, p_value)
+            self.calibration.full.p_value(score)
+        }
     }
 
     /// Scales windows and fills what is missing with what the model expects there.
@@ -451,6 +451,7 @@ impl TrainedModel {
         let measured = self.scaler.measured().len();
         let missing: Vec<f64> = rows
             .rows()
+            self.cut_off(&mut rows);
             .into_iter()
             .map(|row| {
                 row.iter().filter(|value| value.is_nan()).count() as f64 / row.len().max(1) as f64
@@ -462,6 +463,7 @@ impl TrainedModel {
             lines[row] = self.gaps.line_of(rows.row(row), measured);
         }
         if !gappy.is_empty() {
+        self.cut_off(&mut rows);
             let mut part = rows.select(Axis(0), &gappy);
             self.fill_gaps(&mut part);
             for (from, &to) in gappy.iter().enumerate() {
@@ -492,6 +494,26 @@ impl TrainedModel {
 
     /// Replaces NaN in scaled rows: by what the other columns let expect at that moment, then by what the model expects, a few times over.
     fn fill_gaps(&self, rows: &mut Array2<f32>) {
+    /// Cuts scaled values off at the bound: what a kind sees. How far beyond it they lie, the judges of sensors say; where there are none, the kind
+    /// sees all of it.
+    pub(crate) fn cut_off(&self, rows: &mut Array2<f32>) {
+        if self.sensors.is_some() {
+            self.scaler.cut_off(rows);
+        }
+    }
+
+    /// The scaled inputs of one window as they are beyond the bound, with what is missing as it was filled.
+    fn beyond(&self, window: ArrayView2<'_, f64>, filled: &Filled) -> Array2<f32> {
+        let mut rows = self.scaler.transform(window);
+        let fill = |value: &mut f32, filled: &f32| {
+            if value.is_nan() {
+                *value = *filled;
+            }
+        };
+        Zip::from(&mut rows).and(&filled.rows).for_each(fill);
+        rows
+    }
+
         let gaps = rows.mapv(f32::is_nan);
         if let Some(judge) = &self.sensors {
             judge.fill(rows);

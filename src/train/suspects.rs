@@ -525,7 +525,7 @@ impl<'a> Judge<'a> {
         let columns = job.columns.len();
         let newest = raw.slice_axis(Axis(1), Slice::from(raw.ncols() - columns..));
         let scaler = Scaler::fit_given(newest, job.context_columns(), spec.scale, spec.clip)?;
-        let (scaled, measured) = (scaler.transform(raw.view()), scaler.measured().len());
+        let (mut scaled, measured) = (scaler.transform(raw.view()), scaler.measured().len());
         // They say which feature it is.
         let sensors = (measured <= sensors::COLUMNS_MAX).then(|| {
             let newest = sensors::newest(scaled.view(), measured);
@@ -533,6 +533,9 @@ impl<'a> Judge<'a> {
             Sensors::fit(newest, unseen.view(), (spec.trim, spec.clip))
         });
         let data = FitData {
+        if sensors.is_some() {
+            scaler.cut_off(&mut scaled);
+        }
             train: fit::centred(scaled),
             validation: Array2::zeros((0, length * measured)),
         };

@@ -7,6 +7,7 @@ use super::card::{Card, ModelVersion, RECORDS_PER_KEY_DAY};
 use super::chunks::CHUNK;
 use super::gaps::{Gaps, Line};
 use super::held::{Held, Still};
+use super::levels::Levels;
 use super::reservoir::Reservoir;
 use super::scale::Scaler;
 use super::sensors::{self, Sensors};
@@ -30,6 +31,8 @@ const SURE: f64 = 30.0;
 pub struct TrainedModel {
     /// What it was made from: version, columns, settings.
     pub card: Card,
+    /// Brings what is usual for a key to what is usual for all. Windows that are judged have been brought there.
+    pub levels: Levels,
     /// Brings the D columns to a common scale.
     pub scaler: Scaler,
     /// The model, on W · M scaled inputs.
@@ -155,6 +158,7 @@ impl TrainedModel {
                 spec,
                 ..Card::blank()
             },
+            levels: Levels::default(),
             scaler: Scaler {
                 centre: vec![0.0; columns.len()],
                 spread: vec![1.0; columns.len()],
@@ -364,6 +368,16 @@ impl TrainedModel {
         }
     }
 
+    /// Explains one window of a key, W · D raw values: what is expected is in the key's own units.
+    pub fn explain_of(&self, key: &str, window: &[f64]) -> Explanation {
+        let mut rows = window.to_vec();
+        self.levels.apply(key, &mut rows);
+        let view = ArrayView2::from_shape((1, rows.len()), &rows);
+        let mut found = self.explain(view.unwrap_or_else(|_| unreachable!("one window")));
+        self.levels.undo(key, &mut found.expected);
+        found
+    }
+
     /// For each of n windows, `n × (W · D)` raw values, the column that stands still the most strangely. Empty where nobody looks.
     pub fn still(&self, windows: ArrayView2<'_, f64>) -> Vec<Still> {
         match &self.held {
@@ -437,6 +451,7 @@ impl TrainedModel {
             let missing = vec![0.0; rows.nrows()];
             let (peaks, means) = self.peaks(&rows, false);
             let still = self.standing_still(&rows);
+            self.cut_off(&mut rows);
             return Filled {
                 rows,
                 missing,
@@ -448,10 +463,10 @@ impl TrainedModel {
         }
         let still = self.standing_still(&rows);
         let (peaks, means) = self.peaks(&rows, true);
+        self.cut_off(&mut rows);
         let measured = self.scaler.measured().len();
         let missing: Vec<f64> = rows
             .rows()
-            self.cut_off(&mut rows);
             .into_iter()
             .map(|row| {
                 row.iter().filter(|value| value.is_nan()).count() as f64 / row.len().max(1) as f64
@@ -463,7 +478,6 @@ impl TrainedModel {
             lines[row] = self.gaps.line_of(rows.row(row), measured);
         }
         if !gappy.is_empty() {
-        self.cut_off(&mut rows);
             let mut part = rows.select(Axis(0), &gappy);
             self.fill_gaps(&mut part);
             for (from, &to) in gappy.iter().enumerate() {
@@ -480,20 +494,6 @@ impl TrainedModel {
         }
     }
 
-    /// What the sensors say of the newest records of scaled windows, and of their means.
-    fn peaks(&self, rows: &Array2<f32>, gaps: bool) -> (Vec<Peak>, Vec<Peak>) {
-        let newest = self.sensors.as_ref().map_or_else(Vec::new, |judge| {
-            peaks_of(judge, sensors::newest(rows.view(), judge.columns()), gaps)
-        });
-        let means = self.means.as_ref().map_or_else(Vec::new, |judge| {
-            let means = sensors::means(rows.view(), judge.columns());
-            peaks_of(judge, means.view(), gaps)
-        });
-        (newest, means)
-    }
-
-    /// Replaces NaN in scaled rows: by what the other columns let expect at that moment, then by what the model expects, a few times over.
-    fn fill_gaps(&self, rows: &mut Array2<f32>) {
     /// Cuts scaled values off at the bound: what a kind sees. How far beyond it they lie, the judges of sensors say; where there are none, the kind
     /// sees all of it.
     pub(crate) fn cut_off(&self, rows: &mut Array2<f32>) {
@@ -514,6 +514,20 @@ impl TrainedModel {
         rows
     }
 
+    /// What the sensors say of the newest records of scaled windows, and of their means.
+    fn peaks(&self, rows: &Array2<f32>, gaps: bool) -> (Vec<Peak>, Vec<Peak>) {
+        let newest = self.sensors.as_ref().map_or_else(Vec::new, |judge| {
+            peaks_of(judge, sensors::newest(rows.view(), judge.columns()), gaps)
+        });
+        let means = self.means.as_ref().map_or_else(Vec::new, |judge| {
+            let means = sensors::means(rows.view(), judge.columns());
+            peaks_of(judge, means.view(), gaps)
+        });
+        (newest, means)
+    }
+
+    /// Replaces NaN in scaled rows: by what the other columns let expect at that moment, then by what the model expects, a few times over.
+    fn fill_gaps(&self, rows: &mut Array2<f32>) {
         let gaps = rows.mapv(f32::is_nan);
         if let Some(judge) = &self.sensors {
             judge.fill(rows);
@@ -675,6 +689,16 @@ mod tests {
             assert_eq!(alone.score[0].to_bits(), together.score[i].to_bits());
             assert_eq!(alone.p_value[0].to_bits(), together.p_value[i].to_bits());
         }
+    }
+
+    #[test]
+    fn what_is_expected_of_a_key_is_in_its_own_units() {
+        let mut model = TrainedModel::simple(1, &["a", "b"], 1, calibration());
+        model.levels = Levels::of_one("k", &[100.0, 50.0], 2.0);
+        // The second feature lies ten usual spreads off, twenty of the key's units.
+        let explained = model.explain_of("k", &[100.0, 70.0]);
+        assert_eq!(explained.expected, vec![100.0, 50.0]);
+        assert_eq!(explained.shares, vec![0.0, 1.0]);
     }
 
     #[test]

@@ -118,6 +118,7 @@ pub(super) fn weights(
     card.member_losses = losses.members;
     let model = TrainedModel {
         card,
+        levels: windows.levels().clone(),
         scaler,
         model,
         sensors,

@@ -1,4 +1,4 @@
-//! Decoding, one thread: the learnt layout against the serde_json visitor, on the same records in the same run.
+//! Decoding, one thread: the learnt template against the serde_json visitor, on the same records in the same run.
 //!
 //! Budget: a worker should spend less time on decoding than on everything else, so 1.2 M records/s for flat records of 38 numbers (561 bytes):
 //! 0.8 µs a record, 21 ns a number with its name, 0.67 GB/s.
@@ -127,10 +127,10 @@ fn decode(c: &mut Criterion) {
     for (name, spec, batch) in &cases {
         let name = format!("{name}/{}_bytes", batch.bytes_len() / RECORDS);
         let ways = [
-            ("layout", Decoder::new(schema(spec))),
-            ("serde", Decoder::without_layouts(schema(spec))),
+            ("template", Decoder::new(schema(spec))),
+            ("serde", Decoder::without_templates(schema(spec))),
         ];
-        // Floats have no layout to learn: one way.
+        // Floats have no template to learn: one way.
         let ways = ways
             .into_iter()
             .take(if spec.contains("f32") { 1 } else { 2 });

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anomalyd::detect::Params;
 use anomalyd::model::trained::TrainedModel;
-use anomalyd::pipeline::{Column, Grant, Pipeline};
+use anomalyd::pipeline::{Column, PartitionAssignment, Pipeline};
 use anomalyd::record::{Decoded, DecodedBatch, Key, Missing, RecordBatch};
 use anomalyd::seed::Seed;
 use anomalyd::stats::calibration::Calibration;
@@ -64,7 +64,7 @@ fn pipeline(model: bool, window: usize, emit_scores: bool) -> Pipeline {
         let model = TrainedModel::simple(1, &names, window, Calibration::fit(&scores));
         pipeline.promote(Arc::new(model)).unwrap();
     }
-    let grant = Grant {
+    let assignment = PartitionAssignment {
         at: TopicPartition::new("in", 0),
         committed: Offset(0),
         fresh: true,
@@ -72,7 +72,7 @@ fn pipeline(model: bool, window: usize, emit_scores: bool) -> Pipeline {
         topic_id: None,
         state: Vec::new(),
     };
-    pipeline.assign(&grant, None).unwrap();
+    pipeline.assign(&assignment, None).unwrap();
     pipeline
 }
 

@@ -21,9 +21,10 @@
 //! | 10 | `store` |
 //! | 11 | `kafka` |
 //! | 12 | `config` |
-//! | 13 | `offline`, `service` |
-//! | 14 | `demo` |
-//! | 15 | `cli` |
+//! | 13 | `tools`, `service` |
+//! | 14 | `backtest` |
+//! | 15 | `demo` |
+//! | 16 | `cli` |
 //!
 //! ARCHITECTURE.md has the map, the glossary and the invariants.
 
@@ -61,11 +62,15 @@ pub mod kafka;
 pub mod config;
 
 #[cfg(feature = "daemon")]
-pub mod demo;
-#[cfg(feature = "daemon")]
-pub mod offline;
-#[cfg(feature = "daemon")]
 pub mod service;
+#[cfg(feature = "daemon")]
+pub mod tools;
+
+#[cfg(feature = "daemon")]
+pub mod backtest;
+
+#[cfg(feature = "daemon")]
+pub mod demo;
 
 #[cfg(feature = "daemon")]
 pub mod cli;

@@ -1,12 +1,12 @@
 //! What the worker, the trainer and the follower need from outside, as traits. Kafka implements them in `kafka`, a simulation in `tests/sim`,
-//! files in `offline`. Only types of the core appear here.
+//! files in `tools`. Only types of the core appear here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::card::{Card, Exclusion, Maintenance, ModelVersion, Said};
 use crate::model::trained::TrainedModel;
-use crate::pipeline::{Grant, Outbox};
+use crate::pipeline::{Outbox, PartitionAssignment};
 use crate::record::RecordBatch;
 use crate::stream::{Positions, Span, TopicPartition};
 use crate::time::Timestamp;
@@ -17,11 +17,11 @@ pub enum Input {
     /// Records, at least one.
     Batch(RecordBatch),
     /// Partitions that are ours from now on. Nothing of them is delivered before the worker has called [`Session::rewind`] for them.
-    Assigned(Vec<Grant>),
+    Assigned(Vec<PartitionAssignment>),
     /// Partitions that are no longer ours. Nothing of them may be published any more.
     Revoked(Vec<TopicPartition>),
     /// Retention deleted records before they were read: the oldest that are left. The worker answers with [`Session::rewind`].
-    Overtaken(Positions),
+    OffsetOutOfRange(Positions),
     /// Nothing came in time.
     Idle,
 }

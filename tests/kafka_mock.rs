@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 use anomalyd::kafka::KafkaFailure;
 use anomalyd::kafka::admin;
 use anomalyd::kafka::history::{HistoryTopics, KafkaHistory};
-use anomalyd::kafka::restore::TopicReader;
 use anomalyd::kafka::session::KafkaSession;
 use anomalyd::kafka::settings::Connection;
+use anomalyd::kafka::topic_reader::TopicReader;
 use anomalyd::kafka::watchdog::{Limits, Watchdog, end_process};
 use anomalyd::pipeline::Outbox;
 use anomalyd::port::{Input, Published, Ranges, Session};
@@ -69,7 +69,7 @@ fn cluster(exactly_once: bool) -> (Cluster, Echo) {
     (cluster, echo)
 }
 
-/// The next batch, taking over what is granted on the way.
+/// The next batch, taking over what is assigned on the way.
 fn next_batch<S: Session<Fatal = KafkaFailure>>(session: &mut S) -> RecordBatch {
     let clock = SystemClock::default();
     let limit = Instant::now() + Duration::from_secs(30);
@@ -79,14 +79,14 @@ fn next_batch<S: Session<Fatal = KafkaFailure>>(session: &mut S) -> RecordBatch 
             .unwrap()
         {
             Input::Batch(batch) => return batch,
-            Input::Assigned(grants) => {
-                let start: Positions = grants
+            Input::Assigned(assignments) => {
+                let start: Positions = assignments
                     .iter()
-                    .map(|grant| (grant.at.clone(), grant.committed))
+                    .map(|assignment| (assignment.at.clone(), assignment.committed))
                     .collect();
                 session.rewind(&start).unwrap();
             }
-            Input::Revoked(_) | Input::Overtaken(_) | Input::Idle => {}
+            Input::Revoked(_) | Input::OffsetOutOfRange(_) | Input::Idle => {}
         }
     }
     panic!("no batch within 30 s");
@@ -228,7 +228,7 @@ fn a_topic_that_may_not_be_written_is_the_end_and_named() {
 fn aborts_are_tried_again_more_and_more_slowly() {
     let (cluster, echo) = cluster(true);
     let stop = Arc::new(AtomicBool::new(false));
-    let mut session = echo.lasting(0, Arc::clone(&stop));
+    let mut session = echo.reconnecting(0, Arc::clone(&stop));
     let batch = next_batch(&mut session);
     let (outbox, _) = stage(&batch, &BTreeMap::new());
     let mut publish = || {
@@ -357,7 +357,7 @@ fn at_least_once_owes_no_offsets_when_it_writes_the_next_snapshot() {
     let before = written();
     cluster.request_errors(Api::OffsetCommit, &[rebalance]);
     assert_eq!(session.publish(&outbox).unwrap(), Published::Aborted);
-    assert_eq!(written(), before, "no state before what is owed");
+    assert_eq!(written(), before, "no state before the pending commits");
     assert_eq!(session.publish(&outbox).unwrap(), Published::Committed);
     assert!(before < written());
 }
@@ -372,10 +372,10 @@ fn what_is_granted_names_the_topic_by_its_id() {
             let clock = SystemClock::default();
             let limit = Instant::now() + Duration::from_secs(30);
             loop {
-                assert!(Instant::now() < limit, "nothing is granted");
+                assert!(Instant::now() < limit, "nothing is assigned");
                 let until = clock.now().plus(Duration::from_millis(100));
-                if let Input::Assigned(grants) = session.next(until).unwrap() {
-                    break grants[0].topic_id.clone();
+                if let Input::Assigned(assignments) = session.next(until).unwrap() {
+                    break assignments[0].topic_id.clone();
                 }
             }
         })

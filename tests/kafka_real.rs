@@ -348,13 +348,13 @@ fn lag_of_an_idle_transactional_input_is_nothing() {
             .unwrap()
         {
             Input::Batch(batch) => read += batch.len(),
-            Input::Assigned(grants) => {
-                let start = grants
+            Input::Assigned(assignments) => {
+                let start = assignments
                     .iter()
-                    .map(|grant| (grant.at.clone(), grant.committed));
+                    .map(|assignment| (assignment.at.clone(), assignment.committed));
                 session.rewind(&start.collect()).unwrap();
             }
-            Input::Revoked(_) | Input::Overtaken(_) | Input::Idle => {}
+            Input::Revoked(_) | Input::OffsetOutOfRange(_) | Input::Idle => {}
         }
         if read == 30 {
             idle.get_or_insert_with(Instant::now);

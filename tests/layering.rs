@@ -25,7 +25,8 @@ const LAYERS: &[&[&str]] = &[
     &["store"],
     &["kafka"],
     &["config"],
-    &["offline", "service"],
+    &["tools", "service"],
+    &["backtest"],
     &["demo"],
     &["cli"],
 ];
@@ -48,29 +49,7 @@ const IMPURE: &[&str] = &[
 
 /// Files that use each other in a circle and should not. May only become shorter.
 const CIRCLES: &[&[&str]] = &[
-    &[
-        "cli",
-        "cli::episodes",
-        "cli::files",
-        "cli::models",
-        "cli::topics",
-        "cli::validate",
-    ],
-    &["config", "config::check", "config::load"],
     &["detect::episode", "detect::within"],
-    &["kafka", "kafka::watchdog"],
-    &["kafka::admin", "kafka::messages", "kafka::publish"],
-    &["kafka::retention", "kafka::session", "kafka::takeover"],
-    &["offline::judge", "offline::replay"],
-    &["offline::report", "offline::report::chart"],
-    &["offline::table", "offline::table::cells"],
-    &[
-        "pipeline::dismissed",
-        "pipeline::gather",
-        "pipeline::state",
-        "pipeline::windows",
-    ],
-    &["service::prepare", "service::run"],
     &["stats::calibration", "stats::few", "stats::tail"],
     &[
         "train",

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use anomalyd::config::{Config, Sources};
 use anomalyd::model::trained::TrainedModel;
-use anomalyd::offline::learn::{self, Run};
-use anomalyd::offline::table::{Roles, Table, hex_sha256};
 use anomalyd::seed::Seed;
 use anomalyd::time::Timestamp;
+use anomalyd::tools::table::{Roles, Table, hex_sha256};
+use anomalyd::tools::training::{self, Run};
 use anomalyd::train;
 use ndarray::ArrayView2;
 use rand::Rng;
@@ -106,7 +106,7 @@ fn trained(config: &Config) -> TrainedModel {
         champion: None,
         change: None,
     };
-    train::run(&learn::job(config, &table, run), &|| false)
+    train::run(&training::job(config, &table, run), &|| false)
         .unwrap()
         .model
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anomalyd::detect::Params;
 use anomalyd::model::trained::TrainedModel;
-use anomalyd::pipeline::{Column, Grant, Outbox, Pipeline, StateEntry};
+use anomalyd::pipeline::{Column, Outbox, PartitionAssignment, Pipeline, StateEntry};
 use anomalyd::record::{Decoded, DecodedBatch, Key, Missing, RecordBatch};
 use anomalyd::stats::calibration::Calibration;
 use anomalyd::stream::{Offset, TopicPartition};
@@ -27,8 +27,8 @@ fn at() -> TopicPartition {
     TopicPartition::new("in", 0)
 }
 
-fn grant(committed: i64, state: Vec<StateEntry>) -> Grant {
-    Grant {
+fn assignment(committed: i64, state: Vec<StateEntry>) -> PartitionAssignment {
+    PartitionAssignment {
         at: at(),
         committed: Offset(committed),
         fresh: false,
@@ -131,7 +131,7 @@ fn measure_a_hundred_thousand_keys_of_eight_features() {
         .map(|n| Key(Arc::from(format!("machine-{n:06}"))))
         .collect();
     let (mut holding, mut log) = (pipeline(&model), Log::default());
-    assert!(holding.assign(&grant(0, Vec::new()), None).is_ok());
+    assert!(holding.assign(&assignment(0, Vec::new()), None).is_ok());
     let batches = 120;
     let staging: Duration = (0..batches)
         .map(|part| work(&mut holding, &mut log, &records(&keys, part * BATCH)))
@@ -151,12 +151,12 @@ fn measure_a_hundred_thousand_keys_of_eight_features() {
     println!("state topic when compacted: {} MiB", bytes >> 20);
     println!("memory with these entries: {} MiB", resident());
     drop(holding);
-    let mut heir = pipeline(&model);
+    let mut successor = pipeline(&model);
     let begun = Instant::now();
-    let assigned = heir.assign(&grant(batches * BATCH, state), Some(model));
+    let assigned = successor.assign(&assignment(batches * BATCH, state), Some(model));
     let took = begun.elapsed();
     let replay = assigned.map(|assigned| assigned.replay);
     println!("restoring: {took:?}; to replay: {replay:?}");
-    assert_eq!(heir.keys(), KEYS as u64);
+    assert_eq!(successor.keys(), KEYS as u64);
     assert!(replay.is_ok_and(|replay| replay <= 20_000));
 }

@@ -171,12 +171,12 @@ pub struct SourceArgs {
     #[arg(
         long,
         value_name = "TIME",
-        value_parser = moment,
+        value_parser = timestamp,
         conflicts_with_all = ["input", "key", "timestamp", "labels", "ignore"]
     )]
     pub from: Option<Timestamp>,
     /// ... and before this time; up to now if left out
-    #[arg(long, value_name = "TIME", value_parser = moment, requires = "from", conflicts_with = "input")]
+    #[arg(long, value_name = "TIME", value_parser = timestamp, requires = "from", conflicts_with = "input")]
     pub to: Option<Timestamp>,
 }
 
@@ -393,8 +393,8 @@ pub struct HealthcheckArgs {
     pub ready: bool,
 }
 
-fn moment(text: &str) -> Result<Timestamp, String> {
-    crate::record::moment::read(text)
+fn timestamp(text: &str) -> Result<Timestamp, String> {
+    crate::record::timestamp::read(text)
 }
 
 fn duration(text: &str) -> Result<std::time::Duration, String> {

@@ -8,8 +8,9 @@ use super::exit::{self, Failure};
 use crate::config::Config;
 use crate::config::raw::LogFormat;
 use crate::demo::run::{self as demo, DemoError};
+use crate::service::error::ServiceError;
 use crate::service::log;
-use crate::service::run::{self as service, ServiceError};
+use crate::service::run as service;
 use crate::worker::WorkerError;
 
 /// How long the demo takes unless told otherwise.

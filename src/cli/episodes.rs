@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::args::EpisodesCommand;
 use super::exit::Failure;
-use super::print;
+use super::output::print;
 use crate::config::Config;
 use crate::kafka::history::KafkaHistory;
 use crate::kafka::watchdog::{Watchdog, end_process};

@@ -10,7 +10,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::{BacktestArgs, ScoreArgs, SourceArgs, TableArgs, TrainArgs};
 use super::exit::Failure;
-use super::print;
+use super::output::print;
+use crate::backtest::budgets;
+use crate::backtest::evaluate::{self, Outcome, Warmup, Watch};
+use crate::backtest::feedback::Script;
+use crate::backtest::figures::{self, VUS_WINDOW};
+use crate::backtest::story::{self, ReportInput};
+use crate::backtest::write;
 use crate::config::Config;
 use crate::detect::episode::pace;
 use crate::kafka::history::KafkaHistory;
@@ -18,19 +24,14 @@ use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::model::Monitor;
 use crate::model::card::Card;
 use crate::model::reservoir::Reservoir;
-use crate::offline::budgets;
-use crate::offline::feedback::Script;
-use crate::offline::figures::{self, VUS_WINDOW};
-use crate::offline::judge::{self, Outcome, Warmup, Watch};
-use crate::offline::story::{self, Told};
-use crate::offline::table::{Roles, Table};
-use crate::offline::{OfflineError, learn, topic, write};
 use crate::time::{Clock, SystemClock};
+use crate::tools::table::{Roles, Table};
+use crate::tools::{ToolError, topic, training};
 
-impl From<OfflineError> for Failure {
-    fn from(error: OfflineError) -> Self {
+impl From<ToolError> for Failure {
+    fn from(error: ToolError) -> Self {
         match error {
-            OfflineError::Asked(text) => Self::Usage(text),
+            ToolError::Asked(text) => Self::Usage(text),
             other => Self::Io(other.to_string()),
         }
     }
@@ -45,7 +46,7 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
     let mut candidate = match &old {
         Some((card, _)) if !card.spans.is_empty() => {
             let mut history = history(config)?;
-            learn::again_from_log(config, card, &mut history, &mut monitor)?
+            training::again_from_log(config, card, &mut history, &mut monitor)?
         }
         Some((card, _)) => {
             let Some(input) = &arguments.source.input else {
@@ -61,12 +62,12 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
                     ..roles(config, &arguments.table)
                 },
             };
-            learn::again(config, &read(input, &roles)?, card, &mut monitor)?
+            training::again(config, &read(input, &roles)?, card, &mut monitor)?
         }
         None => {
             let roles = roles(config, &arguments.table);
             let (table, _) = rows(config, &arguments.source, (roles, None))?;
-            learn::train(config, &table, now, &mut monitor)?
+            training::train(config, &table, now, &mut monitor)?
         }
     };
     monitor.bar.finish_and_clear();
@@ -101,7 +102,7 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
             if old.bytes != bytes {
                 print(&text)?;
                 let problem = "other bytes than the model it was made again from: made by another program version, or on another machine?";
-                return Err(OfflineError::Differs(problem.to_owned()).into());
+                return Err(ToolError::Differs(problem.to_owned()).into());
             }
             text += "the same bytes as the model it was made again from\n";
         }
@@ -182,7 +183,7 @@ struct Old {
 
 /// The card in a file, which is a model file or the card alone as JSON; and the rest of the model file.
 fn card(path: &Path) -> Result<(Card, Option<Old>), Failure> {
-    let bytes = std::fs::read(path).map_err(|error| OfflineError::File {
+    let bytes = std::fs::read(path).map_err(|error| ToolError::File {
         path: path.to_owned(),
         error,
     })?;
@@ -204,7 +205,7 @@ pub(super) fn score(config: &Config, arguments: &ScoreArgs) -> Result<(), Failur
     let kind = model.card.spec.kind.clone();
     let bar = rows_bar(table.len());
     let seen = |rows| bar.set_position(rows as u64);
-    let outcome = judge::score(config, &table, (model, arguments.code), &seen)?;
+    let outcome = evaluate::score(config, &table, (model, arguments.code), &seen)?;
     bar.finish_and_clear();
     let codes = outcome.codes.as_deref().unwrap_or_default();
     if arguments.code && codes.iter().all(Option::is_none) {
@@ -236,14 +237,14 @@ pub(super) fn backtest(config: &Config, arguments: &BacktestArgs) -> Result<(), 
         Some(path) => Script::read(path, &table)?,
         None => Script::default(),
     };
-    let outcome = judge::backtest_with(config, &table, (first, script), &mut watch)?;
+    let outcome = evaluate::backtest_with(config, &table, (first, script), &mut watch)?;
     bar.finish_and_clear();
     let found = measure(&table, &outcome, warmup, arguments.vus_window);
     let rows = budgets::table(&config.detect, &table, &outcome, warmup);
     let nothing = budgets::nothing_opened(&rows, &config.detect, (&table, &outcome), warmup);
     let more = budgets::shown(&rows, nothing.as_deref(), warmup);
     if let Some(path) = &arguments.report {
-        let report = story::report(Told {
+        let report = story::report(ReportInput {
             config,
             table: &table,
             outcome: &outcome,

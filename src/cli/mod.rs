@@ -1,7 +1,7 @@
 //! The command line: parse, load the configuration, call the body, turn what came of it into an exit code.
 //!
 //! Next: `args` (every option and help text), `exit` (the codes), `validate`, `healthcheck`. Bodies that do more live in `service`,
-//! `offline` and `demo`.
+//! `backtest`, `tools` and `demo`.
 
 pub mod args;
 mod daemon;
@@ -10,6 +10,7 @@ pub mod exit;
 mod files;
 mod healthcheck;
 mod models;
+mod output;
 mod sample;
 mod topics;
 mod validate;
@@ -23,6 +24,7 @@ use clap::{CommandFactory as _, Parser as _};
 use crate::config::{Config, Problems, Sources};
 use args::{Cli, Command, ModelsCommand, Settings, TopicsCommand};
 use exit::Failure;
+use output::print;
 
 /// Runs the program with these arguments, the program's name first.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -109,14 +111,5 @@ fn sources(settings: &Settings) -> Sources {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect(),
         set,
-    }
-}
-
-/// Writes to standard output. A reader that went away, as `| head` does, is no failure.
-fn print(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
     }
 }

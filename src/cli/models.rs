@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::args::ModelsCommand;
 use super::exit::Failure;
-use super::print;
+use super::output::print;
 use crate::config::Config;
 use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::model::card::{Card, ModelVersion};

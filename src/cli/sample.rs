@@ -4,8 +4,8 @@ use std::io::{self, Write as _};
 
 use super::args::SampleArgs;
 use super::exit::Failure;
-use crate::offline::sample::{self, Request, SampleError};
 use crate::seed::Seed;
+use crate::tools::sample::{self, Request, SampleError};
 
 /// Draws, and says on standard error how like real records they are: standard output may be the records.
 pub(super) fn run(arguments: &SampleArgs) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::exit::{self, Failure};
-use super::print;
+use super::output::print;
 use crate::config::Config;
 use crate::kafka::KafkaFailure;
 use crate::kafka::admin::{self, Made, TopicPlan};

@@ -2,7 +2,7 @@
 
 use super::args::ValidateArgs;
 use super::exit::Failure;
-use super::print;
+use super::output::print;
 use crate::config::Config;
 
 pub(super) fn run(config: &Config, arguments: &ValidateArgs) -> Result<(), Failure> {

@@ -7,19 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::load::Loaded;
+use super::problem::Problem;
 use super::raw::{self, Rate, Raw};
-use super::units::format_duration;
-use super::{
-    BatchSettings, Config, InputSettings, KafkaSettings, ModelsSettings, OutputSettings, Problem,
+use super::settings::{
+    BatchSettings, Config, InputSettings, KafkaSettings, ModelsSettings, OutputSettings,
     TrainingSettings,
 };
+use super::units::format_duration;
 use crate::detect::cold::ROWS_MAX;
 use crate::detect::{Budget, Params};
 use crate::kafka::admin::MESSAGE_MAX;
 use crate::kafka::settings::{check_property, refused};
 use crate::model::card::Maintenance;
-use crate::record::moment;
 use crate::record::schema::Features;
+use crate::record::timestamp;
 use crate::seed::Seed;
 
 /// librdkafka's default for `max.poll.interval.ms`.
@@ -314,7 +315,7 @@ fn excluded(raw: &Raw, found: &mut Found) -> Vec<Maintenance> {
     let mut excluded = Vec::new();
     for window in &raw.training.exclude {
         let mut read = |text: &str| {
-            let time = moment::read(text);
+            let time = timestamp::read(text);
             if let Err(problem) = &time {
                 found.add("training.exclude", format!("has \"{text}\": {problem}"));
             }

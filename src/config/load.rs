@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::Problem;
+use super::problem::Problem;
 use super::raw::{MODEL_WINDOW, Raw};
 use super::secret;
 

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::*;
+use crate::record::Missing;
 use crate::record::decode::Decoder;
 use crate::time::Timestamp;
 

@@ -24,7 +24,8 @@ use crate::kafka::KafkaFailure;
 use crate::kafka::admin::{self, TopicPlan};
 use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::seed::Seed;
-use crate::service::run::{self as service, Running, ServiceError};
+use crate::service::error::ServiceError;
+use crate::service::run::{self as service, Running};
 use crate::time::{Clock, SystemClock, Timestamp};
 
 /// Plant time that passes in a second of ours.
@@ -145,7 +146,7 @@ pub fn run(options: &Options, out: impl Write) -> Result<(), DemoError> {
     };
     telling.live = telling.clock.monotonic();
     let outcome = telling.tell(options.length);
-    telling.running.teller().stop();
+    telling.running.stop_handle().stop();
     let stopped = telling.running.wait();
     let verdict = outcome?;
     stopped?;
@@ -373,13 +374,13 @@ impl<W: Write> Telling<W> {
 
     fn schedule(&self, left: Duration) -> Scoreboard {
         let first = self.gateway.plant_time();
-        let moment = |share: f64| first.plus(left.mul_f64(SPEED * share));
+        let time = |share: f64| first.plus(left.mul_f64(SPEED * share));
         let schedule = self::story()
             .into_iter()
             .map(|fault| Scheduled {
                 key: format!("pump-{}", fault.pump + 1),
-                from: moment(fault.from),
-                to: moment(fault.to),
+                from: time(fault.from),
+                to: time(fault.to),
                 fault,
             })
             .collect();

@@ -8,8 +8,8 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::{MetadataBroker, MetadataPartition, MetadataTopic};
 
 use super::context::PlainContext;
-use super::publish::OutputTopics;
 use super::settings::{Connection, Isolation};
+use super::topics::OutputTopics;
 use super::watchdog::Watchdog;
 use super::{CALL_MAX, KafkaFailure};
 
@@ -173,7 +173,7 @@ pub fn wait_until_known(
     let deadline = watchdog.clock().monotonic() + KNOWN_MAX;
     for (name, _) in made.iter().filter(|(_, made)| *made == Made::Created) {
         loop {
-            match super::restore::partitions(&client, watchdog, name) {
+            match super::topic_reader::partitions(&client, watchdog, name) {
                 Err(KafkaFailure::NoTopic(_)) if watchdog.clock().monotonic() < deadline => {
                     watchdog.pause(Duration::from_millis(100))?;
                 }
@@ -194,7 +194,7 @@ pub fn input_partitions(
     let client = client(connection)?;
     let mut sum = 0;
     for topic in inputs {
-        sum += super::restore::partitions(&client, watchdog, topic)?;
+        sum += super::topic_reader::partitions(&client, watchdog, topic)?;
     }
     Ok(sum)
 }

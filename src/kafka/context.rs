@@ -28,9 +28,9 @@ pub(super) enum Rebalance {
     Revoke(Vec<TopicPartition>),
 }
 
-/// What statistics tell of a partition.
+/// The statistics of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct PartitionStatistics {
     /// The end of what is decided.
     pub(super) end: Offset,
     /// Up to where it was fetched, markers of transactions included.
@@ -41,7 +41,7 @@ pub(super) struct Told {
 #[derive(Debug, Default)]
 pub(super) struct MemberContext {
     rebalances: Mutex<VecDeque<Rebalance>>,
-    told: Mutex<BTreeMap<TopicPartition, Told>>,
+    statistics: Mutex<BTreeMap<TopicPartition, PartitionStatistics>>,
     closing: AtomicBool,
 }
 
@@ -56,9 +56,9 @@ impl MemberContext {
         !lock(&self.rebalances).is_empty()
     }
 
-    /// What statistics told since this was last asked.
-    pub(super) fn told(&self) -> BTreeMap<TopicPartition, Told> {
-        std::mem::take(&mut *lock(&self.told))
+    /// The statistics that came since this was last called.
+    pub(super) fn take_statistics(&self) -> BTreeMap<TopicPartition, PartitionStatistics> {
+        std::mem::take(&mut *lock(&self.statistics))
     }
 
     /// From now on rebalances are answered at once. Returns those that still wait for an answer.
@@ -78,14 +78,14 @@ impl ClientContext for MemberContext {
     }
 
     fn stats(&self, statistics: Statistics) {
-        let mut told = lock(&self.told);
+        let mut latest = lock(&self.statistics);
         #[expect(clippy::iter_over_hash_type, reason = "collected into an ordered map")]
         for (topic, of_topic) in &statistics.topics {
             for (number, partition) in &of_topic.partitions {
                 if *number >= 0 && partition.ls_offset >= 0 {
-                    told.insert(
+                    latest.insert(
                         TopicPartition::new(topic, *number),
-                        Told {
+                        PartitionStatistics {
                             end: Offset(partition.ls_offset),
                             fetched: Offset(partition.next_offset),
                         },

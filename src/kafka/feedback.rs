@@ -14,8 +14,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use super::KafkaFailure;
 use super::context::PlainContext;
-use super::restore::TopicReader;
 use super::settings::Connection;
+use super::topic_reader::TopicReader;
 use super::watchdog::Watchdog;
 use crate::model::card::{Feedback, Maintenance, Said};
 use crate::record::feedback::{Says, Statement};

@@ -8,10 +8,10 @@ use rdkafka::message::Message as _;
 
 use super::KafkaFailure;
 use super::feedback::{self, Tail};
-use super::intake::{headers, timestamp};
-use super::restore::{TopicReader, nothing};
+use super::fetch::{headers, timestamp};
+use super::restore::{self, StateTopic};
 use super::settings::Connection;
-use super::takeover::{self, StateTopic};
+use super::topic_reader::{TopicReader, nothing};
 use super::watchdog::Watchdog;
 use crate::model::card::{Feedback, Said};
 use crate::pipeline::{self, Noted, StateEntry};
@@ -178,7 +178,7 @@ impl KafkaHistory {
             partitions: self.reader.partitions(&self.topics.state)?,
             detector: &self.topics.detector,
         };
-        takeover::latest(
+        restore::latest(
             &self.reader,
             &topic,
             0..topic.partitions,

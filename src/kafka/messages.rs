@@ -13,9 +13,10 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header as RawHeader, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord};
 
+use super::busy_wait::{BusyWait, POLL_STEP};
 use super::context::PlainContext;
-use super::outcome::{Failed, classify_send, too_large};
-use super::publish::{Looks, OutputTopics, POLL_STEP, state_partition};
+use super::error_class::{Failed, classify_send, too_large};
+use super::topics::{OutputTopics, state_partition};
 use super::watchdog::Watchdog;
 use super::{CALL_MAX, KafkaFailure, code};
 use crate::pipeline::{Message, Outbox, StateEntry};
@@ -59,10 +60,10 @@ impl Sizes {
     ) -> Result<usize, KafkaFailure> {
         let known = self.limits.get(topic).copied();
         let lossy = topic == topics.dead_letters || topics.late.as_deref() == Some(topic);
-        let told = ask();
-        let limit = match (known, told) {
-            (None, Some(told)) => told,
-            (Some(known), Some(told)) if told < known => told,
+        let asked = ask();
+        let limit = match (known, asked) {
+            (None, Some(asked)) => asked,
+            (Some(known), Some(asked)) if asked < known => asked,
             // It refuses although all that is sent fits, as far as we know.
             (Some(known), _) if lossy => known / 2,
             (None, None) => DEFAULT_MAX / 2,
@@ -126,13 +127,13 @@ fn headers_size(message: &Message) -> usize {
 
 /// What of a message is sent: as much as fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Kept {
+struct SentParts {
     key: bool,
     headers: bool,
     value: bool,
 }
 
-impl Kept {
+impl SentParts {
     /// Leaves out the value, then the headers, then the key, until what is left fits, a header that says so included.
     fn within(limit: Option<usize>, message: &Message) -> Self {
         let length = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
@@ -211,11 +212,11 @@ impl Sending<'_> {
     fn message(&self, topic: &str, lossy: bool, message: &Message) -> Result<(), Failed> {
         let value = message.value.as_deref();
         let limit = self.sizes.limit(topic).filter(|_| lossy);
-        let Kept {
+        let SentParts {
             key,
             headers,
             value: whole,
-        } = Kept::within(limit, message);
+        } = SentParts::within(limit, message);
         let (bare, omit) = (!headers, !whole);
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
         record.key = message.key.as_deref().filter(|_| key);
@@ -251,7 +252,7 @@ impl Sending<'_> {
     /// Hands one record to librdkafka, making room in its queue when it is full.
     fn send(&self, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<(), Failed> {
         let deadline = self.clock.monotonic() + CALL_MAX;
-        let mut looks = Looks::default();
+        let mut wait = BusyWait::default();
         loop {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
@@ -260,7 +261,7 @@ impl Sending<'_> {
                         && self.clock.monotonic() < deadline =>
                 {
                     record = back;
-                    looks.look(self.watchdog)?;
+                    wait.check(self.watchdog)?;
                     self.producer.poll(Duration::ZERO);
                     std::thread::park_timeout(POLL_STEP);
                 }

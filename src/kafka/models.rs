@@ -18,8 +18,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde::de::DeserializeOwned;
 
 use super::context::PlainContext;
-use super::restore::{TopicReader, nothing};
 use super::settings::Connection;
+use super::topic_reader::{TopicReader, nothing};
 use super::watchdog::Watchdog;
 use super::{CALL_MAX, KafkaFailure, code, joined, retry};
 use crate::model::card::{Card, ModelVersion};

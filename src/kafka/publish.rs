@@ -21,23 +21,22 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
+use super::busy_wait::{BusyWait, POLL_STEP};
 use super::context::{MemberContext, PlainContext};
-use super::mark::{self, Marks, Outcome};
-use super::messages::{Sending, Sizes, written};
-use super::outcome::{
+use super::error_class::{
     Failed, TRANSACTION, classify, commit_comes_later, nothing_new, timed_out, undelivered,
 };
-use super::restore::group_commits;
+use super::mark::{self, Marks, Outcome};
+use super::messages::{Sending, Sizes, written};
 use super::settings::Connection;
+use super::topic_reader::group_commits;
+use super::topics::OutputTopics;
 use super::watchdog::Watchdog;
 use super::{CALL_MAX, KafkaFailure, code, passes, retry};
 use crate::pipeline::Outbox;
 use crate::port::Published;
 use crate::stream::{Positions, TopicPartition};
 use crate::time::Clock;
-
-/// Steps in which the producer is polled: `flush` would wait in steps of 100 ms.
-pub(super) const POLL_STEP: Duration = Duration::from_micros(400);
 
 /// How much longer than the transaction itself may last its calls are waited for.
 const ANSWER_MARGIN: Duration = Duration::from_secs(3);
@@ -52,11 +51,6 @@ const OFFSETS_MAX: Duration = Duration::from_secs(10);
 /// Between two attempts at a call that the coordinator is not ready for.
 const AGAIN_STEP: Duration = Duration::from_millis(10);
 
-/// Polls between two looks at whether the process is to end: a tenth of a second.
-const POLLS: u32 = 256;
-/// How many such looks an end waits for what is in flight.
-const LOOKS_MAX: u32 = 20;
-
 /// What delivery promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -65,23 +59,6 @@ pub enum Delivery {
     ExactlyOnce,
     /// Output first, then offsets: after a crash some output comes again, with the same ids.
     AtLeastOnce,
-}
-
-/// The names of the topics written to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutputTopics {
-    /// Alerts.
-    pub alerts: String,
-    /// Every record's score; `None` leaves them out.
-    pub scores: Option<String>,
-    /// What could not be read.
-    pub dead_letters: String,
-    /// What came too late; `None`: to the dead letters.
-    pub late: Option<String>,
-    /// Keys that drift; `None` leaves them out.
-    pub drift: Option<String>,
-    /// Snapshots and the quarantine ledger, compacted.
-    pub state: String,
 }
 
 /// A producer and how it publishes.
@@ -99,7 +76,7 @@ pub(super) struct Publisher {
     answer_max: Duration,
     sizes: Sizes,
     /// At least once: positions whose output is out, but whose commit a rebalance refused.
-    owed: Positions,
+    pending_commits: Positions,
     marks: Marks,
     /// How many partitions each topic had when the group began to read it.
     began_with: BTreeMap<Arc<str>, i32>,
@@ -128,7 +105,7 @@ impl Publisher {
             clock,
             watchdog,
             sizes: Sizes::default(),
-            owed: Positions::new(),
+            pending_commits: Positions::new(),
             marks: Marks::new(uuid::Uuid::new_v4().to_string()),
             began_with: BTreeMap::new(),
             disturbed: false,
@@ -206,9 +183,10 @@ impl Publisher {
         }
     }
 
-    /// Partitions that came or went: what is owed for them is someone else's business.
+    /// Forgets the pending commits of partitions that came or went: their next owner reads again.
     pub(super) fn forget(&mut self, partitions: &[TopicPartition]) {
-        self.owed.retain(|at, _| !partitions.contains(at));
+        self.pending_commits
+            .retain(|at, _| !partitions.contains(at));
         self.marks.forget(partitions);
     }
 
@@ -295,23 +273,24 @@ impl Publisher {
         }
     }
 
-    /// At least once: everything acknowledged, then the offsets. A snapshot is of the offset that the batch before it committed, so what is
-    /// owed of that is committed before anything is sent: a snapshot ahead of the committed offset would be of no use after a crash.
+    /// At least once: everything acknowledged, then the offsets. A snapshot is of the offset that the batch before it committed, so pending
+    /// commits come before anything is sent: a snapshot ahead of the committed offset would be of no use after a crash.
     fn acknowledge(
         &mut self,
         outbox: &Outbox,
         mark: &str,
         consumer: &BaseConsumer<MemberContext>,
     ) -> Result<(), Failed> {
-        let owed: Positions = outbox
+        let pending: Positions = outbox
             .positions
             .keys()
-            .filter_map(|at| Some((at.clone(), *self.owed.get(at)?)))
+            .filter_map(|at| Some((at.clone(), *self.pending_commits.get(at)?)))
             .collect();
-        if let Some(error) = self.commit(&owed, mark, consumer)? {
+        if let Some(error) = self.commit(&pending, mark, consumer)? {
             return Err(Failed::Abort(error));
         }
-        self.owed.retain(|at, _| !owed.contains_key(at));
+        self.pending_commits
+            .retain(|at, _| !pending.contains_key(at));
         let producer = self.producer()?;
         self.sending(producer).all(outbox)?;
         self.drain(producer)?;
@@ -321,7 +300,7 @@ impl Publisher {
         }
         if let Some(error) = self.commit(&outbox.positions, mark, consumer)? {
             tracing::info!(%error, "offsets not committed: before the next batch, or the partition's next owner reads again");
-            self.owed.extend(outbox.positions.clone());
+            self.pending_commits.extend(outbox.positions.clone());
         }
         Ok(())
     }
@@ -384,9 +363,9 @@ impl Publisher {
     /// Polls until nothing is in flight. Messages time out by themselves, so this ends.
     fn drain(&self, producer: &BaseProducer<PlainContext>) -> Result<(), Failed> {
         let deadline = self.clock.monotonic() + CALL_MAX * 3;
-        let mut looks = Looks::default();
+        let mut wait = BusyWait::default();
         while producer.in_flight_count() > 0 {
-            looks.look(&self.watchdog)?;
+            wait.check(&self.watchdog)?;
             // Not `poll(step)`: below a millisecond librdkafka does not wait, and rust-rdkafka calls it again and again.
             producer.poll(Duration::ZERO);
             std::thread::park_timeout(POLL_STEP);
@@ -492,53 +471,5 @@ impl std::fmt::Debug for Publisher {
         f.debug_struct("Publisher")
             .field("id", &self.id)
             .finish_non_exhaustive()
-    }
-}
-
-/// Looks up now and then from a loop of very short waits: says that the thread goes on, and ends it some time after a stop.
-#[derive(Debug, Default)]
-pub(super) struct Looks {
-    polls: u32,
-    stopping: u32,
-}
-
-impl Looks {
-    pub(super) fn look(&mut self, watchdog: &Watchdog) -> Result<(), Failed> {
-        self.polls += 1;
-        if !self.polls.is_multiple_of(POLLS) {
-            return Ok(());
-        }
-        watchdog.beat();
-        self.stopping += u32::from(watchdog.stopped());
-        if LOOKS_MAX < self.stopping {
-            return Err(Failed::Fatal(KafkaFailure::Stopped));
-        }
-        Ok(())
-    }
-}
-
-/// The partition of the state topic in which an input partition's entries lie. It depends on the number of its partitions,
-/// which therefore must never change.
-pub(super) fn state_partition(at: &TopicPartition, of: i32) -> i32 {
-    let hash = at.topic.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
-    let of = u32::try_from(of.max(1)).unwrap_or(1);
-    let number = u32::try_from(at.partition.0).unwrap_or(0);
-    i32::try_from((hash % of + number % of) % of).unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn partitions_of_one_topic_spread_over_the_state_topic() {
-        let mut used: Vec<i32> = (0..6)
-            .map(|partition| state_partition(&TopicPartition::new("records", partition), 6))
-            .collect();
-        used.sort_unstable();
-        assert_eq!(used, [0, 1, 2, 3, 4, 5]);
-        assert_eq!(state_partition(&TopicPartition::new("records", 5), 1), 0);
     }
 }

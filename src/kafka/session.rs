@@ -1,6 +1,6 @@
 //! [`Session`] over librdkafka: one member of the group, on one thread.
 //!
-//! Invariants: a granted partition is fetched only after [`Session::rewind`] has said from where; a partition is given back only between
+//! Invariants: an assigned partition is fetched only after [`Session::rewind`] has said from where; a partition is given back only between
 //! batches; no transaction is open while polling.
 //!
 //! An assignment is answered at once, with nothing: its partitions are assigned when their state has been read, which may take longer than
@@ -18,15 +18,16 @@ use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::context::{self, MemberContext, Rebalance};
-use super::intake::Intake;
-use super::publish::{Delivery, OutputTopics, Publisher};
-use super::restore::TopicReader;
-use super::retention::{self, Known};
+use super::fetch::FetchedBatch;
+use super::publish::{Delivery, Publisher};
+use super::restore::{self, StateTopic};
 use super::settings::Connection;
-use super::takeover::{self, StateTopic};
+use super::start_offset::{self, Known, Start};
+use super::topic_reader::TopicReader;
+use super::topics::OutputTopics;
 use super::watchdog::Watchdog;
 use super::{CALL_MAX, KafkaFailure, bare, code, is_final, joined, list, passes, retry};
-use crate::pipeline::{self, Grant, Outbox, StateEntry};
+use crate::pipeline::{self, Outbox, PartitionAssignment, StateEntry};
 use crate::port::{Input, Published, Session};
 use crate::record::RecordBatch;
 use crate::stream::{Offset, Positions, TopicPartition};
@@ -44,16 +45,6 @@ const POLL_EVERY: Duration = Duration::from_millis(200);
 /// ... and how much is taken at each.
 const POLLS_MAX: usize = 100;
 
-/// Where a group begins that has committed nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Start {
-    /// At the oldest record there is.
-    Earliest,
-    /// After the newest: history is for training only.
-    Latest,
-}
-
 /// How large a batch may grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchLimits {
@@ -65,7 +56,7 @@ pub struct BatchLimits {
     pub wait: Duration,
 }
 
-/// What a session is told about a detector.
+/// The settings of a session.
 #[derive(Clone, Debug)]
 pub struct SessionSettings {
     /// The detector's name: the state topic may hold several.
@@ -95,24 +86,24 @@ pub struct KafkaSession {
     publisher: Publisher,
     reader: TopicReader,
     state_partitions: i32,
-    /// The group's gift, whose state has not been read yet.
+    /// Assigned by the group, state not read yet.
     given: BTreeSet<TopicPartition>,
-    /// Granted, not yet fetched: where to begin, once that is known.
+    /// Assigned, not yet fetched: where to begin, once that is known.
     pending: BTreeMap<TopicPartition, (Offset, Option<Offset>)>,
     /// Fetched: the offset after the last record handed out.
     active: Positions,
     /// A partition's fetch position is not in the log any more.
-    lost: bool,
-    /// Ids of the topics of what was granted, and when they are looked at again.
+    out_of_range: bool,
+    /// Ids of the topics of what was assigned, and when they are looked at again.
     ids: BTreeMap<Arc<str>, Arc<str>>,
     look_at: Duration,
     /// To seek to as soon as no rebalance waits for its answer: librdkafka pauses everything until then.
     seeks: Positions,
     /// Names of the input topics' partitions, so that a record does not allocate one.
     names: BTreeMap<String, Arc<str>>,
-    /// The end of each partition, as far as statistics told.
+    /// The end of each partition, as of the latest statistics.
     ends: BTreeMap<TopicPartition, Offset>,
-    /// Up to where each partition was fetched, as far as statistics told: past the markers of transactions, which are no records.
+    /// Up to where each partition was fetched, as of the latest statistics: past the markers of transactions, which are no records.
     fetched: BTreeMap<TopicPartition, Offset>,
     /// The last batch's memory.
     spare: RecordBatch,
@@ -177,7 +168,7 @@ impl KafkaSession {
             given: BTreeSet::new(),
             pending: BTreeMap::new(),
             active: Positions::new(),
-            lost: false,
+            out_of_range: false,
             ids: BTreeMap::new(),
             look_at: Duration::ZERO,
             seeks: Positions::new(),
@@ -210,16 +201,16 @@ impl KafkaSession {
                 self.given.extend(partitions);
             }
             Some(Rebalance::Revoke(partitions)) => {
-                self.let_go(&partitions)?;
+                self.on_revoked(&partitions)?;
                 return Ok(Input::Revoked(partitions));
             }
             None => {}
         }
         if !self.given.is_empty() {
-            return self.take_over();
+            return self.on_assigned();
         }
-        if std::mem::take(&mut self.lost) {
-            return self.overtaken();
+        if std::mem::take(&mut self.out_of_range) {
+            return self.offset_out_of_range();
         }
         self.look_at_ids()?;
         self.seek_due()?;
@@ -243,11 +234,11 @@ impl KafkaSession {
         let drained = !consumer.context().waiting()
             && batch.len() < limits.records_max
             && batch.bytes_len() < limits.bytes_max;
-        let told = consumer.context().told();
-        for (at, told) in told {
-            self.ends.insert(at.clone(), told.end);
+        let statistics = consumer.context().take_statistics();
+        for (at, of_this) in statistics {
+            self.ends.insert(at.clone(), of_this.end);
             if drained {
-                self.fetched.insert(at, told.fetched);
+                self.fetched.insert(at, of_this.fetched);
             }
         }
     }
@@ -259,7 +250,7 @@ impl KafkaSession {
             .consumer
             .as_ref()
             .ok_or(KafkaFailure::Client(KafkaError::Canceled))?;
-        let mut intake = Intake {
+        let mut fetched = FetchedBatch {
             batch: std::mem::take(&mut self.spare),
             active: &mut self.active,
             names: &self.names,
@@ -270,7 +261,8 @@ impl KafkaSession {
             until.since(self.clock.now()) + limits.wait + CALL_MAX * 2,
         );
         let mut failed = None;
-        while intake.batch.len() < limits.records_max && intake.batch.bytes_len() < limits.bytes_max
+        while fetched.batch.len() < limits.records_max
+            && fetched.batch.bytes_len() < limits.bytes_max
         {
             // What is queued is taken without a look at the clock, which would cost more than the record does.
             let mut polled = consumer.poll(Duration::ZERO);
@@ -283,13 +275,15 @@ impl KafkaSession {
             }
             match polled {
                 Some(Ok(message)) => {
-                    let first = intake.batch.is_empty();
-                    intake.take(&message);
-                    if first && !intake.batch.is_empty() {
+                    let first = fetched.batch.is_empty();
+                    fetched.take(&message);
+                    if first && !fetched.batch.is_empty() {
                         deadline = self.clock.monotonic() + limits.wait;
                     }
                 }
-                Some(Err(error)) if retention::lost(&error) => self.lost = true,
+                Some(Err(error)) if start_offset::is_out_of_range(&error) => {
+                    self.out_of_range = true;
+                }
                 Some(Err(error)) => {
                     failed = tolerate(error).err();
                     if failed.is_some() {
@@ -298,18 +292,18 @@ impl KafkaSession {
                 }
                 None => {}
             }
-            if self.lost || consumer.context().waiting() {
+            if self.out_of_range || consumer.context().waiting() {
                 break;
             }
         }
-        let batch = intake.finish();
+        let batch = fetched.finish();
         failed.map_or(Ok(batch), Err)
     }
 
     /// Retention has deleted what some partition was to read next. librdkafka has stopped it, and seeks nothing that it has stopped: the
     /// assignment is made again, each partition from where it stands, or from the oldest record that it has.
-    fn overtaken(&mut self) -> Result<Input, KafkaFailure> {
-        let oldest = retention::oldest(&self.reader, &self.active)?;
+    fn offset_out_of_range(&mut self) -> Result<Input, KafkaFailure> {
+        let oldest = start_offset::oldest(&self.reader, &self.active)?;
         self.active.extend(oldest.clone());
         self.seeks.clear();
         let assignment = list(&self.active).map_err(KafkaFailure::call("assign"))?;
@@ -321,22 +315,22 @@ impl KafkaSession {
         Ok(if oldest.is_empty() {
             Input::Idle
         } else {
-            Input::Overtaken(oldest)
+            Input::OffsetOutOfRange(oldest)
         })
     }
 
-    /// Reads what is needed to take over what the group has given us; nothing comes of it if the group changes its mind meanwhile.
-    fn take_over(&mut self) -> Result<Input, KafkaFailure> {
+    /// Reads the state of the partitions that the group has assigned; nothing comes of it if a rebalance begins meanwhile.
+    fn on_assigned(&mut self) -> Result<Input, KafkaFailure> {
         self.hold(BaseConsumer::pause)?;
         let partitions: Vec<TopicPartition> = self.given.iter().cloned().collect();
-        let granted = self.grant(partitions);
+        let assignments = self.read_assignments(partitions);
         self.hold(BaseConsumer::resume)?;
-        match granted {
+        match assignments {
             Err(KafkaFailure::Rebalanced) => Ok(Input::Idle),
-            granted => {
-                let granted = granted?;
+            assignments => {
+                let assignments = assignments?;
                 self.given.clear();
-                Ok(Input::Assigned(granted))
+                Ok(Input::Assigned(assignments))
             }
         }
     }
@@ -354,15 +348,18 @@ impl KafkaSession {
             .map_err(KafkaFailure::call("pausing what is read"))
     }
 
-    /// What the worker needs to take over: the committed offset, and the state as it was committed with it.
-    fn grant(&mut self, partitions: Vec<TopicPartition>) -> Result<Vec<Grant>, KafkaFailure> {
+    /// What the worker needs of assigned partitions: the committed offset, and the state as it was committed with it.
+    fn read_assignments(
+        &mut self,
+        partitions: Vec<TopicPartition>,
+    ) -> Result<Vec<PartitionAssignment>, KafkaFailure> {
         let mut alive = Alive {
             consumer: self.consumer()?,
             clock: &*self.clock,
             watchdog: &self.watchdog,
             polled: self.clock.monotonic(),
             strayed: BTreeSet::new(),
-            lost: false,
+            out_of_range: false,
         };
         let state_topic = StateTopic {
             name: &self.settings.topics.state,
@@ -371,13 +368,13 @@ impl KafkaSession {
         };
         let consumer = (alive.consumer, &self.reader);
         let found =
-            takeover::known(consumer, &partitions, &mut || alive.go_on()).and_then(|found| {
+            restore::known(consumer, &partitions, &mut || alive.go_on()).and_then(|found| {
                 let go_on = &mut || alive.go_on();
-                let state = takeover::restore(&self.reader, &state_topic, &partitions, go_on)?;
+                let state = restore::entries(&self.reader, &state_topic, &partitions, go_on)?;
                 Ok((found, state))
             });
-        let (strayed, lost) = (alive.strayed, alive.lost);
-        self.lost |= lost;
+        let (strayed, out_of_range) = (alive.strayed, alive.out_of_range);
+        self.out_of_range |= out_of_range;
         for at in strayed {
             if let Some(next) = self.active.get(&at) {
                 self.seeks.insert(at, *next);
@@ -387,10 +384,10 @@ impl KafkaSession {
         self.publisher.began_with(began_with);
         let ids = self.topic_ids(&partitions)?;
         self.ids.extend(ids.clone());
-        Ok(self.grants(partitions, (known, state), &ids))
+        Ok(self.make_assignments(partitions, (known, state), &ids))
     }
 
-    fn grants(
+    fn make_assignments(
         &mut self,
         partitions: Vec<TopicPartition>,
         (mut known, mut state): (
@@ -398,7 +395,7 @@ impl KafkaSession {
             BTreeMap<TopicPartition, Vec<StateEntry>>,
         ),
         ids: &BTreeMap<Arc<str>, Arc<str>>,
-    ) -> Vec<Grant> {
+    ) -> Vec<PartitionAssignment> {
         partitions
             .into_iter()
             .map(|at| {
@@ -412,10 +409,10 @@ impl KafkaSession {
                         && topic_id.is_some()
                         && as_of.topic_id != topic_id;
                 }
-                let (committed, fresh) = retention::begin(&at, known, self.settings.start);
+                let (committed, fresh) = start_offset::begin(&at, known, self.settings.start);
                 self.pending.insert(at.clone(), (committed, None));
-                tracing::info!(%at, %committed, entries = state.len(), "partition granted");
-                Grant {
+                tracing::info!(%at, %committed, entries = state.len(), "partition assigned");
+                PartitionAssignment {
                     at,
                     committed,
                     fresh,
@@ -476,7 +473,7 @@ impl KafkaSession {
         }
     }
 
-    fn let_go(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaFailure> {
+    fn on_revoked(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaFailure> {
         self.publisher.forget(partitions);
         // Only what is being read was assigned.
         let assigned: Vec<&TopicPartition> = partitions
@@ -498,7 +495,7 @@ impl KafkaSession {
             .map_err(KafkaFailure::call("giving partitions back"))
     }
 
-    /// Assigns what was granted: fetching begins at the offsets named, or where the group stands.
+    /// Begins to fetch what was assigned, at the offsets named, or where the group stands.
     fn begin_pending(&mut self) -> Result<(), KafkaFailure> {
         let starts: Positions = std::mem::take(&mut self.pending)
             .into_iter()
@@ -628,7 +625,7 @@ struct Alive<'a> {
     /// Partitions that a record came from nonetheless: it has to be read again.
     strayed: BTreeSet<TopicPartition>,
     /// As of the session.
-    lost: bool,
+    out_of_range: bool,
 }
 
 impl Alive<'_> {
@@ -645,7 +642,7 @@ impl Alive<'_> {
                         let at = TopicPartition::new(message.topic(), message.partition());
                         self.strayed.insert(at);
                     }
-                    Err(error) if retention::lost(&error) => self.lost = true,
+                    Err(error) if start_offset::is_out_of_range(&error) => self.out_of_range = true,
                     Err(error) => tolerate(error)?,
                 }
             }

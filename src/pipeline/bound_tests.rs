@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::tests::{NOW, at, batch, grant, model, params, pipeline};
+use super::tests::{NOW, assignment, at, batch, model, params, pipeline};
 use super::*;
 
 const BOUND: u64 = 64 << 10;
@@ -59,7 +59,9 @@ fn holding(params: Params, committed: i64, state: Vec<StateEntry>) -> Pipeline {
     let mut pipeline = pipeline(params, Missing::Mask);
     pipeline.promote(model(1, WINDOW)).unwrap();
     let judging = pipeline.current().cloned();
-    pipeline.assign(&grant(committed, state), judging).unwrap();
+    pipeline
+        .assign(&assignment(committed, state), judging)
+        .unwrap();
     pipeline
 }
 
@@ -113,19 +115,19 @@ fn many_keys_are_saved_by_and_by_and_come_back_the_same() {
     // The same scores, however a batch was divided.
     assert_eq!(log.scores, free.scores);
     // Nor does one that takes over after a crash see a difference: it replays what came after the last snapshot.
-    let mut heir = holding(bounded(BOUND), 12_000, log.state());
-    let from = heir.positions()[&at()].0;
+    let mut successor = holding(bounded(BOUND), 12_000, log.state());
+    let from = successor.positions()[&at()].0;
     assert!(from > 11_000, "{from}");
     let mut none = Log::default();
     work(
-        &mut heir,
+        &mut successor,
         &mut none,
         &round_robin(&keys, from, (12_000 - from) as usize),
     );
-    assert_eq!((heir.replaying(), none.transactions), (0, 0));
+    assert_eq!((successor.replaying(), none.transactions), (0, 0));
     let next = round_robin(&keys, 12_000, 2000);
     work(&mut pipeline, &mut log, &next);
-    work(&mut heir, &mut none, &next);
+    work(&mut successor, &mut none, &next);
     assert_eq!(none.scores, log.scores[log.scores.len() - 2000..]);
 }
 
@@ -171,11 +173,11 @@ fn a_new_model_waits_where_all_partitions_would_save_at_once() {
         .collect();
     let keys = names(60);
     for at in &partitions {
-        let grant = Grant {
+        let assignment = PartitionAssignment {
             at: at.clone(),
-            ..grant(0, Vec::new())
+            ..assignment(0, Vec::new())
         };
-        pipeline.assign(&grant, None).unwrap();
+        pipeline.assign(&assignment, None).unwrap();
     }
     let mut decoded = DecodedBatch {
         columns: 2,
@@ -199,7 +201,7 @@ fn a_new_model_waits_where_all_partitions_would_save_at_once() {
     work(&mut pipeline, &mut Log::default(), &(records, decoded));
     pipeline.promote(model(2, WINDOW)).unwrap();
     let mut log = Log::default();
-    while let Some(staged) = pipeline.settle(&Positions::new()) {
+    while let Some(staged) = pipeline.flush_idle_snapshots(&Positions::new()) {
         log.publish(&staged.outbox);
         pipeline.apply(staged);
     }

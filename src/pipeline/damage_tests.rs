@@ -4,7 +4,7 @@
 
 use rand::Rng;
 
-use super::tests::{CALM, WILD, at, batch, grant, model, params, pipeline};
+use super::tests::{CALM, WILD, assignment, at, batch, model, params, pipeline};
 use super::*;
 use crate::seed::Seed;
 
@@ -17,7 +17,7 @@ fn entries() -> Vec<StateEntry> {
     };
     let mut pipeline = pipeline(params, Missing::Mask);
     pipeline.promote(model(1, 3)).unwrap();
-    pipeline.assign(&grant(0, Vec::new()), None).unwrap();
+    pipeline.assign(&assignment(0, Vec::new()), None).unwrap();
     let mut entries = BTreeMap::new();
     for round in 0..12_i64 {
         let at = round * 3;
@@ -68,16 +68,16 @@ fn damaged(rounds: u64, from: u64) {
             window: 3,
             ..params()
         };
-        let mut heir = pipeline(params, Missing::Mask);
-        heir.promote(model(1, 3)).unwrap();
-        let grant = grant(36, state.clone());
-        let judging = heir.current().cloned();
+        let mut successor = pipeline(params, Missing::Mask);
+        successor.promote(model(1, 3)).unwrap();
+        let assignment = assignment(36, state.clone());
+        let judging = successor.current().cloned();
         assert!(
             as_of(&state).is_ok() && model_version(&state).is_ok(),
             "seed {round}"
         );
-        let assigned = heir
-            .assign(&grant, judging)
+        let assigned = successor
+            .assign(&assignment, judging)
             .unwrap_or_else(|error| panic!("seed {round}: {error}"));
         let why = assigned.discarded;
         assert_eq!(
@@ -86,11 +86,11 @@ fn damaged(rounds: u64, from: u64) {
             "seed {round}: {:?}",
             String::from_utf8_lossy(&state[which].key)
         );
-        assert_eq!(heir.keys(), 0, "seed {round}");
+        assert_eq!(successor.keys(), 0, "seed {round}");
         // The next batch cleans up behind it.
         let rows = [(36, "a", 40, CALM), (37, "b", 41, WILD)];
         let (batch, decoded) = batch(&rows);
-        let staged = heir.stage(&batch, &decoded, Timestamp(1_000_000));
+        let staged = successor.stage(&batch, &decoded, Timestamp(1_000_000));
         let gone = |entry: &&StateEntry| {
             entry.value.is_none() && entry.key.windows(5).any(|part| part == b"/key/")
         };
@@ -100,24 +100,24 @@ fn damaged(rounds: u64, from: u64) {
             "seed {round}"
         );
         assert_eq!(staged.tally.consumed, 2);
-        heir.apply(staged);
-        assert!(heir.positions()[&at()] == Offset(38), "seed {round}");
+        successor.apply(staged);
+        assert!(successor.positions()[&at()] == Offset(38), "seed {round}");
     }
 }
 
 #[test]
 fn damaged_state_is_discarded_and_never_the_end() {
     let state = entries();
-    let mut heir = pipeline(
+    let mut successor = pipeline(
         Params {
             window: 3,
             ..params()
         },
         Missing::Mask,
     );
-    heir.promote(model(1, 3)).unwrap();
-    let judging = heir.current().cloned();
-    let assigned = heir.assign(&grant(36, state), judging).unwrap();
+    successor.promote(model(1, 3)).unwrap();
+    let judging = successor.current().cloned();
+    let assigned = successor.assign(&assignment(36, state), judging).unwrap();
     assert_eq!(assigned.discarded, None, "undamaged, it is taken over");
     damaged(1_000, 0);
 }

@@ -3,17 +3,12 @@
 //! That somebody said so reaches a partition between two batches, and the next carries a snapshot that has it: replay begins after it, so it judges as
 //! the live run did.
 
-use std::collections::BTreeMap;
-
-use super::gather::Work;
-use super::state::{PartitionState, Quarantined, episode_id};
+use super::prepare::Work;
+use super::state::{Dismissed, PartitionState, Quarantined, episode_id};
 use crate::detect::Params;
 use crate::detect::episode::Episode;
 use crate::detect::feedback::{PATTERNS_MAX, Pattern, Worst};
 use crate::model::card::{Feedback, Said};
-
-/// The patterns that are held back, by key: ids and patterns, the newest first.
-pub(super) type Dismissed = BTreeMap<String, Vec<(String, Pattern)>>;
 
 impl PartitionState {
     /// Takes in what was said of its episodes. While it replays nothing may change: then it does so when it has caught up.

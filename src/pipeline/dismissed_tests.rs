@@ -33,7 +33,7 @@ fn stream<'a>(from: i64, to: i64, strange: &[(i64, &'a [f64])]) -> Vec<Row<'a>> 
 }
 
 /// A pipeline that heard that the episode at record 2 was a false alarm, after ten records.
-fn told(state: &mut BTreeMap<Vec<u8>, StateEntry>) -> Pipeline {
+fn with_dismissal(state: &mut BTreeMap<Vec<u8>, StateEntry>) -> Pipeline {
     let mut pipeline = ready(params(), 1);
     let (outbox, tally) = work(&mut pipeline, &stream(0, 10, &[(2, &[2.0, 0.2])]));
     keep(state, outbox);
@@ -60,7 +60,7 @@ const WORSE: &[f64] = &[900.0, 0.2];
 #[test]
 fn what_is_like_a_dismissed_episode_is_held_back_and_nothing_else() {
     for size in [1, 7, 100] {
-        let mut pipeline = told(&mut BTreeMap::new());
+        let mut pipeline = with_dismissal(&mut BTreeMap::new());
         let strange = [
             (20, SAME),
             (40, OTHER),
@@ -75,31 +75,35 @@ fn what_is_like_a_dismissed_episode_is_held_back_and_nothing_else() {
             found.extend(events(&outbox));
             held += tally.held_back;
         }
-        let told: Vec<&str> = found.iter().map(|(id, _)| id.as_str()).collect();
+        let emitted: Vec<&str> = found.iter().map(|(id, _)| id.as_str()).collect();
         // Each opens and closes; nothing is heard of those held back.
         let [a, b, c] = ["test/in/3/40", "test/in/3/60", "test/in/3/100"];
-        assert_eq!((told, held), (vec![a, a, b, b, c, c], 2));
+        assert_eq!((emitted, held), (vec![a, a, b, b, c, c], 2));
     }
 }
 
 #[test]
 fn what_is_held_back_is_told_once_it_is_worse_looks_otherwise_or_was_taken_back() {
     for (values, news) in [(WORSE, true), (SECOND, true), (SAME, false)] {
-        let mut pipeline = told(&mut BTreeMap::new());
+        let mut pipeline = with_dismissal(&mut BTreeMap::new());
         let (outbox, tally) = work(&mut pipeline, &stream(10, 21, &[(20, SAME)]));
         assert_eq!((opened(&outbox).len(), tally.held_back), (0, 1));
         let suppressed = |pipeline: &Pipeline| pipeline.open(1)[0].suppressed;
         assert_eq!(suppressed(&pipeline), Some(Suppressed::Dismissed));
         let (outbox, _) = work(&mut pipeline, &stream(21, 22, &[(21, values)]));
-        let told = opened(&outbox);
-        assert_eq!(told, vec!["test/in/3/20"; usize::from(news)], "{values:?}");
+        let emitted = opened(&outbox);
+        assert_eq!(
+            emitted,
+            vec!["test/in/3/20"; usize::from(news)],
+            "{values:?}"
+        );
         assert_eq!(suppressed(&pipeline).is_none(), news);
-        // Told once; then as any other.
+        // Emitted once; then as any other.
         let (outbox, _) = work(&mut pipeline, &stream(22, 40, &[(22, values)]));
         assert!(opened(&outbox).is_empty());
         assert_eq!(events(&outbox).len(), usize::from(news));
     }
-    let mut pipeline = told(&mut BTreeMap::new());
+    let mut pipeline = with_dismissal(&mut BTreeMap::new());
     work(&mut pipeline, &stream(10, 21, &[(20, SAME)]));
     pipeline.hear(Arc::default());
     let (outbox, _) = work(&mut pipeline, &stream(21, 22, &[(21, SAME)]));
@@ -139,17 +143,17 @@ fn what_leaves_the_window_is_no_news() {
 #[test]
 fn a_restart_holds_back_what_the_uninterrupted_run_does() {
     let mut state = BTreeMap::new();
-    let mut pipeline = told(&mut state);
+    let mut pipeline = with_dismissal(&mut state);
     let (outbox, _) = work(&mut pipeline, &stream(10, 30, &[(20, SAME)]));
     keep(&mut state, outbox);
     // What was said is in the snapshot that went with these records: they are replayed by it.
-    let mut heir = pipeline_of(&state, 30);
-    let replayed = heir.positions()[&at()];
+    let mut successor = pipeline_of(&state, 30);
+    let replayed = successor.positions()[&at()];
     assert_eq!(replayed, Offset(10));
-    let (outbox, _) = work(&mut heir, &stream(10, 30, &[(20, SAME)]));
+    let (outbox, _) = work(&mut successor, &stream(10, 30, &[(20, SAME)]));
     assert!(events(&outbox).is_empty());
     let rest = stream(30, 60, &[(40, SAME), (50, OTHER)]);
-    let (one, other) = (work(&mut pipeline, &rest), work(&mut heir, &rest));
+    let (one, other) = (work(&mut pipeline, &rest), work(&mut successor, &rest));
     assert_eq!(events(&one.0), events(&other.0));
     assert_eq!((one.1.held_back, other.1.held_back), (1, 1));
     // Training takes what is held back for what the dismissed one was said to be.
@@ -167,11 +171,11 @@ fn a_restart_holds_back_what_the_uninterrupted_run_does() {
         &mut late,
         work(&mut first, &stream(0, 10, &[(2, &[2.0, 0.2])])).0,
     );
-    let mut heir = pipeline_of(&late, 10);
-    heir.hear(said());
-    assert_eq!(heir.replaying(), 1);
-    work(&mut heir, &stream(0, 10, &[(2, &[2.0, 0.2])]));
-    let (_, tally) = work(&mut heir, &stream(10, 30, &[(20, SAME)]));
+    let mut successor = pipeline_of(&late, 10);
+    successor.hear(said());
+    assert_eq!(successor.replaying(), 1);
+    work(&mut successor, &stream(0, 10, &[(2, &[2.0, 0.2])]));
+    let (_, tally) = work(&mut successor, &stream(10, 30, &[(20, SAME)]));
     assert_eq!((tally.opened, tally.held_back), (1, 1));
 }
 
@@ -187,16 +191,16 @@ fn who_takes_over_goes_by_what_was_heard_before() {
     keep(&mut state, work(&mut first, &stream(10, 11, &[])).0);
     let held =
         |state: &BTreeMap<Vec<u8>, StateEntry>, said: Option<Arc<Said>>, rows: &[Row<'_>]| {
-            let mut heir = pipeline(params(), Missing::Mask);
-            heir.promote(model(1, 1)).unwrap();
+            let mut successor = pipeline(params(), Missing::Mask);
+            successor.promote(model(1, 1)).unwrap();
             if let Some(said) = said {
-                heir.hear(said);
+                successor.hear(said);
             }
             let from = rows[0].0;
-            let grant = grant(from, state.values().cloned().collect());
-            heir.assign(&grant, Some(model(1, 1))).unwrap();
-            work(&mut heir, &stream(10, from, &[]));
-            let (outbox, tally) = work(&mut heir, rows);
+            let assignment = assignment(from, state.values().cloned().collect());
+            successor.assign(&assignment, Some(model(1, 1))).unwrap();
+            work(&mut successor, &stream(10, from, &[]));
+            let (outbox, tally) = work(&mut successor, rows);
             (outbox, tally.held_back)
         };
     let rows = stream(11, 21, &[(20, SAME)]);
@@ -210,11 +214,11 @@ fn who_takes_over_goes_by_what_was_heard_before() {
 }
 
 fn pipeline_of(state: &BTreeMap<Vec<u8>, StateEntry>, committed: i64) -> Pipeline {
-    let mut heir = pipeline(params(), Missing::Mask);
-    heir.promote(model(1, 1)).unwrap();
-    let grant = grant(committed, state.values().cloned().collect());
-    heir.assign(&grant, Some(model(1, 1))).unwrap();
-    heir
+    let mut successor = pipeline(params(), Missing::Mask);
+    successor.promote(model(1, 1)).unwrap();
+    let assignment = assignment(committed, state.values().cloned().collect());
+    successor.assign(&assignment, Some(model(1, 1))).unwrap();
+    successor
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! Drift through the whole pipeline: what rises slowly and stays is told as such, and only that.
+//! Drift through the whole pipeline: what rises slowly and stays is emitted as such, and only that.
 
 use rand::Rng;
 
-use super::tests::{NOW, at, batch, grant, params};
+use super::tests::{NOW, assignment, at, batch, params};
 use super::*;
 use crate::alert::{Alert, AlertEvent, Drift, DriftEvent};
 use crate::detect::Budget;
@@ -10,7 +10,7 @@ use crate::seed::Seed;
 
 /// What a stretch of records led to.
 #[derive(Debug, Default, PartialEq)]
-struct Told {
+struct Emitted {
     drift: Vec<Drift>,
     openings: usize,
     messages: Vec<Message>,
@@ -27,7 +27,7 @@ fn ready() -> Pipeline {
     };
     let mut pipeline = super::tests::pipeline(params, Missing::Mask);
     pipeline.promote(super::tests::model(1, 1)).unwrap();
-    pipeline.assign(&grant(0, Vec::new()), None).unwrap();
+    pipeline.assign(&assignment(0, Vec::new()), None).unwrap();
     pipeline
 }
 
@@ -50,8 +50,8 @@ fn records(
         .collect()
 }
 
-fn run(pipeline: &mut Pipeline, records: &[(i64, String, [f64; 2])], size: usize) -> Told {
-    let mut told = Told::default();
+fn run(pipeline: &mut Pipeline, records: &[(i64, String, [f64; 2])], size: usize) -> Emitted {
+    let mut emitted = Emitted::default();
     for part in records.chunks(size) {
         let rows: Vec<super::tests::Row<'_>> = part
             .iter()
@@ -61,16 +61,16 @@ fn run(pipeline: &mut Pipeline, records: &[(i64, String, [f64; 2])], size: usize
         let staged = pipeline.stage(&batch, &decoded, NOW);
         for message in &staged.outbox.drift {
             let value = message.value.as_deref().unwrap();
-            told.drift.push(serde_json::from_slice(value).unwrap());
-            told.messages.push(message.clone());
+            emitted.drift.push(serde_json::from_slice(value).unwrap());
+            emitted.messages.push(message.clone());
         }
         for message in &staged.outbox.alerts {
             let alert: Alert = serde_json::from_slice(message.value.as_deref().unwrap()).unwrap();
-            told.openings += usize::from(alert.event == AlertEvent::Open);
+            emitted.openings += usize::from(alert.event == AlertEvent::Open);
         }
         pipeline.apply(staged);
     }
-    told
+    emitted
 }
 
 fn ramp(_: i64, n: i64) -> f64 {
@@ -79,15 +79,18 @@ fn ramp(_: i64, n: i64) -> f64 {
 
 #[test]
 fn a_slow_ramp_is_one_drift_and_no_storm_of_alerts() {
-    let told = run(&mut ready(), &records(1, 0, 18_000, ramp), 700);
-    assert_eq!(told.drift.len(), 1, "{told:?}");
-    let drift = &told.drift[0];
+    let emitted = run(&mut ready(), &records(1, 0, 18_000, ramp), 700);
+    assert_eq!(emitted.drift.len(), 1, "{emitted:?}");
+    let drift = &emitted.drift[0];
     assert_eq!((drift.event, &*drift.key), (DriftEvent::Begin, "k0"));
     assert!(drift.level > 1.5 * drift.usual_level, "{drift:?}");
     assert!((7_000..11_000).contains(&drift.input.offset), "{drift:?}");
     assert_eq!(drift.model_version, 1);
-    assert!(told.openings <= 1, "{}", told.openings);
-    let names = told.messages[0].headers.iter().map(|header| &*header.name);
+    assert!(emitted.openings <= 1, "{}", emitted.openings);
+    let names = emitted.messages[0]
+        .headers
+        .iter()
+        .map(|header| &*header.name);
     assert!(names.eq([
         "ce_specversion",
         "ce_type",
@@ -107,12 +110,12 @@ fn a_step_that_stays_is_drift_until_it_is_over() {
             1.0
         }
     };
-    let told = run(&mut ready(), &records(1, 0, 15_000, step), 700);
-    let events: Vec<DriftEvent> = told.drift.iter().map(|drift| drift.event).collect();
-    assert_eq!(events, [DriftEvent::Begin, DriftEvent::End], "{told:?}");
-    assert_eq!(told.drift[0].id, told.drift[1].id);
+    let emitted = run(&mut ready(), &records(1, 0, 15_000, step), 700);
+    let events: Vec<DriftEvent> = emitted.drift.iter().map(|drift| drift.event).collect();
+    assert_eq!(events, [DriftEvent::Begin, DriftEvent::End], "{emitted:?}");
+    assert_eq!(emitted.drift[0].id, emitted.drift[1].id);
     assert_eq!(
-        told.drift[0].approx_drift_start_time,
+        emitted.drift[0].approx_drift_start_time,
         "1970-01-01T01:23:20.000Z"
     );
 }
@@ -124,17 +127,17 @@ fn a_spike_and_a_fault_that_ends_are_no_drift() {
         8_000..8_700 => 8.0,
         _ => 1.0,
     };
-    let told = run(&mut ready(), &records(1, 0, 12_000, fault), 700);
-    assert!(told.openings >= 1, "{}", told.openings);
-    assert_eq!(told.drift, []);
+    let emitted = run(&mut ready(), &records(1, 0, 12_000, fault), 700);
+    assert!(emitted.openings >= 1, "{}", emitted.openings);
+    assert_eq!(emitted.drift, []);
 }
 
 #[test]
 fn a_fleet_without_drift_tells_none() {
     // Keys are unlike each other from the first record on.
     let unlike = |key, _| 0.7 + 0.1 * f64::from((key % 10) as u8);
-    let told = run(&mut ready(), &records(20, 0, 100_000, unlike), 5_000);
-    assert_eq!(told.drift, []);
+    let emitted = run(&mut ready(), &records(20, 0, 100_000, unlike), 5_000);
+    assert_eq!(emitted.drift, []);
 }
 
 #[test]
@@ -163,15 +166,15 @@ fn drift_does_not_depend_on_batches_nor_on_a_restart() {
     let state: Vec<StateEntry> = state.into_values().collect();
     let mut after = super::tests::pipeline((*before.params).clone(), Missing::Mask);
     after.promote(super::tests::model(1, 1)).unwrap();
-    let granted = grant(cut as i64, state);
+    let assigned = assignment(cut as i64, state);
     let read_from = after
-        .assign(&granted, Some(super::tests::model(1, 1)))
+        .assign(&assigned, Some(super::tests::model(1, 1)))
         .unwrap()
         .read_from;
     assert!(read_from > Offset(0) && read_from < Offset(cut as i64));
-    let told = run(&mut after, &records[read_from.0 as usize..], 700);
-    assert_eq!(told.messages, whole.messages);
-    assert_eq!(told.messages[0].cause, at());
+    let emitted = run(&mut after, &records[read_from.0 as usize..], 700);
+    assert_eq!(emitted.messages, whole.messages);
+    assert_eq!(emitted.messages[0].cause, at());
 }
 
 #[test]
@@ -183,7 +186,7 @@ fn a_key_that_is_forgotten_ends_its_drift() {
         ..(*pipeline.params).clone()
     });
     let other = [(14_000, "other".to_owned(), [0.1, 0.1])];
-    let told = run(&mut pipeline, &other, 1);
-    assert_eq!(told.drift.len(), 1);
-    assert_eq!(told.drift[0].event, DriftEvent::End);
+    let emitted = run(&mut pipeline, &other, 1);
+    assert_eq!(emitted.drift.len(), 1);
+    assert_eq!(emitted.drift[0].event, DriftEvent::End);
 }

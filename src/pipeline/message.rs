@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::gather::Work;
+use super::prepare::Work;
 use super::state::episode_id;
 use super::{Message, OpenEpisode};
 use crate::alert::{
@@ -36,7 +36,7 @@ pub(super) struct Cause<'a> {
 
 /// What an alert says beyond its cause.
 #[derive(Clone, Debug)]
-pub(super) struct Facts {
+pub(super) struct AlertFields {
     pub id: String,
     pub event: AlertEvent,
     pub kind: AlertKind,
@@ -61,7 +61,7 @@ pub(super) struct Facts {
     pub within: Option<String>,
 }
 
-impl Facts {
+impl AlertFields {
     /// Nothing but the kind, the event and the p-value.
     pub fn bare(kind: AlertKind, event: AlertEvent, p: f64) -> Self {
         Self {
@@ -114,8 +114,8 @@ impl Facts {
 }
 
 /// An alert, with CloudEvents headers in binary mode.
-pub(super) fn alert(params: &Params, cause: Cause<'_>, facts: Facts) -> Message {
-    let event = match facts.event {
+pub(super) fn alert(params: &Params, cause: Cause<'_>, fields: AlertFields) -> Message {
+    let event = match fields.event {
         AlertEvent::Open => "open",
         AlertEvent::Update => "update",
         AlertEvent::Close => "close",
@@ -125,38 +125,38 @@ pub(super) fn alert(params: &Params, cause: Cause<'_>, facts: Facts) -> Message 
         header("ce_specversion", "1.0"),
         header("ce_type", &format!("anomalyd.alert.{event}")),
         header("ce_source", &format!("/anomalyd/{}", params.detector)),
-        header("ce_id", &format!("{}-{event}-{}", facts.id, cause.offset)),
+        header("ce_id", &format!("{}-{event}-{}", fields.id, cause.offset)),
         header("ce_time", &time),
         header("content-type", "application/json"),
     ];
     let alert = Alert {
         schema: 1,
-        id: facts.id,
-        event: facts.event,
-        kind: facts.kind,
+        id: fields.id,
+        event: fields.event,
+        kind: fields.kind,
         detector: params.detector.clone(),
         key: cause.key.to_owned(),
-        approx_anomaly_start_time: facts.onset_time.rfc3339(),
-        end_time: (facts.event == AlertEvent::Close).then(|| {
-            let end = facts.end_time.unwrap_or(cause.time);
+        approx_anomaly_start_time: fields.onset_time.rfc3339(),
+        end_time: (fields.event == AlertEvent::Close).then(|| {
+            let end = fields.end_time.unwrap_or(cause.time);
             end.rfc3339()
         }),
         data_time: time,
-        anomaly_score: facts.score,
-        peak_score: facts.peak_score,
-        anomaly_grade: facts.grade,
-        confidence: facts.confidence,
-        severity: facts.severity,
-        p_value: facts.p,
-        threshold: facts.threshold,
-        records: facts.records,
-        evidence: facts.evidence,
-        evidence_threshold: facts.evidence_threshold,
-        evidence_records: facts.evidence_records,
-        relevant_attribution: facts.attribution,
-        suppressed: facts.suppressed,
-        abandoned: facts.abandoned,
-        within: facts.within,
+        anomaly_score: fields.score,
+        peak_score: fields.peak_score,
+        anomaly_grade: fields.grade,
+        confidence: fields.confidence,
+        severity: fields.severity,
+        p_value: fields.p,
+        threshold: fields.threshold,
+        records: fields.records,
+        evidence: fields.evidence,
+        evidence_threshold: fields.evidence_threshold,
+        evidence_records: fields.evidence_records,
+        relevant_attribution: fields.attribution,
+        suppressed: fields.suppressed,
+        abandoned: fields.abandoned,
+        within: fields.within,
         model_version: cause.model.0,
         seasonal: cause.seasonal,
         input: InputRef {
@@ -237,15 +237,15 @@ pub(super) fn abandoned(
         seasonal: false,
         record: 0,
     };
-    let facts = Facts {
+    let fields = AlertFields {
         id: open.id.clone(),
         onset_time: open.since,
         peak_score: open.peak,
         severity: open.severity,
         abandoned: true,
-        ..Facts::bare(open.kind, AlertEvent::Close, 1.0)
+        ..AlertFields::bare(open.kind, AlertEvent::Close, 1.0)
     };
-    alert(params, cause, facts)
+    alert(params, cause, fields)
 }
 
 /// [`crate::alert::Score`], borrowed: one is written for every record.

@@ -6,18 +6,19 @@
 //! Invariants: a snapshot is never ahead of the committed offset; a change of model always travels with a snapshot that names it; a record
 //! below a partition's `emit_from` changes state and emits nothing (replay); every record ends as scored, warming up, late, or dead letter.
 //!
-//! Next: `terms` (what goes in and out), `state` (what is remembered), `gather` (the half of staging that needs no scores), `windows` (what
-//! is scored), `verdict` (the half that does), `dismissed` (what is held back), `message` (what goes out), `snapshot` (state to entries and back; `bytes` of one key).
+//! Next: `types` (what goes in and out), `state` (what is remembered), `prepare` (the half of staging that needs no scores), `windows` (what
+//! is scored), `evaluate` (the half that does), `dismissed` (what is held back), `message` (what goes out), `snapshot` (state to entries and
+//! back; `codec` of one key).
 
-mod bytes;
+mod codec;
 mod dismissed;
-mod gather;
+mod evaluate;
 mod message;
+mod prepare;
 mod seal;
 mod snapshot;
 mod state;
-mod terms;
-mod verdict;
+mod types;
 mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,9 +27,9 @@ use std::sync::{Arc, OnceLock};
 pub use snapshot::{
     AsOf, Noted, as_of, ledger, model_version, names, owner, quarantine, replayed_by,
 };
-pub use terms::{
-    Assigned, Column, ColumnsDiffer, Discarded, Grant, Message, OpenEpisode, Outbox, RestoreError,
-    StateEntry, Suppressed, Tally, Watched, WrongClock, WrongClocks,
+pub use types::{
+    Assigned, Column, ColumnsDiffer, Discarded, Message, OpenEpisode, Outbox, PartitionAssignment,
+    RestoreError, StateEntry, Suppressed, Tally, Watched, WrongClock, WrongClocks,
 };
 
 use crate::detect::Params;
@@ -37,10 +38,11 @@ use crate::model::trained::TrainedModel;
 use crate::record::{DecodedBatch, Key, Missing, RecordBatch};
 use crate::stream::{Offset, Positions, TopicPartition};
 use crate::time::Timestamp;
-use gather::{Gathered, Rules, Slot, Work};
-use snapshot::Heir;
-use state::{Head, Kept, PartitionState, Quarantined, Weight, tombstone};
-use verdict::Telling;
+use evaluate::EventEmitter;
+use prepare::{Prepared, Slot, Work};
+use snapshot::RestoreTarget;
+use state::{Head, KeyEntry, PartitionState, Quarantined, Weight, tombstone};
+use windows::Rules;
 
 /// A batch worked out: what to publish, and what becomes state once it is published.
 #[must_use = "publish the outbox, then `apply`, or the batch is lost"]
@@ -100,7 +102,7 @@ struct Delta {
     due_added: BTreeSet<(Timestamp, Key)>,
     snapshot: bool,
     /// Lost records are counted with it.
-    told: bool,
+    emitted: bool,
 }
 
 impl Pipeline {
@@ -129,15 +131,15 @@ impl Pipeline {
     /// judges; so it does where there is nothing to replay and `judging` is not at hand.
     pub fn assign(
         &mut self,
-        grant: &Grant,
+        assignment: &PartitionAssignment,
         judging: Option<Arc<TrainedModel>>,
     ) -> Result<Assigned, RestoreError> {
-        let heir = Heir {
+        let target = RestoreTarget {
             params: &self.params,
             columns: &self.columns,
             model: judging.as_ref().map(|model| self.fits(model)),
         };
-        let (mut partition, discarded) = snapshot::restore(grant, heir)?;
+        let (mut partition, discarded) = snapshot::restore(assignment, target)?;
         partition.model = if partition.unsaved {
             let judging = judging.filter(|model| self.fits(model));
             self.current.clone().or(judging)
@@ -152,10 +154,10 @@ impl Pipeline {
         if let Some(said) = &self.said {
             partition.hear(said, &self.params);
         }
-        self.partitions.insert(grant.at.clone(), partition);
+        self.partitions.insert(assignment.at.clone(), partition);
         Ok(Assigned {
             read_from,
-            replay: u64::try_from(grant.committed.0 - read_from.0).unwrap_or(0),
+            replay: u64::try_from(assignment.committed.0 - read_from.0).unwrap_or(0),
             skipped,
             discarded,
         })
@@ -180,7 +182,7 @@ impl Pipeline {
     /// it judges; those that lost records; and those `quiet` since they were at these offsets, so that replay begins near the end even if
     /// nothing comes for longer than the input keeps its records. Their positions go with them: a member that lost them is fenced. Where they
     /// change much they come one after another: to be asked for again until there are none.
-    pub fn settle(&self, quiet: &Positions) -> Option<Staged> {
+    pub fn flush_idle_snapshots(&self, quiet: &Positions) -> Option<Staged> {
         let mut staged = Staged {
             outbox: Outbox::default(),
             tally: Tally::default(),
@@ -194,7 +196,7 @@ impl Pipeline {
         let mut room = self.params.snapshot_bytes;
         for (at, partition) in &self.partitions {
             let quiet = quiet.get(at) == Some(&partition.head.position);
-            if partition.unsettled(champion, quiet) {
+            if partition.needs_idle_snapshot(champion, quiet) {
                 let work = self.begin(partition, true);
                 let delta = self.finish(work, (&mut staged.outbox, &mut staged.tally));
                 staged.deltas.push(delta);
@@ -321,18 +323,18 @@ impl Pipeline {
             columns: &self.columns,
             fill_last: self.columns.iter().any(|c| c.missing == Missing::Last),
         };
-        let mut gathered = Gathered::default();
+        let mut prepared = Prepared::default();
         let mut place = Vec::with_capacity(batch.sources().len());
         let saved = self.saved(batch.sources());
         for at in batch.sources() {
             let partition = self.partitions.get(at);
             place.push(partition.map(|partition| {
                 let work = self.begin(partition, saved.contains(at));
-                gathered.add(work, rules)
+                prepared.add(work, rules)
             }));
         }
-        let whole = gathered.walk(batch, decoded, &place, rules);
-        let mut telling = Telling {
+        let whole = prepared.walk(batch, decoded, &place, rules);
+        let mut emitter = EventEmitter {
             params: &self.params,
             columns: &self.columns,
             batch,
@@ -344,19 +346,19 @@ impl Pipeline {
             watched: Vec::new(),
             watch_all: self.watch_all,
         };
-        telling.tell_all(&mut gathered);
-        let Telling {
+        emitter.emit_all(&mut prepared);
+        let EventEmitter {
             mut outbox,
             mut tally,
             alerted,
             watched,
             ..
-        } = telling;
+        } = emitter;
         assert!(
             tally.adds_up(),
             "every record ends as exactly one of four: {tally:?}"
         );
-        let deltas = gathered
+        let deltas = prepared
             .works
             .into_iter()
             .map(|work| self.finish(work, (&mut outbox, &mut tally)))
@@ -366,7 +368,7 @@ impl Pipeline {
             tally,
             alerted,
             watched,
-            wrong_clocks: gathered.wrong_clocks,
+            wrong_clocks: prepared.wrong_clocks,
             whole,
             deltas,
         }
@@ -424,7 +426,7 @@ impl Pipeline {
             due_taken: work.due_taken,
             due_added: work.due_added,
             snapshot: work.snapshot,
-            told: caught_up,
+            emitted: caught_up,
         }
     }
 
@@ -525,15 +527,15 @@ impl PartitionState {
         if delta.snapshot {
             // What was dirty has just been saved; what the batch touched is dirty again below.
             #[expect(clippy::iter_over_hash_type, reason = "each is set alike")]
-            for kept in self.keys.values_mut() {
-                kept.dirty = false;
+            for entry in self.keys.values_mut() {
+                entry.dirty = false;
             }
             self.forgotten.clear();
             self.changed = 0;
             self.abandoned.0.clear();
             self.unsaved = false;
         }
-        if delta.told {
+        if delta.emitted {
             self.skipped = 0;
         }
         for _ in 0..delta.due_taken {
@@ -551,11 +553,11 @@ impl PartitionState {
                 continue;
             }
             let weight = delta.weight.key(&slot.key);
-            let kept = Kept {
+            let entry = KeyEntry {
                 state: slot.state,
                 dirty: true,
             };
-            let before = self.keys.insert(slot.key, kept);
+            let before = self.keys.insert(slot.key, entry);
             if !before.is_some_and(|before| before.dirty) {
                 self.changed += weight;
             }

@@ -29,8 +29,8 @@ fn pipeline() -> Pipeline {
     Pipeline::new(Arc::new(params), Arc::new([column]))
 }
 
-fn grant(committed: Offset, state: Vec<StateEntry>) -> Grant {
-    Grant {
+fn assignment(committed: Offset, state: Vec<StateEntry>) -> PartitionAssignment {
+    PartitionAssignment {
         at: TopicPartition::new("in", 0),
         committed,
         fresh: false,
@@ -75,7 +75,7 @@ fn work(pipeline: &mut Pipeline, from: i64, to: i64, fault: i64) -> (Outbox, Tal
 fn a_fault_of_seven_days_is_still_open_on_the_seventh() {
     let mut pipeline = pipeline();
     pipeline
-        .assign(&grant(Offset(0), Vec::new()), None)
+        .assign(&assignment(Offset(0), Vec::new()), None)
         .unwrap();
     let (_, calm) = work(&mut pipeline, 0, 10 * DAY, i64::MAX);
     assert_eq!((calm.opened, calm.warming_up), (0, 30));
@@ -98,7 +98,7 @@ fn the_season_is_named_where_it_judged_and_not_the_model() {
     let calibration = Calibration::fit(&[]);
     let model = Arc::new(TrainedModel::simple(7, &["load"], 1, calibration));
     pipeline
-        .assign(&grant(Offset(0), Vec::new()), Some(model))
+        .assign(&assignment(Offset(0), Vec::new()), Some(model))
         .unwrap();
     let (outbox, _) = work(&mut pipeline, 0, 3 * DAY, 3 * DAY - 40);
     let alert: crate::alert::Alert =
@@ -112,7 +112,8 @@ fn the_season_is_named_where_it_judged_and_not_the_model() {
 #[test]
 fn what_is_restored_from_a_snapshot_goes_on_bit_for_bit() {
     let mut calm = pipeline();
-    calm.assign(&grant(Offset(0), Vec::new()), None).unwrap();
+    calm.assign(&assignment(Offset(0), Vec::new()), None)
+        .unwrap();
     let mut state = std::collections::BTreeMap::new();
     for day in 0..4 {
         let (outbox, _) = work(&mut calm, day * DAY, (day + 1) * DAY, i64::MAX);
@@ -127,14 +128,18 @@ fn what_is_restored_from_a_snapshot_goes_on_bit_for_bit() {
     let mut restored = pipeline();
     let committed = Offset(4 * DAY);
     let state: Vec<StateEntry> = state.into_values().collect();
-    restored.assign(&grant(committed, state), None).unwrap();
+    restored
+        .assign(&assignment(committed, state), None)
+        .unwrap();
     let (replayed, _) = work(&mut restored, 0, 4 * DAY, i64::MAX);
     assert!(replayed.scores.is_empty());
     let (expected, _) = work(&mut calm, 4 * DAY, 5 * DAY, 4 * DAY + 10);
     let (found, _) = work(&mut restored, 4 * DAY, 5 * DAY, 4 * DAY + 10);
     let values = |outbox: &Outbox| -> Vec<Vec<u8>> {
-        let told = outbox.scores.iter().chain(&outbox.alerts);
-        told.filter_map(|message| message.value.clone()).collect()
+        let emitted = outbox.scores.iter().chain(&outbox.alerts);
+        emitted
+            .filter_map(|message| message.value.clone())
+            .collect()
     };
     assert_eq!(values(&found), values(&expected));
     assert!(!found.alerts.is_empty());

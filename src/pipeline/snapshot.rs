@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::bytes::{FORMAT, read_key, write_key};
+use super::codec::{FORMAT, read_key, write_key};
 use super::seal;
-use super::state::{Head, Kept, KeyState, PartitionState, Quarantined, Storm};
-use super::{Column, Discarded, Grant, RestoreError, StateEntry};
+use super::state::{Head, KeyEntry, KeyState, PartitionState, Quarantined, Storm};
+use super::{Column, Discarded, PartitionAssignment, RestoreError, StateEntry};
 use crate::detect::Params;
 use crate::detect::clock::StreamClock;
 use crate::model::card::{Exclusion, ModelVersion, Said};
@@ -174,9 +174,9 @@ pub fn as_of(state: &[StateEntry]) -> Result<Option<AsOf>, RestoreError> {
 ///
 /// # Errors
 /// If the state's head cannot be read.
-pub fn replayed_by(grant: &Grant) -> Result<Option<ModelVersion>, RestoreError> {
-    Ok(read_head(&grant.state)?
-        .filter(|head| head.offset < grant.committed && head.model != ModelVersion(0))
+pub fn replayed_by(assignment: &PartitionAssignment) -> Result<Option<ModelVersion>, RestoreError> {
+    Ok(read_head(&assignment.state)?
+        .filter(|head| head.offset < assignment.committed && head.model != ModelVersion(0))
         .map(|head| head.model))
 }
 
@@ -189,7 +189,7 @@ pub struct Noted {
     pub from_time: Timestamp,
     /// Event time of the record that closed it; `None` while it is open.
     pub to_time: Option<Timestamp>,
-    /// Nobody was told of it, because somebody dismissed one like it.
+    /// No alert of it was emitted, because somebody dismissed one like it.
     pub held: bool,
 }
 
@@ -266,8 +266,8 @@ pub(super) fn take(
     let mut dirty: Vec<(&Key, &KeyState)> = partition
         .keys
         .iter()
-        .filter(|(_, kept)| kept.dirty)
-        .map(|(key, kept)| (key, &kept.state))
+        .filter(|(_, key_entry)| key_entry.dirty)
+        .map(|(key, key_entry)| (key, &key_entry.state))
         .collect();
     dirty.sort_unstable_by_key(|(key, _)| *key);
     let entry = |key: Vec<u8>, value| StateEntry {
@@ -295,7 +295,7 @@ pub(super) fn take(
 
 /// What a partition is restored for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Heir<'a> {
+pub(super) struct RestoreTarget<'a> {
     /// The detector's parameters: its group owns the state.
     pub params: &'a Params,
     /// The features that records have.
@@ -304,24 +304,28 @@ pub(super) struct Heir<'a> {
     pub model: Option<bool>,
 }
 
-impl Heir<'_> {
+impl RestoreTarget<'_> {
     /// Why the state under `head` cannot be used.
-    fn refuses(self, head: Option<&HeadEntry>, grant: &Grant) -> Option<Discarded> {
+    fn refuses(
+        self,
+        head: Option<&HeadEntry>,
+        assignment: &PartitionAssignment,
+    ) -> Option<Discarded> {
         let Some(head) = head else {
             return Some(Discarded::NoHead);
         };
-        if let (Some(theirs), Some(ours)) = (&head.topic_id, &grant.topic_id)
+        if let (Some(theirs), Some(ours)) = (&head.topic_id, &assignment.topic_id)
             && theirs != ours
         {
             return Some(Discarded::OtherTopic);
         }
-        let replays = head.offset < grant.committed;
+        let replays = head.offset < assignment.committed;
         let names = self.columns.iter().map(|column| &column.name);
-        if head.offset > grant.committed {
+        if head.offset > assignment.committed {
             Some(Discarded::Ahead)
         } else if !head.columns.iter().eq(names) || self.model == Some(false) {
             Some(Discarded::OtherFeatures)
-        } else if replays && head.offset < grant.first {
+        } else if replays && head.offset < assignment.first {
             Some(Discarded::RecordsDeleted)
         } else if replays && head.model != ModelVersion(0) && self.model.is_none() {
             Some(Discarded::ModelGone)
@@ -345,12 +349,12 @@ fn read_entry(
             let key = Key(Arc::from(key));
             let whole = seal::open_bytes(value);
             if let Some(state) = whole.and_then(read_key) {
-                let kept = Kept {
+                let key_entry = KeyEntry {
                     state,
                     dirty: false,
                 };
                 partition.names += key.0.len() as u64;
-                partition.keys.insert(key, kept);
+                partition.keys.insert(key, key_entry);
                 return Ok(());
             }
             if whole.is_none() {
@@ -377,31 +381,31 @@ fn read_entry(
 
 /// A partition as its entries left it, and, if they could not be used, why.
 pub(super) fn restore(
-    grant: &Grant,
-    heir: Heir<'_>,
+    assignment: &PartitionAssignment,
+    target: RestoreTarget<'_>,
 ) -> Result<(PartitionState, Option<Discarded>), RestoreError> {
-    // Retention may have overtaken the group.
-    let from = grant.committed.max(grant.first);
-    let mut partition = PartitionState::new(grant.at.clone(), from, None);
-    partition.skipped = u64::try_from(from.0 - grant.committed.0).unwrap_or(0);
-    let head = read_head(&grant.state)?;
+    // Retention may have deleted records that the group has not read.
+    let from = assignment.committed.max(assignment.first);
+    let mut partition = PartitionState::new(assignment.at.clone(), from, None);
+    partition.skipped = u64::try_from(from.0 - assignment.committed.0).unwrap_or(0);
+    let head = read_head(&assignment.state)?;
     let named = head.as_ref().and_then(|head| head.topic_id.clone());
-    partition.topic_id = grant.topic_id.clone().or(named);
+    partition.topic_id = assignment.topic_id.clone().or(named);
     if let Some(theirs) = head.as_ref().and_then(|head| head.group.as_ref())
-        && *theirs != heir.params.group
+        && *theirs != target.params.group
     {
         return Err(RestoreError::Foreign {
-            at: grant.at.clone(),
+            at: assignment.at.clone(),
             theirs: theirs.clone(),
-            ours: heir.params.group.clone(),
+            ours: target.params.group.clone(),
         });
     }
-    let mut discarded = if head_is_damaged(&grant.state) {
+    let mut discarded = if head_is_damaged(&assignment.state) {
         Some(Discarded::Damaged)
     } else {
-        heir.refuses(head.as_ref(), grant)
+        target.refuses(head.as_ref(), assignment)
     };
-    for entry in &grant.state {
+    for entry in &assignment.state {
         read_entry(entry, &mut partition, &mut discarded)?;
     }
     if discarded.is_some() {
@@ -409,7 +413,7 @@ pub(super) fn restore(
             partition.head.clock = head.clock;
             partition.head.storm = head.storm;
         }
-        partition.discard(from, None, heir.params);
+        partition.discard(from, None, target.params);
         if discarded == Some(Discarded::OtherTopic) {
             partition
                 .quarantine
@@ -417,7 +421,7 @@ pub(super) fn restore(
                 .for_each(Quarantined::empty);
         }
     } else if let Some(head) = head {
-        let replays = head.offset < grant.committed;
+        let replays = head.offset < assignment.committed;
         partition.head = Head {
             saved_time: head.clock.elapsed,
             clock: head.clock,
@@ -425,12 +429,12 @@ pub(super) fn restore(
             ..Head::at(if replays { head.offset } else { from })
         };
         // With nothing to replay the champion may judge from here on, whether the model that did is at hand or not.
-        let another = heir.model.is_none() && head.model != ModelVersion(0);
+        let another = target.model.is_none() && head.model != ModelVersion(0);
         partition.unsaved = partition.skipped > 0 || (!replays && another);
-        partition.remember_due(heir.params);
+        partition.remember_due(target.params);
     }
     partition.remember_dismissed();
-    let had_state = grant.state.iter().any(|entry| entry.value.is_some());
+    let had_state = assignment.state.iter().any(|entry| entry.value.is_some());
     Ok((partition, discarded.filter(|_| had_state)))
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use super::dismissed::Dismissed;
 use super::{OpenEpisode, Suppressed, WrongClock};
 use crate::alert::{AlertKind, Severity};
 use crate::detect::Params;
@@ -23,6 +22,9 @@ use crate::record::Key;
 use crate::stream::{Offset, TopicPartition};
 use crate::time::Timestamp;
 
+/// The patterns that are held back, by key: ids and patterns, the newest first.
+pub(super) type Dismissed = BTreeMap<String, Vec<(String, Pattern)>>;
+
 /// What is remembered of a key.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct KeyState {
@@ -36,8 +38,8 @@ pub(super) struct KeyState {
     pub rhythm: Rhythm,
     /// It is silent at present.
     pub silence: Option<Silence>,
-    /// Nobody was told of the present silence: it began in a storm.
-    pub silence_muted: bool,
+    /// No alert of the present silence was emitted: it began in a storm.
+    pub silence_suppressed: bool,
     /// Its last rows, oldest first, D numbers each: none if windows are one record long.
     pub rows: VecDeque<f64>,
     /// The last observed value of each column; empty unless a column's policy asks for it.
@@ -63,7 +65,7 @@ impl KeyState {
             rhythm: Rhythm::begin(heard, era),
             clock,
             silence: None,
-            silence_muted: false,
+            silence_suppressed: false,
             rows: VecDeque::new(),
             last_values: Vec::new(),
             episodes: EpisodeState::default(),
@@ -190,7 +192,7 @@ pub(super) struct Quarantined {
     /// The partition knows that somebody called it a false alarm: what is like it is held back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dismissed: bool,
-    /// The dismissed episode that it is like, for which nobody was told of it.
+    /// The dismissed episode that it is like, for which no alert of it was emitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
 }
@@ -235,7 +237,7 @@ impl Quarantined {
 
 /// A key in memory.
 #[derive(Clone, Debug)]
-pub(super) struct Kept {
+pub(super) struct KeyEntry {
     pub state: KeyState,
     /// Changed since the last snapshot.
     pub dirty: bool,
@@ -250,7 +252,7 @@ pub(super) struct PartitionState {
     /// The model that judges it; none: the cold start.
     pub model: Option<Arc<TrainedModel>>,
     pub head: Head,
-    pub keys: FxHashMap<Key, Kept>,
+    pub keys: FxHashMap<Key, KeyEntry>,
     /// The bytes of their names.
     pub names: u64,
     /// Keys that may fall silent, in the order in which they may: each at its [`KeyState::deadline`] or earlier, as it was once. It is
@@ -313,7 +315,7 @@ impl PartitionState {
 
     /// Whether the state topic should hear of it though no record of it comes: the champion does not judge it yet, records of it were lost,
     /// or it is `quiet` and has changed since it was saved.
-    pub fn unsettled(&self, champion: Option<&Arc<TrainedModel>>, quiet: bool) -> bool {
+    pub fn needs_idle_snapshot(&self, champion: Option<&Arc<TrainedModel>>, quiet: bool) -> bool {
         let another = champion.is_some() && version(champion) != version(self.model.as_ref());
         let known =
             !(self.keys.is_empty() && self.forgotten.is_empty() && self.abandoned.0.is_empty());
@@ -364,7 +366,7 @@ impl PartitionState {
     }
 
     /// What its alerts say is open, and until when that is known. Episodes by the ledger, which is as of the last commit, not of the last snapshot;
-    /// silences and the storm as of the snapshot, so that one which ended since is ended twice rather than never. Nothing that nobody was told of.
+    /// silences and the storm as of the snapshot, so that one which ended since is ended twice rather than never. Nothing of which no alert was emitted.
     fn abandon(&self, params: &Params) -> (Vec<OpenEpisode>, Timestamp) {
         let mut open = Vec::new();
         self.open(params, &mut open);
@@ -425,8 +427,8 @@ impl PartitionState {
             );
         }
         #[expect(clippy::iter_over_hash_type, reason = "the caller sorts")]
-        for (key, kept) in &self.keys {
-            for episode in kept.state.episodes.all_open() {
+        for (key, entry) in &self.keys {
+            for episode in entry.state.episodes.all_open() {
                 let id = episode_id(params, &self.at, episode.onset);
                 let found = (episode.severity, episode.peak_score);
                 let held = |noted: &Quarantined| noted.held.is_some();
@@ -439,11 +441,11 @@ impl PartitionState {
                 let begun = (id, episode.onset_time);
                 add(&key.0, AlertKind::Score, begun, found, suppressed);
             }
-            if let Some(silence) = &kept.state.silence {
+            if let Some(silence) = &entry.state.silence {
                 let id = format!("{}-silence", episode_id(params, &self.at, silence.after));
-                let length = kept.state.rhythm.strangeness(self.head.clock.elapsed);
+                let length = entry.state.rhythm.strangeness(self.head.clock.elapsed);
                 let found = (Severity::Medium, length);
-                let suppressed = kept.state.silence_muted.then_some(Suppressed::Storm);
+                let suppressed = entry.state.silence_suppressed.then_some(Suppressed::Storm);
                 let begun = (id, silence.since);
                 add(&key.0, AlertKind::Silence, begun, found, suppressed);
             }
@@ -453,8 +455,8 @@ impl PartitionState {
     /// Works out anew which keys may fall silent when.
     pub fn remember_due(&mut self, params: &Params) {
         let era = self.head.clock.era;
-        let due = |(key, kept): (&Key, &Kept)| {
-            let deadline = kept.state.deadline(params, era)?;
+        let due = |(key, entry): (&Key, &KeyEntry)| {
+            let deadline = entry.state.deadline(params, era)?;
             Some((deadline, key.clone()))
         };
         self.due = self.keys.iter().filter_map(due).collect();
@@ -463,8 +465,8 @@ impl PartitionState {
     /// Adds the keys whose clocks are wrong, and by how many milliseconds, in no order.
     pub fn wrong_clocks(&self, found: &mut Vec<WrongClock>) {
         #[expect(clippy::iter_over_hash_type, reason = "the caller sorts")]
-        for (key, kept) in &self.keys {
-            if let Some(ahead_ms) = kept.state.clock.wrong() {
+        for (key, entry) in &self.keys {
+            if let Some(ahead_ms) = entry.state.clock.wrong() {
                 found.push(WrongClock {
                     at: self.at.clone(),
                     key: key.clone(),
@@ -476,15 +478,16 @@ impl PartitionState {
 
     /// Episodes and silences that go on.
     pub fn episodes_open(&self) -> u64 {
-        let open = |kept: &Kept| {
-            kept.state.episodes.all_open().count() as u64 + u64::from(kept.state.silence.is_some())
+        let open = |entry: &KeyEntry| {
+            entry.state.episodes.all_open().count() as u64
+                + u64::from(entry.state.silence.is_some())
         };
         // A sum: the order cannot reach it.
         #[expect(clippy::iter_over_hash_type, reason = "a sum has no order")]
         {
             let mut sum = 0;
-            for kept in self.keys.values() {
-                sum += open(kept);
+            for entry in self.keys.values() {
+                sum += open(entry);
             }
             sum
         }

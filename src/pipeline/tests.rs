@@ -55,8 +55,8 @@ pub(super) fn pipeline(params: Params, missing: Missing) -> Pipeline {
     Pipeline::new(Arc::new(params), Arc::new([column("x"), column("y")]))
 }
 
-pub(super) fn grant(committed: i64, state: Vec<StateEntry>) -> Grant {
-    Grant {
+pub(super) fn assignment(committed: i64, state: Vec<StateEntry>) -> PartitionAssignment {
+    PartitionAssignment {
         at: at(),
         committed: Offset(committed),
         fresh: false,
@@ -70,7 +70,7 @@ pub(super) fn grant(committed: i64, state: Vec<StateEntry>) -> Grant {
 pub(super) fn ready(params: Params, window: usize) -> Pipeline {
     let mut pipeline = pipeline(params, Missing::Mask);
     pipeline.promote(model(1, window)).unwrap();
-    pipeline.assign(&grant(0, Vec::new()), None).unwrap();
+    pipeline.assign(&assignment(0, Vec::new()), None).unwrap();
     pipeline
 }
 
@@ -116,9 +116,9 @@ pub(super) fn stage(pipeline: &Pipeline, rows: &[Row<'_>]) -> Staged {
 /// Stages and applies.
 pub(super) fn work(pipeline: &mut Pipeline, rows: &[Row<'_>]) -> (Outbox, Tally) {
     let staged = stage(pipeline, rows);
-    let told = (staged.outbox.clone(), staged.tally.clone());
+    let emitted = (staged.outbox.clone(), staged.tally.clone());
     pipeline.apply(staged);
-    told
+    emitted
 }
 
 fn alerts(outbox: &Outbox) -> Vec<Alert> {
@@ -250,20 +250,24 @@ fn windows_fill_before_they_count() {
         ],
     );
     assert_eq!((tally.warming_up, tally.scored), (2, 2));
-    let told = scores(&outbox);
-    assert!(told[0].warming_up && (told[0].p_value - 1.0).abs() < 1e-12 && told[2].p_value < 0.01);
+    let emitted = scores(&outbox);
+    assert!(
+        emitted[0].warming_up
+            && (emitted[0].p_value - 1.0).abs() < 1e-12
+            && emitted[2].p_value < 0.01
+    );
     // Mean of squares over the window's six numbers, oldest first: 81.04 + 81.04 + 9, then 81.04 + 9 + 0.05.
-    assert!((told[2].score - 171.08 / 6.0).abs() < 1e-4);
-    assert!((told[3].score - 90.09 / 6.0).abs() < 1e-4);
+    assert!((emitted[2].score - 171.08 / 6.0).abs() < 1e-4);
+    assert!((emitted[3].score - 90.09 / 6.0).abs() < 1e-4);
     // Padded with its oldest row: the mean is that of the row itself.
-    assert!((told[0].score - 81.04 / 2.0).abs() < 1e-4);
+    assert!((emitted[0].score - 81.04 / 2.0).abs() < 1e-4);
 }
 
 #[test]
 fn the_last_value_stands_in_where_the_policy_says_so() {
     let mut pipeline = pipeline(params(), Missing::Last);
     pipeline.promote(model(1, 1)).unwrap();
-    pipeline.assign(&grant(0, Vec::new()), None).unwrap();
+    pipeline.assign(&assignment(0, Vec::new()), None).unwrap();
     let nan = f64::NAN;
     let rows: &[Row<'_>] = &[
         (0, "k", 1, &[nan, 0.0]),
@@ -271,9 +275,9 @@ fn the_last_value_stands_in_where_the_policy_says_so() {
         (2, "k", 3, &[nan, 0.8]),
     ];
     let (outbox, _) = work(&mut pipeline, rows);
-    let told = scores(&outbox);
-    assert!((told[1].score - 0.18).abs() < 1e-6);
-    assert!((told[2].score - 0.5).abs() < 1e-6);
+    let emitted = scores(&outbox);
+    assert!((emitted[1].score - 0.18).abs() < 1e-6);
+    assert!((emitted[2].score - 0.5).abs() < 1e-6);
 }
 
 #[test]
@@ -290,7 +294,7 @@ fn what_is_context_has_no_say_in_the_cold_start() {
         };
         let columns = Arc::new([column("x", false), column("y", context)]);
         let mut pipeline = Pipeline::new(Arc::new(params), columns);
-        pipeline.assign(&grant(0, Vec::new()), None).unwrap();
+        pipeline.assign(&assignment(0, Vec::new()), None).unwrap();
         let values: Vec<[f64; 2]> = (0..20)
             .map(|i| {
                 [
@@ -318,7 +322,7 @@ fn without_a_model_records_are_scored_by_the_cold_start() {
         },
         Missing::Mask,
     );
-    pipeline.assign(&grant(0, Vec::new()), None).unwrap();
+    pipeline.assign(&assignment(0, Vec::new()), None).unwrap();
     let values: Vec<[f64; 2]> = (0..20)
         .map(|i| [f64::from(i * 7 % 5), f64::from(i % 3)])
         .collect();
@@ -359,18 +363,20 @@ fn a_model_changes_between_batches_with_a_snapshot_and_never_in_replay() {
     assert_eq!(model_version(&outbox.state).unwrap(), Some(ModelVersion(2)));
 
     // The state of model 1 is taken over by a worker whose champion is model 2.
-    let mut heir = self::pipeline(params(), Missing::Mask);
-    heir.promote(model(2, 1)).unwrap();
-    let assigned = heir.assign(&grant(2, state), Some(model(1, 1))).unwrap();
+    let mut successor = self::pipeline(params(), Missing::Mask);
+    successor.promote(model(2, 1)).unwrap();
+    let assigned = successor
+        .assign(&assignment(2, state), Some(model(1, 1)))
+        .unwrap();
     assert_eq!((assigned.read_from, assigned.replay), (Offset(0), 2));
-    let (outbox, tally) = work(&mut heir, &[(0, "k", 1, CALM)]);
+    let (outbox, tally) = work(&mut successor, &[(0, "k", 1, CALM)]);
     assert!(outbox.is_empty());
     assert_eq!((tally.replayed, tally.consumed), (1, 0));
-    // This batch begins in replay and ends beyond it: judged by model 1 as a whole, told from offset 2 on.
-    let (outbox, tally) = work(&mut heir, &[(1, "k", 2, CALM), (2, "k", 3, CALM)]);
+    // This batch begins in replay and ends beyond it: judged by model 1 as a whole, emitted from offset 2 on.
+    let (outbox, tally) = work(&mut successor, &[(1, "k", 2, CALM), (2, "k", 3, CALM)]);
     assert_eq!((tally.replayed, tally.consumed), (1, 1));
     assert_eq!(scores(&outbox)[0].model_version, 1);
-    let (outbox, _) = work(&mut heir, &[(3, "k", 4, CALM)]);
+    let (outbox, _) = work(&mut successor, &[(3, "k", 4, CALM)]);
     assert_eq!(scores(&outbox)[0].model_version, 2);
 }
 
@@ -394,14 +400,14 @@ fn state_that_cannot_be_used_is_put_away() {
             .skip(1),
     );
     // The group's offset was set back below the snapshot.
-    let mut heir = ready(params(), 1);
-    let assigned = heir
-        .assign(&grant(0, state.clone()), Some(model(1, 1)))
+    let mut successor = ready(params(), 1);
+    let assigned = successor
+        .assign(&assignment(0, state.clone()), Some(model(1, 1)))
         .unwrap();
     assert_eq!(assigned.discarded, Some(Discarded::Ahead));
     assert_eq!(assigned.read_from, Offset(0));
     // The first batch replaces it, and deletes what is no longer meant.
-    let (outbox, _) = work(&mut heir, &[(0, "other", 1, CALM)]);
+    let (outbox, _) = work(&mut successor, &[(0, "other", 1, CALM)]);
     let gone = outbox
         .state
         .iter()
@@ -414,7 +420,7 @@ fn state_that_cannot_be_used_is_put_away() {
         .find(|entry| entry.key.ends_with(b"/head"))
         .unwrap();
     head.value = Some(seal::json(&serde_json::json!({"v": 9})));
-    let error = heir.assign(&grant(5, state), None).unwrap_err();
+    let error = successor.assign(&assignment(5, state), None).unwrap_err();
     assert!(error.to_string().contains("test/in/3/head"), "{error}");
 }
 
@@ -481,13 +487,18 @@ fn a_key_that_falls_silent_is_told_by_the_records_of_others() {
         [(id.clone(), AlertEvent::Open), (id, AlertEvent::Close)]
     );
     assert_eq!((tally.opened, tally.closed), (1, 1));
-    let told = alerts(&outbox);
+    let emitted = alerts(&outbox);
     assert_eq!(
-        (told[0].kind, told[0].key.as_str(), told[0].input.offset),
+        (
+            emitted[0].kind,
+            emitted[0].key.as_str(),
+            emitted[0].input.offset
+        ),
         (AlertKind::Silence, "k", 13)
     );
     assert!(
-        (told[0].anomaly_score - 3.1).abs() < 1e-9 && (told[1].anomaly_score - 4.5).abs() < 1e-9
+        (emitted[0].anomaly_score - 3.1).abs() < 1e-9
+            && (emitted[1].anomaly_score - 4.5).abs() < 1e-9
     );
 }
 
@@ -538,7 +549,7 @@ fn a_storm_is_one_alert_and_what_outlasts_it_is_told_then() {
     let close = |id: &str| (format!("test/in/3/{id}"), AlertEvent::Close);
     assert_eq!(events(&outbox), [open("0"), open("1"), open("2-storm")]);
     assert_eq!((tally.opened, tally.suppressed), (5, 3));
-    // Two of the held back close before the storm ends and are never told; the third is still there afterwards.
+    // Two of the held back close before the storm ends and are never emitted; the third is still there afterwards.
     let calm: Vec<Row<'_>> = (5..9)
         .map(|i| (i, if i < 7 { "c" } else { "d" }, i, CALM))
         .collect();
@@ -627,12 +638,12 @@ fn what_cannot_be_read_or_is_late_goes_on_untouched() {
         assert_eq!(message.key.as_deref(), Some(&b"k"[..]));
         assert_eq!(message.value.as_deref(), Some(&b"value"[..]));
         assert_eq!(&*message.headers[0].name, "own");
-        let told = |name: &str| {
+        let header = |name: &str| {
             let found = message.headers.iter().find(|header| &*header.name == name);
             String::from_utf8(found.unwrap().value.clone().unwrap().into_vec()).unwrap()
         };
-        assert_eq!(told("__connect.errors.offset"), offset);
-        assert_eq!(told("__connect.errors.topic"), "in");
+        assert_eq!(header("__connect.errors.offset"), offset);
+        assert_eq!(header("__connect.errors.topic"), "in");
     }
     assert_eq!(outbox.dead_letters[0].timestamp, Timestamp(5));
 }
@@ -673,7 +684,7 @@ fn an_episode_before_the_first_model_closes_under_a_budget_by_the_day() {
         ..params()
     };
     let mut pipeline = pipeline(params, Missing::Mask);
-    pipeline.assign(&grant(0, Vec::new()), None).unwrap();
+    pipeline.assign(&assignment(0, Vec::new()), None).unwrap();
     let values: Vec<[f64; 2]> = (0..400)
         .map(|i| {
             let x = f64::from(i * 7919 % 101) / 101.0;
@@ -736,10 +747,10 @@ fn saved() -> Vec<StateEntry> {
 }
 
 /// A pipeline that holds nothing, under model 2.
-fn heir() -> Pipeline {
-    let mut heir = pipeline(params(), Missing::Mask);
-    heir.promote(model(2, 1)).unwrap();
-    heir
+fn successor() -> Pipeline {
+    let mut successor = pipeline(params(), Missing::Mask);
+    successor.promote(model(2, 1)).unwrap();
+    successor
 }
 
 #[test]
@@ -765,12 +776,15 @@ fn few_records_are_saved_after_a_while_of_their_own_time() {
 fn a_partition_without_records_follows_the_champion_and_is_saved() {
     let mut pipeline = ready(params(), 1);
     work(&mut pipeline, &[(0, "k", 1, CALM), (1, "k", 2, WILD)]);
-    assert!(pipeline.settle(&Positions::new()).is_none());
+    assert!(pipeline.flush_idle_snapshots(&Positions::new()).is_none());
     pipeline.promote(model(2, 1)).unwrap();
-    let staged = pipeline.settle(&Positions::new()).unwrap();
+    let staged = pipeline.flush_idle_snapshots(&Positions::new()).unwrap();
     // Another look before it is published finds the same.
     assert_eq!(
-        pipeline.settle(&Positions::new()).unwrap().outbox,
+        pipeline
+            .flush_idle_snapshots(&Positions::new())
+            .unwrap()
+            .outbox,
         staged.outbox
     );
     assert_eq!(head(&staged.outbox.state), Some((2, 2)));
@@ -786,13 +800,18 @@ fn a_partition_without_records_follows_the_champion_and_is_saved() {
     );
     // Saved is saved: being quiet is nothing new now.
     let here = pipeline.positions();
-    assert!(pipeline.settle(&here).is_none());
+    assert!(pipeline.flush_idle_snapshots(&here).is_none());
     work(&mut pipeline, &[(2, "k", 3, WILD)]);
-    assert!(pipeline.settle(&here).is_none(), "it was not quiet");
-    let staged = pipeline.settle(&pipeline.positions()).unwrap();
+    assert!(
+        pipeline.flush_idle_snapshots(&here).is_none(),
+        "it was not quiet"
+    );
+    let staged = pipeline
+        .flush_idle_snapshots(&pipeline.positions())
+        .unwrap();
     assert_eq!(head(&staged.outbox.state), Some((2, 3)));
     pipeline.apply(staged);
-    // The heir of that has nothing to replay, and the episode goes on.
+    // The successor of that has nothing to replay, and the episode goes on.
     let (outbox, _) = work(&mut pipeline, &[(3, "k", 4, CALM), (4, "k", 5, CALM)]);
     assert_eq!(
         events(&outbox),
@@ -803,16 +822,16 @@ fn a_partition_without_records_follows_the_champion_and_is_saved() {
 #[test]
 fn with_nothing_to_replay_no_model_is_needed_and_the_state_lives() {
     let state = saved();
-    assert_eq!(replayed_by(&grant(2, state.clone())), Ok(None));
+    assert_eq!(replayed_by(&assignment(2, state.clone())), Ok(None));
     assert_eq!(
-        replayed_by(&grant(3, state.clone())),
+        replayed_by(&assignment(3, state.clone())),
         Ok(Some(ModelVersion(1)))
     );
-    let mut heir = heir();
-    let assigned = heir.assign(&grant(2, state), None).unwrap();
+    let mut successor = successor();
+    let assigned = successor.assign(&assignment(2, state), None).unwrap();
     assert_eq!((assigned.discarded, assigned.replay), (None, 0));
     // The change of model travels with a snapshot that names it, and the episode goes on.
-    let (outbox, _) = work(&mut heir, &[(2, "k", 3, CALM), (3, "k", 4, CALM)]);
+    let (outbox, _) = work(&mut successor, &[(2, "k", 3, CALM), (3, "k", 4, CALM)]);
     assert_eq!(head(&outbox.state), Some((2, 2)));
     assert_eq!(
         events(&outbox),
@@ -822,12 +841,12 @@ fn with_nothing_to_replay_no_model_is_needed_and_the_state_lives() {
 
 #[test]
 fn a_replay_whose_model_is_gone_is_not_guessed_at() {
-    let mut heir = heir();
-    let assigned = heir.assign(&grant(3, saved()), None).unwrap();
+    let mut successor = successor();
+    let assigned = successor.assign(&assignment(3, saved()), None).unwrap();
     assert_eq!(assigned.discarded, Some(Discarded::ModelGone));
     assert_eq!((assigned.read_from, assigned.replay), (Offset(3), 0));
     // It begins anew at once, and what was saved is put away: the next one finds nothing to discard.
-    let staged = heir.settle(&Positions::new()).unwrap();
+    let staged = successor.flush_idle_snapshots(&Positions::new()).unwrap();
     assert_eq!(head(&staged.outbox.state), Some((2, 3)));
     let gone: Vec<_> = staged
         .outbox
@@ -847,27 +866,27 @@ fn a_replay_whose_model_is_gone_is_not_guessed_at() {
     let alert: Alert =
         serde_json::from_slice(staged.outbox.alerts[0].value.as_deref().unwrap()).unwrap();
     assert!(alert.abandoned && alert.key == "k", "{alert:?}");
-    heir.apply(staged);
-    assert!(heir.settle(&Positions::new()).is_none());
-    let (outbox, _) = work(&mut heir, &[(3, "k", 4, CALM)]);
+    successor.apply(staged);
+    assert!(successor.flush_idle_snapshots(&Positions::new()).is_none());
+    let (outbox, _) = work(&mut successor, &[(3, "k", 4, CALM)]);
     assert_eq!(events(&outbox), []);
 }
 
 #[test]
 fn state_is_of_no_use_once_what_must_be_replayed_on_it_is_deleted() {
-    let offered = |committed, first| Grant {
+    let offered = |committed, first| PartitionAssignment {
         first: Offset(first),
         topic_id: None,
-        ..grant(committed, saved())
+        ..assignment(committed, saved())
     };
     let judging = || Some(model(1, 1));
-    let assigned = heir().assign(&offered(5, 2), judging()).unwrap();
+    let assigned = successor().assign(&offered(5, 2), judging()).unwrap();
     assert_eq!((assigned.discarded, assigned.replay), (None, 3));
-    let assigned = heir().assign(&offered(5, 3), judging()).unwrap();
+    let assigned = successor().assign(&offered(5, 3), judging()).unwrap();
     assert_eq!(assigned.discarded, Some(Discarded::RecordsDeleted));
     assert_eq!((assigned.read_from, assigned.skipped), (Offset(5), 0));
     // Retention overtook the group: those never read are counted, once, and the state as of the commit goes on behind them.
-    let mut late = heir();
+    let mut late = successor();
     let assigned = late.assign(&offered(2, 9), judging()).unwrap();
     assert_eq!(
         (assigned.discarded, assigned.read_from, assigned.skipped),
@@ -878,7 +897,7 @@ fn state_is_of_no_use_once_what_must_be_replayed_on_it_is_deleted() {
     assert_eq!(head(&outbox.state), Some((2, 9)));
     assert_eq!(work(&mut late, &[(10, "k", 5, CALM)]).1.skipped, 0);
     // Both.
-    let assigned = heir().assign(&offered(5, 9), judging()).unwrap();
+    let assigned = successor().assign(&offered(5, 9), judging()).unwrap();
     assert_eq!(assigned.discarded, Some(Discarded::RecordsDeleted));
     assert_eq!((assigned.read_from, assigned.skipped), (Offset(9), 4));
 }
@@ -891,7 +910,7 @@ fn records_deleted_under_way_are_counted_with_the_next_commit() {
     assert_eq!(pipeline.skip(&to(1)), []);
     assert_eq!(pipeline.skip(&to(7)), []);
     assert_eq!(pipeline.positions(), to(7));
-    let staged = pipeline.settle(&Positions::new()).unwrap();
+    let staged = pipeline.flush_idle_snapshots(&Positions::new()).unwrap();
     assert_eq!(
         (staged.tally.skipped, staged.outbox.positions.clone()),
         (5, to(7))
@@ -900,11 +919,13 @@ fn records_deleted_under_way_are_counted_with_the_next_commit() {
     let (outbox, tally) = work(&mut pipeline, &[(7, "k", 3, CALM), (8, "k", 4, CALM)]);
     assert_eq!((tally.skipped, events(&outbox).len()), (0, 1));
     // In the middle of a replay the state cannot be brought up to date any more.
-    let mut heir = heir();
-    heir.assign(&grant(5, saved()), Some(model(1, 1))).unwrap();
-    assert_eq!(heir.skip(&to(4)), [at()]);
-    assert_eq!((heir.positions(), heir.replaying()), (to(5), 0));
-    let staged = heir.settle(&Positions::new()).unwrap();
+    let mut successor = successor();
+    successor
+        .assign(&assignment(5, saved()), Some(model(1, 1)))
+        .unwrap();
+    assert_eq!(successor.skip(&to(4)), [at()]);
+    assert_eq!((successor.positions(), successor.replaying()), (to(5), 0));
+    let staged = successor.flush_idle_snapshots(&Positions::new()).unwrap();
     assert_eq!(
         (staged.tally.skipped, head(&staged.outbox.state)),
         (0, Some((2, 5)))
@@ -919,10 +940,10 @@ fn the_state_of_another_group_is_left_alone() {
     };
     let (outbox, _) = work(&mut ready(of("a"), 1), &[(0, "k", 1, CALM)]);
     let mut ours = pipeline(of("a"), Missing::Mask);
-    let grant = grant(0, outbox.state);
-    assert_eq!(ours.assign(&grant, None).unwrap().discarded, None);
+    let assignment = assignment(0, outbox.state);
+    assert_eq!(ours.assign(&assignment, None).unwrap().discarded, None);
     let error = pipeline(of("b"), Missing::Mask)
-        .assign(&grant, None)
+        .assign(&assignment, None)
         .unwrap_err();
     let text = error.to_string();
     assert!(
@@ -932,7 +953,7 @@ fn the_state_of_another_group_is_left_alone() {
     // What older programs wrote names no group, and is taken over.
     let mut old = pipeline(of("b"), Missing::Mask);
     assert_eq!(
-        old.assign(&self::grant(2, saved()), None)
+        old.assign(&self::assignment(2, saved()), None)
             .unwrap()
             .discarded,
         None
@@ -941,9 +962,9 @@ fn the_state_of_another_group_is_left_alone() {
 
 #[test]
 fn what_goes_on_is_shown_after_a_restart_too() {
-    let mut heir = heir();
-    heir.assign(&grant(2, saved()), None).unwrap();
-    let open = heir.open(10);
+    let mut successor = successor();
+    successor.assign(&assignment(2, saved()), None).unwrap();
+    let open = successor.open(10);
     assert_eq!(
         (open.len(), open[0].id.as_str(), open[0].key.as_str()),
         (1, "test/in/3/1", "k")
@@ -952,7 +973,7 @@ fn what_goes_on_is_shown_after_a_restart_too() {
         (open[0].kind, open[0].since),
         (AlertKind::Score, Timestamp(2))
     );
-    assert!(heir.open(0).is_empty());
+    assert!(successor.open(0).is_empty());
 }
 
 #[test]
@@ -986,13 +1007,13 @@ fn a_fault_on_top_of_an_episode_is_told_by_itself() {
         .collect();
     let run = |size: usize| {
         let mut pipeline = ready(params(), 1);
-        let told = rows
+        let emitted = rows
             .chunks(size)
             .flat_map(|part| alerts(&work(&mut pipeline, part).0));
-        told.collect::<Vec<Alert>>()
+        emitted.collect::<Vec<Alert>>()
     };
-    let told = run(1);
-    let events: Vec<(&str, AlertEvent, Option<&str>)> = told
+    let emitted = run(1);
+    let events: Vec<(&str, AlertEvent, Option<&str>)> = emitted
         .iter()
         .filter(|alert| alert.event != AlertEvent::Update)
         .map(|alert| (alert.id.as_str(), alert.event, alert.within.as_deref()))
@@ -1008,7 +1029,7 @@ fn a_fault_on_top_of_an_episode_is_told_by_itself() {
         ]
     );
     for size in [7, 1000] {
-        assert_eq!(run(size), told, "batches of {size}");
+        assert_eq!(run(size), emitted, "batches of {size}");
     }
 }
 
@@ -1042,13 +1063,15 @@ fn what_goes_on_within_an_episode_outlives_a_restart_and_the_key() {
     };
     let both = ["test/in/3/0", "test/in/3/350"];
     assert_eq!(shown(&pipeline), both);
-    let mut heir = self::pipeline(params(), Missing::Mask);
-    heir.promote(model(1, 1)).unwrap();
+    let mut successor = self::pipeline(params(), Missing::Mask);
+    successor.promote(model(1, 1)).unwrap();
     let state = latest.into_values().collect();
-    heir.assign(&grant(351, state), Some(model(1, 1))).unwrap();
-    assert_eq!(shown(&heir), both);
+    successor
+        .assign(&assignment(351, state), Some(model(1, 1)))
+        .unwrap();
+    assert_eq!(shown(&successor), both);
     // Another key takes its place.
-    let (outbox, tally) = work(&mut heir, &[(351, "l", 351_000, CALM)]);
+    let (outbox, tally) = work(&mut successor, &[(351, "l", 351_000, CALM)]);
     assert_eq!(tally.closed, 2);
     assert_eq!(
         events(&outbox),

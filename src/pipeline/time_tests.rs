@@ -45,8 +45,8 @@ fn params() -> Params {
     }
 }
 
-fn grant(committed: i64, state: Vec<StateEntry>) -> Grant {
-    Grant {
+fn assignment(committed: i64, state: Vec<StateEntry>) -> PartitionAssignment {
+    PartitionAssignment {
         at: at(),
         committed: Offset(committed),
         fresh: false,
@@ -97,7 +97,7 @@ fn stage(pipeline: &Pipeline, from: usize, sent: &[Sent]) -> Staged {
 
 /// What came of records.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Told {
+struct Emitted {
     alerts: Vec<Alert>,
     scores: Vec<Score>,
     wrong: Vec<(String, i64)>,
@@ -109,7 +109,7 @@ fn read<T: serde::de::DeserializeOwned>(message: &Message) -> T {
     serde_json::from_slice(message.value.as_deref().unwrap()).unwrap()
 }
 
-impl Told {
+impl Emitted {
     fn take(&mut self, staged: &Staged) {
         let outbox = &staged.outbox;
         self.alerts.extend(outbox.alerts.iter().map(read::<Alert>));
@@ -146,19 +146,19 @@ impl Told {
     }
 }
 
-fn run_by(params: &Params, sent: &[Sent], size: usize) -> Told {
+fn run_by(params: &Params, sent: &[Sent], size: usize) -> Emitted {
     let mut pipeline = pipeline(params);
-    pipeline.assign(&grant(0, Vec::new()), None).unwrap();
-    let mut told = Told::default();
+    pipeline.assign(&assignment(0, Vec::new()), None).unwrap();
+    let mut emitted = Emitted::default();
     for (part, number) in sent.chunks(size).zip(0..) {
         let staged = stage(&pipeline, number * size, part);
-        told.take(&staged);
+        emitted.take(&staged);
         pipeline.apply(staged);
     }
-    told
+    emitted
 }
 
-fn run(sent: &[Sent]) -> Told {
+fn run(sent: &[Sent]) -> Emitted {
     run_by(&params(), sent, 500)
 }
 
@@ -187,16 +187,16 @@ fn fleet(
 }
 
 /// The faults of all keys but `bad` are found, their windows fill once, and nobody is called silent.
-fn assert_untouched(told: &Told, keys: usize, bad: usize, case: &str) {
-    let found = told.opened(AlertKind::Score);
+fn assert_untouched(emitted: &Emitted, keys: usize, bad: usize, case: &str) {
+    let found = emitted.opened(AlertKind::Score);
     for key in (0..keys).filter(|key| *key != bad) {
         let faulty = key + 1 < keys;
         assert_eq!(found.contains(&name(key)), faulty, "{case}: key {key}");
-        assert_eq!(told.warming(key), 2, "{case}: key {key}");
+        assert_eq!(emitted.warming(key), 2, "{case}: key {key}");
     }
-    let silent = told.opened(AlertKind::Silence);
+    let silent = emitted.opened(AlertKind::Silence);
     assert!(silent.is_empty(), "{case}: {silent:?}");
-    assert_eq!(told.late, 0, "{case}");
+    assert_eq!(emitted.late, 0, "{case}");
 }
 
 type Clock<'a> = (&'a str, &'a dyn Fn(i64) -> i64);
@@ -232,16 +232,20 @@ fn one_of_fifty_clocks_is_wrong_and_nobody_else_notices() {
     for (case, shows) in CLOCKS {
         for bad in [0, 20] {
             let sent = fleet((50, SECOND), 90, bad, shows);
-            let told = run_by(&late, &sent, 500);
-            let others: Vec<_> = told.scores.iter().filter(|s| s.key != name(bad)).collect();
+            let emitted = run_by(&late, &sent, 500);
+            let others: Vec<_> = emitted
+                .scores
+                .iter()
+                .filter(|s| s.key != name(bad))
+                .collect();
             assert_eq!(others.len(), 49 * 90, "{case}");
-            let silent = told.opened(AlertKind::Silence);
+            let silent = emitted.opened(AlertKind::Silence);
             assert!(silent.is_empty(), "{case}: {silent:?}");
-            let told = run(&sent);
-            assert_untouched(&told, 50, bad, case);
-            assert_eq!(told.named(), [name(bad)], "{case}");
+            let emitted = run(&sent);
+            assert_untouched(&emitted, 50, bad, case);
+            assert_eq!(emitted.named(), [name(bad)], "{case}");
             // Of as many records, as many snapshots.
-            assert!(told.snapshots <= 7, "{case}: {}", told.snapshots);
+            assert!(emitted.snapshots <= 7, "{case}: {}", emitted.snapshots);
         }
     }
 }
@@ -249,20 +253,20 @@ fn one_of_fifty_clocks_is_wrong_and_nobody_else_notices() {
 #[test]
 fn two_keys_of_which_one_is_wrong() {
     for (case, shows) in CLOCKS {
-        let told = run(&fleet((2, SECOND), 90, 1, shows));
+        let emitted = run(&fleet((2, SECOND), 90, 1, shows));
         assert_eq!(
-            told.opened(AlertKind::Score),
+            emitted.opened(AlertKind::Score),
             BTreeSet::from([name(0)]),
             "{case}"
         );
-        assert_eq!(told.warming(0), 2, "{case}");
-        assert!(told.opened(AlertKind::Silence).is_empty(), "{case}");
+        assert_eq!(emitted.warming(0), 2, "{case}");
+        assert!(emitted.opened(AlertKind::Silence).is_empty(), "{case}");
         assert!(
-            !told.named().contains(&"k0")
+            !emitted.named().contains(&"k0")
                 || case.contains("behind")
                 || ["stuck", "all over the place"].contains(case),
             "{case}: {:?}",
-            told.wrong
+            emitted.wrong
         );
     }
 }
@@ -271,9 +275,9 @@ fn two_keys_of_which_one_is_wrong() {
 fn records_a_millisecond_and_an_hour_apart() {
     for every in [20, HOUR] {
         for ahead in [HOUR, 20 * YEAR] {
-            let told = run(&fleet((20, every), 60, 3, |t| t + ahead));
-            assert_untouched(&told, 20, 3, &format!("{every} {ahead}"));
-            let named: BTreeSet<&str> = told.named().into_iter().collect();
+            let emitted = run(&fleet((20, every), 60, 3, |t| t + ahead));
+            assert_untouched(&emitted, 20, 3, &format!("{every} {ahead}"));
+            let named: BTreeSet<&str> = emitted.named().into_iter().collect();
             assert!(
                 named.iter().all(|key| *key == "k3"),
                 "{every} {ahead}: {named:?}"
@@ -281,10 +285,10 @@ fn records_a_millisecond_and_an_hour_apart() {
         }
     }
     // Once it is an hour later, with a record an hour.
-    let told = run(&fleet((20, HOUR), 60, 3, |t| {
+    let emitted = run(&fleet((20, HOUR), 60, 3, |t| {
         if t / HOUR == 40 { t + YEAR } else { t }
     }));
-    assert_untouched(&told, 20, 3, "once");
+    assert_untouched(&emitted, 20, 3, "once");
 }
 
 #[test]
@@ -310,8 +314,8 @@ fn who_really_falls_silent_is_told_whatever_other_clocks_show() {
                 .filter(|(second, record)| record.key != 2 || *second < 100)
                 .collect();
             let (seconds, sent): (Vec<i64>, Vec<Sent>) = kept.into_iter().unzip();
-            let told = run(&sent);
-            let silent: Vec<&Alert> = told
+            let emitted = run(&sent);
+            let silent: Vec<&Alert> = emitted
                 .alerts
                 .iter()
                 .filter(|alert| alert.kind == AlertKind::Silence && alert.event == AlertEvent::Open)
@@ -351,11 +355,11 @@ fn a_key_that_catches_up_is_scored_without_a_gap() {
     for second in 1800..1900 {
         sent.extend((0..20).flat_map(|key| records(key, second, second + 1)));
     }
-    let told = run(&sent);
-    assert_eq!(told.warming(19), 2);
-    assert!(told.opened(AlertKind::Score).contains("k19"));
+    let emitted = run(&sent);
+    assert_eq!(emitted.warming(19), 2);
+    assert!(emitted.opened(AlertKind::Score).contains("k19"));
     // It was silent, as far as one could know, once, and only it.
-    let silences: Vec<(&str, AlertEvent)> = told
+    let silences: Vec<(&str, AlertEvent)> = emitted
         .alerts
         .iter()
         .filter(|alert| alert.kind == AlertKind::Silence)
@@ -365,7 +369,7 @@ fn a_key_that_catches_up_is_scored_without_a_gap() {
         silences,
         [("k19", AlertEvent::Open), ("k19", AlertEvent::Close)]
     );
-    assert!(told.wrong.is_empty(), "{:?}", told.wrong);
+    assert!(emitted.wrong.is_empty(), "{:?}", emitted.wrong);
 }
 
 #[test]
@@ -427,15 +431,15 @@ fn what_is_told_is_the_same_in_any_batch_and_after_any_restart() {
 }
 
 /// In batches of 10, taken over from its state topic after `stop` records.
-fn restarted(params: &Params, sent: &[Sent], stop: usize) -> Told {
+fn restarted(params: &Params, sent: &[Sent], stop: usize) -> Emitted {
     let mut first = pipeline(params);
-    first.assign(&grant(0, Vec::new()), None).unwrap();
-    let (mut told, mut state) = (Told::default(), BTreeMap::new());
+    first.assign(&assignment(0, Vec::new()), None).unwrap();
+    let (mut emitted, mut state) = (Emitted::default(), BTreeMap::new());
     let mut next = 0;
     while next < stop {
         let to = (next + 10).min(stop);
         let staged = stage(&first, next, &sent[next..to]);
-        told.take(&staged);
+        emitted.take(&staged);
         state.extend(
             staged
                 .outbox
@@ -447,22 +451,22 @@ fn restarted(params: &Params, sent: &[Sent], stop: usize) -> Told {
         next = to;
     }
     let mut second = pipeline(params);
-    let grant = grant(stop as i64, state.into_values().collect());
-    let judging = replayed_by(&grant)
+    let assignment = assignment(stop as i64, state.into_values().collect());
+    let judging = replayed_by(&assignment)
         .unwrap()
         .and_then(|_| second.current().cloned());
-    let assigned = second.assign(&grant, judging).unwrap();
+    let assigned = second.assign(&assignment, judging).unwrap();
     assert_eq!(assigned.discarded, None);
     let mut next = usize::try_from(assigned.read_from.0).unwrap();
     assert!(next > 0 && next <= stop);
     while next < sent.len() {
         let to = (next + 10).min(sent.len());
         let staged = stage(&second, next, &sent[next..to]);
-        told.take(&staged);
+        emitted.take(&staged);
         second.apply(staged);
         next = to;
     }
-    told
+    emitted
 }
 
 #[test]
@@ -483,9 +487,9 @@ fn what_a_storm_held_back_is_told_of_by_and_by() {
             });
         }
     }
-    let told = run_by(&params, &sent, 5000);
+    let emitted = run_by(&params, &sent, 5000);
     let mut opens: BTreeMap<i64, usize> = BTreeMap::new();
-    for alert in &told.alerts {
+    for alert in &emitted.alerts {
         if alert.event == AlertEvent::Open && alert.kind == AlertKind::Score {
             *opens
                 .entry((START + sent[alert.input.offset as usize].shows) / (600 * SECOND))
@@ -494,7 +498,7 @@ fn what_a_storm_held_back_is_told_of_by_and_by() {
     }
     let opens: Vec<usize> = opens.into_values().collect();
     assert_eq!(opens, [100, 100, 100]);
-    let storms: Vec<(AlertEvent, Option<u64>)> = told
+    let storms: Vec<(AlertEvent, Option<u64>)> = emitted
         .alerts
         .iter()
         .filter(|alert| alert.kind == AlertKind::Storm)
@@ -509,7 +513,7 @@ fn what_a_storm_held_back_is_told_of_by_and_by() {
 #[test]
 fn wrong_clocks_are_shown_the_worst_first() {
     let mut pipeline = pipeline(&params());
-    pipeline.assign(&grant(0, Vec::new()), None).unwrap();
+    pipeline.assign(&assignment(0, Vec::new()), None).unwrap();
     let mut sent = fleet((20, SECOND), 60, 3, |t| t + HOUR);
     for record in sent.iter_mut().filter(|record| record.key == 5) {
         record.shows -= 2 * HOUR;

@@ -9,12 +9,21 @@ use std::sync::Arc;
 use ndarray::{Array2, ArrayView2};
 
 use super::Column;
-use super::gather::Rules;
 use super::state::KeyState;
+use crate::detect::Params;
 use crate::model::levels::Levels;
 use crate::model::trained::{Judged, Strips, TrainedModel, WindowAt};
 use crate::record::{DecodedBatch, Key, Missing};
 use crate::seed::Seed;
+
+/// How the records of a batch become windows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules<'a> {
+    pub params: &'a Params,
+    pub columns: &'a [Column],
+    /// Some column takes a key's last value where it was not observed.
+    pub fill_last: bool,
+}
 
 /// The windows that one model judges.
 #[derive(Debug)]

@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::moment;
 use super::problem::SchemaProblem;
+use super::timestamp;
 use crate::time::Timestamp;
 
 /// The name of the column.
@@ -62,7 +62,7 @@ impl CalendarSpec {
         }
         let mut holidays = Vec::new();
         for (at, text) in self.holidays.iter().enumerate() {
-            match moment::date(text) {
+            match timestamp::date(text) {
                 Some(day) => holidays.push(day),
                 None => problem(
                     format!("holidays[{at}]"),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     fn at(text: &str) -> Timestamp {
-        moment::read(text).unwrap()
+        timestamp::read(text).unwrap()
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! From the bytes of messages to rows of numbers: total, never a panic, the same whatever was decoded before.
 //!
-//! A [`Decoder`] owns memory (interned keys, learnt layouts) that makes it fast; no result depends on it. Next: `json`, `layout`.
+//! A [`Decoder`] owns memory (interned keys, learnt templates) that makes it fast; no result depends on it. Next: `json`, `json_template`.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use rustc_hash::FxHashSet;
 
 use super::floats;
 use super::json::{self, Seen};
-use super::layout::Layouts;
+use super::json_template::JsonTemplates;
 use super::row::{Parts, Row};
 use super::schema::{Format, Schema};
 use super::{DecodeError, Decoded, DecodedBatch, Key, RecordBatch};
@@ -26,7 +26,7 @@ const KEY_BYTES_MAX: usize = 256;
 pub struct Decoder {
     schema: Arc<Schema>,
     keys: FxHashSet<Key>,
-    layouts: Option<Layouts>,
+    templates: Option<JsonTemplates>,
     seen: Seen,
     parts: Parts,
     text: String,
@@ -36,17 +36,17 @@ impl Decoder {
     /// A decoder that has seen nothing.
     pub fn new(schema: Arc<Schema>) -> Self {
         Self {
-            layouts: Some(Layouts::default()),
-            ..Self::without_layouts(schema)
+            templates: Some(JsonTemplates::default()),
+            ..Self::without_templates(schema)
         }
     }
 
     /// A decoder that reads every record by serde_json: same results, for comparison.
-    pub fn without_layouts(schema: Arc<Schema>) -> Self {
+    pub fn without_templates(schema: Arc<Schema>) -> Self {
         Self {
             schema,
             keys: FxHashSet::default(),
-            layouts: None,
+            templates: None,
             seen: Seen::default(),
             parts: Parts::default(),
             text: String::new(),
@@ -112,7 +112,7 @@ impl Decoder {
         let Self {
             schema,
             keys,
-            layouts,
+            templates,
             seen,
             parts,
             text,
@@ -121,13 +121,13 @@ impl Decoder {
         let features = row.len() - usize::from(schema.calendar().is_some());
         let (row, of_calendar) = row.split_at_mut(features);
         let mut row = Row::new(schema, row, parts);
-        match (schema.format(), layouts) {
+        match (schema.format(), templates) {
             (Format::F32, _) => floats::read(value, &mut row)?,
             (Format::Json, None) => json::read(value, &mut row, seen)?,
-            (Format::Json, Some(layouts)) => {
-                if !layouts.read(value, &mut row) {
+            (Format::Json, Some(templates)) => {
+                if !templates.read(value, &mut row) {
                     json::read(value, &mut row, seen)?;
-                    layouts.learn(value, schema);
+                    templates.learn(value, schema);
                 }
             }
         }
@@ -201,7 +201,7 @@ mod tests {
         Decoder::new(Arc::new(spec.check().expect("a valid schema")))
     }
 
-    /// Decodes one value, by serde_json and then, learnt, by its layout; both must say the same.
+    /// Decodes one value, by serde_json and then, learnt, by its template; both must say the same.
     fn decode(spec: &str, value: &[u8]) -> Result<(Decoded, Vec<f64>), DecodeError> {
         let mut decoder = decoder(spec);
         let mut row = vec![0.5; decoder.schema().columns().len()];

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::moment;
+use super::timestamp;
 use crate::time::Timestamp;
 
 /// One thing that was said.
@@ -73,7 +73,7 @@ impl Statement {
         let written: Written = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let time = |name: &str, text: &Option<String>| {
             match text {
-                Some(text) => moment::read(text).map(Some),
+                Some(text) => timestamp::read(text).map(Some),
                 None => Ok(None),
             }
             .map_err(|problem| format!("`{name}`: {problem}"))

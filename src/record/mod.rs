@@ -1,7 +1,7 @@
 //! Records: from the bytes of a Kafka message to a row of numbers.
 //!
 //! Pure: no I/O, no clock. What cannot be read is a [`DecodeError`], which becomes a dead letter; never a panic, never a silent drop.
-//! Next: `schema` (which fields are features), `calendar` (the hour as context), `decode` (bytes into rows), `json` (by serde_json), `layout` (by the learnt bytes between
+//! Next: `schema` (which fields are features), `calendar` (the hour as context), `decode` (bytes into rows), `json` (by serde_json), `json_template` (by the learnt bytes between
 //! the values, much faster, same results), `dead_letter` and `limit` (what becomes of the rest).
 
 pub mod auto;
@@ -11,13 +11,13 @@ pub mod decode;
 pub mod feedback;
 mod floats;
 mod json;
-mod layout;
+mod json_template;
 pub mod limit;
-pub mod moment;
 mod number;
 pub mod problem;
 mod row;
 pub mod schema;
+pub mod timestamp;
 
 use std::borrow::Borrow;
 use std::ops::Range;

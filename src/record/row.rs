@@ -1,7 +1,7 @@
 //! One row in the making: where both ways of reading put what they find, so that a value means the same however it was read.
 
 use super::schema::{Node, Schema, Use};
-use super::{DecodeError, Missing, moment};
+use super::{DecodeError, Missing, timestamp};
 use crate::time::Timestamp;
 
 /// A JSON value without parts.
@@ -22,8 +22,8 @@ impl Scalar<'_> {
         match self {
             Self::Null => "null".into(),
             Self::Bool(value) => value.to_string(),
-            Self::Number(_, text) => format!("the number {}", moment::shortened(text)),
-            Self::Text(text) => format!("the text `{}`", moment::shortened(text)),
+            Self::Number(_, text) => format!("the number {}", timestamp::shortened(text)),
+            Self::Text(text) => format!("the text `{}`", timestamp::shortened(text)),
         }
     }
 }
@@ -192,8 +192,8 @@ impl<'a> Row<'a> {
 
     fn take_time(&mut self, node: &Node, value: Scalar<'_>) -> Result<(), DecodeError> {
         let time = match value {
-            Scalar::Text(text) => moment::from_text(text),
-            Scalar::Number(value, text) => moment::from_number(text, value),
+            Scalar::Text(text) => timestamp::from_text(text),
+            Scalar::Number(value, text) => timestamp::from_number(text, value),
             Scalar::Null | Scalar::Bool(_) => Err(format!(
                 "is the event time and must be text or a number, but is {}",
                 value.described()

@@ -108,8 +108,9 @@ pub struct Listener {
 impl Listener {
     /// Looks until stopped.
     pub fn run(self) {
-        let told = "the feedback topic cannot be read; scoring goes on with what was said before";
-        watch(&self.stop, (&self.wake, LOOK_EVERY), told, || {
+        let warning =
+            "the feedback topic cannot be read; scoring goes on with what was said before";
+        watch(&self.stop, (&self.wake, LOOK_EVERY), warning, || {
             look(&self.listening)
         });
     }

@@ -4,6 +4,7 @@
 //! there are), `observe` (events to metrics and status), `metrics` (every name), `status` (what people see), `http` (who answers), `log`,
 //! `signal`.
 
+pub mod error;
 mod feedback;
 pub mod http;
 pub mod log;

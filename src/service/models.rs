@@ -190,8 +190,8 @@ impl Follower {
         let mut current = self.current;
         // A champion whose file is no model: it is not read again five times a second.
         let mut unusable = None;
-        let told = "the model store cannot be read; scoring goes on with the model in use";
-        watch(&self.stop, (&self.wake, LOOK_EVERY), told, || {
+        let warning = "the model store cannot be read; scoring goes on with the model in use";
+        watch(&self.stop, (&self.wake, LOOK_EVERY), warning, || {
             if let Some(model) = self.look(current, &mut unusable)? {
                 current = Some(model.card.version);
                 tracing::info!(version = %model.card.version, kind = model.model.name(), "a new champion");

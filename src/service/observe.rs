@@ -18,13 +18,13 @@ use crate::train::gate::Verdict;
 use crate::trainer::{self, Control, Waits};
 use crate::worker::{self, Committed, Gauges};
 
-/// Gauges that are sums over the workers of a process: each worker adds its own part.
+/// Gauges that are sums over the workers of a process: each worker adds its own values.
 #[derive(Clone, Debug, Default)]
-pub struct Parts(Arc<Mutex<BTreeMap<usize, Part>>>);
+pub struct WorkerGauges(Arc<Mutex<BTreeMap<usize, GaugeValues>>>);
 
-/// One worker's part.
+/// One worker's values, or their sums.
 #[derive(Clone, Copy, Debug, Default)]
-struct Part {
+struct GaugeValues {
     /// The lowest version that judges; `None`: nothing is held.
     judging: Option<ModelVersion>,
     /// The champion as it was taken up: what would judge.
@@ -38,23 +38,22 @@ struct Part {
     leads: bool,
 }
 
-impl Parts {
-    /// Changes one worker's part; answers the sum over the process.
-    fn change(&self, worker: usize, change: impl FnOnce(&mut Part)) -> Part {
-        let mut parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        change(parts.entry(worker).or_default());
-        parts.values().fold(Part::default(), |sum, part| Part {
-            judging: sum.judging.into_iter().chain(part.judging).min(),
-            champion: sum.champion.max(part.champion),
-            episodes: sum.episodes + part.episodes,
-            ahead: (sum.ahead.0 + part.ahead.0, sum.ahead.1.max(part.ahead.1)),
-            behind: (
-                sum.behind.0 + part.behind.0,
-                sum.behind.1.max(part.behind.1),
-            ),
-            partitions: sum.partitions + part.partitions,
-            leads: sum.leads || part.leads,
-        })
+impl WorkerGauges {
+    /// Changes one worker's values; answers the sum over the process.
+    fn change(&self, worker: usize, change: impl FnOnce(&mut GaugeValues)) -> GaugeValues {
+        let mut workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        change(workers.entry(worker).or_default());
+        workers
+            .values()
+            .fold(GaugeValues::default(), |sum, own| GaugeValues {
+                judging: sum.judging.into_iter().chain(own.judging).min(),
+                champion: sum.champion.max(own.champion),
+                episodes: sum.episodes + own.episodes,
+                ahead: (sum.ahead.0 + own.ahead.0, sum.ahead.1.max(own.ahead.1)),
+                behind: (sum.behind.0 + own.behind.0, sum.behind.1.max(own.behind.1)),
+                partitions: sum.partitions + own.partitions,
+                leads: sum.leads || own.leads,
+            })
     }
 }
 
@@ -65,17 +64,17 @@ pub struct WorkerObserver {
     metrics: Metrics,
     status: Arc<Status>,
     control: Control,
-    parts: Parts,
+    shared: WorkerGauges,
     params: Arc<Params>,
 }
 
 impl WorkerObserver {
-    /// For worker number `worker`; `parts` is shared by all workers of the process, `params` are the detector's.
+    /// For worker number `worker`; `shared` is of all workers of the process, `params` are the detector's.
     pub fn new(
         worker: usize,
         (metrics, status): (Metrics, Arc<Status>),
         control: Control,
-        parts: Parts,
+        shared: WorkerGauges,
         params: Arc<Params>,
     ) -> Self {
         Self {
@@ -83,7 +82,7 @@ impl WorkerObserver {
             metrics,
             status,
             control,
-            parts,
+            shared,
             params,
         }
     }
@@ -259,7 +258,7 @@ impl worker::Observer for WorkerObserver {
             .inc();
     }
 
-    fn settled(&mut self, tally: &Tally) {
+    fn idle_snapshots_flushed(&mut self, tally: &Tally) {
         self.count(tally);
     }
 
@@ -278,9 +277,9 @@ impl worker::Observer for WorkerObserver {
     }
 
     fn holds(&mut self, partitions: usize, leads: bool) {
-        let all = self.parts.change(self.worker, |part| {
-            part.partitions = partitions;
-            part.leads = leads;
+        let all = self.shared.change(self.worker, |own| {
+            own.partitions = partitions;
+            own.leads = leads;
         });
         self.metrics
             .partitions
@@ -291,8 +290,8 @@ impl worker::Observer for WorkerObserver {
     fn promoted(&mut self, model: &TrainedModel) {
         let card = &model.card;
         let version = Some(card.version);
-        self.parts
-            .change(self.worker, |part| part.champion = version);
+        self.shared
+            .change(self.worker, |own| own.champion = version);
         tracing::info!(worker = self.worker, version = %card.version, budget = %self.params.budget.means(pace(model)), "judges by a new model from here on");
         self.metrics
             .model_created
@@ -308,12 +307,12 @@ impl worker::Observer for WorkerObserver {
     }
 
     fn gauges(&mut self, gauges: &Gauges) {
-        let all = self.parts.change(self.worker, |part| {
-            part.episodes = gauges.episodes_open;
-            part.judging = gauges.judging.values().copied().min();
+        let all = self.shared.change(self.worker, |own| {
+            own.episodes = gauges.episodes_open;
+            own.judging = gauges.judging.values().copied().min();
             let clocks = &gauges.wrong_clocks;
-            part.ahead = (clocks.ahead, clocks.most_ahead_ms);
-            part.behind = (clocks.behind, clocks.most_behind_ms);
+            own.ahead = (clocks.ahead, clocks.most_ahead_ms);
+            own.behind = (clocks.behind, clocks.most_behind_ms);
         });
         for (direction, (keys, most)) in [("ahead", all.ahead), ("behind", all.behind)] {
             let labels = [direction];
@@ -448,10 +447,16 @@ mod tests {
     fn observers() -> (Metrics, Arc<Status>, [WorkerObserver; 2]) {
         let metrics = Metrics::register(&prometheus::Registry::new(), "d").unwrap();
         let status = Arc::new(Status::new(Facts::default()));
-        let parts = Parts::default();
+        let shared = WorkerGauges::default();
         let observers = [0, 1].map(|worker| {
-            let told = (metrics.clone(), Arc::clone(&status));
-            WorkerObserver::new(worker, told, Control::idle(), parts.clone(), Arc::default())
+            let sinks = (metrics.clone(), Arc::clone(&status));
+            WorkerObserver::new(
+                worker,
+                sinks,
+                Control::idle(),
+                shared.clone(),
+                Arc::default(),
+            )
         });
         (metrics, status, observers)
     }
@@ -548,7 +553,7 @@ mod tests {
         let (metrics, _, [mut one, _]) = observers();
         let at = TopicPartition::new("t", 0);
         one.discarded(&at, Discarded::ModelGone);
-        one.settled(&Tally {
+        one.idle_snapshots_flushed(&Tally {
             skipped: 7,
             ..Tally::default()
         });

@@ -3,8 +3,8 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use super::error::ServiceError;
 use super::models::{AnyStore, AnyStoreError, SharedStore};
-use super::run::ServiceError;
 use super::schema::{self, Waiting};
 use super::status::Status;
 use crate::config::{Config, raw};

@@ -11,24 +11,26 @@ use std::time::Duration;
 
 use prometheus::Registry;
 
+use super::error::ServiceError;
 use super::feedback::{self, Listener, Listening, SharedListening};
 use super::http::{self, Server};
 use super::metrics::Metrics;
-use super::models::{AnyStoreError, Follower, SharedStore};
-use super::observe::{Parts as Shares, TrainingObserver, WorkerObserver, stepped};
+use super::models::{Follower, SharedStore};
+use super::observe::{TrainingObserver, WorkerGauges, WorkerObserver, stepped};
 use super::prepare::{self, Prepared};
-use super::schema::{SchemaError, Waiting};
-use super::signal::Heard;
+use super::schema::Waiting;
+use super::signal::Request;
 use super::status::{Facts, Status};
 use crate::config::{Config, raw};
 use crate::kafka::KafkaFailure;
-use crate::kafka::lasting::LastingSession;
-use crate::kafka::session::{BatchLimits, SessionSettings, Start};
+use crate::kafka::reconnecting::ReconnectingSession;
+use crate::kafka::session::{BatchLimits, SessionSettings};
 use crate::kafka::settings::Connection;
+use crate::kafka::start_offset::Start;
 use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::model::card::Said;
 use crate::model::trained::TrainedModel;
-use crate::pipeline::{Column, Pipeline, RestoreError};
+use crate::pipeline::{Column, Pipeline};
 use crate::record::decode::Decoder;
 use crate::record::schema::Schema;
 use crate::stream::TopicPartition;
@@ -43,88 +45,12 @@ const END_MAX: Duration = Duration::from_millis(4_700);
 /// The longest wait of a worker for input: how soon it sees a stop or a new model.
 const POLL_MAX: Duration = Duration::from_millis(100);
 
-/// Why the daemon could not start, or had to stop.
-#[derive(Debug, thiserror::Error)]
-pub enum ServiceError {
-    /// Kafka.
-    #[error(transparent)]
-    Kafka(#[from] KafkaFailure),
-    /// The model store.
-    #[error(transparent)]
-    Store(#[from] AnyStoreError),
-    /// The features.
-    #[error(transparent)]
-    Schema(#[from] SchemaError),
-    /// A thread or a port.
-    #[error("{what}: {error}")]
-    Io {
-        /// What was being done.
-        what: &'static str,
-        /// What the system said.
-        error: std::io::Error,
-    },
-    /// Two metrics of one name: a mistake in this program.
-    #[error("the metrics do not fit together: {0}")]
-    Metrics(#[from] prometheus::Error),
-    /// A worker could not go on.
-    #[error("worker {worker}: {error}")]
-    Worker {
-        /// Which.
-        worker: usize,
-        /// Why.
-        error: WorkerError<KafkaFailure>,
-    },
-    /// A thread panicked: a mistake in this program.
-    #[error("worker {0} panicked")]
-    Panicked(usize),
-    /// A thread beside the workers ended before it was told to: a mistake in this program.
-    #[error("the {0} thread ended, which it must not: the process would go on without new models")]
-    Helper(&'static str),
-    /// Threads that did not stop in time.
-    #[error("not stopped in time: {0} of the workers still busy")]
-    Slow(usize),
-}
-
-impl ServiceError {
-    /// Whether it comes from Kafka.
-    fn kafka(&self) -> Option<&KafkaFailure> {
-        match self {
-            Self::Kafka(failure)
-            | Self::Schema(SchemaError::Kafka(failure))
-            | Self::Worker {
-                error: WorkerError::Session(failure),
-                ..
-            } => Some(failure),
-            Self::Store(error) | Self::Schema(SchemaError::Store(error)) => error.kafka(),
-            _ => None,
-        }
-    }
-
-    /// Whether waiting may help.
-    pub(super) fn passes(&self) -> bool {
-        self.kafka().is_some_and(KafkaFailure::passes)
-    }
-
-    /// Whether settings, topics or rights must change before it can work.
-    pub fn is_configuration(&self) -> bool {
-        self.kafka().is_some_and(KafkaFailure::is_configuration)
-            || matches!(
-                self,
-                Self::Schema(SchemaError::Problems(_) | SchemaError::TooWide(_))
-                    | Self::Worker {
-                        error: WorkerError::Restore(RestoreError::Foreign { .. }),
-                        ..
-                    }
-            )
-    }
-}
-
 /// How the daemon came to its end.
 enum Ended {
     Worker(usize, Result<(), WorkerError<KafkaFailure>>),
     Panicked(usize),
     Helper(&'static str),
-    Told,
+    Stopped,
 }
 
 /// The daemon, at work.
@@ -135,7 +61,7 @@ pub struct Running {
     server: Option<Server>,
     stop: Arc<AtomicBool>,
     ended: Receiver<Ended>,
-    teller: Teller,
+    stop_handle: StopHandle,
     workers: usize,
     control: Control,
     /// Dropping them wakes those who follow the store and the feedback.
@@ -146,13 +72,13 @@ pub struct Running {
 
 /// Ends a running daemon from another thread: a signal handler, or the demo's clock.
 #[derive(Clone, Debug)]
-pub struct Teller(Sender<Ended>);
+pub struct StopHandle(Sender<Ended>);
 
-impl Teller {
-    /// Says that it is time to stop.
+impl StopHandle {
+    /// Asks the daemon to stop.
     pub fn stop(&self) {
-        // A daemon that has ended needs no telling.
-        self.0.send(Ended::Told).unwrap_or_default();
+        // A daemon that has ended does not receive it.
+        self.0.send(Ended::Stopped).unwrap_or_default();
     }
 }
 
@@ -166,16 +92,16 @@ impl std::fmt::Debug for Ended {
 pub fn run(config: &Config) -> Result<(), ServiceError> {
     let stop = Arc::new(AtomicBool::new(false));
     // Before the start: it may wait for a first record, and a signal must end that too.
-    let (told, signals) = channel();
+    let (requests, signals) = channel();
     spawn("signals", {
         let stop = Arc::clone(&stop);
         move || {
-            super::signal::listen(END_MAX, |heard| {
-                if let Heard::Stop(name) = heard {
+            super::signal::listen(END_MAX, |request| {
+                if let Request::Stop(name) = request {
                     tracing::info!(signal = name, "stopping");
                     stop.store(true, Ordering::Relaxed);
                 }
-                told.send(heard).unwrap_or_default();
+                requests.send(request).unwrap_or_default();
             });
         }
     })?;
@@ -186,12 +112,12 @@ pub fn run(config: &Config) -> Result<(), ServiceError> {
         }
         started => started?,
     };
-    let (teller, control) = (running.teller(), running.control.clone());
+    let (stop_handle, control) = (running.stop_handle(), running.control.clone());
     spawn("stopper", move || {
-        for heard in signals {
-            match heard {
-                Heard::Train => control.train_now(),
-                Heard::Stop(_) => teller.stop(),
+        for request in signals {
+            match request {
+                Request::Train => control.train_now(),
+                Request::Stop(_) => stop_handle.stop(),
             }
         }
     })?;
@@ -240,8 +166,8 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
         Arc::clone(&clock),
         Arc::new(observer),
     );
-    let (teller, ended) = channel();
-    let shares = Shares::default();
+    let (ended_sender, ended) = channel();
+    let gauges = WorkerGauges::default();
     // Without a name of its own an instance is new each time: what it left open ends when its transaction times out.
     let instance = config
         .instance
@@ -254,7 +180,7 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
             send.send(Arc::clone(champion)).unwrap_or_default();
         }
         promotions.push(send);
-        let parts = Parts {
+        let context = WorkerContext {
             config: config.clone(),
             connection: connection.clone(),
             instance: instance.clone(),
@@ -267,7 +193,7 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
                 worker,
                 (metrics.clone(), Arc::clone(&status)),
                 control.clone(),
-                shares.clone(),
+                gauges.clone(),
                 Arc::clone(&config.detect),
             ),
             stop: Arc::clone(&stop),
@@ -284,7 +210,7 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
                     move |what| status.worker_waits(worker, what)
                 }),
         };
-        start_worker(worker, parts, &teller)?;
+        start_worker(worker, context, &ended_sender)?;
     }
     let follower = Follower {
         store: shared,
@@ -301,9 +227,9 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
         wake: woken,
     };
     let helpers = vec![
-        spawn_helper("trainer", (&teller, &stop), move || trainer.run())?,
-        spawn_helper("follower", (&teller, &stop), move || follower.run())?,
-        spawn_helper("listener", (&teller, &stop), move || listener.run())?,
+        spawn_helper("trainer", (&ended_sender, &stop), move || trainer.run())?,
+        spawn_helper("follower", (&ended_sender, &stop), move || follower.run())?,
+        spawn_helper("listener", (&ended_sender, &stop), move || listener.run())?,
     ];
     tracing::info!(
         workers = config.workers,
@@ -317,7 +243,7 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
         server,
         stop,
         ended,
-        teller: Teller(teller),
+        stop_handle: StopHandle(ended_sender),
         workers: config.workers,
         control,
         wake: vec![wake, wake_listener],
@@ -342,16 +268,16 @@ impl Running {
         self.server.as_ref().map(Server::address)
     }
 
-    /// Ends it from elsewhere.
-    pub fn teller(&self) -> Teller {
-        self.teller.clone()
+    /// Stops it from another thread.
+    pub fn stop_handle(&self) -> StopHandle {
+        self.stop_handle.clone()
     }
 
     /// Waits for the end, stops all threads, and says what happened.
     pub fn wait(mut self) -> Result<(), ServiceError> {
         let mut left = self.workers;
         // The channel cannot close: this value holds a sender.
-        let first = self.ended.recv().unwrap_or(Ended::Told);
+        let first = self.ended.recv().unwrap_or(Ended::Stopped);
         let mut outcome = Self::note(first, &mut left);
         self.stop.store(true, Ordering::Relaxed);
         self.control.stop();
@@ -381,7 +307,7 @@ impl Running {
 
     fn note(ended: Ended, left: &mut usize) -> Result<(), ServiceError> {
         match ended {
-            Ended::Told => Ok(()),
+            Ended::Stopped => Ok(()),
             Ended::Worker(worker, result) => {
                 *left -= 1;
                 result.map_err(|error| ServiceError::Worker { worker, error })
@@ -403,7 +329,7 @@ fn wait_for(thread: &JoinHandle<()>, deadline: Duration, clock: &dyn Clock) {
 }
 
 /// All that one worker's thread takes along.
-struct Parts {
+struct WorkerContext {
     config: Config,
     connection: Connection,
     instance: String,
@@ -418,22 +344,27 @@ struct Parts {
     watchdog: Watchdog,
 }
 
-fn start_worker(number: usize, parts: Parts, teller: &Sender<Ended>) -> Result<(), ServiceError> {
-    let teller = teller.clone();
+fn start_worker(
+    number: usize,
+    context: WorkerContext,
+    ended_sender: &Sender<Ended>,
+) -> Result<(), ServiceError> {
+    let ended_sender = ended_sender.clone();
     spawn("worker", move || {
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(number, parts)));
+        let result =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(number, context)));
         let ended = match result {
             Ok(result) => Ended::Worker(number, result),
             Err(_) => Ended::Panicked(number),
         };
-        teller.send(ended).unwrap_or_default();
+        ended_sender.send(ended).unwrap_or_default();
     })?;
     Ok(())
 }
 
 /// The body of a worker's thread: joins the group, works, and leaves it.
-fn work(number: usize, parts: Parts) -> Result<(), WorkerError<KafkaFailure>> {
-    let Parts {
+fn work(number: usize, context: WorkerContext) -> Result<(), WorkerError<KafkaFailure>> {
+    let WorkerContext {
         config,
         connection,
         instance,
@@ -446,8 +377,8 @@ fn work(number: usize, parts: Parts) -> Result<(), WorkerError<KafkaFailure>> {
         stop,
         clock,
         watchdog,
-    } = parts;
-    let session = LastingSession::new(
+    } = context;
+    let session = ReconnectingSession::new(
         session_settings(&config, connection, (instance, number)),
         Arc::clone(&clock),
         watchdog.clone(),
@@ -571,14 +502,14 @@ pub fn plan(config: &Config) -> Plan {
 /// A thread beside the workers: if it ends before it is told to, so does the process.
 fn spawn_helper(
     name: &'static str,
-    (teller, stop): (&Sender<Ended>, &Arc<AtomicBool>),
+    (ended_sender, stop): (&Sender<Ended>, &Arc<AtomicBool>),
     body: impl FnOnce() + Send + 'static,
 ) -> Result<JoinHandle<()>, ServiceError> {
-    let (teller, stop) = (teller.clone(), Arc::clone(stop));
+    let (ended_sender, stop) = (ended_sender.clone(), Arc::clone(stop));
     spawn(name, move || {
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
         if ended.is_err() || !stop.load(Ordering::Relaxed) {
-            teller.send(Ended::Helper(name)).unwrap_or_default();
+            ended_sender.send(Ended::Helper(name)).unwrap_or_default();
         }
     })
 }
@@ -599,19 +530,19 @@ mod tests {
 
     #[test]
     fn a_helper_that_dies_ends_the_process_and_one_that_was_told_to_does_not() {
-        let (teller, ended) = channel();
+        let (ended_sender, ended) = channel();
         let stop = Arc::new(AtomicBool::new(false));
         let run = |body: fn()| {
-            let helper = spawn_helper("trainer", (&teller, &stop), body).unwrap();
+            let helper = spawn_helper("trainer", (&ended_sender, &stop), body).unwrap();
             helper.join().unwrap();
             ended.try_recv().ok()
         };
         let mut left = 1;
         for body in [(|| {}) as fn(), || panic!("for the test")] {
-            let told = Running::note(run(body).unwrap(), &mut left).unwrap_err();
+            let error = Running::note(run(body).unwrap(), &mut left).unwrap_err();
             assert!(
-                told.to_string().contains("the trainer thread ended"),
-                "{told}"
+                error.to_string().contains("the trainer thread ended"),
+                "{error}"
             );
         }
         assert_eq!(left, 1);

@@ -9,16 +9,16 @@ pub const EXIT_CODE: u8 = 79;
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum Request {
     /// SIGUSR1: train a model now.
     Train,
     /// SIGTERM or SIGINT, by name: end.
     Stop(&'static str),
 }
 
-/// Tells `heard` of each signal, up to the first that ends the process. From then on the process has `limit` to end; a second one ends it at
+/// Calls `request` with each signal, up to the first that ends the process. From then on the process has `limit` to end; a second one ends it at
 /// once, with the exit code that shells know it by.
-pub fn listen(limit: Duration, mut heard: impl FnMut(Heard)) {
+pub fn listen(limit: Duration, mut request: impl FnMut(Request)) {
     let listened = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -29,9 +29,9 @@ pub fn listen(limit: Duration, mut heard: impl FnMut(Heard)) {
                 let mut train = signal(SignalKind::user_defined1())?;
                 loop {
                     tokio::select! {
-                        _ = train.recv() => heard(Heard::Train),
+                        _ = train.recv() => request(Request::Train),
                         (name, _) = next(&mut terminate, &mut interrupt) => {
-                            heard(Heard::Stop(name));
+                            request(Request::Stop(name));
                             break;
                         }
                     }
@@ -84,17 +84,17 @@ mod tests {
             .build()
             .unwrap();
         let kept = runtime.block_on(async { signal(SignalKind::user_defined1()) });
-        let (tell, told) = channel();
+        let (sender, requests) = channel();
         std::thread::spawn(move || {
-            listen(Duration::ZERO, |what| tell.send(what).unwrap_or_default());
+            listen(Duration::ZERO, |what| sender.send(what).unwrap_or_default());
         });
-        let heard = (0..100).find_map(|_| {
+        let request = (0..100).find_map(|_| {
             let me = std::process::id().to_string();
             let sent = Command::new("kill").args(["-USR1", &me]).status().unwrap();
             assert!(sent.success());
-            told.recv_timeout(Duration::from_millis(100)).ok()
+            requests.recv_timeout(Duration::from_millis(100)).ok()
         });
-        assert_eq!(heard, Some(Heard::Train));
+        assert_eq!(request, Some(Request::Train));
         drop(kept);
     }
 }

@@ -6,11 +6,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 /// Looks until stopped, at intervals; whoever drops the other end of `wake` ends it at once. The first of several failures in a row is logged, as
-/// `told`.
+/// `warning`.
 pub(super) fn watch<E: Display>(
     stop: &AtomicBool,
     (wake, every): (&Receiver<()>, Duration),
-    told: &str,
+    warning: &str,
     mut look: impl FnMut() -> Result<(), E>,
 ) {
     let mut failing = false;
@@ -20,7 +20,7 @@ pub(super) fn watch<E: Display>(
             && !failing
             && !stop.load(Ordering::Relaxed)
         {
-            tracing::warn!(%error, "{told}");
+            tracing::warn!(%error, "{warning}");
         }
         failing = looked.is_err();
         if let Err(RecvTimeoutError::Disconnected) = wake.recv_timeout(every) {

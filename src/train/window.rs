@@ -558,7 +558,7 @@ mod tests {
     use super::*;
     use crate::model::card::ModelVersion;
     use crate::model::trained::TrainedModel;
-    use crate::pipeline::{Column, Grant, Pipeline};
+    use crate::pipeline::{Column, PartitionAssignment, Pipeline};
     use crate::record::{Decoded, DecodedBatch, Key, RecordBatch};
     use crate::seed::Seed;
     use crate::stream::TopicPartition;
@@ -644,7 +644,7 @@ mod tests {
         let calibration = crate::stats::calibration::Calibration::fit(&[1.0; 100]);
         let model = TrainedModel::simple(1, &["x"], window, calibration);
         pipeline.promote(Arc::new(model)).unwrap();
-        let grant = Grant {
+        let assignment = PartitionAssignment {
             at: at.clone(),
             committed: Offset(0),
             fresh: true,
@@ -652,7 +652,7 @@ mod tests {
             state: Vec::new(),
             topic_id: None,
         };
-        pipeline.assign(&grant, None).unwrap();
+        pipeline.assign(&assignment, None).unwrap();
         let mut ends = Vec::new();
         for part in records.chunks(size) {
             let (mut batch, mut decoded) = (RecordBatch::default(), DecodedBatch::default());

@@ -17,8 +17,8 @@ use std::time::Duration;
 use crate::model::card::{ModelVersion, Said};
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{
-    Assigned, ColumnsDiffer, Discarded, Grant, OpenEpisode, Outbox, Pipeline, RestoreError, Tally,
-    Watched, WrongClock, WrongClocks, model_version, names, replayed_by,
+    Assigned, ColumnsDiffer, Discarded, OpenEpisode, Outbox, PartitionAssignment, Pipeline,
+    RestoreError, Tally, Watched, WrongClock, WrongClocks, model_version, names, replayed_by,
 };
 use crate::port::{Input, Published, Session};
 use crate::record::limit::{DeadLetterLimit, TooManyDeadLetters, WINDOW_RECORDS};
@@ -33,7 +33,7 @@ pub type LoadModel =
     Box<dyn FnMut(ModelVersion) -> Result<Option<Arc<TrainedModel>>, BoxError> + Send>;
 /// Brings [`Ports::said`] up to date: what anyone has heard of by now lies there when it returns.
 pub type Listen = Box<dyn FnMut() -> Result<(), BoxError> + Send>;
-/// Reads a batch into rows, in place: [`crate::record::decode`]'s, with its layouts.
+/// Reads a batch into rows, in place: [`crate::record::decode`]'s, with its templates.
 pub type Decode = Box<dyn FnMut(&RecordBatch, &mut DecodedBatch) + Send>;
 
 /// Aborts in a row after which the worker gives up: something is wrong that trying again does not mend.
@@ -133,13 +133,13 @@ pub trait Observer {
     fn aborted(&mut self, _took: Duration) {}
     /// A batch of nothing but replay changed state.
     fn replayed(&mut self, _records: u64) {}
-    /// A partition was taken over.
+    /// A partition was assigned.
     fn assigned(&mut self, _at: &TopicPartition, _assigned: &Assigned) {}
     /// Partitions without a record carried a snapshot to the state topic.
-    fn settled(&mut self, _tally: &Tally) {}
+    fn idle_snapshots_flushed(&mut self, _tally: &Tally) {}
     /// State was discarded while it was being brought up to date.
     fn discarded(&mut self, _at: &TopicPartition, _why: Discarded) {}
-    /// Partitions were let go.
+    /// Partitions were revoked.
     fn revoked(&mut self, _partitions: &[TopicPartition]) {}
     /// What is held changed. `leads`: the first partition is among it, so this process trains.
     fn holds(&mut self, _partitions: usize, _leads: bool) {}
@@ -254,12 +254,12 @@ impl<S: Session, O: Observer> Worker<S, O> {
                 self.session.recycle(batch);
                 done
             }
-            Input::Assigned(grants) => self.take_over(&grants),
+            Input::Assigned(assignments) => self.on_assigned(&assignments),
             Input::Revoked(partitions) => {
-                self.let_go(&partitions);
+                self.on_revoked(&partitions);
                 Ok(())
             }
-            Input::Overtaken(to) => self.skip(&to),
+            Input::OffsetOutOfRange(to) => self.skip(&to),
             Input::Idle => Ok(()),
         }
     }
@@ -388,20 +388,23 @@ impl<S: Session, O: Observer> Worker<S, O> {
         }
     }
 
-    fn take_over(&mut self, grants: &[Grant]) -> Result<(), WorkerError<S::Fatal>> {
+    fn on_assigned(
+        &mut self,
+        assignments: &[PartitionAssignment],
+    ) -> Result<(), WorkerError<S::Fatal>> {
         (self.ports.listen)().map_err(WorkerError::Feedback)?;
         self.hear();
         let mut positions = Positions::new();
-        for grant in grants {
-            let judging = self.judging(grant)?;
-            let assigned = self.pipeline.assign(grant, judging)?;
-            positions.insert(grant.at.clone(), assigned.read_from);
-            let from = grant.committed.max(grant.first);
-            self.unread.insert(grant.at.clone(), from);
-            if grant.fresh {
-                self.fresh.insert(grant.at.clone(), from);
+        for assignment in assignments {
+            let judging = self.judging(assignment)?;
+            let assigned = self.pipeline.assign(assignment, judging)?;
+            positions.insert(assignment.at.clone(), assigned.read_from);
+            let from = assignment.committed.max(assignment.first);
+            self.unread.insert(assignment.at.clone(), from);
+            if assignment.fresh {
+                self.fresh.insert(assignment.at.clone(), from);
             }
-            self.ports.observer.assigned(&grant.at, &assigned);
+            self.ports.observer.assigned(&assignment.at, &assigned);
         }
         self.session
             .rewind(&positions)
@@ -414,19 +417,19 @@ impl<S: Session, O: Observer> Worker<S, O> {
     /// pipeline discards the state, and the partition begins anew rather than never.
     fn judging(
         &mut self,
-        grant: &Grant,
+        assignment: &PartitionAssignment,
     ) -> Result<Option<Arc<TrainedModel>>, WorkerError<S::Fatal>> {
         let current = self.pipeline.current();
-        let named = match replayed_by(grant)? {
+        let named = match replayed_by(assignment)? {
             // Without a champion the model that judged before is better than none.
-            None if current.is_none() => model_version(&grant.state)?,
+            None if current.is_none() => model_version(&assignment.state)?,
             named => named,
         };
         let Some(version) = named.filter(|version| *version != ModelVersion(0)) else {
             return Ok(None);
         };
         if let Some(current) = current
-            && self.pipeline.is_named(&grant.state)?
+            && self.pipeline.is_named(&assignment.state)?
         {
             return Ok(Some(current.clone()));
         }
@@ -434,7 +437,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
             (self.ports.load)(version).map_err(|error| WorkerError::Load { version, error })?;
         // Another model that was given the same number, in a store made anew, is not the one that judged.
         match found {
-            Some(model) if names(&grant.state, &model)? => Ok(Some(model)),
+            Some(model) if names(&assignment.state, &model)? => Ok(Some(model)),
             _ => Ok(None),
         }
     }
@@ -450,18 +453,18 @@ impl<S: Session, O: Observer> Worker<S, O> {
             .map_err(WorkerError::Session)
     }
 
-    /// Saves what no record would bring to the state topic: see [`Pipeline::settle`].
-    fn settle(&mut self, now: Duration) -> Result<(), WorkerError<S::Fatal>> {
+    /// Saves what no record would bring to the state topic: see [`Pipeline::flush_idle_snapshots`].
+    fn flush_idle_snapshots(&mut self, now: Duration) -> Result<(), WorkerError<S::Fatal>> {
         let mut quiet = Positions::new();
         if now.saturating_sub(self.rested.0) >= self.settings.quiet_after {
             let here = self.pipeline.positions();
             quiet = std::mem::replace(&mut self.rested, (now, here)).1;
         }
-        while let Some(staged) = self.pipeline.settle(&quiet) {
+        while let Some(staged) = self.pipeline.flush_idle_snapshots(&quiet) {
             if self.publish(&staged.outbox)?.is_break() {
                 break;
             }
-            self.ports.observer.settled(&staged.tally);
+            self.ports.observer.idle_snapshots_flushed(&staged.tally);
             self.pipeline.apply(staged);
         }
         Ok(())
@@ -484,7 +487,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
         Ok(())
     }
 
-    fn let_go(&mut self, partitions: &[TopicPartition]) {
+    fn on_revoked(&mut self, partitions: &[TopicPartition]) {
         for at in partitions {
             self.pipeline.revoke(at);
             self.unread.remove(at);
@@ -528,7 +531,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
             return Ok(());
         }
         self.looked = Some(now);
-        self.settle(now)?;
+        self.flush_idle_snapshots(now)?;
         let gauges = Gauges {
             episodes_open: self.pipeline.episodes_open(),
             open: self.pipeline.open(OPEN_MAX),

@@ -65,7 +65,7 @@ impl Observer for Shared {
         log.consumed += batch.consumed;
         log.ended += batch.tally.scored + batch.tally.warming_up;
     }
-    fn settled(&mut self, tally: &Tally) {
+    fn idle_snapshots_flushed(&mut self, tally: &Tally) {
         self.0.borrow_mut().skipped += tally.skipped;
     }
 }
@@ -85,11 +85,11 @@ fn worker(
     champion: u64,
     models: &[u64],
 ) -> (Worker<Shared, Shared>, Arc<ManualClock>) {
-    told(log, (champion, models), (Box::new(|| Ok(())), channel().1))
+    worker_with_feedback(log, (champion, models), (Box::new(|| Ok(())), channel().1))
 }
 
-/// The same, told what people say.
-fn told(
+/// The same, with feedback.
+fn worker_with_feedback(
     log: &Shared,
     (champion, models): (u64, &[u64]),
     (listen, said): (Listen, Receiver<Arc<Said>>),
@@ -169,7 +169,7 @@ fn strange(offset: i64) -> Input {
     Input::Batch(batch)
 }
 
-/// The ids of the episodes that people were told of.
+/// The ids of the episodes of which alerts were emitted.
 fn opened(log: &Log) -> Vec<String> {
     let alerts = log.published.iter().flat_map(|outbox| &outbox.alerts);
     alerts
@@ -187,9 +187,9 @@ fn dismissal() -> Arc<Said> {
     )]))
 }
 
-/// A partition of which one episode was told.
+/// A partition of which one episode was emitted.
 fn one_episode(worker: &mut Worker<Shared, Shared>) {
-    step(worker, grant(0, 0, &Log::default()));
+    step(worker, assignment(0, 0, &Log::default()));
     step(worker, batch(0..5));
     step(worker, strange(5));
     step(worker, batch(6..20));
@@ -199,7 +199,7 @@ fn one_episode(worker: &mut Worker<Shared, Shared>) {
 fn what_people_say_is_heard_between_batches_and_saved_with_the_next() {
     let log = Shared::default();
     let (say, said) = channel();
-    let (mut worker, _) = told(&log, (1, &[1]), (Box::new(|| Ok(())), said));
+    let (mut worker, _) = worker_with_feedback(&log, (1, &[1]), (Box::new(|| Ok(())), said));
     one_episode(&mut worker);
     assert_eq!(opened(&log.0.borrow()), ["d/in/0/5"]);
     say.send(dismissal()).unwrap();
@@ -220,7 +220,7 @@ fn what_people_say_is_heard_between_batches_and_saved_with_the_next() {
         };
         assert!(log.published[0].state.iter().any(knows));
     }
-    // Taken back, it is told again.
+    // Taken back, it is emitted again.
     step(&mut worker, batch(21..40));
     say.send(Arc::default()).unwrap();
     step(&mut worker, strange(40));
@@ -243,10 +243,10 @@ fn what_was_said_before_a_partition_comes_is_heard_before_its_first_record() {
             })?;
             Ok(())
         };
-        let (mut heir, _) = told(&log, (1, &[1]), (Box::new(listen), said));
-        step(&mut heir, grant(20, 0, &before.0.borrow()));
-        heir.handle(batch(6..20)).unwrap();
-        heir.handle(strange(20)).unwrap();
+        let (mut successor, _) = worker_with_feedback(&log, (1, &[1]), (Box::new(listen), said));
+        step(&mut successor, assignment(20, 0, &before.0.borrow()));
+        successor.handle(batch(6..20)).unwrap();
+        successor.handle(strange(20)).unwrap();
         let log = log.0.borrow();
         opened(&log)
     };
@@ -254,12 +254,12 @@ fn what_was_said_before_a_partition_comes_is_heard_before_its_first_record() {
     assert_eq!(tell(false), ["d/in/0/20"]);
 }
 
-fn grant(committed: i64, first: i64, state: &Log) -> Input {
+fn assignment(committed: i64, first: i64, state: &Log) -> Input {
     let mut entries = BTreeMap::new();
     for entry in state.published.iter().flat_map(|outbox| &outbox.state) {
         entries.insert(entry.key.clone(), entry.clone());
     }
-    Input::Assigned(vec![Grant {
+    Input::Assigned(vec![PartitionAssignment {
         at: at(),
         committed: Offset(committed),
         fresh: false,
@@ -273,7 +273,7 @@ fn grant(committed: i64, first: i64, state: &Log) -> Input {
 fn left() -> Shared {
     let log = Shared::default();
     let (mut worker, _) = worker(&log, 1, &[1]);
-    step(&mut worker, grant(0, 0, &Log::default()));
+    step(&mut worker, assignment(0, 0, &Log::default()));
     for from in [0, 2, 4, 6, 8] {
         step(&mut worker, batch(from..from + 2));
     }
@@ -299,9 +299,9 @@ fn an_idle_partition_whose_model_is_deleted_starts_all_the_same() {
     );
     // Ten trainings later the store has forgotten model 1. Two records were to be replayed under it.
     let log = Shared::default();
-    let (mut heir, _) = worker(&log, 11, &[11]);
-    step(&mut heir, grant(10, 0, &before));
-    step(&mut heir, batch(10..11));
+    let (mut successor, _) = worker(&log, 11, &[11]);
+    step(&mut successor, assignment(10, 0, &before));
+    step(&mut successor, batch(10..11));
     assert_eq!(log.0.borrow().discarded, [Discarded::ModelGone]);
     assert_eq!(
         head(log.0.borrow().published.last().unwrap()),
@@ -309,8 +309,8 @@ fn an_idle_partition_whose_model_is_deleted_starts_all_the_same() {
     );
     // As long as the store has it, nothing is lost.
     let log = Shared::default();
-    let (mut heir, _) = worker(&log, 11, &[1, 11]);
-    step(&mut heir, grant(10, 0, &before));
+    let (mut successor, _) = worker(&log, 11, &[1, 11]);
+    step(&mut successor, assignment(10, 0, &before));
     assert_eq!(log.0.borrow().discarded, []);
     assert_eq!(
         log.0.borrow().rewound,
@@ -318,10 +318,10 @@ fn an_idle_partition_whose_model_is_deleted_starts_all_the_same() {
     );
     // Nothing is to be replayed: model 1 is not even asked for.
     let log = Shared::default();
-    let (mut heir, _) = worker(&log, 11, &[11]);
-    step(&mut heir, grant(8, 0, &before));
+    let (mut successor, _) = worker(&log, 11, &[11]);
+    step(&mut successor, assignment(8, 0, &before));
     assert_eq!(
-        (log.0.borrow().discarded.len(), heir.pipeline().keys()),
+        (log.0.borrow().discarded.len(), successor.pipeline().keys()),
         (0, 1)
     );
 }
@@ -330,7 +330,7 @@ fn an_idle_partition_whose_model_is_deleted_starts_all_the_same() {
 fn an_idle_partition_takes_the_champion_up_within_a_second_and_is_saved_once_quiet() {
     let log = Shared::default();
     let (mut worker, clock) = worker(&log, 1, &[1]);
-    step(&mut worker, grant(0, 0, &Log::default()));
+    step(&mut worker, assignment(0, 0, &Log::default()));
     step(&mut worker, batch(0..1));
     let mut pass = |seconds| {
         clock.advance(Duration::from_secs(seconds));
@@ -359,7 +359,7 @@ fn an_idle_partition_takes_the_champion_up_within_a_second_and_is_saved_once_qui
 fn where_retention_overtakes_the_reader_goes_on_behind_it_and_counts() {
     let log = Shared::default();
     let (mut worker, clock) = worker(&log, 1, &[1]);
-    step(&mut worker, grant(5, 7, &Log::default()));
+    step(&mut worker, assignment(5, 7, &Log::default()));
     assert_eq!(
         log.0.borrow().rewound,
         [Positions::from([(at(), Offset(7))])]
@@ -367,7 +367,7 @@ fn where_retention_overtakes_the_reader_goes_on_behind_it_and_counts() {
     step(&mut worker, batch(7..9));
     assert_eq!(log.0.borrow().skipped, 2);
     let to = Positions::from([(at(), Offset(20))]);
-    step(&mut worker, Input::Overtaken(to.clone()));
+    step(&mut worker, Input::OffsetOutOfRange(to.clone()));
     assert_eq!(log.0.borrow().rewound.last(), Some(&to));
     // Counted with the commit that says so, though no record comes.
     assert_eq!(log.0.borrow().skipped, 2);
@@ -381,7 +381,7 @@ fn where_retention_overtakes_the_reader_goes_on_behind_it_and_counts() {
 fn what_is_consumed_is_counted_by_offsets_and_apart_from_what_became_of_it() {
     let log = Shared::default();
     let (mut worker, _) = worker(&log, 1, &[1]);
-    step(&mut worker, grant(4, 2, &Log::default()));
+    step(&mut worker, assignment(4, 2, &Log::default()));
     step(&mut worker, batch(4..9));
     assert_eq!((log.0.borrow().consumed, log.0.borrow().ended), (5, 5));
     // Of a partition that is not held nothing is consumed, and nothing becomes of it.
@@ -393,7 +393,7 @@ fn what_is_consumed_is_counted_by_offsets_and_apart_from_what_became_of_it() {
         published: std::mem::take(&mut log.0.borrow_mut().published),
         ..Log::default()
     };
-    step(&mut worker, grant(9, 0, &state));
+    step(&mut worker, assignment(9, 0, &state));
     step(&mut worker, batch(4..12));
     assert_eq!((log.0.borrow().consumed, log.0.borrow().ended), (8, 8));
 }

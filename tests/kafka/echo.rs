@@ -11,12 +11,14 @@ use std::time::Duration;
 
 use anomalyd::config::LogFormat;
 use anomalyd::kafka::KafkaFailure;
-use anomalyd::kafka::lasting::LastingSession;
-use anomalyd::kafka::publish::{Delivery, OutputTopics};
-use anomalyd::kafka::session::{BatchLimits, KafkaSession, SessionSettings, Start};
+use anomalyd::kafka::publish::Delivery;
+use anomalyd::kafka::reconnecting::ReconnectingSession;
+use anomalyd::kafka::session::{BatchLimits, KafkaSession, SessionSettings};
 use anomalyd::kafka::settings::Connection;
+use anomalyd::kafka::start_offset::Start;
+use anomalyd::kafka::topics::OutputTopics;
 use anomalyd::kafka::watchdog::{Limits, Watchdog, end_process};
-use anomalyd::pipeline::{Grant, Message, Outbox, StateEntry};
+use anomalyd::pipeline::{Message, Outbox, PartitionAssignment, StateEntry};
 use anomalyd::port::{Input, Published, Session};
 use anomalyd::record::RecordBatch;
 use anomalyd::service::log;
@@ -119,10 +121,10 @@ impl Echo {
     }
 
     /// The same, as the program uses it.
-    pub fn lasting(&self, worker: usize, stop: Arc<AtomicBool>) -> LastingSession {
+    pub fn reconnecting(&self, worker: usize, stop: Arc<AtomicBool>) -> ReconnectingSession {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let watchdog = self.watchdog(&clock, stop);
-        LastingSession::new(self.settings(worker), clock, watchdog)
+        ReconnectingSession::new(self.settings(worker), clock, watchdog)
     }
 
     fn watchdog(&self, clock: &Arc<dyn Clock>, stop: Arc<AtomicBool>) -> Watchdog {
@@ -218,7 +220,7 @@ impl Echo {
             .map(|worker| {
                 let echo = self.clone();
                 std::thread::spawn(move || {
-                    let session = echo.lasting(worker, Arc::default());
+                    let session = echo.reconnecting(worker, Arc::default());
                     if let Err(error) = work(session, |_| false) {
                         eprintln!("worker {worker}: {error}");
                         std::process::exit(74);
@@ -253,16 +255,16 @@ pub fn work<S: Session<Fatal = KafkaFailure>>(
                     Published::Lost => {}
                 }
             }
-            Input::Assigned(grants) => {
-                for grant in &grants {
-                    counts.insert(grant.at.clone(), restored(grant));
-                    positions.insert(grant.at.clone(), grant.committed);
+            Input::Assigned(assignments) => {
+                for assignment in &assignments {
+                    counts.insert(assignment.at.clone(), restored(assignment));
+                    positions.insert(assignment.at.clone(), assignment.committed);
                 }
                 session.rewind(&positions)?;
-                let fresh = grants.iter().filter(|grant| grant.fresh);
+                let fresh = assignments.iter().filter(|assignment| assignment.fresh);
                 let outbox = Outbox {
                     positions: fresh
-                        .map(|grant| (grant.at.clone(), grant.committed))
+                        .map(|assignment| (assignment.at.clone(), assignment.committed))
                         .collect(),
                     ..Outbox::default()
                 };
@@ -276,7 +278,7 @@ pub fn work<S: Session<Fatal = KafkaFailure>>(
                     positions.remove(&at);
                 }
             }
-            Input::Overtaken(to) => {
+            Input::OffsetOutOfRange(to) => {
                 positions.extend(to);
                 session.rewind(&positions)?;
             }
@@ -322,11 +324,11 @@ fn count_key(at: &TopicPartition) -> Vec<u8> {
     format!("{DETECTOR}/{}/{}/key/count", at.topic, at.partition.0).into_bytes()
 }
 
-fn restored(grant: &Grant) -> u64 {
-    grant
+fn restored(assignment: &PartitionAssignment) -> u64 {
+    assignment
         .state
         .iter()
-        .find(|entry| entry.key == count_key(&grant.at))
+        .find(|entry| entry.key == count_key(&assignment.at))
         .and_then(|entry| {
             String::from_utf8_lossy(entry.value.as_deref()?)
                 .parse()

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anomalyd::offline::table::{Roles, Table};
 use anomalyd::seed::Seed;
+use anomalyd::tools::table::{Roles, Table};
 use rand::Rng;
 
 use crate::cluster::Record;

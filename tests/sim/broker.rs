@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anomalyd::kafka::mark::{Commit, Marks, Outcome, began};
-use anomalyd::kafka::retention::{Known, begin};
-use anomalyd::kafka::session::Start;
+use anomalyd::kafka::start_offset::Start;
+use anomalyd::kafka::start_offset::{Known, begin};
 use anomalyd::model::card::Exclusion;
 use anomalyd::pipeline::{
-    Grant, Message, Outbox, StateEntry, as_of, model_version, owner, quarantine,
+    Message, Outbox, PartitionAssignment, StateEntry, as_of, model_version, owner, quarantine,
 };
 use anomalyd::stream::{Offset, Positions, TopicPartition};
 use rand::Rng;
@@ -269,7 +269,7 @@ impl<'w> Broker<'w> {
         }
     }
 
-    /// What is known of a partition, as `kafka::takeover` finds it out.
+    /// What is known of a partition, as `kafka::restore` finds it out.
     fn known(&self, which: usize, state: &[StateEntry]) -> Known {
         let at = &self.world.partitions[which];
         let present = i32::try_from(self.present).unwrap();
@@ -301,7 +301,7 @@ impl<'w> Broker<'w> {
         }
     }
 
-    pub fn grant(&mut self, at: &TopicPartition) -> Grant {
+    pub fn assignment(&mut self, at: &TopicPartition) -> PartitionAssignment {
         let which = usize::try_from(at.partition.0).unwrap();
         let state = self.state_of(at);
         let mut known = self.known(which, &state);
@@ -325,7 +325,7 @@ impl<'w> Broker<'w> {
                 serde_json::from_slice(head.value.as_ref().unwrap()).unwrap();
             committed = head["offset"].as_i64().unwrap();
         }
-        Grant {
+        PartitionAssignment {
             at: at.clone(),
             committed: Offset(committed),
             fresh,

@@ -131,18 +131,18 @@ pub const HAPPENINGS: &[&str] = &[
     "expired_offsets",
     "fenced",
     "gaps",
+    "idle_snapshots",
     "lost_and_aborted",
     "lost_batches",
     "lost_but_committed",
+    "lost_idle_snapshots",
     "lost_sessions",
-    "lost_settlements",
     "lost_starts",
     "model_changes",
-    "overtaken",
+    "offset_out_of_range",
     "rebalances",
     "replays",
     "retrainings",
-    "settlements",
     "stale_steps",
     "told_again",
     "wrong_clocks",
@@ -189,7 +189,7 @@ impl Observer for Counting<'_> {
             self.broker.borrow_mut().count("wrong_clocks");
         }
     }
-    fn settled(&mut self, tally: &Tally) {
+    fn idle_snapshots_flushed(&mut self, tally: &Tally) {
         self.skipped(tally);
     }
     fn assigned(&mut self, at: &TopicPartition, assigned: &Assigned) {

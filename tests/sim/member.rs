@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use anomalyd::kafka::mark::{Marks, Outcome, metadata};
-use anomalyd::pipeline::{Grant, Outbox};
+use anomalyd::pipeline::{Outbox, PartitionAssignment};
 use anomalyd::port::{self, Published, Session};
 use anomalyd::record::RecordBatch;
 use anomalyd::stream::{Offset, Positions, TopicPartition};
@@ -29,7 +29,7 @@ pub struct Member<'w> {
     held: BTreeMap<TopicPartition, Holding>,
     /// Next offset to deliver; absent until the worker has said where to begin.
     positions: BTreeMap<TopicPartition, i64>,
-    pending: Vec<Grant>,
+    pending: Vec<PartitionAssignment>,
     aborted: bool,
     marks: Marks,
     /// How many partitions there were when the group began.
@@ -94,7 +94,7 @@ impl<'w> Member<'w> {
         if !won.is_empty() {
             self.began_with = broker.began_with();
         }
-        self.pending = won.iter().map(|at| broker.grant(at)).collect();
+        self.pending = won.iter().map(|at| broker.assignment(at)).collect();
         self.held = ours;
         if !lost.is_empty() {
             return Some(port::Input::Revoked(lost));
@@ -106,20 +106,20 @@ impl<'w> Member<'w> {
     }
 
     /// The oldest records of partitions whose next ones were deleted.
-    fn overtaken(&mut self) -> Positions {
+    fn deleted_unread(&mut self) -> Positions {
         let mut broker = self.broker.borrow_mut();
-        let mut overtaken = Positions::new();
+        let mut oldest = Positions::new();
         for (at, position) in &mut self.positions {
             let first = broker.first(usize::try_from(at.partition.0).unwrap());
             if *position < first && broker.sabotage != Some(Sabotage::DeletionsUnseen) {
                 *position = first;
-                overtaken.insert(at.clone(), Offset(first));
+                oldest.insert(at.clone(), Offset(first));
             }
         }
-        if !overtaken.is_empty() {
-            broker.count("overtaken");
+        if !oldest.is_empty() {
+            broker.count("offset_out_of_range");
         }
-        overtaken
+        oldest
     }
 
     fn fetch(&mut self) -> RecordBatch {
@@ -161,7 +161,7 @@ impl Member<'_> {
         let mut broker = shared.borrow_mut();
         let kind = match outbox {
             Outbox { state, .. } if state.is_empty() && written(outbox) == 0 => "lost_starts",
-            _ if written(outbox) == 0 => "lost_settlements",
+            _ if written(outbox) == 0 => "lost_idle_snapshots",
             _ => "lost_batches",
         };
         broker.count(kind);
@@ -212,9 +212,9 @@ impl Session for Member<'_> {
         if let Some(input) = self.hear() {
             return Ok(input);
         }
-        let overtaken = self.overtaken();
-        if !overtaken.is_empty() {
-            return Ok(port::Input::Overtaken(overtaken));
+        let oldest = self.deleted_unread();
+        if !oldest.is_empty() {
+            return Ok(port::Input::OffsetOutOfRange(oldest));
         }
         let batch = self.fetch();
         Ok(if batch.is_empty() {
@@ -276,7 +276,7 @@ impl Session for Member<'_> {
         let gap = broker.commit(self.id, outbox, &metadata);
         broker.count("commits");
         if outbox.scores.is_empty() && outbox.dead_letters.is_empty() && !outbox.state.is_empty() {
-            broker.count("settlements");
+            broker.count("idle_snapshots");
         }
         if luck < 0.21 {
             broker.count("crashes_after_commit");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anomalyd::alert::{Alert, AlertEvent, AlertKind, Score};
 use anomalyd::model::trained::TrainedModel;
-use anomalyd::pipeline::{Grant, Message, Pipeline};
+use anomalyd::pipeline::{Message, PartitionAssignment, Pipeline};
 use anomalyd::record::{DecodedBatch, RecordBatch};
 use anomalyd::stream::{Offset, TopicPartition};
 
@@ -129,7 +129,7 @@ fn calm(
     if version > 0 {
         pipeline.promote(model(version)).unwrap();
     }
-    let grant = Grant {
+    let assignment = PartitionAssignment {
         at: at.clone(),
         committed: Offset(begun),
         fresh: true,
@@ -137,7 +137,7 @@ fn calm(
         topic_id: None,
         state: Vec::new(),
     };
-    pipeline.assign(&grant, None).unwrap();
+    pipeline.assign(&assignment, None).unwrap();
     let mut told = Committed::default();
     let mut decoded = DecodedBatch::default();
     let read = |input: &&Input| {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anomalyd::detect::{Budget, Params};
-use anomalyd::kafka::session::Start;
+use anomalyd::kafka::start_offset::Start;
 use anomalyd::model::trained::TrainedModel;
 use anomalyd::pipeline::Column;
 use anomalyd::record::{DecodeError, Decoded, DecodedBatch, Key, Missing, RecordBatch};

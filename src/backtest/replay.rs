@@ -1,0 +1,345 @@
+//! A table's rows through the pipeline: those of a file as if they came from one partition of the input topic.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ndarray::Array2;
+
+use super::feedback::Script;
+use crate::alert::Alert;
+use crate::detect::Params;
+use crate::model::card::{Exclusion, Feedback, Maintenance, ModelVersion, Said};
+use crate::model::trained::TrainedModel;
+use crate::pipeline::{self, Column, PartitionAssignment, Pipeline, StateEntry, Watched};
+use crate::record::feedback::Says;
+use crate::record::{DecodeError, Decoded, DecodedBatch, RecordBatch};
+use crate::stream::{Offset, TopicPartition};
+use crate::tools::ToolError;
+use crate::tools::table::Table;
+
+/// What became of a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Line {
+    /// How strange it is. NaN if it has none: the row came too late, or nothing was observed.
+    pub score: f64,
+    /// The probability that a normal record scores as high.
+    pub p_value: f64,
+    /// The same by the model alone, before what is usual for the key; `None` where what judged is the key's own.
+    pub by_model: Option<f64>,
+    /// Whether it was judged at all, which it is not while windows fill.
+    pub judged: bool,
+    /// Whether it lies in an open episode.
+    pub alert: bool,
+    /// The model that judged it; 0: none, but the cold start or the season of its key.
+    pub version: ModelVersion,
+}
+
+impl Line {
+    const NONE: Self = Self {
+        score: f64::NAN,
+        p_value: f64::NAN,
+        by_model: None,
+        judged: false,
+        alert: false,
+        version: ModelVersion(0),
+    };
+}
+
+/// Rows on their way through the pipeline; everything else is as live.
+#[derive(Debug)]
+pub(super) struct Replay<'a> {
+    table: &'a Table,
+    at: TopicPartition,
+    pipeline: Pipeline,
+    /// Rows of one batch. Results do not depend on it.
+    batch: usize,
+    /// Episodes, as the state topic would remember them.
+    episodes: BTreeMap<Vec<u8>, StateEntry>,
+    /// What became of the rows so far.
+    pub lines: Vec<Line>,
+    /// The alerts, with the row that caused each.
+    pub alerts: Vec<(usize, Alert)>,
+    /// Times that a key began to drift.
+    pub drifts: u64,
+    /// Windows of some anomalous rows that a model judged.
+    pub windows: Windows,
+    /// Codes of the rows, if they were asked for; none of rows that no model with a code judged.
+    pub codes: Option<Vec<Option<Vec<f32>>>>,
+    /// What somebody says on the way ...
+    pub script: Script,
+    /// ... and what came of it.
+    pub heard: Heard,
+    said: Said,
+    /// What training leaves out because somebody said so.
+    pub maintenance: Vec<Maintenance>,
+}
+
+/// A bounded number of windows by row: of too many, every second, fourth, … is kept.
+#[derive(Clone, Debug)]
+pub struct Windows {
+    kept: BTreeMap<usize, Vec<f64>>,
+    seen: usize,
+    every: usize,
+}
+
+/// Windows that are kept at most.
+const WINDOWS_MAX: usize = 1200;
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self {
+            kept: BTreeMap::new(),
+            seen: 0,
+            every: 1,
+        }
+    }
+}
+
+impl Windows {
+    fn add(&mut self, row: usize, window: Vec<f64>) {
+        if self.seen.is_multiple_of(self.every) {
+            self.kept.insert(row, window);
+        }
+        self.seen += 1;
+        if self.kept.len() > WINDOWS_MAX {
+            self.every *= 2;
+            let mut odd = true;
+            self.kept.retain(|_, _| {
+                odd = !odd;
+                !odd
+            });
+        }
+    }
+
+    /// Rows and windows, by row.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &[f64])> {
+        self.kept.iter().map(|(&row, window)| (row, &window[..]))
+    }
+}
+
+/// What became of what was said on the way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Statements that were taken in.
+    pub statements: u64,
+    /// Those of episodes that had not opened by then, or not at all: they did nothing.
+    pub unknown: u64,
+    /// Episodes that nobody was told of when they opened, because one like them had been dismissed.
+    pub held_back: u64,
+}
+
+impl<'a> Replay<'a> {
+    /// Nothing was read yet.
+    pub fn begin(
+        table: &'a Table,
+        params: &Params,
+        at: &TopicPartition,
+        batch: usize,
+    ) -> Result<Self, ToolError> {
+        // There is nothing to restore, so nothing is saved on the way.
+        let params = Params {
+            snapshot_records: u64::MAX,
+            snapshot_interval: Duration::MAX,
+            snapshot_bytes: u64::MAX,
+            emit_scores: false,
+            ..params.clone()
+        };
+        let context = table.schema.context_columns(&table.columns);
+        let columns = Column::list(&table.columns, &table.missing, &context);
+        let mut pipeline = Pipeline::new(Arc::new(params), columns).watching_all();
+        let starts = match &table.places {
+            None => vec![(at.clone(), Offset(0))],
+            Some(places) => places
+                .spans
+                .iter()
+                .map(|span| (span.at.clone(), span.from))
+                .collect(),
+        };
+        for (at, committed) in starts {
+            let assignment = PartitionAssignment {
+                at,
+                committed,
+                fresh: true,
+                first: committed,
+                topic_id: None,
+                state: Vec::new(),
+            };
+            pipeline
+                .assign(&assignment, None)
+                .map_err(|error| ToolError::Asked(error.to_string()))?;
+        }
+        Ok(Self {
+            table,
+            at: at.clone(),
+            pipeline,
+            batch: batch.max(1),
+            episodes: BTreeMap::new(),
+            lines: Vec::with_capacity(table.len()),
+            alerts: Vec::new(),
+            drifts: 0,
+            windows: Windows::default(),
+            codes: None,
+            script: Script::default(),
+            heard: Heard::default(),
+            said: Said::new(),
+            maintenance: Vec::new(),
+        })
+    }
+
+    /// The same, noting the code of each row.
+    #[must_use]
+    pub fn with_codes(mut self) -> Self {
+        self.codes = Some(Vec::with_capacity(self.table.len()));
+        self
+    }
+
+    /// The model to judge by from the next row on.
+    pub fn promote(&mut self, model: Arc<TrainedModel>) -> Result<(), ToolError> {
+        self.pipeline
+            .promote(model)
+            .map_err(|error| ToolError::Asked(error.to_string()))
+    }
+
+    /// The model in use.
+    pub fn champion(&self) -> Option<Arc<TrainedModel>> {
+        self.pipeline.current().cloned()
+    }
+
+    /// Takes in the rows before `to`. `seen` is told how far it is.
+    pub fn advance(&mut self, to: usize, seen: &dyn Fn(usize)) {
+        let to = to.min(self.table.len());
+        while self.lines.len() < to {
+            let from = self.lines.len();
+            self.listen(from);
+            let next = self.script.next_row().unwrap_or(to);
+            self.take(from, to.min(from + self.batch).min(next));
+            seen(self.lines.len());
+        }
+    }
+
+    /// Takes in what is said before the row after `row` others.
+    fn listen(&mut self, row: usize) {
+        let before = self.heard.statements;
+        while let Some(says) = self.script.take(row) {
+            self.heard.statements += 1;
+            if let Some((id, called)) = Feedback::of(&says) {
+                self.say(id, called);
+            } else if let Says::Maintenance { key, from, to } = says {
+                self.maintenance.push(Maintenance { key, from, to });
+            }
+        }
+        if self.heard.statements > before {
+            self.pipeline.hear(Arc::new(self.said.clone()));
+        }
+    }
+
+    fn say(&mut self, id: &str, called: Option<Feedback>) {
+        if !self.quarantine().iter().any(|known| known.because == id) {
+            self.heard.unknown += 1;
+            return;
+        }
+        match called {
+            Some(feedback) => self.said.insert(id.to_owned(), feedback),
+            None => self.said.remove(id),
+        };
+    }
+
+    /// What was said of episodes so far.
+    pub fn said(&self) -> &Said {
+        &self.said
+    }
+
+    fn take(&mut self, from: usize, to: usize) {
+        let table = self.table;
+        let columns = table.columns.len();
+        let mut batch = RecordBatch::default();
+        let mut decoded = DecodedBatch {
+            columns,
+            values: table.values[from * columns..to * columns].to_vec(),
+            outcomes: Vec::with_capacity(to - from),
+        };
+        for row in from..to {
+            let (at, offset) = table.place(row, &self.at);
+            batch.push(at, (offset, table.times[row]), None, None, Vec::new());
+            decoded.outcomes.push(if table.empty[row] {
+                Err(DecodeError::NothingObserved { columns })
+            } else {
+                Ok(Decoded {
+                    key: table.keys[row].clone(),
+                    time: table.times[row],
+                })
+            });
+        }
+        self.lines.resize(to, Line::NONE);
+        let now = table.times[to - 1];
+        let mut staged = self.pipeline.stage(&batch, &decoded, now);
+        self.note_codes(to, from, &staged.watched);
+        for judged in std::mem::take(&mut staged.watched) {
+            let row = from + judged.record;
+            self.lines[row] = Line {
+                score: judged.score,
+                p_value: judged.p_value,
+                by_model: judged.by_model,
+                judged: !judged.warming_up,
+                alert: judged.alert,
+                version: judged.model,
+            };
+            if judged.alert && judged.model.0 > 0 {
+                self.windows.add(row, judged.window);
+            }
+        }
+        self.heard.held_back += staged.tally.held_back;
+        self.drifts += staged.tally.drift_began;
+        for entry in std::mem::take(&mut staged.outbox.state) {
+            if entry.value.is_some() {
+                self.episodes.insert(entry.key.clone(), entry);
+            } else {
+                self.episodes.remove(&entry.key);
+            }
+        }
+        for message in std::mem::take(&mut staged.outbox.alerts) {
+            let value = message.value.unwrap_or_default();
+            match serde_json::from_slice::<Alert>(&value) {
+                Ok(alert) => {
+                    let caused = (from..to).find(|&row| {
+                        table.place(row, &self.at) == (&message.cause, Offset(alert.input.offset))
+                    });
+                    self.alerts.push((caused.unwrap_or(to - 1), alert));
+                }
+                Err(error) => unreachable!("an alert reads back as it was written: {error}"),
+            }
+        }
+        self.pipeline.apply(staged);
+    }
+
+    /// Codes of a batch's rows, by the model that judged them.
+    fn note_codes(&mut self, to: usize, from: usize, watched: &[Watched]) {
+        let Some(codes) = &mut self.codes else { return };
+        codes.resize(to, None);
+        let Some(model) = self.pipeline.current() else {
+            return;
+        };
+        // 0: the season judged, beside the model.
+        let at_hand = [model.card.version, ModelVersion(0)];
+        let judged = watched.iter().filter(|w| at_hand.contains(&w.model));
+        let judged: Vec<&Watched> = judged.filter(|w| w.window.len() == model.width()).collect();
+        let values = judged.iter().flat_map(|w| w.window.iter().copied());
+        let shape = (judged.len(), model.width());
+        let found = Array2::from_shape_vec(shape, values.collect())
+            .ok()
+            .filter(|windows| windows.nrows() > 0)
+            .and_then(|windows| model.codes(windows.view()));
+        if let Some(found) = found {
+            for (code, watched) in found.rows().into_iter().zip(judged) {
+                codes[from + watched.record] = Some(code.to_vec());
+            }
+        }
+    }
+
+    /// What was flagged so far, for training to leave out.
+    pub fn quarantine(&self) -> Vec<Exclusion> {
+        let entries: Vec<StateEntry> = self.episodes.values().cloned().collect();
+        pipeline::quarantine(&entries, &self.said)
+    }
+}

@@ -1,0 +1,14 @@
+//! Standard output.
+
+use std::io::{self, Write as _};
+
+use super::exit::Failure;
+
+/// Writes to standard output. A reader that went away, as `| head` does, is no failure.
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,46 @@
+//! The topics that are written, and where in the state topic the state of an input partition lies.
+
+use crate::stream::TopicPartition;
+
+/// The names of the topics written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputTopics {
+    /// Alerts.
+    pub alerts: String,
+    /// Every record's score; `None` leaves them out.
+    pub scores: Option<String>,
+    /// What could not be read.
+    pub dead_letters: String,
+    /// What came too late; `None`: to the dead letters.
+    pub late: Option<String>,
+    /// Keys that drift; `None` leaves them out.
+    pub drift: Option<String>,
+    /// Snapshots and the quarantine ledger, compacted.
+    pub state: String,
+}
+
+/// The partition of the state topic in which an input partition's entries lie. It depends on the number of its partitions,
+/// which therefore must never change.
+pub(super) fn state_partition(at: &TopicPartition, of: i32) -> i32 {
+    let hash = at.topic.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    let of = u32::try_from(of.max(1)).unwrap_or(1);
+    let number = u32::try_from(at.partition.0).unwrap_or(0);
+    i32::try_from((hash % of + number % of) % of).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_of_one_topic_spread_over_the_state_topic() {
+        let mut used: Vec<i32> = (0..6)
+            .map(|partition| state_partition(&TopicPartition::new("records", partition), 6))
+            .collect();
+        used.sort_unstable();
+        assert_eq!(used, [0, 1, 2, 3, 4, 5]);
+        assert_eq!(state_partition(&TopicPartition::new("records", 5), 1), 0);
+    }
+}

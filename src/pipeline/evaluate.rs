@@ -1,0 +1,663 @@
+//! The second half of staging: everything that depends on scores, in the order of the records. Episodes open and close, messages are
+//! written, records are counted. A record below its partition's `emit_from` changes state here like any other, and emits nothing.
+
+mod held;
+mod silence;
+mod storm;
+
+use std::borrow::Cow;
+
+use ndarray::{Array2, ArrayView1};
+
+use super::dismissed::worst;
+use super::message::{self, AlertFields, Cause};
+use super::prepare::{Event, Prepared, SilenceInfo, Step, Work};
+use super::state::{Quarantined, episode_id};
+use super::windows::Group;
+use super::{Column, Outbox, Tally, Watched};
+use crate::alert::{AlertEvent, Attribution};
+use crate::detect::Params;
+use crate::detect::clock::Moment;
+use crate::detect::cold::{ColdStart, ROWS_MAX};
+use crate::detect::drift::Turn;
+use crate::detect::episode::{Change, Episode, Reading};
+use crate::detect::evidence::Place;
+use crate::detect::feedback::Pattern;
+use crate::detect::seasonal::SeasonReading;
+use crate::model::card::ModelVersion;
+use crate::model::trained::Judged;
+use crate::record::{DecodedBatch, RecordBatch};
+use crate::time::Timestamp;
+
+/// The second half of staging: what it reads, and the messages and counts that it emits.
+#[derive(Debug)]
+pub(super) struct EventEmitter<'a> {
+    pub params: &'a Params,
+    pub columns: &'a [Column],
+    pub batch: &'a RecordBatch,
+    pub decoded: &'a DecodedBatch,
+    /// Bounds the timestamps of messages.
+    pub now: Timestamp,
+    pub outbox: Outbox,
+    pub tally: Tally,
+    pub alerted: Vec<Timestamp>,
+    pub watched: Vec<Watched>,
+    /// Every judged record is shown, not a sample.
+    pub watch_all: bool,
+}
+
+/// Records after which p-values of a season are half as trusty as they will be.
+const SEASON_RECORDS: f64 = 1000.0;
+
+/// Without a model, a record with a smaller p-value is not learnt as normal.
+const SUSPICIOUS: f64 = 1e-3;
+
+/// Calm records of a batch that are shown to people who watch.
+const WATCHED_MAX: usize = 32;
+
+/// A record with its score, while it is evaluated.
+#[derive(Clone, Copy, Debug)]
+struct ScoredRecord<'a> {
+    step: &'a Step,
+    slot: usize,
+    /// Its newest row.
+    row: &'a [f64],
+    window: &'a [f64],
+    reading: Reading,
+    /// The score as it goes out: the reading's, but of the season only where something begins.
+    emitted_score: f64,
+    clock: Moment,
+    cold: bool,
+    /// What the season of the key says, if it judges.
+    season: Option<SeasonReading>,
+    /// The model's code of the window, if it goes out.
+    code: Option<ArrayView1<'a, f32>>,
+}
+
+impl Cause<'_> {
+    /// The same, naming the season where it was the season that judged, and not the model at hand.
+    fn judged_as(self, scored: &ScoredRecord<'_>) -> Self {
+        match scored.season {
+            Some(_) => Self {
+                model: ModelVersion(0),
+                seasonal: true,
+                ..self
+            },
+            None => self,
+        }
+    }
+}
+
+impl EventEmitter<'_> {
+    /// Judges everything that was prepared, in order.
+    pub fn emit_all(&mut self, prepared: &mut Prepared<'_>) {
+        let judged: Vec<Judged> = prepared
+            .groups
+            .iter()
+            .map(|group| group.judge(self.decoded))
+            .collect();
+        let codes: Vec<Option<Array2<f32>>> =
+            prepared.groups.iter().map(|g| self.codes(g)).collect();
+        let Prepared {
+            works,
+            groups,
+            steps,
+            ..
+        } = prepared;
+        for step in steps.iter() {
+            let work = &mut works[step.work];
+            let raw = &self.batch.records()[step.record];
+            let emit = raw.offset >= work.base.emit_from;
+            match step.event {
+                Event::Dead => self.dead(step, emit),
+                Event::Late => self.late(step, emit),
+                Event::Judge {
+                    slot,
+                    row,
+                    warming,
+                    clock,
+                } => {
+                    let judged = &judged[work.group];
+                    let group = &groups[work.group];
+                    let (score, p) = match group.model {
+                        Some(_) => (
+                            judged.score[row],
+                            if warming { 1.0 } else { judged.p_value[row] },
+                        ),
+                        None => (0.0, 1.0),
+                    };
+                    let time = match &self.decoded.outcomes[step.record] {
+                        Ok(found) => found.time,
+                        Err(_) => unreachable!("only records that could be read are judged"),
+                    };
+                    let window = group.window(row, self.decoded);
+                    let scored = ScoredRecord {
+                        step,
+                        slot,
+                        row: &window[window.len() - self.columns.len()..],
+                        window,
+                        reading: Reading {
+                            p,
+                            by_model: None,
+                            score,
+                            offset: raw.offset,
+                            time,
+                        },
+                        emitted_score: score,
+                        clock,
+                        cold: group.model.is_none(),
+                        season: None,
+                        code: codes[work.group].as_ref().map(|codes| codes.row(row)),
+                    };
+                    self.judged(work, scored, warming, emit);
+                }
+                Event::Silent { slot, info, clock } => {
+                    let allowed = self.admit(work, step, clock, emit);
+                    self.silent(work, step, (slot, info, allowed), emit);
+                }
+                Event::Spoke { slot, info } => self.spoke(work, step, (slot, info), emit),
+                Event::Forget { slot } => self.forget(work, step, slot, emit),
+            }
+        }
+    }
+
+    /// The model's codes of a group's windows, if they go out.
+    fn codes(&self, group: &Group) -> Option<Array2<f32>> {
+        let wanted = self.params.emit_scores && self.params.emit_code;
+        wanted.then(|| group.codes(self.decoded))?
+    }
+
+    fn dead(&mut self, step: &Step, emit: bool) {
+        let Err(error) = &self.decoded.outcomes[step.record] else {
+            unreachable!("only records that could not be read are dead");
+        };
+        if !emit {
+            self.tally.replayed += 1;
+            return;
+        }
+        self.tally.consumed += 1;
+        *self.tally.dead_lettered.entry(error.reason()).or_default() += 1;
+        let failure = (error.reason(), error.to_string());
+        let message = message::refused(self.params, self.batch, step.record, self.now, &failure);
+        self.outbox.dead_letters.push(message);
+    }
+
+    fn late(&mut self, step: &Step, emit: bool) {
+        if !emit {
+            self.tally.replayed += 1;
+            return;
+        }
+        self.tally.consumed += 1;
+        self.tally.late += 1;
+        let bound = self.params.late_after.unwrap_or_default();
+        let failure = (
+            "late",
+            format!("more than {bound:?} older than the newest record of its key"),
+        );
+        let message = message::refused(self.params, self.batch, step.record, self.now, &failure);
+        self.outbox.late.push(message);
+    }
+
+    fn judged(
+        &mut self,
+        work: &mut Work<'_>,
+        mut scored: ScoredRecord<'_>,
+        mut warming: bool,
+        emit: bool,
+    ) {
+        self.end_storm(work, &scored, emit);
+        warming = self.read(work, &mut scored, warming);
+        if !warming && !scored.cold {
+            self.drift(work, &scored, emit);
+        }
+        let change = if warming {
+            Change::None
+        } else {
+            let rule = if scored.season.is_some() {
+                &work.own_rule
+            } else {
+                &work.rule
+            };
+            let state = &mut work.slots[scored.slot].state;
+            let before = state.episodes.open;
+            let change = state.episodes.judge(rule, scored.reading);
+            match (before, state.episodes.open) {
+                (Some(_), Some(outer)) if !scored.cold => self.within(work, &scored, &outer, emit),
+                (Some(outer), None) => {
+                    if let Some(inner) = state.episodes.end_within() {
+                        self.changed(work, &scored, (Change::Closed(inner), Some(&outer)), emit);
+                    }
+                }
+                _ => {}
+            }
+            change
+        };
+        let open = work.slots[scored.slot].state.episodes.open.is_some();
+        self.changed(work, &scored, (change, None), emit);
+        // What was found anomalous must not become normal.
+        if scored.cold && !open && scored.reading.p > SUSPICIOUS {
+            let row = judged(self.columns, scored.row);
+            work.slots[scored.slot].state.cold.push(&row);
+        }
+        if !emit {
+            self.tally.replayed += 1;
+            return;
+        }
+        self.tally.consumed += 1;
+        if warming {
+            self.tally.warming_up += 1;
+        } else {
+            self.tally.scored += 1;
+        }
+        if self.watch_all || self.watched.len() < WATCHED_MAX || open {
+            self.watch(work, &scored, (open, warming));
+        }
+        if self.params.emit_scores {
+            let cause = self
+                .cause(work, scored.step, scored.slot)
+                .judged_as(&scored);
+            let code = scored.code.as_ref().and_then(ArrayView1::as_slice);
+            let emitted = Reading {
+                score: scored.emitted_score,
+                ..scored.reading
+            };
+            let score = message::score(self.params, cause, &emitted, (open, warming), code);
+            self.outbox.scores.push(score);
+        }
+    }
+
+    /// Judges a record of an open episode by that episode's own records: a fault may come on top.
+    fn within(
+        &mut self,
+        work: &mut Work<'_>,
+        scored: &ScoredRecord<'_>,
+        outer: &Episode,
+        emit: bool,
+    ) {
+        let state = &mut work.slots[scored.slot].state;
+        let change = state.episodes.judge_within(&work.own_rule, scored.reading);
+        self.changed(work, scored, (change, Some(outer)), emit);
+    }
+
+    /// Emits what became of an episode: of the key's own, or of one within `outer`.
+    fn changed(
+        &mut self,
+        work: &mut Work<'_>,
+        scored: &ScoredRecord<'_>,
+        (change, outer): (Change, Option<&Episode>),
+        emit: bool,
+    ) {
+        match change {
+            Change::Opened(episode) => self.opened(work, scored, (episode, outer), emit),
+            Change::Updated(episode) if !episode.muted => {
+                self.alert(work, scored, (AlertEvent::Update, &episode, outer), emit);
+            }
+            Change::Closed(episode) => {
+                self.note_closed(work, scored.slot, &episode);
+                if emit {
+                    self.tally.closed += 1;
+                }
+                if !episode.muted {
+                    self.alert(work, scored, (AlertEvent::Close, &episode, outer), emit);
+                }
+            }
+            Change::Updated(_) | Change::None if outer.is_none() => {
+                self.speak_up(work, scored, emit);
+            }
+            Change::Updated(_) | Change::None => {}
+        }
+    }
+
+    /// Finds score and p-value by what judges the record: the season of its key, the cold start, or the model and what is usual for the key. Says
+    /// whether that is still warming up.
+    fn read(&self, work: &mut Work<'_>, scored: &mut ScoredRecord<'_>, mut warming: bool) -> bool {
+        let model = super::state::version(work.model.as_ref());
+        let state = &mut work.slots[scored.slot].state;
+        let cold_start_records = self.params.cold_start_records as u64;
+        if let (true, [value]) = (self.params.seasonal, scored.row) {
+            let season = state.season.get_or_insert_default();
+            warming = season.seen < cold_start_records;
+            // What was found anomalous must not become normal.
+            let learn = state.episodes.open.is_none();
+            let found = season.take(*value, scored.reading.time, learn);
+            scored.reading.score = found.strangeness;
+            scored.reading.p = if warming { 1.0 } else { found.p };
+            scored.emitted_score = found.onset;
+            scored.season = Some(found);
+            scored.cold = false;
+        } else if scored.cold {
+            let found = state.cold.judge(&judged(self.columns, scored.row));
+            warming = state.cold.seen < cold_start_records;
+            scored.reading.score = found.score;
+            scored.reading.p = if warming { 1.0 } else { found.p };
+            scored.emitted_score = found.score;
+        } else {
+            if state.cold.seen > 0 {
+                state.cold = ColdStart::default();
+            }
+            let evidence = &mut state.episodes.evidence;
+            if state.model != model {
+                evidence.change_model();
+                state.drift.change_model();
+            }
+            if !warming {
+                scored.reading.by_model = Some(scored.reading.p);
+                scored.reading.p = evidence.by_key(scored.reading.p);
+            }
+        }
+        state.model = model;
+        warming
+    }
+
+    /// Looks whether the key drifts, by what judged the record alone: what has become usual for the key is what is looked for.
+    fn drift(&mut self, work: &mut Work<'_>, scored: &ScoredRecord<'_>, emit: bool) {
+        let rule = match scored.season {
+            Some(_) => &work.own_rule,
+            None => &work.rule,
+        };
+        let state = &mut work.slots[scored.slot].state;
+        let place = Place {
+            record: state.episodes.records,
+            offset: scored.reading.offset,
+            time: scored.reading.time,
+        };
+        let p = scored.reading.by_model.unwrap_or(scored.reading.p);
+        if let Some(turn) = state.drift.take(&rule.law, p, place) {
+            let cause = self.cause(work, scored.step, scored.slot).judged_as(scored);
+            self.turned(cause, turn, emit);
+        }
+    }
+
+    fn turned(&mut self, cause: Cause<'_>, turn: Turn, emit: bool) {
+        if !emit {
+            return;
+        }
+        if turn.began {
+            self.tally.drift_began += 1;
+        } else {
+            self.tally.drift_ended += 1;
+        }
+        self.outbox
+            .drift
+            .push(message::drift(self.params, cause, turn));
+    }
+
+    fn watch(
+        &mut self,
+        work: &Work<'_>,
+        scored: &ScoredRecord<'_>,
+        (alert, warming_up): (bool, bool),
+    ) {
+        if let Ok(found) = &self.decoded.outcomes[scored.step.record] {
+            self.watched.push(Watched {
+                key: found.key.clone(),
+                time: found.time,
+                p_value: scored.reading.p,
+                alert,
+                by_model: scored.reading.by_model,
+                warming_up,
+                record: scored.step.record,
+                score: scored.emitted_score,
+                model: match scored.season {
+                    Some(_) => ModelVersion(0),
+                    None => super::state::version(work.model.as_ref()),
+                },
+                window: if self.watch_all {
+                    scored.window.to_vec()
+                } else {
+                    Vec::new()
+                },
+            });
+        }
+    }
+
+    fn opened(
+        &mut self,
+        work: &mut Work<'_>,
+        scored: &ScoredRecord<'_>,
+        (episode, outer): (Episode, Option<&Episode>),
+        emit: bool,
+    ) {
+        let pattern = self.pattern(work, scored, &episode);
+        let key = &work.slots[scored.slot].key.0;
+        let held = work.dismissed_like(key, &pattern, pattern.worst);
+        let allowed = held.is_none() && self.admit(work, scored.step, scored.clock, emit);
+        if emit {
+            self.tally.opened += 1;
+            self.tally.held_back += u64::from(held.is_some());
+        }
+        self.note_opened(work, scored.slot, &episode, (pattern, held));
+        let episodes = &mut work.slots[scored.slot].state.episodes;
+        episodes.mute(episode.onset, !allowed);
+        if allowed {
+            self.alert(work, scored, (AlertEvent::Open, &episode, outer), emit);
+        }
+    }
+
+    /// Emits episodes that a storm held back, once the storm is over and the faults are still there.
+    fn speak_up(&mut self, work: &mut Work<'_>, scored: &ScoredRecord<'_>, emit: bool) {
+        if work.head.storm.since.is_some() {
+            return;
+        }
+        let episodes = &work.slots[scored.slot].state.episodes;
+        let due = |open: &&Episode| {
+            open.muted && open.strength >= open.threshold && self.is_news(work, scored, open)
+        };
+        let Some(&waiting) = episodes.all_open().find(due) else {
+            return;
+        };
+        let outer = episodes.open.filter(|outer| outer.onset != waiting.onset);
+        // As many as may be emitted at a time, and no more: the others wait for their turn.
+        if self.admit_quietly(work, scored.clock) {
+            self.release(work, &waiting);
+            let episodes = &mut work.slots[scored.slot].state.episodes;
+            episodes.mute(waiting.onset, false);
+            self.alert(
+                work,
+                scored,
+                (AlertEvent::Open, &waiting, outer.as_ref()),
+                emit,
+            );
+        }
+    }
+
+    /// Ends what is open of a key that is being forgotten.
+    fn forget(&mut self, work: &mut Work<'_>, step: &Step, slot: usize, emit: bool) {
+        let raw = &self.batch.records()[step.record];
+        let reading = Reading {
+            p: 1.0,
+            by_model: None,
+            score: 0.0,
+            offset: raw.offset,
+            time: raw.timestamp,
+        };
+        let state = &mut work.slots[slot].state;
+        let drift = state.drift.forget();
+        let silence = state.silence.take();
+        let info = silence.map(|silence| SilenceInfo::new(silence, state, state.rhythm.last));
+        let inner = state.episodes.end_within();
+        let outer = state.episodes.open.take();
+        for (episode, outer) in inner
+            .iter()
+            .zip([outer.as_ref()])
+            .chain(outer.iter().zip([None]))
+        {
+            self.note_closed(work, slot, episode);
+            if emit {
+                self.tally.closed += 1;
+            }
+            if emit && !episode.muted {
+                let within = outer.map(|outer| episode_id(self.params, &work.base.at, outer.onset));
+                let fields = AlertFields {
+                    within,
+                    ..AlertFields::of_episode(
+                        self.params,
+                        work,
+                        AlertEvent::Close,
+                        episode,
+                        &reading,
+                    )
+                };
+                let cause = self.cause(work, step, slot);
+                self.send(cause, fields);
+            }
+        }
+        if let Some(info) = info {
+            self.spoke(work, step, (slot, info), emit);
+        }
+        if let Some(turn) = drift {
+            let cause = self.cause(work, step, slot);
+            self.turned(cause, turn, emit);
+        }
+    }
+
+    /// Notes a new episode for training to leave out.
+    fn note_opened(
+        &self,
+        work: &mut Work<'_>,
+        slot: usize,
+        episode: &Episode,
+        (pattern, held): (Pattern, Option<String>),
+    ) {
+        let entry = Quarantined {
+            key: work.slots[slot].key.0.as_ref().to_owned(),
+            from: episode.onset,
+            to: None,
+            from_time: episode.onset_time,
+            to_time: None,
+            pattern: Some(pattern),
+            held,
+            ..Quarantined::nothing()
+        };
+        let id = episode_id(self.params, &work.base.at, episode.onset);
+        work.quarantine.insert(id, Some(entry));
+    }
+
+    /// Notes until when the fault of an episode that is over lasted.
+    fn note_closed(&self, work: &mut Work<'_>, slot: usize, episode: &Episode) {
+        let id = episode_id(self.params, &work.base.at, episode.onset);
+        let known = work.noted(&id).cloned();
+        let mut entry = known.unwrap_or_else(|| Quarantined {
+            key: work.slots[slot].key.0.as_ref().to_owned(),
+            from: episode.onset,
+            from_time: episode.onset_time,
+            ..Quarantined::nothing()
+        });
+        entry.to = Some(episode.last.offset.next());
+        entry.to_time = Some(episode.last.time);
+        if let Some(pattern) = &mut entry.pattern {
+            pattern.grow(worst(episode));
+        }
+        work.quarantine.insert(id, Some(entry));
+    }
+
+    fn alert(
+        &mut self,
+        work: &Work<'_>,
+        scored: &ScoredRecord<'_>,
+        (event, episode, outer): (AlertEvent, &Episode, Option<&Episode>),
+        emit: bool,
+    ) {
+        if !emit {
+            return;
+        }
+        let mut fields =
+            AlertFields::of_episode(self.params, work, event, episode, &scored.reading);
+        if let Some(outer) = outer {
+            fields.within = Some(episode_id(self.params, &work.base.at, outer.onset));
+            fields.grade = work.own_rule.grade(episode.strength);
+        }
+        let state = &work.slots[scored.slot].state;
+        let missing = scored.window.iter().filter(|value| value.is_nan()).count();
+        let missing = missing as f64 / scored.window.len().max(1) as f64;
+        if scored.season.is_some() {
+            let past = state.season.as_deref();
+            fields.threshold = past.map_or(0.0, |past| past.threshold(work.own_rule.p_value()));
+            let records = past.map_or(0, |past| past.seen) as f64;
+            fields.confidence = records / (records + SEASON_RECORDS);
+        } else if let Some(model) = &work.model {
+            // Scores are emitted on the scale of complete windows, whatever is missing: so is the threshold.
+            fields.threshold = model.calibration.full.threshold(work.rule.p_value());
+            fields.confidence = model.calibration.at(missing).confidence();
+        } else {
+            fields.threshold = ColdStart::threshold(self.columns.len(), work.own_rule.p_value());
+            let rows = state.cold.seen as f64;
+            fields.confidence = 0.5 * rows / (rows + ROWS_MAX as f64);
+        }
+        let (shares, expected) = self.explained(work, scored);
+        fields.attribution = attribution(self.columns, scored.row, &shares, &expected);
+        let cause = self.cause(work, scored.step, scored.slot).judged_as(scored);
+        self.send(cause, fields);
+    }
+
+    /// The shares of the features in a record's score, and what was expected of them.
+    fn explained(&self, work: &Work<'_>, scored: &ScoredRecord<'_>) -> (Vec<f64>, Vec<f64>) {
+        if let Some(season) = &scored.season {
+            (vec![1.0], vec![season.expected])
+        } else if let Some(model) = &work.model {
+            let key = &work.slots[scored.slot].key.0;
+            let explained = model.explain_of(key, scored.window);
+            (explained.shares, explained.expected)
+        } else {
+            let row = judged(self.columns, scored.row);
+            work.slots[scored.slot].state.cold.explain(&row)
+        }
+    }
+
+    fn cause<'w>(&self, work: &'w Work<'_>, step: &Step, slot: usize) -> Cause<'w> {
+        let raw = &self.batch.records()[step.record];
+        let time = match &self.decoded.outcomes[step.record] {
+            Ok(found) => found.time,
+            Err(_) => raw.timestamp,
+        };
+        Cause {
+            at: &work.base.at,
+            key: &work.slots[slot].key.0,
+            offset: raw.offset,
+            time,
+            timestamp: time.min(self.now),
+            model: super::state::version(work.model.as_ref()),
+            seasonal: false,
+            record: step.record,
+        }
+    }
+
+    fn send(&mut self, cause: Cause<'_>, fields: AlertFields) {
+        self.alerted
+            .push(self.batch.records()[cause.record].timestamp);
+        self.outbox
+            .alerts
+            .push(message::alert(self.params, cause, fields));
+    }
+}
+
+/// A row without what is context: the cold start knows no conditions, and what is not observed says nothing.
+fn judged<'r>(columns: &[Column], row: &'r [f64]) -> Cow<'r, [f64]> {
+    if columns.iter().all(|column| !column.context) {
+        return Cow::Borrowed(row);
+    }
+    let each = columns.iter().zip(row);
+    each.map(|(column, &value)| if column.context { f64::NAN } else { value })
+        .collect()
+}
+
+/// Shares by feature, the largest first; equal ones in the features' order.
+fn attribution(
+    columns: &[Column],
+    row: &[f64],
+    shares: &[f64],
+    expected: &[f64],
+) -> Vec<Attribution> {
+    let mut all: Vec<Attribution> = columns
+        .iter()
+        .enumerate()
+        .map(|(index, column)| Attribution {
+            feature: column.name.clone(),
+            share: shares[index],
+            actual: Some(row[index]).filter(|value| !value.is_nan()),
+            expected: expected[index],
+        })
+        .collect();
+    all.sort_by(|a, b| b.share.total_cmp(&a.share));
+    all
+}

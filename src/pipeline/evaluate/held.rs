@@ -1,0 +1,68 @@
+//! Episodes that are held back because somebody dismissed one like them.
+
+use super::super::dismissed::worst;
+use super::super::prepare::Work;
+use super::super::state::episode_id;
+use super::{EventEmitter, ScoredRecord, attribution};
+use crate::detect::episode::Episode;
+use crate::detect::feedback::Pattern;
+
+impl EventEmitter<'_> {
+    /// How an episode looks by the record at hand.
+    pub(super) fn pattern(
+        &self,
+        work: &Work<'_>,
+        scored: &ScoredRecord<'_>,
+        episode: &Episode,
+    ) -> Pattern {
+        let (shares, expected) = self.explained(work, scored);
+        let attribution = attribution(self.columns, scored.row, &shares, &expected);
+        Pattern::of(&attribution, worst(episode))
+    }
+
+    /// Whether what an open episode was held back for holds no more: it was taken back, or the episode is worse now, or a record that is extreme by
+    /// itself looks otherwise.
+    pub(super) fn is_news(
+        &self,
+        work: &Work<'_>,
+        scored: &ScoredRecord<'_>,
+        episode: &Episode,
+    ) -> bool {
+        let key = work.slots[scored.slot].key.0.as_ref();
+        let id = episode_id(self.params, &work.base.at, episode.onset);
+        let held = work.noted(&id);
+        let Some((like, opened)) = held.and_then(|n| Some((n.held.as_ref()?, n.pattern.as_ref()?)))
+        else {
+            return true;
+        };
+        let of_key = work.base.dismissed.get(key);
+        if !of_key.is_some_and(|all| all.iter().any(|(known, _)| known == like)) {
+            return true;
+        }
+        let rule = match scored.season {
+            Some(_) => &work.own_rule,
+            None => &work.rule,
+        };
+        let extreme = scored.reading.p <= episode.peak_p.max(rule.p_value());
+        let now = if extreme {
+            &self.pattern(work, scored, episode)
+        } else {
+            opened
+        };
+        // While what was strange leaves the window, its newest row is a normal one: it lies on the other side of what is expected.
+        let leaves = self.params.window > 1 && scored.reading.p > episode.peak_p;
+        let worst = worst(episode);
+        !(work.dismissed_like(key, now, worst).is_some()
+            || (leaves && work.dismissed_same_features(key, now, worst)))
+    }
+
+    /// Notes that the alerts of an episode are emitted after all.
+    pub(super) fn release(&self, work: &mut Work<'_>, episode: &Episode) {
+        let id = episode_id(self.params, &work.base.at, episode.onset);
+        if let Some(noted) = work.noted(&id).filter(|noted| noted.held.is_some()) {
+            let mut noted = noted.clone();
+            noted.held = None;
+            work.quarantine.insert(id, Some(noted));
+        }
+    }
+}

@@ -139,6 +139,24 @@ fn a_thousand_spreads_are_unheard_of_under_every_kind_and_window() {
 }
 
 #[test]
+fn a_wild_value_counts_in_the_score_up_to_the_bound_only() {
+    // Else records that a set of features has never been near rank above all faults, and by their size alone.
+    let history = records(3000, 0.4, 1);
+    let model = trained("pca", 1, &history, quick());
+    let calm = records(1, 0.4, 3);
+    let score = |spreads: f64| {
+        let mut struck = calm.clone();
+        let size = spreads * model.scaler.spread[2];
+        struck.column_mut(2).mapv_inplace(|value| value + size);
+        let judged = model.judge(struck.view(), &[Seed(1)]);
+        (judged.score[0], judged.p_value[0])
+    };
+    let (near, far) = (score(14.0), score(28.0));
+    assert_eq!(near.0.to_bits(), far.0.to_bits(), "{near:?} {far:?}");
+    assert!(score(5.0).0 < near.0 && far.1 < near.1, "{near:?} {far:?}");
+}
+
+#[test]
 fn an_offset_of_three_spreads_in_one_of_six_features_is_found_by_the_default_pools() {
     let history = records(4000, 0.4, 1);
     for window in [1, 10] {

@@ -89,6 +89,7 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
     if !card.members.is_empty() {
         text += &format!("its members: {}\n", card.members.join(", "));
     }
+    text += &unlike(card);
     text += &format!("{}\n", calibrated(card));
     text += &format!("gate: {}{}\n", candidate.verdict, measured(card));
     let budget = config.detect.budget.means(pace(&candidate.model));
@@ -107,6 +108,16 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
         }
     }
     print(&text)
+}
+
+/// How many keys are judged by levels of their own; nothing where keys are alike.
+fn unlike(card: &Card) -> String {
+    let rows = |name: &str| card.rows.get(name).copied().unwrap_or(0);
+    let (levels, keys) = (rows("levels"), rows("keys"));
+    if levels == 0 {
+        return String::new();
+    }
+    format!("keys are unlike: {levels} of {keys} are judged by levels of their own\n")
 }
 
 /// Which windows told what is normal.

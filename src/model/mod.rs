@@ -14,6 +14,7 @@ pub mod gaps;
 pub mod held;
 pub mod kind;
 pub mod kinds;
+pub mod levels;
 mod linalg;
 mod marginals;
 pub mod member;

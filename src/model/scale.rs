@@ -215,6 +215,13 @@ impl Scaler {
             .unwrap_or_else(|_| unreachable!("as many numbers as there were"))
     }
 
+    /// Cuts scaled values off at the bound.
+    pub fn cut_off(&self, scaled: &mut Array2<f32>) {
+        if self.clip > 0.0 {
+            scaled.mapv_inplace(|value| value.clamp(-self.clip, self.clip));
+        }
+    }
+
     /// Brings scaled records, `n × M`, back to the features' own units, `n × D`. What is context is as in `like` (`n × D`), or else as in
     /// the commonest combination of training.
     ///

@@ -20,7 +20,7 @@ pub struct ModelSpec {
     pub window: usize,
     /// How columns are scaled.
     pub scale: Scaling,
-    /// Scaled values beyond ± this go on by their logarithm, so that one wild value cannot drown the others, yet a larger one is stranger. 0: never.
+    /// Scaled values beyond ± this count as this in the score, so that one wild value cannot drown the others; p-values know larger ones apart. 0: no bound.
     pub clip: f32,
     /// Whether a stream of a single feature is judged by what its key did at this time of day and week, learnt record by record
     /// ([`crate::detect::seasonal`]), instead of by the model. For `auto` only.

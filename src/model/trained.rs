@@ -7,6 +7,7 @@ use super::card::{Card, ModelVersion, RECORDS_PER_KEY_DAY};
 use super::chunks::CHUNK;
 use super::gaps::{Gaps, Line};
 use super::held::{Held, Still};
+use super::levels::Levels;
 use super::reservoir::Reservoir;
 use super::scale::Scaler;
 use super::sensors::{self, Sensors};
@@ -30,6 +31,8 @@ const SURE: f64 = 30.0;
 pub struct TrainedModel {
     /// What it was made from: version, columns, settings.
     pub card: Card,
+    /// Brings what is usual for a key to what is usual for all. Windows that are judged have been brought there.
+    pub levels: Levels,
     /// Brings the D columns to a common scale.
     pub scaler: Scaler,
     /// The model, on W · M scaled inputs.
@@ -155,6 +158,7 @@ impl TrainedModel {
                 spec,
                 ..Card::blank()
             },
+            levels: Levels::default(),
             scaler: Scaler {
                 centre: vec![0.0; columns.len()],
                 spread: vec![1.0; columns.len()],
@@ -290,7 +294,8 @@ impl TrainedModel {
         };
         for (at, (score, missing)) in judged.score.iter_mut().zip(raw.missing).enumerate() {
             let line = raw.lines.get(at).copied().unwrap_or(Line::SAME);
-            let (own, mut p_value) = self.calibrate(line.of(*score), missing);
+            *score = line.of(*score);
+            let mut p_value = self.p_value(*score, missing);
             if let (Some(judge), Some(peak)) = (&self.sensors, raw.peaks.get(at)) {
                 p_value = judge.beside(p_value, peak.size, peak.missing);
             }
@@ -300,7 +305,6 @@ impl TrainedModel {
             if let Some(still) = raw.still.get(at).filter(|still| still.p < 1.0) {
                 p_value = sensors::together(p_value, still.p);
             }
-            *score = own;
             judged.p_value.push(p_value);
         }
         judged
@@ -325,7 +329,8 @@ impl TrainedModel {
             let observed: Vec<bool> = (0..measured.len())
                 .map(|place| (0..records).any(|record| seen(record * measured.len() + place)))
                 .collect();
-            let rows = filled.rows.to_shape((records, measured.len()));
+            let rows = self.beyond(window, &filled);
+            let rows = rows.to_shape((records, measured.len()));
             let mut blame = rows.map_or_else(
                 |_| vec![0.0; measured.len()],
                 |rows| judge.blame(rows.view(), &observed),
@@ -334,7 +339,7 @@ impl TrainedModel {
             let seeds = [Seed(0)];
             let score = self.model.score(filled.rows.view(), &seeds);
             let line = filled.lines.first().copied().unwrap_or(Line::SAME);
-            let (_, own) = self.calibrate(line.of(f64::from(score[0])), filled.missing[0]);
+            let own = self.p_value(line.of(f64::from(score[0])), filled.missing[0]);
             // Each has a say by how sure it is.
             let sure = |p_value: f64| (-p_value.ln()).clamp(1e-3, SURE);
             let mut p_value = judge.p_value(peak.size, peak.missing);
@@ -361,6 +366,16 @@ impl TrainedModel {
                 .copied()
                 .collect(),
         }
+    }
+
+    /// Explains one window of a key, W · D raw values: what is expected is in the key's own units.
+    pub fn explain_of(&self, key: &str, window: &[f64]) -> Explanation {
+        let mut rows = window.to_vec();
+        self.levels.apply(key, &mut rows);
+        let view = ArrayView2::from_shape((1, rows.len()), &rows);
+        let mut found = self.explain(view.unwrap_or_else(|_| unreachable!("one window")));
+        self.levels.undo(key, &mut found.expected);
+        found
     }
 
     /// For each of n windows, `n × (W · D)` raw values, the column that stands still the most strangely. Empty where nobody looks.
@@ -411,14 +426,13 @@ impl TrainedModel {
         self.model.code(self.fill(windows).rows.view())
     }
 
-    /// A score on the scale of complete windows, and its p-value: 1 where nothing was observed.
-    fn calibrate(&self, raw: f64, missing: f64) -> (f64, f64) {
-        let p_value = if missing >= 1.0 {
+    /// The p-value of a score on the scale of complete windows: 1 where nothing was observed.
+    fn p_value(&self, score: f64, missing: f64) -> f64 {
+        if missing >= 1.0 {
             1.0
         } else {
-            self.calibration.full.p_value(raw)
-        };
-        (raw, p_value)
+            self.calibration.full.p_value(score)
+        }
     }
 
     /// Scales windows and fills what is missing with what the model expects there.
@@ -437,6 +451,7 @@ impl TrainedModel {
             let missing = vec![0.0; rows.nrows()];
             let (peaks, means) = self.peaks(&rows, false);
             let still = self.standing_still(&rows);
+            self.cut_off(&mut rows);
             return Filled {
                 rows,
                 missing,
@@ -448,6 +463,7 @@ impl TrainedModel {
         }
         let still = self.standing_still(&rows);
         let (peaks, means) = self.peaks(&rows, true);
+        self.cut_off(&mut rows);
         let measured = self.scaler.measured().len();
         let missing: Vec<f64> = rows
             .rows()
@@ -476,6 +492,26 @@ impl TrainedModel {
             means,
             still,
         }
+    }
+
+    /// Cuts scaled values off at the bound: what a kind sees. How far beyond it they lie, the judges of sensors say; where there are none, the kind
+    /// sees all of it.
+    pub(crate) fn cut_off(&self, rows: &mut Array2<f32>) {
+        if self.sensors.is_some() {
+            self.scaler.cut_off(rows);
+        }
+    }
+
+    /// The scaled inputs of one window as they are beyond the bound, with what is missing as it was filled.
+    fn beyond(&self, window: ArrayView2<'_, f64>, filled: &Filled) -> Array2<f32> {
+        let mut rows = self.scaler.transform(window);
+        let fill = |value: &mut f32, filled: &f32| {
+            if value.is_nan() {
+                *value = *filled;
+            }
+        };
+        Zip::from(&mut rows).and(&filled.rows).for_each(fill);
+        rows
     }
 
     /// What the sensors say of the newest records of scaled windows, and of their means.
@@ -653,6 +689,16 @@ mod tests {
             assert_eq!(alone.score[0].to_bits(), together.score[i].to_bits());
             assert_eq!(alone.p_value[0].to_bits(), together.p_value[i].to_bits());
         }
+    }
+
+    #[test]
+    fn what_is_expected_of_a_key_is_in_its_own_units() {
+        let mut model = TrainedModel::simple(1, &["a", "b"], 1, calibration());
+        model.levels = Levels::of_one("k", &[100.0, 50.0], 2.0);
+        // The second feature lies ten usual spreads off, twenty of the key's units.
+        let explained = model.explain_of("k", &[100.0, 70.0]);
+        assert_eq!(explained.expected, vec![100.0, 50.0]);
+        assert_eq!(explained.shares, vec![0.0, 1.0]);
     }
 
     #[test]

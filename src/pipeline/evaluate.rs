@@ -7,7 +7,7 @@ mod storm;
 
 use std::borrow::Cow;
 
-use ndarray::{Array2, ArrayView1, ArrayView2};
+use ndarray::{Array2, ArrayView1};
 
 use super::dismissed::worst;
 use super::message::{self, AlertFields, Cause};
@@ -595,7 +595,8 @@ impl EventEmitter<'_> {
         if let Some(season) = &scored.season {
             (vec![1.0], vec![season.expected])
         } else if let Some(model) = &work.model {
-            let explained = model.explain(view(scored.window, 1, scored.window.len()));
+            let key = &work.slots[scored.slot].key.0;
+            let explained = model.explain_of(key, scored.window);
             (explained.shares, explained.expected)
         } else {
             let row = judged(self.columns, scored.row);
@@ -630,12 +631,6 @@ impl EventEmitter<'_> {
     }
 }
 
-fn view(rows: &[f64], n: usize, width: usize) -> ArrayView2<'_, f64> {
-    ArrayView2::from_shape((n, width), rows)
-        .unwrap_or_else(|error| unreachable!("windows are n × width: {error}"))
-}
-
-/// Shares by feature, the largest first; equal ones in the features' order.
 /// A row without what is context: the cold start knows no conditions, and what is not observed says nothing.
 fn judged<'r>(columns: &[Column], row: &'r [f64]) -> Cow<'r, [f64]> {
     if columns.iter().all(|column| !column.context) {
@@ -646,6 +641,7 @@ fn judged<'r>(columns: &[Column], row: &'r [f64]) -> Cow<'r, [f64]> {
         .collect()
 }
 
+/// Shares by feature, the largest first; equal ones in the features' order.
 fn attribution(
     columns: &[Column],
     row: &[f64],

@@ -500,13 +500,15 @@ impl<'a> Prepared<'a> {
                 ahead_ms,
             });
         }
-        let Slot { state, strip, .. } = &mut work.slots[slot];
+        let Slot {
+            key, state, strip, ..
+        } = &mut work.slots[slot];
         let group = &mut self.groups[work.group];
         if !state.clock.sequence.follows(found.time, params.window) {
             state.rows.clear();
             group.cut(*strip);
         }
-        let (index, warming) = group.add((strip, state), (record, row), seed, rules);
+        let (index, warming) = group.add((key, strip, state), (record, row), seed, rules);
         let clock = work.head.clock.now();
         push(Event::Judge {
             slot,

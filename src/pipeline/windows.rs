@@ -11,8 +11,9 @@ use ndarray::{Array2, ArrayView2};
 use super::Column;
 use super::state::KeyState;
 use crate::detect::Params;
+use crate::model::levels::Levels;
 use crate::model::trained::{Judged, Strips, TrainedModel, WindowAt};
-use crate::record::{DecodedBatch, Missing};
+use crate::record::{DecodedBatch, Key, Missing};
 use crate::seed::Seed;
 
 /// How the records of a batch become windows.
@@ -45,6 +46,7 @@ pub(super) struct Group {
 /// The rows of one key: as many as a window before its first record of this batch needs, then the batch's.
 #[derive(Debug)]
 struct Strip {
+    key: Key,
     values: Vec<f64>,
     /// Its first row that is neither padding nor from before a silence; `None`: the next.
     first: Option<usize>,
@@ -56,12 +58,13 @@ impl Group {
             .as_ref()
             .map_or(1, |model| model.card.spec.window.max(1));
         let keep = window.max(rules.params.window);
+        let levelled = model.as_ref().is_some_and(|model| !model.levels.is_empty());
         Self {
             model,
             window,
             keep,
             columns: rules.columns.len(),
-            in_place: keep == 1 && !rules.fill_last,
+            in_place: keep == 1 && !rules.fill_last && !levelled,
             strips: Vec::new(),
             windows: Vec::new(),
             seeds: Vec::new(),
@@ -72,7 +75,7 @@ impl Group {
     /// Answers the window's number, and whether it is still filling: then it is padded with its oldest row.
     pub fn add(
         &mut self,
-        (strip, state): (&mut Option<usize>, &mut KeyState),
+        (key, strip, state): (&Key, &mut Option<usize>, &mut KeyState),
         (record, row): (usize, &[f64]),
         seed: Seed,
         rules: Rules<'_>,
@@ -88,7 +91,7 @@ impl Group {
         }
         let at = *strip.get_or_insert_with(|| {
             self.strips
-                .push(Strip::begin(&state.rows, self.window, self.columns));
+                .push(Strip::begin(key, &state.rows, (self.window, self.columns)));
             self.strips.len() - 1
         });
         let strip = &mut self.strips[at];
@@ -142,10 +145,14 @@ impl Group {
     /// The model's codes of all windows, for kinds that have one.
     pub fn codes(&self, decoded: &DecodedBatch) -> Option<Array2<f32>> {
         let model = self.model.as_ref().filter(|_| self.len() > 0)?;
-        let numbers: Vec<f64> = (0..self.len())
-            .flat_map(|number| self.window(number, decoded))
-            .copied()
-            .collect();
+        let mut numbers = Vec::with_capacity(self.len() * self.window * self.columns);
+        for (number, at) in self.windows.iter().enumerate() {
+            let begin = numbers.len();
+            numbers.extend_from_slice(self.window(number, decoded));
+            if let Some(strip) = self.strips.get(at.strip) {
+                model.levels.apply(&strip.key.0, &mut numbers[begin..]);
+            }
+        }
         let width = self.window * self.columns;
         let windows = ArrayView2::from_shape((self.len(), width), &numbers);
         model.codes(windows.unwrap_or_else(|error| unreachable!("n windows: {error}")))
@@ -156,10 +163,18 @@ impl Group {
         let Some(model) = self.model.as_ref().filter(|_| self.len() > 0) else {
             return Judged::default();
         };
+        let levelled: Vec<Vec<f64>> = if model.levels.is_empty() {
+            Vec::new()
+        } else {
+            let strips = self.strips.iter();
+            strips.map(|strip| strip.by_level(&model.levels)).collect()
+        };
         let strips: Vec<&[f64]> = if self.in_place {
             vec![&decoded.values]
-        } else {
+        } else if levelled.is_empty() {
             self.strips.iter().map(|strip| &*strip.values).collect()
+        } else {
+            levelled.iter().map(Vec::as_slice).collect()
         };
         let strips = Strips {
             strips: &strips,
@@ -174,10 +189,12 @@ impl Group {
 
 impl Strip {
     /// What is remembered of a key, padded with its oldest row where a window wants more.
-    fn begin(rows: &VecDeque<f64>, window: usize, columns: usize) -> Self {
+    fn begin(key: &Key, rows: &VecDeque<f64>, (window, columns): (usize, usize)) -> Self {
+        let key = key.clone();
         let have = rows.len() / columns.max(1);
         if have == 0 {
             return Self {
+                key,
                 values: Vec::new(),
                 first: None,
             };
@@ -189,9 +206,17 @@ impl Strip {
         }
         values.extend(rows);
         Self {
+            key,
             values,
             first: Some(padding),
         }
+    }
+
+    /// Its rows by what is usual for the key.
+    fn by_level(&self, levels: &Levels) -> Vec<f64> {
+        let mut values = self.values.clone();
+        levels.apply(&self.key.0, &mut values);
+        values
     }
 
     /// The row after the newest, whose numbers begin at `begin`. The first row after a beginning or a cut is padded with itself.

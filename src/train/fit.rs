@@ -86,7 +86,7 @@ pub(super) fn weights(
     let context = job.context_columns();
     let scaler = Scaler::fit_given(newest, context, job.spec.scale, job.spec.clip)?;
     let inputs = job.spec.window * scaler.measured().len();
-    let (scaled, unseen) = (
+    let (mut scaled, mut unseen) = (
         scaler.transform(raw.view()),
         scaler.transform(windows.matrix(validation).view()),
     );
@@ -101,6 +101,10 @@ pub(super) fn weights(
     });
     let means = means(job, (scaled.view(), unseen.view()), measured);
     let held = Held::fit(scaled.view(), measured);
+    if sensors.is_some() {
+        scaler.cut_off(&mut scaled);
+        scaler.cut_off(&mut unseen);
+    }
     let data = FitData {
         train: centred(scaled),
         validation: centred(unseen),
@@ -114,6 +118,7 @@ pub(super) fn weights(
     card.member_losses = losses.members;
     let model = TrainedModel {
         card,
+        levels: windows.levels().clone(),
         scaler,
         model,
         sensors,
@@ -420,7 +425,8 @@ fn contributions(model: &TrainedModel, held_out: ArrayView2<'_, f64>) -> Vec<f64
     if held_out.nrows() == 0 {
         return vec![0.0; model.inputs()];
     }
-    let rows = centred(model.scaler.transform(held_out));
+    let mut rows = centred(model.scaler.transform(held_out));
+    model.cut_off(&mut rows);
     let contributions = model.model.contributions(rows.view());
     contributions
         .columns()

@@ -208,8 +208,9 @@ pub fn run_watched(job: &TrainJob, monitor: &mut dyn Monitor) -> Result<Candidat
         let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
         return Err(TrainError::Settings(text.join("; ")));
     }
-    let (windows, aside) = suspects::set_aside(job)?;
+    let (mut windows, aside) = suspects::set_aside(job)?;
     let usage = job.params.usage(windows.len());
+    windows.level(&usage);
     let mut candidate = remade_or_gated(job, &windows, usage, monitor)?;
     let card = &mut candidate.model.card;
     card.suspects = aside.suspects;
@@ -248,7 +249,8 @@ fn gated(
 ) -> Result<Candidate, TrainError> {
     let (keys, held_out, calibrated_on) = made.held_out(windows);
     let own = Reservoir::of(&keys, held_out.view());
-    let gate = gate::Gate::new(job, &held_out, calibrated_on)?;
+    let unseen = (keys.as_slice(), &held_out);
+    let gate = gate::Gate::new(job, unseen, windows.levels(), calibrated_on)?;
     let mut measures = BTreeMap::new();
     let (mut made, instead) = stand_in(job, windows, (made, &gate), &mut measures, monitor)?;
     let verdict = gate.verdict(&gate.tried(made.tried()), instead, &mut measures);
@@ -331,7 +333,7 @@ impl Made {
         }
     }
 
-    /// The windows that the gate tries it on, with their keys, and whether it was calibrated on these: those that were held back for this;
+    /// The windows that the gate tries it on, as they were observed, with their keys, and whether it was calibrated on these: those that were held back for this;
     /// where none were, the last fold; or those that validated it, which can show faults but not how often it alerts.
     fn held_out(&self, windows: &window::Windows<'_>) -> (Vec<String>, Array2<f64>, bool) {
         let held_out = match &self.folds {
@@ -340,11 +342,7 @@ impl Made {
             None => &self.split.validation,
         };
         let calibrated_on = self.folds.is_none() && self.split.gate.is_empty();
-        (
-            windows.keys(held_out),
-            windows.matrix(held_out),
-            calibrated_on,
-        )
+        (windows.keys(held_out), windows.raw(held_out), calibrated_on)
     }
 
     /// Calibrates on the gate's windows, too.
@@ -466,6 +464,7 @@ fn card(job: &TrainJob, windows: &window::Windows<'_>) -> Card {
             ("excluded".to_owned(), windows.excluded as u64),
             ("windows".to_owned(), windows.len() as u64),
             ("keys".to_owned(), windows.keys as u64),
+            ("levels".to_owned(), windows.levels().len() as u64),
         ]),
         records_per_key_day: windows.records_per_key_day,
         time_scales: job.episodes.time_scales.clone(),

@@ -22,6 +22,7 @@ use super::window::{self, Window, Windows};
 use super::{TrainError, TrainJob, card, judged_from};
 use crate::model::card::{Card, Exclusion, Suspect};
 use crate::model::gaps::Gaps;
+use crate::model::levels as model_levels;
 use crate::model::reservoir::Reservoir;
 use crate::model::scale::Scaler;
 use crate::model::sensors::{self, Sensors};
@@ -525,13 +526,16 @@ impl<'a> Judge<'a> {
         let columns = job.columns.len();
         let newest = raw.slice_axis(Axis(1), Slice::from(raw.ncols() - columns..));
         let scaler = Scaler::fit_given(newest, job.context_columns(), spec.scale, spec.clip)?;
-        let (scaled, measured) = (scaler.transform(raw.view()), scaler.measured().len());
+        let (mut scaled, measured) = (scaler.transform(raw.view()), scaler.measured().len());
         // They say which feature it is.
         let sensors = (measured <= sensors::COLUMNS_MAX).then(|| {
             let newest = sensors::newest(scaled.view(), measured);
             let unseen = Array2::zeros((0, measured));
             Sensors::fit(newest, unseen.view(), (spec.trim, spec.clip))
         });
+        if sensors.is_some() {
+            scaler.cut_off(&mut scaled);
+        }
         let data = FitData {
             train: fit::centred(scaled),
             validation: Array2::zeros((0, length * measured)),
@@ -540,6 +544,7 @@ impl<'a> Judge<'a> {
         let model = KINDS.fit(&spec, &data, seed, &mut Unwatched)?;
         let mut model = TrainedModel {
             card: card(job, windows),
+            levels: model_levels::Levels::default(),
             scaler,
             model,
             calibration: CalibrationSet::uniform(Calibration::fit(&[])),

@@ -179,8 +179,9 @@ fn what_is_no_number_is_rejected_even_where_nothing_judges_yet() {
     for held_out in [0, 5, 200] {
         let mut made = Made::make(&job, &windows, usage, &mut Stopping(&|| false)).unwrap();
         made.fitted.model.scaler.centre[1] = f64::NAN;
-        let held_out = windows.matrix(&made.split.gate[..held_out]);
-        let gate = gate::Gate::new(&job, &held_out, false).unwrap();
+        let unseen = &made.split.gate[..held_out];
+        let unseen = (&*windows.keys(unseen), &windows.raw(unseen));
+        let gate = gate::Gate::new(&job, unseen, windows.levels(), false).unwrap();
         let verdict = gate.verdict(&gate.tried(made.tried()), None, &mut BTreeMap::new());
         assert!(!verdict.is_promoted(), "{verdict}");
         assert_eq!(verdict.reasons()[0].name(), "not_finite");
@@ -193,8 +194,9 @@ fn a_stop_while_the_baseline_is_fitted_is_no_verdict() {
     let windows = window::Windows::build(&job, &[], &[]);
     let usage = job.params.usage(windows.len());
     let made = Made::make(&job, &windows, usage, &mut Stopping(&|| false)).unwrap();
-    let (_, held_out, calibrated_on) = made.held_out(&windows);
-    let gate = gate::Gate::new(&job, &held_out, calibrated_on).unwrap();
+    let (keys, held_out, calibrated_on) = made.held_out(&windows);
+    let unseen = (&*keys, &held_out);
+    let gate = gate::Gate::new(&job, unseen, windows.levels(), calibrated_on).unwrap();
     let stop = &mut Stopping(&|| true);
     let error = stand_in(&job, &windows, (made, &gate), &mut BTreeMap::new(), stop).unwrap_err();
     assert!(error.is_cancelled(), "{error}");

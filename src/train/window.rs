@@ -8,6 +8,7 @@ use super::rows::PartitionRows;
 use super::{TrainError, TrainJob};
 use crate::detect::pace::Sequence;
 use crate::model::card::{Exclusion, Stretch, Suspect, Usage};
+use crate::model::levels::Levels;
 use crate::model::spec::ModelSpec;
 use crate::record::Key;
 use crate::stream::{Offset, Span, TopicPartition};
@@ -36,6 +37,8 @@ pub(super) struct Windows<'a> {
     pub keys: usize,
     /// Records of one key in a day.
     pub records_per_key_day: f64,
+    /// Brings what is usual for a key to what is usual for all.
+    levels: Levels,
 }
 
 /// W records of one key.
@@ -127,6 +130,7 @@ impl<'a> Windows<'a> {
             excluded: 0,
             keys: job.rows.iter().map(|rows| rows.keys().len()).sum(),
             records_per_key_day: 0.0,
+            levels: Levels::default(),
         };
         let mut gaps = Vec::new();
         for (part, rows) in job.rows.iter().enumerate() {
@@ -384,12 +388,37 @@ impl<'a> Windows<'a> {
         windows.iter().map(key).collect()
     }
 
-    /// The values of windows, `n × (W · D)`.
+    /// Learns what is usual for each key, from the windows that are fitted on: the others show how well that holds for what comes after.
+    pub fn level(&mut self, usage: &Usage) {
+        let fitted = self.split(usage, &self.job.spec).fitted;
+        let mut of_key: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (row, key) in self.keys(&fitted).into_iter().enumerate() {
+            of_key.entry(key).or_default().push(row);
+        }
+        let newest = self.recent(&fitted, 1);
+        self.levels = Levels::fit(newest.view(), &of_key, &self.job.context_columns());
+    }
+
+    /// What is usual for each key.
+    pub fn levels(&self) -> &Levels {
+        &self.levels
+    }
+
+    /// The values of windows, `n × (W · D)`, by what is usual for their keys.
     pub fn matrix(&self, windows: &[Window]) -> Array2<f64> {
+        let raw = self.raw(windows);
+        if self.levels.is_empty() {
+            return raw;
+        }
+        self.levels.applied(&self.keys(windows), raw)
+    }
+
+    /// The values of windows, `n × (W · D)`, as they were observed.
+    pub fn raw(&self, windows: &[Window]) -> Array2<f64> {
         self.recent(windows, self.job.spec.window)
     }
 
-    /// The values of the newest `length` records of windows, `n × (length · D)`.
+    /// The values of the newest `length` records of windows, `n × (length · D)`, as they were observed.
     pub fn recent(&self, windows: &[Window], length: usize) -> Array2<f64> {
         let columns = self.job.columns.len();
         let width = length * columns;

@@ -119,16 +119,14 @@ fn retrained(name: &str, table: &Table, (budget, trainings): (f64, usize)) -> [(
     thirds
 }
 
-/// Does not hold yet: 0.33.
 #[test]
-#[ignore = "does not hold yet: docs/learning.md"]
 fn proof_unlike_keys_are_told_alike() {
     let set = ["model.kind=pca", "model.window=1"];
     let share = share_of_keys(&set, (6, 1500, 1500), Seed(0));
-    assert!(share > 0.6, "{share}");
+    assert!(share > 0.8, "{share}");
 }
 
-/// Wanted: 0.95.
+/// Wanted: 0.95. Of windows that share records 3,000 are about as good as 300, of which three are expected: chance alone takes a tenth of the keys.
 #[test]
 #[ignore = "minutes: make proofs"]
 fn proof_nineteen_of_twenty_unlike_keys_have_their_share() {
@@ -140,6 +138,8 @@ fn proof_nineteen_of_twenty_unlike_keys_have_their_share() {
             .map(|seed| share_of_keys(&set, (20, 1000, 3000), Seed(seed)))
             .sum();
         println!("{set:?}: {:.2} of all keys", share / 3.0);
+        let least = if set[1].ends_with("=1") { 0.95 } else { 0.7 };
+        assert!(share / 3.0 >= least, "{set:?} {share}");
     }
     let share = share_of_keys(&["training.interval=1d"], (20, 1000, 3000), Seed(0));
     println!("plain defaults: {share:.2}");

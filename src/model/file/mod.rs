@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::KINDS;
 use crate::model::card::{Card, FORMAT};
 use crate::model::held::Held;
+use crate::model::levels::Levels;
 use crate::model::reservoir::Reservoir;
 use crate::model::scale::Scaler;
 use crate::model::sensors::Sensors;
@@ -55,6 +56,7 @@ impl TrainedModel {
         );
         tensors.set("kind", &self.model.name());
         self.scaler.save(&mut tensors);
+        self.levels.save(&mut tensors);
         tensors.set("calibration", &self.calibration);
         tensors.set("evidence", &self.evidence.as_deref());
         tensors.set("gaps", &self.gaps);
@@ -133,6 +135,7 @@ impl TrainedModel {
             });
         }
         let model = Self {
+            levels: Levels::load(&tensors)?,
             scaler: Scaler::load(&tensors)?,
             model: KINDS.load(&tensors.get::<String>("kind")?, &tensors.nested("model."))?,
             sensors: Sensors::load(&tensors)?,
@@ -195,6 +198,11 @@ impl TrainedModel {
             ("sensors.mean", sensors, measured),
             ("means.sensors.mean", means, measured),
             ("held", held, measured),
+            (
+                "levels.shared",
+                self.levels.columns().unwrap_or(columns),
+                columns,
+            ),
             ("scaler.centre", self.scaler.centre.len(), columns),
             ("scaler.spread", self.scaler.spread.len(), columns),
             ("model", self.model.width(), self.inputs()),

@@ -7,12 +7,13 @@
 //! faults put into them together and for both models the same, and thresholds and shares are reckoned anew. So neither windows that share
 //! records nor a threshold that rests on a handful of windows makes a difference look surer than it is.
 
-use ndarray::{Array2, Axis, Slice};
+use ndarray::{Array2, Axis, CowArray, Ix2, Slice};
 use rand::Rng;
 
 use super::super::fit;
 use super::super::inject::{Fault, inject};
 use crate::model::FitError;
+use crate::model::levels::Levels;
 use crate::model::scale::Scaler;
 use crate::model::spec::Scaling;
 use crate::model::trained::{Judged, TrainedModel};
@@ -40,8 +41,12 @@ const LEVEL: f64 = 0.01;
 /// Windows, and the same with faults.
 #[derive(Debug)]
 pub(super) struct Ground {
-    /// `n × (W · D)` raw values, oldest first.
+    /// `n × (W · D)` values by what is usual for their keys, oldest first.
     pub windows: Array2<f64>,
+    /// The key of each.
+    keys: Vec<String>,
+    /// What is usual for each key.
+    levels: Levels,
     /// The features' robust spreads; 0 for those that are context.
     spread: Vec<f64>,
     /// The places of the windows that faults were put into.
@@ -74,12 +79,19 @@ pub(super) struct More {
 }
 
 impl Ground {
-    /// At most [`WINDOWS_MAX`] of the windows, evenly, and faults put into some, in those of the D features that are `measured`.
-    pub fn new(windows: &Array2<f64>, measured: &[bool], seed: Seed) -> Result<Self, FitError> {
+    /// At most [`WINDOWS_MAX`] of the windows of these keys, `n × (W · D)` raw values, evenly, and faults put into some, in those of the D
+    /// features that are `measured`.
+    pub fn of_keys(
+        (keys, windows): (&[String], &Array2<f64>),
+        levels: &Levels,
+        measured: &[bool],
+        seed: Seed,
+    ) -> Result<Self, FitError> {
         let (n, columns) = (windows.nrows(), measured.len());
         let step = n.div_ceil(WINDOWS_MAX).max(1);
         let kept: Vec<usize> = (0..n).step_by(step).collect();
-        let windows = windows.select(Axis(0), &kept);
+        let keys: Vec<String> = kept.iter().map(|&at| keys[at].clone()).collect();
+        let windows = levels.applied(&keys, windows.select(Axis(0), &kept));
         let first = windows.ncols() - columns;
         let newest = windows.slice_axis(Axis(1), Slice::from(first..));
         let mut spread = if kept.is_empty() {
@@ -97,10 +109,19 @@ impl Ground {
         Ok(Self {
             faulty: Fault::ALL.into_iter().map(struck).collect(),
             windows,
+            keys,
+            levels: levels.clone(),
             spread,
             bases,
             seed,
         })
+    }
+
+    /// [`Self::of_keys`], of one key.
+    #[cfg(test)]
+    pub fn new(windows: &Array2<f64>, measured: &[bool], seed: Seed) -> Result<Self, FitError> {
+        let keys = vec![String::new(); windows.nrows()];
+        Self::of_keys((&keys, windows), &Levels::default(), measured, seed)
     }
 
     /// How many windows there are.
@@ -110,26 +131,50 @@ impl Ground {
 
     /// Asks a model.
     pub fn seen(&self, model: &TrainedModel) -> Seen {
+        let keys: Vec<String> = self.bases.iter().map(|&at| self.keys[at].clone()).collect();
+        // Where no feature varies, no faults were put in.
+        let of = |rows: &Array2<f64>| keys[..rows.nrows()].to_vec();
         let faulty = self.faulty.iter();
         Seen {
             clean: self.clean(model),
-            faulty: faulty.map(|(_, rows)| self.judged(model, rows)).collect(),
+            faulty: faulty
+                .map(|(_, rows)| self.judged(model, (&of(rows), rows)))
+                .collect(),
         }
     }
 
     /// Asks a model about the windows as they are.
     pub fn clean(&self, model: &TrainedModel) -> Judged {
-        self.judged(model, &self.windows)
+        self.judged(model, (&self.keys, &self.windows))
     }
 
-    fn judged(&self, model: &TrainedModel, rows: &Array2<f64>) -> Judged {
+    fn judged(&self, model: &TrainedModel, rows: (&[String], &Array2<f64>)) -> Judged {
+        let rows = self.as_seen_by(model, rows);
         model.judge(rows.view(), &fit::seeds(rows.nrows(), self.seed))
+    }
+
+    /// Windows by what a model takes for usual for their keys.
+    fn as_seen_by<'w>(
+        &self,
+        model: &TrainedModel,
+        (keys, rows): (&[String], &'w Array2<f64>),
+    ) -> CowArray<'w, f64, Ix2> {
+        if model.levels == self.levels {
+            return rows.view().into();
+        }
+        let raw = self.levels.undone(keys, rows.clone());
+        model.levels.applied(keys, raw).into()
     }
 
     /// For each window, the mean squared error over its newest record's measured features, in spreads; NaN where none was observed.
     pub fn errors(&self, model: &TrainedModel) -> Vec<f64> {
         let columns = self.spread.len();
-        let expected = model.expected(self.windows.view());
+        let seen = self.as_seen_by(model, (&self.keys, &self.windows));
+        let mut expected = model.expected(seen.view());
+        if model.levels != self.levels {
+            let raw = model.levels.undone(&self.keys, expected);
+            expected = self.levels.applied(&self.keys, raw);
+        }
         let first = self.windows.ncols() - columns;
         let rows = self.windows.rows().into_iter().zip(expected.rows());
         rows.map(|(row, expected)| {

@@ -29,6 +29,7 @@ use ndarray::Array2;
 
 use super::{TrainError, TrainJob};
 use crate::model::card::{Card, Change, Exclusion, Feedback};
+use crate::model::levels::Levels;
 use crate::model::reservoir::Reservoir;
 use crate::model::scale::Scaler;
 use crate::model::spec::Scaling;
@@ -91,13 +92,15 @@ pub(super) struct Tried<'a> {
 }
 
 impl<'a> Gate<'a> {
-    /// For the models of a job: `held_out` are the windows that none of them was fitted on, oldest first.
+    /// For the models of a job: `held_out` are the keys and raw values of the windows that none of them was fitted on, oldest first. Faults are
+    /// as large as what is usual for a key by `levels` makes them.
     ///
     /// # Errors
     /// If the windows have no spreads.
     pub fn new(
         job: &'a TrainJob,
-        held_out: &Array2<f64>,
+        held_out: (&[String], &Array2<f64>),
+        levels: &Levels,
         calibrated_on: bool,
     ) -> Result<Self, TrainError> {
         let measured = measured(job);
@@ -109,16 +112,17 @@ impl<'a> Gate<'a> {
             champion.reservoir.of_keys(|key| !changed.contains(key))
         });
         let seed = job.seed.child("earlier");
-        let ground = |windows: &Array2<f64>| {
-            let enough = windows.nrows() >= WINDOWS_MIN;
-            let ground = enough.then(|| Ground::new(windows, &measured, seed));
+        let ground = |of: &Reservoir| {
+            let raw = (of.keys.as_slice(), &of.windows);
+            let enough = of.len() >= WINDOWS_MIN;
+            let ground = enough.then(|| Ground::of_keys(raw, levels, &measured, seed));
             ground.transpose()
         };
-        let own = ground(&reservoir.own().windows)?;
-        let earlier = ground(&reservoir.windows)?;
+        let own = ground(&reservoir.own())?;
+        let earlier = ground(&reservoir)?;
         Ok(Self {
             job,
-            latest: Ground::new(held_out, &measured, job.seed)?,
+            latest: Ground::of_keys(held_out, levels, &measured, job.seed)?,
             calibrated_on,
             champion,
             own,

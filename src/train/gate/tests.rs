@@ -10,6 +10,7 @@ use super::harness::{
     COLUMNS, Outcome, Plant, Process, Sabotage, job, retrained, sabotaged, trained,
 };
 use crate::model::card::{Card, Change, Exclusion, Feedback, Suspect};
+use crate::model::levels::Levels;
 use crate::model::trained::TrainedModel;
 use crate::record::Key;
 use crate::seed::Seed;
@@ -267,6 +268,22 @@ fn only_what_is_no_chance_is_a_difference() {
     .unwrap();
     let more = few.more(&few.seen(&half_blind()), &few.seen(&sees));
     assert!(more[0].at_least <= 0.0, "{:?}", more[0]);
+}
+
+#[test]
+fn each_model_sees_windows_by_its_own_levels_of_keys() {
+    let raw = Array2::from_shape_fn((60, 2), |(i, j)| 100.0 + (i * 7 % 11 + j * 3) as f64 / 5.0);
+    let keys = vec!["k".to_owned(); 60];
+    let mut model = z_scores([1.0, 1.0]);
+    model.levels = Levels::of_one("k", &[100.0, 101.0], 3.0);
+    let ground =
+        |levels: &Levels| Ground::of_keys((&keys, &raw), levels, &[true; 2], Seed(1)).unwrap();
+    let own = ground(&model.levels).clean(&model);
+    let others = ground(&Levels::of_one("k", &[90.0, 90.0], 0.5)).clean(&model);
+    for (own, other) in own.score.iter().zip(&others.score) {
+        assert!((own - other).abs() < 1e-5, "{own} {other}");
+    }
+    assert!(own.score.iter().all(|score| *score < 10.0));
 }
 
 #[test]

@@ -237,7 +237,7 @@ impl<'w> Broker<'w> {
                     let log = log.back_at(as_of.offset.0);
                     self.gaps.again += until - log.until - (records - log.records());
                     if records > log.records() {
-                        self.count("told_again");
+                        self.count("emitted_again");
                     }
                     log
                 }
@@ -374,15 +374,15 @@ impl<'w> Broker<'w> {
             let discards = saved && self.discards.remove(&(member, at.clone()));
             let log = self.log.get_mut(at).unwrap();
             log.begun = log.begun.or_else(|| self.begins.get(at).copied());
-            let told = log.count();
+            let emitted = log.count();
             if discards {
                 log.calm_until.get_or_insert(log.until);
             }
             if log.calm_until == Some(to.0) {
                 // What a discard says is not of before.
-                log.told.entry(to.0).or_insert(told);
+                log.emitted.entry(to.0).or_insert(emitted);
             } else {
-                log.told.insert(to.0, told);
+                log.emitted.insert(to.0, emitted);
             }
             log.until = to.0;
         }
@@ -396,12 +396,13 @@ impl<'w> Broker<'w> {
 
     /// Offsets that an outbox goes past without a word.
     fn gap(&self, outbox: &Outbox) -> i64 {
-        let told = [&outbox.scores, &outbox.dead_letters, &outbox.late];
-        let told = i64::try_from(told.iter().map(|told| told.len()).sum::<usize>()).unwrap();
+        let emitted = [&outbox.scores, &outbox.dead_letters, &outbox.late];
+        let emitted =
+            i64::try_from(emitted.iter().map(|emitted| emitted.len()).sum::<usize>()).unwrap();
         let from =
             |at: &TopicPartition| self.committed(at).or_else(|| self.begins.get(at).copied());
         let past = |(at, to): (&TopicPartition, &Offset)| to.0 - from(at).unwrap_or(to.0);
-        outbox.positions.iter().map(past).sum::<i64>() - told
+        outbox.positions.iter().map(past).sum::<i64>() - emitted
     }
 
     fn store(&mut self, entries: &[StateEntry]) {

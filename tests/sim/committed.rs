@@ -18,15 +18,15 @@ pub struct Committed {
     pub begun: Option<i64>,
     /// The next offset to read.
     pub until: i64,
-    /// Offset → how much was told of what lies before.
-    pub told: BTreeMap<i64, Told>,
+    /// Offset → how much was emitted of what lies before.
+    pub emitted: BTreeMap<i64, Emitted>,
     /// State had to be discarded: up to which offset nothing of that shows.
     pub calm_until: Option<i64>,
 }
 
 /// How many messages of each kind.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Told {
+pub struct Emitted {
     pub alerts: usize,
     pub scores: usize,
     pub dead_letters: usize,
@@ -35,8 +35,8 @@ pub struct Told {
 }
 
 impl Committed {
-    pub fn count(&self) -> Told {
-        Told {
+    pub fn count(&self) -> Emitted {
+        Emitted {
             alerts: self.alerts.len(),
             scores: self.scores.len(),
             dead_letters: self.dead_letters.len(),
@@ -53,15 +53,15 @@ impl Committed {
 
     /// The same as it was when the group stood at `offset`.
     pub fn back_at(mut self, offset: i64) -> Self {
-        let told = self.told.range(..=offset).next_back();
-        let told = told.map_or_else(Told::default, |(_, told)| *told);
-        self.alerts.truncate(told.alerts);
-        self.scores.truncate(told.scores);
-        self.dead_letters.truncate(told.dead_letters);
-        self.late.truncate(told.late);
-        self.drift.truncate(told.drift);
+        let emitted = self.emitted.range(..=offset).next_back();
+        let emitted = emitted.map_or_else(Emitted::default, |(_, emitted)| *emitted);
+        self.alerts.truncate(emitted.alerts);
+        self.scores.truncate(emitted.scores);
+        self.dead_letters.truncate(emitted.dead_letters);
+        self.late.truncate(emitted.late);
+        self.drift.truncate(emitted.drift);
         self.models.retain(|from, _| *from <= offset);
-        self.told.retain(|to, _| *to <= offset);
+        self.emitted.retain(|to, _| *to <= offset);
         self.until = offset;
         self
     }

@@ -40,7 +40,7 @@ pub enum Sabotage {
     TombstonesLost,
     /// Replay is judged by whatever model is at hand, not by the one that the state names.
     ReplayByAnotherModel,
-    /// A record below the committed offset is told again.
+    /// A record below the committed offset is emitted again.
     EmissionDuringReplay,
     /// An aborted batch becomes state.
     StateKeptAfterAbort,
@@ -128,6 +128,7 @@ pub const HAPPENINGS: &[&str] = &[
     "crashes_before_commit",
     "deletions",
     "discards",
+    "emitted_again",
     "expired_offsets",
     "fenced",
     "gaps",
@@ -144,7 +145,6 @@ pub const HAPPENINGS: &[&str] = &[
     "replays",
     "retrainings",
     "stale_steps",
-    "told_again",
     "wrong_clocks",
 ];
 

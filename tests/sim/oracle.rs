@@ -14,7 +14,7 @@ use crate::committed::{Committed, Gaps};
 use crate::faults::Outcome;
 use crate::world::{Input, NOW, World, decode};
 
-/// What must have been told often.
+/// What must have been emitted often.
 pub const MESSAGES: &[&str] = &[
     "alerts",
     "dead_letters",
@@ -138,7 +138,7 @@ fn calm(
         state: Vec::new(),
     };
     pipeline.assign(&assignment, None).unwrap();
-    let mut told = Committed::default();
+    let mut emitted = Committed::default();
     let mut decoded = DecodedBatch::default();
     let read = |input: &&Input| {
         (begun..found.until).contains(&input.offset) && !lost.contains(&input.offset)
@@ -154,15 +154,16 @@ fn calm(
         batch.push(at, place, None, Some(&input.value), Vec::new());
         decode(&batch, &mut decoded);
         let staged = pipeline.stage(&batch, &decoded, NOW);
-        told.alerts.extend(staged.outbox.alerts.iter().cloned());
-        told.scores.extend(staged.outbox.scores.iter().cloned());
-        told.dead_letters
+        emitted.alerts.extend(staged.outbox.alerts.iter().cloned());
+        emitted.scores.extend(staged.outbox.scores.iter().cloned());
+        emitted
+            .dead_letters
             .extend(staged.outbox.dead_letters.iter().cloned());
-        told.late.extend(staged.outbox.late.iter().cloned());
-        told.drift.extend(staged.outbox.drift.iter().cloned());
+        emitted.late.extend(staged.outbox.late.iter().cloned());
+        emitted.drift.extend(staged.outbox.drift.iter().cloned());
         pipeline.apply(staged);
     }
-    told
+    emitted
 }
 
 /// P2: each record that was passed is scored, a dead letter or late, and only one of them, once. Answers those that are nothing.
@@ -193,9 +194,9 @@ fn lost(world: &World, which: usize, found: &Committed) -> Result<BTreeSet<i64>,
         .map(|input| input.offset)
         .filter(passed)
         .collect();
-    let told: BTreeSet<i64> = offsets.iter().copied().collect();
-    if told.len() == offsets.len() && told.is_subset(&expected) {
-        return Ok(expected.difference(&told).copied().collect());
+    let emitted: BTreeSet<i64> = offsets.iter().copied().collect();
+    if emitted.len() == offsets.len() && emitted.is_subset(&expected) {
+        return Ok(expected.difference(&emitted).copied().collect());
     }
     offsets.sort_unstable();
     Err(format!(
@@ -215,8 +216,8 @@ fn episodes_make_sense(found: &Committed) -> Result<(), String> {
             AlertEvent::Close => open.remove(&alert.id) || alert.abandoned,
         };
         let shares: f64 = alert.relevant_attribution.iter().map(|a| a.share).sum();
-        let told = alert.relevant_attribution.is_empty() || (shares - 1.0).abs() < 1e-9;
-        if !fine || !told {
+        let summed = alert.relevant_attribution.is_empty() || (shares - 1.0).abs() < 1e-9;
+        if !fine || !summed {
             return Err(format!(
                 "this alert makes no sense where it stands: {alert:?}"
             ));
@@ -225,7 +226,7 @@ fn episodes_make_sense(found: &Committed) -> Result<(), String> {
     Ok(())
 }
 
-/// Counts what was told.
+/// Counts what was emitted.
 pub fn count(log: &BTreeMap<TopicPartition, Committed>, counts: &mut Counts) {
     let mut add = |what, n: usize| *counts.entry(what).or_default() += n as u64;
     for committed in log.values() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::feedback::Script;
-use super::replay::{Heard, Line, Replay, Windows};
+use super::replay::{FeedbackCounts, Line, Replay, Windows};
 use crate::alert::Alert;
 use crate::config::Config;
 use crate::detect::Params;
@@ -44,7 +44,7 @@ pub struct Outcome {
     /// Codes of the rows, if they were asked for.
     pub codes: Option<Vec<Option<Vec<f32>>>>,
     /// What was said on the way.
-    pub heard: Heard,
+    pub feedback: FeedbackCounts,
 }
 
 impl Outcome {
@@ -56,7 +56,7 @@ impl Outcome {
             models,
             windows: replay.windows,
             codes: replay.codes,
-            heard: replay.heard,
+            feedback: replay.feedback,
         }
     }
 }

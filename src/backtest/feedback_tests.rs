@@ -100,10 +100,10 @@ fn proof_one_dismissal_holds_repeats_back_and_costs_no_other_fault() {
         let plain = run(&table, &[], "");
         let script = dismiss(&plain, &table);
         let with = run(&table, &[], &script);
-        assert_eq!((with.heard.statements, with.heard.unknown), (1, 0));
+        assert_eq!((with.feedback.statements, with.feedback.unknown), (1, 0));
         // The same in batches of any size.
         let small = run(&table, &["batch.records_max=7"], &script);
-        assert!(small.alerts == with.alerts && small.heard == with.heard);
+        assert!(small.alerts == with.alerts && small.feedback == with.feedback);
         let add = |sum: &mut (usize, usize), more: (usize, usize)| {
             *sum = (sum.0 + more.0, sum.1 + more.1);
         };
@@ -142,13 +142,18 @@ fn what_is_taken_back_is_told_again_and_what_is_unknown_is_counted() {
     );
     let all = run(&table, &[], &script);
     let some = run(&table, &[], &format!("{script}{undone}"));
-    assert!(some.heard.held_back > 0 && some.heard.held_back * 3 < all.heard.held_back * 2);
+    assert!(
+        some.feedback.held_back > 0 && some.feedback.held_back * 3 < all.feedback.held_back * 2
+    );
     let unknown = run(
         &table,
         &[],
         &format!("{}\"at\":\"{half}\"}}", &script[..at].replace('/', "-")),
     );
-    assert_eq!((unknown.heard.unknown, unknown.heard.held_back), (1, 0));
+    assert_eq!(
+        (unknown.feedback.unknown, unknown.feedback.held_back),
+        (1, 0)
+    );
     assert_eq!(unknown.alerts, plain.alerts);
     // Without its time nobody knows when it was said.
     let error =

@@ -69,7 +69,7 @@ pub(super) struct Replay<'a> {
     /// What somebody says on the way ...
     pub script: Script,
     /// ... and what came of it.
-    pub heard: Heard,
+    pub feedback: FeedbackCounts,
     said: Said,
     /// What training leaves out because somebody said so.
     pub maintenance: Vec<Maintenance>,
@@ -120,7 +120,7 @@ impl Windows {
 
 /// What became of what was said on the way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Heard {
+pub struct FeedbackCounts {
     /// Statements that were taken in.
     pub statements: u64,
     /// Those of episodes that had not opened by then, or not at all: they did nothing.
@@ -181,7 +181,7 @@ impl<'a> Replay<'a> {
             windows: Windows::default(),
             codes: None,
             script: Script::default(),
-            heard: Heard::default(),
+            feedback: FeedbackCounts::default(),
             said: Said::new(),
             maintenance: Vec::new(),
         })
@@ -220,23 +220,23 @@ impl<'a> Replay<'a> {
 
     /// Takes in what is said before the row after `row` others.
     fn listen(&mut self, row: usize) {
-        let before = self.heard.statements;
+        let before = self.feedback.statements;
         while let Some(says) = self.script.take(row) {
-            self.heard.statements += 1;
+            self.feedback.statements += 1;
             if let Some((id, called)) = Feedback::of(&says) {
                 self.say(id, called);
             } else if let Says::Maintenance { key, from, to } = says {
                 self.maintenance.push(Maintenance { key, from, to });
             }
         }
-        if self.heard.statements > before {
+        if self.feedback.statements > before {
             self.pipeline.hear(Arc::new(self.said.clone()));
         }
     }
 
     fn say(&mut self, id: &str, called: Option<Feedback>) {
         if !self.quarantine().iter().any(|known| known.because == id) {
-            self.heard.unknown += 1;
+            self.feedback.unknown += 1;
             return;
         }
         match called {
@@ -289,7 +289,7 @@ impl<'a> Replay<'a> {
                 self.windows.add(row, judged.window);
             }
         }
-        self.heard.held_back += staged.tally.held_back;
+        self.feedback.held_back += staged.tally.held_back;
         self.drifts += staged.tally.drift_began;
         for entry in std::mem::take(&mut staged.outbox.state) {
             if entry.value.is_some() {

@@ -308,7 +308,7 @@ fn tell(
         "{rows} rows, {flagged} of them in alerts; keys that began to drift: {drifts}"
     )
     .unwrap_or_default();
-    let heard = outcome.heard;
+    let heard = outcome.feedback;
     if heard.statements > 0 {
         writeln!(
             text,

@@ -236,7 +236,7 @@ mod tests {
 
     use super::*;
     use crate::service::metrics::Metrics;
-    use crate::service::status::Facts;
+    use crate::service::status::ProcessInfo;
     use crate::stream::TopicPartition;
     use crate::time::{ManualClock, Timestamp};
 
@@ -257,7 +257,7 @@ mod tests {
     fn server() -> Server {
         let sources = Sources {
             registry: Registry::new(),
-            status: Arc::new(Status::new(Facts::default())),
+            status: Arc::new(Status::new(ProcessInfo::default())),
             clock: Arc::new(ManualClock::at(Timestamp(1_000_000))),
         };
         Server::start(([127, 0, 0, 1], 0).into(), sources).unwrap()
@@ -335,7 +335,7 @@ mod tests {
     fn every_address_answers() {
         let registry = Registry::new();
         let metrics = Metrics::register(&registry, "d").unwrap();
-        let status = Arc::new(Status::new(Facts::default()));
+        let status = Arc::new(Status::new(ProcessInfo::default()));
         let clock = Arc::new(ManualClock::at(Timestamp(1_000_000)));
         let server = Server::start(
             ([127, 0, 0, 1], 0).into(),

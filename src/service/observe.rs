@@ -438,7 +438,7 @@ mod tests {
     use super::*;
     use crate::model::trained::TrainedModel;
     use crate::pipeline::WrongClocks;
-    use crate::service::status::Facts;
+    use crate::service::status::ProcessInfo;
     use crate::stats::calibration::Calibration;
     use crate::time::ManualClock;
     use crate::trainer::Observer as _;
@@ -446,7 +446,7 @@ mod tests {
 
     fn observers() -> (Metrics, Arc<Status>, [WorkerObserver; 2]) {
         let metrics = Metrics::register(&prometheus::Registry::new(), "d").unwrap();
-        let status = Arc::new(Status::new(Facts::default()));
+        let status = Arc::new(Status::new(ProcessInfo::default()));
         let shared = WorkerGauges::default();
         let observers = [0, 1].map(|worker| {
             let sinks = (metrics.clone(), Arc::clone(&status));

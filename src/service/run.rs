@@ -20,7 +20,7 @@ use super::observe::{TrainingObserver, WorkerGauges, WorkerObserver, stepped};
 use super::prepare::{self, Prepared};
 use super::schema::Waiting;
 use super::signal::Request;
-use super::status::{Facts, Status};
+use super::status::{ProcessInfo, Status};
 use crate::config::{Config, raw};
 use crate::kafka::KafkaFailure;
 use crate::kafka::reconnecting::ReconnectingSession;
@@ -135,7 +135,7 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
     let connection = config.connection();
     let registry = Registry::new();
     let metrics = Metrics::register(&registry, &config.name)?;
-    let status = Arc::new(Status::new(facts(config, &*clock)));
+    let status = Arc::new(Status::new(process_info(config, &*clock)));
     let server = serve(config, registry, &status, &clock)?;
     let (wake, woken) = channel();
     let waiting = Waiting {
@@ -439,8 +439,8 @@ fn serve(
     Ok(Some(server))
 }
 
-fn facts(config: &Config, clock: &dyn Clock) -> Facts {
-    Facts {
+fn process_info(config: &Config, clock: &dyn Clock) -> ProcessInfo {
+    ProcessInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         detector: config.name.clone(),
         config_digest: config.digest(),

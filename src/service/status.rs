@@ -25,7 +25,7 @@ const STEP_MAX: Duration = Duration::from_secs(60);
 
 /// What does not change while the process runs.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Facts {
+pub struct ProcessInfo {
     /// The program's version.
     pub version: String,
     /// The detector's name.
@@ -215,7 +215,7 @@ struct Inner {
 /// What the process is doing now.
 #[derive(Debug, Default)]
 pub struct Status {
-    facts: Facts,
+    process: ProcessInfo,
     inner: Mutex<Inner>,
 }
 
@@ -224,7 +224,7 @@ pub struct Status {
 pub struct View {
     /// What does not change.
     #[serde(flatten)]
-    pub facts: Facts,
+    pub process: ProcessInfo,
     /// Whether partitions are held and restored.
     pub ready: bool,
     /// Why it is not ready, as `/readyz` says it.
@@ -251,9 +251,9 @@ pub struct View {
 
 impl Status {
     /// Nothing has happened yet.
-    pub fn new(facts: Facts) -> Self {
+    pub fn new(process: ProcessInfo) -> Self {
         Self {
-            facts,
+            process,
             inner: Mutex::default(),
         }
     }
@@ -457,7 +457,7 @@ impl Status {
         let inner = self.lock();
         let waiting = not_ready(&inner);
         View {
-            facts: self.facts.clone(),
+            process: self.process.clone(),
             ready: waiting.is_none(),
             waiting,
             partitions: inner.partitions.values().cloned().collect(),
@@ -520,7 +520,7 @@ mod tests {
 
     #[test]
     fn ready_means_assigned_and_restored() {
-        let status = Status::new(Facts::default());
+        let status = Status::new(ProcessInfo::default());
         let at = TopicPartition::new("t", 0);
         assert!(
             status
@@ -550,7 +550,7 @@ mod tests {
 
     #[test]
     fn a_worker_without_a_step_for_a_minute_hangs() {
-        let status = Status::new(Facts::default());
+        let status = Status::new(ProcessInfo::default());
         assert_eq!(status.hangs(Timestamp(1_000_000)), None);
         status.stepped(0, Timestamp(0));
         status.stepped(1, Timestamp(50_000));
@@ -561,7 +561,7 @@ mod tests {
 
     #[test]
     fn scores_are_bounded_and_anomalous_ones_always_kept() {
-        let status = Status::new(Facts::default());
+        let status = Status::new(ProcessInfo::default());
         for n in 0..100 {
             status.score("k", Timestamp(n), 0.5, false);
         }
@@ -590,7 +590,7 @@ mod tests {
 
     #[test]
     fn open_episodes_are_those_of_the_partitions_held() {
-        let status = Status::new(Facts::default());
+        let status = Status::new(ProcessInfo::default());
         let ids = || -> Vec<String> { status.view().episodes.into_iter().map(|e| e.id).collect() };
         let [zero, one] = [0, 1].map(|partition| TopicPartition::new("t", partition));
         status.alert(&opened("a", 0));
@@ -653,7 +653,7 @@ mod tests {
 
     #[test]
     fn a_closed_episode_shows_what_made_it_and_not_the_normal_record_that_closed_it() {
-        let status = Status::new(Facts::default());
+        let status = Status::new(ProcessInfo::default());
         let mut alert = opened("e", 0);
         status.alert(&alert);
         alert.event = AlertEvent::Close;

@@ -2,7 +2,8 @@
 //!
 //! Every key's values are first counted from its own centre in its own spreads, as the median of eight blocks of time has them: a fault in
 //! three of the eight moves neither. Then the history is cut into eight blocks, and a cheap model is fitted on each half of it: four
-//! neighbouring blocks, the last adjoining the first. Each window is scored by the four models that have not seen its block; the largest answer counts. A fault
+//! neighbouring blocks, the last adjoining the first. Each window is scored by the four models that have not seen its block, each by its principal
+//! components, by the largest residual of a column's mean given the others', and by how long a column stands still; the largest answer counts. A fault
 //! that lies in a third of the history is unknown to one of them at least; what recurs in every half, a season or a mode that comes back,
 //! is known to all. The score's logarithm is held against those of the same key, so that a restless key of a fleet does not stand out, and
 //! averaged over neighbours at two scales, so that single wild records, which a fit that is trimmed
@@ -13,7 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ndarray::{Array2, ArrayView2, Axis, Slice};
+use ndarray::{Array2, ArrayView1, Axis, Slice};
 
 use crate::record::schema::ContextColumns;
 
@@ -22,6 +23,7 @@ use super::window::{self, Window, Windows};
 use super::{TrainError, TrainJob, card, judged_from};
 use crate::model::card::{Card, Exclusion, Suspect};
 use crate::model::gaps::Gaps;
+use crate::model::held::Held;
 use crate::model::levels as model_levels;
 use crate::model::reservoir::Reservoir;
 use crate::model::scale::Scaler;
@@ -59,6 +61,9 @@ const SCALES: [usize; 2] = [1, 8];
 /// What an average must exceed: spreads of all averages of its scale, and of single windows.
 const SPREADS: f64 = 5.0;
 const EXCESS_MIN: f64 = 1.2;
+
+/// Nats of improbability of a column that stands still that count as a spread.
+const STILL: f64 = 3.0;
 
 /// One window does not weigh more than so many spreads.
 const BOUND: f64 = 6.0;
@@ -274,13 +279,10 @@ fn excess(
         let judge = Judge::fit(job, windows, &thinned(&fitted, FITTED_MAX), looked_at)?;
         let places: Vec<usize> = (0..all.len()).filter(|&i| !seen(i)).collect();
         let others: Vec<Window> = places.iter().map(|&i| all[i]).collect();
-        let scores = judge.strangeness(windows, &others);
-        let mut sorted = scores.clone();
-        sorted.sort_unstable_by(f64::total_cmp);
-        let middle = quantile_sorted(&sorted, 0.5);
-        let spread = (quantile_sorted(&sorted, UPPER) - middle).max(1e-9);
-        for (&i, score) in places.iter().zip(&scores) {
-            answers[i].push(((score - middle) / spread).clamp(-BOUND, BOUND));
+        for strangeness in judge.strangeness(windows, &others) {
+            for (&i, excess) in places.iter().zip(strangeness) {
+                answers[i].push(excess);
+            }
         }
     }
     Ok(answers
@@ -496,7 +498,25 @@ fn level(rows: &[usize], value: impl Fn(usize) -> f64) -> (f64, f64) {
     (centre, MAD_TO_SIGMA * spread)
 }
 
-/// Principal components of some windows.
+/// How far the logarithms of sizes lie above their middle, in spreads of their upper half.
+fn in_spreads(sizes: Vec<f64>) -> Vec<f64> {
+    let log = |size: f64| {
+        if size > 0.0 {
+            size.ln().max(-50.0)
+        } else {
+            -50.0
+        }
+    };
+    let logs: Vec<f64> = sizes.into_iter().map(log).collect();
+    let mut sorted = logs.clone();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let middle = quantile_sorted(&sorted, 0.5);
+    let spread = (quantile_sorted(&sorted, UPPER) - middle).max(1e-9);
+    let excess = logs.into_iter().map(|log| (log - middle) / spread);
+    excess.map(|excess| excess.clamp(-BOUND, BOUND)).collect()
+}
+
+/// Principal components of some windows, with the judges of means and of what stands still beside them.
 #[derive(Debug)]
 struct Judge<'a> {
     model: TrainedModel,
@@ -536,6 +556,12 @@ impl<'a> Judge<'a> {
         if sensors.is_some() {
             scaler.cut_off(&mut scaled);
         }
+        let means = (length > 1 && measured <= sensors::COLUMNS_MAX).then(|| {
+            let means = sensors::means(scaled.view(), measured);
+            let unseen = Array2::zeros((0, measured));
+            Sensors::fit(means.view(), unseen.view(), (spec.trim, spec.clip))
+        });
+        let held = Held::fit(scaled.view(), measured);
         let data = FitData {
             train: fit::centred(scaled),
             validation: Array2::zeros((0, length * measured)),
@@ -550,8 +576,8 @@ impl<'a> Judge<'a> {
             calibration: CalibrationSet::uniform(Calibration::fit(&[])),
             normal_contribution: Vec::new(),
             sensors,
-            means: None,
-            held: None,
+            means,
+            held,
             gaps: Gaps::default(),
             evidence: None,
             reservoir: Reservoir::default(),
@@ -565,28 +591,23 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// Logarithms of the windows' scores.
-    fn strangeness(&self, windows: &Windows<'_>, of: &[Window]) -> Vec<f64> {
+    /// How far the windows' scores, the largest residual of a column's mean, and how long a column stands still lie above the middle, in spreads: one
+    /// after another.
+    fn strangeness(&self, windows: &Windows<'_>, of: &[Window]) -> Vec<Vec<f64>> {
         let length = self.model.card.spec.window;
-        let mut all = Vec::with_capacity(of.len());
+        let (mut scores, mut residuals, mut still) = (Vec::new(), Vec::new(), Vec::new());
         for part in of.chunks(FITTED_MAX) {
             let rows = self.levels.apply(part, windows.recent(part, length));
-            all.extend(self.scores(rows.view()));
+            let seeds = fit::seeds(rows.nrows(), self.seed);
+            scores.extend(self.model.raw_scores(rows.view(), &seeds).0);
+            let [_, sizes] = self.model.sizes(rows.view());
+            let peak = |row: ArrayView1<'_, f32>| row.iter().copied().fold(f32::NAN, f32::max);
+            residuals.extend(sizes.rows().into_iter().map(|row| f64::from(peak(row))));
+            let found = self.model.still(rows.view()).into_iter();
+            still.extend(found.map(|still| (-still.p.ln() / STILL).min(BOUND)));
         }
-        all
-    }
-
-    fn scores(&self, rows: ArrayView2<'_, f64>) -> Vec<f64> {
-        let seeds = fit::seeds(rows.nrows(), self.seed);
-        let (scores, _) = self.model.raw_scores(rows, &seeds);
-        let log = |score: f64| {
-            if score > 0.0 {
-                score.ln().max(-50.0)
-            } else {
-                -50.0
-            }
-        };
-        scores.into_iter().map(log).collect()
+        let counted = [scores, residuals].into_iter().map(in_spreads);
+        counted.chain([still]).collect()
     }
 
     /// What stands out about neighbouring windows.

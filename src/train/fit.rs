@@ -23,11 +23,8 @@ use crate::stats::order::quantile_sorted;
 /// An input's normal contribution is at least this share of the mean over all inputs: what never varied is not infinitely to blame.
 const CONTRIBUTION_FLOOR: f32 = 0.01;
 
-/// Where a tail begins that says how strange the largest of many normal windows may be.
-const TAIL_FROM: f64 = 0.95;
-
 /// Of how many times as many windows the largest may still be normal.
-const RETURN_FACTOR: f64 = 10.0;
+const RETURN_FACTOR: f64 = 1000.0;
 
 /// How many times what the budget lets expect may come back into the calibration.
 const RETURN_SHARE: f64 = 3.0;
@@ -169,8 +166,8 @@ pub(super) fn calibrate_finally(
 
 /// Windows of short episodes that come back into the calibration. Whoever calibrates without the records that were flagged calls the next
 /// best of them as rare as those were, flags them as well, and so on with every training. But what was flagged may be a fault: only as many
-/// windows come back as the budget lets expect, the least strange first, and none that is stranger than the largest of ten times as many
-/// windows would be if scores fell off exponentially beyond the 95 % quantile, as light tails do.
+/// windows come back as the budget lets expect, the least strange first, and none that is stranger than the largest of a thousand times as many
+/// windows would be by the tail of those that were not flagged.
 fn returning(
     job: &TrainJob,
     windows: &Windows<'_>,
@@ -185,14 +182,8 @@ fn returning(
     }
     sorted.sort_unstable_by(f64::total_cmp);
     let n = sorted.len() + flagged.len();
-    let begin = quantile_sorted(&sorted, TAIL_FROM);
-    let beyond: Vec<f64> = sorted
-        .iter()
-        .map(|s| s - begin)
-        .filter(|e| *e > 0.0)
-        .collect();
-    let scale = beyond.iter().sum::<f64>() / beyond.len().max(1) as f64;
-    let most = begin + scale * ((1.0 - TAIL_FROM) * RETURN_FACTOR * n as f64).max(1.0).ln();
+    let calm = Calibration::fit(&sorted);
+    let least = 1.0 / (RETURN_FACTOR * n as f64);
     let budget = job.budget.p_value(windows.records_per_key_day);
     let strange = quantile_sorted(&sorted, 1.0 - budget);
     // Each flagged record makes as many windows strange as a window has records.
@@ -206,7 +197,7 @@ fn returning(
     by_score.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut back = Vec::new();
     for (score, window) in by_score {
-        if score.is_nan() || score > most {
+        if score.is_nan() || calm.p_value(score) < least {
             break;
         }
         if score > strange {

@@ -354,15 +354,18 @@ impl Fitted {
             .map(|place| (place - shared).powi(2))
             .sum::<f64>()
             / n;
+        let unknown = (shared, (spread / (within + between).sqrt()).min(1.0));
+        let of_key = own.iter().zip(places.iter().zip(&widths));
         Self {
             unlike: true,
             shared,
-            of_key: places
-                .iter()
-                .zip(&widths)
-                .map(|(place, width)| (*place, spread / kept(*width)))
+            of_key: of_key
+                .map(|(own, (place, width))| match own.centre {
+                    Some(_) => (*place, spread / kept(*width)),
+                    None => unknown,
+                })
                 .collect(),
-            unknown: (shared, (spread / (within + between).sqrt()).min(1.0)),
+            unknown,
         }
     }
 }
@@ -531,6 +534,20 @@ mod tests {
         levels.apply("new", &mut new);
         let off = new[0] - 45.0;
         assert!(off > 0.5 && off < 3.0, "{off}");
+    }
+
+    #[test]
+    fn a_column_that_a_key_hardly_ever_sent_is_held_against_all_keys() {
+        let of_key: Vec<(f64, f64)> = (0..10).map(|key| (10.0 * f64::from(key), 1.0)).collect();
+        let (mut rows, places) = fleet(&of_key, 200, 1);
+        for &row in &places["k09"][10..] {
+            rows[(row, 0)] = f64::NAN;
+        }
+        let levels = Levels::fit(rows.view(), &places, &ContextColumns::default());
+        let mut values = [90.0, 90.0];
+        levels.apply("k09", &mut values[..1]);
+        levels.apply("new", &mut values[1..]);
+        assert_eq!(values[0].to_bits(), values[1].to_bits(), "{values:?}");
     }
 
     #[test]

@@ -172,7 +172,8 @@ fn a_hot_bearing_shows_in_every_mode_and_under_a_wrong_one() {
         for said in [name, MODES[(mode + 1) % 3].0, "eko"] {
             let (p, shares) = faulty(said);
             let hot = p.len() - 4;
-            assert!(smallest(&p[hot..]) < 1e-12, "{name} as {said}: {p:?}");
+            // Thirty spreads. A kind sees ten of them; how many more there are, the judges of sensors say.
+            assert!(smallest(&p[hot..]) < 1e-9, "{name} as {said}: {p:?}");
             assert!(shares[3..].iter().all(|&share| share <= 0.0), "{shares:?}");
             let most = (0..3)
                 .max_by(|&a, &b| shares[a].total_cmp(&shares[b]))

@@ -64,14 +64,7 @@ fn pipeline(model: bool, window: usize, emit_scores: bool) -> Pipeline {
         let model = TrainedModel::simple(1, &names, window, Calibration::fit(&scores));
         pipeline.promote(Arc::new(model)).unwrap();
     }
-    let assignment = PartitionAssignment {
-        at: TopicPartition::new("in", 0),
-        committed: Offset(0),
-        fresh: true,
-        first: Offset(0),
-        topic_id: None,
-        state: Vec::new(),
-    };
+    let assignment = PartitionAssignment::fresh(TopicPartition::new("in", 0), Offset(0));
     pipeline.assign(&assignment, None).unwrap();
     pipeline
 }

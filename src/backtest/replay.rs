@@ -157,14 +157,7 @@ impl<'a> Replay<'a> {
                 .collect(),
         };
         for (at, committed) in starts {
-            let assignment = PartitionAssignment {
-                at,
-                committed,
-                fresh: true,
-                first: committed,
-                topic_id: None,
-                state: Vec::new(),
-            };
+            let assignment = PartitionAssignment::fresh(at, committed);
             pipeline
                 .assign(&assignment, None)
                 .map_err(|error| ToolError::Asked(error.to_string()))?;

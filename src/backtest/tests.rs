@@ -423,14 +423,7 @@ fn codes_are_those_of_the_scores_topic() {
     };
     let mut live = Pipeline::new(std::sync::Arc::new(params), columns.into());
     let at = training::place(&config);
-    let assignment = pipeline::PartitionAssignment {
-        at: at.clone(),
-        committed: Offset(0),
-        fresh: true,
-        first: Offset(0),
-        topic_id: None,
-        state: Vec::new(),
-    };
+    let assignment = pipeline::PartitionAssignment::fresh(at.clone(), Offset(0));
     live.assign(&assignment, None).unwrap();
     live.promote(std::sync::Arc::new(
         TrainedModel::from_bytes(&model.to_bytes().unwrap()).unwrap(),

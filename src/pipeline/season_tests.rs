@@ -32,11 +32,7 @@ fn pipeline() -> Pipeline {
 fn assignment(committed: Offset, state: Vec<StateEntry>) -> PartitionAssignment {
     PartitionAssignment {
         at: TopicPartition::new("in", 0),
-        committed,
-        fresh: false,
-        first: Offset(0),
-        topic_id: None,
-        state,
+        ..super::tests::assignment(committed.0, state)
     }
 }
 

@@ -48,11 +48,7 @@ fn params() -> Params {
 fn assignment(committed: i64, state: Vec<StateEntry>) -> PartitionAssignment {
     PartitionAssignment {
         at: at(),
-        committed: Offset(committed),
-        fresh: false,
-        first: Offset(0),
-        topic_id: None,
-        state,
+        ..super::tests::assignment(committed, state)
     }
 }
 

@@ -53,6 +53,20 @@ pub struct PartitionAssignment {
     pub state: Vec<StateEntry>,
 }
 
+impl PartitionAssignment {
+    /// A partition that nobody has read yet and whose log begins at `from`.
+    pub fn fresh(at: TopicPartition, from: Offset) -> Self {
+        Self {
+            at,
+            committed: from,
+            fresh: true,
+            first: from,
+            topic_id: None,
+            state: Vec::new(),
+        }
+    }
+}
+
 /// All that one transaction carries.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outbox {

@@ -644,14 +644,7 @@ mod tests {
         let calibration = crate::stats::calibration::Calibration::fit(&[1.0; 100]);
         let model = TrainedModel::simple(1, &["x"], window, calibration);
         pipeline.promote(Arc::new(model)).unwrap();
-        let assignment = PartitionAssignment {
-            at: at.clone(),
-            committed: Offset(0),
-            fresh: true,
-            first: Offset(0),
-            state: Vec::new(),
-            topic_id: None,
-        };
+        let assignment = PartitionAssignment::fresh(at.clone(), Offset(0));
         pipeline.assign(&assignment, None).unwrap();
         let mut ends = Vec::new();
         for part in records.chunks(size) {

@@ -130,12 +130,8 @@ fn calm(
         pipeline.promote(model(version)).unwrap();
     }
     let assignment = PartitionAssignment {
-        at: at.clone(),
-        committed: Offset(begun),
-        fresh: true,
         first: Offset(0),
-        topic_id: None,
-        state: Vec::new(),
+        ..PartitionAssignment::fresh(at.clone(), Offset(begun))
     };
     pipeline.assign(&assignment, None).unwrap();
     let mut emitted = Committed::default();

@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{ArrayView2, CowArray, Ix2};
 
 use super::tensors::{ModelFileError, Tensors};
 use crate::record::schema::ContextColumns;
@@ -58,13 +58,13 @@ pub struct Levels {
 
 impl Levels {
     /// Learns from rows of raw values, `n × D`, those of each key in order of time. Context stays as it is.
-    pub fn fit(
+    pub fn fit<K: AsRef<str> + Ord>(
         rows: ArrayView2<'_, f64>,
-        of_key: &BTreeMap<String, Vec<usize>>,
+        of_key: &BTreeMap<K, Vec<usize>>,
         context: &ContextColumns,
     ) -> Self {
         let columns = rows.ncols();
-        let keys: Vec<(&String, &Vec<usize>)> = of_key
+        let keys: Vec<(&K, &Vec<usize>)> = of_key
             .iter()
             .filter(|(_, rows)| rows.len() >= ROWS_MIN)
             .collect();
@@ -92,7 +92,7 @@ impl Levels {
             of_key: keys
                 .iter()
                 .enumerate()
-                .map(|(at, (key, _))| ((*key).clone(), level(&|column| column.of_key[at])))
+                .map(|(at, (key, _))| (key.as_ref().to_owned(), level(&|column| column.of_key[at])))
                 .collect(),
             unknown: Some(level(&|column| column.unknown)),
         }
@@ -119,57 +119,53 @@ impl Levels {
     }
 
     /// Brings a key's rows, one after another, to what is usual for all.
-    pub fn apply(&self, key: &str, rows: &mut [f64]) {
-        let Some(level) = self.of(key) else { return };
-        for row in rows.chunks_mut(self.shared.len()) {
-            let each = level.centre.iter().zip(&level.ratio).zip(&self.shared);
-            for (value, ((centre, ratio), shared)) in row.iter_mut().zip(each) {
-                *value = shared + (*value - centre) * ratio;
-            }
-        }
+    pub fn apply<'v>(&self, key: &str, rows: impl IntoIterator<Item = &'v mut f64>) {
+        let shift =
+            |value: f64, centre: f64, ratio: f64, shared: f64| shared + (value - centre) * ratio;
+        self.each(key, rows, shift);
     }
 
     /// Brings rows that [`Self::apply`] made back to the key's own units.
-    pub fn undo(&self, key: &str, rows: &mut [f64]) {
+    pub fn undo<'v>(&self, key: &str, rows: impl IntoIterator<Item = &'v mut f64>) {
+        let shift =
+            |value: f64, centre: f64, ratio: f64, shared: f64| centre + (value - shared) / ratio;
+        self.each(key, rows, shift);
+    }
+
+    /// Changes each value of a key's rows, given its column's centre, ratio and shared centre.
+    fn each<'v>(
+        &self,
+        key: &str,
+        rows: impl IntoIterator<Item = &'v mut f64>,
+        change: impl Fn(f64, f64, f64, f64) -> f64,
+    ) {
         let Some(level) = self.of(key) else { return };
-        for row in rows.chunks_mut(self.shared.len()) {
-            let each = level.centre.iter().zip(&level.ratio).zip(&self.shared);
-            for (value, ((centre, ratio), shared)) in row.iter_mut().zip(each) {
-                *value = centre + (*value - shared) / ratio;
-            }
+        let columns = level.centre.iter().zip(&level.ratio).zip(&self.shared);
+        for (value, ((centre, ratio), shared)) in rows.into_iter().zip(columns.cycle()) {
+            *value = change(*value, *centre, *ratio, *shared);
         }
     }
 
-    /// [`Self::apply`] to rows or windows of several keys, `n × (W · D)`.
+    /// Brings rows or windows of several keys, `n × (W · D)`, from these levels to others; none are those of raw values.
     ///
     /// # Panics
     /// If there is not one key a row.
-    pub fn applied(&self, keys: &[String], mut rows: Array2<f64>) -> Array2<f64> {
+    pub fn to<'r>(
+        &self,
+        others: &Self,
+        keys: &[String],
+        rows: CowArray<'r, f64, Ix2>,
+    ) -> CowArray<'r, f64, Ix2> {
         assert_eq!(keys.len(), rows.nrows(), "one key a window");
-        if !self.is_empty() {
-            for (key, mut row) in keys.iter().zip(rows.rows_mut()) {
-                if let Some(row) = row.as_slice_mut() {
-                    self.apply(key, row);
-                }
-            }
+        if self == others {
+            return rows;
         }
-        rows
-    }
-
-    /// [`Self::undo`], the same way.
-    ///
-    /// # Panics
-    /// If there is not one key a row.
-    pub fn undone(&self, keys: &[String], mut rows: Array2<f64>) -> Array2<f64> {
-        assert_eq!(keys.len(), rows.nrows(), "one key a window");
-        if !self.is_empty() {
-            for (key, mut row) in keys.iter().zip(rows.rows_mut()) {
-                if let Some(row) = row.as_slice_mut() {
-                    self.undo(key, row);
-                }
-            }
+        let mut rows = rows.into_owned();
+        for (key, mut row) in keys.iter().zip(rows.rows_mut()) {
+            self.undo(key, &mut row);
+            others.apply(key, &mut row);
         }
-        rows
+        rows.into()
     }
 
     /// Writes the levels; nothing if there are none.
@@ -432,6 +428,7 @@ impl Levels {
 mod tests {
     use super::*;
     use crate::seed::Seed;
+    use ndarray::Array2;
     use rand::Rng;
     use rand_distr::StandardNormal;
 

@@ -3,6 +3,7 @@
 //!
 //! Where windows are one record long and nothing is filled in, not even that: a window is the decoded row itself.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -145,17 +146,24 @@ impl Group {
     /// The model's codes of all windows, for kinds that have one.
     pub fn codes(&self, decoded: &DecodedBatch) -> Option<Array2<f32>> {
         let model = self.model.as_ref().filter(|_| self.len() > 0)?;
-        let mut numbers = Vec::with_capacity(self.len() * self.window * self.columns);
-        for (number, at) in self.windows.iter().enumerate() {
-            let begin = numbers.len();
-            numbers.extend_from_slice(self.window(number, decoded));
-            if let Some(strip) = self.strips.get(at.strip) {
-                model.levels.apply(&strip.key.0, &mut numbers[begin..]);
-            }
-        }
+        let strips = self.strips(&model.levels, decoded);
+        let rows = |at: &WindowAt| {
+            let rows = (at.end - self.window) * self.columns..at.end * self.columns;
+            &strips[at.strip][rows]
+        };
+        let numbers: Vec<f64> = self.windows.iter().flat_map(rows).copied().collect();
         let width = self.window * self.columns;
         let windows = ArrayView2::from_shape((self.len(), width), &numbers);
         model.codes(windows.unwrap_or_else(|error| unreachable!("n windows: {error}")))
+    }
+
+    /// The rows that windows lie in, by what is usual for their keys.
+    fn strips<'a>(&'a self, levels: &Levels, decoded: &'a DecodedBatch) -> Vec<Cow<'a, [f64]>> {
+        if self.in_place {
+            return vec![Cow::Borrowed(&decoded.values)];
+        }
+        let strips = self.strips.iter();
+        strips.map(|strip| strip.by_level(levels)).collect()
     }
 
     /// Scores all windows by the model, at once; nothing for the cold start.
@@ -163,19 +171,8 @@ impl Group {
         let Some(model) = self.model.as_ref().filter(|_| self.len() > 0) else {
             return Judged::default();
         };
-        let levelled: Vec<Vec<f64>> = if model.levels.is_empty() {
-            Vec::new()
-        } else {
-            let strips = self.strips.iter();
-            strips.map(|strip| strip.by_level(&model.levels)).collect()
-        };
-        let strips: Vec<&[f64]> = if self.in_place {
-            vec![&decoded.values]
-        } else if levelled.is_empty() {
-            self.strips.iter().map(|strip| &*strip.values).collect()
-        } else {
-            levelled.iter().map(Vec::as_slice).collect()
-        };
+        let strips = self.strips(&model.levels, decoded);
+        let strips: Vec<&[f64]> = strips.iter().map(|strip| &**strip).collect();
         let strips = Strips {
             strips: &strips,
             windows: &self.windows,
@@ -213,9 +210,11 @@ impl Strip {
     }
 
     /// Its rows by what is usual for the key.
-    fn by_level(&self, levels: &Levels) -> Vec<f64> {
-        let mut values = self.values.clone();
-        levels.apply(&self.key.0, &mut values);
+    fn by_level(&self, levels: &Levels) -> Cow<'_, [f64]> {
+        let mut values = Cow::Borrowed(&*self.values);
+        if !levels.is_empty() {
+            levels.apply(&self.key.0, values.to_mut());
+        }
         values
     }
 

@@ -391,9 +391,9 @@ impl<'a> Windows<'a> {
     /// Learns what is usual for each key, from the windows that are fitted on: the others show how well that holds for what comes after.
     pub fn level(&mut self, usage: &Usage) {
         let fitted = self.split(usage, &self.job.spec).fitted;
-        let mut of_key: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        for (row, key) in self.keys(&fitted).into_iter().enumerate() {
-            of_key.entry(key).or_default().push(row);
+        let mut of_key: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (row, window) in fitted.iter().enumerate() {
+            of_key.entry(&self.place(window).1.0).or_default().push(row);
         }
         let newest = self.recent(&fitted, 1);
         self.levels = Levels::fit(newest.view(), &of_key, &self.job.context_columns());
@@ -406,11 +406,11 @@ impl<'a> Windows<'a> {
 
     /// The values of windows, `n × (W · D)`, by what is usual for their keys.
     pub fn matrix(&self, windows: &[Window]) -> Array2<f64> {
-        let raw = self.raw(windows);
-        if self.levels.is_empty() {
-            return raw;
+        let mut rows = self.raw(windows);
+        for (window, mut row) in windows.iter().zip(rows.rows_mut()) {
+            self.levels.apply(&self.place(window).1.0, &mut row);
         }
-        self.levels.applied(&self.keys(windows), raw)
+        rows
     }
 
     /// The values of windows, `n × (W · D)`, as they were observed.

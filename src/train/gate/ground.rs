@@ -7,7 +7,7 @@
 //! faults put into them together and for both models the same, and thresholds and shares are reckoned anew. So neither windows that share
 //! records nor a threshold that rests on a handful of windows makes a difference look surer than it is.
 
-use ndarray::{Array2, Axis, CowArray, Ix2, Slice};
+use ndarray::{Array2, Axis, Slice};
 use rand::Rng;
 
 use super::super::fit;
@@ -91,7 +91,8 @@ impl Ground {
         let step = n.div_ceil(WINDOWS_MAX).max(1);
         let kept: Vec<usize> = (0..n).step_by(step).collect();
         let keys: Vec<String> = kept.iter().map(|&at| keys[at].clone()).collect();
-        let windows = levels.applied(&keys, windows.select(Axis(0), &kept));
+        let raw = windows.select(Axis(0), &kept);
+        let windows = Levels::default().to(levels, &keys, raw.into()).into_owned();
         let first = windows.ncols() - columns;
         let newest = windows.slice_axis(Axis(1), Slice::from(first..));
         let mut spread = if kept.is_empty() {
@@ -133,13 +134,11 @@ impl Ground {
     pub fn seen(&self, model: &TrainedModel) -> Seen {
         let keys: Vec<String> = self.bases.iter().map(|&at| self.keys[at].clone()).collect();
         // Where no feature varies, no faults were put in.
-        let of = |rows: &Array2<f64>| keys[..rows.nrows()].to_vec();
+        let judged = |rows: &Array2<f64>| self.judged(model, (&keys[..rows.nrows()], rows));
         let faulty = self.faulty.iter();
         Seen {
             clean: self.clean(model),
-            faulty: faulty
-                .map(|(_, rows)| self.judged(model, (&of(rows), rows)))
-                .collect(),
+            faulty: faulty.map(|(_, rows)| judged(rows)).collect(),
         }
     }
 
@@ -148,33 +147,18 @@ impl Ground {
         self.judged(model, (&self.keys, &self.windows))
     }
 
-    fn judged(&self, model: &TrainedModel, rows: (&[String], &Array2<f64>)) -> Judged {
-        let rows = self.as_seen_by(model, rows);
+    fn judged(&self, model: &TrainedModel, (keys, rows): (&[String], &Array2<f64>)) -> Judged {
+        let rows = self.levels.to(&model.levels, keys, rows.into());
         model.judge(rows.view(), &fit::seeds(rows.nrows(), self.seed))
-    }
-
-    /// Windows by what a model takes for usual for their keys.
-    fn as_seen_by<'w>(
-        &self,
-        model: &TrainedModel,
-        (keys, rows): (&[String], &'w Array2<f64>),
-    ) -> CowArray<'w, f64, Ix2> {
-        if model.levels == self.levels {
-            return rows.view().into();
-        }
-        let raw = self.levels.undone(keys, rows.clone());
-        model.levels.applied(keys, raw).into()
     }
 
     /// For each window, the mean squared error over its newest record's measured features, in spreads; NaN where none was observed.
     pub fn errors(&self, model: &TrainedModel) -> Vec<f64> {
         let columns = self.spread.len();
-        let seen = self.as_seen_by(model, (&self.keys, &self.windows));
-        let mut expected = model.expected(seen.view());
-        if model.levels != self.levels {
-            let raw = model.levels.undone(&self.keys, expected);
-            expected = self.levels.applied(&self.keys, raw);
-        }
+        let (ours, theirs) = (&self.levels, &model.levels);
+        let seen = ours.to(theirs, &self.keys, (&self.windows).into());
+        let expected = model.expected(seen.view());
+        let expected = theirs.to(ours, &self.keys, expected.into());
         let first = self.windows.ncols() - columns;
         let rows = self.windows.rows().into_iter().zip(expected.rows());
         rows.map(|(row, expected)| {

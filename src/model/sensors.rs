@@ -588,7 +588,7 @@ fn largest(row: &[f32]) -> f64 {
 }
 
 /// The largest of a record's sizes; NaN if there are none.
-fn peak(sizes: ArrayView1<'_, f32>) -> f64 {
+pub fn peak(sizes: ArrayView1<'_, f32>) -> f64 {
     let seen = sizes.iter().copied().filter(|size| !size.is_nan());
     seen.reduce(f32::max).map_or(f64::NAN, f64::from)
 }

@@ -151,30 +151,41 @@ impl TrainedModel {
             clip: 0.0,
             ..ModelSpec::default()
         };
+        let card = Card {
+            version: ModelVersion(version),
+            columns: columns.iter().map(|&name| name.to_owned()).collect(),
+            spec,
+            ..Card::blank()
+        };
+        let scaler = Scaler {
+            centre: vec![0.0; columns.len()],
+            spread: vec![1.0; columns.len()],
+            clip: 0.0,
+            ranks: Vec::new(),
+            context: None,
+        };
+        let model = Model::new("robust_z", Box::new(RobustZ::new(width)));
         Self {
-            card: Card {
-                version: ModelVersion(version),
-                columns: columns.iter().map(|&name| name.to_owned()).collect(),
-                spec,
-                ..Card::blank()
-            },
+            calibration: CalibrationSet::uniform(calibration),
+            ..Self::uncalibrated(card, scaler, model)
+        }
+    }
+
+    /// What was fitted, with nothing beside it, and no scores to tell what is normal.
+    pub fn uncalibrated(card: Card, scaler: Scaler, model: Model) -> Self {
+        Self {
+            card,
             levels: Levels::default(),
-            scaler: Scaler {
-                centre: vec![0.0; columns.len()],
-                spread: vec![1.0; columns.len()],
-                clip: 0.0,
-                ranks: Vec::new(),
-                context: None,
-            },
-            model: Model::new("robust_z", Box::new(RobustZ::new(width))),
+            scaler,
             sensors: None,
             means: None,
             held: None,
-            calibration: CalibrationSet::uniform(calibration),
+            calibration: CalibrationSet::uniform(Calibration::fit(&[])),
             gaps: Gaps::default(),
-            normal_contribution: vec![1.0; width],
+            normal_contribution: vec![1.0; model.width()],
             evidence: None,
             reservoir: Reservoir::default(),
+            model,
         }
     }
 
@@ -496,7 +507,7 @@ impl TrainedModel {
 
     /// Cuts scaled values off at the bound: what a kind sees. How far beyond it they lie, the judges of sensors say; where there are none, the kind
     /// sees all of it.
-    pub(crate) fn cut_off(&self, rows: &mut Array2<f32>) {
+    fn cut_off(&self, rows: &mut Array2<f32>) {
         if self.sensors.is_some() {
             self.scaler.cut_off(rows);
         }

@@ -11,7 +11,6 @@ use super::window::{Split, Window, Windows};
 use super::{TrainError, TrainJob, card, evidence};
 use crate::model::gaps::{self, Gaps, Pairs, Way};
 use crate::model::held::{Held, Still};
-use crate::model::reservoir::Reservoir;
 use crate::model::scale::Scaler;
 use crate::model::sensors::{self, Sensors};
 use crate::model::trained::TrainedModel;
@@ -82,8 +81,7 @@ pub(super) fn weights(
     }
     let context = job.context_columns();
     let scaler = Scaler::fit_given(newest, context, job.spec.scale, job.spec.clip)?;
-    let inputs = job.spec.window * scaler.measured().len();
-    let (mut scaled, mut unseen) = (
+    let (scaled, unseen) = (
         scaler.transform(raw.view()),
         scaler.transform(windows.matrix(validation).view()),
     );
@@ -98,13 +96,10 @@ pub(super) fn weights(
     });
     let means = means(job, (scaled.view(), unseen.view()), measured);
     let held = Held::fit(scaled.view(), measured);
-    if sensors.is_some() {
-        scaler.cut_off(&mut scaled);
-        scaler.cut_off(&mut unseen);
-    }
+    let inputs = |rows| inputs(rows, &scaler, sensors.as_ref());
     let data = FitData {
-        train: centred(scaled),
-        validation: centred(unseen),
+        train: inputs(scaled),
+        validation: inputs(unseen),
     };
     let mut losses = Losses::new(monitor);
     let model = KINDS.fit(&job.spec, &data, seed, &mut losses)?;
@@ -114,18 +109,11 @@ pub(super) fn weights(
     losses.members.retain(|(_, losses)| losses.len() > 1);
     card.member_losses = losses.members;
     let model = TrainedModel {
-        card,
         levels: windows.levels().clone(),
-        scaler,
-        model,
         sensors,
         means,
         held,
-        gaps: Gaps::default(),
-        calibration: CalibrationSet::uniform(Calibration::fit(&[])),
-        normal_contribution: vec![1.0; inputs],
-        evidence: None,
-        reservoir: Reservoir::default(),
+        ..TrainedModel::uncalibrated(card, scaler, model)
     };
     Ok(Fitted { model })
 }
@@ -230,8 +218,16 @@ fn constant(records: ArrayView2<'_, f64>, context: &ContextColumns) -> bool {
     })
 }
 
-/// Missing inputs at the centre of their column.
-pub(super) fn centred(mut rows: Array2<f32>) -> Array2<f32> {
+/// What a kind is fitted on, of scaled rows: values up to the bound where sensors are judged beside it, missing ones at the centre of their
+/// column.
+pub(super) fn inputs(
+    mut rows: Array2<f32>,
+    scaler: &Scaler,
+    sensors: Option<&Sensors>,
+) -> Array2<f32> {
+    if sensors.is_some() {
+        scaler.cut_off(&mut rows);
+    }
     rows.mapv_inplace(|value| if value.is_finite() { value } else { 0.0 });
     rows
 }
@@ -361,9 +357,8 @@ impl HeldOut {
                 let Some(judge) = judge else { continue };
                 let sizes = sizes.row(i);
                 let missing = sizes.iter().filter(|size| size.is_nan()).count();
-                let peak = sizes.iter().copied().fold(f32::NAN, f32::max);
                 let missing = missing as f64 / sizes.len().max(1) as f64;
-                p = judge.beside(p, f64::from(peak), missing);
+                p = judge.beside(p, sensors::peak(sizes), missing);
             }
             if let Some(still) = self.still.get(i).filter(|still| still.p < 1.0) {
                 p = sensors::together(p, still.p);
@@ -416,8 +411,8 @@ fn contributions(model: &TrainedModel, held_out: ArrayView2<'_, f64>) -> Vec<f64
     if held_out.nrows() == 0 {
         return vec![0.0; model.inputs()];
     }
-    let mut rows = centred(model.scaler.transform(held_out));
-    model.cut_off(&mut rows);
+    let rows = model.scaler.transform(held_out);
+    let rows = inputs(rows, &model.scaler, model.sensors.as_ref());
     let contributions = model.model.contributions(rows.view());
     contributions
         .columns()

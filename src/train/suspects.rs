@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ndarray::{Array2, ArrayView1, Axis, Slice};
+use ndarray::{Array2, ArrayView2, Axis, Slice};
 
 use crate::record::schema::ContextColumns;
 
@@ -22,17 +22,13 @@ use super::fit;
 use super::window::{self, Window, Windows};
 use super::{TrainError, TrainJob, card, judged_from};
 use crate::model::card::{Card, Exclusion, Suspect};
-use crate::model::gaps::Gaps;
 use crate::model::held::Held;
-use crate::model::levels as model_levels;
-use crate::model::reservoir::Reservoir;
 use crate::model::scale::Scaler;
 use crate::model::sensors::{self, Sensors};
 use crate::model::spec::{ModelSpec, Statistic};
 use crate::model::trained::TrainedModel;
 use crate::model::{FitData, KINDS, Unwatched};
 use crate::seed::Seed;
-use crate::stats::calibration::{Calibration, CalibrationSet};
 use crate::stats::order::{MAD_TO_SIGMA, median, quantile_sorted};
 use crate::stream::{Offset, TopicPartition};
 
@@ -86,7 +82,7 @@ pub(super) fn find(job: &TrainJob, windows: &Windows<'_>) -> Result<Vec<Suspect>
     if all.len() < WINDOWS_MIN || !all.iter().any(|w| unjudged(job, windows, w)) {
         return Ok(Vec::new());
     }
-    let looked_at = (length(job), &Levels::of(windows, &job.context_columns()));
+    let looked_at = (length(job), &KeyScales::of(windows, &job.context_columns()));
     let excess = excess(job, windows, looked_at)?;
     let excess = against_own_key(all, excess);
     let mut stretches = Vec::new();
@@ -265,7 +261,7 @@ fn length(job: &TrainJob) -> usize {
 fn excess(
     job: &TrainJob,
     windows: &Windows<'_>,
-    looked_at: (usize, &Levels),
+    looked_at: (usize, &KeyScales),
 ) -> Result<Vec<f64>, TrainError> {
     let all = windows.all();
     let block = |i: usize| i * BLOCKS / all.len();
@@ -415,13 +411,13 @@ type Level = (Vec<f64>, Vec<f64>);
 
 /// Where each key's columns lie, and how far they spread.
 #[derive(Debug)]
-struct Levels {
+struct KeyScales {
     of_key: BTreeMap<(usize, u32), Level>,
     /// Of keys with too few windows: the middle of the others.
     usual: Level,
 }
 
-impl Levels {
+impl KeyScales {
     /// Context stays as it is.
     fn of(windows: &Windows<'_>, context: &ContextColumns) -> Self {
         let newest = windows.recent(windows.all(), 1);
@@ -520,7 +516,7 @@ fn in_spreads(sizes: Vec<f64>) -> Vec<f64> {
 #[derive(Debug)]
 struct Judge<'a> {
     model: TrainedModel,
-    levels: &'a Levels,
+    levels: &'a KeyScales,
     seed: Seed,
 }
 
@@ -529,7 +525,7 @@ impl<'a> Judge<'a> {
         job: &TrainJob,
         windows: &Windows<'_>,
         fitted: &[Window],
-        (length, levels): (usize, &'a Levels),
+        (length, levels): (usize, &'a KeyScales),
     ) -> Result<Self, TrainError> {
         let spec = ModelSpec {
             kind: "pca".to_owned(),
@@ -546,43 +542,35 @@ impl<'a> Judge<'a> {
         let columns = job.columns.len();
         let newest = raw.slice_axis(Axis(1), Slice::from(raw.ncols() - columns..));
         let scaler = Scaler::fit_given(newest, job.context_columns(), spec.scale, spec.clip)?;
-        let (mut scaled, measured) = (scaler.transform(raw.view()), scaler.measured().len());
+        let (scaled, measured) = (scaler.transform(raw.view()), scaler.measured().len());
+        let judge_of = |records: ArrayView2<'_, f32>| {
+            let unseen = Array2::zeros((0, measured));
+            (measured <= sensors::COLUMNS_MAX)
+                .then(|| Sensors::fit(records, unseen.view(), (spec.trim, spec.clip)))
+        };
         // They say which feature it is.
-        let sensors = (measured <= sensors::COLUMNS_MAX).then(|| {
-            let newest = sensors::newest(scaled.view(), measured);
-            let unseen = Array2::zeros((0, measured));
-            Sensors::fit(newest, unseen.view(), (spec.trim, spec.clip))
-        });
-        if sensors.is_some() {
-            scaler.cut_off(&mut scaled);
-        }
-        let means = (length > 1 && measured <= sensors::COLUMNS_MAX).then(|| {
-            let means = sensors::means(scaled.view(), measured);
-            let unseen = Array2::zeros((0, measured));
-            Sensors::fit(means.view(), unseen.view(), (spec.trim, spec.clip))
-        });
+        let sensors = judge_of(sensors::newest(scaled.view(), measured));
+        let means = match length {
+            1 => None,
+            _ => judge_of(sensors::means(scaled.view(), measured).view()),
+        };
         let held = Held::fit(scaled.view(), measured);
         let data = FitData {
-            train: fit::centred(scaled),
+            train: fit::inputs(scaled, &scaler, sensors.as_ref()),
             validation: Array2::zeros((0, length * measured)),
         };
         let seed = job.seed.child("suspects");
         let model = KINDS.fit(&spec, &data, seed, &mut Unwatched)?;
+        let card = Card {
+            spec,
+            ..card(job, windows)
+        };
         let mut model = TrainedModel {
-            card: card(job, windows),
-            levels: model_levels::Levels::default(),
-            scaler,
-            model,
-            calibration: CalibrationSet::uniform(Calibration::fit(&[])),
-            normal_contribution: Vec::new(),
             sensors,
             means,
             held,
-            gaps: Gaps::default(),
-            evidence: None,
-            reservoir: Reservoir::default(),
+            ..TrainedModel::uncalibrated(card, scaler, model)
         };
-        model.card.spec = spec;
         model.normal_contribution = fit::normal_contribution(&model, raw.view());
         Ok(Self {
             model,
@@ -601,8 +589,7 @@ impl<'a> Judge<'a> {
             let seeds = fit::seeds(rows.nrows(), self.seed);
             scores.extend(self.model.raw_scores(rows.view(), &seeds).0);
             let [_, sizes] = self.model.sizes(rows.view());
-            let peak = |row: ArrayView1<'_, f32>| row.iter().copied().fold(f32::NAN, f32::max);
-            residuals.extend(sizes.rows().into_iter().map(|row| f64::from(peak(row))));
+            residuals.extend(sizes.rows().into_iter().map(sensors::peak));
             let found = self.model.still(rows.view()).into_iter();
             still.extend(found.map(|still| (-still.p.ln() / STILL).min(BOUND)));
         }

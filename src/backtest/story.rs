@@ -143,9 +143,7 @@ fn training(trained: &Trained, budget: f64) -> TrainingRow {
         row: trained.row,
         version: card.map_or(0, |card| card.version.0),
         kind: card.map_or_else(String::new, |card| card.spec.kind.clone()),
-        rows: card
-            .and_then(|card| card.rows.get("fit").copied())
-            .unwrap_or(0),
+        rows: card.map_or(0, |card| card.count("fit")),
         promoted: trained.promoted,
         verdict: trained.verdict.clone(),
         recall: card.and_then(|card| card.measures.get("recall").copied()),

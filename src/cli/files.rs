@@ -77,14 +77,13 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
         candidate.model.reservoir = old.reservoir.clone();
     }
     let card = &candidate.model.card;
-    let rows = |name: &str| card.rows.get(name).copied().unwrap_or(0);
     let mut text = format!(
         "{} rows of {} features; model {} of {}-record windows, fitted on {} of them in {took:.2} s\n",
-        rows("read"),
+        card.count("read"),
         card.columns.len(),
         card.spec.kind,
         card.spec.window,
-        rows("fit"),
+        card.count("fit"),
     );
     if !card.members.is_empty() {
         text += &format!("its members: {}\n", card.members.join(", "));
@@ -112,8 +111,7 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
 
 /// How many keys are judged by levels of their own; nothing where keys are alike.
 fn unlike(card: &Card) -> String {
-    let rows = |name: &str| card.rows.get(name).copied().unwrap_or(0);
-    let (levels, keys) = (rows("levels"), rows("keys"));
+    let (levels, keys) = (card.count("levels"), card.count("keys"));
     if levels == 0 {
         return String::new();
     }
@@ -122,16 +120,15 @@ fn unlike(card: &Card) -> String {
 
 /// Which windows told what is normal.
 fn calibrated(card: &Card) -> String {
-    let rows = |name: &str| card.rows.get(name).copied().unwrap_or(0);
     match card.usage {
         Some(usage) if usage.folds > 0 => format!(
             "calibrated on {} windows, each scored by one of {} models that had not seen it",
-            rows("calibrate"),
+            card.count("calibrate"),
             usage.folds
         ),
         _ => format!(
             "calibrated on {} windows that weights were not fitted on",
-            rows("calibrate").max(rows("validation"))
+            card.count("calibrate").max(card.count("validation"))
         ),
     }
 }

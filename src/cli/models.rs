@@ -107,7 +107,7 @@ fn table(cards: &[Card], champion: Option<ModelVersion>) -> String {
         } else {
             ' '
         };
-        let rows: u64 = card.rows.get("fit").copied().unwrap_or_default();
+        let rows = card.count("fit");
         // Writing to a string cannot fail.
         writeln!(
             out,

@@ -269,6 +269,12 @@ pub struct Card {
 }
 
 impl Card {
+    /// How many rows, or keys, were used as `name` says; 0 where that is not known.
+    #[must_use]
+    pub fn count(&self, name: &str) -> u64 {
+        self.rows.get(name).copied().unwrap_or(0)
+    }
+
     /// Whether the gate rejected the model.
     pub fn rejected(&self) -> bool {
         self.verdict.starts_with("rejected")

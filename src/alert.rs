@@ -4,13 +4,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::stream::EpisodeId;
+
 /// One message of the alerts topic: an episode opened, changed, or closed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
     /// Version of this format: 1.
     pub schema: u32,
     /// The episode's id: stable from open to close, a function of detector, topic, partition and onset offset.
-    pub id: String,
+    pub id: EpisodeId,
     /// What happened to the episode.
     pub event: AlertEvent,
     /// What kind of anomaly it is.
@@ -56,7 +58,7 @@ pub struct Alert {
     pub suppressed: Option<u64>,
     /// The id of the episode of the same key that this one comes on top of: stranger than that one had been for its last 300 records and more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub within: Option<String>,
+    pub within: Option<EpisodeId>,
     /// Nobody knows how the episode went on: what was remembered of its key was discarded, and so it is closed. Left out if not.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub abandoned: bool,
@@ -137,7 +139,7 @@ pub struct Drift {
     /// Version of this format: 1.
     pub schema: u32,
     /// The drift's id: the same when it begins and when it ends.
-    pub id: String,
+    pub id: EpisodeId,
     /// What happened.
     pub event: DriftEvent,
     /// The detector's name.

@@ -128,7 +128,7 @@ fn alert(event: AlertEvent, kind: AlertKind, severity: Severity) -> Alert {
     let time = || "2026-03-01T12:00:00Z".to_owned();
     Alert {
         schema: 1,
-        id: "d/t/0/1".to_owned(),
+        id: "d/t/0/1".into(),
         event,
         kind,
         detector: "d".to_owned(),
@@ -149,7 +149,7 @@ fn alert(event: AlertEvent, kind: AlertKind, severity: Severity) -> Alert {
         evidence_records: 5,
         relevant_attribution: vec![feature(Some(2.0)), feature(None)],
         suppressed: Some(3),
-        within: Some("d/t/0/0".to_owned()),
+        within: Some("d/t/0/0".into()),
         abandoned: true,
         model_version: 4,
         seasonal: true,

@@ -14,7 +14,7 @@ use crate::model::trained::TrainedModel;
 use crate::pipeline::{self, Column, PartitionAssignment, Pipeline, StateEntry, Watched};
 use crate::record::feedback::Says;
 use crate::record::{DecodeError, Decoded, DecodedBatch, RecordBatch};
-use crate::stream::{Offset, TopicPartition};
+use crate::stream::{EpisodeId, Offset, TopicPartition};
 use crate::tools::ToolError;
 use crate::tools::table::Table;
 
@@ -227,13 +227,13 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn say(&mut self, id: &str, called: Option<Feedback>) {
-        if !self.quarantine().iter().any(|known| known.because == id) {
+    fn say(&mut self, id: &EpisodeId, called: Option<Feedback>) {
+        if !self.quarantine().iter().any(|known| known.because == *id) {
             self.feedback.unknown += 1;
             return;
         }
         match called {
-            Some(feedback) => self.said.insert(id.to_owned(), feedback),
+            Some(feedback) => self.said.insert(id.clone(), feedback),
             None => self.said.remove(id),
         };
     }

@@ -14,7 +14,7 @@ use crate::detect::episode::Rule;
 use crate::model::card::Card;
 use crate::model::trained::TrainedModel;
 use crate::model::{KINDS, Trait};
-use crate::stream::Offset;
+use crate::stream::EpisodeId;
 use crate::tools::table::Table;
 
 /// Milliseconds of a day.
@@ -173,7 +173,7 @@ fn losses(card: &Card) -> Vec<(String, Vec<(f64, f64)>)> {
 /// Episodes from their alerts, in the order in which they opened.
 fn episodes(table: &Table, outcome: &Outcome) -> Vec<EpisodeRow> {
     let mut found: Vec<EpisodeRow> = Vec::new();
-    let mut place: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut place: BTreeMap<&EpisodeId, usize> = BTreeMap::new();
     let alerts = outcome.alerts.iter();
     for (row, alert) in alerts.filter(|(_, alert)| alert.kind != AlertKind::Storm) {
         let at = *place.entry(&alert.id).or_insert_with(|| {
@@ -225,9 +225,7 @@ fn episodes(table: &Table, outcome: &Outcome) -> Vec<EpisodeRow> {
 
 /// The row that an episode's id names, at or before the one that opened it.
 fn onset(table: &Table, alert: &Alert, opened: usize) -> usize {
-    let id = alert.id.strip_suffix("-silence").unwrap_or(&alert.id);
-    let offset = id.rsplit('/').next().and_then(|text| text.parse().ok());
-    let Some(offset) = offset.map(Offset) else {
+    let Some(offset) = alert.id.onset() else {
         return opened;
     };
     match &table.places {

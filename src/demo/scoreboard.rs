@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::faults::Fault;
 use crate::alert::{Alert, AlertEvent, AlertKind};
+use crate::stream::EpisodeId;
 use crate::time::Timestamp;
 
 /// A fault with its place in the plant's time.
@@ -37,7 +38,7 @@ pub struct Scoreboard {
     schedule: Vec<Scheduled>,
     /// Event time after a fault in which its alerts still belong to it: windows and episodes need records to come to rest.
     grace: Duration,
-    episodes: BTreeMap<String, Episode>,
+    episodes: BTreeMap<EpisodeId, Episode>,
 }
 
 #[derive(Debug)]
@@ -167,7 +168,7 @@ mod tests {
     fn alert(id: &str, key: &str, at: i64, feature: &str, score: f64) -> Alert {
         Alert {
             schema: 1,
-            id: id.to_owned(),
+            id: id.into(),
             event: AlertEvent::Open,
             kind: AlertKind::Score,
             detector: "demo".to_owned(),

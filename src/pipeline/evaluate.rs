@@ -12,7 +12,7 @@ use ndarray::{Array2, ArrayView1};
 use super::dismissed::worst;
 use super::message::{self, AlertFields, Cause};
 use super::prepare::{Event, Prepared, SilenceInfo, Step, Work};
-use super::state::{Quarantined, episode_id};
+use super::state::Quarantined;
 use super::windows::Group;
 use super::{Column, Outbox, Tally, Watched};
 use crate::alert::{AlertEvent, Attribution};
@@ -27,6 +27,7 @@ use crate::detect::seasonal::SeasonReading;
 use crate::model::card::ModelVersion;
 use crate::model::trained::Judged;
 use crate::record::{DecodedBatch, RecordBatch};
+use crate::stream::EpisodeId;
 use crate::time::Timestamp;
 
 /// The second half of staging: what it reads, and the messages and counts that it emits.
@@ -487,7 +488,7 @@ impl EventEmitter<'_> {
                 self.tally.closed += 1;
             }
             if emit && !episode.muted {
-                let within = outer.map(|outer| episode_id(self.params, &work.base.at, outer.onset));
+                let within = outer.map(|outer| self.id(work, outer));
                 let fields = AlertFields {
                     within,
                     ..AlertFields::of_episode(
@@ -517,7 +518,7 @@ impl EventEmitter<'_> {
         work: &mut Work<'_>,
         slot: usize,
         episode: &Episode,
-        (pattern, held): (Pattern, Option<String>),
+        (pattern, held): (Pattern, Option<EpisodeId>),
     ) {
         let entry = Quarantined {
             key: work.slots[slot].key.0.as_ref().to_owned(),
@@ -529,13 +530,13 @@ impl EventEmitter<'_> {
             held,
             ..Quarantined::nothing()
         };
-        let id = episode_id(self.params, &work.base.at, episode.onset);
+        let id = self.id(work, episode);
         work.quarantine.insert(id, Some(entry));
     }
 
     /// Notes until when the fault of an episode that is over lasted.
     fn note_closed(&self, work: &mut Work<'_>, slot: usize, episode: &Episode) {
-        let id = episode_id(self.params, &work.base.at, episode.onset);
+        let id = self.id(work, episode);
         let known = work.quarantined(&id).cloned();
         let mut entry = known.unwrap_or_else(|| Quarantined {
             key: work.slots[slot].key.0.as_ref().to_owned(),
@@ -564,7 +565,7 @@ impl EventEmitter<'_> {
         let mut fields =
             AlertFields::of_episode(self.params, work, event, episode, &scored.reading);
         if let Some(outer) = outer {
-            fields.within = Some(episode_id(self.params, &work.base.at, outer.onset));
+            fields.within = Some(self.id(work, outer));
             fields.grade = work.own_rule.grade(episode.strength);
         }
         let state = &work.slots[scored.slot].state;
@@ -602,6 +603,11 @@ impl EventEmitter<'_> {
             let row = judged(self.columns, scored.row);
             work.slots[scored.slot].state.cold.explain(&row)
         }
+    }
+
+    /// The id of an episode of a partition.
+    fn id(&self, work: &Work<'_>, episode: &Episode) -> EpisodeId {
+        EpisodeId::new(&self.params.detector, &work.base.at, episode.onset)
     }
 
     fn cause<'w>(&self, work: &'w Work<'_>, step: &Step, slot: usize) -> Cause<'w> {

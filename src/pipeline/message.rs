@@ -3,7 +3,6 @@
 use serde::Serialize;
 
 use super::prepare::Work;
-use super::state::episode_id;
 use super::{Message, OpenEpisode};
 use crate::alert::{
     Alert, AlertEvent, AlertKind, Attribution, Drift, DriftEvent, InputRef, Severity,
@@ -13,7 +12,7 @@ use crate::detect::drift::Turn;
 use crate::detect::episode::{Episode, Reading};
 use crate::model::card::ModelVersion;
 use crate::record::{Header, RecordBatch, dead_letter};
-use crate::stream::{Offset, TopicPartition};
+use crate::stream::{EpisodeId, Offset, TopicPartition};
 use crate::time::Timestamp;
 
 /// The record that a message is about.
@@ -37,7 +36,7 @@ pub(super) struct Cause<'a> {
 /// What an alert says beyond its cause.
 #[derive(Clone, Debug)]
 pub(super) struct AlertFields {
-    pub id: String,
+    pub id: EpisodeId,
     pub event: AlertEvent,
     pub kind: AlertKind,
     pub onset_time: Timestamp,
@@ -58,14 +57,14 @@ pub(super) struct AlertFields {
     pub suppressed: Option<u64>,
     pub abandoned: bool,
     /// The id of the episode that this one lies within.
-    pub within: Option<String>,
+    pub within: Option<EpisodeId>,
 }
 
 impl AlertFields {
-    /// Nothing but the kind, the event and the p-value.
-    pub fn bare(kind: AlertKind, event: AlertEvent, p: f64) -> Self {
+    /// Nothing but the id, the kind, the event and the p-value.
+    pub fn bare(id: EpisodeId, kind: AlertKind, event: AlertEvent, p: f64) -> Self {
         Self {
-            id: String::new(),
+            id,
             event,
             kind,
             onset_time: Timestamp::MIN,
@@ -96,8 +95,8 @@ impl AlertFields {
         episode: &Episode,
         reading: &Reading,
     ) -> Self {
+        let id = EpisodeId::new(&params.detector, &work.base.at, episode.onset);
         Self {
-            id: episode_id(params, &work.base.at, episode.onset),
             onset_time: episode.onset_time,
             score: reading.score,
             peak_score: episode.peak_score,
@@ -108,7 +107,7 @@ impl AlertFields {
             evidence_threshold: episode.threshold,
             evidence_records: u64::from(episode.scale),
             records: episode.records,
-            ..Self::bare(AlertKind::Score, event, reading.p)
+            ..Self::bare(id, AlertKind::Score, event, reading.p)
         }
     }
 }
@@ -182,7 +181,7 @@ pub(super) fn drift(params: &Params, cause: Cause<'_>, turn: Turn) -> Message {
         (DriftEvent::End, "end")
     };
     let time = cause.time.rfc3339();
-    let id = format!("{}-drift", episode_id(params, cause.at, turn.since.offset));
+    let id = EpisodeId::of_drift(&params.detector, cause.at, turn.since.offset);
     let headers = vec![
         header("ce_specversion", "1.0"),
         header("ce_type", &format!("anomalyd.drift.{word}")),
@@ -238,12 +237,11 @@ pub(super) fn abandoned(
         record: 0,
     };
     let fields = AlertFields {
-        id: open.id.clone(),
         onset_time: open.since,
         peak_score: open.peak,
         severity: open.severity,
         abandoned: true,
-        ..AlertFields::bare(open.kind, AlertEvent::Close, 1.0)
+        ..AlertFields::bare(open.id.clone(), open.kind, AlertEvent::Close, 1.0)
     };
     alert(params, cause, fields)
 }

@@ -36,7 +36,7 @@ use crate::detect::Params;
 use crate::model::card::{ModelVersion, Said};
 use crate::model::trained::TrainedModel;
 use crate::record::{DecodedBatch, Key, Missing, RecordBatch};
-use crate::stream::{Offset, Positions, TopicPartition};
+use crate::stream::{EpisodeId, Offset, Positions, TopicPartition};
 use crate::time::Timestamp;
 use evaluate::EventEmitter;
 use prepare::{Prepared, Slot, Work};
@@ -95,7 +95,7 @@ struct Delta {
     names: u64,
     /// What their entries take.
     weight: Weight,
-    quarantine: BTreeMap<String, Option<Quarantined>>,
+    quarantine: BTreeMap<EpisodeId, Option<Quarantined>>,
     /// So many of the first keys that may fall silent were looked at ...
     due_taken: usize,
     /// ... and may do so later, as others may.

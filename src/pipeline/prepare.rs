@@ -16,7 +16,7 @@ use crate::detect::episode::Rule;
 use crate::model::trained::TrainedModel;
 use crate::record::{Decoded, DecodedBatch, Key, RawRecord, RecordBatch};
 use crate::seed::Seed;
-use crate::stream::Offset;
+use crate::stream::{EpisodeId, Offset};
 use crate::time::Timestamp;
 
 /// Keys that fall silent at one record, at most: the others do so at the next. So one record that moves the time far does not change all keys
@@ -72,7 +72,7 @@ pub(super) struct Work<'a> {
     due_first: Timestamp,
     /// The batch carries a snapshot of the state before it.
     pub snapshot: bool,
-    pub quarantine: BTreeMap<String, Option<Quarantined>>,
+    pub quarantine: BTreeMap<EpisodeId, Option<Quarantined>>,
 }
 
 /// What happens, in the order in which it is evaluated.

@@ -134,7 +134,7 @@ fn scores(outbox: &Outbox) -> Vec<Score> {
 pub(super) fn events(outbox: &Outbox) -> Vec<(String, AlertEvent)> {
     alerts(outbox)
         .into_iter()
-        .map(|alert| (alert.id, alert.event))
+        .map(|alert| (alert.id.to_string(), alert.event))
         .collect()
 }
 
@@ -582,7 +582,7 @@ fn the_calm_between_two_faults_of_a_key_is_not_quarantined() {
     let state: Vec<StateEntry> = state.into_values().collect();
     let mut found: Vec<_> = quarantine(&state, &Said::new())
         .into_iter()
-        .map(|e| (e.from.0, e.to.map(|to| to.0), e.because))
+        .map(|e| (e.from.0, e.to.map(|to| to.0), e.because.to_string()))
         .collect();
     found.sort_unstable();
     // Each fault is an episode of its own, as long as the fault.
@@ -986,7 +986,7 @@ fn what_was_said_of_an_episode_is_known_of_it() {
         ("test/in/3/9", Feedback::FalsePositive),
         ("test/in/4/1", Feedback::FalsePositive),
     ];
-    let said = Said::from(said.map(|(id, called)| (id.to_owned(), called)));
+    let said = Said::from(said.map(|(id, called)| (id.into(), called)));
     let record = &episode_log(&state, &said)[0];
     assert_eq!(record.exclusion.feedback, Some(Feedback::NewNormal));
     assert_eq!((record.from_time, record.to_time), (Timestamp(2), None));
@@ -1016,7 +1016,13 @@ fn a_fault_on_top_of_an_episode_is_told_by_itself() {
     let events: Vec<(&str, AlertEvent, Option<&str>)> = emitted
         .iter()
         .filter(|alert| alert.event != AlertEvent::Update)
-        .map(|alert| (alert.id.as_str(), alert.event, alert.within.as_deref()))
+        .map(|alert| {
+            (
+                alert.id.as_str(),
+                alert.event,
+                alert.within.as_ref().map(EpisodeId::as_str),
+            )
+        })
         .collect();
     let (outer, inner) = ("test/in/3/10", "test/in/3/410");
     assert_eq!(
@@ -1057,7 +1063,7 @@ fn what_goes_on_within_an_episode_outlives_a_restart_and_the_key() {
     }
     let shown = |pipeline: &Pipeline| {
         let open = pipeline.open(10);
-        let mut ids: Vec<String> = open.into_iter().map(|open| open.id).collect();
+        let mut ids: Vec<EpisodeId> = open.into_iter().map(|open| open.id).collect();
         ids.sort();
         ids
     };

@@ -7,7 +7,7 @@ use crate::alert::{AlertKind, Severity};
 use crate::model::card::ModelVersion;
 use crate::record::schema::ContextColumns;
 use crate::record::{Header, Key, Missing};
-use crate::stream::{Offset, Positions, TopicPartition};
+use crate::stream::{EpisodeId, Offset, Positions, TopicPartition};
 use crate::time::Timestamp;
 
 /// A message to produce.
@@ -298,7 +298,7 @@ pub struct OpenEpisode {
     /// The partition.
     pub at: TopicPartition,
     /// As in its alerts.
-    pub id: String,
+    pub id: EpisodeId,
     /// Whose; `*` for a storm.
     pub key: String,
     /// What kind.

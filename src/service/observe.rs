@@ -140,7 +140,7 @@ impl WorkerObserver {
             .first()
             .map_or("", |top| top.feature.as_str());
         tracing::info!(
-            id = alert.id,
+            id = alert.id.as_str(),
             key = alert.key,
             severity,
             p_value = alert.p_value,
@@ -157,7 +157,7 @@ fn drift(bytes: &[u8]) {
         Ok(drift) => {
             let event = word(&drift.event);
             tracing::info!(
-                id = drift.id,
+                id = drift.id.as_str(),
                 key = drift.key,
                 level = drift.level,
                 usual = drift.usual_level,

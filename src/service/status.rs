@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::alert::{Alert, AlertEvent};
 use crate::model::card::{Card, Feedback, Said};
 use crate::pipeline::{OpenEpisode, Suppressed, WrongClock};
-use crate::stream::TopicPartition;
+use crate::stream::{EpisodeId, TopicPartition};
 use crate::time::Timestamp;
 
 /// Scores kept for the page.
@@ -143,7 +143,7 @@ pub struct EpisodeStatus {
     #[serde(skip)]
     at: TopicPartition,
     /// Its id.
-    pub id: String,
+    pub id: EpisodeId,
     /// Whose.
     pub key: String,
     /// `low` to `critical`.
@@ -198,7 +198,7 @@ struct Inner {
     training: Option<TrainingStatus>,
     training_waits: Option<String>,
     feedback: FeedbackStatus,
-    open: BTreeMap<String, EpisodeStatus>,
+    open: BTreeMap<EpisodeId, EpisodeStatus>,
     closed: VecDeque<EpisodeStatus>,
     /// By worker.
     clocks: BTreeMap<usize, Vec<ClockStatus>>,
@@ -591,14 +591,21 @@ mod tests {
     #[test]
     fn open_episodes_are_those_of_the_partitions_held() {
         let status = Status::new(ProcessInfo::default());
-        let ids = || -> Vec<String> { status.view().episodes.into_iter().map(|e| e.id).collect() };
+        let ids = || -> Vec<String> {
+            status
+                .view()
+                .episodes
+                .iter()
+                .map(|e| e.id.to_string())
+                .collect()
+        };
         let [zero, one] = [0, 1].map(|partition| TopicPartition::new("t", partition));
         status.alert(&opened("a", 0));
         status.alert(&opened("b", 1));
         // What was restored shows; what ended while it was replayed goes; what an alert said of it is kept.
         let restored = |id: &str| OpenEpisode {
             at: zero.clone(),
-            id: id.to_owned(),
+            id: id.into(),
             key: "k".to_owned(),
             kind: crate::alert::AlertKind::Score,
             severity: crate::alert::Severity::High,
@@ -632,7 +639,7 @@ mod tests {
     fn precision_is_the_share_of_faults_among_what_was_called_right_or_wrong() {
         let [wrong, right, normal] = Feedback::ALL;
         let said = |of: &[(&str, Feedback)]| {
-            let said = of.iter().map(|(id, called)| ((*id).to_owned(), *called));
+            let said = of.iter().map(|(id, called)| ((*id).into(), *called));
             FeedbackStatus::of(&said.collect(), 5)
         };
         let all = said(&[

@@ -239,7 +239,7 @@ fn where_the_quarantine_leaves_too_little_a_first_model_learns_from_all() {
             key: key.to_owned(),
             from: Offset(40),
             to: None,
-            because: "episode".to_owned(),
+            because: "episode".into(),
             feedback: None,
         })
         .to_vec();
@@ -261,7 +261,7 @@ fn flagged(from: i64, to: Option<i64>) -> Exclusion {
         key: "a".to_owned(),
         from: Offset(from),
         to: to.map(Offset),
-        because: "episode".to_owned(),
+        because: "episode".into(),
         feedback: None,
     }
 }
@@ -345,7 +345,7 @@ fn excluded_records_and_their_guard_are_not_learnt() {
         key: "a".to_owned(),
         from: Offset(200),
         to: Some(Offset(300)),
-        because: "episode".to_owned(),
+        because: "episode".into(),
         feedback: None,
     }];
     job.params.guard = 5;
@@ -366,7 +366,7 @@ fn a_dismissed_episode_is_learnt_and_the_card_says_so() {
         key: "a".to_owned(),
         from: Offset(200),
         to: None,
-        because: "episode".to_owned(),
+        because: "episode".into(),
         feedback: Some(Feedback::NewNormal),
     }];
     let model = trained(&job).model;
@@ -407,7 +407,7 @@ fn a_fault_that_is_kept_out_changes_nothing() {
         key: "a".to_owned(),
         from: Offset(600),
         to: Some(Offset(700)),
-        because: "episode".to_owned(),
+        because: "episode".into(),
         feedback: None,
     }];
     let clean = TrainJob {
@@ -438,7 +438,7 @@ fn what_cannot_be_learnt_is_an_error_with_its_numbers() {
             key: key.to_owned(),
             from: Offset(0),
             to: None,
-            because: "episode".to_owned(),
+            because: "episode".into(),
             feedback: None,
         });
     }
@@ -616,7 +616,7 @@ fn alerts_over_trainings(trainings: usize, (budget, kept_out): (f64, bool)) -> [
                     key: all.keys()[all.key_number(end + i)].0.as_ref().to_owned(),
                     from: at,
                     to: Some(at.next()),
-                    because: format!("episode {at}"),
+                    because: format!("episode {at}").into(),
                     feedback: None,
                 }
             }));

@@ -175,16 +175,13 @@ fn opened(log: &Log) -> Vec<String> {
     alerts
         .map(|alert| serde_json::from_slice::<Alert>(alert.value.as_deref().unwrap()).unwrap())
         .filter(|alert| alert.event == AlertEvent::Open)
-        .map(|alert| alert.id)
+        .map(|alert| alert.id.to_string())
         .collect()
 }
 
 /// That the first strange record was nothing.
 fn dismissal() -> Arc<Said> {
-    Arc::new(Said::from([(
-        "d/in/0/5".to_owned(),
-        Feedback::FalsePositive,
-    )]))
+    Arc::new(Said::from([("d/in/0/5".into(), Feedback::FalsePositive)]))
 }
 
 /// A partition of which one episode was emitted.

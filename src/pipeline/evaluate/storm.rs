@@ -2,12 +2,12 @@
 
 use super::super::message::AlertFields;
 use super::super::prepare::{Step, Work};
-use super::super::state::{Storm, episode_id};
+use super::super::state::Storm;
 use super::{EventEmitter, ScoredRecord};
 use crate::alert::{AlertEvent, AlertKind, Severity};
 use crate::detect::Params;
 use crate::detect::clock::Moment;
-use crate::stream::Offset;
+use crate::stream::{EpisodeId, Offset};
 use crate::time::Timestamp;
 
 impl EventEmitter<'_> {
@@ -77,9 +77,9 @@ impl EventEmitter<'_> {
         since: (Offset, Timestamp),
         event: AlertEvent,
     ) {
-        let mut fields = AlertFields::bare(AlertKind::Storm, event, work.rule.p_value());
+        let id = EpisodeId::of_storm(&self.params.detector, &work.base.at, since.0);
+        let mut fields = AlertFields::bare(id, AlertKind::Storm, event, work.rule.p_value());
         let closing = event == AlertEvent::Close;
-        fields.id = format!("{}-storm", episode_id(self.params, &work.base.at, since.0));
         fields.onset_time = since.1;
         fields.severity = Severity::High;
         fields.score = f64::from(work.head.storm.opens);

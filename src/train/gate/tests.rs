@@ -127,7 +127,7 @@ fn new_normal(rows: &PartitionRows) -> Vec<Exclusion> {
         key: key.0.to_string(),
         from: Offset(0),
         to: None,
-        because: format!("episode of {}", key.0),
+        because: format!("episode of {}", key.0).into(),
         feedback: Some(Feedback::NewNormal),
     })
     .collect()
@@ -318,7 +318,7 @@ fn whoever_says_that_a_suspect_is_the_new_normal_is_heard_once() {
     let exclusion = Exclusion {
         feedback: None,
         key: "key-0".to_owned(),
-        because: "d-t-0-0".to_owned(),
+        because: "d-t-0-0".into(),
         ..new_normal(&Plant::new(Process::Independent, 4, Seed(1)).rows(0, 4)).remove(0)
     };
     let mut champion = Card::blank();

@@ -460,7 +460,7 @@ fn budget(rate: &Rate, found: &mut Found) -> Budget {
 fn detect(raw: &Raw, found: &mut Found) -> Params {
     let alerts = &raw.alerts;
     let params = Params {
-        detector: raw.name.clone(),
+        detector: raw.name.as_str().into(),
         group: raw.input.group.clone(),
         budget: budget(&alerts.false_alarm_rate, found),
         time_scales: alerts.time_scales.clone(),

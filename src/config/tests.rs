@@ -46,7 +46,7 @@ fn refused(text: &str, env: &[(&str, &str)], set: &[&str], words: &[&str]) {
 fn nothing_at_all_is_a_good_configuration() {
     let config = load("", &[], &[]).unwrap();
     assert_eq!(config.input.topics, ["records"]);
-    assert_eq!(config.detect.detector, "anomalyd");
+    assert_eq!(&*config.detect.detector, "anomalyd");
 }
 
 #[test]

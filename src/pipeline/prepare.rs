@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 use super::WrongClock;
 use super::state::{Head, KeyState, PartitionState, Quarantined, Silence, Weight, version};
 use super::windows::{Group, Rules};
+use crate::alert::ScoredBy;
 use crate::detect::Params;
 use crate::detect::clock::{Heard, KeyClock, Moment};
 use crate::detect::episode::Rule;
@@ -73,6 +74,16 @@ pub(super) struct Work<'a> {
     /// The batch carries a snapshot of the state before it.
     pub snapshot: bool,
     pub quarantine: BTreeMap<EpisodeId, Option<Quarantined>>,
+}
+
+impl Work<'_> {
+    /// What scores are by where the season of the key does not judge.
+    pub fn scored_by(&self) -> ScoredBy {
+        let model = self.model.as_ref();
+        model.map_or(ScoredBy::ColdStart, |model| {
+            ScoredBy::Model(model.card.version)
+        })
+    }
 }
 
 /// What happens, in the order in which it is evaluated.

@@ -251,7 +251,7 @@ pub(super) fn take(
     (model, model_sha256): (ModelVersion, Option<Arc<str>>),
     columns: &[Column],
 ) -> Vec<StateEntry> {
-    let (at, detector) = (&partition.at, params.detector.as_str());
+    let (at, detector) = (&partition.at, &*params.detector);
     let head = HeadEntry {
         v: FORMAT,
         offset: partition.head.position,

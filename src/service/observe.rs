@@ -122,14 +122,7 @@ impl WorkerObserver {
         }
     }
 
-    fn alert(&self, bytes: &[u8]) {
-        let alert: Alert = match serde_json::from_slice(bytes) {
-            Ok(alert) => alert,
-            Err(error) => {
-                tracing::error!(%error, "an alert of our own cannot be read back: a bug");
-                return;
-            }
-        };
+    fn alert(&self, alert: &Alert) {
         let (event, severity) = (word(&alert.event), word(&alert.severity));
         self.metrics
             .alerts
@@ -141,34 +134,27 @@ impl WorkerObserver {
             .map_or("", |top| top.feature.as_str());
         tracing::info!(
             id = alert.id.as_str(),
-            key = alert.key,
+            key = &*alert.key.0,
             severity,
             p_value = alert.p_value,
             top,
             "alert {event}"
         );
-        self.status.alert(&alert);
+        self.status.alert(alert);
     }
 }
 
 /// Names a key that drifts, or does no more.
-fn drift(bytes: &[u8]) {
-    match serde_json::from_slice::<Drift>(bytes) {
-        Ok(drift) => {
-            let event = word(&drift.event);
-            tracing::info!(
-                id = drift.id.as_str(),
-                key = drift.key,
-                level = drift.level,
-                usual = drift.usual_level,
-                since = drift.approx_drift_start_time,
-                "drift {event}"
-            );
-        }
-        Err(error) => {
-            tracing::error!(%error, "a drift of our own cannot be read back: a bug");
-        }
-    }
+fn drift(drift: &Drift) {
+    let event = word(&drift.event);
+    tracing::info!(
+        id = drift.id.as_str(),
+        key = &*drift.key.0,
+        level = drift.level,
+        usual = drift.usual_level,
+        since = drift.approx_drift_start_time.rfc3339(),
+        "drift {event}"
+    );
 }
 
 /// Names a key whose clock is wrong.
@@ -211,13 +197,11 @@ impl worker::Observer for WorkerObserver {
         for latency in batch.alert_latencies {
             metrics.record_to_alert.observe(latency.as_secs_f64());
         }
-        for message in &batch.outbox.alerts {
-            if let Some(value) = &message.value {
-                self.alert(value);
-            }
+        for alert in &batch.outbox.alerts {
+            self.alert(alert);
         }
-        for message in &batch.outbox.drift {
-            drift(message.value.as_deref().unwrap_or_default());
+        for found in &batch.outbox.drift {
+            drift(found);
         }
         for clock in batch.wrong_clocks {
             name_wrong(clock);

@@ -386,13 +386,13 @@ impl Status {
     /// An alert was published.
     pub fn alert(&self, alert: &Alert) {
         let mut episode = EpisodeStatus {
-            at: TopicPartition::new(&alert.input.topic, alert.input.partition),
+            at: alert.input.at.clone(),
             id: alert.id.clone(),
-            key: alert.key.clone(),
+            key: alert.key.0.to_string(),
             severity: word(&alert.severity),
             kind: word(&alert.kind),
-            since: alert.approx_anomaly_start_time.clone(),
-            ended: alert.end_time.clone(),
+            since: alert.approx_anomaly_start_time.rfc3339(),
+            ended: alert.end_time.map(Timestamp::rfc3339),
             features: alert
                 .relevant_attribution
                 .iter()

@@ -1,6 +1,6 @@
 //! Alerts of keys that fall silent, and send again.
 
-use super::super::message::AlertFields;
+use super::super::output::AlertFields;
 use super::super::prepare::{SilenceInfo, Step, Work};
 use super::EventEmitter;
 use crate::alert::{AlertEvent, AlertKind, Severity};

@@ -1,12 +1,15 @@
 //! Storms: more episodes than are emitted one by one.
 
-use super::super::message::AlertFields;
+use std::sync::Arc;
+
+use super::super::output::AlertFields;
 use super::super::prepare::{Step, Work};
 use super::super::state::Storm;
 use super::{EventEmitter, ScoredRecord};
 use crate::alert::{AlertEvent, AlertKind, Severity};
 use crate::detect::Params;
 use crate::detect::clock::Moment;
+use crate::record::Key;
 use crate::stream::{EpisodeId, Offset};
 use crate::time::Timestamp;
 
@@ -87,7 +90,7 @@ impl EventEmitter<'_> {
         fields.threshold = f64::from(self.params.storm_opens_max);
         fields.suppressed = closing.then_some(work.head.storm.suppressed);
         let mut cause = self.cause(work, step, 0);
-        cause.key = "*";
+        cause.key = Key(Arc::from("*"));
         self.send(cause, fields);
     }
 }

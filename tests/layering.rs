@@ -57,7 +57,6 @@ const CIRCLES: &[&[&str]] = &[
         "train::fit",
         "train::gate",
         "train::gate::ground",
-        "train::gate::verdict",
         "train::suspects",
         "train::window",
     ],

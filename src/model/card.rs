@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::gate_report::GateReport;
 use super::spec::ModelSpec;
 use crate::record::feedback::Says;
 use crate::record::schema::SchemaSpec;
@@ -257,13 +258,10 @@ pub struct Card {
     /// that have more than one epoch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub member_losses: Vec<(String, Vec<(f64, f64)>)>,
-    /// Of a model that was rejected for earlier records only: since when, and for the how manieth in a row.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub change: Option<Change>,
     /// What the gate measured, by name.
     pub measures: BTreeMap<String, f64>,
-    /// The gate's verdict: `promoted`, or why it was rejected. Empty before the gate has spoken.
-    pub verdict: String,
+    /// What the gate said of it.
+    pub gate: GateReport,
     /// The program that made it.
     pub program: String,
 }
@@ -273,11 +271,6 @@ impl Card {
     #[must_use]
     pub fn count(&self, name: &str) -> u64 {
         self.rows.get(name).copied().unwrap_or(0)
-    }
-
-    /// Whether the gate rejected the model.
-    pub fn rejected(&self) -> bool {
-        self.verdict.starts_with("rejected")
     }
 }
 

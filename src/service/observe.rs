@@ -10,11 +10,11 @@ use crate::alert::{Alert, Drift};
 use crate::detect::Params;
 use crate::detect::episode::{Rule, pace};
 use crate::model::card::ModelVersion;
+use crate::model::gate_report::GateReport;
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{Assigned, ColumnsDiffer, Discarded, Suppressed, Tally, WrongClock};
 use crate::stream::TopicPartition;
 use crate::time::{Clock, Timestamp};
-use crate::train::gate::Verdict;
 use crate::trainer::{self, Control, Waits};
 use crate::worker::{self, Committed, Gauges};
 
@@ -358,15 +358,15 @@ impl trainer::Observer for TrainingObserver {
         tracing::info!(%version, "training a model");
     }
 
-    fn judged(&self, _: ModelVersion, verdict: &Verdict) {
-        if verdict.instead().is_some() {
+    fn judged(&self, _: ModelVersion, verdict: &GateReport) {
+        if verdict.instead.is_some() {
             self.metrics.verdicts.with_label_values(&["baseline"]).inc();
         }
         if verdict.is_promoted() {
             self.metrics.verdicts.with_label_values(&["promoted"]).inc();
             return;
         }
-        for reason in verdict.reasons() {
+        for reason in &verdict.reasons {
             self.metrics
                 .verdicts
                 .with_label_values(&[reason.name()])

@@ -84,7 +84,7 @@ impl From<&Card> for ModelStatus {
             members: card.members.clone(),
             created: card.created.rfc3339(),
             columns: card.columns.clone(),
-            verdict: card.verdict.clone(),
+            verdict: card.gate.to_string(),
             measures: card.measures.clone(),
         }
     }

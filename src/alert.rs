@@ -149,6 +149,18 @@ pub enum AlertEvent {
     Close,
 }
 
+impl AlertEvent {
+    /// Its name, as it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Update => "update",
+            Self::Close => "close",
+        }
+    }
+}
+
 /// What kind of anomaly an episode is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -173,6 +185,19 @@ pub enum Severity {
     High,
     /// A thousand times rarer.
     Critical,
+}
+
+impl Severity {
+    /// Its name, as it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
 }
 
 /// One feature's part in a score.
@@ -238,6 +263,17 @@ pub enum DriftEvent {
     End,
 }
 
+impl DriftEvent {
+    /// Its name, as it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Begin => "begin",
+            Self::End => "end",
+        }
+    }
+}
+
 /// One message of the scores topic.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
@@ -269,6 +305,21 @@ pub struct Score {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_as_they_are_written() {
+        let written = |value: serde_json::Value| value.as_str().unwrap().to_owned();
+        for event in [AlertEvent::Open, AlertEvent::Update, AlertEvent::Close] {
+            assert_eq!(written(serde_json::json!(event)), event.name());
+        }
+        for event in [DriftEvent::Begin, DriftEvent::End] {
+            assert_eq!(written(serde_json::json!(event)), event.name());
+        }
+        let (low, medium) = (Severity::Low, Severity::Medium);
+        for severity in [low, medium, Severity::High, Severity::Critical] {
+            assert_eq!(written(serde_json::json!(severity)), severity.name());
+        }
+    }
 
     #[test]
     fn a_score_is_written_with_what_it_is_by_and_read_back() {

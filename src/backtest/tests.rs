@@ -576,7 +576,7 @@ fn a_later_model_of_a_backtest_is_the_one_that_the_daemon_would_make() {
         second.model.as_ref().unwrap(),
     );
     let (send, made) = std::sync::mpsc::channel();
-    let mut spec = config.input.schema.clone();
+    let mut spec = config.input.schema();
     spec.resolve_from_columns(&read.columns);
     let schema = Arc::new(spec.check().unwrap());
     let sources = trainer::Sources {
@@ -588,7 +588,7 @@ fn a_later_model_of_a_backtest_is_the_one_that_the_daemon_would_make() {
     let plan = trainer::Plan {
         detector: config.name.clone(),
         spec: config.model.clone(),
-        schema: config.input.schema.clone(),
+        schema: config.input.schema(),
         budget: config.detect.budget,
         episodes: crate::train::evidence::EpisodeSettings::of(&config.detect),
         params: config.training_params(),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use crate::alert::{Alert, AlertEvent, Drift, DriftEvent, Score};
+use crate::alert::{Alert, Drift, Score};
 use crate::record::Header;
 use crate::record::dead_letter::DeadLetter;
 
@@ -27,11 +27,7 @@ pub(super) trait Encode {
 
 impl Encode for Alert {
     fn encode(&self) -> Message<'_> {
-        let event = match self.event {
-            AlertEvent::Open => "open",
-            AlertEvent::Update => "update",
-            AlertEvent::Close => "close",
-        };
+        let event = self.event.name();
         let id = format!("{}-{event}-{}", self.id, self.input.offset);
         let time = self.data_time.rfc3339();
         Message {
@@ -44,10 +40,7 @@ impl Encode for Alert {
 
 impl Encode for Drift {
     fn encode(&self) -> Message<'_> {
-        let event = match self.event {
-            DriftEvent::Begin => "begin",
-            DriftEvent::End => "end",
-        };
+        let event = self.event.name();
         let id = format!("{}-{event}-{}", self.id, self.input.offset);
         let time = self.data_time.rfc3339();
         Message {
@@ -104,7 +97,7 @@ fn json<T: Serialize>(value: &T) -> Cow<'static, [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alert::{InputRef, ScoredBy};
+    use crate::alert::{DriftEvent, InputRef, ScoredBy};
     use crate::model::card::ModelVersion;
     use crate::record::Key;
     use crate::stream::{Offset, TopicPartition};

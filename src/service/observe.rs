@@ -123,10 +123,10 @@ impl WorkerObserver {
     }
 
     fn alert(&self, alert: &Alert) {
-        let (event, severity) = (word(&alert.event), word(&alert.severity));
+        let (event, severity) = (alert.event.name(), alert.severity.name());
         self.metrics
             .alerts
-            .with_label_values(&[&event, &severity])
+            .with_label_values(&[event, severity])
             .inc();
         let top = alert
             .relevant_attribution
@@ -146,7 +146,7 @@ impl WorkerObserver {
 
 /// Names a key that drifts, or does no more.
 fn drift(drift: &Drift) {
-    let event = word(&drift.event);
+    let event = drift.event.name();
     tracing::info!(
         id = drift.id.as_str(),
         key = &*drift.key.0,
@@ -407,14 +407,6 @@ impl trainer::Observer for TrainingObserver {
             version: Some(version.0),
         });
     }
-}
-
-/// The word that JSON has for a value of a plain enum.
-fn word(value: &impl serde::Serialize) -> String {
-    serde_json::to_value(value)
-        .ok()
-        .and_then(|value| value.as_str().map(str::to_owned))
-        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::alert::{Alert, AlertEvent};
+use crate::alert::{Alert, AlertEvent, AlertKind, Severity};
+use crate::kafka::publish::Delivery;
 use crate::model::card::{Card, Feedback, Said};
 use crate::pipeline::{OpenEpisode, Suppressed, WrongClock};
 use crate::stream::{EpisodeId, TopicPartition};
@@ -37,7 +38,7 @@ pub struct ProcessInfo {
     /// Threads that consume, score and produce.
     pub workers: usize,
     /// `exactly_once` or `at_least_once`.
-    pub delivery: String,
+    pub delivery: Delivery,
     /// Input topics.
     pub topics: Vec<String>,
     /// Whether a stream of a single feature is judged by the season of its key, and not by the model in use.
@@ -147,9 +148,9 @@ pub struct EpisodeStatus {
     /// Whose.
     pub key: String,
     /// `low` to `critical`.
-    pub severity: String,
-    /// `score` or `silence`.
-    pub kind: String,
+    pub severity: Severity,
+    /// `score`, `silence` or `storm`.
+    pub kind: AlertKind,
     /// When it probably began, RFC 3339.
     pub since: String,
     /// When it ended, RFC 3339.
@@ -323,8 +324,8 @@ impl Status {
                 at: found.at.clone(),
                 id: found.id.clone(),
                 key: found.key.clone(),
-                severity: word(&found.severity),
-                kind: word(&found.kind),
+                severity: found.severity,
+                kind: found.kind,
                 since: found.since.rfc3339(),
                 ended: None,
                 features: known.map_or_else(Vec::new, |known| known.features),
@@ -389,8 +390,8 @@ impl Status {
             at: alert.input.at.clone(),
             id: alert.id.clone(),
             key: alert.key.0.to_string(),
-            severity: word(&alert.severity),
-            kind: word(&alert.kind),
+            severity: alert.severity,
+            kind: alert.kind,
             since: alert.approx_anomaly_start_time.rfc3339(),
             ended: alert.end_time.map(Timestamp::rfc3339),
             features: alert
@@ -506,14 +507,6 @@ fn not_ready(inner: &Inner) -> Option<String> {
     (restoring > 0).then(|| format!("{restoring} partition(s) are being restored"))
 }
 
-/// A wire enum's name.
-fn word<T: Serialize>(value: &T) -> String {
-    serde_json::to_value(value)
-        .ok()
-        .and_then(|value| value.as_str().map(str::to_owned))
-        .unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -607,8 +600,8 @@ mod tests {
             at: zero.clone(),
             id: id.into(),
             key: "k".to_owned(),
-            kind: crate::alert::AlertKind::Score,
-            severity: crate::alert::Severity::High,
+            kind: AlertKind::Score,
+            severity: Severity::High,
             since: Timestamp(0),
             peak: 3.0,
             suppressed: None,

@@ -316,7 +316,7 @@ impl EventEmitter<'_> {
         let cold_start_records = self.params.cold_start_records as u64;
         if let (true, [value]) = (self.params.seasonal, scored.row) {
             let season = state.season.get_or_insert_default();
-            warming = season.seen < cold_start_records;
+            warming = season.judge.seen < cold_start_records;
             // What was found anomalous must not become normal.
             let learn = state.episodes.open.is_none();
             let found = season.take(*value, scored.reading.time, learn);
@@ -571,7 +571,7 @@ impl EventEmitter<'_> {
         let missing = scored.window.iter().filter(|value| value.is_nan()).count();
         let missing = missing as f64 / scored.window.len().max(1) as f64;
         if scored.season.is_some() {
-            let past = state.season.as_deref();
+            let past = state.season.as_ref().map(|seasons| &seasons.judge);
             fields.threshold = past.map_or(0.0, |past| past.threshold(work.own_rule.p_value()));
             let records = past.map_or(0, |past| past.seen) as f64;
             fields.confidence = records / (records + SEASON_RECORDS);

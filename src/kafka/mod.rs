@@ -16,6 +16,7 @@ pub mod admin;
 mod busy_wait;
 pub mod check;
 mod context;
+mod encode;
 mod error;
 mod error_class;
 pub mod feedback;

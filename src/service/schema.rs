@@ -59,7 +59,7 @@ pub fn settle(
     history: &mut KafkaHistory,
     waiting: &Waiting<'_>,
 ) -> Result<Schema, SchemaError> {
-    let mut spec = config.input.schema.clone();
+    let mut spec = config.input.schema();
     if spec.is_auto() {
         if let Some(kept) = store.schema()? {
             spec.features = serde_json::from_str::<Features>(&kept)?;

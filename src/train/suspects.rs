@@ -30,7 +30,7 @@ use crate::model::trained::TrainedModel;
 use crate::model::{FitData, KINDS, Unwatched};
 use crate::seed::Seed;
 use crate::stats::order::{MAD_TO_SIGMA, median, quantile_sorted};
-use crate::stream::{Offset, TopicPartition};
+use crate::stream::{EpisodeId, Offset, TopicPartition};
 
 /// Blocks of time; a model is fitted on half of them.
 const BLOCKS: usize = 8;
@@ -642,7 +642,7 @@ impl<'a> Judge<'a> {
                 key: key.0.as_ref().to_owned(),
                 from,
                 to: Some(to.next()),
-                because: format!("{name}/{}/{}/{from}", at.topic, at.partition.0),
+                because: EpisodeId::new(name, at, from),
                 feedback: None,
             },
             from_time: times.clone().min().unwrap_or_default(),
@@ -795,7 +795,7 @@ mod tests {
         let first = crate::train::run(&job, &stop).unwrap().model;
         assert_eq!(first.card.suspects.len(), 1);
         let suspect = &first.card.suspects[0];
-        assert!(suspect.exclusion.because.starts_with("d/t/0/"));
+        assert!(suspect.exclusion.because.as_str().starts_with("d/t/0/"));
         assert_eq!(suspect.features[0].0, "a");
         assert!(first.card.rows["excluded"] >= 200);
         // Made again from its card, and kept out of the next model, too.

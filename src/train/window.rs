@@ -610,7 +610,7 @@ mod tests {
             rows.push(key, *time, *offset, &[0.5]);
         }
         let job = TrainJob {
-            detector: "d".to_owned(),
+            detector: "d".into(),
             version: ModelVersion(1),
             created: Timestamp(0),
             columns: vec!["x".to_owned()],
@@ -671,14 +671,9 @@ mod tests {
                     time: *time,
                 }));
             }
-            let staged = pipeline.stage(&batch, &decoded, Timestamp(i64::MAX));
-            for message in &staged.outbox.scores {
-                let score: crate::alert::Score =
-                    serde_json::from_slice(message.value.as_deref().unwrap()).unwrap();
-                if !score.warming_up {
-                    ends.push(Offset(score.input.offset));
-                }
-            }
+            let staged = pipeline.stage(&batch, &decoded);
+            let warm = staged.outbox.scores.iter().filter(|s| !s.warming_up);
+            ends.extend(warm.map(|score| score.input.offset));
             pipeline.apply(staged);
         }
         ends

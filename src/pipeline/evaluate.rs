@@ -578,10 +578,24 @@ impl EventEmitter<'_> {
             let rows = state.cold.seen as f64;
             fields.confidence = 0.5 * rows / (rows + ROWS_MAX as f64);
         }
-        let (shares, expected) = self.explained(work, scored);
+        let (mut shares, expected) = self.explained(work, scored);
+        if event == AlertEvent::Close
+            && let Some(began) = self.shares_at_opening(work, episode)
+        {
+            shares = began;
+        }
         fields.attribution = attribution(self.columns, scored.row, &shares, &expected);
         let cause = self.cause(work, scored.step, scored.slot).judged_as(scored);
         self.send(cause, fields);
+    }
+
+    /// The features' shares when the episode opened, as far as they are remembered: the record that closes it is an ordinary one, and says nothing
+    /// of what it was.
+    fn shares_at_opening(&self, work: &Work<'_>, episode: &Episode) -> Option<Vec<f64>> {
+        let entry = work.quarantined(&self.id(work, episode))?;
+        let shares = entry.pattern.as_ref()?.by_feature();
+        let share = |column: &Column| shares.get(column.name.as_str()).copied().unwrap_or(0.0);
+        (!shares.is_empty()).then(|| self.columns.iter().map(share).collect())
     }
 
     /// The shares of the features in a record's score, and what was expected of them.

@@ -184,8 +184,7 @@ pub(super) fn set_aside(job: &TrainJob) -> Result<(Windows<'_>, Aside), TrainErr
         return Err(windows.too_few(needed));
     }
     if job.remake.is_none() {
-        let longer = longer(job, &windows, &out);
-        aside.suspects = known_and_found(job, longer.as_ref().unwrap_or(&windows))?;
+        aside.suspects = known_and_found(job, &windows, &out)?;
     }
     if aside.suspects.is_empty() {
         return Ok((windows, aside));
@@ -248,8 +247,12 @@ fn longer<'a>(job: &'a TrainJob, windows: &Windows<'_>, out: &[Exclusion]) -> Op
     (longer.len() >= WINDOWS_MIN && 2 * longer.len() >= windows.len()).then_some(longer)
 }
 
-/// The suspects that the model in use knows of, and those found now.
-fn known_and_found(job: &TrainJob, windows: &Windows<'_>) -> Result<Vec<Suspect>, TrainError> {
+/// The suspects that the model in use knows of, and those found now, in windows of several records first.
+fn known_and_found(
+    job: &TrainJob,
+    windows: &Windows<'_>,
+    out: &[Exclusion],
+) -> Result<Vec<Suspect>, TrainError> {
     let mut suspects = match &job.champion {
         Some(champion) => champion.card.suspects.clone(),
         None => Vec::new(),
@@ -258,12 +261,13 @@ fn known_and_found(job: &TrainJob, windows: &Windows<'_>) -> Result<Vec<Suspect>
         let exclusion = &mut suspect.exclusion;
         exclusion.feedback = job.feedback.get(&exclusion.because).copied();
     }
-    let known = suspects.clone();
-    suspects.extend(find(job, windows)?.into_iter().filter(|found| {
-        !known
-            .iter()
-            .any(|known| overlap(&known.exclusion, &found.exclusion))
-    }));
+    let longer = longer(job, windows, out);
+    for windows in longer.iter().chain([windows]) {
+        let found = find(job, windows)?;
+        let known: Vec<Exclusion> = suspects.iter().map(|s| s.exclusion.clone()).collect();
+        let new = |found: &Suspect| !known.iter().any(|known| overlap(known, &found.exclusion));
+        suspects.extend(found.into_iter().filter(new));
+    }
     suspects.sort_by(|a, b| a.exclusion.cmp(&b.exclusion));
     Ok(suspects)
 }

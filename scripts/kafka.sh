@@ -10,6 +10,7 @@
 #
 # KAFKA_VERSION  which version to fetch (4.3.0)      KAFKA_HOME  an unpacked Kafka to use instead of fetching
 # KAFKA_ADVERTISED  host:port that a single broker tells its clients instead of its own: a proxy's
+# KAFKA_OAUTH=1  a single broker has a second listener, for OAUTHBEARER; DIR/oauth has its address. Tokens need no signature.
 # ANOMALYD_TEST_BROKERS  a running broker: `start` and `with` use it and start nothing
 set -euo pipefail
 
@@ -63,6 +64,16 @@ java_kafka() {
   [ "${version%%.*}" = 3 ] && log="-Dlog4j.configuration=file:$root/tests/kafka/log4j.properties"
   # With COLUMNS set StorageTool crashes.
   env -u COLUMNS java -cp "$(libs)/*" "$log" "$@"
+}
+
+oauth() { # its port, port, controller_port
+  cat <<PROPERTIES
+listeners=PLAINTEXT://127.0.0.1:$2,CONTROLLER://127.0.0.1:$3,OAUTH://127.0.0.1:$1
+advertised.listeners=PLAINTEXT://127.0.0.1:$2,OAUTH://127.0.0.1:$1
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,OAUTH:SASL_PLAINTEXT
+listener.name.oauth.sasl.enabled.mechanisms=OAUTHBEARER
+listener.name.oauth.oauthbearer.sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";
+PROPERTIES
 }
 
 properties() { # node port controller_port voters replication min_isr dir
@@ -163,6 +174,12 @@ start() {
       >"$dir/server-$node.properties"
     java_kafka kafka.tools.StorageTool format -t "$id" -c "$dir/server-$node.properties" >"$dir/format-$node.log" 2>&1 \
       || die "cannot format: $(tail -5 "$dir/format-$node.log")"
+    if [ -n "${KAFKA_OAUTH:-}" ]; then
+      local port; port=$(free_port)
+      # The last of two lines wins.
+      oauth "$port" "${ports[node]}" "${controllers[node]}" >>"$dir/server-$node.properties"
+      echo "127.0.0.1:$port" >"$dir/oauth"
+    fi
     launch "$dir" "$node"
   done
   for node in $(seq "$count"); do
@@ -208,5 +225,5 @@ case "${1:-}" in
     say "Apache Kafka $version at $brokers"
     ANOMALYD_TEST_BROKERS=$brokers "$@"
     ;;
-  *) sed -n '2,14p' "$0" | sed 's/^# \{0,1\}//'; exit 64 ;;
+  *) sed -n '2,15p' "$0" | sed 's/^# \{0,1\}//'; exit 64 ;;
 esac

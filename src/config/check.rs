@@ -17,7 +17,9 @@ use super::units::format_duration;
 use crate::detect::cold::ROWS_MAX;
 use crate::detect::{Budget, Params};
 use crate::kafka::admin::MESSAGE_MAX;
+use crate::kafka::oauth;
 use crate::kafka::settings::{check_property, refused};
+use crate::kafka::tokens::TokenSource;
 use crate::model::card::Maintenance;
 use crate::record::schema::Features;
 use crate::record::timestamp;
@@ -147,9 +149,16 @@ fn kafka(raw: &Raw, found: &mut Found) -> KafkaSettings {
             properties.insert(plain, value);
         }
     }
+    let tokens = oauth::take_settings(&mut properties).unwrap_or_else(|problems| {
+        for (name, problem) in problems {
+            found.add(&format!("kafka.properties.{name}"), problem);
+        }
+        None
+    });
     KafkaSettings {
         brokers: brokers.clone(),
         properties,
+        tokens: tokens.map(TokenSource::new),
     }
 }
 

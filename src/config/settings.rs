@@ -14,6 +14,7 @@ use crate::detect::Params;
 use crate::kafka::admin::SharedTopics;
 use crate::kafka::history::HistoryTopics;
 use crate::kafka::settings::Connection;
+use crate::kafka::tokens::TokenSource;
 use crate::kafka::topics::OutputTopics;
 use crate::model::card::Maintenance;
 use crate::model::spec::ModelSpec;
@@ -70,6 +71,7 @@ impl Config {
             brokers: self.kafka.brokers.clone(),
             group: self.input.group.clone(),
             properties: self.kafka.properties.clone(),
+            tokens: self.kafka.tokens.clone(),
         }
     }
 
@@ -137,6 +139,8 @@ pub struct KafkaSettings {
     pub brokers: String,
     /// librdkafka's own properties, none of those that a promise rests on.
     pub properties: BTreeMap<String, String>,
+    /// Where tokens come from, with OAUTHBEARER.
+    pub tokens: Option<TokenSource>,
 }
 
 impl fmt::Debug for KafkaSettings {

@@ -67,12 +67,19 @@ impl Own {
         Self::start_as(None)
     }
 
-    /// The same, behind a proxy: clients are told its address.
-    pub fn behind(proxy: &str) -> Option<Self> {
-        Self::start_as(Some(proxy))
+    /// The same, with a second listener for OAUTHBEARER, which takes tokens that nobody signed: its address.
+    pub fn with_tokens() -> Option<(Self, String)> {
+        let own = Self::start_as(Some(("KAFKA_OAUTH", "1")))?;
+        let address = std::fs::read_to_string(own.folder.join("oauth")).expect("its address");
+        Some((own, address.trim().to_owned()))
     }
 
-    fn start_as(advertised: Option<&str>) -> Option<Self> {
+    /// The same, behind a proxy: clients are told its address.
+    pub fn behind(proxy: &str) -> Option<Self> {
+        Self::start_as(Some(("KAFKA_ADVERTISED", proxy)))
+    }
+
+    fn start_as(more: Option<(&str, &str)>) -> Option<Self> {
         let folder = std::env::temp_dir().join(unique("anomalyd-own"));
         let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/kafka.sh"))
             .arg("start")
@@ -81,7 +88,7 @@ impl Own {
             .arg(std::process::id().to_string())
             .env_remove("ANOMALYD_TEST_BROKERS")
             .env("KAFKA_HEAP", "256m")
-            .envs(advertised.map(|address| ("KAFKA_ADVERTISED", address)))
+            .envs(more)
             .output()
             .expect("bash runs");
         if !output.status.success() {

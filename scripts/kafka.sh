@@ -5,7 +5,7 @@
 #   scripts/kafka.sh start DIR [N] [PID]   start N brokers (1 or 3), data in DIR; prints the bootstrap servers.
 #                                          With PID the brokers are stopped, and DIR removed, when that process ends.
 #   scripts/kafka.sh stop DIR              stop them
-#   scripts/kafka.sh again DIR             start those again that `stop` or a kill ended, on the same ports with the same data
+#   scripts/kafka.sh again DIR [NODE]      start those again that `stop` or a kill ended, or one of them, on the same ports with the same data
 #   scripts/kafka.sh with COMMAND ...      start one, run COMMAND with ANOMALYD_TEST_BROKERS set, stop it
 #
 # KAFKA_VERSION  which version to fetch (4.3.0)      KAFKA_HOME  an unpacked Kafka to use instead of fetching
@@ -127,7 +127,9 @@ launch() { # dir node
     exec setsid env -u COLUMNS java "-Xms$heap" "-Xmx$heap" -XX:+UseSerialGC -cp "$(libs)/*" "$log" \
       "-Dkafka.logs.dir=$dir" kafka.Kafka "$dir/server-$node.properties"
   ) >>"$dir/broker-$node.log" 2>&1 </dev/null &
-  echo $! >>"$dir/pids"
+  # A line for each node.
+  { [ "$node" = 1 ] || head -n $((node - 1)) "$dir/pids"; echo $!; tail -n +$((node + 1)) "$dir/pids"; } >"$dir/pids.new"
+  mv "$dir/pids.new" "$dir/pids"
 }
 
 await() { # dir node port
@@ -140,13 +142,13 @@ await() { # dir node port
 }
 
 again() {
-  local dir=$1 file node port
-  : >"$dir/pids"
-  for file in "$dir"/server-*.properties; do
+  local dir=$1 one=${2:-} file node port
+  [ -n "$one" ] || : >"$dir/pids"
+  for file in "$dir"/server-${one:-*}.properties; do
     node=${file##*/server-}; node=${node%.properties}
     launch "$dir" "$node"
   done
-  for file in "$dir"/server-*.properties; do
+  for file in "$dir"/server-${one:-*}.properties; do
     node=${file##*/server-}; node=${node%.properties}
     port=$(sed -n 's/^listeners=PLAINTEXT:.*:\([0-9]*\),CONTROLLER.*/\1/p' "$file")
     await "$dir" "$node" "$port"

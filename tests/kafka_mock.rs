@@ -49,7 +49,6 @@ fn cluster(exactly_once: bool) -> (Cluster, Echo) {
         workers: 1,
         exactly_once,
         properties: BTreeMap::new(),
-        tokens: None,
         limits: None,
     };
     for topic in [echo.input(), echo.output(), echo.state()] {

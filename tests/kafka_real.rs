@@ -32,6 +32,8 @@ mod proxy;
 mod refused;
 #[path = "kafka/rights.rs"]
 mod rights;
+#[path = "kafka/three.rs"]
+mod three;
 #[path = "kafka/tokens.rs"]
 mod tokens;
 

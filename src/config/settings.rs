@@ -149,6 +149,7 @@ impl fmt::Debug for KafkaSettings {
         f.debug_struct("KafkaSettings")
             .field("brokers", &self.brokers)
             .field("properties", &self.properties.keys())
+            .field("tokens", &self.tokens)
             .finish()
     }
 }

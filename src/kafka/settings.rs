@@ -212,6 +212,7 @@ impl std::fmt::Debug for Connection {
             .field("brokers", &self.brokers)
             .field("group", &self.group)
             .field("properties", &self.properties.keys())
+            .field("tokens", &self.tokens)
             .finish()
     }
 }

@@ -456,7 +456,10 @@ mod tests {
 
     /// What a client says when it is given tokens.
     #[derive(Default)]
-    struct Client(Mutex<Vec<(i64, Vec<(String, String)>)>>);
+    struct Client(Mutex<Vec<Given>>);
+
+    /// When a token expires, and its extensions.
+    type Given = (i64, Vec<(String, String)>);
 
     impl NativeClient for Client {
         fn set_token(&self, token: librdkafka::Token<'_>) -> Result<(), String> {

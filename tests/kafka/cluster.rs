@@ -279,7 +279,10 @@ pub fn produce(brokers: &str, topic: &str, records: impl IntoIterator<Item = Rec
             producer.poll(Duration::from_millis(5));
         }
     }
-    producer.flush(Duration::from_secs(60)).expect("all sent");
+    // As long as a message may take.
+    producer
+        .flush(Duration::from_secs(300))
+        .expect("all sent");
 }
 
 /// What transactions of the tests wait for at most.

@@ -83,7 +83,7 @@ fn stage(criterion: &mut Criterion) {
         let pipeline = pipeline(model, window, scores);
         let (batch, decoded) = batch(keys);
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
-            bencher.iter(|| pipeline.stage(&batch, &decoded, Timestamp(1_000_000)));
+            bencher.iter(|| pipeline.stage(&batch, &decoded));
         });
     }
     let (_, decoded) = batch(20);

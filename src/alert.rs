@@ -1,8 +1,72 @@
-//! Alerts and scores as they go out: the wire types. Field names follow OpenSearch's anomaly result where it has one.
+//! What is emitted: alerts, scores and drift, as values. Serde's form of them is what goes out, as JSON, where it is published and nowhere before. Field
+//! names follow OpenSearch's anomaly result where it has one.
 //!
-//! A wire type is separate from the types inside, carries a `schema` version, and never changes the meaning of a field.
+//! What goes out carries a `schema` version, and a field never changes its meaning.
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use crate::model::card::ModelVersion;
+use crate::record::Key;
+use crate::stream::{EpisodeId, Offset, TopicPartition};
+use crate::time::{Timestamp, rfc3339};
+
+/// The version of the format of alerts and drift.
+pub const SCHEMA: u32 = 1;
+
+/// What a score is by.
+///
+/// Serde's form: `model_version`, which is 0 where no model scored, and `seasonal`, which is left out unless it is true.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "ScoredByFields", into = "ScoredByFields")]
+pub enum ScoredBy {
+    /// Robust z-scores of the key's own past: there is no model yet.
+    #[default]
+    ColdStart,
+    /// What the key did at this time of day and week (`model.seasonal`): score and threshold are its own, not a model's.
+    Seasonal,
+    /// The model of this version.
+    Model(ModelVersion),
+}
+
+impl ScoredBy {
+    /// The model's version; `None` where no model scored.
+    #[must_use]
+    pub fn version(self) -> Option<ModelVersion> {
+        match self {
+            Self::Model(version) => Some(version),
+            Self::ColdStart | Self::Seasonal => None,
+        }
+    }
+}
+
+/// [`ScoredBy`], as it is written.
+#[derive(Serialize, Deserialize)]
+struct ScoredByFields {
+    model_version: ModelVersion,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    seasonal: bool,
+}
+
+impl From<ScoredBy> for ScoredByFields {
+    fn from(scored_by: ScoredBy) -> Self {
+        Self {
+            model_version: scored_by.version().unwrap_or_default(),
+            seasonal: scored_by == ScoredBy::Seasonal,
+        }
+    }
+}
+
+impl From<ScoredByFields> for ScoredBy {
+    fn from(fields: ScoredByFields) -> Self {
+        match (fields.seasonal, fields.model_version) {
+            (true, _) => Self::Seasonal,
+            (false, ModelVersion(0)) => Self::ColdStart,
+            (false, version) => Self::Model(version),
+        }
+    }
+}
 
 /// One message of the alerts topic: an episode opened, changed, or closed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -10,22 +74,28 @@ pub struct Alert {
     /// Version of this format: 1.
     pub schema: u32,
     /// The episode's id: stable from open to close, a function of detector, topic, partition and onset offset.
-    pub id: String,
+    pub id: EpisodeId,
     /// What happened to the episode.
     pub event: AlertEvent,
     /// What kind of anomaly it is.
     pub kind: AlertKind,
     /// The detector's name.
-    pub detector: String,
+    pub detector: Arc<str>,
     /// The record's key.
-    pub key: String,
+    pub key: Key,
     /// When the record that caused this message happened, RFC 3339.
-    pub data_time: String,
+    #[serde(with = "rfc3339")]
+    pub data_time: Timestamp,
     /// When the anomaly probably began, RFC 3339.
-    pub approx_anomaly_start_time: String,
+    #[serde(with = "rfc3339")]
+    pub approx_anomaly_start_time: Timestamp,
     /// When the fault was last seen, RFC 3339; only in the alert that closes the episode, which comes as soon as it is sure that the fault is over.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub end_time: Option<String>,
+    #[serde(
+        default,
+        with = "rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub end_time: Option<Timestamp>,
     /// The score of the record that caused this message: higher is stranger.
     pub anomaly_score: f64,
     /// The largest score of the episode so far.
@@ -38,7 +108,8 @@ pub struct Alert {
     pub severity: Severity,
     /// The probability that a normal record scores as high.
     pub p_value: f64,
-    /// The score at which a record counts as anomalous.
+    /// The score at which a record by itself is as rare as the budget allows, by the model's score alone: an episode may open below it, by what a single sensor
+    /// shows, or by evidence over several records.
     pub threshold: f64,
     /// Records of the episode so far.
     pub records: u64,
@@ -56,15 +127,13 @@ pub struct Alert {
     pub suppressed: Option<u64>,
     /// The id of the episode of the same key that this one comes on top of: stranger than that one had been for its last 300 records and more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub within: Option<String>,
+    pub within: Option<EpisodeId>,
     /// Nobody knows how the episode went on: what was remembered of its key was discarded, and so it is closed. Left out if not.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub abandoned: bool,
-    /// The version of the model that judged; 0: none did, but the cold start, or the season of the key.
-    pub model_version: u64,
-    /// Whether the season of the key judged (`model.seasonal`): score and threshold are then its own, not a model's. Left out if not.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub seasonal: bool,
+    /// What the score is by: `model_version` and `seasonal`.
+    #[serde(flatten)]
+    pub scored_by: ScoredBy,
     /// The input record.
     pub input: InputRef,
 }
@@ -79,6 +148,18 @@ pub enum AlertEvent {
     Update,
     /// It ended.
     Close,
+}
+
+impl AlertEvent {
+    /// Its name, as it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Update => "update",
+            Self::Close => "close",
+        }
+    }
 }
 
 /// What kind of anomaly an episode is.
@@ -107,6 +188,19 @@ pub enum Severity {
     Critical,
 }
 
+impl Severity {
+    /// Its name, as it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+}
+
 /// One feature's part in a score.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attribution {
@@ -123,12 +217,11 @@ pub struct Attribution {
 /// The place of a record in Kafka.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputRef {
-    /// Topic.
-    pub topic: String,
-    /// Partition.
-    pub partition: i32,
+    /// Topic and partition.
+    #[serde(flatten)]
+    pub at: TopicPartition,
     /// Offset.
-    pub offset: i64,
+    pub offset: Offset,
 }
 
 /// One message of the drift topic: a key began to drift, or ceased to. Never an alert: nothing need be broken, but the model grows old.
@@ -137,26 +230,26 @@ pub struct Drift {
     /// Version of this format: 1.
     pub schema: u32,
     /// The drift's id: the same when it begins and when it ends.
-    pub id: String,
+    pub id: EpisodeId,
     /// What happened.
     pub event: DriftEvent,
     /// The detector's name.
-    pub detector: String,
+    pub detector: Arc<str>,
     /// The key.
-    pub key: String,
+    pub key: Key,
     /// When the record that caused this message happened, RFC 3339.
-    pub data_time: String,
+    #[serde(with = "rfc3339")]
+    pub data_time: Timestamp,
     /// When the drift probably began, RFC 3339: as exact as blocks of 500 records are.
-    pub approx_drift_start_time: String,
+    #[serde(with = "rfc3339")]
+    pub approx_drift_start_time: Timestamp,
     /// The mean surprise, −ln p, over the key's last 500 records or so: 1 is what normal records have.
     pub level: f64,
     /// The same while it did not drift.
     pub usual_level: f64,
-    /// The version of the model that judged; 0: the season of the key.
-    pub model_version: u64,
-    /// Whether the season of the key judged (`model.seasonal`). Left out if not.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub seasonal: bool,
+    /// What the score is by: `model_version` and `seasonal`.
+    #[serde(flatten)]
+    pub scored_by: ScoredBy,
     /// The input record.
     pub input: InputRef,
 }
@@ -171,15 +264,27 @@ pub enum DriftEvent {
     End,
 }
 
+impl DriftEvent {
+    /// Its name, as it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Begin => "begin",
+            Self::End => "end",
+        }
+    }
+}
+
 /// One message of the scores topic.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// The detector's name.
-    pub detector: String,
+    pub detector: Arc<str>,
     /// The record's key.
-    pub key: String,
+    pub key: Key,
     /// Event time, RFC 3339.
-    pub time: String,
+    #[serde(with = "rfc3339")]
+    pub time: Timestamp,
     /// Higher is stranger.
     pub score: f64,
     /// The probability that a normal record scores as high.
@@ -188,14 +293,64 @@ pub struct Score {
     pub alert: bool,
     /// Whether the window or the cold start is still filling.
     pub warming_up: bool,
-    /// The version of the model that judged; 0: none did, but the cold start, or the season of the key.
-    pub model_version: u64,
-    /// Whether the season of the key judged (`model.seasonal`). Left out if not.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub seasonal: bool,
+    /// What the score is by: `model_version` and `seasonal`.
+    #[serde(flatten)]
+    pub scored_by: ScoredBy,
     /// The input record.
     pub input: InputRef,
     /// The model's code of the record, with `output.emit_code`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<Vec<f32>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_as_they_are_written() {
+        let written = |value: serde_json::Value| value.as_str().unwrap().to_owned();
+        for event in [AlertEvent::Open, AlertEvent::Update, AlertEvent::Close] {
+            assert_eq!(written(serde_json::json!(event)), event.name());
+        }
+        for event in [DriftEvent::Begin, DriftEvent::End] {
+            assert_eq!(written(serde_json::json!(event)), event.name());
+        }
+        let (low, medium) = (Severity::Low, Severity::Medium);
+        for severity in [low, medium, Severity::High, Severity::Critical] {
+            assert_eq!(written(serde_json::json!(severity)), severity.name());
+        }
+    }
+
+    #[test]
+    fn a_score_is_written_with_what_it_is_by_and_read_back() {
+        let score = |scored_by| Score {
+            detector: "pumps".into(),
+            key: Key("pump \"1\"".into()),
+            time: Timestamp(1_700_000_000_123),
+            score: 1e-9,
+            p_value: 0.1 + 0.2,
+            alert: true,
+            warming_up: false,
+            scored_by,
+            input: InputRef {
+                at: TopicPartition::new("records", 3),
+                offset: Offset(42),
+            },
+            code: Some(vec![0.5, -1.0]),
+        };
+        for (scored_by, fields) in [
+            (ScoredBy::Model(ModelVersion(7)), r#""model_version":7"#),
+            (ScoredBy::ColdStart, r#""model_version":0"#),
+            (ScoredBy::Seasonal, r#""model_version":0,"seasonal":true"#),
+        ] {
+            let text = serde_json::to_string(&score(scored_by)).unwrap();
+            let before = r#"{"detector":"pumps","key":"pump \"1\"","time":"2023-11-14T22:13:20.123Z","score":1e-9,"p_value":0.30000000000000004,"alert":true,"warming_up":false"#;
+            let after =
+                r#""input":{"topic":"records","partition":3,"offset":42},"code":[0.5,-1.0]}"#;
+            assert_eq!(text, format!("{before},{fields},{after}"));
+            let read: Score = serde_json::from_str(&text).unwrap();
+            assert_eq!(read, score(scored_by));
+        }
+    }
 }

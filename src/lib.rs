@@ -9,9 +9,9 @@
 //! | layer | modules |
 //! |---|---|
 //! | 0 | [`time`], [`seed`], [`stream`], [`stats`] |
-//! | 1 | [`record`], [`alert`] |
-//! | 2 | [`nn`] |
-//! | 3 | [`model`] |
+//! | 1 | [`record`], [`nn`] |
+//! | 2 | [`model`] |
+//! | 3 | [`alert`] |
 //! | 4 | [`detect`] |
 //! | 5 | [`train`] |
 //! | 6 | [`pipeline`] |
@@ -33,12 +33,12 @@ pub mod stats;
 pub mod stream;
 pub mod time;
 
-pub mod alert;
+pub mod nn;
 pub mod record;
 
-pub mod nn;
-
 pub mod model;
+
+pub mod alert;
 
 pub mod detect;
 

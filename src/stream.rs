@@ -1,5 +1,7 @@
-//! Places in a Kafka log. One convention throughout: an [`Offset`] is the next record to read, a [`Span`] is half-open.
+//! Places in a Kafka log, and the ids of episodes, which are made of such places. One convention throughout: an [`Offset`] is the next record to read, a
+//! [`Span`] is half-open.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -91,3 +93,122 @@ impl Span {
 
 /// The next offset to read, for each partition held.
 pub type Positions = BTreeMap<TopicPartition, Offset>;
+
+/// The id of an episode: the same from open to close and in every run over the same records, because it is made of detector, topic, partition and the
+/// offset of the first record. Names of detectors and topics have no `/`, so no two episodes have the same. What somebody says of an episode names it
+/// by this.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EpisodeId(Arc<str>);
+
+impl EpisodeId {
+    /// Of what began with the record at `onset`.
+    #[must_use]
+    pub fn new(detector: &str, at: &TopicPartition, onset: Offset) -> Self {
+        let TopicPartition { topic, partition } = at;
+        Self(Arc::from(format!(
+            "{detector}/{topic}/{}/{onset}",
+            partition.0
+        )))
+    }
+
+    /// Of the silence of a key whose last record lies at `after`.
+    #[must_use]
+    pub fn of_silence(detector: &str, at: &TopicPartition, after: Offset) -> Self {
+        Self(Arc::from(format!(
+            "{}-silence",
+            Self::new(detector, at, after)
+        )))
+    }
+
+    /// Of the storm that began with the record at `onset`.
+    #[must_use]
+    pub fn of_storm(detector: &str, at: &TopicPartition, onset: Offset) -> Self {
+        Self(Arc::from(format!(
+            "{}-storm",
+            Self::new(detector, at, onset)
+        )))
+    }
+
+    /// Of the drift of a key that began with the record at `onset`.
+    #[must_use]
+    pub fn of_drift(detector: &str, at: &TopicPartition, onset: Offset) -> Self {
+        Self(Arc::from(format!(
+            "{}-drift",
+            Self::new(detector, at, onset)
+        )))
+    }
+
+    /// The offset that it names; `None` of one that was not made here.
+    #[must_use]
+    pub fn onset(&self) -> Option<Offset> {
+        let last = self.0.rsplit('/').next()?;
+        let number = last.split_once('-').map_or(last, |(number, _)| number);
+        number.parse().ok().map(Offset)
+    }
+
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EpisodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl Borrow<str> for EpisodeId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for EpisodeId {
+    /// As somebody names it.
+    fn from(text: &str) -> Self {
+        Self(Arc::from(text))
+    }
+}
+
+impl From<String> for EpisodeId {
+    fn from(text: String) -> Self {
+        Self(Arc::from(text))
+    }
+}
+
+impl PartialEq<str> for EpisodeId {
+    fn eq(&self, text: &str) -> bool {
+        &*self.0 == text
+    }
+}
+
+impl PartialEq<&str> for EpisodeId {
+    fn eq(&self, text: &&str) -> bool {
+        &*self.0 == *text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_episode_s_id_names_its_place() {
+        let (at, onset) = (TopicPartition::new("plant.records", 7), Offset(42));
+        let made: [(fn(&str, &TopicPartition, Offset) -> EpisodeId, &str); 4] = [
+            (EpisodeId::new, "pumps/plant.records/7/42"),
+            (EpisodeId::of_silence, "pumps/plant.records/7/42-silence"),
+            (EpisodeId::of_storm, "pumps/plant.records/7/42-storm"),
+            (EpisodeId::of_drift, "pumps/plant.records/7/42-drift"),
+        ];
+        for (make, text) in made {
+            let id = make("pumps", &at, onset);
+            assert_eq!(id, text);
+            assert_eq!(id.onset(), Some(onset));
+        }
+        assert_eq!(EpisodeId::from("anything").onset(), None);
+    }
+}

@@ -47,6 +47,59 @@ impl Timestamp {
     }
 }
 
+/// [`Timestamp`]s as RFC 3339, for serde's `with`.
+pub mod rfc3339 {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    use super::Timestamp;
+
+    /// Writes one, as [`Timestamp::rfc3339`].
+    pub fn serialize<S: Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&time.rfc3339())
+    }
+
+    /// Reads one back.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
+        let text = String::deserialize(from)?;
+        // Times that RFC 3339 cannot have are written as milliseconds.
+        let read = text.parse::<jiff::Timestamp>();
+        match (read, text.parse()) {
+            (Ok(time), _) => Ok(Timestamp(time.as_millisecond())),
+            (Err(_), Ok(milliseconds)) => Ok(Timestamp(milliseconds)),
+            (Err(error), Err(_)) => Err(de::Error::custom(error)),
+        }
+    }
+
+    /// The same of those that may be absent.
+    pub mod option {
+        use serde::{Deserialize, Deserializer, Serializer};
+
+        use super::super::Timestamp;
+
+        #[derive(Deserialize)]
+        struct Written(#[serde(with = "super")] Timestamp);
+
+        /// Writes one; `None` as null.
+        pub fn serialize<S: Serializer>(
+            time: &Option<Timestamp>,
+            to: S,
+        ) -> Result<S::Ok, S::Error> {
+            match time {
+                Some(time) => super::serialize(time, to),
+                None => to.serialize_none(),
+            }
+        }
+
+        /// Reads one back.
+        pub fn deserialize<'de, D: Deserializer<'de>>(
+            from: D,
+        ) -> Result<Option<Timestamp>, D::Error> {
+            let written = Option::<Written>::deserialize(from)?;
+            Ok(written.map(|Written(time)| time))
+        }
+    }
+}
+
 /// A source of time for threads around the core: polling, timers, latency.
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// Wall-clock time.

@@ -14,6 +14,7 @@ use rand::Rng;
 
 use crate::detect::Budget;
 use crate::model::card::{Card, Change, Maintenance, ModelVersion};
+use crate::model::gate_report::GateReport;
 use crate::model::spec::ModelSpec;
 use crate::model::trained::TrainedModel;
 use crate::port::{History, ModelStore, Quarantine};
@@ -24,7 +25,6 @@ use crate::seed::Seed;
 use crate::stream::Span;
 use crate::time::{Clock, Timestamp};
 use crate::train::evidence::EpisodeSettings;
-use crate::train::gate::Verdict;
 use crate::train::sample::{self, Sample, Wanted};
 use crate::train::{self, Candidate, TrainError, TrainJob};
 
@@ -71,7 +71,7 @@ pub trait Observer: Send + Sync + std::fmt::Debug {
     /// A run began for this version.
     fn started(&self, version: ModelVersion);
     /// The gate has spoken.
-    fn judged(&self, _version: ModelVersion, _verdict: &Verdict) {}
+    fn judged(&self, _version: ModelVersion, _verdict: &GateReport) {}
     /// Why there is no model, or no new one, and what that waits for; `None`: there is one.
     fn waits(&self, _why: Option<(Waits, &str)>) {}
     /// A run ended after `took`: `outcome` is `promoted`, `rejected`, `cancelled`, `skipped` or `failed`; `verdict` says why.
@@ -527,7 +527,8 @@ enum Failure {
 /// What the newest model was rejected for, if it was made after the one in use.
 fn change(cards: &[Card], champion: Option<&TrainedModel>) -> Option<Change> {
     let last = cards.last()?;
-    last.change
+    last.gate
+        .may_have_changed()
         .filter(|_| last.version > champion.map_or(ModelVersion(0), |c| c.card.version))
 }
 

@@ -13,9 +13,9 @@ use syn::visit::{self, Visit};
 /// The modules, lowest layer first. Modules of one layer may not use each other, except in layer 0.
 const LAYERS: &[&[&str]] = &[
     &["time", "seed", "stream", "stats"],
-    &["record", "alert"],
-    &["nn"],
+    &["record", "nn"],
     &["model"],
+    &["alert"],
     &["detect"],
     &["train"],
     &["pipeline"],
@@ -57,7 +57,6 @@ const CIRCLES: &[&[&str]] = &[
         "train::fit",
         "train::gate",
         "train::gate::ground",
-        "train::gate::verdict",
         "train::suspects",
         "train::window",
     ],

@@ -17,7 +17,6 @@ use anomalyd::stats::calibration::Calibration;
 use anomalyd::stream::{Offset, TopicPartition};
 use anomalyd::time::Timestamp;
 
-const NOW: Timestamp = Timestamp(1_000_000);
 const WINDOW: usize = 10;
 const KEYS: usize = 100_000;
 const COLUMNS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
@@ -102,7 +101,7 @@ fn work(
     let mut took = Duration::ZERO;
     loop {
         let begun = Instant::now();
-        let staged = pipeline.stage(batch, decoded, NOW);
+        let staged = pipeline.stage(batch, decoded);
         took += begun.elapsed();
         log.publish(&staged.outbox);
         let whole = staged.whole;

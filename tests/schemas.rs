@@ -9,8 +9,12 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anomalyd::alert::{Alert, AlertEvent, AlertKind, Attribution, InputRef, Severity};
+use anomalyd::alert::{Alert, AlertEvent, AlertKind, Attribution, InputRef, ScoredBy, Severity};
+use anomalyd::model::card::ModelVersion;
+use anomalyd::record::Key;
 use anomalyd::record::feedback::Statement;
+use anomalyd::stream::{Offset, TopicPartition};
+use anomalyd::time::Timestamp;
 use serde_json::{Value, json};
 
 fn schema(name: &str) -> Value {
@@ -125,14 +129,14 @@ fn alert(event: AlertEvent, kind: AlertKind, severity: Severity) -> Alert {
         actual,
         expected: 1.0,
     };
-    let time = || "2026-03-01T12:00:00Z".to_owned();
+    let time = || Timestamp(1_772_366_400_000);
     Alert {
         schema: 1,
-        id: "d/t/0/1".to_owned(),
+        id: "d/t/0/1".into(),
         event,
         kind,
-        detector: "d".to_owned(),
-        key: "k".to_owned(),
+        detector: "d".into(),
+        key: Key("k".into()),
         data_time: time(),
         approx_anomaly_start_time: time(),
         end_time: Some(time()),
@@ -149,14 +153,12 @@ fn alert(event: AlertEvent, kind: AlertKind, severity: Severity) -> Alert {
         evidence_records: 5,
         relevant_attribution: vec![feature(Some(2.0)), feature(None)],
         suppressed: Some(3),
-        within: Some("d/t/0/0".to_owned()),
+        within: Some("d/t/0/0".into()),
         abandoned: true,
-        model_version: 4,
-        seasonal: true,
+        scored_by: ScoredBy::Seasonal,
         input: InputRef {
-            topic: "t".to_owned(),
-            partition: 0,
-            offset: 1,
+            at: TopicPartition::new("t", 0),
+            offset: Offset(1),
         },
     }
 }
@@ -186,7 +188,7 @@ fn alerts_are_as_their_schema_says() {
         suppressed: None,
         within: None,
         abandoned: false,
-        seasonal: false,
+        scored_by: ScoredBy::Model(ModelVersion(4)),
         relevant_attribution: Vec::new(),
         ..all[0].clone()
     });

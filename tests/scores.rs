@@ -48,7 +48,7 @@ fn trained(kind: &str, window: usize, history: &Array2<f64>, spec: ModelSpec) ->
         );
     }
     let job = TrainJob {
-        detector: "d".to_owned(),
+        detector: "d".into(),
         version: ModelVersion(1),
         created: Timestamp(5),
         columns: (0..COLUMNS).map(|j| format!("x{j}")).collect(),

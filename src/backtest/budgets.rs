@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::evaluate::Outcome;
+use crate::alert::ScoredBy;
 use crate::detect::episode::{Change, EpisodeState, Reading, Rule};
 use crate::detect::{BUDGET_MAX, Budget, Params};
-use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
 use crate::stream::Offset;
 use crate::tools::table::Table;
@@ -121,7 +121,7 @@ fn by_key(table: &Table) -> BTreeMap<&str, Vec<usize>> {
 #[derive(Default)]
 struct KeyReplay {
     episodes: EpisodeState,
-    version: ModelVersion,
+    scored_by: ScoredBy,
     rows: usize,
     spans: Vec<Span>,
 }
@@ -153,10 +153,10 @@ fn replay<'a>(
             continue;
         }
         let evidence = &mut key.episodes.evidence;
-        if line.by_model.is_some() && key.version != line.version {
+        if line.by_model.is_some() && key.scored_by != line.scored_by {
             evidence.change_model();
         }
-        key.version = line.version;
+        key.scored_by = line.scored_by;
         let reading = Reading {
             p: line.by_model.map_or(line.p_value, |p| evidence.by_key(p)),
             by_model: line.by_model,
@@ -164,11 +164,9 @@ fn replay<'a>(
             offset: Offset(at as i64),
             time: table.times[row],
         };
-        // 0: judged by the key's own past.
-        let rule = if line.version.0 == 0 {
-            &rules.1
-        } else {
-            &rules.0
+        let rule = match line.scored_by {
+            ScoredBy::Model(_) => &rules.0,
+            ScoredBy::ColdStart | ScoredBy::Seasonal => &rules.1,
         };
         match key.episodes.judge(rule, reading) {
             Change::Opened(episode) => key.spans.push(Span {

@@ -217,7 +217,7 @@ fn retrain(
             .iter()
             .rev()
             .find_map(|trained| trained.model.as_ref())
-            .and_then(|last| last.card.change),
+            .and_then(|last| last.card.gate.may_have_changed()),
     };
     let mut job = training::job(config, table, run);
     job.maintenance.extend_from_slice(&replay.maintenance);

@@ -59,6 +59,7 @@ pub fn shown(figures: &[(&'static str, f64)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alert::ScoredBy;
     use crate::model::card::ModelVersion;
 
     #[test]
@@ -80,7 +81,7 @@ mod tests {
                     by_model: Some(0.5),
                     judged: true,
                     alert: found || wrong,
-                    version: ModelVersion(1),
+                    scored_by: ScoredBy::Model(ModelVersion(1)),
                 }
             })
             .collect();

@@ -7,14 +7,14 @@ use std::time::Duration;
 use ndarray::Array2;
 
 use super::feedback::Script;
-use crate::alert::Alert;
+use crate::alert::{Alert, ScoredBy};
 use crate::detect::Params;
-use crate::model::card::{Exclusion, Feedback, Maintenance, ModelVersion, Said};
+use crate::model::card::{Exclusion, Feedback, Maintenance, Said};
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{self, Column, PartitionAssignment, Pipeline, StateEntry, Watched};
 use crate::record::feedback::Says;
 use crate::record::{DecodeError, Decoded, DecodedBatch, RecordBatch};
-use crate::stream::{Offset, TopicPartition};
+use crate::stream::{EpisodeId, Offset, TopicPartition};
 use crate::tools::ToolError;
 use crate::tools::table::Table;
 
@@ -31,8 +31,8 @@ pub struct Line {
     pub judged: bool,
     /// Whether it lies in an open episode.
     pub alert: bool,
-    /// The model that judged it; 0: none, but the cold start or the season of its key.
-    pub version: ModelVersion,
+    /// What the score is by.
+    pub scored_by: ScoredBy,
 }
 
 impl Line {
@@ -42,7 +42,7 @@ impl Line {
         by_model: None,
         judged: false,
         alert: false,
-        version: ModelVersion(0),
+        scored_by: ScoredBy::ColdStart,
     };
 }
 
@@ -227,13 +227,13 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn say(&mut self, id: &str, called: Option<Feedback>) {
-        if !self.quarantine().iter().any(|known| known.because == id) {
+    fn say(&mut self, id: &EpisodeId, called: Option<Feedback>) {
+        if !self.quarantine().iter().any(|known| known.because == *id) {
             self.feedback.unknown += 1;
             return;
         }
         match called {
-            Some(feedback) => self.said.insert(id.to_owned(), feedback),
+            Some(feedback) => self.said.insert(id.clone(), feedback),
             None => self.said.remove(id),
         };
     }
@@ -265,8 +265,7 @@ impl<'a> Replay<'a> {
             });
         }
         self.lines.resize(to, Line::NONE);
-        let now = table.times[to - 1];
-        let mut staged = self.pipeline.stage(&batch, &decoded, now);
+        let mut staged = self.pipeline.stage(&batch, &decoded);
         self.note_codes(to, from, &staged.watched);
         for judged in std::mem::take(&mut staged.watched) {
             let row = from + judged.record;
@@ -276,9 +275,9 @@ impl<'a> Replay<'a> {
                 by_model: judged.by_model,
                 judged: !judged.warming_up,
                 alert: judged.alert,
-                version: judged.model,
+                scored_by: judged.scored_by,
             };
-            if judged.alert && judged.model.0 > 0 {
+            if judged.alert && judged.scored_by.version().is_some() {
                 self.windows.add(row, judged.window);
             }
         }
@@ -291,17 +290,10 @@ impl<'a> Replay<'a> {
                 self.episodes.remove(&entry.key);
             }
         }
-        for message in std::mem::take(&mut staged.outbox.alerts) {
-            let value = message.value.unwrap_or_default();
-            match serde_json::from_slice::<Alert>(&value) {
-                Ok(alert) => {
-                    let caused = (from..to).find(|&row| {
-                        table.place(row, &self.at) == (&message.cause, Offset(alert.input.offset))
-                    });
-                    self.alerts.push((caused.unwrap_or(to - 1), alert));
-                }
-                Err(error) => unreachable!("an alert reads back as it was written: {error}"),
-            }
+        for alert in std::mem::take(&mut staged.outbox.alerts) {
+            let place = (&alert.input.at, alert.input.offset);
+            let caused = (from..to).find(|&row| table.place(row, &self.at) == place);
+            self.alerts.push((caused.unwrap_or(to - 1), alert));
         }
         self.pipeline.apply(staged);
     }
@@ -313,9 +305,9 @@ impl<'a> Replay<'a> {
         let Some(model) = self.pipeline.current() else {
             return;
         };
-        // 0: the season judged, beside the model.
-        let at_hand = [model.card.version, ModelVersion(0)];
-        let judged = watched.iter().filter(|w| at_hand.contains(&w.model));
+        // Where the season judges, the model at hand has a code all the same.
+        let version = |w: &Watched| w.scored_by.version().unwrap_or(model.card.version);
+        let judged = watched.iter().filter(|w| version(w) == model.card.version);
         let judged: Vec<&Watched> = judged.filter(|w| w.window.len() == model.width()).collect();
         let values = judged.iter().flat_map(|w| w.window.iter().copied());
         let shape = (judged.len(), model.width());

@@ -11,10 +11,10 @@ use super::report::{EpisodeRow, Report, TrainingRow, number};
 use crate::alert::{Alert, AlertEvent, AlertKind};
 use crate::config::Config;
 use crate::detect::episode::Rule;
-use crate::model::card::Card;
+use crate::model::card::{Card, ModelVersion};
 use crate::model::trained::TrainedModel;
 use crate::model::{KINDS, Trait};
-use crate::stream::Offset;
+use crate::stream::EpisodeId;
 use crate::tools::table::Table;
 
 /// Milliseconds of a day.
@@ -74,7 +74,7 @@ pub fn report(input: ReportInput<'_>) -> Report {
         scores: outcome.lines.iter().map(|line| line.score).collect(),
         p_values: outcome.lines.iter().map(|line| line.p_value).collect(),
         warming_up: (0..table.len())
-            .map(|row| row < warmup || outcome.lines[row].version.0 == 0)
+            .map(|row| row < warmup || outcome.lines[row].scored_by.version().is_none())
             .collect(),
         labels: table.labels.clone().unwrap_or_default(),
         budget,
@@ -173,12 +173,12 @@ fn losses(card: &Card) -> Vec<(String, Vec<(f64, f64)>)> {
 /// Episodes from their alerts, in the order in which they opened.
 fn episodes(table: &Table, outcome: &Outcome) -> Vec<EpisodeRow> {
     let mut found: Vec<EpisodeRow> = Vec::new();
-    let mut place: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut place: BTreeMap<&EpisodeId, usize> = BTreeMap::new();
     let alerts = outcome.alerts.iter();
     for (row, alert) in alerts.filter(|(_, alert)| alert.kind != AlertKind::Storm) {
         let at = *place.entry(&alert.id).or_insert_with(|| {
             found.push(EpisodeRow {
-                key: alert.key.clone(),
+                key: alert.key.0.to_string(),
                 from: onset(table, alert, *row),
                 to: table.len(),
                 records: 0,
@@ -225,9 +225,7 @@ fn episodes(table: &Table, outcome: &Outcome) -> Vec<EpisodeRow> {
 
 /// The row that an episode's id names, at or before the one that opened it.
 fn onset(table: &Table, alert: &Alert, opened: usize) -> usize {
-    let id = alert.id.strip_suffix("-silence").unwrap_or(&alert.id);
-    let offset = id.rsplit('/').next().and_then(|text| text.parse().ok());
-    let Some(offset) = offset.map(Offset) else {
+    let Some(offset) = alert.id.onset() else {
         return opened;
     };
     match &table.places {
@@ -242,15 +240,16 @@ fn onset(table: &Table, alert: &Alert, opened: usize) -> usize {
 
 /// Shares of the features in the scores of records in episodes: by the model that judged each, or, of the cold start, as its alerts input.
 fn attribution(table: &Table, outcome: &Outcome) -> Vec<(usize, Vec<f64>)> {
-    let models: BTreeMap<u64, &Arc<TrainedModel>> = outcome
+    let models: BTreeMap<ModelVersion, &Arc<TrainedModel>> = outcome
         .models
         .iter()
         .filter_map(|trained| trained.model.as_ref())
-        .map(|model| (model.card.version.0, model))
+        .map(|model| (model.card.version, model))
         .collect();
     let mut shares = attributed_by_alerts(table, &outcome.alerts);
     for (row, window) in outcome.windows.iter() {
-        if let Some(model) = models.get(&outcome.lines[row].version.0)
+        if let Some(version) = outcome.lines[row].scored_by.version()
+            && let Some(model) = models.get(&version)
             && model.width() == window.len()
             && let Ok(view) = ArrayView2::from_shape((1, window.len()), window)
         {
@@ -263,7 +262,7 @@ fn attribution(table: &Table, outcome: &Outcome) -> Vec<(usize, Vec<f64>)> {
 fn attributed_by_alerts(table: &Table, alerts: &[(usize, Alert)]) -> BTreeMap<usize, Vec<f64>> {
     let mut shares = BTreeMap::new();
     for (row, alert) in alerts {
-        if alert.model_version > 0 || alert.relevant_attribution.is_empty() {
+        if alert.scored_by.version().is_some() || alert.relevant_attribution.is_empty() {
             continue;
         }
         let of: BTreeMap<&str, f64> = alert

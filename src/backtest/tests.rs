@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::evaluate::{Outcome, Warmup, Watch, backtest, score};
 use super::story::{self, ReportInput};
-use crate::alert::{AlertEvent, Score};
+use crate::alert::AlertEvent;
 use crate::config::{Config, Sources};
 use crate::detect::Params;
 use crate::model::Unwatched;
@@ -88,8 +88,8 @@ fn a_backtest_scores_first_learns_after_and_finds_the_fault() {
         let mut before = found.models.iter().filter(|m| m.promoted && m.row <= row);
         let version = before
             .next_back()
-            .map_or(0, |m| m.model.as_ref().unwrap().card.version.0);
-        assert_eq!(line.version.0, version, "row {row}");
+            .map(|m| m.model.as_ref().unwrap().card.version);
+        assert_eq!(line.scored_by.version(), version, "row {row}");
         assert!(line.score.is_finite());
     }
     assert!((705..730).all(|row| found.lines[row].alert));
@@ -391,7 +391,7 @@ fn a_model_of_a_stretch_is_made_again_from_the_topic_and_judges_it_by_place() {
     // Rows of the two partitions have windows of their own, and both see the fault from row 500 on.
     assert!((506..528).all(|row| outcome.lines[row].alert));
     let (row, alert) = &outcome.alerts[0];
-    assert_eq!((*row % 2) as i32, alert.input.partition);
+    assert_eq!((*row % 2) as i32, alert.input.at.partition.0);
     let text = super::write::scores(&table, &outcome);
     let lines: Vec<&str> = text.lines().collect();
     assert!(
@@ -446,13 +446,12 @@ fn codes_are_those_of_the_scores_topic() {
         let (key, time) = (fit.keys[row].clone(), fit.times[row]);
         decoded.outcomes.push(Ok(Decoded { key, time }));
     }
-    let staged = live.stage(&batch, &decoded, Timestamp(0));
+    let staged = live.stage(&batch, &decoded);
     let found = score(&config, &fit, (model, true), &|_| {}).unwrap();
     let codes = found.codes.unwrap();
-    for (row, message) in staged.outbox.scores.iter().enumerate() {
-        let told: Score = serde_json::from_slice(message.value.as_deref().unwrap()).unwrap();
-        assert_eq!(told.code, codes[row], "row {row}");
-        assert_eq!(told.code.map(|code| code.len()), Some(2));
+    for (row, score) in staged.outbox.scores.iter().enumerate() {
+        assert_eq!(score.code, codes[row], "row {row}");
+        assert_eq!(score.code.as_ref().map(Vec::len), Some(2));
     }
     assert_eq!(staged.outbox.scores.len(), codes.len());
 }
@@ -577,7 +576,7 @@ fn a_later_model_of_a_backtest_is_the_one_that_the_daemon_would_make() {
         second.model.as_ref().unwrap(),
     );
     let (send, made) = std::sync::mpsc::channel();
-    let mut spec = config.input.schema.clone();
+    let mut spec = config.input.schema();
     spec.resolve_from_columns(&read.columns);
     let schema = Arc::new(spec.check().unwrap());
     let sources = trainer::Sources {
@@ -589,7 +588,7 @@ fn a_later_model_of_a_backtest_is_the_one_that_the_daemon_would_make() {
     let plan = trainer::Plan {
         detector: config.name.clone(),
         spec: config.model.clone(),
-        schema: config.input.schema.clone(),
+        schema: config.input.schema(),
         budget: config.detect.budget,
         episodes: crate::train::evidence::EpisodeSettings::of(&config.detect),
         params: config.training_params(),

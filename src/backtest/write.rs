@@ -79,7 +79,10 @@ pub fn scores(table: &Table, outcome: &Outcome) -> String {
         number(&mut text, line.score);
         text.push(',');
         number(&mut text, line.p_value);
-        let (alert, version) = (u8::from(line.alert), line.version);
+        let (alert, version) = (
+            u8::from(line.alert),
+            line.scored_by.version().unwrap_or_default(),
+        );
         put(&mut text, format_args!(",{alert},{version}"));
         let code = codes.get(row).and_then(Option::as_deref);
         for i in 0..width {

@@ -152,7 +152,7 @@ mod tests {
             key: "k".to_owned(),
             from: Offset(1),
             to: None,
-            because: "a".to_owned(),
+            because: "a".into(),
             feedback,
         };
         let (nothing, fault) = (exclusion(None), exclusion(Some(Feedback::TruePositive)));
@@ -173,7 +173,7 @@ mod tests {
                 key: "pump 1".to_owned(),
                 from: Offset(1),
                 to: to.map(Offset),
-                because: id.to_owned(),
+                because: id.into(),
                 feedback,
             },
             from_time: Timestamp(0),
@@ -204,7 +204,7 @@ mod tests {
             excess: 3.0,
             features: Vec::new(),
         });
-        let feedback = Said::from([("s".to_owned(), Feedback::NewNormal)]);
+        let feedback = Said::from([("s".into(), Feedback::NewNormal)]);
         let listed = suspects(&card, &feedback);
         assert!(table(&listed).contains("learnt: new normal"));
     }

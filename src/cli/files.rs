@@ -141,7 +141,7 @@ fn measured(card: &Card) -> String {
         return String::new();
     };
     // A verdict that speaks of recall has said so already.
-    let mut text = if card.verdict.contains(" of injected faults") {
+    let mut text = if card.gate.tells_recall() {
         String::new()
     } else {
         format!("; finds {} of injected faults", percent(recall))

@@ -69,7 +69,7 @@ fn before(cards: &[Card], champion: Option<ModelVersion>) -> Result<ModelVersion
     let champion = champion.ok_or_else(|| Failure::Usage("no model is in use yet".to_owned()))?;
     cards
         .iter()
-        .filter(|card| card.version < champion && card.verdict.starts_with("promoted"))
+        .filter(|card| card.version < champion && card.gate.is_promoted())
         .map(|card| card.version)
         .max()
         .ok_or_else(|| {
@@ -116,7 +116,7 @@ fn table(cards: &[Card], champion: Option<ModelVersion>) -> String {
             card.spec.kind,
             card.created.rfc3339(),
             rows,
-            card.verdict
+            card.gate
         )
         .unwrap_or_default();
     }
@@ -139,11 +139,12 @@ impl From<AnyStoreError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::gate_report::{Decision, GateReport};
     use crate::model::spec::ModelSpec;
     use crate::seed::Seed;
     use crate::time::Timestamp;
 
-    fn card(version: u64, verdict: &str) -> Card {
+    fn card(version: u64, decision: Decision) -> Card {
         Card {
             format: 1,
             version: ModelVersion(version),
@@ -169,9 +170,11 @@ mod tests {
             losses: Vec::new(),
             members: Vec::new(),
             member_losses: Vec::new(),
-            change: None,
             measures: std::collections::BTreeMap::new(),
-            verdict: verdict.to_owned(),
+            gate: GateReport {
+                decision,
+                ..GateReport::default()
+            },
             program: "test".to_owned(),
         }
     }
@@ -179,10 +182,10 @@ mod tests {
     #[test]
     fn rollback_goes_to_the_newest_promoted_version_before() {
         let cards = [
-            card(1, "promoted"),
-            card(2, "promoted"),
-            card(3, "recall: worse"),
-            card(4, "promoted"),
+            card(1, Decision::Promoted),
+            card(2, Decision::Promoted),
+            card(3, Decision::Rejected),
+            card(4, Decision::Promoted),
         ];
         let target = |champion| before(&cards, Some(ModelVersion(champion))).ok();
         assert_eq!(target(4), Some(ModelVersion(2)));
@@ -194,7 +197,7 @@ mod tests {
     #[test]
     fn the_table_stars_the_model_in_use() {
         let text = table(
-            &[card(1, "promoted"), card(2, "promoted")],
+            &[card(1, Decision::Promoted), card(2, Decision::Promoted)],
             Some(ModelVersion(2)),
         );
         let lines: Vec<_> = text.lines().collect();

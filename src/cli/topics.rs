@@ -85,7 +85,7 @@ pub(super) fn check(config: &Config) -> Result<Vec<String>, Failure> {
         Wanted {
             inputs: &config.input.topics,
             plans: &plans,
-            delivery: config.delivery.into(),
+            delivery: config.delivery,
         },
         (&clock, &watchdog),
     )?;

@@ -1,28 +1,21 @@
 //! From what is written to what can be used: every rule that a type cannot hold, and those between keys. All problems at once.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::load::Loaded;
 use super::problem::Problem;
 use super::raw::{self, Rate, Raw};
-use super::settings::{
-    BatchSettings, Config, InputSettings, KafkaSettings, ModelsSettings, OutputSettings,
-    TrainingSettings,
-};
-use super::units::format_duration;
+use super::settings::Config;
+use super::units::{format_duration, format_size};
 use crate::detect::cold::ROWS_MAX;
 use crate::detect::{Budget, Params};
 use crate::kafka::admin::MESSAGE_MAX;
 use crate::kafka::oauth;
 use crate::kafka::settings::{check_property, refused};
 use crate::kafka::tokens::TokenSource;
-use crate::model::card::Maintenance;
-use crate::record::schema::Features;
-use crate::record::timestamp;
+use crate::record::schema::{Features, Format};
 use crate::seed::Seed;
 
 /// librdkafka's default for `max.poll.interval.ms`.
@@ -51,52 +44,39 @@ pub fn check(loaded: &Loaded) -> (Config, Vec<Problem>) {
     let raw = &loaded.raw;
     let mut found = Found::default();
     top(raw, &mut found);
-    let kafka = kafka(raw, &mut found);
-    let input = input(raw, &mut found);
-    let output = output(raw, &mut found);
+    let tokens = kafka(raw, &mut found);
+    input(raw, &mut found);
+    output(raw, &mut found);
     let detect = detect(raw, &mut found);
     training(raw, &mut found);
-    let exclude = excluded(raw, &mut found);
-    let models = models(raw, &mut found);
+    models(raw, &mut found);
     require_topic(&raw.feedback.topic, "feedback.topic", &mut found);
-    topics_are_distinct(raw, &input, &output, &mut found);
+    topics_are_distinct(raw, &mut found);
     windows_fit(raw, &mut found);
+    batch(raw, &mut found);
+    log(raw, &mut found);
     let config = Config {
         name: raw.name.clone(),
-        instance: optional(&raw.instance),
+        instance: raw.instance.clone(),
         workers: raw.workers,
         delivery: raw.delivery,
         seed: Seed(raw.seed),
-        kafka,
-        input,
-        output,
+        kafka: raw.kafka.clone(),
+        tokens,
+        input: raw.input.clone(),
+        output: raw.output.clone(),
         model: raw.model.clone(),
-        training: TrainingSettings {
-            interval: raw.training.interval.0,
-            jitter: raw.training.jitter,
-            history: raw.training.history.0,
-            rows_max: raw.training.rows_max,
-            rows_min: raw.training.rows_min,
-            guard: raw.training.guard,
-            on_drift: raw.training.on_drift,
-            calibration: raw.training.calibration,
-            exclude,
-            every_records: raw.training.every_records,
-        },
+        training: raw.training.clone(),
         gate: raw.gate.clone(),
-        models,
+        models: raw.models.clone(),
         feedback: raw.feedback.topic.clone(),
         detect: Arc::new(detect),
-        batch: batch(raw, &mut found),
+        batch: raw.batch.clone(),
         http: http(raw, &mut found),
-        log: log(raw, &mut found),
+        log: raw.log.clone(),
         shown: loaded.shown(),
     };
     (config, found.0)
-}
-
-fn optional(text: &str) -> Option<String> {
-    (!text.is_empty()).then(|| text.to_owned())
 }
 
 /// A name that can be part of topic names, transactional ids and metric labels.
@@ -110,12 +90,9 @@ fn plain_name(name: &str) -> bool {
 fn top(raw: &Raw, found: &mut Found) {
     let allowed = "1 to 100 letters, digits, `.`, `_` or `-`";
     found.require(plain_name(&raw.name), "name", quoted(&raw.name), allowed);
-    found.require(
-        raw.instance.is_empty() || plain_name(&raw.instance),
-        "instance",
-        quoted(&raw.instance),
-        allowed,
-    );
+    if let Some(instance) = &raw.instance {
+        found.require(plain_name(instance), "instance", quoted(instance), allowed);
+    }
     found.require(
         (1..=256).contains(&raw.workers),
         "workers",
@@ -128,7 +105,7 @@ fn quoted(text: &str) -> String {
     format!("\"{text}\"")
 }
 
-fn kafka(raw: &Raw, found: &mut Found) -> KafkaSettings {
+fn kafka(raw: &Raw, found: &mut Found) -> Option<TokenSource> {
     let brokers = &raw.kafka.brokers;
     found.require(
         !brokers.is_empty() && brokers.split(',').all(|broker| !broker.trim().is_empty()),
@@ -136,33 +113,26 @@ fn kafka(raw: &Raw, found: &mut Found) -> KafkaSettings {
         quoted(brokers),
         "host:port, several with commas",
     );
-    let mut properties = BTreeMap::new();
     for (name, value) in &raw.kafka.properties.0 {
         let plain = name.to_ascii_lowercase();
-        let value = value.to_string();
         let key = format!("kafka.properties.{name}");
         if let Some(why) = refused(&plain) {
             found.add(&key, format!("cannot be set: {why}"));
-        } else if let Err(problem) = check_property(&plain, &value) {
+        } else if let Err(problem) = check_property(&plain, value) {
             found.add(&key, problem);
-        } else {
-            properties.insert(plain, value);
         }
     }
+    let mut properties = raw.kafka.lowercase_properties();
     let tokens = oauth::take_settings(&mut properties).unwrap_or_else(|problems| {
         for (name, problem) in problems {
             found.add(&format!("kafka.properties.{name}"), problem);
         }
         None
     });
-    KafkaSettings {
-        brokers: brokers.clone(),
-        properties,
-        tokens: tokens.map(TokenSource::new),
-    }
+    tokens.map(TokenSource::new)
 }
 
-fn input(raw: &Raw, found: &mut Found) -> InputSettings {
+fn input(raw: &Raw, found: &mut Found) {
     let input = &raw.input;
     if input.topics.is_empty() {
         found.add("input.topics", "is empty, but needs at least one topic");
@@ -190,12 +160,12 @@ fn input(raw: &Raw, found: &mut Found) -> InputSettings {
     );
     let schema = input.schema();
     found.require(
-        input.format != raw::Format::F32 || !schema.is_auto(),
+        input.format != Format::F32 || !schema.is_auto(),
         "input.features",
         quoted("auto"),
         "a list of names or { array = \"name\", len = N } where `input.format` is \"f32\": such a record does not say what it has",
     );
-    let mut stand_in = schema.clone();
+    let mut stand_in = schema;
     if stand_in.is_auto() {
         // The features are found later; what is said about them is checked now, as if they were those that it names.
         let named = input.missing_for.keys().cloned();
@@ -206,20 +176,6 @@ fn input(raw: &Raw, found: &mut Found) -> InputSettings {
         for problem in problems {
             found.add(&format!("input.{}", problem.key), problem.problem);
         }
-    }
-    InputSettings {
-        topics: input.topics.clone(),
-        group: input.group.clone(),
-        start: input.start,
-        format: input.format,
-        key: input.key.clone(),
-        timestamp: optional(&input.timestamp),
-        features: input.features.clone(),
-        categories: input.categories.clone(),
-        missing: schema.missing,
-        missing_for: schema.missing_for.clone(),
-        schema,
-        dead_letters_max: input.dead_letters_max,
     }
 }
 
@@ -244,7 +200,7 @@ fn require_topic(topic: &str, key: &str, found: &mut Found) {
     );
 }
 
-fn output(raw: &Raw, found: &mut Found) -> OutputSettings {
+fn output(raw: &Raw, found: &mut Found) {
     let output = &raw.output;
     for (key, topic) in [
         ("output.alerts", &output.alerts),
@@ -258,33 +214,21 @@ fn output(raw: &Raw, found: &mut Found) -> OutputSettings {
         ("output.late", &output.late),
         ("output.drift", &output.drift),
     ] {
-        if !topic.is_empty() {
+        if let Some(topic) = topic {
             require_topic(topic, key, found);
         }
     }
-    if output.emit_code && output.scores.is_empty() {
+    if output.emit_code && output.scores.is_none() {
         found.add(
             "output.emit_code",
             "is true, but codes go out with the scores, and `output.scores` names no topic",
         );
     }
-    OutputSettings {
-        alerts: output.alerts.clone(),
-        scores: optional(&output.scores),
-        dead_letters: output.dead_letters.clone(),
-        late: optional(&output.late).unwrap_or_else(|| output.dead_letters.clone()),
-        drift: optional(&output.drift),
-        state: output.state.clone(),
-    }
 }
 
 /// What is written must not be read again, and two kinds of messages must not share a topic (late records and dead letters may).
-fn topics_are_distinct(
-    raw: &Raw,
-    input: &InputSettings,
-    output: &OutputSettings,
-    found: &mut Found,
-) {
+fn topics_are_distinct(raw: &Raw, found: &mut Found) {
+    let Raw { input, output, .. } = raw;
     let mut written = vec![
         ("output.alerts", output.alerts.as_str()),
         ("output.dead_letters", &output.dead_letters),
@@ -296,8 +240,12 @@ fn topics_are_distinct(
     if let Some(drift) = &output.drift {
         written.push(("output.drift", drift));
     }
-    if output.late != output.dead_letters {
-        written.push(("output.late", &output.late));
+    if let Some(late) = output
+        .late
+        .as_ref()
+        .filter(|late| **late != output.dead_letters)
+    {
+        written.push(("output.late", late));
     }
     if raw.models.store == raw::Store::Kafka {
         written.push(("models.topic", &raw.models.topic));
@@ -319,46 +267,18 @@ fn topics_are_distinct(
     }
 }
 
-/// The stretches of time that training leaves out.
-fn excluded(raw: &Raw, found: &mut Found) -> Vec<Maintenance> {
-    let mut excluded = Vec::new();
-    for window in &raw.training.exclude {
-        let mut read = |text: &str| {
-            let time = timestamp::read(text);
-            if let Err(problem) = &time {
-                found.add("training.exclude", format!("has \"{text}\": {problem}"));
-            }
-            time.ok()
-        };
-        let (from, to) = (read(&window.from), read(&window.to));
-        let (Some(from), Some(to)) = (from, to) else {
-            continue;
-        };
-        if to <= from {
-            let problem = format!("ends at {} but begins at {}", window.to, window.from);
-            found.add("training.exclude", problem);
-        }
-        excluded.push(Maintenance {
-            key: window.key.clone(),
-            from,
-            to,
-        });
-    }
-    excluded
-}
-
 fn training(raw: &Raw, found: &mut Found) {
     let training = &raw.training;
     found.require(
-        training.interval.0 >= Duration::from_secs(1),
+        training.interval >= Duration::from_secs(1),
         "training.interval",
-        training.interval,
+        format_duration(training.interval),
         "at least 1s",
     );
     found.require(
-        training.history.0 >= Duration::from_secs(1),
+        training.history >= Duration::from_secs(1),
         "training.history",
-        training.history,
+        format_duration(training.history),
         "at least 1s",
     );
     found.require(
@@ -428,14 +348,14 @@ pub fn too_wide(window: usize, columns: usize, most: usize) -> String {
     )
 }
 
-fn models(raw: &Raw, found: &mut Found) -> ModelsSettings {
+fn models(raw: &Raw, found: &mut Found) {
     let models = &raw.models;
     match models.store {
         raw::Store::Kafka => require_topic(&models.topic, "models.topic", found),
         raw::Store::Directory => found.require(
-            !models.directory.is_empty(),
+            !models.directory.as_os_str().is_empty(),
             "models.directory",
-            quoted(&models.directory),
+            quoted(&models.directory.to_string_lossy()),
             "a path, because `models.store` is \"directory\"",
         ),
     }
@@ -445,12 +365,6 @@ fn models(raw: &Raw, found: &mut Found) -> ModelsSettings {
         models.keep,
         "at least 2, so that there is one to go back to",
     );
-    ModelsSettings {
-        store: models.store,
-        topic: models.topic.clone(),
-        directory: PathBuf::from(&models.directory),
-        keep: models.keep,
-    }
 }
 
 fn budget(rate: &Rate, found: &mut Found) -> Budget {
@@ -469,27 +383,27 @@ fn budget(rate: &Rate, found: &mut Found) -> Budget {
 fn detect(raw: &Raw, found: &mut Found) -> Params {
     let alerts = &raw.alerts;
     let params = Params {
-        detector: raw.name.clone(),
+        detector: raw.name.as_str().into(),
         group: raw.input.group.clone(),
         budget: budget(&alerts.false_alarm_rate, found),
         time_scales: alerts.time_scales.clone(),
         close_evidence: alerts.close_evidence,
-        cooldown: alerts.cooldown.0,
+        cooldown: alerts.cooldown,
         cold_start_records: alerts.cold_start_records,
         silence_factor: alerts.silence_factor,
-        silence_min: alerts.silence_min.0,
-        late_after: raw.input.late_after.0,
+        silence_min: alerts.silence_min,
+        late_after: raw.input.late_after,
         storm_opens_max: alerts.storm_opens_max,
-        storm_window: alerts.storm_window.0,
+        storm_window: alerts.storm_window,
         window: raw.model.window,
         seasonal: raw.model.seasonal && raw.model.kind == "auto",
         snapshot_records: raw.state.snapshot_records,
-        snapshot_interval: raw.state.snapshot_interval.0,
-        snapshot_bytes: raw.state.snapshot_bytes.0,
+        snapshot_interval: raw.state.snapshot_interval,
+        snapshot_bytes: raw.state.snapshot_bytes,
         keys_max: raw.state.keys_max,
-        bytes_max: raw.state.bytes_max.0,
-        quarantine_keep: raw.training.history.0,
-        emit_scores: !raw.output.scores.is_empty(),
+        bytes_max: raw.state.bytes_max,
+        quarantine_keep: raw.training.history,
+        emit_scores: raw.output.scores.is_some(),
         emit_code: raw.output.emit_code,
     };
     for problem in params.check() {
@@ -501,7 +415,7 @@ fn detect(raw: &Raw, found: &mut Found) -> Params {
     params
 }
 
-fn batch(raw: &Raw, found: &mut Found) -> BatchSettings {
+fn batch(raw: &Raw, found: &mut Found) {
     let batch = &raw.batch;
     found.require(
         (1..=1_000_000).contains(&batch.records_max),
@@ -510,9 +424,9 @@ fn batch(raw: &Raw, found: &mut Found) -> BatchSettings {
         "from 1 to 1000000",
     );
     found.require(
-        (1024..=1 << 30).contains(&batch.bytes_max.0),
+        (1024..=1 << 30).contains(&batch.bytes_max),
         "batch.bytes_max",
-        batch.bytes_max,
+        format_size(batch.bytes_max),
         "from 1KiB to 1GiB",
     );
     let poll = Duration::from_millis(property(
@@ -527,21 +441,16 @@ fn batch(raw: &Raw, found: &mut Found) -> BatchSettings {
         TRANSACTION_TIMEOUT_MS,
         found,
     ));
-    if batch.wait.0 + transaction >= poll {
+    if batch.wait + transaction >= poll {
         found.add(
             "batch.wait",
             format!(
                 "is {}, and with `transaction.timeout.ms` ({}) it must be below `max.poll.interval.ms` ({}), or the group would drop a member that is only slow",
-                batch.wait,
+                format_duration(batch.wait),
                 format_duration(transaction),
                 format_duration(poll),
             ),
         );
-    }
-    BatchSettings {
-        records_max: batch.records_max,
-        bytes_max: usize::try_from(batch.bytes_max.0).unwrap_or(usize::MAX),
-        wait: batch.wait.0,
     }
 }
 
@@ -550,7 +459,7 @@ fn property(raw: &Raw, name: &str, default: u64, found: &mut Found) -> u64 {
     let Some(value) = raw.kafka.properties.0.get(name) else {
         return default;
     };
-    value.to_string().parse().unwrap_or_else(|_| {
+    value.parse().unwrap_or_else(|_| {
         found.add(
             &format!("kafka.properties.{name}"),
             format!("is \"{value}\", but must be a whole number"),
@@ -579,7 +488,7 @@ fn http(raw: &Raw, found: &mut Found) -> Option<SocketAddr> {
     address.ok()
 }
 
-fn log(raw: &Raw, found: &mut Found) -> raw::Log {
+fn log(raw: &Raw, found: &mut Found) {
     if let Err(error) = tracing_subscriber::EnvFilter::try_new(&raw.log.level) {
         found.add(
             "log.level",
@@ -589,5 +498,4 @@ fn log(raw: &Raw, found: &mut Found) -> raw::Log {
             ),
         );
     }
-    raw.log.clone()
 }

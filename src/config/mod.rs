@@ -1,9 +1,10 @@
 //! The configuration: the only reader of files and the environment.
 //!
-//! `raw` is what is written, with the defaults; `load` merges the layers; `check` turns the result into a [`Config`] (`settings`), or into
+//! `raw` has the sections with their defaults; `load` merges the layers; `check` turns the result into a [`Config`] (`settings`), or into
 //! all problems at once. Parameters live with what they configure, in lower layers; this module only fills them.
 
 pub mod check;
+mod exclude;
 pub mod load;
 mod problem;
 pub mod raw;
@@ -13,11 +14,8 @@ pub mod units;
 
 pub use load::Sources;
 pub use problem::{Problem, Problems};
-pub use raw::{Delivery, Format, LogFormat, Start, Store};
-pub use settings::{
-    BatchSettings, Config, InputSettings, KafkaSettings, ModelsSettings, OutputSettings,
-    TrainingSettings,
-};
+pub use raw::{Input, LogFormat, Store};
+pub use settings::Config;
 
 impl Config {
     /// Loads and checks; or all problems at once.

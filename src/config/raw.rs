@@ -1,19 +1,25 @@
 //! The configuration as it is written: what serde reads, and the default of every key, in one place.
 //!
-//! Nothing here is checked beyond its type; `check` turns a [`Raw`] into a [`super::Config`]. `config/default.toml` says what each key
-//! means to the user, and a test proves that it has the same keys and the same defaults.
+//! Types belong to what they configure, further down; what a type cannot hold `check` says. A checked [`super::Config`] has the same sections.
+//! `config/default.toml` says what each key means to the user, and a test proves that it has the same keys and the same defaults.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::units::{OptionalTime, Size, Time};
+use super::exclude;
+use super::units::{optional_text, optional_time, size, time};
 use crate::detect::Params;
-use crate::kafka::publish;
+use crate::kafka::publish::Delivery;
+use crate::kafka::start_offset::Start;
+use crate::model::card::Maintenance;
 use crate::model::spec::ModelSpec;
+use crate::record::Missing;
 use crate::record::calendar::CalendarSpec;
-use crate::record::schema::{self, SchemaSpec};
+use crate::record::schema::{Features, Format, KEY_MAX, SchemaSpec};
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,7 +28,8 @@ pub struct Raw {
     /// The detector's name.
     pub name: String,
     /// This process's name among those of the group; empty: made up at start.
-    pub instance: String,
+    #[serde(with = "optional_text")]
+    pub instance: Option<String>,
     /// Threads that consume, score and produce.
     pub workers: usize,
     /// What a crash may cost.
@@ -65,7 +72,7 @@ impl Default for Raw {
     fn default() -> Self {
         Self {
             name: "anomalyd".to_owned(),
-            instance: String::new(),
+            instance: None,
             workers: 1,
             delivery: Delivery::ExactlyOnce,
             seed: 1,
@@ -89,25 +96,6 @@ impl Default for Raw {
     }
 }
 
-/// What a crash may cost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Delivery {
-    /// Nothing: results and offsets commit in one transaction.
-    ExactlyOnce,
-    /// Repeated alerts, with the same ids.
-    AtLeastOnce,
-}
-
-impl From<Delivery> for publish::Delivery {
-    fn from(delivery: Delivery) -> Self {
-        match delivery {
-            Delivery::ExactlyOnce => Self::ExactlyOnce,
-            Delivery::AtLeastOnce => Self::AtLeastOnce,
-        }
-    }
-}
-
 /// Where Kafka is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -127,48 +115,46 @@ impl Default for Kafka {
     }
 }
 
-/// librdkafka properties by name. Its `Debug` shows `***` for what looks like a secret.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Properties(pub BTreeMap<String, Scalar>);
-
-impl fmt::Debug for Properties {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map()
-            .entries(self.0.iter().map(|(name, value)| {
-                let secret = super::secret::looks_secret(name);
-                (
-                    name,
-                    if secret {
-                        super::secret::HIDDEN.to_owned()
-                    } else {
-                        value.to_string()
-                    },
-                )
-            }))
-            .finish()
+impl Kafka {
+    /// The properties by their names as librdkafka has them.
+    pub fn lowercase_properties(&self) -> BTreeMap<String, String> {
+        let each = self.properties.0.iter();
+        each.map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
+            .collect()
     }
 }
 
-/// A property's value: librdkafka reads text, but nobody should have to quote a number.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "text, a whole number, true or false")]
-pub enum Scalar {
-    /// true or false
-    Flag(bool),
-    /// A number.
-    Number(i64),
-    /// Anything else.
-    Text(String),
+/// librdkafka properties by name: text, but nobody should have to quote a number. Its `Debug` has the names alone: values may be secrets under any name.
+#[derive(Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Properties(pub BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Properties {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "text, a whole number, true or false")]
+        enum Scalar {
+            Flag(bool),
+            Number(i64),
+            Text(String),
+        }
+        let properties = BTreeMap::<String, Scalar>::deserialize(from)?.into_iter();
+        let text = |value| match value {
+            Scalar::Flag(flag) => flag.to_string(),
+            Scalar::Number(number) => number.to_string(),
+            Scalar::Text(text) => text,
+        };
+        Ok(Self(
+            properties
+                .map(|(name, value)| (name, text(value)))
+                .collect(),
+        ))
+    }
 }
 
-impl fmt::Display for Scalar {
+impl fmt::Debug for Properties {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Flag(flag) => flag.fmt(f),
-            Self::Number(number) => number.fmt(f),
-            Self::Text(text) => text.fmt(f),
-        }
+        f.debug_set().entries(self.0.keys()).finish()
     }
 }
 
@@ -187,7 +173,7 @@ pub struct Input {
     /// Field paths that make the key; empty: Kafka's key.
     pub key: Vec<String>,
     /// The longest key, in bytes.
-    pub key_max: u32,
+    pub key_max: usize,
     /// Field path of the event time; empty: Kafka's timestamp.
     pub timestamp: String,
     /// Which fields are features.
@@ -201,7 +187,8 @@ pub struct Input {
     /// The same, for single features.
     pub missing_for: BTreeMap<String, Missing>,
     /// How far behind its key's newest a record may be.
-    pub late_after: OptionalTime,
+    #[serde(with = "optional_time")]
+    pub late_after: Option<Duration>,
     /// Dead letters among 10,000 records beyond which the daemon stops.
     pub dead_letters_max: u32,
 }
@@ -214,132 +201,34 @@ impl Default for Input {
             start: Start::Latest,
             format: Format::Json,
             key: Vec::new(),
-            key_max: 4096,
+            key_max: KEY_MAX,
             timestamp: String::new(),
-            features: Features::Auto(Auto::Auto),
+            features: Features::default(),
             categories: BTreeMap::new(),
             calendar: CalendarSpec::default(),
-            missing: Missing::Policy(Policy::Mask),
+            missing: Missing::Mask,
             missing_for: BTreeMap::new(),
-            late_after: OptionalTime(None),
+            late_after: None,
             dead_letters_max: 5_000,
         }
     }
 }
 
 impl Input {
-    /// What concerns single records, as decoding takes it.
+    /// What concerns single records, as decoding takes it; `auto` features are not resolved yet.
     pub fn schema(&self) -> SchemaSpec {
-        let policy = |missing: &Missing| match missing {
-            Missing::Policy(Policy::Mask) => crate::record::Missing::Mask,
-            Missing::Policy(Policy::Last) => crate::record::Missing::Last,
-            Missing::Policy(Policy::DeadLetter) => crate::record::Missing::DeadLetter,
-            Missing::Constant(number) => crate::record::Missing::Constant(*number),
-        };
         SchemaSpec {
-            format: match self.format {
-                Format::Json => schema::Format::Json,
-                Format::F32 => schema::Format::F32,
-            },
+            format: self.format,
             key: self.key.clone(),
             timestamp: self.timestamp.clone(),
-            features: match &self.features {
-                Features::Auto(_) => schema::Features::default(),
-                Features::Paths(paths) => schema::Features::List(paths.clone()),
-                Features::Array(field) => schema::Features::Array {
-                    array: field.array.clone(),
-                    len: field.len,
-                },
-            },
+            features: self.features.clone(),
             categories: self.categories.clone(),
             calendar: Some(self.calendar.clone()).filter(|spec| *spec != CalendarSpec::default()),
-            missing: policy(&self.missing),
-            missing_for: self
-                .missing_for
-                .iter()
-                .map(|(feature, missing)| (feature.clone(), policy(missing)))
-                .collect(),
-            key_max: Some(self.key_max as usize).filter(|max| *max != schema::KEY_MAX),
+            missing: self.missing,
+            missing_for: self.missing_for.clone(),
+            key_max: Some(self.key_max).filter(|max| *max != KEY_MAX),
         }
     }
-}
-
-/// Where a group without committed offsets begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Start {
-    /// With what comes.
-    Latest,
-    /// With all that Kafka has.
-    Earliest,
-}
-
-/// How a value is encoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Format {
-    /// One JSON object a record.
-    Json,
-    /// One 32-bit float a feature, little end first; key and time are Kafka's.
-    F32,
-}
-
-/// Which fields are features.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "\"auto\", a list of field paths, or { array = \"path\", len = N }"
-)]
-pub enum Features {
-    /// Every numeric field.
-    Auto(Auto),
-    /// These paths.
-    Paths(Vec<String>),
-    /// One field that is an array.
-    Array(ArrayField),
-}
-
-/// The word `auto`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Auto {
-    /// `auto`
-    Auto,
-}
-
-/// One field that is an array of numbers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ArrayField {
-    /// Its path.
-    pub array: String,
-    /// Its length.
-    pub len: usize,
-}
-
-/// What to do without a value: a policy by name, or the number to take.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "\"mask\", \"last\", \"dead_letter\", or a number to take instead"
-)]
-pub enum Missing {
-    /// By name.
-    Policy(Policy),
-    /// This number.
-    Constant(f64),
-}
-
-/// Policies for missing values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Policy {
-    /// Score by what was observed.
-    Mask,
-    /// The key's last value.
-    Last,
-    /// Refuse the record.
-    DeadLetter,
 }
 
 /// What is written, and where.
@@ -349,13 +238,16 @@ pub struct Output {
     /// Topic of alerts.
     pub alerts: String,
     /// Topic of every record's score; empty: none.
-    pub scores: String,
+    #[serde(with = "optional_text")]
+    pub scores: Option<String>,
     /// Topic of records that cannot be read.
     pub dead_letters: String,
     /// Topic of records that come too late; empty: that of the dead letters.
-    pub late: String,
+    #[serde(with = "optional_text")]
+    pub late: Option<String>,
     /// Topic of keys that begin or cease to drift; empty: none.
-    pub drift: String,
+    #[serde(with = "optional_text")]
+    pub drift: Option<String>,
     /// Topic of the state.
     pub state: String,
     /// Whether scores carry the model's code.
@@ -366,10 +258,10 @@ impl Default for Output {
     fn default() -> Self {
         Self {
             alerts: "anomalyd.alerts".to_owned(),
-            scores: String::new(),
+            scores: None,
             dead_letters: "anomalyd.dead_letters".to_owned(),
-            late: String::new(),
-            drift: "anomalyd.drift".to_owned(),
+            late: None,
+            drift: Some("anomalyd.drift".to_owned()),
             state: "anomalyd.state".to_owned(),
             emit_code: false,
         }
@@ -381,11 +273,13 @@ impl Default for Output {
 #[serde(default, deny_unknown_fields)]
 pub struct Training {
     /// Time between two trainings.
-    pub interval: Time,
+    #[serde(with = "time")]
+    pub interval: Duration,
     /// Share of the interval by which a training is moved at random.
     pub jitter: f64,
     /// How far back training reads.
-    pub history: Time,
+    #[serde(with = "time")]
+    pub history: Duration,
     /// Rows that training takes at most.
     pub rows_max: usize,
     /// Rows without which no training begins.
@@ -393,7 +287,8 @@ pub struct Training {
     /// Records of the key kept out before and after an episode.
     pub guard: u64,
     /// Stretches of time that are kept out, such as maintenance.
-    pub exclude: Vec<Exclude>,
+    #[serde(with = "exclude")]
+    pub exclude: Vec<Maintenance>,
     /// Whether drift makes the next training come sooner.
     pub on_drift: bool,
     /// Which windows calibrate a model.
@@ -402,25 +297,12 @@ pub struct Training {
     pub every_records: usize,
 }
 
-/// A stretch of time that training leaves out.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Exclude {
-    /// The key; without: all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    /// When it begins, RFC 3339.
-    pub from: String,
-    /// When it ends.
-    pub to: String,
-}
-
 impl Default for Training {
     fn default() -> Self {
         Self {
-            interval: Time::seconds(3_600),
+            interval: Duration::from_hours(1),
             jitter: 0.1,
-            history: Time::seconds(7 * 86_400),
+            history: Duration::from_hours(7 * 24),
             rows_max: 20_000,
             rows_min: 500,
             guard: 20,
@@ -488,7 +370,7 @@ pub struct Models {
     /// The compacted topic.
     pub topic: String,
     /// The directory.
-    pub directory: String,
+    pub directory: PathBuf,
     /// Versions kept for rollback.
     pub keep: usize,
 }
@@ -498,7 +380,7 @@ impl Default for Models {
         Self {
             store: Store::Kafka,
             topic: "anomalyd.models".to_owned(),
-            directory: "models".to_owned(),
+            directory: PathBuf::from("models"),
             keep: 10,
         }
     }
@@ -525,17 +407,20 @@ pub struct Alerts {
     /// How sure it must be that a fault is over.
     pub close_evidence: f64,
     /// Time after a close in which another episode of the key needs more calm to close.
-    pub cooldown: Time,
+    #[serde(with = "time")]
+    pub cooldown: Duration,
     /// Records of a key before it may alert without a model.
     pub cold_start_records: usize,
     /// How many times its longest gap a key may be silent; 0: for ever.
     pub silence_factor: f64,
     /// Silences shorter than this never count.
-    pub silence_min: Time,
+    #[serde(with = "time")]
+    pub silence_min: Duration,
     /// Episodes of a partition that may open within the storm window; 0: any number.
     pub storm_opens_max: u32,
     /// Event time over which openings are counted.
-    pub storm_window: Time,
+    #[serde(with = "time")]
+    pub storm_window: Duration,
 }
 
 impl Default for Alerts {
@@ -545,12 +430,12 @@ impl Default for Alerts {
             false_alarm_rate: Rate::PerTime("1/week".to_owned()),
             time_scales: params.time_scales,
             close_evidence: params.close_evidence,
-            cooldown: Time(params.cooldown),
+            cooldown: params.cooldown,
             cold_start_records: params.cold_start_records,
             silence_factor: params.silence_factor,
-            silence_min: Time(params.silence_min),
+            silence_min: params.silence_min,
             storm_opens_max: params.storm_opens_max,
-            storm_window: Time(params.storm_window),
+            storm_window: params.storm_window,
         }
     }
 }
@@ -575,17 +460,19 @@ pub struct Batch {
     /// Records of a batch at most.
     pub records_max: usize,
     /// Bytes of a batch at most.
-    pub bytes_max: Size,
+    #[serde(with = "size")]
+    pub bytes_max: u64,
     /// Time that the first record of a batch waits for others.
-    pub wait: Time,
+    #[serde(with = "time")]
+    pub wait: Duration,
 }
 
 impl Default for Batch {
     fn default() -> Self {
         Self {
             records_max: 10_000,
-            bytes_max: Size(16 << 20),
-            wait: Time::millis(20),
+            bytes_max: 16 << 20,
+            wait: Duration::from_millis(20),
         }
     }
 }
@@ -597,13 +484,16 @@ pub struct State {
     /// Records of a partition between two snapshots.
     pub snapshot_records: u64,
     /// Stream time of a partition between two snapshots.
-    pub snapshot_interval: Time,
+    #[serde(with = "time")]
+    pub snapshot_interval: Duration,
     /// Bytes of changed keys of a partition between two snapshots.
-    pub snapshot_bytes: Size,
+    #[serde(with = "size")]
+    pub snapshot_bytes: u64,
     /// Keys of a partition at most.
     pub keys_max: usize,
     /// Bytes of a partition's keys at most.
-    pub bytes_max: Size,
+    #[serde(with = "size")]
+    pub bytes_max: u64,
 }
 
 impl Default for State {
@@ -611,10 +501,10 @@ impl Default for State {
         let params = Params::default();
         Self {
             snapshot_records: params.snapshot_records,
-            snapshot_interval: Time(params.snapshot_interval),
-            snapshot_bytes: Size(params.snapshot_bytes),
+            snapshot_interval: params.snapshot_interval,
+            snapshot_bytes: params.snapshot_bytes,
             keys_max: params.keys_max,
-            bytes_max: Size(params.bytes_max),
+            bytes_max: params.bytes_max,
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::de::{self, Deserialize, Deserializer};
-use serde::ser::{Serialize, Serializer};
+use serde::de::{self, Deserializer};
+use serde::ser::Serializer;
 
 /// Units of time in milliseconds, largest first.
 const TIMES: &[(&str, u64)] = &[
@@ -98,89 +98,71 @@ pub fn format_size(bytes: u64) -> String {
     format!("{}{unit}", bytes / scale)
 }
 
-/// A duration in the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Time(pub Duration);
+/// Durations, for serde's `with`.
+pub mod time {
+    use super::{Deserializer, Duration, Serializer, Text, de, format_duration, parse_duration};
 
-impl Time {
-    /// So many seconds.
-    pub const fn seconds(seconds: u64) -> Self {
-        Self(Duration::from_secs(seconds))
+    /// Writes one, as [`format_duration`].
+    pub fn serialize<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&format_duration(*time))
     }
 
-    /// So many milliseconds.
-    pub const fn millis(millis: u64) -> Self {
-        Self(Duration::from_millis(millis))
-    }
-}
-
-impl fmt::Display for Time {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&format_duration(self.0))
+    /// Reads one, as [`parse_duration`].
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        let expected = Text("a duration with its unit, such as \"30s\" or \"1h30m\"");
+        let text = from.deserialize_any(expected)?;
+        parse_duration(&text).map_err(de::Error::custom)
     }
 }
 
-impl Serialize for Time {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&format_duration(self.0))
+/// Durations that `""` leaves out, for serde's `with`.
+pub mod optional_time {
+    use super::{Deserializer, Duration, Serializer, Text, de, format_duration, parse_duration};
+
+    /// Writes one.
+    pub fn serialize<S: Serializer>(time: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&time.map(format_duration).unwrap_or_default())
+    }
+
+    /// Reads one.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+        let expected = Text("a duration with its unit, such as \"30s\", or \"\" for none");
+        let text = from.deserialize_any(expected)?;
+        let some = (!text.is_empty()).then(|| parse_duration(&text));
+        some.transpose().map_err(de::Error::custom)
     }
 }
 
-impl<'de> Deserialize<'de> for Time {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer
-            .deserialize_any(Text(
-                "a duration with its unit, such as \"30s\" or \"1h30m\"",
-            ))
-            .and_then(|text| parse_duration(&text).map(Self).map_err(de::Error::custom))
+/// Sizes in bytes, for serde's `with`.
+pub mod size {
+    use super::{Deserializer, Serializer, Text, de, format_size, parse_size};
+
+    /// Writes one, as [`format_size`].
+    pub fn serialize<S: Serializer>(bytes: &u64, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&format_size(*bytes))
+    }
+
+    /// Reads one, as [`parse_size`].
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        let text = from.deserialize_any(Text("a size with its unit, such as \"64MiB\""))?;
+        parse_size(&text).map_err(de::Error::custom)
     }
 }
 
-/// A duration in the configuration that `""` leaves out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OptionalTime(pub Option<Duration>);
+/// Text that `""` leaves out, for serde's `with`.
+pub mod optional_text {
+    use serde::Deserialize;
 
-impl Serialize for OptionalTime {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0.map(format_duration).unwrap_or_default())
+    use super::{Deserializer, Serializer};
+
+    /// Writes it.
+    pub fn serialize<S: Serializer>(text: &Option<String>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(text.as_deref().unwrap_or_default())
     }
-}
 
-impl<'de> Deserialize<'de> for OptionalTime {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = deserializer.deserialize_any(Text(
-            "a duration with its unit, such as \"30s\", or \"\" for none",
-        ))?;
-        if text.is_empty() {
-            return Ok(Self(None));
-        }
-        parse_duration(&text)
-            .map(|duration| Self(Some(duration)))
-            .map_err(de::Error::custom)
-    }
-}
-
-/// A size in the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size(pub u64);
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&format_size(self.0))
-    }
-}
-
-impl Serialize for Size {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&format_size(self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for Size {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer
-            .deserialize_any(Text("a size with its unit, such as \"64MiB\""))
-            .and_then(|text| parse_size(&text).map(Self).map_err(de::Error::custom))
+    /// Reads it.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+        Ok(Some(String::deserialize(from)?).filter(|text| !text.is_empty()))
     }
 }
 

@@ -424,10 +424,7 @@ impl<W: Write> Telling<W> {
 
     /// When the record that caused an alert was sent: plant time runs evenly, in steps.
     fn sent_at(&self, alert: &Alert) -> Option<Duration> {
-        let time = alert.data_time.parse::<jiff::Timestamp>().ok()?;
-        let ahead = Timestamp(time.as_millisecond())
-            .since(self.gateway.origin())
-            .as_secs_f64();
+        let ahead = alert.data_time.since(self.gateway.origin()).as_secs_f64();
         Some(self.live + Duration::from_secs_f64((ahead + STEP) / SPEED))
     }
 }

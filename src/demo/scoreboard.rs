@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::faults::Fault;
 use crate::alert::{Alert, AlertEvent, AlertKind};
+use crate::stream::EpisodeId;
 use crate::time::Timestamp;
 
 /// A fault with its place in the plant's time.
@@ -37,7 +38,7 @@ pub struct Scoreboard {
     schedule: Vec<Scheduled>,
     /// Event time after a fault in which its alerts still belong to it: windows and episodes need records to come to rest.
     grace: Duration,
-    episodes: BTreeMap<String, Episode>,
+    episodes: BTreeMap<EpisodeId, Episode>,
 }
 
 #[derive(Debug)]
@@ -63,10 +64,10 @@ impl Scoreboard {
     /// Takes in a message of the alerts topic. Answers the fault that its episode belongs to; `None`: a false alarm.
     pub fn see(&mut self, alert: &Alert) -> Option<&Fault> {
         if !self.episodes.contains_key(&alert.id) {
-            let opened = parse(&alert.data_time);
-            let fault = self.fault_at(&alert.key, opened);
+            let opened = alert.data_time;
+            let fault = self.fault_at(alert.key.as_str(), opened);
             let episode = Episode {
-                key: alert.key.clone(),
+                key: alert.key.to_string(),
                 opened,
                 kind: alert.kind,
                 peak: f64::MIN,
@@ -139,17 +140,14 @@ impl Scoreboard {
     }
 }
 
-/// An RFC 3339 time of our own alerts; the beginning of time if it is none.
-fn parse(time: &str) -> Timestamp {
-    time.parse::<jiff::Timestamp>()
-        .map_or(Timestamp::MIN, |time| Timestamp(time.as_millisecond()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alert::{Attribution, InputRef, Severity};
+    use crate::alert::{Attribution, InputRef, ScoredBy, Severity};
     use crate::demo::faults::story;
+    use crate::model::card::ModelVersion;
+    use crate::record::Key;
+    use crate::stream::{Offset, TopicPartition};
 
     fn board() -> Scoreboard {
         let schedule = story()
@@ -167,13 +165,13 @@ mod tests {
     fn alert(id: &str, key: &str, at: i64, feature: &str, score: f64) -> Alert {
         Alert {
             schema: 1,
-            id: id.to_owned(),
+            id: id.into(),
             event: AlertEvent::Open,
             kind: AlertKind::Score,
-            detector: "demo".to_owned(),
-            key: key.to_owned(),
-            data_time: Timestamp(at).rfc3339(),
-            approx_anomaly_start_time: Timestamp(at).rfc3339(),
+            detector: "demo".into(),
+            key: Key(key.into()),
+            data_time: Timestamp(at),
+            approx_anomaly_start_time: Timestamp(at),
             end_time: None,
             anomaly_score: score,
             peak_score: score,
@@ -195,12 +193,10 @@ mod tests {
             suppressed: None,
             abandoned: false,
             within: None,
-            model_version: 1,
-            seasonal: false,
+            scored_by: ScoredBy::Model(ModelVersion(1)),
             input: InputRef {
-                topic: "t".to_owned(),
-                partition: 0,
-                offset: 0,
+                at: TopicPartition::new("t", 0),
+                offset: Offset(0),
             },
         }
     }

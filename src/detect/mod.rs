@@ -17,6 +17,7 @@ pub mod silence;
 pub mod within;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -132,7 +133,7 @@ impl fmt::Display for Budget {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Params {
     /// The detector's name: part of every id. Letters, digits, `.`, `_` and `-`.
-    pub detector: String,
+    pub detector: Arc<str>,
     /// The consumer group that the state belongs to; empty where there is none.
     pub group: String,
     /// The false-alarm budget.
@@ -182,7 +183,7 @@ pub struct Params {
 impl Default for Params {
     fn default() -> Self {
         Self {
-            detector: "anomalyd".to_owned(),
+            detector: "anomalyd".into(),
             group: String::new(),
             budget: Budget::PerKeyDay(1.0 / 7.0),
             time_scales: vec![1, 5, 30, 300],
@@ -333,7 +334,7 @@ mod tests {
     fn defaults_are_usable_and_all_problems_are_found_at_once() {
         assert_eq!(Params::default().check(), Vec::new());
         let bad = Params {
-            detector: "a b".to_owned(),
+            detector: "a b".into(),
             budget: Budget::PerRecord(f64::NAN),
             time_scales: vec![5, 1],
             close_evidence: f64::NAN,

@@ -152,12 +152,12 @@ impl Heard {
         };
         match (Feedback::of(&statement.says), &statement.says) {
             (Some((id, _)), _) if id != key => {
-                let of_ours = ours || id.starts_with(&self.prefix);
+                let of_ours = ours || id.as_str().starts_with(&self.prefix);
                 let problem = || format!("its key is not the id of its episode, `{id}`");
                 return if of_ours { Err(problem()) } else { Ok(()) };
             }
             (Some((id, Some(called))), _) if ours => {
-                Arc::make_mut(&mut self.said).insert(id.to_owned(), called);
+                Arc::make_mut(&mut self.said).insert(id.clone(), called);
             }
             (None, Says::Maintenance { key: of, from, to }) if ours => {
                 let maintenance = Maintenance {
@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn the_latest_of_a_key_holds() {
         let (nothing, fault) = (word("false_positive", ID), word("true_positive", ID));
-        let called = |feedback| Said::from([(ID.to_owned(), feedback)]);
+        let called = |feedback| Said::from([(ID.into(), feedback)]);
         let one = (ID, Some(nothing.as_str()));
         let known = called(Feedback::FalsePositive);
         assert_eq!(hear(&[one]), (true, known.clone(), 0));

@@ -164,7 +164,7 @@ impl KafkaHistory {
         at: Timestamp,
     ) -> Result<(), KafkaFailure> {
         let statement = called.map(|called| Statement {
-            says: called.says(id.to_owned()),
+            says: called.says(id.into()),
             at: Some(at),
         });
         let outside = (connection, &self.reader);

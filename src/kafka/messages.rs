@@ -15,11 +15,12 @@ use rdkafka::producer::{BaseProducer, BaseRecord};
 
 use super::busy_wait::{BusyWait, POLL_STEP};
 use super::context::PlainContext;
+use super::encode::{Encode, Message};
 use super::error_class::{Failed, classify_send, too_large};
 use super::topics::{OutputTopics, state_partition};
 use super::watchdog::Watchdog;
 use super::{CALL_MAX, KafkaFailure, code};
-use crate::pipeline::{Message, Outbox, StateEntry};
+use crate::pipeline::{Outbox, StateEntry};
 use crate::time::Clock;
 
 /// The header of a dead letter whose value was too large even for the dead-letter topic, and was left out.
@@ -101,21 +102,25 @@ fn largest(topic: &str, outbox: &Outbox, topics: &OutputTopics) -> usize {
         .filter(|_| topic == topics.state)
         .map(|entry| entry.key.len() + entry.value.as_ref().map_or(0, Vec::len));
     routes(outbox, topics)
-        .filter(|(to, _)| *to == topic)
-        .flat_map(|(_, messages)| messages)
-        .map(size)
+        .filter(|route| route.topic == topic)
+        .flat_map(|route| route.items)
+        .map(|item| size(&item.encode()))
         .chain(state)
         .max()
         .unwrap_or(0)
 }
 
 /// A record's size in the log, uncompressed, at most.
-fn size(message: &Message) -> usize {
-    let length = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
-    FRAME + length(&message.key) + length(&message.value) + headers_size(message)
+fn size(message: &Message<'_>) -> usize {
+    let key = message.key.map_or(0, <[u8]>::len);
+    FRAME + key + value_size(message) + headers_size(message)
 }
 
-fn headers_size(message: &Message) -> usize {
+fn value_size(message: &Message<'_>) -> usize {
+    message.value.as_deref().map_or(0, <[u8]>::len)
+}
+
+fn headers_size(message: &Message<'_>) -> usize {
     message
         .headers
         .iter()
@@ -135,12 +140,11 @@ struct SentParts {
 
 impl SentParts {
     /// Leaves out the value, then the headers, then the key, until what is left fits, a header that says so included.
-    fn within(limit: Option<usize>, message: &Message) -> Self {
-        let length = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
+    fn within(limit: Option<usize>, message: &Message<'_>) -> Self {
         let limit = limit.unwrap_or(usize::MAX);
         let all = size(message);
         let value = all <= limit;
-        let without = all - length(&message.value) + HEADER_FRAME + TRUNCATED.len() + 20;
+        let without = all - value_size(message) + HEADER_FRAME + TRUNCATED.len() + 20;
         let headers = value || without <= limit;
         let key = headers || without - headers_size(message) <= limit;
         Self {
@@ -151,22 +155,37 @@ impl SentParts {
     }
 }
 
-/// Which messages go to which topic.
-fn routes<'a>(
-    outbox: &'a Outbox,
-    topics: &'a OutputTopics,
-) -> impl Iterator<Item = (&'a str, &'a Vec<Message>)> {
+/// What goes to a topic.
+struct Route<'a> {
+    topic: &'a str,
+    /// Of what does not fit something may be left out.
+    lossy: bool,
+    items: Vec<&'a dyn Encode>,
+}
+
+impl<'a> Route<'a> {
+    fn new<T: Encode>(topic: &'a str, lossy: bool, items: &'a [T]) -> Self {
+        Self {
+            topic,
+            lossy,
+            items: items.iter().map(|item| item as &dyn Encode).collect(),
+        }
+    }
+}
+
+/// Which part of an outbox goes to which topic.
+fn routes<'a>(outbox: &'a Outbox, topics: &'a OutputTopics) -> impl Iterator<Item = Route<'a>> {
     let scores = topics.scores.as_deref();
     let late = topics.late.as_ref().unwrap_or(&topics.dead_letters);
     let drift = topics.drift.as_deref();
     let optional = [
-        scores.map(|topic| (topic, &outbox.scores)),
-        drift.map(|topic| (topic, &outbox.drift)),
+        scores.map(|topic| Route::new(topic, false, &outbox.scores)),
+        drift.map(|topic| Route::new(topic, false, &outbox.drift)),
     ];
     optional.into_iter().flatten().chain([
-        (&*topics.alerts, &outbox.alerts),
-        (&*topics.dead_letters, &outbox.dead_letters),
-        (&**late, &outbox.late),
+        Route::new(&topics.alerts, false, &outbox.alerts),
+        Route::new(&topics.dead_letters, true, &outbox.dead_letters),
+        Route::new(late, true, &outbox.late),
     ])
 }
 
@@ -174,8 +193,8 @@ fn routes<'a>(
 pub(super) fn written(outbox: &Outbox, topics: &OutputTopics) -> String {
     let state = (!outbox.state.is_empty()).then_some(&*topics.state);
     let names: BTreeSet<&str> = routes(outbox, topics)
-        .filter(|(_, messages)| !messages.is_empty())
-        .map(|(topic, _)| topic)
+        .filter(|route| !route.items.is_empty())
+        .map(|route| route.topic)
         .chain(state)
         .collect();
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
@@ -194,11 +213,9 @@ pub(super) struct Sending<'a> {
 
 impl Sending<'_> {
     pub(super) fn all(&self, outbox: &Outbox) -> Result<(), Failed> {
-        for (topic, messages) in routes(outbox, self.topics) {
-            let lossy =
-                *topic == *self.topics.dead_letters || self.topics.late.as_deref() == Some(topic);
-            for message in messages {
-                self.message(topic, lossy, message)?;
+        for route in routes(outbox, self.topics) {
+            for item in route.items {
+                self.message(route.topic, route.lossy, &item.encode())?;
             }
         }
         for entry in &outbox.state {
@@ -209,7 +226,7 @@ impl Sending<'_> {
 
     /// Sends a message, of which something may be left out if it is `lossy`. Its timestamp is that of sending: a broker may refuse old ones
     /// (`message.timestamp.before.max.ms`), and retention would delete at once what is told of an old record.
-    fn message(&self, topic: &str, lossy: bool, message: &Message) -> Result<(), Failed> {
+    fn message(&self, topic: &str, lossy: bool, message: &Message<'_>) -> Result<(), Failed> {
         let value = message.value.as_deref();
         let limit = self.sizes.limit(topic).filter(|_| lossy);
         let SentParts {
@@ -219,7 +236,7 @@ impl Sending<'_> {
         } = SentParts::within(limit, message);
         let (bare, omit) = (!headers, !whole);
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
-        record.key = message.key.as_deref().filter(|_| key);
+        record.key = message.key.filter(|_| key);
         record.payload = if omit { None } else { value };
         if omit || !message.headers.is_empty() {
             let mut headers = OwnedHeaders::new_with_capacity(message.headers.len() + 1);

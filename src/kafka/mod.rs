@@ -16,6 +16,7 @@ pub mod admin;
 mod busy_wait;
 pub mod check;
 mod context;
+mod encode;
 #[cfg(test)]
 #[path = "../../tests/kafka/endpoint.rs"]
 mod endpoint;

@@ -344,7 +344,7 @@ impl ModelStore for TopicStore {
         let cards = self.index.manifests.values().map(|manifest| &manifest.card);
         let stored = cards
             .chain([&model.card])
-            .map(|card| (card.version, card.rejected()))
+            .map(|card| (card.version, card.gate.is_rejected()))
             .collect();
         for old in superseded(&stored, &[before, champion], self.settings.keep) {
             let chunks = self.index.manifests.get(&old).map_or(0, |old| old.chunks);

@@ -54,7 +54,7 @@ impl std::fmt::Debug for OauthSettings {
 }
 
 /// Whether `property` says how tokens are got: librdkafka is not asked about it.
-pub(super) fn is_setting(property: &str) -> bool {
+pub(crate) fn is_setting(property: &str) -> bool {
     property.starts_with(PREFIX) || property.starts_with("https.ca.")
 }
 

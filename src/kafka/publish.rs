@@ -53,10 +53,11 @@ const OFFSETS_MAX: Duration = Duration::from_secs(10);
 const AGAIN_STEP: Duration = Duration::from_millis(10);
 
 /// What delivery promises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
     /// Output, state and offsets in one transaction.
+    #[default]
     ExactlyOnce,
     /// Output first, then offsets: after a crash some output comes again, with the same ids.
     AtLeastOnce,

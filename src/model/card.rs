@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::gate_report::GateReport;
 use super::spec::ModelSpec;
 use crate::record::feedback::Says;
 use crate::record::schema::SchemaSpec;
 use crate::seed::Seed;
-use crate::stream::{Offset, Span, TopicPartition};
+use crate::stream::{EpisodeId, Offset, Span, TopicPartition};
 use crate::time::Timestamp;
 
 /// The format of model files that this program writes.
@@ -43,12 +44,12 @@ pub enum Feedback {
 }
 
 /// What somebody said of episodes and suspects, by id: all of it. Ids name detector, topic, partition and offset, so no two are the same.
-pub type Said = BTreeMap<String, Feedback>;
+pub type Said = BTreeMap<EpisodeId, Feedback>;
 
 impl Feedback {
     /// Of which episode a statement is, and what it calls it; `None` takes back what was said. No episode of maintenance.
     #[must_use]
-    pub fn of(says: &Says) -> Option<(&str, Option<Self>)> {
+    pub fn of(says: &Says) -> Option<(&EpisodeId, Option<Self>)> {
         match says {
             Says::FalsePositive(id) => Some((id, Some(Self::FalsePositive))),
             Says::TruePositive(id) => Some((id, Some(Self::TruePositive))),
@@ -60,7 +61,7 @@ impl Feedback {
 
     /// The statement that calls the episode of this id so.
     #[must_use]
-    pub fn says(self, id: String) -> Says {
+    pub fn says(self, id: EpisodeId) -> Says {
         match self {
             Self::FalsePositive => Says::FalsePositive(id),
             Self::TruePositive => Says::TruePositive(id),
@@ -100,7 +101,7 @@ pub struct Exclusion {
     /// The offset after the last kept out; `None` while the episode is open.
     pub to: Option<Offset>,
     /// The episode's id, or the maintenance window's: why.
-    pub because: String,
+    pub because: EpisodeId,
     /// What somebody said of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feedback: Option<Feedback>,
@@ -257,13 +258,10 @@ pub struct Card {
     /// that have more than one epoch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub member_losses: Vec<(String, Vec<(f64, f64)>)>,
-    /// Of a model that was rejected for earlier records only: since when, and for the how manieth in a row.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub change: Option<Change>,
     /// What the gate measured, by name.
     pub measures: BTreeMap<String, f64>,
-    /// The gate's verdict: `promoted`, or why it was rejected. Empty before the gate has spoken.
-    pub verdict: String,
+    /// What the gate said of it.
+    pub gate: GateReport,
     /// The program that made it.
     pub program: String,
 }
@@ -273,11 +271,6 @@ impl Card {
     #[must_use]
     pub fn count(&self, name: &str) -> u64 {
         self.rows.get(name).copied().unwrap_or(0)
-    }
-
-    /// Whether the gate rejected the model.
-    pub fn rejected(&self) -> bool {
-        self.verdict.starts_with("rejected")
     }
 }
 

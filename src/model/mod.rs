@@ -11,6 +11,7 @@ pub mod context;
 pub mod ensemble;
 pub mod file;
 pub mod gaps;
+pub mod gate_report;
 pub mod held;
 pub mod kind;
 pub mod kinds;

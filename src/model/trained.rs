@@ -6,6 +6,7 @@ use super::Model;
 use super::card::{Card, ModelVersion, RECORDS_PER_KEY_DAY};
 use super::chunks::CHUNK;
 use super::gaps::{Gaps, Line};
+use super::gate_report::GateReport;
 use super::held::{Held, Still};
 use super::levels::Levels;
 use super::reservoir::Reservoir;
@@ -625,9 +626,8 @@ impl Card {
             losses: Vec::new(),
             members: Vec::new(),
             member_losses: Vec::new(),
-            change: None,
             measures: std::collections::BTreeMap::new(),
-            verdict: String::new(),
+            gate: GateReport::default(),
             program: concat!("anomalyd ", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::tests::{NOW, assignment, at, batch, model, params, pipeline};
+use super::tests::{assignment, at, batch, model, params, pipeline};
 use super::*;
 
 const BOUND: u64 = 64 << 10;
@@ -28,7 +28,7 @@ struct Log {
     entries: BTreeMap<Vec<u8>, StateEntry>,
     largest: u64,
     transactions: u64,
-    scores: Vec<Message>,
+    scores: Vec<crate::alert::Score>,
 }
 
 impl Log {
@@ -68,7 +68,7 @@ fn holding(params: Params, committed: i64, state: Vec<StateEntry>) -> Pipeline {
 /// Works a batch in, in as many transactions as it takes.
 fn work(pipeline: &mut Pipeline, log: &mut Log, (batch, decoded): &(RecordBatch, DecodedBatch)) {
     loop {
-        let staged = pipeline.stage(batch, decoded, NOW);
+        let staged = pipeline.stage(batch, decoded);
         if !staged.outbox.is_empty() {
             log.publish(&staged.outbox);
         }

@@ -28,7 +28,7 @@ fn entries() -> Vec<StateEntry> {
             (at + 2, "c", at + 2, CALM),
         ];
         let (batch, decoded) = batch(&rows);
-        let staged = pipeline.stage(&batch, &decoded, Timestamp(1_000_000));
+        let staged = pipeline.stage(&batch, &decoded);
         for entry in &staged.outbox.state {
             entries.insert(entry.key.clone(), entry.clone());
         }
@@ -90,7 +90,7 @@ fn damaged(rounds: u64, from: u64) {
         // The next batch cleans up behind it.
         let rows = [(36, "a", 40, CALM), (37, "b", 41, WILD)];
         let (batch, decoded) = batch(&rows);
-        let staged = successor.stage(&batch, &decoded, Timestamp(1_000_000));
+        let staged = successor.stage(&batch, &decoded);
         let gone = |entry: &&StateEntry| {
             entry.value.is_none() && entry.key.windows(5).any(|part| part == b"/key/")
         };

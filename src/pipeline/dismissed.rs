@@ -4,11 +4,12 @@
 //! the live run did.
 
 use super::prepare::Work;
-use super::state::{Dismissed, PartitionState, Quarantined, episode_id};
+use super::state::{Dismissed, PartitionState, Quarantined};
 use crate::detect::Params;
 use crate::detect::episode::Episode;
 use crate::detect::feedback::{PATTERNS_MAX, Pattern, Worst};
 use crate::model::card::{Feedback, Said};
+use crate::stream::EpisodeId;
 
 impl PartitionState {
     /// Takes in what was said of its episodes. While it replays nothing may change: then it does so when it has caught up.
@@ -17,8 +18,8 @@ impl PartitionState {
         if self.unheard {
             return;
         }
-        let dismissed = |id: &String| said.get(id) == Some(&Feedback::FalsePositive);
-        let changed: Vec<String> = self
+        let dismissed = |id: &EpisodeId| said.get(id) == Some(&Feedback::FalsePositive);
+        let changed: Vec<EpisodeId> = self
             .quarantine
             .iter()
             .filter(|(id, quarantined)| quarantined.dismissed != dismissed(id))
@@ -40,17 +41,17 @@ impl PartitionState {
     }
 
     /// How bad an episode that is still open got.
-    fn worst(&self, id: &str, params: &Params) -> Option<Worst> {
+    fn worst(&self, id: &EpisodeId, params: &Params) -> Option<Worst> {
         let key = self.quarantine.get(id)?.key.as_str();
         let episodes = &self.keys.get(key)?.state.episodes;
-        let is_it = |onset| episode_id(params, &self.at, onset) == id;
+        let is_it = |onset| EpisodeId::new(&params.detector, &self.at, onset) == *id;
         let mut open = episodes.all_open();
         Some(worst(open.find(|open| is_it(open.onset))?))
     }
 
     /// Works out anew what is held back.
     pub fn remember_dismissed(&mut self) {
-        let mut found: Vec<(&String, &Quarantined)> = self.quarantine.iter().collect();
+        let mut found: Vec<(&EpisodeId, &Quarantined)> = self.quarantine.iter().collect();
         found.retain(|(_, quarantined)| quarantined.dismissed);
         found.sort_by_key(|(_, quarantined)| std::cmp::Reverse(quarantined.from));
         let mut dismissed = Dismissed::new();
@@ -68,7 +69,7 @@ impl PartitionState {
     }
 
     /// Whether an episode's entry is remembered for longer than training needs it.
-    pub fn holds(&self, id: &str, quarantined: &Quarantined) -> bool {
+    pub fn holds(&self, id: &EpisodeId, quarantined: &Quarantined) -> bool {
         let of_key = self.dismissed.get(&quarantined.key);
         quarantined.dismissed && of_key.is_some_and(|all| all.iter().any(|(known, _)| known == id))
     }
@@ -81,24 +82,25 @@ pub(super) fn worst(episode: &Episode) -> Worst {
 
 impl Work<'_> {
     /// The dismissed episode of a key that this one is like, and no worse than.
-    pub fn dismissed_like(&self, key: &str, pattern: &Pattern, worst: Worst) -> Option<String> {
+    pub fn dismissed_like(&self, key: &str, pattern: &Pattern, worst: Worst) -> Option<EpisodeId> {
         let of_key = self.base.dismissed.get(key)?;
-        let like =
-            |known: &&(String, Pattern)| known.1.is_like(pattern) && !known.1.is_less_than(worst);
+        let like = |known: &&(EpisodeId, Pattern)| {
+            known.1.is_like(pattern) && !known.1.is_less_than(worst)
+        };
         of_key.iter().find(like).map(|(id, _)| id.clone())
     }
 
     /// Whether a dismissed episode of a key is of the same features, in whatever direction, and was as bad.
     pub fn dismissed_same_features(&self, key: &str, pattern: &Pattern, worst: Worst) -> bool {
         let (of_key, pattern) = (self.base.dismissed.get(key), pattern.unsigned());
-        let same = |(_, known): &(String, Pattern)| {
+        let same = |(_, known): &(EpisodeId, Pattern)| {
             known.unsigned().is_like(&pattern) && !known.is_less_than(worst)
         };
         of_key.is_some_and(|known| known.iter().any(same))
     }
 
     /// An episode in the quarantine.
-    pub fn quarantined(&self, id: &str) -> Option<&Quarantined> {
+    pub fn quarantined(&self, id: &EpisodeId) -> Option<&Quarantined> {
         match self.quarantine.get(id) {
             Some(quarantined) => quarantined.as_ref(),
             None => self.base.quarantine.get(id),

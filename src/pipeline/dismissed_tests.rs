@@ -9,10 +9,7 @@ use std::time::Duration;
 const DISMISSED: &str = "test/in/3/2";
 
 fn said() -> Arc<Said> {
-    Arc::new(Said::from([(
-        DISMISSED.to_owned(),
-        Feedback::FalsePositive,
-    )]))
+    Arc::new(Said::from([(DISMISSED.into(), Feedback::FalsePositive)]))
 }
 
 /// Saved after each batch.
@@ -124,7 +121,7 @@ fn what_leaves_the_window_is_no_news() {
         &stream(0, 20, &[(3, lively), (4, lively), (5, low)]),
     );
     assert_eq!(opened(&outbox), ["test/in/3/5"]);
-    let of_first = Said::from([("test/in/3/5".to_owned(), Feedback::FalsePositive)]);
+    let of_first = Said::from([("test/in/3/5".into(), Feedback::FalsePositive)]);
     pipeline.hear(Arc::new(of_first));
     let (outbox, tally) = work(
         &mut pipeline,

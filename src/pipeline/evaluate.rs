@@ -10,12 +10,12 @@ use std::borrow::Cow;
 use ndarray::{Array2, ArrayView1};
 
 use super::dismissed::worst;
-use super::message::{self, AlertFields, Cause};
+use super::output::{self, AlertFields, Cause};
 use super::prepare::{Event, Prepared, SilenceInfo, Step, Work};
-use super::state::{Quarantined, episode_id};
+use super::state::Quarantined;
 use super::windows::Group;
 use super::{Column, Outbox, Tally, Watched};
-use crate::alert::{AlertEvent, Attribution};
+use crate::alert::{AlertEvent, Attribution, ScoredBy};
 use crate::detect::Params;
 use crate::detect::clock::Moment;
 use crate::detect::cold::{ColdStart, ROWS_MAX};
@@ -24,9 +24,10 @@ use crate::detect::episode::{Change, Episode, Reading};
 use crate::detect::evidence::Place;
 use crate::detect::feedback::Pattern;
 use crate::detect::seasonal::SeasonReading;
-use crate::model::card::ModelVersion;
 use crate::model::trained::Judged;
+use crate::record::dead_letter::Refusal;
 use crate::record::{DecodedBatch, RecordBatch};
+use crate::stream::EpisodeId;
 use crate::time::Timestamp;
 
 /// The second half of staging: what it reads, and the messages and counts that it emits.
@@ -36,8 +37,6 @@ pub(super) struct EventEmitter<'a> {
     pub columns: &'a [Column],
     pub batch: &'a RecordBatch,
     pub decoded: &'a DecodedBatch,
-    /// Bounds the timestamps of messages.
-    pub now: Timestamp,
     pub outbox: Outbox,
     pub tally: Tally,
     pub alerted: Vec<Timestamp>,
@@ -79,8 +78,7 @@ impl Cause<'_> {
     fn judged_as(self, scored: &ScoredRecord<'_>) -> Self {
         match scored.season {
             Some(_) => Self {
-                model: ModelVersion(0),
-                seasonal: true,
+                scored_by: ScoredBy::Seasonal,
                 ..self
             },
             None => self,
@@ -177,9 +175,9 @@ impl EventEmitter<'_> {
         }
         self.tally.consumed += 1;
         *self.tally.dead_lettered.entry(error.reason()).or_default() += 1;
-        let failure = (error.reason(), error.to_string());
-        let message = message::refused(self.params, self.batch, step.record, self.now, &failure);
-        self.outbox.dead_letters.push(message);
+        let reason = Refusal::Unreadable(error.clone());
+        let letter = output::refused(self.params, self.batch, step.record, reason);
+        self.outbox.dead_letters.push(letter);
     }
 
     fn late(&mut self, step: &Step, emit: bool) {
@@ -189,13 +187,9 @@ impl EventEmitter<'_> {
         }
         self.tally.consumed += 1;
         self.tally.late += 1;
-        let bound = self.params.late_after.unwrap_or_default();
-        let failure = (
-            "late",
-            format!("more than {bound:?} older than the newest record of its key"),
-        );
-        let message = message::refused(self.params, self.batch, step.record, self.now, &failure);
-        self.outbox.late.push(message);
+        let reason = Refusal::Late(self.params.late_after.unwrap_or_default());
+        let letter = output::refused(self.params, self.batch, step.record, reason);
+        self.outbox.late.push(letter);
     }
 
     fn judged(
@@ -261,7 +255,7 @@ impl EventEmitter<'_> {
                 score: scored.emitted_score,
                 ..scored.reading
             };
-            let score = message::score(self.params, cause, &emitted, (open, warming), code);
+            let score = output::score(self.params, cause, &emitted, (open, warming), code);
             self.outbox.scores.push(score);
         }
     }
@@ -316,7 +310,7 @@ impl EventEmitter<'_> {
         let cold_start_records = self.params.cold_start_records as u64;
         if let (true, [value]) = (self.params.seasonal, scored.row) {
             let season = state.season.get_or_insert_default();
-            warming = season.seen < cold_start_records;
+            warming = season.judge.seen < cold_start_records;
             // What was found anomalous must not become normal.
             let learn = state.episodes.open.is_none();
             let found = season.take(*value, scored.reading.time, learn);
@@ -379,7 +373,7 @@ impl EventEmitter<'_> {
         }
         self.outbox
             .drift
-            .push(message::drift(self.params, cause, turn));
+            .push(output::drift(self.params, cause, turn));
     }
 
     fn watch(
@@ -398,9 +392,9 @@ impl EventEmitter<'_> {
                 warming_up,
                 record: scored.step.record,
                 score: scored.emitted_score,
-                model: match scored.season {
-                    Some(_) => ModelVersion(0),
-                    None => super::state::version(work.model.as_ref()),
+                scored_by: match scored.season {
+                    Some(_) => ScoredBy::Seasonal,
+                    None => work.scored_by(),
                 },
                 window: if self.watch_all {
                     scored.window.to_vec()
@@ -487,7 +481,7 @@ impl EventEmitter<'_> {
                 self.tally.closed += 1;
             }
             if emit && !episode.muted {
-                let within = outer.map(|outer| episode_id(self.params, &work.base.at, outer.onset));
+                let within = outer.map(|outer| self.id(work, outer));
                 let fields = AlertFields {
                     within,
                     ..AlertFields::of_episode(
@@ -517,7 +511,7 @@ impl EventEmitter<'_> {
         work: &mut Work<'_>,
         slot: usize,
         episode: &Episode,
-        (pattern, held): (Pattern, Option<String>),
+        (pattern, held): (Pattern, Option<EpisodeId>),
     ) {
         let entry = Quarantined {
             key: work.slots[slot].key.0.as_ref().to_owned(),
@@ -529,13 +523,13 @@ impl EventEmitter<'_> {
             held,
             ..Quarantined::nothing()
         };
-        let id = episode_id(self.params, &work.base.at, episode.onset);
+        let id = self.id(work, episode);
         work.quarantine.insert(id, Some(entry));
     }
 
     /// Notes until when the fault of an episode that is over lasted.
     fn note_closed(&self, work: &mut Work<'_>, slot: usize, episode: &Episode) {
-        let id = episode_id(self.params, &work.base.at, episode.onset);
+        let id = self.id(work, episode);
         let known = work.quarantined(&id).cloned();
         let mut entry = known.unwrap_or_else(|| Quarantined {
             key: work.slots[slot].key.0.as_ref().to_owned(),
@@ -564,14 +558,14 @@ impl EventEmitter<'_> {
         let mut fields =
             AlertFields::of_episode(self.params, work, event, episode, &scored.reading);
         if let Some(outer) = outer {
-            fields.within = Some(episode_id(self.params, &work.base.at, outer.onset));
+            fields.within = Some(self.id(work, outer));
             fields.grade = work.own_rule.grade(episode.strength);
         }
         let state = &work.slots[scored.slot].state;
         let missing = scored.window.iter().filter(|value| value.is_nan()).count();
         let missing = missing as f64 / scored.window.len().max(1) as f64;
         if scored.season.is_some() {
-            let past = state.season.as_deref();
+            let past = state.season.as_ref().map(|seasons| &seasons.judge);
             fields.threshold = past.map_or(0.0, |past| past.threshold(work.own_rule.p_value()));
             let records = past.map_or(0, |past| past.seen) as f64;
             fields.confidence = records / (records + SEASON_RECORDS);
@@ -584,10 +578,24 @@ impl EventEmitter<'_> {
             let rows = state.cold.seen as f64;
             fields.confidence = 0.5 * rows / (rows + ROWS_MAX as f64);
         }
-        let (shares, expected) = self.explained(work, scored);
+        let (mut shares, expected) = self.explained(work, scored);
+        if event == AlertEvent::Close
+            && let Some(began) = self.shares_at_opening(work, episode)
+        {
+            shares = began;
+        }
         fields.attribution = attribution(self.columns, scored.row, &shares, &expected);
         let cause = self.cause(work, scored.step, scored.slot).judged_as(scored);
         self.send(cause, fields);
+    }
+
+    /// The features' shares when the episode opened, as far as they are remembered: the record that closes it is an ordinary one, and says nothing
+    /// of what it was.
+    fn shares_at_opening(&self, work: &Work<'_>, episode: &Episode) -> Option<Vec<f64>> {
+        let entry = work.quarantined(&self.id(work, episode))?;
+        let shares = entry.pattern.as_ref()?.by_feature();
+        let share = |column: &Column| shares.get(column.name.as_str()).copied().unwrap_or(0.0);
+        (!shares.is_empty()).then(|| self.columns.iter().map(share).collect())
     }
 
     /// The shares of the features in a record's score, and what was expected of them.
@@ -604,6 +612,11 @@ impl EventEmitter<'_> {
         }
     }
 
+    /// The id of an episode of a partition.
+    fn id(&self, work: &Work<'_>, episode: &Episode) -> EpisodeId {
+        EpisodeId::new(&self.params.detector, &work.base.at, episode.onset)
+    }
+
     fn cause<'w>(&self, work: &'w Work<'_>, step: &Step, slot: usize) -> Cause<'w> {
         let raw = &self.batch.records()[step.record];
         let time = match &self.decoded.outcomes[step.record] {
@@ -612,12 +625,10 @@ impl EventEmitter<'_> {
         };
         Cause {
             at: &work.base.at,
-            key: &work.slots[slot].key.0,
+            key: work.slots[slot].key.clone(),
             offset: raw.offset,
             time,
-            timestamp: time.min(self.now),
-            model: super::state::version(work.model.as_ref()),
-            seasonal: false,
+            scored_by: work.scored_by(),
             record: step.record,
         }
     }
@@ -627,7 +638,7 @@ impl EventEmitter<'_> {
             .push(self.batch.records()[cause.record].timestamp);
         self.outbox
             .alerts
-            .push(message::alert(self.params, cause, fields));
+            .push(output::alert(self.params, cause, fields));
     }
 }
 

@@ -7,13 +7,13 @@
 //! below a partition's `emit_from` changes state and emits nothing (replay); every record ends as scored, warming up, late, or dead letter.
 //!
 //! Next: `types` (what goes in and out), `state` (what is remembered), `prepare` (the half of staging that needs no scores), `windows` (what
-//! is scored), `evaluate` (the half that does), `dismissed` (what is held back), `message` (what goes out), `snapshot` (state to entries and
+//! is scored), `evaluate` (the half that does), `dismissed` (what is held back), `output` (what is emitted), `snapshot` (state to entries and
 //! back; `codec` of one key).
 
 mod codec;
 mod dismissed;
 mod evaluate;
-mod message;
+mod output;
 mod prepare;
 mod seal;
 mod snapshot;
@@ -28,7 +28,7 @@ pub use snapshot::{
     AsOf, EpisodeRecord, as_of, episode_log, model_version, names, owner, quarantine, replayed_by,
 };
 pub use types::{
-    Assigned, Column, ColumnsDiffer, Discarded, Message, OpenEpisode, Outbox, PartitionAssignment,
+    Assigned, Column, ColumnsDiffer, Discarded, OpenEpisode, Outbox, PartitionAssignment,
     RestoreError, StateEntry, Suppressed, Tally, Watched, WrongClock, WrongClocks,
 };
 
@@ -36,7 +36,7 @@ use crate::detect::Params;
 use crate::model::card::{ModelVersion, Said};
 use crate::model::trained::TrainedModel;
 use crate::record::{DecodedBatch, Key, Missing, RecordBatch};
-use crate::stream::{Offset, Positions, TopicPartition};
+use crate::stream::{EpisodeId, Offset, Positions, TopicPartition};
 use crate::time::Timestamp;
 use evaluate::EventEmitter;
 use prepare::{Prepared, Slot, Work};
@@ -95,7 +95,7 @@ struct Delta {
     names: u64,
     /// What their entries take.
     weight: Weight,
-    quarantine: BTreeMap<String, Option<Quarantined>>,
+    quarantine: BTreeMap<EpisodeId, Option<Quarantined>>,
     /// So many of the first keys that may fall silent were looked at ...
     due_taken: usize,
     /// ... and may do so later, as others may.
@@ -306,12 +306,12 @@ impl Pipeline {
         self.current.as_ref()
     }
 
-    /// Works out a batch. Changes nothing. `now` only bounds the timestamps of what is written.
+    /// Works out a batch. Changes nothing.
     ///
     /// # Panics
     /// If `decoded` is not of `batch` or has other columns, or if a record would end as more or less than one of four (P2): mistakes in this
     /// program.
-    pub fn stage(&self, batch: &RecordBatch, decoded: &DecodedBatch, now: Timestamp) -> Staged {
+    pub fn stage(&self, batch: &RecordBatch, decoded: &DecodedBatch) -> Staged {
         assert_eq!(decoded.outcomes.len(), batch.len(), "one outcome a record");
         assert_eq!(
             decoded.columns,
@@ -339,7 +339,6 @@ impl Pipeline {
             columns: &self.columns,
             batch,
             decoded,
-            now,
             outbox: Outbox::default(),
             tally: Tally::default(),
             alerted: Vec::new(),
@@ -387,7 +386,7 @@ impl Pipeline {
             outbox.alerts.extend(
                 abandoned
                     .iter()
-                    .map(|open| message::abandoned(&self.params, open, *known, base.head.position)),
+                    .map(|open| output::abandoned(&self.params, open, *known, base.head.position)),
             );
             let horizon = base.head.clock.stream().minus(self.params.quarantine_keep);
             for (id, quarantined) in &base.quarantine {

@@ -10,13 +10,14 @@ use rustc_hash::FxHashMap;
 use super::WrongClock;
 use super::state::{Head, KeyState, PartitionState, Quarantined, Silence, Weight, version};
 use super::windows::{Group, Rules};
+use crate::alert::ScoredBy;
 use crate::detect::Params;
 use crate::detect::clock::{Heard, KeyClock, Moment};
 use crate::detect::episode::Rule;
 use crate::model::trained::TrainedModel;
 use crate::record::{Decoded, DecodedBatch, Key, RawRecord, RecordBatch};
 use crate::seed::Seed;
-use crate::stream::Offset;
+use crate::stream::{EpisodeId, Offset};
 use crate::time::Timestamp;
 
 /// Keys that fall silent at one record, at most: the others do so at the next. So one record that moves the time far does not change all keys
@@ -72,7 +73,17 @@ pub(super) struct Work<'a> {
     due_first: Timestamp,
     /// The batch carries a snapshot of the state before it.
     pub snapshot: bool,
-    pub quarantine: BTreeMap<String, Option<Quarantined>>,
+    pub quarantine: BTreeMap<EpisodeId, Option<Quarantined>>,
+}
+
+impl Work<'_> {
+    /// What scores are by where the season of the key does not judge.
+    pub fn scored_by(&self) -> ScoredBy {
+        let model = self.model.as_ref();
+        model.map_or(ScoredBy::ColdStart, |model| {
+            ScoredBy::Model(model.card.version)
+        })
+    }
 }
 
 /// What happens, in the order in which it is evaluated.

@@ -1,6 +1,7 @@
 //! A stream of one feature, judged by the season of its key.
 
 use super::*;
+use crate::alert::ScoredBy;
 use crate::detect::Budget;
 use crate::model::trained::TrainedModel;
 use crate::record::{Decoded, Key, Missing};
@@ -60,7 +61,7 @@ fn work(pipeline: &mut Pipeline, from: i64, to: i64, fault: i64) -> (Outbox, Tal
             time,
         }));
     }
-    let mut staged = pipeline.stage(&batch, &decoded, Timestamp(to * STEP));
+    let mut staged = pipeline.stage(&batch, &decoded);
     let outbox = std::mem::take(&mut staged.outbox);
     let tally = std::mem::take(&mut staged.tally);
     pipeline.apply(staged);
@@ -77,13 +78,12 @@ fn a_fault_of_seven_days_is_still_open_on_the_seventh() {
     assert_eq!((calm.opened, calm.warming_up), (0, 30));
     let (outbox, fault) = work(&mut pipeline, 10 * DAY, 17 * DAY, 10 * DAY);
     assert_eq!((fault.opened, fault.closed), (1, 0));
-    let alert: crate::alert::Alert =
-        serde_json::from_slice(outbox.alerts[0].value.as_deref().unwrap()).unwrap();
+    let alert = &outbox.alerts[0];
     let blamed = &alert.relevant_attribution[0];
     assert!((blamed.share - 1.0).abs() < 1e-12);
     // Midnight: the season expects 90.
     assert!((blamed.expected - 90.0).abs() < 2.0, "{}", blamed.expected);
-    assert!(alert.seasonal && alert.anomaly_score >= alert.threshold);
+    assert!(alert.scored_by == ScoredBy::Seasonal && alert.anomaly_score >= alert.threshold);
     let (_, repaired) = work(&mut pipeline, 17 * DAY, 18 * DAY, i64::MAX);
     assert_eq!(repaired.closed, 1);
 }
@@ -97,12 +97,9 @@ fn the_season_is_named_where_it_judged_and_not_the_model() {
         .assign(&assignment(Offset(0), Vec::new()), Some(model))
         .unwrap();
     let (outbox, _) = work(&mut pipeline, 0, 3 * DAY, 3 * DAY - 40);
-    let alert: crate::alert::Alert =
-        serde_json::from_slice(outbox.alerts[0].value.as_deref().unwrap()).unwrap();
-    assert_eq!((alert.model_version, alert.seasonal), (0, true));
-    let score: crate::alert::Score =
-        serde_json::from_slice(outbox.scores[0].value.as_deref().unwrap()).unwrap();
-    assert_eq!((score.model_version, score.seasonal), (0, true));
+    let alert = &outbox.alerts[0];
+    assert_eq!(alert.scored_by, ScoredBy::Seasonal);
+    assert_eq!(outbox.scores[0].scored_by, ScoredBy::Seasonal);
 }
 
 #[test]
@@ -131,12 +128,9 @@ fn what_is_restored_from_a_snapshot_goes_on_bit_for_bit() {
     assert!(replayed.scores.is_empty());
     let (expected, _) = work(&mut calm, 4 * DAY, 5 * DAY, 4 * DAY + 10);
     let (found, _) = work(&mut restored, 4 * DAY, 5 * DAY, 4 * DAY + 10);
-    let values = |outbox: &Outbox| -> Vec<Vec<u8>> {
-        let emitted = outbox.scores.iter().chain(&outbox.alerts);
-        emitted
-            .filter_map(|message| message.value.clone())
-            .collect()
-    };
-    assert_eq!(values(&found), values(&expected));
+    assert_eq!(
+        (&found.scores, &found.alerts),
+        (&expected.scores, &expected.alerts)
+    );
     assert!(!found.alerts.is_empty());
 }

@@ -20,7 +20,7 @@ use crate::model::card::{Exclusion, ModelVersion, Said};
 use crate::model::tensors::sha256;
 use crate::model::trained::TrainedModel;
 use crate::record::Key;
-use crate::stream::{Offset, TopicPartition};
+use crate::stream::{EpisodeId, Offset, TopicPartition};
 use crate::time::Timestamp;
 
 /// The `head` entry.
@@ -214,7 +214,7 @@ pub fn episode_log(state: &[StateEntry], said: &Said) -> Vec<EpisodeRecord> {
                 key: read.key,
                 from: read.from,
                 to: read.to,
-                because: id.to_owned(),
+                because: id.into(),
             },
         })
     };
@@ -233,7 +233,7 @@ pub fn quarantine(state: &[StateEntry], said: &Said) -> Vec<Exclusion> {
 pub(super) fn quarantine_entry(
     detector: &str,
     at: &TopicPartition,
-    id: &str,
+    id: &EpisodeId,
     quarantined: Option<&Quarantined>,
 ) -> StateEntry {
     StateEntry {
@@ -251,7 +251,7 @@ pub(super) fn take(
     (model, model_sha256): (ModelVersion, Option<Arc<str>>),
     columns: &[Column],
 ) -> Vec<StateEntry> {
-    let (at, detector) = (&partition.at, params.detector.as_str());
+    let (at, detector) = (&partition.at, &*params.detector);
     let head = HeadEntry {
         v: FORMAT,
         offset: partition.head.position,
@@ -372,7 +372,7 @@ fn read_entry(
                 discarded.get_or_insert(Discarded::Damaged);
                 Quarantined::nothing()
             };
-            partition.quarantine.insert(id.to_owned(), quarantined);
+            partition.quarantine.insert(id.into(), quarantined);
         }
         Some((_, _, Name::Head)) | None => {}
     }

@@ -14,16 +14,16 @@ use crate::detect::cold::{self, ColdStart};
 use crate::detect::drift::Drift;
 use crate::detect::episode::EpisodeState;
 use crate::detect::feedback::Pattern;
-use crate::detect::seasonal::{Season, TERMS};
+use crate::detect::seasonal::{Seasons, TERMS};
 use crate::detect::silence::Rhythm;
 use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
 use crate::record::Key;
-use crate::stream::{Offset, TopicPartition};
+use crate::stream::{EpisodeId, Offset, TopicPartition};
 use crate::time::Timestamp;
 
 /// The patterns that are held back, by key: ids and patterns, the newest first.
-pub(super) type Dismissed = BTreeMap<String, Vec<(String, Pattern)>>;
+pub(super) type Dismissed = BTreeMap<String, Vec<(EpisodeId, Pattern)>>;
 
 /// What is remembered of a key.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,7 +53,7 @@ pub(super) struct KeyState {
     /// What it looked like before there was a model; empty under a model.
     pub cold: ColdStart,
     /// What it does at which time; `None` unless records are judged by it.
-    pub season: Option<Box<Season>>,
+    pub season: Option<Box<Seasons>>,
 }
 
 impl KeyState {
@@ -87,8 +87,8 @@ impl KeyState {
 
 /// What an entry of a key takes beside its rows and its name, in bytes: more than it ever does without rows.
 const ENTRY: usize = 640;
-/// What its season takes.
-const SEASON: usize = 8 * (TERMS * (TERMS + 1)) + 4096;
+/// What its two seasons take.
+const SEASON: usize = 2 * (8 * (TERMS * (TERMS + 1)) + 4096);
 
 /// The bytes that the entry of a key takes in the state topic, at most. A law and not a measurement, so that it does not depend on how a stream
 /// was cut into batches.
@@ -194,7 +194,7 @@ pub(super) struct Quarantined {
     pub dismissed: bool,
     /// The dismissed episode that it is like, for which no alert of it was emitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub held: Option<String>,
+    pub held: Option<EpisodeId>,
 }
 
 impl Quarantined {
@@ -263,7 +263,7 @@ pub(super) struct PartitionState {
     /// What the next snapshot writes of keys, in bytes: at most.
     pub changed: u64,
     /// By id.
-    pub quarantine: BTreeMap<String, Quarantined>,
+    pub quarantine: BTreeMap<EpisodeId, Quarantined>,
     /// What is held back, by the quarantine.
     pub dismissed: Dismissed,
     /// What people said is to be heard when nothing replays any more.
@@ -371,7 +371,7 @@ impl PartitionState {
         let mut open = Vec::new();
         self.open(params, &mut open);
         let scored = open.extract_if(.., |open| open.kind == AlertKind::Score);
-        let mut scored: BTreeMap<String, OpenEpisode> =
+        let mut scored: BTreeMap<EpisodeId, OpenEpisode> =
             scored.map(|open| (open.id.clone(), open)).collect();
         let log = self.quarantine.iter();
         open.extend(
@@ -402,6 +402,7 @@ impl PartitionState {
 
     /// Adds the episodes, silences and the storm that go on, in no order.
     pub fn open(&self, params: &Params, open: &mut Vec<OpenEpisode>) {
+        let detector = &*params.detector;
         let mut add = |key: &str, kind, (id, since), (severity, peak), suppressed| {
             open.push(OpenEpisode {
                 at: self.at.clone(),
@@ -415,7 +416,7 @@ impl PartitionState {
             });
         };
         if let Some((onset, since)) = self.head.storm.since {
-            let id = format!("{}-storm", episode_id(params, &self.at, onset));
+            let id = EpisodeId::of_storm(detector, &self.at, onset);
             let opens = f64::from(self.head.storm.opens);
             add(
                 "*",
@@ -428,7 +429,7 @@ impl PartitionState {
         #[expect(clippy::iter_over_hash_type, reason = "the caller sorts")]
         for (key, entry) in &self.keys {
             for episode in entry.state.episodes.all_open() {
-                let id = episode_id(params, &self.at, episode.onset);
+                let id = EpisodeId::new(detector, &self.at, episode.onset);
                 let found = (episode.severity, episode.peak_score);
                 let held = |quarantined: &Quarantined| quarantined.held.is_some();
                 let why = if self.quarantine.get(&id).is_some_and(held) {
@@ -441,7 +442,7 @@ impl PartitionState {
                 add(&key.0, AlertKind::Score, begun, found, suppressed);
             }
             if let Some(silence) = &entry.state.silence {
-                let id = format!("{}-silence", episode_id(params, &self.at, silence.after));
+                let id = EpisodeId::of_silence(detector, &self.at, silence.after);
                 let length = entry.state.rhythm.strangeness(self.head.clock.elapsed);
                 let found = (Severity::Medium, length);
                 let suppressed = entry.state.silence_suppressed.then_some(Suppressed::Storm);
@@ -496,12 +497,4 @@ impl PartitionState {
 /// The version of a model, or 0 for the cold start.
 pub(super) fn version(model: Option<&Arc<TrainedModel>>) -> ModelVersion {
     model.map_or(ModelVersion(0), |model| model.card.version)
-}
-
-/// The id of an episode that began with the record at `onset`. Names of detectors and topics have no `/`, so no other has it.
-pub(super) fn episode_id(params: &Params, at: &TopicPartition, onset: Offset) -> String {
-    format!(
-        "{}/{}/{}/{}",
-        params.detector, at.topic, at.partition.0, onset
-    )
 }

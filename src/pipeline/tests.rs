@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use super::*;
-use crate::alert::{Alert, AlertEvent, AlertKind, Score};
+use crate::alert::{Alert, AlertEvent, AlertKind, ScoredBy};
 use crate::detect::Budget;
 use crate::model::card::Feedback;
+use crate::record::dead_letter::Refusal;
 use crate::record::{DecodeError, Decoded, Header, Key};
 use crate::stats::calibration::Calibration;
-
-pub(super) const NOW: Timestamp = Timestamp(1_000_000);
 
 /// Offset, key, event time in ms, and the numbers; no numbers: a record that cannot be read.
 pub(super) type Row<'a> = (i64, &'a str, i64, &'a [f64]);
@@ -20,7 +19,7 @@ pub(super) fn at() -> TopicPartition {
 
 pub(super) fn params() -> Params {
     Params {
-        detector: "test".to_owned(),
+        detector: "test".into(),
         budget: Budget::PerRecord(0.01),
         time_scales: vec![1],
         close_evidence: 3.0,
@@ -110,7 +109,7 @@ pub(super) fn batch(rows: &[Row<'_>]) -> (RecordBatch, DecodedBatch) {
 
 pub(super) fn stage(pipeline: &Pipeline, rows: &[Row<'_>]) -> Staged {
     let (batch, decoded) = batch(rows);
-    pipeline.stage(&batch, &decoded, NOW)
+    pipeline.stage(&batch, &decoded)
 }
 
 /// Stages and applies.
@@ -121,25 +120,44 @@ pub(super) fn work(pipeline: &mut Pipeline, rows: &[Row<'_>]) -> (Outbox, Tally)
     emitted
 }
 
-fn alerts(outbox: &Outbox) -> Vec<Alert> {
-    let read = |m: &Message| serde_json::from_slice(m.value.as_deref().unwrap()).unwrap();
-    outbox.alerts.iter().map(read).collect()
-}
-
-fn scores(outbox: &Outbox) -> Vec<Score> {
-    let read = |m: &Message| serde_json::from_slice(m.value.as_deref().unwrap()).unwrap();
-    outbox.scores.iter().map(read).collect()
+/// Scored by the model of this version.
+fn by(version: u64) -> ScoredBy {
+    ScoredBy::Model(ModelVersion(version))
 }
 
 pub(super) fn events(outbox: &Outbox) -> Vec<(String, AlertEvent)> {
-    alerts(outbox)
-        .into_iter()
-        .map(|alert| (alert.id, alert.event))
+    let alerts = outbox.alerts.iter();
+    alerts
+        .map(|alert| (alert.id.to_string(), alert.event))
         .collect()
 }
 
 pub(super) const CALM: &[f64] = &[0.1, 0.2];
 pub(super) const WILD: &[f64] = &[9.0, 0.2];
+
+#[test]
+fn what_closes_names_what_it_opened_by() {
+    let mut pipeline = ready(params(), 1);
+    // Once it is over, the second feature has the larger share of ordinary scores.
+    let calm: &[f64] = &[0.0, 0.3];
+    let rows: Vec<Row<'_>> = (0..60)
+        .map(|i| (i, "k", i * 1000, if i == 30 { WILD } else { calm }))
+        .collect();
+    let (outbox, _) = work(&mut pipeline, &rows);
+    let told: Vec<(AlertEvent, &str)> = outbox
+        .alerts
+        .iter()
+        .map(|alert| (alert.event, alert.relevant_attribution[0].feature.as_str()))
+        .collect();
+    let (open, close) = (told[0], told[told.len() - 1]);
+    assert_eq!((open.0, close.0), (AlertEvent::Open, AlertEvent::Close));
+    assert_eq!((open.1, close.1), ("x", "x"), "{told:?}");
+    let closed = &outbox.alerts[outbox.alerts.len() - 1];
+    let shares: f64 = closed.relevant_attribution.iter().map(|a| a.share).sum();
+    assert!((shares - 1.0).abs() < 1e-9);
+    // With what is observed now.
+    assert_eq!(closed.relevant_attribution[0].actual, Some(0.0));
+}
 
 #[test]
 fn an_alert_says_why_and_where() {
@@ -150,11 +168,11 @@ fn an_alert_says_why_and_where() {
     );
     assert_eq!((tally.consumed, tally.scored, tally.opened), (2, 2, 1));
     assert_eq!(outbox.positions, Positions::from([(at(), Offset(5))]));
-    let alert = &alerts(&outbox)[0];
+    let alert = &outbox.alerts[0];
     assert_eq!(alert.id, "test/in/3/4");
     assert_eq!(
-        (alert.event, alert.kind, alert.model_version),
-        (AlertEvent::Open, AlertKind::Score, 1)
+        (alert.event, alert.kind, alert.scored_by),
+        (AlertEvent::Open, AlertKind::Score, by(1))
     );
     assert!((alert.anomaly_score - f64::midpoint(81.0, 0.04)).abs() < 1e-4);
     assert!(alert.p_value < 0.01 && alert.anomaly_score > alert.threshold && alert.threshold > 0.9);
@@ -166,11 +184,8 @@ fn an_alert_says_why_and_where() {
         .map(|part| part.share)
         .sum();
     assert!((sum - 1.0).abs() < 1e-9 && top.share > 0.99);
-    assert_eq!(alert.input.offset, 4);
-    // Event time lies in the future of the clock: Kafka would refuse it as a timestamp.
-    assert_eq!(outbox.alerts[0].timestamp, NOW);
-    assert_eq!(outbox.scores[0].timestamp, Timestamp(5));
-    assert!(!scores(&outbox)[0].alert && scores(&outbox)[1].alert);
+    assert_eq!(alert.input.offset, Offset(4));
+    assert!(!outbox.scores[0].alert && outbox.scores[1].alert);
 }
 
 #[test]
@@ -250,7 +265,7 @@ fn windows_fill_before_they_count() {
         ],
     );
     assert_eq!((tally.warming_up, tally.scored), (2, 2));
-    let emitted = scores(&outbox);
+    let emitted = &outbox.scores;
     assert!(
         emitted[0].warming_up
             && (emitted[0].p_value - 1.0).abs() < 1e-12
@@ -275,7 +290,7 @@ fn the_last_value_stands_in_where_the_policy_says_so() {
         (2, "k", 3, &[nan, 0.8]),
     ];
     let (outbox, _) = work(&mut pipeline, rows);
-    let emitted = scores(&outbox);
+    let emitted = &outbox.scores;
     assert!((emitted[1].score - 0.18).abs() < 1e-6);
     assert!((emitted[2].score - 0.5).abs() < 1e-6);
 }
@@ -308,7 +323,7 @@ fn what_is_context_has_no_say_in_the_cold_start() {
             .zip(0..)
             .map(|(values, i)| (i, "k", i, values.as_slice()))
             .collect();
-        scores(&work(&mut pipeline, &rows).0)[19].score
+        work(&mut pipeline, &rows).0.scores[19].score
     };
     assert!(judged(false) > 50.0 && judged(true) < 2.0);
 }
@@ -334,21 +349,21 @@ fn without_a_model_records_are_scored_by_the_cold_start() {
     let (outbox, tally) = work(&mut pipeline, &rows);
     assert_eq!((tally.warming_up, tally.scored), (10, 10));
     assert!(outbox.alerts.is_empty());
-    assert!(scores(&outbox)[19].score > 0.0);
+    assert!(outbox.scores[19].score > 0.0);
     let (outbox, _) = work(&mut pipeline, &[(20, "k", 30, &[1e6, 1.0])]);
-    let alert = &alerts(&outbox)[0];
+    let alert = &outbox.alerts[0];
     assert_eq!(
         (
-            alert.model_version,
+            alert.scored_by,
             alert.relevant_attribution[0].feature.as_str()
         ),
-        (0, "x")
+        (ScoredBy::ColdStart, "x")
     );
     // A model comes: from the next batch on it judges, and the snapshot says so.
     pipeline.promote(model(1, 1)).unwrap();
     let (outbox, _) = work(&mut pipeline, &[(21, "k", 31, CALM)]);
     assert_eq!(model_version(&outbox.state).unwrap(), Some(ModelVersion(1)));
-    assert_eq!(scores(&outbox)[0].model_version, 1);
+    assert_eq!(outbox.scores[0].scored_by, by(1));
 }
 
 #[test]
@@ -375,9 +390,9 @@ fn a_model_changes_between_batches_with_a_snapshot_and_never_in_replay() {
     // This batch begins in replay and ends beyond it: judged by model 1 as a whole, emitted from offset 2 on.
     let (outbox, tally) = work(&mut successor, &[(1, "k", 2, CALM), (2, "k", 3, CALM)]);
     assert_eq!((tally.replayed, tally.consumed), (1, 1));
-    assert_eq!(scores(&outbox)[0].model_version, 1);
+    assert_eq!(outbox.scores[0].scored_by, by(1));
     let (outbox, _) = work(&mut successor, &[(3, "k", 4, CALM)]);
-    assert_eq!(scores(&outbox)[0].model_version, 2);
+    assert_eq!(outbox.scores[0].scored_by, by(2));
 }
 
 #[test]
@@ -487,12 +502,12 @@ fn a_key_that_falls_silent_is_told_by_the_records_of_others() {
         [(id.clone(), AlertEvent::Open), (id, AlertEvent::Close)]
     );
     assert_eq!((tally.opened, tally.closed), (1, 1));
-    let emitted = alerts(&outbox);
+    let emitted = &outbox.alerts;
     assert_eq!(
         (
             emitted[0].kind,
             emitted[0].key.as_str(),
-            emitted[0].input.offset
+            emitted[0].input.offset.0
         ),
         (AlertKind::Silence, "k", 13)
     );
@@ -522,12 +537,7 @@ fn after_a_gap_of_its_own_the_window_of_a_key_fills_anew() {
     ];
     let (outbox, tally) = work(&mut pipeline, &rows);
     assert_eq!((tally.warming_up, tally.scored), (3, 1));
-    let scores: Vec<Score> = outbox
-        .scores
-        .iter()
-        .map(|message| serde_json::from_slice(message.value.as_deref().unwrap()).unwrap())
-        .collect();
-    assert!(scores[3].score < 0.1, "{scores:?}");
+    assert!(outbox.scores[3].score < 0.1, "{:?}", outbox.scores);
 }
 
 #[test]
@@ -559,7 +569,7 @@ fn a_storm_is_one_alert_and_what_outlasts_it_is_told_then() {
     assert_eq!(events(&outbox), []);
     let (outbox, _) = work(&mut pipeline, &[(11, "e", 100, WILD)]);
     assert_eq!(events(&outbox), [close("2-storm"), open("4")]);
-    assert_eq!(alerts(&outbox)[0].suppressed, Some(3));
+    assert_eq!(outbox.alerts[0].suppressed, Some(3));
 }
 
 #[test]
@@ -582,7 +592,7 @@ fn the_calm_between_two_faults_of_a_key_is_not_quarantined() {
     let state: Vec<StateEntry> = state.into_values().collect();
     let mut found: Vec<_> = quarantine(&state, &Said::new())
         .into_iter()
-        .map(|e| (e.from.0, e.to.map(|to| to.0), e.because))
+        .map(|e| (e.from.0, e.to.map(|to| to.0), e.because.to_string()))
         .collect();
     found.sort_unstable();
     // Each fault is an episode of its own, as long as the fault.
@@ -634,18 +644,21 @@ fn what_cannot_be_read_or_is_late_goes_on_untouched() {
     let (outbox, tally) = work(&mut pipeline, rows);
     assert_eq!((tally.late, tally.scored), (1, 2));
     assert_eq!(tally.dead_lettered, BTreeMap::from([("null_value", 1)]));
-    for (message, offset) in [(&outbox.dead_letters[0], "1"), (&outbox.late[0], "2")] {
-        assert_eq!(message.key.as_deref(), Some(&b"k"[..]));
-        assert_eq!(message.value.as_deref(), Some(&b"value"[..]));
-        assert_eq!(&*message.headers[0].name, "own");
-        let header = |name: &str| {
-            let found = message.headers.iter().find(|header| &*header.name == name);
-            String::from_utf8(found.unwrap().value.clone().unwrap().into_vec()).unwrap()
-        };
-        assert_eq!(header("__connect.errors.offset"), offset);
-        assert_eq!(header("__connect.errors.topic"), "in");
+    let unreadable = Refusal::Unreadable(DecodeError::NullValue);
+    let late = Refusal::Late(Duration::from_millis(10));
+    for (letter, (offset, time, reason)) in [
+        (&outbox.dead_letters[0], (1, 5, unreadable)),
+        (&outbox.late[0], (2, 89, late)),
+    ] {
+        assert_eq!(letter.key.as_deref(), Some(&b"k"[..]));
+        assert_eq!(letter.value.as_deref(), Some(&b"value"[..]));
+        assert_eq!(&*letter.headers[0].name, "own");
+        assert_eq!((&letter.at, letter.offset), (&at(), Offset(offset)));
+        assert_eq!(
+            (letter.timestamp, &letter.reason),
+            (Timestamp(time), &reason)
+        );
     }
-    assert_eq!(outbox.dead_letters[0].timestamp, Timestamp(5));
 }
 
 #[test]
@@ -671,7 +684,7 @@ fn one_record_from_the_future_makes_nothing_late() {
     extend(3, 102, 102);
     // Behind what Kafka saw by more than the bound: late as ever.
     extend(4, 103, 90);
-    let staged = pipeline.stage(&batch, &decoded, NOW);
+    let staged = pipeline.stage(&batch, &decoded);
     assert_eq!((staged.tally.late, staged.tally.scored), (1, 4));
     pipeline.apply(staged);
 }
@@ -863,9 +876,8 @@ fn a_replay_whose_model_is_gone_is_not_guessed_at() {
     let close = [("test/in/3/1".to_owned(), AlertEvent::Close)];
     assert_eq!(events(&staged.outbox), close);
     assert_eq!(staged.tally.closed, 1);
-    let alert: Alert =
-        serde_json::from_slice(staged.outbox.alerts[0].value.as_deref().unwrap()).unwrap();
-    assert!(alert.abandoned && alert.key == "k", "{alert:?}");
+    let alert = &staged.outbox.alerts[0];
+    assert!(alert.abandoned && alert.key.as_str() == "k", "{alert:?}");
     successor.apply(staged);
     assert!(successor.flush_idle_snapshots(&Positions::new()).is_none());
     let (outbox, _) = work(&mut successor, &[(3, "k", 4, CALM)]);
@@ -986,7 +998,7 @@ fn what_was_said_of_an_episode_is_known_of_it() {
         ("test/in/3/9", Feedback::FalsePositive),
         ("test/in/4/1", Feedback::FalsePositive),
     ];
-    let said = Said::from(said.map(|(id, called)| (id.to_owned(), called)));
+    let said = Said::from(said.map(|(id, called)| (id.into(), called)));
     let record = &episode_log(&state, &said)[0];
     assert_eq!(record.exclusion.feedback, Some(Feedback::NewNormal));
     assert_eq!((record.from_time, record.to_time), (Timestamp(2), None));
@@ -1009,14 +1021,20 @@ fn a_fault_on_top_of_an_episode_is_told_by_itself() {
         let mut pipeline = ready(params(), 1);
         let emitted = rows
             .chunks(size)
-            .flat_map(|part| alerts(&work(&mut pipeline, part).0));
+            .flat_map(|part| work(&mut pipeline, part).0.alerts);
         emitted.collect::<Vec<Alert>>()
     };
     let emitted = run(1);
     let events: Vec<(&str, AlertEvent, Option<&str>)> = emitted
         .iter()
         .filter(|alert| alert.event != AlertEvent::Update)
-        .map(|alert| (alert.id.as_str(), alert.event, alert.within.as_deref()))
+        .map(|alert| {
+            (
+                alert.id.as_str(),
+                alert.event,
+                alert.within.as_ref().map(EpisodeId::as_str),
+            )
+        })
         .collect();
     let (outer, inner) = ("test/in/3/10", "test/in/3/410");
     assert_eq!(
@@ -1057,7 +1075,7 @@ fn what_goes_on_within_an_episode_outlives_a_restart_and_the_key() {
     }
     let shown = |pipeline: &Pipeline| {
         let open = pipeline.open(10);
-        let mut ids: Vec<String> = open.into_iter().map(|open| open.id).collect();
+        let mut ids: Vec<EpisodeId> = open.into_iter().map(|open| open.id).collect();
         ids.sort();
         ids
     };

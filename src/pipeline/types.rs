@@ -3,27 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::alert::{AlertKind, Severity};
+use crate::alert::{Alert, AlertKind, Drift, Score, ScoredBy, Severity};
 use crate::model::card::ModelVersion;
+use crate::record::dead_letter::DeadLetter;
 use crate::record::schema::ContextColumns;
-use crate::record::{Header, Key, Missing};
-use crate::stream::{Offset, Positions, TopicPartition};
+use crate::record::{Key, Missing};
+use crate::stream::{EpisodeId, Offset, Positions, TopicPartition};
 use crate::time::Timestamp;
-
-/// A message to produce.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Message {
-    /// Kafka key.
-    pub key: Option<Vec<u8>>,
-    /// Kafka value; `None` is a tombstone.
-    pub value: Option<Vec<u8>>,
-    /// Headers.
-    pub headers: Vec<Header>,
-    /// Event time, at most now. Kafka's timestamp is another: that of sending.
-    pub timestamp: Timestamp,
-    /// The input partition that caused it.
-    pub cause: TopicPartition,
-}
 
 /// One entry of the compacted state topic: a key and a value, both versioned bytes; `None` forgets the key.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,19 +53,19 @@ impl PartitionAssignment {
     }
 }
 
-/// All that one transaction carries.
+/// All that one transaction carries, as values: whoever publishes it writes them down.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outbox {
     /// To the alerts topic.
-    pub alerts: Vec<Message>,
+    pub alerts: Vec<Alert>,
     /// To the scores topic, if there is one.
-    pub scores: Vec<Message>,
+    pub scores: Vec<Score>,
     /// To the dead-letter topic.
-    pub dead_letters: Vec<Message>,
+    pub dead_letters: Vec<DeadLetter>,
     /// To the late topic, or the dead-letter topic where there is none.
-    pub late: Vec<Message>,
+    pub late: Vec<DeadLetter>,
     /// To the drift topic, if there is one.
-    pub drift: Vec<Message>,
+    pub drift: Vec<Drift>,
     /// To the state topic.
     pub state: Vec<StateEntry>,
     /// What to commit: the next offset to read of each partition in the batch.
@@ -138,8 +124,8 @@ pub struct Watched {
     pub record: usize,
     /// How strange it is.
     pub score: f64,
-    /// What judged it; 0: the cold start.
-    pub model: ModelVersion,
+    /// What the score is by.
+    pub scored_by: ScoredBy,
     /// The window that was judged, `W · D` values, NaN where missing. Empty unless every judged record is watched.
     pub window: Vec<f64>,
 }
@@ -298,7 +284,7 @@ pub struct OpenEpisode {
     /// The partition.
     pub at: TopicPartition,
     /// As in its alerts.
-    pub id: String,
+    pub id: EpisodeId,
     /// Whose; `*` for a storm.
     pub key: String,
     /// What kind.

@@ -1,46 +1,101 @@
-//! Dead letters: a record that cannot be read goes on as it came, with headers that say why, in the names of Kafka Connect's
+//! Dead letters: a record that cannot be read, or comes too late, goes on as it came, with headers that say why, in the names of Kafka Connect's
 //! `errors.deadletterqueue.context.headers.enable`, which existing tools understand.
 
-use super::{Header, RawRecord};
-use crate::stream::TopicPartition;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{DecodeError, Header};
+use crate::stream::{Offset, TopicPartition};
+use crate::time::Timestamp;
 
 /// What the names of the added headers begin with.
 pub const PREFIX: &str = "__connect.errors.";
 
-/// The headers of the dead letter for `record`: its own, untouched and first, then Kafka Connect's. `reason` is the short name of what is
-/// wrong (as [`super::DecodeError::reason`] has it), `message` the whole of it. Depends on nothing but the arguments, so that a replay writes the
-/// same; therefore the task is always 0.
-pub fn headers(
-    detector: &str,
-    at: &TopicPartition,
-    record: &RawRecord,
-    reason: &str,
-    message: &str,
-) -> Vec<Header> {
-    let added = [
-        ("topic", at.topic.to_string()),
-        ("partition", at.partition.0.to_string()),
-        ("offset", record.offset.to_string()),
-        ("timestamp", record.timestamp.0.to_string()),
-        ("connector.name", detector.to_owned()),
-        ("task.id", "0".to_owned()),
-        ("stage", "VALUE_CONVERTER".to_owned()),
-        ("class.name", "anomalyd.record.Decoder".to_owned()),
-        ("exception.class.name", format!("anomalyd.{reason}")),
-        ("exception.message", message.to_owned()),
-    ];
-    let added = added.into_iter().map(|(name, value)| Header {
-        name: format!("{PREFIX}{name}").into(),
-        value: Some(value.into_bytes().into()),
-    });
-    record.headers.iter().cloned().chain(added).collect()
+/// A record that is sent on as it came.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadLetter {
+    /// The detector that refused it.
+    pub detector: Arc<str>,
+    /// Its partition.
+    pub at: TopicPartition,
+    /// Its offset.
+    pub offset: Offset,
+    /// Its own Kafka timestamp.
+    pub timestamp: Timestamp,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Its value.
+    pub value: Option<Vec<u8>>,
+    /// Its own headers.
+    pub headers: Vec<Header>,
+    /// Why it was not scored.
+    pub reason: Refusal,
+}
+
+/// Why a record was not scored. Its text is the whole of it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Refusal {
+    /// It cannot be read.
+    Unreadable(DecodeError),
+    /// It is older than the newest record of its key by more than this.
+    Late(Duration),
+}
+
+impl Refusal {
+    /// A short name, of low cardinality.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Unreadable(error) => error.reason(),
+            Self::Late(_) => "late",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(error) => error.fmt(f),
+            Self::Late(bound) => write!(
+                f,
+                "more than {bound:?} older than the newest record of its key"
+            ),
+        }
+    }
+}
+
+impl DeadLetter {
+    /// The headers that it goes on with: its own, untouched and first, then Kafka Connect's. Depends on nothing but the letter, so that a replay
+    /// writes the same; therefore the task is always 0.
+    #[must_use]
+    pub fn all_headers(&self) -> Vec<Header> {
+        let added = [
+            ("topic", self.at.topic.to_string()),
+            ("partition", self.at.partition.0.to_string()),
+            ("offset", self.offset.to_string()),
+            ("timestamp", self.timestamp.0.to_string()),
+            ("connector.name", self.detector.to_string()),
+            ("task.id", "0".to_owned()),
+            ("stage", "VALUE_CONVERTER".to_owned()),
+            ("class.name", "anomalyd.record.Decoder".to_owned()),
+            (
+                "exception.class.name",
+                format!("anomalyd.{}", self.reason.name()),
+            ),
+            ("exception.message", self.reason.to_string()),
+        ];
+        let added = added.into_iter().map(|(name, value)| Header {
+            name: format!("{PREFIX}{name}").into(),
+            value: Some(value.into_bytes().into()),
+        });
+        self.headers.iter().cloned().chain(added).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stream::Offset;
-    use crate::time::Timestamp;
 
     #[test]
     fn the_record_s_own_headers_come_first_and_kafka_connect_s_follow() {
@@ -48,16 +103,17 @@ mod tests {
             name: "trace".into(),
             value: None,
         };
-        let record = RawRecord {
-            source: 0,
+        let letter = DeadLetter {
+            detector: "pumps".into(),
+            at: TopicPartition::new("records", 3),
             offset: Offset(17),
             timestamp: Timestamp(1),
             key: None,
             value: None,
             headers: vec![own.clone()],
+            reason: Refusal::Late(Duration::from_secs(5)),
         };
-        let at = TopicPartition::new("records", 3);
-        let headers = headers("pumps", &at, &record, "syntax", "no JSON: EOF");
+        let headers = letter.all_headers();
         assert_eq!(headers[0], own);
         let added: Vec<(&str, &str)> = headers[1..]
             .iter()
@@ -66,6 +122,7 @@ mod tests {
                 (&*header.name, std::str::from_utf8(value).expect("UTF-8"))
             })
             .collect();
+        let message = "more than 5s older than the newest record of its key";
         assert_eq!(
             added,
             [
@@ -77,8 +134,8 @@ mod tests {
                 ("__connect.errors.task.id", "0"),
                 ("__connect.errors.stage", "VALUE_CONVERTER"),
                 ("__connect.errors.class.name", "anomalyd.record.Decoder"),
-                ("__connect.errors.exception.class.name", "anomalyd.syntax"),
-                ("__connect.errors.exception.message", "no JSON: EOF"),
+                ("__connect.errors.exception.class.name", "anomalyd.late"),
+                ("__connect.errors.exception.message", message),
             ]
         );
     }

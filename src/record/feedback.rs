@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::timestamp;
+use crate::stream::EpisodeId;
 use crate::time::Timestamp;
 
 /// One thing that was said.
@@ -19,13 +20,13 @@ pub struct Statement {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Says {
     /// The episode of this id was nothing.
-    FalsePositive(String),
+    FalsePositive(EpisodeId),
     /// The episode of this id was a fault.
-    TruePositive(String),
+    TruePositive(EpisodeId),
     /// The episode of this id is how things are from now on.
-    NewNormal(String),
+    NewNormal(EpisodeId),
     /// What was said of the episode of this id does not hold.
-    Undo(String),
+    Undo(EpisodeId),
     /// Training leaves out the records of a stretch of time.
     Maintenance {
         /// Of this key; `None`: of all.
@@ -43,7 +44,7 @@ pub enum Says {
 struct Written {
     feedback: Word,
     #[serde(skip_serializing_if = "Option::is_none")]
-    episode: Option<String>,
+    episode: Option<EpisodeId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,7 +149,7 @@ mod tests {
             r#"{"feedback":"false_positive","episode":"d/t/0/7","at":"1970-01-01T00:00:02Z"}"#,
         );
         let expected = Statement {
-            says: Says::FalsePositive("d/t/0/7".to_owned()),
+            says: Says::FalsePositive("d/t/0/7".into()),
             at: Some(Timestamp(2000)),
         };
         assert_eq!(found, Ok(expected));
@@ -162,7 +163,7 @@ mod tests {
         };
         assert_eq!(found, Ok(Statement { says, at: None }));
         // What is written is read back.
-        let id = || "d/t/0/7".to_owned();
+        let id = || "d/t/0/7".into();
         for says in [
             Says::FalsePositive(id()),
             Says::TruePositive(id()),

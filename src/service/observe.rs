@@ -10,11 +10,11 @@ use crate::alert::{Alert, Drift};
 use crate::detect::Params;
 use crate::detect::episode::{Rule, pace};
 use crate::model::card::ModelVersion;
+use crate::model::gate_report::GateReport;
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{Assigned, ColumnsDiffer, Discarded, Suppressed, Tally, WrongClock};
 use crate::stream::TopicPartition;
 use crate::time::{Clock, Timestamp};
-use crate::train::gate::Verdict;
 use crate::trainer::{self, Control, Waits};
 use crate::worker::{self, Committed, Gauges};
 
@@ -122,53 +122,39 @@ impl WorkerObserver {
         }
     }
 
-    fn alert(&self, bytes: &[u8]) {
-        let alert: Alert = match serde_json::from_slice(bytes) {
-            Ok(alert) => alert,
-            Err(error) => {
-                tracing::error!(%error, "an alert of our own cannot be read back: a bug");
-                return;
-            }
-        };
-        let (event, severity) = (word(&alert.event), word(&alert.severity));
+    fn alert(&self, alert: &Alert) {
+        let (event, severity) = (alert.event.name(), alert.severity.name());
         self.metrics
             .alerts
-            .with_label_values(&[&event, &severity])
+            .with_label_values(&[event, severity])
             .inc();
         let top = alert
             .relevant_attribution
             .first()
             .map_or("", |top| top.feature.as_str());
         tracing::info!(
-            id = alert.id,
-            key = alert.key,
+            id = alert.id.as_str(),
+            key = &*alert.key.0,
             severity,
             p_value = alert.p_value,
             top,
             "alert {event}"
         );
-        self.status.alert(&alert);
+        self.status.alert(alert);
     }
 }
 
 /// Names a key that drifts, or does no more.
-fn drift(bytes: &[u8]) {
-    match serde_json::from_slice::<Drift>(bytes) {
-        Ok(drift) => {
-            let event = word(&drift.event);
-            tracing::info!(
-                id = drift.id,
-                key = drift.key,
-                level = drift.level,
-                usual = drift.usual_level,
-                since = drift.approx_drift_start_time,
-                "drift {event}"
-            );
-        }
-        Err(error) => {
-            tracing::error!(%error, "a drift of our own cannot be read back: a bug");
-        }
-    }
+fn drift(drift: &Drift) {
+    let event = drift.event.name();
+    tracing::info!(
+        id = drift.id.as_str(),
+        key = &*drift.key.0,
+        level = drift.level,
+        usual = drift.usual_level,
+        since = drift.approx_drift_start_time.rfc3339(),
+        "drift {event}"
+    );
 }
 
 /// Names a key whose clock is wrong.
@@ -211,13 +197,11 @@ impl worker::Observer for WorkerObserver {
         for latency in batch.alert_latencies {
             metrics.record_to_alert.observe(latency.as_secs_f64());
         }
-        for message in &batch.outbox.alerts {
-            if let Some(value) = &message.value {
-                self.alert(value);
-            }
+        for alert in &batch.outbox.alerts {
+            self.alert(alert);
         }
-        for message in &batch.outbox.drift {
-            drift(message.value.as_deref().unwrap_or_default());
+        for found in &batch.outbox.drift {
+            drift(found);
         }
         for clock in batch.wrong_clocks {
             name_wrong(clock);
@@ -374,15 +358,15 @@ impl trainer::Observer for TrainingObserver {
         tracing::info!(%version, "training a model");
     }
 
-    fn judged(&self, _: ModelVersion, verdict: &Verdict) {
-        if verdict.instead().is_some() {
+    fn judged(&self, _: ModelVersion, verdict: &GateReport) {
+        if verdict.instead.is_some() {
             self.metrics.verdicts.with_label_values(&["baseline"]).inc();
         }
         if verdict.is_promoted() {
             self.metrics.verdicts.with_label_values(&["promoted"]).inc();
             return;
         }
-        for reason in verdict.reasons() {
+        for reason in &verdict.reasons {
             self.metrics
                 .verdicts
                 .with_label_values(&[reason.name()])
@@ -423,14 +407,6 @@ impl trainer::Observer for TrainingObserver {
             version: Some(version.0),
         });
     }
-}
-
-/// The word that JSON has for a value of a plain enum.
-fn word(value: &impl serde::Serialize) -> String {
-    serde_json::to_value(value)
-        .ok()
-        .and_then(|value| value.as_str().map(str::to_owned))
-        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -21,12 +21,11 @@ use super::prepare::{self, Prepared};
 use super::schema::Waiting;
 use super::signal::Request;
 use super::status::{ProcessInfo, Status};
-use crate::config::{Config, raw};
+use crate::config::Config;
 use crate::kafka::KafkaFailure;
 use crate::kafka::reconnecting::ReconnectingSession;
 use crate::kafka::session::{BatchLimits, SessionSettings};
 use crate::kafka::settings::Connection;
-use crate::kafka::start_offset::Start;
 use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::model::card::Said;
 use crate::model::trained::TrainedModel;
@@ -446,10 +445,7 @@ fn process_info(config: &Config, clock: &dyn Clock) -> ProcessInfo {
         config_digest: config.digest(),
         started: clock.now().rfc3339(),
         workers: config.workers,
-        delivery: match config.delivery {
-            raw::Delivery::ExactlyOnce => "exactly_once".to_owned(),
-            raw::Delivery::AtLeastOnce => "at_least_once".to_owned(),
-        },
+        delivery: config.delivery,
         topics: config.input.topics.clone(),
         seasonal: config.detect.seasonal,
     }
@@ -465,14 +461,11 @@ fn session_settings(
         connection,
         inputs: config.input.topics.clone(),
         topics: config.output_topics(),
-        start: match config.input.start {
-            raw::Start::Latest => Start::Latest,
-            raw::Start::Earliest => Start::Earliest,
-        },
-        delivery: config.delivery.into(),
+        start: config.input.start,
+        delivery: config.delivery,
         batch: BatchLimits {
             records_max: config.batch.records_max,
-            bytes_max: config.batch.bytes_max,
+            bytes_max: usize::try_from(config.batch.bytes_max).unwrap_or(usize::MAX),
             wait: config.batch.wait,
         },
         instance,
@@ -486,7 +479,7 @@ pub fn plan(config: &Config) -> Plan {
     Plan {
         detector: config.name.clone(),
         spec: config.model.clone(),
-        schema: config.input.schema.clone(),
+        schema: config.input.schema(),
         budget: config.detect.budget,
         episodes: EpisodeSettings::of(&config.detect),
         params: config.training_params(),

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::alert::{Alert, AlertEvent};
+use crate::alert::{Alert, AlertEvent, AlertKind, Severity};
+use crate::kafka::publish::Delivery;
 use crate::model::card::{Card, Feedback, Said};
 use crate::pipeline::{OpenEpisode, Suppressed, WrongClock};
-use crate::stream::TopicPartition;
+use crate::stream::{EpisodeId, TopicPartition};
 use crate::time::Timestamp;
 
 /// Scores kept for the page.
@@ -37,7 +38,7 @@ pub struct ProcessInfo {
     /// Threads that consume, score and produce.
     pub workers: usize,
     /// `exactly_once` or `at_least_once`.
-    pub delivery: String,
+    pub delivery: Delivery,
     /// Input topics.
     pub topics: Vec<String>,
     /// Whether a stream of a single feature is judged by the season of its key, and not by the model in use.
@@ -84,7 +85,7 @@ impl From<&Card> for ModelStatus {
             members: card.members.clone(),
             created: card.created.rfc3339(),
             columns: card.columns.clone(),
-            verdict: card.verdict.clone(),
+            verdict: card.gate.to_string(),
             measures: card.measures.clone(),
         }
     }
@@ -143,13 +144,13 @@ pub struct EpisodeStatus {
     #[serde(skip)]
     at: TopicPartition,
     /// Its id.
-    pub id: String,
+    pub id: EpisodeId,
     /// Whose.
     pub key: String,
     /// `low` to `critical`.
-    pub severity: String,
-    /// `score` or `silence`.
-    pub kind: String,
+    pub severity: Severity,
+    /// `score`, `silence` or `storm`.
+    pub kind: AlertKind,
     /// When it probably began, RFC 3339.
     pub since: String,
     /// When it ended, RFC 3339.
@@ -198,7 +199,7 @@ struct Inner {
     training: Option<TrainingStatus>,
     training_waits: Option<String>,
     feedback: FeedbackStatus,
-    open: BTreeMap<String, EpisodeStatus>,
+    open: BTreeMap<EpisodeId, EpisodeStatus>,
     closed: VecDeque<EpisodeStatus>,
     /// By worker.
     clocks: BTreeMap<usize, Vec<ClockStatus>>,
@@ -323,8 +324,8 @@ impl Status {
                 at: found.at.clone(),
                 id: found.id.clone(),
                 key: found.key.clone(),
-                severity: word(&found.severity),
-                kind: word(&found.kind),
+                severity: found.severity,
+                kind: found.kind,
                 since: found.since.rfc3339(),
                 ended: None,
                 features: known.map_or_else(Vec::new, |known| known.features),
@@ -386,13 +387,13 @@ impl Status {
     /// An alert was published.
     pub fn alert(&self, alert: &Alert) {
         let mut episode = EpisodeStatus {
-            at: TopicPartition::new(&alert.input.topic, alert.input.partition),
+            at: alert.input.at.clone(),
             id: alert.id.clone(),
-            key: alert.key.clone(),
-            severity: word(&alert.severity),
-            kind: word(&alert.kind),
-            since: alert.approx_anomaly_start_time.clone(),
-            ended: alert.end_time.clone(),
+            key: alert.key.0.to_string(),
+            severity: alert.severity,
+            kind: alert.kind,
+            since: alert.approx_anomaly_start_time.rfc3339(),
+            ended: alert.end_time.map(Timestamp::rfc3339),
             features: alert
                 .relevant_attribution
                 .iter()
@@ -506,14 +507,6 @@ fn not_ready(inner: &Inner) -> Option<String> {
     (restoring > 0).then(|| format!("{restoring} partition(s) are being restored"))
 }
 
-/// A wire enum's name.
-fn word<T: Serialize>(value: &T) -> String {
-    serde_json::to_value(value)
-        .ok()
-        .and_then(|value| value.as_str().map(str::to_owned))
-        .unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -591,17 +584,24 @@ mod tests {
     #[test]
     fn open_episodes_are_those_of_the_partitions_held() {
         let status = Status::new(ProcessInfo::default());
-        let ids = || -> Vec<String> { status.view().episodes.into_iter().map(|e| e.id).collect() };
+        let ids = || -> Vec<String> {
+            status
+                .view()
+                .episodes
+                .iter()
+                .map(|e| e.id.to_string())
+                .collect()
+        };
         let [zero, one] = [0, 1].map(|partition| TopicPartition::new("t", partition));
         status.alert(&opened("a", 0));
         status.alert(&opened("b", 1));
         // What was restored shows; what ended while it was replayed goes; what an alert said of it is kept.
         let restored = |id: &str| OpenEpisode {
             at: zero.clone(),
-            id: id.to_owned(),
+            id: id.into(),
             key: "k".to_owned(),
-            kind: crate::alert::AlertKind::Score,
-            severity: crate::alert::Severity::High,
+            kind: AlertKind::Score,
+            severity: Severity::High,
             since: Timestamp(0),
             peak: 3.0,
             suppressed: None,
@@ -632,7 +632,7 @@ mod tests {
     fn precision_is_the_share_of_faults_among_what_was_called_right_or_wrong() {
         let [wrong, right, normal] = Feedback::ALL;
         let said = |of: &[(&str, Feedback)]| {
-            let said = of.iter().map(|(id, called)| ((*id).to_owned(), *called));
+            let said = of.iter().map(|(id, called)| ((*id).into(), *called));
             FeedbackStatus::of(&said.collect(), 5)
         };
         let all = said(&[

@@ -150,7 +150,7 @@ impl ModelStore for DirectoryStore {
         let stored = self
             .list()?
             .iter()
-            .map(|card| (card.version, card.rejected()))
+            .map(|card| (card.version, card.gate.is_rejected()))
             .collect();
         for old in superseded(&stored, &in_use, self.keep) {
             // The manifest first: without it the bytes are nothing.

@@ -5,10 +5,9 @@ mod read;
 
 use std::collections::BTreeMap;
 
-use crate::config::InputSettings;
-use crate::config::raw::Features;
+use crate::config::Input;
 use crate::record::calendar::CalendarSpec;
-use crate::record::schema::SchemaSpec;
+use crate::record::schema::{Features, SchemaSpec};
 use crate::record::{Key, Missing};
 use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::Timestamp;
@@ -41,25 +40,18 @@ pub struct Roles {
 
 impl Roles {
     /// As `[input]` says.
-    pub fn of_input(input: &InputSettings) -> Self {
+    pub fn of_input(input: &Input) -> Self {
+        let features = match &input.features {
+            Features::Auto(_) => None,
+            Features::List(paths) => Some(paths.clone()),
+            Features::Array { array, len } => {
+                let elements = (0..*len).map(|element| format!("{array}[{element}]"));
+                Some(elements.collect())
+            }
+        };
         Self {
-            key: input.key.clone(),
-            timestamp: input.timestamp.clone(),
-            labels: None,
-            ignore: Vec::new(),
-            features: match &input.features {
-                Features::Auto(_) => None,
-                Features::Paths(paths) => Some(paths.clone()),
-                Features::Array(field) => Some(
-                    (0..field.len)
-                        .map(|element| format!("{}[{element}]", field.array))
-                        .collect(),
-                ),
-            },
-            categories: input.categories.clone(),
-            calendar: input.schema.calendar.clone(),
-            missing: input.missing,
-            missing_for: input.missing_for.clone(),
+            features,
+            ..Self::of_schema(&input.schema(), &[])
         }
     }
 

@@ -100,7 +100,7 @@ pub fn read<H: Ranges>(
     };
     rows.places.spans = spans;
     Ok(Table {
-        schema: config.input.schema.clone(),
+        schema: config.input.schema(),
         ..rows.finish(name, decoder.schema())
     })
 }
@@ -111,7 +111,7 @@ fn schema(
     columns: Option<&[String]>,
     values: &[&[u8]],
 ) -> Result<Schema, ToolError> {
-    let mut spec = config.input.schema.clone();
+    let mut spec = config.input.schema();
     match columns {
         Some(columns) => spec.resolve_from_columns(columns),
         None if spec.is_auto() && !spec.resolve(values.iter().copied()) => {

@@ -262,7 +262,7 @@ pub fn again_from_log<H: History>(
     monitor: &mut dyn Monitor,
 ) -> Result<Candidate, ToolError> {
     let asked = |problem: String| ToolError::Asked(problem);
-    let configured = || config.input.schema.clone();
+    let configured = || config.input.schema();
     let mut spec = card.schema.clone().unwrap_or_else(configured);
     spec.resolve_from_columns(&card.columns);
     let schema = spec

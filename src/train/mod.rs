@@ -25,6 +25,7 @@ use crate::detect::Budget;
 use crate::model::card::{
     Card, Change, Exclusion, Maintenance, ModelVersion, Said, Stretch, Usage,
 };
+use crate::model::gate_report::{GateReport, Instead};
 use crate::model::reservoir::Reservoir;
 use crate::model::spec::ModelSpec;
 use crate::model::trained::TrainedModel;
@@ -34,7 +35,6 @@ use crate::seed::Seed;
 use crate::stream::{Offset, TopicPartition};
 use crate::time::Timestamp;
 use evidence::EpisodeSettings;
-use gate::Verdict;
 use rows::PartitionRows;
 
 /// How training uses its rows, and what the gate asks for.
@@ -152,7 +152,7 @@ pub struct Candidate {
     /// The model; its card has the verdict.
     pub model: TrainedModel,
     /// Whether it may judge.
-    pub verdict: Verdict,
+    pub verdict: GateReport,
 }
 
 /// Why there is no candidate.
@@ -236,7 +236,7 @@ fn remade_or_gated(
     let mut model = made.fitted.model;
     // What was remembered of generations before is taken over from the model's file, if that is at hand.
     model.reservoir = Reservoir::of(&keys, held_out.view());
-    let verdict = Verdict::of_card(card);
+    let verdict = card.gate.clone();
     Ok(Candidate { model, verdict })
 }
 
@@ -255,8 +255,7 @@ fn gated(
     let (mut made, instead) = stand_in(job, windows, (made, &gate), &mut measures, monitor)?;
     let verdict = gate.verdict(&gate.tried(made.tried()), instead, &mut measures);
     let card = &mut made.fitted.model.card;
-    card.verdict = verdict.to_string();
-    card.change = verdict.change().filter(|_| !verdict.is_promoted());
+    card.gate.clone_from(&verdict);
     card.measures = measures;
     made.finish(job, windows);
     let mut model = made.fitted.model;
@@ -271,7 +270,7 @@ fn stand_in(
     (made, gate): (Made, &gate::Gate<'_>),
     measures: &mut BTreeMap<String, f64>,
     monitor: &mut dyn Monitor,
-) -> Result<(Made, Option<gate::Instead>), TrainError> {
+) -> Result<(Made, Option<Instead>), TrainError> {
     if gate::is_plain(&job.spec.kind) {
         return Ok((made, None));
     }
@@ -401,7 +400,7 @@ impl TrainJob {
 impl Card {
     /// Takes over what the gate said of the model that is made again, and what else is no function of its rows.
     fn take_over(&mut self, card: &Self) {
-        self.verdict.clone_from(&card.verdict);
+        self.gate.clone_from(&card.gate);
         self.measures.clone_from(&card.measures);
         self.asked.clone_from(&card.asked);
         // Cards of older programs lack these.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::card::Feedback;
+use crate::model::gate_report::Reason;
 use crate::model::spec::Scaling;
 use crate::record::Key;
 use crate::stream::{Offset, TopicPartition};
@@ -68,7 +69,7 @@ fn a_run_gives_a_promoted_model_and_the_same_bytes_again() {
     let first = trained(&job);
     assert!(first.verdict.is_promoted(), "{}", first.verdict);
     let card = &first.model.card;
-    assert_eq!(card.verdict, "promoted");
+    assert_eq!(card.gate.to_string(), "promoted");
     assert_eq!(card.rows["windows"], 1998);
     // A key's records are 2 s apart.
     assert!((card.records_per_key_day - 43_200.0).abs() < 1e-6);
@@ -107,9 +108,14 @@ fn a_challenger_that_learnt_less_is_rejected_with_the_reason() {
     job.spec.kind = "robust_z".to_owned();
     let candidate = trained(&job);
     assert!(!candidate.verdict.is_promoted());
-    assert_eq!(candidate.verdict.reasons()[0].name(), "below_champion");
+    assert_eq!(candidate.verdict.reasons[0].name(), "below_champion");
     assert!(
-        candidate.model.card.verdict.starts_with("rejected: finds "),
+        candidate
+            .model
+            .card
+            .gate
+            .to_string()
+            .starts_with("rejected: finds "),
         "{}",
         candidate.verdict
     );
@@ -125,14 +131,14 @@ fn on_too_few_windows_the_model_in_use_stays() {
     assert!(first.verdict.is_promoted());
     let told = "promoted as the first model, although it has only 15 held-out windows";
     assert!(
-        first.model.card.verdict.starts_with(told),
+        first.model.card.gate.to_string().starts_with(told),
         "{}",
         first.verdict
     );
     job.champion = Some(champion);
     let candidate = trained(&job);
     assert!(!candidate.verdict.is_promoted());
-    assert_eq!(candidate.verdict.reasons()[0].name(), "too_few");
+    assert_eq!(candidate.verdict.reasons[0].name(), "too_few");
 }
 
 #[test]
@@ -152,12 +158,7 @@ fn a_challenger_that_predicts_worse_than_its_like_is_rejected() {
     }
     job.rows = vec![mixed];
     let candidate = trained(&job);
-    let names: Vec<_> = candidate
-        .verdict
-        .reasons()
-        .iter()
-        .map(gate::Reason::name)
-        .collect();
+    let names: Vec<_> = candidate.verdict.reasons.iter().map(Reason::name).collect();
     assert!(names.contains(&"loss"), "{}", candidate.verdict);
     let measures = &candidate.model.card.measures;
     assert!(
@@ -184,7 +185,7 @@ fn what_is_no_number_is_rejected_even_where_nothing_judges_yet() {
         let gate = gate::Gate::new(&job, unseen, windows.levels(), false).unwrap();
         let verdict = gate.verdict(&gate.tried(made.tried()), None, &mut BTreeMap::new());
         assert!(!verdict.is_promoted(), "{verdict}");
-        assert_eq!(verdict.reasons()[0].name(), "not_finite");
+        assert_eq!(verdict.reasons[0].name(), "not_finite");
     }
 }
 
@@ -239,7 +240,7 @@ fn where_the_quarantine_leaves_too_little_a_first_model_learns_from_all() {
             key: key.to_owned(),
             from: Offset(40),
             to: None,
-            because: "episode".to_owned(),
+            because: "episode".into(),
             feedback: None,
         })
         .to_vec();
@@ -261,7 +262,7 @@ fn flagged(from: i64, to: Option<i64>) -> Exclusion {
         key: "a".to_owned(),
         from: Offset(from),
         to: to.map(Offset),
-        because: "episode".to_owned(),
+        because: "episode".into(),
         feedback: None,
     }
 }
@@ -345,7 +346,7 @@ fn excluded_records_and_their_guard_are_not_learnt() {
         key: "a".to_owned(),
         from: Offset(200),
         to: Some(Offset(300)),
-        because: "episode".to_owned(),
+        because: "episode".into(),
         feedback: None,
     }];
     job.params.guard = 5;
@@ -366,7 +367,7 @@ fn a_dismissed_episode_is_learnt_and_the_card_says_so() {
         key: "a".to_owned(),
         from: Offset(200),
         to: None,
-        because: "episode".to_owned(),
+        because: "episode".into(),
         feedback: Some(Feedback::NewNormal),
     }];
     let model = trained(&job).model;
@@ -407,7 +408,7 @@ fn a_fault_that_is_kept_out_changes_nothing() {
         key: "a".to_owned(),
         from: Offset(600),
         to: Some(Offset(700)),
-        because: "episode".to_owned(),
+        because: "episode".into(),
         feedback: None,
     }];
     let clean = TrainJob {
@@ -438,7 +439,7 @@ fn what_cannot_be_learnt_is_an_error_with_its_numbers() {
             key: key.to_owned(),
             from: Offset(0),
             to: None,
-            because: "episode".to_owned(),
+            because: "episode".into(),
             feedback: None,
         });
     }
@@ -616,7 +617,7 @@ fn alerts_over_trainings(trainings: usize, (budget, kept_out): (f64, bool)) -> [
                     key: all.keys()[all.key_number(end + i)].0.as_ref().to_owned(),
                     from: at,
                     to: Some(at.next()),
-                    because: format!("episode {at}"),
+                    because: format!("episode {at}").into(),
                     feedback: None,
                 }
             }));

@@ -66,7 +66,7 @@ impl History for Log {
             key: "k".to_owned(),
             from: Offset(0),
             to: None,
-            because: "episode".to_owned(),
+            because: "episode".into(),
             feedback: None,
         });
         Ok(Quarantine {

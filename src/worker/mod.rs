@@ -301,7 +301,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
     ) -> Result<ControlFlow<(), bool>, WorkerError<S::Fatal>> {
         let clock = &self.ports.clock;
         let read = clock.monotonic();
-        let staged = self.pipeline.stage(batch, &self.decoded, clock.now());
+        let staged = self.pipeline.stage(batch, &self.decoded);
         let done = clock.monotonic();
         let whole = staged.whole;
         if staged.outbox.is_empty() {

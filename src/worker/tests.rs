@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::mpsc::channel;
 
 use super::*;
-use crate::alert::{Alert, AlertEvent};
+use crate::alert::AlertEvent;
 use crate::detect::{Budget, Params};
 use crate::model::card::Feedback;
 use crate::pipeline::Column;
@@ -95,7 +95,7 @@ fn worker_with_feedback(
     (listen, said): (Listen, Receiver<Arc<Said>>),
 ) -> (Worker<Shared, Shared>, Arc<ManualClock>) {
     let params = Params {
-        detector: "d".to_owned(),
+        detector: "d".into(),
         budget: Budget::PerRecord(0.01),
         time_scales: vec![1],
         close_evidence: 3.0,
@@ -173,18 +173,14 @@ fn strange(offset: i64) -> Input {
 fn opened(log: &Log) -> Vec<String> {
     let alerts = log.published.iter().flat_map(|outbox| &outbox.alerts);
     alerts
-        .map(|alert| serde_json::from_slice::<Alert>(alert.value.as_deref().unwrap()).unwrap())
         .filter(|alert| alert.event == AlertEvent::Open)
-        .map(|alert| alert.id)
+        .map(|alert| alert.id.to_string())
         .collect()
 }
 
 /// That the first strange record was nothing.
 fn dismissal() -> Arc<Said> {
-    Arc::new(Said::from([(
-        "d/in/0/5".to_owned(),
-        Feedback::FalsePositive,
-    )]))
+    Arc::new(Said::from([("d/in/0/5".into(), Feedback::FalsePositive)]))
 }
 
 /// A partition of which one episode was emitted.

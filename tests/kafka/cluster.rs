@@ -280,9 +280,7 @@ pub fn produce(brokers: &str, topic: &str, records: impl IntoIterator<Item = Rec
         }
     }
     // As long as a message may take.
-    producer
-        .flush(Duration::from_secs(300))
-        .expect("all sent");
+    producer.flush(Duration::from_secs(300)).expect("all sent");
 }
 
 /// What transactions of the tests wait for at most.

@@ -18,9 +18,10 @@ use anomalyd::kafka::settings::Connection;
 use anomalyd::kafka::start_offset::Start;
 use anomalyd::kafka::topics::OutputTopics;
 use anomalyd::kafka::watchdog::{Limits, Watchdog, end_process};
-use anomalyd::pipeline::{Message, Outbox, PartitionAssignment, StateEntry};
+use anomalyd::pipeline::{Outbox, PartitionAssignment, StateEntry};
 use anomalyd::port::{Input, Published, Session};
 use anomalyd::record::RecordBatch;
+use anomalyd::record::dead_letter::{DeadLetter, Refusal};
 use anomalyd::service::log;
 use anomalyd::stream::{Positions, TopicPartition};
 use anomalyd::time::{Clock, SystemClock};
@@ -301,12 +302,16 @@ pub fn stage(
         let count = counts.entry(at.clone()).or_default();
         let value = format!("{}:{}:{count}", at.partition.0, record.offset);
         *count += 1;
-        outbox.alerts.push(Message {
+        // A dead letter goes out as it is.
+        outbox.dead_letters.push(DeadLetter {
+            detector: DETECTOR.into(),
+            at: at.clone(),
+            offset: record.offset,
+            timestamp: record.timestamp,
             key: batch.key(record).map(<[u8]>::to_vec),
             value: Some(value.into_bytes()),
             headers: Vec::new(),
-            timestamp: record.timestamp,
-            cause: at.clone(),
+            reason: Refusal::Late(Duration::ZERO),
         });
         outbox.positions.insert(at.clone(), record.offset.next());
     }

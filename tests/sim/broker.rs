@@ -7,7 +7,7 @@ use anomalyd::kafka::start_offset::Start;
 use anomalyd::kafka::start_offset::{Known, begin};
 use anomalyd::model::card::Exclusion;
 use anomalyd::pipeline::{
-    Message, Outbox, PartitionAssignment, StateEntry, as_of, model_version, owner, quarantine,
+    Outbox, PartitionAssignment, StateEntry, as_of, model_version, owner, quarantine,
 };
 use anomalyd::stream::{Offset, Positions, TopicPartition};
 use rand::Rng;
@@ -354,20 +354,21 @@ impl<'w> Broker<'w> {
         if !outbox.state.is_empty() {
             self.state_before = self.state.clone();
         }
-        let place = |log: &mut BTreeMap<TopicPartition, Committed>,
-                     messages: &[Message],
-                     pick: fn(&mut Committed) -> &mut Vec<Message>| {
-            for message in messages {
-                pick(log.get_mut(&message.cause).unwrap()).push(message.clone());
-            }
-        };
-        place(&mut self.log, &outbox.alerts, |log| &mut log.alerts);
-        place(&mut self.log, &outbox.scores, |log| &mut log.scores);
-        place(&mut self.log, &outbox.dead_letters, |log| {
-            &mut log.dead_letters
-        });
-        place(&mut self.log, &outbox.late, |log| &mut log.late);
-        place(&mut self.log, &outbox.drift, |log| &mut log.drift);
+        for alert in &outbox.alerts {
+            self.log_of(&alert.input.at).alerts.push(alert.clone());
+        }
+        for score in &outbox.scores {
+            self.log_of(&score.input.at).scores.push(score.clone());
+        }
+        for letter in &outbox.dead_letters {
+            self.log_of(&letter.at).dead_letters.push(letter.clone());
+        }
+        for letter in &outbox.late {
+            self.log_of(&letter.at).late.push(letter.clone());
+        }
+        for drift in &outbox.drift {
+            self.log_of(&drift.input.at).drift.push(drift.clone());
+        }
         self.commit_positions(&outbox, metadata);
         for (at, to) in &outbox.positions {
             let saved = outbox.state.iter().any(|entry| entry.at == *at);
@@ -392,11 +393,14 @@ impl<'w> Broker<'w> {
         if begins { 0 } else { gap }
     }
 
+    fn log_of(&mut self, at: &TopicPartition) -> &mut Committed {
+        self.log.get_mut(at).unwrap()
+    }
+
     /// Offsets that an outbox goes past without a word.
     fn gap(&self, outbox: &Outbox) -> i64 {
-        let emitted = [&outbox.scores, &outbox.dead_letters, &outbox.late];
-        let emitted =
-            i64::try_from(emitted.iter().map(|emitted| emitted.len()).sum::<usize>()).unwrap();
+        let emitted = outbox.scores.len() + outbox.dead_letters.len() + outbox.late.len();
+        let emitted = i64::try_from(emitted).unwrap();
         let from =
             |at: &TopicPartition| self.committed(at).or_else(|| self.begins.get(at).copied());
         let past = |(at, to): (&TopicPartition, &Offset)| to.0 - from(at).unwrap_or(to.0);
@@ -484,12 +488,6 @@ impl<'w> Broker<'w> {
 
 /// Alerts, scores, drift and records sent on.
 pub fn written(outbox: &Outbox) -> usize {
-    let kinds = [
-        &outbox.alerts,
-        &outbox.scores,
-        &outbox.dead_letters,
-        &outbox.late,
-        &outbox.drift,
-    ];
-    kinds.iter().map(|messages| messages.len()).sum()
+    let letters = outbox.dead_letters.len() + outbox.late.len();
+    outbox.alerts.len() + outbox.scores.len() + letters + outbox.drift.len()
 }

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use anomalyd::pipeline::Message;
+use anomalyd::alert::{Alert, Drift, Score};
+use anomalyd::record::dead_letter::DeadLetter;
 
 /// What a `read_committed` reader sees of one partition, and where its model changed.
 #[derive(Clone, Debug, Default)]
 pub struct Committed {
-    pub alerts: Vec<Message>,
-    pub scores: Vec<Message>,
-    pub dead_letters: Vec<Message>,
-    pub late: Vec<Message>,
-    pub drift: Vec<Message>,
+    pub alerts: Vec<Alert>,
+    pub scores: Vec<Score>,
+    pub dead_letters: Vec<DeadLetter>,
+    pub late: Vec<DeadLetter>,
+    pub drift: Vec<Drift>,
     /// Offset → version that judges from there on.
     pub models: BTreeMap<i64, u64>,
     /// Where the group began.

@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use anomalyd::alert::{Alert, AlertEvent, AlertKind, Score};
+use anomalyd::alert::{AlertEvent, AlertKind};
 use anomalyd::model::trained::TrainedModel;
-use anomalyd::pipeline::{Message, PartitionAssignment, Pipeline};
+use anomalyd::pipeline::{PartitionAssignment, Pipeline};
 use anomalyd::record::{DecodedBatch, RecordBatch};
 use anomalyd::stream::{Offset, TopicPartition};
 
 use crate::Counts;
 use crate::committed::{Committed, Gaps};
 use crate::faults::Outcome;
-use crate::world::{Input, NOW, World, decode};
+use crate::world::{Input, World, decode};
 
 /// What must have been emitted often.
 pub const MESSAGES: &[&str] = &[
@@ -79,17 +79,13 @@ fn gaps(world: &World, outcome: &Outcome) -> Result<(), String> {
     ))
 }
 
-fn same(
+fn same<T: PartialEq + std::fmt::Debug>(
     at: &TopicPartition,
     what: &str,
-    found: &[Message],
-    expected: &[Message],
+    found: &[T],
+    expected: &[T],
 ) -> Result<(), String> {
-    let text = |message: Option<&Message>| {
-        message.map_or("nothing".into(), |m| {
-            String::from_utf8_lossy(m.value.as_deref().unwrap_or_default()).into_owned()
-        })
-    };
+    let text = |one: Option<&T>| one.map_or("nothing".into(), |one| format!("{one:?}"));
     if found == expected {
         return Ok(());
     }
@@ -149,7 +145,7 @@ fn calm(
         let place = (Offset(input.offset), input.timestamp);
         batch.push(at, place, None, Some(&input.value), Vec::new());
         decode(&batch, &mut decoded);
-        let staged = pipeline.stage(&batch, &decoded, NOW);
+        let staged = pipeline.stage(&batch, &decoded);
         emitted.alerts.extend(staged.outbox.alerts.iter().cloned());
         emitted.scores.extend(staged.outbox.scores.iter().cloned());
         emitted
@@ -164,25 +160,10 @@ fn calm(
 
 /// P2: each record that was passed is scored, a dead letter or late, and only one of them, once. Answers those that are nothing.
 fn lost(world: &World, which: usize, found: &Committed) -> Result<BTreeSet<i64>, String> {
-    let mut offsets: Vec<i64> = found
-        .scores
-        .iter()
-        .map(|message| {
-            serde_json::from_slice::<Score>(message.value.as_ref().unwrap())
-                .unwrap()
-                .input
-                .offset
-        })
-        .collect();
-    for message in found.dead_letters.iter().chain(&found.late) {
-        let header = message
-            .headers
-            .iter()
-            .find(|h| &*h.name == "__connect.errors.offset")
-            .unwrap();
-        let text = std::str::from_utf8(header.value.as_ref().unwrap()).unwrap();
-        offsets.push(text.parse().unwrap());
-    }
+    let letters = found.dead_letters.iter().chain(&found.late);
+    let scores = found.scores.iter().map(|score| score.input.offset);
+    let offsets = scores.chain(letters.map(|letter| letter.offset));
+    let mut offsets: Vec<i64> = offsets.map(|offset| offset.0).collect();
     let begun = found.begun.unwrap_or(found.until);
     let passed = |offset: &i64| (begun..found.until).contains(offset);
     let expected: BTreeSet<i64> = world.logs[which]
@@ -203,8 +184,7 @@ fn lost(world: &World, which: usize, found: &Committed) -> Result<BTreeSet<i64>,
 /// Every episode opens before it changes or closes, and never twice without closing.
 fn episodes_make_sense(found: &Committed) -> Result<(), String> {
     let mut open = BTreeSet::new();
-    for message in &found.alerts {
-        let alert: Alert = serde_json::from_slice(message.value.as_ref().unwrap()).unwrap();
+    for alert in &found.alerts {
         let fine = match alert.event {
             AlertEvent::Open => open.insert(alert.id.clone()),
             AlertEvent::Update => open.contains(&alert.id),
@@ -229,8 +209,7 @@ pub fn count(log: &BTreeMap<TopicPartition, Committed>, counts: &mut Counts) {
         add("scores", committed.scores.len());
         add("dead_letters", committed.dead_letters.len());
         add("late", committed.late.len());
-        for message in &committed.alerts {
-            let alert: Alert = serde_json::from_slice(message.value.as_ref().unwrap()).unwrap();
+        for alert in &committed.alerts {
             add("alerts", 1);
             match alert.kind {
                 AlertKind::Silence => add("silences", 1),

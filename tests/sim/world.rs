@@ -53,7 +53,7 @@ impl World {
         let partitions: Vec<_> = (0..3).map(|p| TopicPartition::new("in", p)).collect();
         let logs = partitions.iter().map(|_| log(&mut rng)).collect();
         let params = Params {
-            detector: "sim".to_owned(),
+            detector: "sim".into(),
             budget: Budget::PerRecord(0.02),
             time_scales: vec![1, 3, 8],
             close_evidence: 1.5,

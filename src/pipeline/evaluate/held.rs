@@ -2,7 +2,6 @@
 
 use super::super::dismissed::worst;
 use super::super::prepare::Work;
-use super::super::state::episode_id;
 use super::{EventEmitter, ScoredRecord, attribution};
 use crate::detect::episode::Episode;
 use crate::detect::feedback::Pattern;
@@ -29,7 +28,7 @@ impl EventEmitter<'_> {
         episode: &Episode,
     ) -> bool {
         let key = work.slots[scored.slot].key.0.as_ref();
-        let id = episode_id(self.params, &work.base.at, episode.onset);
+        let id = self.id(work, episode);
         let held = work.quarantined(&id);
         let Some((like, opened)) = held.and_then(|n| Some((n.held.as_ref()?, n.pattern.as_ref()?)))
         else {
@@ -58,7 +57,7 @@ impl EventEmitter<'_> {
 
     /// Notes that the alerts of an episode are emitted after all.
     pub(super) fn release(&self, work: &mut Work<'_>, episode: &Episode) {
-        let id = episode_id(self.params, &work.base.at, episode.onset);
+        let id = self.id(work, episode);
         if let Some(quarantined) = work
             .quarantined(&id)
             .filter(|quarantined| quarantined.held.is_some())

@@ -1,10 +1,10 @@
 //! Alerts of keys that fall silent, and send again.
 
-use super::super::message::AlertFields;
+use super::super::output::AlertFields;
 use super::super::prepare::{SilenceInfo, Step, Work};
-use super::super::state::episode_id;
 use super::EventEmitter;
 use crate::alert::{AlertEvent, AlertKind, Severity};
+use crate::stream::EpisodeId;
 
 impl EventEmitter<'_> {
     pub(super) fn silent(
@@ -53,9 +53,9 @@ impl EventEmitter<'_> {
     ) -> AlertFields {
         // The longest of that many gaps.
         let p = 1.0 / (info.records as f64 + 1.0);
-        let mut fields = AlertFields::bare(AlertKind::Silence, event, p);
-        let onset = episode_id(self.params, &work.base.at, info.silence.after);
-        fields.id = format!("{onset}-silence");
+        let detector = &self.params.detector;
+        let id = EpisodeId::of_silence(detector, &work.base.at, info.silence.after);
+        let mut fields = AlertFields::bare(id, AlertKind::Silence, event, p);
         fields.onset_time = info.silence.since;
         fields.severity = Severity::Medium;
         fields.score = info.strangeness;

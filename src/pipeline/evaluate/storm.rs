@@ -1,13 +1,16 @@
 //! Storms: more episodes than are emitted one by one.
 
-use super::super::message::AlertFields;
+use std::sync::Arc;
+
+use super::super::output::AlertFields;
 use super::super::prepare::{Step, Work};
-use super::super::state::{Storm, episode_id};
+use super::super::state::Storm;
 use super::{EventEmitter, ScoredRecord};
 use crate::alert::{AlertEvent, AlertKind, Severity};
 use crate::detect::Params;
 use crate::detect::clock::Moment;
-use crate::stream::Offset;
+use crate::record::Key;
+use crate::stream::{EpisodeId, Offset};
 use crate::time::Timestamp;
 
 impl EventEmitter<'_> {
@@ -77,9 +80,9 @@ impl EventEmitter<'_> {
         since: (Offset, Timestamp),
         event: AlertEvent,
     ) {
-        let mut fields = AlertFields::bare(AlertKind::Storm, event, work.rule.p_value());
+        let id = EpisodeId::of_storm(&self.params.detector, &work.base.at, since.0);
+        let mut fields = AlertFields::bare(id, AlertKind::Storm, event, work.rule.p_value());
         let closing = event == AlertEvent::Close;
-        fields.id = format!("{}-storm", episode_id(self.params, &work.base.at, since.0));
         fields.onset_time = since.1;
         fields.severity = Severity::High;
         fields.score = f64::from(work.head.storm.opens);
@@ -87,7 +90,7 @@ impl EventEmitter<'_> {
         fields.threshold = f64::from(self.params.storm_opens_max);
         fields.suppressed = closing.then_some(work.head.storm.suppressed);
         let mut cause = self.cause(work, step, 0);
-        cause.key = "*";
+        cause.key = Key(Arc::from("*"));
         self.send(cause, fields);
     }
 }

@@ -20,7 +20,6 @@ mod harness;
 mod proofs;
 #[cfg(test)]
 mod tests;
-mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -29,13 +28,13 @@ use ndarray::Array2;
 
 use super::{TrainError, TrainJob};
 use crate::model::card::{Card, Change, Exclusion, Feedback};
+use crate::model::gate_report::{Alerts, Below, Decision, GateReport, Instead, Reason};
 use crate::model::levels::Levels;
 use crate::model::reservoir::Reservoir;
 use crate::model::scale::Scaler;
 use crate::model::spec::Scaling;
 use crate::model::trained::{Judged, TrainedModel};
 use ground::{Ground, More, Seen};
-pub use verdict::{Alerts, Below, Instead, Reason, Verdict};
 
 /// Windows below which recall and alert rate say nothing.
 const WINDOWS_MIN: usize = 20;
@@ -175,34 +174,35 @@ impl<'a> Gate<'a> {
         tried: &Tried<'_>,
         instead: Option<Instead>,
         measures: &mut Measures,
-    ) -> Verdict {
+    ) -> GateReport {
         if let Some(broken) = &tried.broken {
-            let reasons = vec![broken.clone()];
-            return Verdict::Rejected {
+            return GateReport {
+                decision: Decision::Rejected,
                 instead,
-                reasons,
+                reasons: vec![broken.clone()],
                 change: None,
             };
         }
         let reasons = self.reasons(tried, measures);
         if reasons.is_empty() || self.job.champion.is_none() {
-            return Verdict::Promoted {
+            return GateReport {
+                decision: Decision::Promoted,
                 instead,
-                forgiven: reasons,
+                reasons,
                 change: None,
             };
         }
-        match self.change(tried, &reasons) {
-            Some(change) if self.lasts(change) => Verdict::Promoted {
-                instead,
-                forgiven: reasons,
-                change: Some(change),
+        let change = self.change(tried, &reasons);
+        let lasts = change.is_some_and(|change| self.lasts(change));
+        GateReport {
+            decision: if lasts {
+                Decision::Promoted
+            } else {
+                Decision::Rejected
             },
-            change => Verdict::Rejected {
-                instead,
-                reasons,
-                change,
-            },
+            instead,
+            reasons,
+            change,
         }
     }
 
@@ -244,7 +244,8 @@ impl<'a> Gate<'a> {
     fn reasons(&self, tried: &Tried<'_>, measures: &mut Measures) -> Vec<Reason> {
         let windows = self.latest.len();
         if windows < WINDOWS_MIN {
-            return vec![Reason::TooFew { windows }];
+            let needed = WINDOWS_MIN;
+            return vec![Reason::TooFew { windows, needed }];
         }
         let mut reasons = Vec::new();
         if constant(&tried.seen.clean.score) {
@@ -378,7 +379,7 @@ impl<'a> Gate<'a> {
         Some(Reason::BelowChampion(Below {
             recall: worst.ours,
             champion: worst.theirs,
-            fault: worst.fault.map(super::inject::Fault::name),
+            fault: worst.fault.map(|fault| fault.name().to_owned()),
             earlier,
         }))
     }

@@ -10,6 +10,7 @@ use super::harness::{
     COLUMNS, Outcome, Plant, Process, Sabotage, job, retrained, sabotaged, trained,
 };
 use crate::model::card::{Card, Change, Exclusion, Feedback, Suspect};
+use crate::model::gate_report::Reason;
 use crate::model::levels::Levels;
 use crate::model::trained::TrainedModel;
 use crate::record::Key;
@@ -20,8 +21,8 @@ use crate::time::Timestamp;
 use crate::train::rows::PartitionRows;
 
 fn names(candidate: &Candidate) -> Vec<&'static str> {
-    let reasons = candidate.verdict.reasons();
-    reasons.iter().map(super::Reason::name).collect()
+    let reasons = &candidate.verdict.reasons;
+    reasons.iter().map(Reason::name).collect()
 }
 
 #[test]
@@ -61,7 +62,7 @@ fn principal_components_do_not_take_the_place_of_the_default_pool() {
     let mut asked = blind(false);
     asked.spec.kind = "auto".to_owned();
     let made = trained(&asked);
-    assert!(made.verdict.instead().is_none(), "{}", made.verdict);
+    assert!(made.verdict.instead.is_none(), "{}", made.verdict);
     assert_eq!(made.model.card.spec.kind, "auto");
     assert!(made.model.card.measures["baseline.recall"] > 0.5);
 }
@@ -73,7 +74,7 @@ fn principal_components_take_the_place_of_what_finds_less() {
         let made = trained(&asked);
         let card = &made.model.card;
         let told = "promoted principal components instead of hbos, because they find ";
-        assert!(card.verdict.starts_with(told), "{}", card.verdict);
+        assert!(card.gate.to_string().starts_with(told), "{}", card.gate);
         assert_eq!(card.spec.kind, "pca");
         assert_eq!(card.asked.as_deref(), Some("hbos"));
         assert!(card.measures["baseline.recall"] > 0.5);
@@ -99,7 +100,7 @@ fn what_is_as_good_as_principal_components_stays() {
     let mut job = job("gmm", 1, plant.rows(0, 2000), Seed(5));
     let made = trained(&job);
     assert_eq!(made.model.card.spec.kind, "gmm", "{}", made.verdict);
-    assert!(made.verdict.instead().is_none());
+    assert!(made.verdict.instead.is_none());
     // Whatever it lacks is let pass by a tolerance that is large enough.
     job.spec.kind = "hbos".to_owned();
     job.params.recall_tolerance = 1.0;
@@ -127,7 +128,7 @@ fn new_normal(rows: &PartitionRows) -> Vec<Exclusion> {
         key: key.0.to_string(),
         from: Offset(0),
         to: None,
-        because: format!("episode of {}", key.0),
+        because: format!("episode of {}", key.0).into(),
         feedback: Some(Feedback::NewNormal),
     })
     .collect()
@@ -175,12 +176,15 @@ fn a_change_that_three_models_know_of_for_a_day_is_adopted() {
     for hours in [0, 12, 23, 24] {
         next.created = Timestamp(hours * HOUR_MS);
         let Candidate { model, verdict } = trained(&next);
-        seen.push((verdict.is_promoted(), verdict.change().unwrap().models));
+        seen.push((verdict.is_promoted(), verdict.change.unwrap().models));
         // A change is told to the next only by those that were rejected for it.
-        assert_eq!(model.card.change.is_some(), !verdict.is_promoted());
+        assert_eq!(
+            model.card.gate.may_have_changed().is_some(),
+            !verdict.is_promoted()
+        );
         // What was before counts no longer, for whoever comes after.
         assert_eq!(model.reservoir.own, model.reservoir.len());
-        next.change = model.card.change;
+        next.change = model.card.gate.may_have_changed();
     }
     assert_eq!(seen, [(false, 1), (false, 2), (false, 3), (true, 4)]);
     // Two models are too few, however far apart.
@@ -318,7 +322,7 @@ fn whoever_says_that_a_suspect_is_the_new_normal_is_heard_once() {
     let exclusion = Exclusion {
         feedback: None,
         key: "key-0".to_owned(),
-        because: "d-t-0-0".to_owned(),
+        because: "d-t-0-0".into(),
         ..new_normal(&Plant::new(Process::Independent, 4, Seed(1)).rows(0, 4)).remove(0)
     };
     let mut champion = Card::blank();

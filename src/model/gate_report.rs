@@ -1,37 +1,42 @@
-//! What the gate answers, and why.
+//! What the gate said of a model, as its card keeps it: a decision, and what spoke for and against. Its text is made where people read it.
 
 use std::fmt;
 
-use super::WINDOWS_MIN;
-use crate::model::card::{Card, Change};
+use serde::{Deserialize, Serialize};
 
-/// The gate's answer.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Verdict {
-    /// It may judge.
-    Promoted {
-        /// It is the baseline, in place of what was asked for.
-        instead: Option<Instead>,
-        /// What a first model was forgiven, or one that knows of a change.
-        forgiven: Vec<Reason>,
-        /// The process has changed since earlier models were accepted.
-        change: Option<Change>,
-    },
+use super::card::Change;
+
+/// What the gate said of a model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GateReport {
+    /// Whether the model may judge.
+    pub decision: Decision,
+    /// It is the baseline, in place of what was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead: Option<Instead>,
+    /// What speaks against the model. Of a promoted one it is what a first model was forgiven, or one that knows of a change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<Reason>,
+    /// The process has changed since earlier models were accepted, or may have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<Change>,
+}
+
+/// The gate's decision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// It was not asked.
+    #[default]
+    NotAsked,
+    /// The model may judge.
+    Promoted,
     /// It may not.
-    Rejected {
-        /// It is the baseline, in place of what was asked for.
-        instead: Option<Instead>,
-        /// Why not.
-        reasons: Vec<Reason>,
-        /// The process may have changed since earlier models were accepted.
-        change: Option<Change>,
-    },
-    /// What an old card says; only for models made again.
-    Quoted(String),
+    Rejected,
 }
 
 /// Why principal components took the place of what was asked for.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Instead {
     /// The kind that was asked for.
     pub of: String,
@@ -42,7 +47,8 @@ pub struct Instead {
 }
 
 /// Something that speaks against a model.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// Weights, or scores of held-out windows, are not numbers.
     NotFinite {
@@ -55,6 +61,8 @@ pub enum Reason {
     TooFew {
         /// Windows there are.
         windows: usize,
+        /// Windows that are needed.
+        needed: usize,
     },
     /// It says the same of everything.
     ConstantScore,
@@ -87,7 +95,7 @@ pub enum Reason {
 }
 
 /// How many windows alert.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alerts {
     /// Windows that would count as anomalous.
     pub alerts: usize,
@@ -98,21 +106,22 @@ pub struct Alerts {
 }
 
 /// Shares of injected faults.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Below {
     /// Its own.
     pub recall: f64,
     /// The model in use's.
     pub champion: f64,
     /// Of this kind only.
-    pub fault: Option<&'static str>,
+    pub fault: Option<String>,
     /// In windows that earlier models were accepted on, instead of the latest.
     pub earlier: bool,
 }
 
 impl Reason {
     /// Whether windows say it that earlier models were accepted on, and not the latest.
-    pub(super) fn is_about_earlier(&self) -> bool {
+    #[must_use]
+    pub fn is_about_earlier(&self) -> bool {
         match self {
             Self::Scale { .. } | Self::EarlierAlertRate(_) => true,
             Self::Loss { earlier, .. } => *earlier,
@@ -148,9 +157,9 @@ impl fmt::Display for Reason {
                 f,
                 "has {weights} weights and {scores} held-out scores that are not finite"
             ),
-            Self::TooFew { windows } => write!(
+            Self::TooFew { windows, needed } => write!(
                 f,
-                "has only {windows} held-out windows to be tried on, but {WINDOWS_MIN} are needed"
+                "has only {windows} held-out windows to be tried on, but {needed} are needed"
             ),
             Self::ConstantScore => f.write_str("gives all held-out windows the same score"),
             Self::Scale {
@@ -204,7 +213,7 @@ impl fmt::Display for Reason {
 
 impl fmt::Display for Below {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(fault) = self.fault {
+        if let Some(fault) = &self.fault {
             write!(f, " of the kind `{fault}`")?;
         }
         if self.earlier {
@@ -234,26 +243,21 @@ impl fmt::Display for Instead {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for GateReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (word, instead, reasons) = match self {
-            Self::Promoted {
-                instead, forgiven, ..
-            } => ("promoted", instead, forgiven),
-            Self::Rejected {
-                instead, reasons, ..
-            } => ("rejected", instead, reasons),
-            Self::Quoted(text) => return f.write_str(text),
-        };
-        f.write_str(word)?;
-        if let Some(instead) = instead {
+        f.write_str(match self.decision {
+            Decision::NotAsked => return f.write_str("not tried"),
+            Decision::Promoted => "promoted",
+            Decision::Rejected => "rejected",
+        })?;
+        if let Some(instead) = &self.instead {
             write!(f, " {instead}")?;
         }
-        if reasons.is_empty() {
+        if self.reasons.is_empty() {
             return Ok(());
         }
-        let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-        f.write_str(match (self.is_promoted(), self.change(), instead) {
+        let reasons: Vec<String> = self.reasons.iter().map(ToString::to_string).collect();
+        f.write_str(match (self.is_promoted(), self.change, &self.instead) {
             (true, None, None) => " as the first model, although it ",
             (true, None, Some(_)) => "; as the first model, although that ",
             (true, Some(_), None) => " because the process has changed, although it ",
@@ -262,62 +266,98 @@ impl fmt::Display for Verdict {
             (false, _, Some(_)) => "; that ",
         })?;
         f.write_str(&reasons.join("; "))?;
-        match self {
-            Self::Rejected {
-                change: Some(change),
-                ..
-            } => write!(
+        match self.may_have_changed() {
+            Some(change) => write!(
                 f,
                 " (number {} in a row that only earlier records speak against: the process may have changed)",
                 change.models
             ),
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 }
 
-impl Verdict {
+impl GateReport {
     /// Whether the model may judge.
+    #[must_use]
     pub fn is_promoted(&self) -> bool {
-        match self {
-            Self::Promoted { .. } => true,
-            Self::Rejected { .. } => false,
-            Self::Quoted(text) => text.starts_with("promoted"),
-        }
+        self.decision == Decision::Promoted
     }
 
-    /// The change that the model knows of, and the model in use may not.
-    pub(in crate::train) fn change(&self) -> Option<Change> {
-        match self {
-            Self::Promoted { change, .. } | Self::Rejected { change, .. } => *change,
-            Self::Quoted(_) => None,
-        }
+    /// Whether it may not.
+    #[must_use]
+    pub fn is_rejected(&self) -> bool {
+        self.decision == Decision::Rejected
+    }
+
+    /// Of a model that was rejected for earlier records only: since when, and for the how manieth in a row.
+    #[must_use]
+    pub fn may_have_changed(&self) -> Option<Change> {
+        self.change.filter(|_| self.is_rejected())
     }
 
     /// Whether it may judge, and the windows that earlier models were accepted on still count.
-    pub(in crate::train) fn vouched_for(&self) -> bool {
-        self.is_promoted() && self.change().is_none()
+    #[must_use]
+    pub fn vouched_for(&self) -> bool {
+        self.is_promoted() && self.change.is_none()
     }
 
-    /// What speaks against the model.
-    pub fn reasons(&self) -> &[Reason] {
-        match self {
-            Self::Promoted { forgiven, .. } => forgiven,
-            Self::Rejected { reasons, .. } => reasons,
-            Self::Quoted(_) => &[],
-        }
+    /// Whether its text has the share of injected faults that the model finds.
+    #[must_use]
+    pub fn tells_recall(&self) -> bool {
+        let recall =
+            |reason: &Reason| matches!(reason, Reason::BelowChampion(_) | Reason::Blunt(_));
+        let instead = self.instead.as_ref().and_then(|instead| instead.recall);
+        instead.is_some() || self.reasons.iter().any(recall)
     }
+}
 
-    /// Why the baseline stands in for what was asked for, where it does.
-    pub fn instead(&self) -> Option<&Instead> {
-        match self {
-            Self::Promoted { instead, .. } | Self::Rejected { instead, .. } => instead.as_ref(),
-            Self::Quoted(_) => None,
-        }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Timestamp;
 
-    /// What a card says.
-    pub(in crate::train) fn of_card(card: &Card) -> Self {
-        Self::Quoted(card.verdict.clone())
+    #[test]
+    fn what_the_gate_said_is_read_back_and_told_in_words() {
+        let below = Below {
+            recall: 0.5,
+            champion: 0.75,
+            fault: Some("drift".to_owned()),
+            earlier: true,
+        };
+        let mut report = GateReport {
+            decision: Decision::Rejected,
+            instead: Some(Instead {
+                of: "gmm".to_owned(),
+                recall: Some(0.25),
+                baseline: 0.5,
+            }),
+            reasons: vec![
+                Reason::TooFew {
+                    windows: 3,
+                    needed: 20,
+                },
+                Reason::ConstantScore,
+                Reason::BelowChampion(below),
+            ],
+            change: Some(Change {
+                models: 2,
+                since: Timestamp(7),
+            }),
+        };
+        let text = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<GateReport>(&text).unwrap(), report);
+        let told = "rejected principal components instead of gmm, because they find 50.0 % of injected faults, but it 25.0 %; that has only 3 held-out windows to be tried on, but 20 are needed; gives all held-out windows the same score; finds 50.0 % of injected faults of the kind `drift` in windows that earlier models were accepted on, but the model in use 75.0 % (number 2 in a row that only earlier records speak against: the process may have changed)";
+        assert_eq!(report.to_string(), told);
+        assert!(report.is_rejected() && report.tells_recall() && !report.vouched_for());
+        report.decision = Decision::Promoted;
+        assert_eq!(report.may_have_changed(), None);
+        assert!(!report.vouched_for());
+        report.change = None;
+        assert!(report.vouched_for());
+        report.instead = None;
+        report.reasons.truncate(2);
+        assert!(!report.tells_recall());
+        assert_eq!(GateReport::default().to_string(), "not tried");
     }
 }

@@ -1,0 +1,148 @@
+//! What is emitted as Kafka messages: JSON with CloudEvents' headers in binary mode, and dead letters as they came. The one place where values become bytes.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use crate::alert::{Alert, Drift, Score};
+use crate::record::Header;
+use crate::record::dead_letter::DeadLetter;
+
+/// A message to produce. Kafka's timestamp is that of sending.
+#[derive(Debug, PartialEq)]
+pub(super) struct Message<'a> {
+    /// Kafka key.
+    pub key: Option<&'a [u8]>,
+    /// Kafka value.
+    pub value: Option<Cow<'a, [u8]>>,
+    /// Headers.
+    pub headers: Vec<Header>,
+}
+
+/// Something that goes out as one message.
+pub(super) trait Encode {
+    /// The message.
+    fn encode(&self) -> Message<'_>;
+}
+
+impl Encode for Alert {
+    fn encode(&self) -> Message<'_> {
+        let event = self.event.name();
+        let id = format!("{}-{event}-{}", self.id, self.input.offset);
+        let time = self.data_time.rfc3339();
+        Message {
+            key: Some(self.key.0.as_bytes()),
+            value: Some(json(self)),
+            headers: cloud_event(&format!("alert.{event}"), &self.detector, (&id, &time)),
+        }
+    }
+}
+
+impl Encode for Drift {
+    fn encode(&self) -> Message<'_> {
+        let event = self.event.name();
+        let id = format!("{}-{event}-{}", self.id, self.input.offset);
+        let time = self.data_time.rfc3339();
+        Message {
+            key: Some(self.key.0.as_bytes()),
+            value: Some(json(self)),
+            headers: cloud_event(&format!("drift.{event}"), &self.detector, (&id, &time)),
+        }
+    }
+}
+
+impl Encode for Score {
+    fn encode(&self) -> Message<'_> {
+        Message {
+            key: Some(self.key.0.as_bytes()),
+            value: Some(json(self)),
+            headers: Vec::new(),
+        }
+    }
+}
+
+impl Encode for DeadLetter {
+    fn encode(&self) -> Message<'_> {
+        Message {
+            key: self.key.as_deref(),
+            value: self.value.as_deref().map(Cow::Borrowed),
+            headers: self.all_headers(),
+        }
+    }
+}
+
+/// CloudEvents' attributes as Kafka headers.
+fn cloud_event(kind: &str, detector: &str, (id, time): (&str, &str)) -> Vec<Header> {
+    let header = |name: &str, value: &str| Header {
+        name: name.into(),
+        value: Some(value.as_bytes().into()),
+    };
+    vec![
+        header("ce_specversion", "1.0"),
+        header("ce_type", &format!("anomalyd.{kind}")),
+        header("ce_source", &format!("/anomalyd/{detector}")),
+        header("ce_id", id),
+        header("ce_time", time),
+        header("content-type", "application/json"),
+    ]
+}
+
+fn json<T: Serialize>(value: &T) -> Cow<'static, [u8]> {
+    let bytes = serde_json::to_vec(value);
+    Cow::Owned(
+        bytes.unwrap_or_else(|error| unreachable!("what is emitted is plain structs: {error}")),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::{DriftEvent, InputRef, ScoredBy};
+    use crate::model::card::ModelVersion;
+    use crate::record::Key;
+    use crate::stream::{Offset, TopicPartition};
+    use crate::time::Timestamp;
+
+    #[test]
+    fn what_is_emitted_is_a_cloud_event_of_its_key() {
+        let drift = Drift {
+            schema: 1,
+            id: "d/t/3/7-drift".into(),
+            event: DriftEvent::Begin,
+            detector: "d".into(),
+            key: Key("k".into()),
+            data_time: Timestamp(1_500),
+            approx_drift_start_time: Timestamp(1_000),
+            level: 2.0,
+            usual_level: 1.0,
+            scored_by: ScoredBy::Model(ModelVersion(4)),
+            input: InputRef {
+                at: TopicPartition::new("t", 3),
+                offset: Offset(9),
+            },
+        };
+        let message = drift.encode();
+        assert_eq!(message.key, Some(&b"k"[..]));
+        let value = message.value.as_deref().unwrap();
+        assert_eq!(serde_json::from_slice::<Drift>(value).unwrap(), drift);
+        let headers: Vec<(&str, &str)> = message
+            .headers
+            .iter()
+            .map(|header| {
+                let value = header.value.as_deref().unwrap();
+                (&*header.name, std::str::from_utf8(value).unwrap())
+            })
+            .collect();
+        assert_eq!(
+            headers,
+            [
+                ("ce_specversion", "1.0"),
+                ("ce_type", "anomalyd.drift.begin"),
+                ("ce_source", "/anomalyd/d"),
+                ("ce_id", "d/t/3/7-drift-begin-9"),
+                ("ce_time", "1970-01-01T00:00:01.500Z"),
+                ("content-type", "application/json"),
+            ]
+        );
+    }
+}

@@ -346,7 +346,7 @@ impl Setup {
              [kafka]\nbrokers = \"{brokers}\"\n\
              [input]\ntopics = [\"{input}\"]\ngroup = \"{name}-{input}\"\nstart = \"earliest\"\nfeatures = [{names}]\n\
              [output]\nalerts = \"{name}.alerts\"\ndead_letters = \"{name}.dead\"\nstate = \"{name}.state\"\n\
-             [models]\nstore = \"directory\"\ndirectory = \"{models}\"\n\
+             [models]\ndirectory = \"{models}\"\n\
              [training]\ninterval = \"3650d\"\n\
              [alerts]\nstorm_opens_max = 0\n\
              [model]\n{model}\n",

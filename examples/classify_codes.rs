@@ -103,9 +103,9 @@ fn job() -> TrainJob {
         spec: ModelSpec {
             kind: "autoencoder".to_owned(),
             window: 1,
-            code: 4,
             ..ModelSpec::default()
-        },
+        }
+        .with(|spec| spec.network.code = 4),
         schema: None,
         seed: Seed(2),
         rows: vec![rows],

@@ -23,7 +23,7 @@ for pair in ${QUALITY_SET:-}; do
     overrides+=(--set "$pair")
 done
 if [ "${1:-}" = networks ]; then
-    for kind in model.kind=vae model.kind=gan model.regularizer={none,sparse,denoising,contractive}; do
+    for kind in model.kind=vae model.kind=gan model.autoencoder.regularizer={none,sparse,denoising,contractive}; do
         for protocol in tab-unsup tab-normal; do
             echo "== $protocol (config/quality/networks.toml $kind ${overrides[*]:-})"
             "$python" "$shared/eval/drive.py" --bin "target/$profile/anomalyd" --config config/quality/networks.toml --set "$kind" \

@@ -14,8 +14,8 @@ use std::time::Duration;
 use rand::Rng;
 
 use crate::detect::Budget;
-use crate::model::card::{Card, Change, Maintenance, ModelVersion};
-use crate::model::gate_report::GateReport;
+use crate::model::card::{Card, Maintenance, ModelVersion};
+use crate::model::gate_report::{Change, GateReport};
 use crate::model::spec::ModelSpec;
 use crate::model::trained::TrainedModel;
 use crate::port::{History, ModelStore, Quarantine};

@@ -9,6 +9,10 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use anomalyd::model::trained::TrainedModel;
+use noise::noise;
+
+#[path = "shared/noise.rs"]
+mod noise;
 
 fn anomalyd(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_anomalyd"))
@@ -109,13 +113,7 @@ fn healthcheck_without_a_daemon_is_74() {
 
 /// Rows of two features that move together, a minute apart, with a fault of 40 rows from `fault` on: time, a, b, fault.
 fn rows(n: usize, fault: usize) -> Vec<(String, f64, f64, u8)> {
-    let mut state = 5_u64;
-    let mut noise = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (state >> 40) as f64 / f64::from(1 << 24) - 0.5
-    };
+    let mut noise = noise(5);
     (0..n)
         .map(|i| {
             let wave = (i as f64 / 9.0).sin() + noise();
@@ -187,7 +185,7 @@ fn a_backtest_writes_a_report_that_needs_nothing_else() {
         "-s",
         "model.kind=autoencoder",
         "-s",
-        "model.epochs=3",
+        "model.network.epochs=3",
         "-s",
         "model.window=2",
         "-s",
@@ -317,9 +315,9 @@ fn records_are_drawn_and_compared_with_real_ones() {
             "-s",
             "model.window=1",
             "-s",
-            "model.epochs=4",
+            "model.network.epochs=4",
             "-s",
-            "model.code=2",
+            "model.network.code=2",
         ]);
         assert_eq!(code, 0, "{err}");
     };
@@ -416,9 +414,9 @@ fn scores_carry_codes_where_the_kind_has_one() {
             "-s",
             &kind,
             "-s",
-            "model.epochs=2",
+            "model.network.epochs=2",
             "-s",
-            "model.code=3",
+            "model.network.code=3",
             "-s",
             "gate.recall_tolerance=1",
         ];

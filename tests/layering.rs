@@ -51,15 +51,6 @@ const IMPURE: &[&str] = &[
 const CIRCLES: &[&[&str]] = &[
     &["detect::episode", "detect::within"],
     &["stats::calibration", "stats::few", "stats::tail"],
-    &[
-        "train",
-        "train::cross",
-        "train::fit",
-        "train::gate",
-        "train::gate::ground",
-        "train::suspects",
-        "train::window",
-    ],
 ];
 
 /// A module's path: `["model", "kinds", "pca"]`.

@@ -99,12 +99,11 @@ fn judged(model: &TrainedModel, records: &Array2<f64>) -> Vec<f64> {
 
 /// Quick to fit.
 fn quick() -> ModelSpec {
-    ModelSpec {
-        epochs: 4,
-        trees: 30,
-        reference_rows: 500,
-        ..ModelSpec::default()
-    }
+    ModelSpec::default().with(|spec| {
+        spec.network.epochs = 4;
+        spec.fixed.trees = 30;
+        spec.knn.reference_rows = 500;
+    })
 }
 
 #[test]

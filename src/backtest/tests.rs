@@ -1,6 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use noise::noise;
+
 use super::evaluate::{Outcome, Warmup, Watch, backtest, score};
 use super::story::{self, ReportInput};
 use crate::alert::AlertEvent;
@@ -18,6 +20,9 @@ use crate::time::{ManualClock, Timestamp};
 use crate::tools::table::{Roles, Table};
 use crate::tools::{ToolError, training};
 use crate::trainer::{self, Trainer};
+
+#[path = "../../tests/shared/noise.rs"]
+mod noise;
 
 pub(super) fn config(set: &[&str]) -> Config {
     let mut all = vec![
@@ -37,13 +42,7 @@ pub(super) fn config(set: &[&str]) -> Config {
 
 /// Two features that move together, with noise; from row `fault` on for 30 rows they do not.
 fn rows(n: usize, fault: usize) -> Vec<[f64; 2]> {
-    let mut state = 17_u64;
-    let mut noise = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (state >> 40) as f64 / f64::from(1 << 24) - 0.5
-    };
+    let mut noise = noise(17);
     (0..n)
         .map(|i| {
             let wave = (i as f64 / 10.0).sin() + noise();
@@ -177,7 +176,7 @@ fn a_model_is_made_again_from_its_card_to_the_byte() {
     let text = csv(&rows(400, 1000));
     let table_ = table(&text, &Roles::default());
     // An autoencoder: seeds and epochs matter.
-    let config_ = config(&["model.kind=autoencoder", "model.epochs=3"]);
+    let config_ = config(&["model.kind=autoencoder", "model.network.epochs=3"]);
     let first = training::train(&config_, &table_, Timestamp(7), &mut Unwatched)
         .unwrap()
         .model;
@@ -374,7 +373,7 @@ fn a_stretch_of_a_topic_is_a_table_in_the_order_of_time() {
 #[test]
 fn a_model_of_a_stretch_is_made_again_from_the_topic_and_judges_it_by_place() {
     let mut log = Log::new(&rows(600, 500));
-    let config = config(&["model.kind=autoencoder", "model.epochs=3"]);
+    let config = config(&["model.kind=autoencoder", "model.network.epochs=3"]);
     let (from, to) = (Timestamp(0), Some(Timestamp(450_000)));
     let fitted = crate::tools::topic::read(&config, None, &mut log, (from, to), &|_| {}).unwrap();
     let model = training::train(&config, &fitted, Timestamp(7), &mut Unwatched)
@@ -407,7 +406,11 @@ fn a_model_of_a_stretch_is_made_again_from_the_topic_and_judges_it_by_place() {
 #[test]
 fn codes_are_those_of_the_scores_topic() {
     let fit = table(&csv(&rows(400, 1000)), &Roles::default());
-    let config = config(&["model.kind=autoencoder", "model.epochs=3", "model.code=2"]);
+    let config = config(&[
+        "model.kind=autoencoder",
+        "model.network.epochs=3",
+        "model.network.code=2",
+    ]);
     let model = training::train(&config, &fit, Timestamp(0), &mut Unwatched)
         .unwrap()
         .model;
@@ -594,7 +597,7 @@ fn a_later_model_of_a_backtest_is_the_one_that_the_daemon_would_make() {
         params: config.training_params(),
         interval: config.training.interval,
         maintenance: Vec::new(),
-        jitter: config.training.jitter,
+        jitter: 0.0,
         on_drift: true,
         history: config.training.history,
         seed: config.seed,

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::load::Loaded;
 use super::problem::Problem;
-use super::raw::{self, Rate, Raw};
+use super::raw::{Rate, Raw};
 use super::settings::Config;
-use super::units::{format_duration, format_size};
+use super::units::format_duration;
 use crate::detect::cold::ROWS_MAX;
 use crate::detect::{Budget, Params};
 use crate::kafka::admin::MESSAGE_MAX;
@@ -49,7 +49,9 @@ pub fn check(loaded: &Loaded) -> (Config, Vec<Problem>) {
     output(raw, &mut found);
     let detect = detect(raw, &mut found);
     training(raw, &mut found);
-    models(raw, &mut found);
+    if raw.models.in_kafka() {
+        require_topic(&raw.models.topic, "models.topic", &mut found);
+    }
     require_topic(&raw.feedback.topic, "feedback.topic", &mut found);
     topics_are_distinct(raw, &mut found);
     windows_fit(raw, &mut found);
@@ -152,12 +154,6 @@ fn input(raw: &Raw, found: &mut Found) {
         input.dead_letters_max,
         "at most 10000: dead letters among 10000 records",
     );
-    found.require(
-        (1..=16_384).contains(&input.key_max),
-        "input.key_max",
-        input.key_max,
-        "1 to 16384: a key is in its state, and twice in each alert and score",
-    );
     let schema = input.schema();
     found.require(
         input.format != Format::F32 || !schema.is_auto(),
@@ -247,7 +243,7 @@ fn topics_are_distinct(raw: &Raw, found: &mut Found) {
     {
         written.push(("output.late", late));
     }
-    if raw.models.store == raw::Store::Kafka {
+    if raw.models.in_kafka() {
         written.push(("models.topic", &raw.models.topic));
     }
     written.push(("feedback.topic", &raw.feedback.topic));
@@ -282,12 +278,6 @@ fn training(raw: &Raw, found: &mut Found) {
         "at least 1s",
     );
     found.require(
-        (0.0..1.0).contains(&training.jitter),
-        "training.jitter",
-        training.jitter,
-        "from 0 to below 1",
-    );
-    found.require(
         training.rows_min >= 50,
         "training.rows_min",
         training.rows_min,
@@ -307,12 +297,6 @@ fn training(raw: &Raw, found: &mut Found) {
         "gate.recall_tolerance",
         raw.gate.recall_tolerance,
         "from 0 to 1",
-    );
-    found.require(
-        raw.gate.alert_rate_factor >= 1.0,
-        "gate.alert_rate_factor",
-        raw.gate.alert_rate_factor,
-        "at least 1",
     );
     if let Err(problems) = raw.model.check() {
         for problem in problems {
@@ -348,25 +332,6 @@ pub fn too_wide(window: usize, columns: usize, most: usize) -> String {
     )
 }
 
-fn models(raw: &Raw, found: &mut Found) {
-    let models = &raw.models;
-    match models.store {
-        raw::Store::Kafka => require_topic(&models.topic, "models.topic", found),
-        raw::Store::Directory => found.require(
-            !models.directory.as_os_str().is_empty(),
-            "models.directory",
-            quoted(&models.directory.to_string_lossy()),
-            "a path, because `models.store` is \"directory\"",
-        ),
-    }
-    found.require(
-        models.keep >= 2,
-        "models.keep",
-        models.keep,
-        "at least 2, so that there is one to go back to",
-    );
-}
-
 fn budget(rate: &Rate, found: &mut Found) -> Budget {
     match rate {
         Rate::PerRecord(rate) => Budget::PerRecord(*rate),
@@ -386,25 +351,18 @@ fn detect(raw: &Raw, found: &mut Found) -> Params {
         detector: raw.name.as_str().into(),
         group: raw.input.group.clone(),
         budget: budget(&alerts.false_alarm_rate, found),
-        time_scales: alerts.time_scales.clone(),
-        close_evidence: alerts.close_evidence,
         cooldown: alerts.cooldown,
-        cold_start_records: alerts.cold_start_records,
         silence_factor: alerts.silence_factor,
-        silence_min: alerts.silence_min,
         late_after: raw.input.late_after,
         storm_opens_max: alerts.storm_opens_max,
-        storm_window: alerts.storm_window,
         window: raw.model.window,
         seasonal: raw.model.seasonal && raw.model.kind == "auto",
         snapshot_records: raw.state.snapshot_records,
-        snapshot_interval: raw.state.snapshot_interval,
-        snapshot_bytes: raw.state.snapshot_bytes,
         keys_max: raw.state.keys_max,
-        bytes_max: raw.state.bytes_max,
         quarantine_keep: raw.training.history,
         emit_scores: raw.output.scores.is_some(),
         emit_code: raw.output.emit_code,
+        ..Params::default()
     };
     for problem in params.check() {
         // The window belongs to the model, and a name is checked more strictly here.
@@ -422,12 +380,6 @@ fn batch(raw: &Raw, found: &mut Found) {
         "batch.records_max",
         batch.records_max,
         "from 1 to 1000000",
-    );
-    found.require(
-        (1024..=1 << 30).contains(&batch.bytes_max),
-        "batch.bytes_max",
-        format_size(batch.bytes_max),
-        "from 1KiB to 1GiB",
     );
     let poll = Duration::from_millis(property(
         raw,

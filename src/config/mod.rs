@@ -14,7 +14,7 @@ pub mod units;
 
 pub use load::Sources;
 pub use problem::{Problem, Problems};
-pub use raw::{Input, LogFormat, Store};
+pub use raw::{Input, LogFormat};
 pub use settings::Config;
 
 impl Config {

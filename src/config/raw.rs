@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::exclude;
-use super::units::{optional_text, optional_time, size, time};
+use super::units::{optional_text, optional_time, time};
 use crate::detect::Params;
 use crate::kafka::publish::Delivery;
 use crate::kafka::start_offset::Start;
@@ -19,7 +19,7 @@ use crate::model::card::Maintenance;
 use crate::model::spec::ModelSpec;
 use crate::record::Missing;
 use crate::record::calendar::CalendarSpec;
-use crate::record::schema::{Features, Format, KEY_MAX, SchemaSpec};
+use crate::record::schema::{Features, Format, SchemaSpec};
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -172,8 +172,6 @@ pub struct Input {
     pub format: Format,
     /// Field paths that make the key; empty: Kafka's key.
     pub key: Vec<String>,
-    /// The longest key, in bytes.
-    pub key_max: usize,
     /// Field path of the event time; empty: Kafka's timestamp.
     pub timestamp: String,
     /// Which fields are features.
@@ -201,7 +199,6 @@ impl Default for Input {
             start: Start::Latest,
             format: Format::Json,
             key: Vec::new(),
-            key_max: KEY_MAX,
             timestamp: String::new(),
             features: Features::default(),
             categories: BTreeMap::new(),
@@ -211,6 +208,13 @@ impl Default for Input {
             late_after: None,
             dead_letters_max: 5_000,
         }
+    }
+}
+
+impl Models {
+    /// Whether they are kept in the topic, and not in a directory.
+    pub fn in_kafka(&self) -> bool {
+        self.directory.as_os_str().is_empty()
     }
 }
 
@@ -226,7 +230,7 @@ impl Input {
             calendar: Some(self.calendar.clone()).filter(|spec| *spec != CalendarSpec::default()),
             missing: self.missing,
             missing_for: self.missing_for.clone(),
-            key_max: Some(self.key_max).filter(|max| *max != KEY_MAX),
+            key_max: None,
         }
     }
 }
@@ -275,8 +279,6 @@ pub struct Training {
     /// Time between two trainings.
     #[serde(with = "time")]
     pub interval: Duration,
-    /// Share of the interval by which a training is moved at random.
-    pub jitter: f64,
     /// How far back training reads.
     #[serde(with = "time")]
     pub history: Duration,
@@ -289,8 +291,6 @@ pub struct Training {
     /// Stretches of time that are kept out, such as maintenance.
     #[serde(with = "exclude")]
     pub exclude: Vec<Maintenance>,
-    /// Whether drift makes the next training come sooner.
-    pub on_drift: bool,
     /// Which windows calibrate a model.
     pub calibration: Calibration,
     /// In a backtest: records between two trainings; 0: by `interval`.
@@ -301,13 +301,11 @@ impl Default for Training {
     fn default() -> Self {
         Self {
             interval: Duration::from_hours(1),
-            jitter: 0.1,
             history: Duration::from_hours(7 * 24),
             rows_max: 20_000,
             rows_min: 500,
             guard: 20,
             exclude: Vec::new(),
-            on_drift: true,
             calibration: Calibration::Auto,
             every_records: 0,
         }
@@ -332,15 +330,12 @@ pub enum Calibration {
 pub struct Gate {
     /// How much of the champion's or the baseline's recall of injected faults a challenger may lack.
     pub recall_tolerance: f64,
-    /// How many times the budget the alert rate on held-out records may be, beyond chance.
-    pub alert_rate_factor: f64,
 }
 
 impl Default for Gate {
     fn default() -> Self {
         Self {
             recall_tolerance: 0.05,
-            alert_rate_factor: 3.0,
         }
     }
 }
@@ -365,35 +360,19 @@ impl Default for Feedback {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Models {
-    /// In Kafka, or in a directory.
-    pub store: Store,
     /// The compacted topic.
     pub topic: String,
-    /// The directory.
+    /// The directory; empty: in the topic.
     pub directory: PathBuf,
-    /// Versions kept for rollback.
-    pub keep: usize,
 }
 
 impl Default for Models {
     fn default() -> Self {
         Self {
-            store: Store::Kafka,
             topic: "anomalyd.models".to_owned(),
-            directory: PathBuf::from("models"),
-            keep: 10,
+            directory: PathBuf::new(),
         }
     }
-}
-
-/// Where models are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Store {
-    /// In a compacted topic.
-    Kafka,
-    /// In a directory.
-    Directory,
 }
 
 /// When an alert is due.
@@ -402,25 +381,13 @@ pub enum Store {
 pub struct Alerts {
     /// The budget.
     pub false_alarm_rate: Rate,
-    /// The time scales, in records, that evidence gathers over.
-    pub time_scales: Vec<u32>,
-    /// How sure it must be that a fault is over.
-    pub close_evidence: f64,
     /// Time after a close in which another episode of the key needs more calm to close.
     #[serde(with = "time")]
     pub cooldown: Duration,
-    /// Records of a key before it may alert without a model.
-    pub cold_start_records: usize,
     /// How many times its longest gap a key may be silent; 0: for ever.
     pub silence_factor: f64,
-    /// Silences shorter than this never count.
-    #[serde(with = "time")]
-    pub silence_min: Duration,
     /// Episodes of a partition that may open within the storm window; 0: any number.
     pub storm_opens_max: u32,
-    /// Event time over which openings are counted.
-    #[serde(with = "time")]
-    pub storm_window: Duration,
 }
 
 impl Default for Alerts {
@@ -428,14 +395,9 @@ impl Default for Alerts {
         let params = Params::default();
         Self {
             false_alarm_rate: Rate::PerTime("1/week".to_owned()),
-            time_scales: params.time_scales,
-            close_evidence: params.close_evidence,
             cooldown: params.cooldown,
-            cold_start_records: params.cold_start_records,
             silence_factor: params.silence_factor,
-            silence_min: params.silence_min,
             storm_opens_max: params.storm_opens_max,
-            storm_window: params.storm_window,
         }
     }
 }
@@ -459,9 +421,6 @@ pub enum Rate {
 pub struct Batch {
     /// Records of a batch at most.
     pub records_max: usize,
-    /// Bytes of a batch at most.
-    #[serde(with = "size")]
-    pub bytes_max: u64,
     /// Time that the first record of a batch waits for others.
     #[serde(with = "time")]
     pub wait: Duration,
@@ -471,7 +430,6 @@ impl Default for Batch {
     fn default() -> Self {
         Self {
             records_max: 10_000,
-            bytes_max: 16 << 20,
             wait: Duration::from_millis(20),
         }
     }
@@ -483,17 +441,8 @@ impl Default for Batch {
 pub struct State {
     /// Records of a partition between two snapshots.
     pub snapshot_records: u64,
-    /// Stream time of a partition between two snapshots.
-    #[serde(with = "time")]
-    pub snapshot_interval: Duration,
-    /// Bytes of changed keys of a partition between two snapshots.
-    #[serde(with = "size")]
-    pub snapshot_bytes: u64,
     /// Keys of a partition at most.
     pub keys_max: usize,
-    /// Bytes of a partition's keys at most.
-    #[serde(with = "size")]
-    pub bytes_max: u64,
 }
 
 impl Default for State {
@@ -501,10 +450,7 @@ impl Default for State {
         let params = Params::default();
         Self {
             snapshot_records: params.snapshot_records,
-            snapshot_interval: params.snapshot_interval,
-            snapshot_bytes: params.snapshot_bytes,
             keys_max: params.keys_max,
-            bytes_max: params.bytes_max,
         }
     }
 }

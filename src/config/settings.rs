@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::raw::{self, Store};
+use super::raw;
 use crate::detect::Params;
 use crate::kafka::admin::SharedTopics;
 use crate::kafka::history::HistoryTopics;
@@ -87,7 +87,6 @@ impl Config {
                 raw::Calibration::Cross => usize::MAX,
             },
             recall_tolerance: self.gate.recall_tolerance,
-            alert_rate_factor: self.gate.alert_rate_factor,
             ..train::Params::default()
         }
     }
@@ -117,7 +116,7 @@ impl Config {
     /// The topics beside those that workers write.
     pub fn shared_topics(&self) -> SharedTopics<'_> {
         SharedTopics {
-            models: (self.models.store == Store::Kafka).then_some(self.models.topic.as_str()),
+            models: self.models.in_kafka().then_some(self.models.topic.as_str()),
             feedback: &self.feedback,
         }
     }

@@ -1,4 +1,4 @@
-//! Durations and sizes as people write them: `"30s"`, `"1h30m"`, `"64MiB"`. A bare number is refused, because nobody can see its unit.
+//! Durations as people write them: `"30s"`, `"1h30m"`. A bare number is refused, because nobody can see its unit.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,18 +13,6 @@ const TIMES: &[(&str, u64)] = &[
     ("m", 60_000),
     ("s", 1_000),
     ("ms", 1),
-];
-
-/// Units of size in bytes, largest first.
-const SIZES: &[(&str, u64)] = &[
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("GB", 1_000_000_000),
-    ("MB", 1_000_000),
-    ("KB", 1_000),
-    ("kB", 1_000),
-    ("B", 1),
 ];
 
 /// Reads `"1h30m"`: whole numbers, each with a unit of d, h, m, s, ms.
@@ -72,32 +60,6 @@ pub fn format_duration(duration: Duration) -> String {
     format!("{}{unit}", ms / scale)
 }
 
-/// Reads `"64MiB"`: a whole number and a unit.
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    let wrong = || {
-        format!(
-            "`{text}` is not a size: write a whole number and a unit (B, KiB, MiB, GiB), such as \"64MiB\""
-        )
-    };
-    let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-    let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
-    let (_, scale) = SIZES
-        .iter()
-        .find(|(unit, _)| *unit == text[digits..].trim_start())
-        .ok_or_else(wrong)?;
-    number.checked_mul(*scale).ok_or_else(wrong)
-}
-
-/// Writes a size in the largest binary unit that divides it.
-pub fn format_size(bytes: u64) -> String {
-    let (unit, scale) = SIZES[..3]
-        .iter()
-        .find(|(_, scale)| bytes > 0 && bytes.is_multiple_of(*scale))
-        .unwrap_or(&("B", 1));
-    format!("{}{unit}", bytes / scale)
-}
-
 /// Durations, for serde's `with`.
 pub mod time {
     use super::{Deserializer, Duration, Serializer, Text, de, format_duration, parse_duration};
@@ -130,22 +92,6 @@ pub mod optional_time {
         let text = from.deserialize_any(expected)?;
         let some = (!text.is_empty()).then(|| parse_duration(&text));
         some.transpose().map_err(de::Error::custom)
-    }
-}
-
-/// Sizes in bytes, for serde's `with`.
-pub mod size {
-    use super::{Deserializer, Serializer, Text, de, format_size, parse_size};
-
-    /// Writes one, as [`format_size`].
-    pub fn serialize<S: Serializer>(bytes: &u64, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&format_size(*bytes))
-    }
-
-    /// Reads one, as [`parse_size`].
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-        let text = from.deserialize_any(Text("a size with its unit, such as \"64MiB\""))?;
-        parse_size(&text).map_err(de::Error::custom)
     }
 }
 
@@ -215,25 +161,13 @@ mod tests {
         assert_eq!(format_duration(Duration::ZERO), "0s");
     }
 
-    #[test]
-    fn sizes_read_and_write() {
-        assert_eq!(parse_size("64MiB"), Ok(64 << 20));
-        assert_eq!(parse_size("1 GB"), Ok(1_000_000_000));
-        for text in ["", "64", "MiB", "64mib", "1e3B"] {
-            assert!(parse_size(text).is_err(), "{text}");
-        }
-        assert_eq!(format_size(64 << 20), "64MiB");
-        assert_eq!(format_size(1_000), "1000B");
-    }
-
     proptest::proptest! {
         #[test]
-        fn what_is_written_reads_back(ms in 0_u64..u64::MAX / 2, bytes: u64) {
+        fn what_is_written_reads_back(ms in 0_u64..u64::MAX / 2) {
             proptest::prop_assert_eq!(
                 parse_duration(&format_duration(Duration::from_millis(ms))),
                 Ok(Duration::from_millis(ms))
             );
-            proptest::prop_assert_eq!(parse_size(&format_size(bytes)), Ok(bytes));
         }
     }
 }

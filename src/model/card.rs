@@ -166,16 +166,6 @@ pub struct Suspect {
     pub features: Vec<(String, f64)>,
 }
 
-/// Models in a row that judge the latest records no worse than the model in use, but not those that earlier models were accepted on: the
-/// process may have changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
-    /// How many.
-    pub models: u64,
-    /// When the first of them was trained.
-    pub since: Timestamp,
-}
-
 /// A stretch of time whose records training leaves out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Maintenance {
@@ -251,10 +241,10 @@ pub struct Card {
     pub close_evidence: f64,
     /// Mean losses after each epoch: (training, validation).
     pub losses: Vec<(f64, f64)>,
-    /// What a kind that is made of others consists of, as `model.members` would have it. Cards of older programs lack it.
+    /// What a kind that is made of others consists of, as `model.ensemble.members` would have it. Cards of older programs lack it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<String>,
-    /// The same as `losses` for the members of a kind that is made of others: their names, as `model.members` has them, and their losses. Of members
+    /// The same as `losses` for the members of a kind that is made of others: their names, as `model.ensemble.members` has them, and their losses. Of members
     /// that have more than one epoch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub member_losses: Vec<(String, Vec<(f64, f64)>)>,

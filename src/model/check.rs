@@ -6,9 +6,9 @@ use std::ops::RangeInclusive;
 use super::ensemble::auto;
 use super::kind::Trait;
 use super::member::MemberSpec;
-use super::options::{Architecture, Noise, Regularizer, Regularizers, Switch};
+use super::options::{Architecture, Noise, Regularizer, Regularizers};
 use super::registry::KINDS;
-use super::spec::ModelSpec;
+use super::spec::{ModelSpec, NetworkSpec};
 
 /// A setting that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,89 +63,67 @@ impl ModelSpec {
     }
 
     fn check_classic(&self, problems: &mut Problems) {
-        problems.range("variance", self.variance, 0.01..=0.9999);
-        problems.range("components", self.components, 1..=64);
-        problems.range("neighbours", self.neighbours, 1..=100);
-        problems.range("reference_rows", self.reference_rows, 16..=100_000);
-        // Together below 2²⁴ nodes, so that a node's number is exact in a file of f32.
-        problems.range("trees", self.trees, 1..=2000);
-        problems.range("tree_rows", self.tree_rows, 2..=4096);
-        if self.members.is_empty() || self.members.len() > 32 {
+        problems.range("pca.variance", self.pca.variance, 0.01..=0.9999);
+        problems.range("knn.neighbours", self.knn.neighbours, 1..=100);
+        let members = &self.ensemble.members;
+        if members.is_empty() || members.len() > 32 {
             problems.add(
-                "members",
-                format!("must name 1 to 32 kinds, but names {}", self.members.len()),
+                "ensemble.members",
+                format!("must name 1 to 32 kinds, but names {}", members.len()),
             );
         }
         // What is made of others cannot be a member itself.
         let combined = KINDS.with(Trait::Combines);
         let mut allowed = KINDS.names();
         allowed.retain(|kind| !combined.contains(kind));
-        for text in &self.members {
+        for text in members {
             match text.parse::<MemberSpec>() {
-                Ok(member) => problems.name("members", &member.kind, &allowed),
-                Err(problem) => problems.add("members", problem),
+                Ok(member) => problems.name("ensemble.members", &member.kind, &allowed),
+                Err(problem) => problems.add("ensemble.members", problem),
             }
         }
     }
 
     fn check_networks(&self, problems: &mut Problems) {
-        for &width in &self.hidden {
-            problems.range("hidden", width, 1..=65_536);
+        let NetworkSpec {
+            hidden,
+            code,
+            epochs,
+            ..
+        } = &self.network;
+        for &width in hidden {
+            problems.range("network.hidden", width, 1..=65_536);
         }
-        problems.range("code", self.code, 0..=65_536);
-        problems.range("epochs", self.epochs, 1..=100_000);
-        problems.range("batch", self.batch, 1..=65_536);
-        problems.range("learning_rate", self.learning_rate, 1e-8..=10.0);
-        problems.range("patience", self.patience, 1..=100_000);
-        problems.range("weight_decay", self.weight_decay, 0.0..=10.0);
-        problems.range("dropout", self.dropout, 0.0..=0.9);
-        problems.range("sparsity_target", self.sparsity_target, 1e-3..=0.9);
-        problems.range("sparsity_weight", self.sparsity_weight, 0.0..=1e3);
-        let noise_max = match self.noise {
+        problems.range("network.code", *code, 0..=65_536);
+        problems.range("network.epochs", *epochs, 1..=100_000);
+        let noise_max = match self.autoencoder.noise {
             Noise::Gaussian => 100.0,
             Noise::Masking => 0.95,
         };
-        problems.range("noise_level", self.noise_level, 0.0..=noise_max);
-        problems.range("contractive_weight", self.contractive_weight, 0.0..=1e3);
-        problems.range("code_weight", self.code_weight, 0.0..=1e3);
-        self.check_generative(problems);
+        let level = self.autoencoder.noise_level;
+        problems.range("autoencoder.noise_level", level, 0.0..=noise_max);
+        problems.range("vae.beta", self.vae.beta, 0.0..=1e3);
     }
 
     /// What settings of autoencoders ask of each other, if there is one: without this, some would be passed over without a word.
     fn check_autoencoder(&self, problems: &mut Problems) {
-        if let Regularizers::Several(list) = &self.regularizer
+        if let Regularizers::Several(list) = &self.autoencoder.regularizer
             && list.contains(&Regularizer::None)
             && list.len() > 1
         {
             problems.add(
-                "regularizer",
+                "autoencoder.regularizer",
                 "must be \"none\" alone, or a list without it, but has \"none\" beside others"
                     .to_owned(),
             );
         }
-        let conv = self.architecture == Architecture::Conv1d;
-        // Convolutions have hidden layers of their own where none are named.
-        let shallow = self.has_kind(&["vae"]) || self.has_kind(&["autoencoder"]) && !conv;
-        if shallow && self.dropout > 0.0 && self.hidden.is_empty() {
-            let problem = format!(
-                "must be 0 where model.hidden is [], because there are no hidden units to switch off, but is {}",
-                self.dropout
-            );
-            problems.add("dropout", problem);
-        }
-        if !self.has_kind(&["autoencoder"]) {
-            return;
-        }
-        if conv && self.window < 2 {
+        let conv = self.autoencoder.architecture == Architecture::Conv1d;
+        if self.has_kind(&["autoencoder"]) && conv && self.window < 2 {
             let problem = format!(
                 "must be \"dense\" where model.window is {}, but is \"conv1d\", which needs a window of at least 2",
                 self.window
             );
-            problems.add("architecture", problem);
-        }
-        if conv && self.tied == Switch::On {
-            let problem = "must be false or \"auto\" where model.architecture is \"conv1d\", but is true: filters cannot be tied";
-            problems.add("tied", problem.to_owned());
+            problems.add("autoencoder.architecture", problem);
         }
     }
 
@@ -157,19 +135,7 @@ impl ModelSpec {
                 .is_some_and(|name| kinds.contains(&name))
         };
         kinds.contains(&self.kind.as_str())
-            || (self.kind == "ensemble" && self.members.iter().any(member))
-    }
-
-    fn check_generative(&self, problems: &mut Problems) {
-        problems.range("beta", self.beta, 0.0..=1e3);
-        problems.range("warmup", self.warmup, 0..=100_000);
-        problems.range("samples", self.samples, 1..=4096);
-        problems.range("critics", self.critics, 1..=32);
-        problems.range("critic_steps", self.critic_steps, 1..=32);
-        problems.range("gradient_penalty", self.gradient_penalty, 0.0..=1e4);
-        problems.range("instance_noise", self.instance_noise, 0.0..=10.0);
-        problems.range("feature_matching", self.feature_matching, 0.0..=1e3);
-        problems.range("average", self.average, 0.0..=0.9999);
+            || (self.kind == "ensemble" && self.ensemble.members.iter().any(member))
     }
 }
 
@@ -248,12 +214,12 @@ mod tests {
             kind: "pva".to_owned(),
             window: 0,
             clip: f32::NAN,
-            members: vec!["robustz".to_owned()],
             ..ModelSpec::default()
-        };
+        }
+        .with(|spec| spec.ensemble.members = vec!["robustz".to_owned()]);
         let problems = spec.check().unwrap_err();
         let keys: Vec<_> = problems.iter().map(|problem| problem.key).collect();
-        assert_eq!(keys, ["kind", "window", "clip", "members"]);
+        assert_eq!(keys, ["kind", "window", "clip", "ensemble.members"]);
         let text: Vec<_> = problems.iter().map(ToString::to_string).collect();
         assert!(
             text[0].ends_with("but is `pva`; did you mean `pca`?"),
@@ -274,10 +240,10 @@ mod tests {
             let spec = ModelSpec {
                 kind: kind.to_owned(),
                 window,
-                members: members.iter().map(ToString::to_string).collect(),
                 ..ModelSpec::default()
             };
-            spec.validates()
+            let named = members.iter().map(ToString::to_string).collect();
+            spec.with(|spec| spec.ensemble.members = named).validates()
         };
         assert!(validates("vae", 1, &[]) && !validates("pca", 1, &["vae"]));
         assert!(validates("ensemble", 1, &["pca", "vae:trim=0.1"]));
@@ -296,17 +262,19 @@ mod tests {
             kind: "autoencoder".to_owned(),
             ..serde_json::from_str(text).unwrap()
         };
-        let conv = autoencoder(r#"{"architecture": "conv1d", "tied": true, "dropout": 0.1}"#);
-        assert_eq!(keys(&conv), ["architecture", "tied"]);
+        let conv = autoencoder(r#"{"autoencoder": {"architecture": "conv1d"}}"#);
+        assert_eq!(keys(&conv), ["autoencoder.architecture"]);
         assert_eq!(
             conv.check().unwrap_err()[0].to_string(),
-            "model.architecture must be \"dense\" where model.window is 1, but is \"conv1d\", which needs a window of at least 2"
+            "model.autoencoder.architecture must be \"dense\" where model.window is 1, but is \"conv1d\", which needs a window of at least 2"
         );
-        assert_eq!(keys(&autoencoder(r#"{"dropout": 0.1}"#)), ["dropout"]);
-        let fits = r#"{"architecture": "conv1d", "window": 4, "tied": "auto", "dropout": 0.1}"#;
-        assert!(keys(&autoencoder(fits)).is_empty());
-        let both = r#"{"regularizer": ["none", "sparse"]}"#;
-        assert_eq!(keys(&autoencoder(both)), ["regularizer"]);
+        let fits = ModelSpec {
+            window: 4,
+            ..conv.clone()
+        };
+        assert!(keys(&fits).is_empty());
+        let both = r#"{"autoencoder": {"regularizer": ["none", "sparse"]}}"#;
+        assert_eq!(keys(&autoencoder(both)), ["autoencoder.regularizer"]);
         // Where no autoencoder is fitted they concern nobody.
         let other = ModelSpec {
             kind: "pca".to_owned(),
@@ -315,28 +283,11 @@ mod tests {
         assert!(keys(&other).is_empty());
         let member = ModelSpec {
             kind: "ensemble".to_owned(),
-            members: vec!["pca".to_owned(), "autoencoder:weight=2".to_owned()],
             ..conv
         };
-        assert_eq!(keys(&member), ["architecture", "tied"]);
-    }
-
-    #[test]
-    fn a_switch_is_true_false_or_auto() {
-        let read = |text: &str| serde_json::from_str::<Switch>(text);
-        for (text, switch) in [
-            ("true", Switch::On),
-            ("false", Switch::Off),
-            ("\"auto\"", Switch::Auto),
-        ] {
-            assert_eq!(read(text).unwrap(), switch);
-            assert_eq!(serde_json::to_string(&switch).unwrap(), text);
-        }
-        let problem = read("\"yes\"").unwrap_err().to_string();
-        assert!(
-            problem.contains("expected true, false or \"auto\""),
-            "{problem}"
-        );
+        let members = ["pca", "autoencoder:weight=2"].map(str::to_owned);
+        let member = member.with(|spec| spec.ensemble.members = members.to_vec());
+        assert_eq!(keys(&member), ["autoencoder.architecture"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::card::Change;
+use crate::time::Timestamp;
 
 /// What the gate said of a model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,6 +33,16 @@ pub enum Decision {
     Promoted,
     /// It may not.
     Rejected,
+}
+
+/// Models in a row that judge the latest records no worse than the model in use, but not those that earlier models were accepted on: the
+/// process may have changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// How many.
+    pub models: u64,
+    /// When the first of them was trained.
+    pub since: Timestamp,
 }
 
 /// Why principal components took the place of what was asked for.
@@ -315,7 +325,6 @@ impl GateReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::Timestamp;
 
     #[test]
     fn what_the_gate_said_is_read_back_and_told_in_words() {

@@ -56,7 +56,7 @@ pub trait Kind: fmt::Debug + Send + Sync {
         None
     }
 
-    /// What a kind that is made of others consists of, as `model.members` would have it; nothing for the others.
+    /// What a kind that is made of others consists of, as `model.ensemble.members` would have it; nothing for the others.
     fn members(&self) -> Vec<String> {
         Vec::new()
     }

@@ -14,9 +14,9 @@ pub struct MemberSpec {
     pub weight: f32,
     /// `trim=X`: it is trained without this share of the rows, those that the members without `trim` find strangest.
     pub trim: Option<f32>,
-    /// `neighbours=K`: how many nearest rows it looks at. `None`: as many as `model.neighbours` says.
+    /// `neighbours=K`: how many nearest rows it looks at. `None`: as many as `model.knn.neighbours` says.
     pub neighbours: Option<usize>,
-    /// `variance=X`: the share of the variance that its components keep. `None`: as `model.variance` says.
+    /// `variance=X`: the share of the variance that its components keep. `None`: as `model.pca.variance` says.
     pub variance: Option<f64>,
     /// `gauss`: it sees each input's normal score instead of its value.
     pub gauss: bool,

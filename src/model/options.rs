@@ -1,19 +1,16 @@
 //! The choices that the networks' settings name: regularisers, noise, residuals, architectures.
 
-use std::fmt;
+use serde::{Deserialize, Serialize};
 
-use serde::de::{self, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-/// On, off, or as suits the other settings: what users write as `true`, `false` or `"auto"`.
+/// On, off, or as suits the other settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Switch {
-    /// `"auto"`: the key's documentation says what decides.
+    /// What decides is said where it stands.
     #[default]
     Auto,
-    /// `true`.
+    /// On.
     On,
-    /// `false`.
+    /// Off.
     Off,
 }
 
@@ -26,41 +23,6 @@ impl Switch {
             Self::On => true,
             Self::Off => false,
         }
-    }
-}
-
-impl Serialize for Switch {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Auto => to.serialize_str("auto"),
-            Self::On => to.serialize_bool(true),
-            Self::Off => to.serialize_bool(false),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Switch {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Words;
-        impl Visitor<'_> for Words {
-            type Value = Switch;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("true, false or \"auto\"")
-            }
-
-            fn visit_bool<E: de::Error>(self, on: bool) -> Result<Switch, E> {
-                Ok(if on { Switch::On } else { Switch::Off })
-            }
-
-            fn visit_str<E: de::Error>(self, word: &str) -> Result<Switch, E> {
-                match word {
-                    "auto" => Ok(Switch::Auto),
-                    _ => Err(E::invalid_value(de::Unexpected::Str(word), &self)),
-                }
-            }
-        }
-        from.deserialize_any(Words)
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::metrics::Metrics;
 use super::watch::watch;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::kafka::KafkaFailure;
 use crate::kafka::models::{ModelTopic, TopicStore, TopicStoreError};
 use crate::kafka::settings::Connection;
@@ -17,6 +17,9 @@ use crate::model::trained::TrainedModel;
 use crate::port::ModelStore;
 use crate::store::{DirectoryStore, StoreError};
 use crate::time::Clock;
+
+/// Model versions kept for rollback, the one in use included.
+const MODELS_KEPT: usize = 10;
 
 /// How often the store is asked for its champion: with a rollback in mind, which should take less than a second.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -70,27 +73,20 @@ impl AnyStore {
         clock: Arc<dyn Clock>,
         watchdog: Watchdog,
     ) -> Result<Self, AnyStoreError> {
-        match config.models.store {
-            config::raw::Store::Kafka => {
-                let topic = ModelTopic {
-                    topic: config.models.topic.clone(),
-                    detector: config.name.clone(),
-                    group: connection.group.clone(),
-                    keep: config.models.keep,
-                };
-                let store = TopicStore::open(topic, connection, clock, watchdog)
-                    .map_err(TopicStoreError::Kafka)?;
-                Ok(Self::Topic(Box::new(store)))
-            }
-            config::raw::Store::Directory => {
-                let models = &config.models;
-                Ok(Self::Directory(DirectoryStore::open(
-                    &models.directory,
-                    &config.name,
-                    models.keep,
-                )?))
-            }
+        let models = &config.models;
+        if !models.in_kafka() {
+            let store = DirectoryStore::open(&models.directory, &config.name, MODELS_KEPT)?;
+            return Ok(Self::Directory(store));
         }
+        let topic = ModelTopic {
+            topic: models.topic.clone(),
+            detector: config.name.clone(),
+            group: connection.group.clone(),
+            keep: MODELS_KEPT,
+        };
+        let store =
+            TopicStore::open(topic, connection, clock, watchdog).map_err(TopicStoreError::Kafka)?;
+        Ok(Self::Topic(Box::new(store)))
     }
 
     /// The features that were resolved for `auto`, as JSON, if they have been.

@@ -7,7 +7,7 @@ use super::error::ServiceError;
 use super::models::{AnyStore, AnyStoreError, SharedStore};
 use super::schema::{self, Waiting};
 use super::status::Status;
-use crate::config::{Config, raw};
+use crate::config::Config;
 use crate::kafka::feedback::FeedbackTopic;
 use crate::kafka::history::KafkaHistory;
 use crate::kafka::watchdog::{Limits, Watchdog};
@@ -105,7 +105,7 @@ fn look_at_topics(config: &Config) -> Result<(), KafkaFailure> {
     let connection = config.connection();
     let state = config.output_topics().state;
     let models = &config.models;
-    let in_kafka = matches!(models.store, raw::Store::Kafka);
+    let in_kafka = models.in_kafka();
     let kept = [&state, &config.feedback];
     for topic in kept.into_iter().chain(in_kafka.then_some(&models.topic)) {
         if let Some(failure) = admin::forgets(&connection, topic) {

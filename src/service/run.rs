@@ -43,6 +43,10 @@ const STOP_MAX: Duration = Duration::from_millis(4_200);
 const END_MAX: Duration = Duration::from_millis(4_700);
 /// The longest wait of a worker for input: how soon it sees a stop or a new model.
 const POLL_MAX: Duration = Duration::from_millis(100);
+/// Bytes of a batch at most, which every worker holds; small records reach `batch.records_max` first.
+const BATCH_BYTES: usize = 16 << 20;
+/// Share of the interval by which each training is moved at random, so that many detectors do not train at once.
+const JITTER: f64 = 0.1;
 
 /// How the daemon came to its end.
 enum Ended {
@@ -468,7 +472,7 @@ fn session_settings(
         delivery: config.delivery,
         batch: BatchLimits {
             records_max: config.batch.records_max,
-            bytes_max: usize::try_from(config.batch.bytes_max).unwrap_or(usize::MAX),
+            bytes_max: BATCH_BYTES,
             wait: config.batch.wait,
         },
         instance,
@@ -487,8 +491,8 @@ pub fn plan(config: &Config) -> Plan {
         episodes: EpisodeSettings::of(&config.detect),
         params: config.training_params(),
         interval: training.interval,
-        jitter: training.jitter,
-        on_drift: training.on_drift,
+        jitter: JITTER,
+        on_drift: true,
         history: training.history,
         maintenance: training.exclude.clone(),
         seed: config.seed,

@@ -65,7 +65,7 @@ pub struct ModelStatus {
     pub version: u64,
     /// Its kind.
     pub kind: String,
-    /// What it consists of, as `model.members` would have it; none of a kind that is not made of others.
+    /// What it consists of, as `model.ensemble.members` would have it; none of a kind that is not made of others.
     pub members: Vec<String>,
     /// When it was trained, RFC 3339.
     pub created: String,

@@ -22,10 +22,8 @@ use std::sync::Arc;
 use ndarray::Array2;
 
 use crate::detect::Budget;
-use crate::model::card::{
-    Card, Change, Exclusion, Maintenance, ModelVersion, Said, Stretch, Usage,
-};
-use crate::model::gate_report::{GateReport, Instead};
+use crate::model::card::{Card, Exclusion, Maintenance, ModelVersion, Said, Stretch, Usage};
+use crate::model::gate_report::{Change, GateReport, Instead};
 use crate::model::reservoir::Reservoir;
 use crate::model::spec::ModelSpec;
 use crate::model::trained::TrainedModel;

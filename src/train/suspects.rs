@@ -25,7 +25,7 @@ use crate::model::card::{Card, Exclusion, Suspect};
 use crate::model::held::Held;
 use crate::model::scale::Scaler;
 use crate::model::sensors::{self, Sensors};
-use crate::model::spec::{ModelSpec, Statistic};
+use crate::model::spec::{ModelSpec, PcaSpec, Statistic};
 use crate::model::trained::TrainedModel;
 use crate::model::{FitData, KINDS, Unwatched};
 use crate::seed::Seed;
@@ -552,10 +552,13 @@ impl<'a> Judge<'a> {
             kind: "pca".to_owned(),
             window: length,
             // Of single records the residual may have a dimension or two, which most features hardly reach.
-            statistic: if length == 1 {
-                Statistic::Both
-            } else {
-                job.spec.statistic
+            pca: PcaSpec {
+                statistic: if length == 1 {
+                    Statistic::Both
+                } else {
+                    job.spec.pca.statistic
+                },
+                ..job.spec.pca
             },
             ..job.spec.clone()
         };

@@ -208,7 +208,7 @@ fn the_pool_of_auto_validates_across_folds() {
     let mut job = job(400, "auto", 1);
     // Hardly trained; but whatever it finds, principal components do not take its place.
     job.params.recall_tolerance = 1.0;
-    job.spec.epochs = 2;
+    job.spec.network.epochs = 2;
     job.params.gate_share = 0.0;
     job.params.cross_below = 1000;
     let card = trained(&job).model.card;
@@ -493,7 +493,7 @@ fn any_number_of_rows_trains_or_says_why_not() {
     for (kind, window) in [("pca", 1), ("pca", 3), ("autoencoder", 3)] {
         for n in (130..460).step_by(30) {
             let mut job = job(n, kind, window);
-            job.spec.epochs = 1;
+            job.spec.network.epochs = 1;
             job.params.cross_below = usize::MAX;
             let trained = run(&job, &|| false);
             let few = matches!(trained, Err(TrainError::TooFewRows { .. }));
@@ -544,7 +544,7 @@ fn few_rows_calibrate_across_folds_and_keep_to_the_budget() {
 fn kinds_that_validate_do_so_across_folds_too() {
     let mut job = job(400, "autoencoder", 1);
     job.params.recall_tolerance = 1.0;
-    job.spec.epochs = 3;
+    job.spec.network.epochs = 3;
     job.params.gate_share = 0.0;
     job.params.cross_below = 1000;
     let card = trained(&job).model.card;

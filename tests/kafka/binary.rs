@@ -297,7 +297,7 @@ fn models_are_followed_rolled_back_and_made_again_from_the_log() {
     };
     let plant = plant::seeded(8, 400, 400);
     let site = site(brokers, "models", &plant);
-    let set = ["training.interval=5s", "training.jitter=0"];
+    let set = ["training.interval=5s"];
     let first = start("g", &set);
     site.create_topics(first);
     feed(&site, plant.records(0, 200, 4));
@@ -416,7 +416,7 @@ fn what_is_the_new_normal_is_learnt_and_the_card_says_so() {
     };
     let plant = plant::seeded(8, 900, 500);
     let site = site(brokers, "dismissed", &plant);
-    let set = ["training.interval=5s", "training.jitter=0"];
+    let set = ["training.interval=5s"];
     let start = start("g", &set);
     site.create_topics(start);
     feed(&site, plant.records(0, 500, 4));

@@ -22,7 +22,7 @@ use ndarray::{Array1, Array2, ArrayView2};
 
 use crate::model::ensemble::Ensemble;
 use crate::model::ensemble::dependence::dependence;
-use crate::model::spec::{Combine, ModelSpec};
+use crate::model::spec::{Combine, EnsembleSpec, ModelSpec};
 use crate::model::tensors::{ModelFileError, Tensors};
 use crate::model::{Build, FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
@@ -47,7 +47,7 @@ const NEIGHBOURS_MIN: f64 = 0.25;
 /// The [`dependence`] up to which inputs have their full weight, and from which on they have none.
 const DEPENDENCE: (f64, f64) = (0.45, 0.65);
 
-/// On windows, the share of the variance that the larger subspaces keep, beside those that keep `model.variance`.
+/// On windows, the share of the variance that the larger subspaces keep, beside those that keep `model.pca.variance`.
 const FINE: f64 = 0.98;
 
 /// Training rows for each input, below which small variances are not known well enough for a larger subspace: the usual rule of thumb.
@@ -80,11 +80,9 @@ impl Build for Auto {
             (over_records(found), Combine::Tail)
         };
         Ensemble::fit(
-            &ModelSpec {
-                members,
-                combine,
-                ..spec.clone()
-            },
+            &spec
+                .clone()
+                .with(|spec| spec.ensemble = EnsembleSpec { members, combine }),
             data,
             seed,
             monitor,
@@ -197,92 +195,77 @@ impl Kind for Auto {
 mod tests {
     use super::*;
     use crate::model::Unwatched;
-    use crate::model::testing::{check_kind, correlated};
+    use crate::model::member::MemberSpec;
+    use crate::model::testing::{check_kind, correlated, of_kind};
     use rand::Rng;
 
-    #[test]
-    fn the_pool_follows_the_window() {
-        assert_eq!(
-            over_windows(20, 19, 7_000),
-            [
-                "pca:last=5",
-                "pca:last=5:variance=0.98",
-                "pca:last=10",
-                "pca:last=10:variance=0.98",
-                "pca:last=20",
-                "pca:last=20:variance=0.98",
-                "robust_z:last=1:weight=1"
-            ]
-        );
-        // 10 · 10 · 19 rows are enough for half of the window.
-        assert_eq!(
-            over_windows(20, 19, 1_900)[3..5],
-            ["pca:last=10:variance=0.98", "pca:last=20"]
-        );
-        assert_eq!(
-            over_windows(20, 8, 324),
-            [
-                "pca:last=5",
-                "pca:last=10",
-                "pca:last=20",
-                "robust_z:last=1:weight=0.5"
-            ]
-        );
-        assert_eq!(
-            over_windows(2, 5, 90),
-            [
-                "pca:last=1",
-                "pca:last=1:variance=0.98",
-                "pca:last=2",
-                "robust_z:last=1:weight=0.5"
-            ]
-        );
+    /// The members' texts, read back.
+    fn read(members: &[String]) -> Vec<MemberSpec> {
+        members.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn on_windows_components_judge_short_and_long_faults_and_centres_a_little(
+            window in 2_usize..200,
+            columns in 1_usize..40,
+            rows in 50_usize..20_000,
+        ) {
+            let members = read(&over_windows(window, columns, rows));
+            let (centre, components) = members.split_last().unwrap();
+            // A quarter, a half and the whole of the window, each once as `model.pca.variance` says.
+            let plain = components.iter().filter(|member| member.variance.is_none());
+            let mut lengths = vec![window.div_ceil(4), window.div_ceil(2), window];
+            lengths.dedup();
+            proptest::prop_assert!(plain.map(|member| member.last).eq(lengths.into_iter().map(Some)));
+            for member in components {
+                proptest::prop_assert_eq!(member.kind.as_str(), "pca");
+                // The larger subspace needs ten rows an input.
+                let inputs = member.last.unwrap() * columns;
+                proptest::prop_assert!(member.variance.is_none() || 10 * inputs <= rows);
+            }
+            // The newest record by itself has a sixth of the others' weight.
+            proptest::prop_assert_eq!((centre.kind.as_str(), centre.last), ("robust_z", Some(1)));
+            let weight = components.len() as f32 / 6.0;
+            proptest::prop_assert!((centre.weight - weight).abs() < 1e-3);
+        }
+
+        #[test]
+        fn neighbours_take_over_as_inputs_depend_on_each_other(dependence in 0.0..1.0_f64) {
+            let share = |dependence: f64| {
+                let members = read(&over_records(dependence));
+                let near = |member: &&MemberSpec| member.kind == "linkage";
+                let weight = |member: &MemberSpec| member.weight;
+                let all: f32 = members.iter().map(weight).sum();
+                members.iter().filter(near).map(weight).sum::<f32>() / all
+            };
+            let (found, more) = (share(dependence), share(dependence + 0.05));
+            proptest::prop_assert!(0.0 < found && found <= more && more <= 1.0);
+            proptest::prop_assert!(dependence < 0.65 || found > 0.999);
+        }
     }
 
     #[test]
     fn the_pool_follows_how_inputs_go_together() {
-        assert_eq!(
-            over_records(0.3),
-            [
-                "robust_z:weight=0.75",
-                "iforest:weight=0.75",
-                "ecod:weight=0.75",
-                "hbos:weight=0.75",
-                "vae:gauss:trim=0.1:weight=3",
-                "linkage:weight=0.25",
-                "linkage:neighbours=1:weight=0.25",
-                "linkage:gauss:neighbours=1:weight=0.25"
-            ]
-        );
-        assert_eq!(
-            over_records(0.55)[4..6],
-            ["vae:gauss:trim=0.1:weight=1.5", "linkage:weight=0.625"]
-        );
-        // A weight of half a thousandth and less is none.
-        assert_eq!(over_records(0.649_99).len(), over_records(0.65).len());
         let fit = |rows: ndarray::Array2<f32>| {
             let data = FitData {
                 validation: rows.clone(),
                 train: rows,
             };
-            let spec = ModelSpec {
-                trees: 20,
-                epochs: 2,
-                ..ModelSpec::default()
-            };
+            let spec = ModelSpec::default().with(|spec| {
+                spec.fixed.trees = 20;
+                spec.network.epochs = 2;
+            });
             Auto::fit(&spec, &data, Seed(1), &mut Unwatched)
                 .unwrap()
                 .members()
         };
         // Two causes of eight inputs; and eight inputs that know nothing of each other.
         let together = fit(correlated(400, 8, Seed(3)));
-        assert_eq!(
-            together,
-            [
-                "linkage",
-                "linkage:neighbours=1",
-                "linkage:gauss:neighbours=1"
-            ]
+        assert!(
+            read(&together)
+                .iter()
+                .all(|member| member.kind == "linkage")
         );
         let mut rng = Seed(5).rng();
         let apart = fit(ndarray::Array2::from_shape_fn((400, 8), |_| {
@@ -293,11 +276,7 @@ mod tests {
 
     #[test]
     fn behaves_as_a_kind_on_records_and_windows() {
-        let spec = ModelSpec {
-            kind: "auto".to_owned(),
-            trees: 50,
-            ..ModelSpec::default()
-        };
+        let spec = of_kind("auto").with(|spec| spec.fixed.trees = 50);
         check_kind(&spec, 0.9);
         check_kind(&ModelSpec { window: 3, ..spec }, 0.9);
     }

@@ -13,7 +13,7 @@ use crate::model::ensemble::measure::Measure;
 use crate::model::kinds::SIMPLE;
 use crate::model::marginals::Marginals;
 use crate::model::member::MemberSpec;
-use crate::model::spec::ModelSpec;
+use crate::model::spec::{KnnSpec, ModelSpec, PcaSpec};
 use crate::model::tensors::{ModelFileError, Tensors};
 use crate::model::{Build, FitData, FitError, Kind, Model, Monitor, Trait};
 use crate::seed::Seed;
@@ -69,7 +69,7 @@ impl Ensemble {
 }
 
 impl Build for Ensemble {
-    /// Fits the members that `spec.members` names.
+    /// Fits the members that `spec.ensemble.members` names.
     ///
     /// Those without `trim` come first. The others are fitted on what is left when the rows have been dropped that the former
     /// find strangest, by the mean of those of them that do not remember single rows.
@@ -83,11 +83,13 @@ impl Build for Ensemble {
         monitor: &mut dyn Monitor,
     ) -> Result<Self, FitError> {
         let wanted: Vec<MemberSpec> = spec
+            .ensemble
             .members
             .iter()
             .map(|text| {
-                text.parse()
-                    .map_err(|problem| FitError::Library(format!("model.members {problem}")))
+                text.parse().map_err(|problem| {
+                    FitError::Library(format!("model.ensemble.members {problem}"))
+                })
             })
             .collect::<Result<_, _>>()?;
         let mut members: Vec<Option<Member>> = wanted.iter().map(|_| None).collect();
@@ -189,7 +191,9 @@ impl Member {
             kind: member.kind.clone(),
             name: member.to_string(),
             inputs: width / window * last,
-            silent: member.variance.is_some_and(|share| share > spec.variance),
+            silent: member
+                .variance
+                .is_some_and(|share| share > spec.pca.variance),
             weight: member.weight,
             gauss: member.gauss,
         };
@@ -203,8 +207,14 @@ impl Member {
             window: last,
             // Trimmed by the others' judgement, not once more by its own.
             trim: if kept.is_some() { 0.0 } else { spec.trim },
-            neighbours: member.neighbours.unwrap_or(spec.neighbours),
-            variance: member.variance.unwrap_or(spec.variance),
+            knn: KnnSpec {
+                neighbours: member.neighbours.unwrap_or(spec.knn.neighbours),
+                ..spec.knn
+            },
+            pca: PcaSpec {
+                variance: member.variance.unwrap_or(spec.pca.variance),
+                ..spec.pca
+            },
             ..spec.clone()
         };
         let own_data = FitData {
@@ -228,7 +238,7 @@ impl Member {
             card,
             gauss,
             model,
-            measure: Measure::fit(spec.combine, &scores),
+            measure: Measure::fit(spec.ensemble.combine, &scores),
             normal: normal.mapv(|share| share.max(floor)),
         };
         Ok((member, of_training))
@@ -448,15 +458,13 @@ mod tests {
     use super::*;
     use crate::model::Unwatched;
     use crate::model::spec::Combine;
-    use crate::model::testing::{check_kind, correlated, fit_data};
+    use crate::model::testing::{check_kind, correlated, fit_data, of_kind};
 
     fn spec(members: &[&str]) -> ModelSpec {
-        ModelSpec {
-            kind: "ensemble".to_owned(),
-            members: members.iter().map(ToString::to_string).collect(),
-            trees: 50,
-            ..ModelSpec::default()
-        }
+        of_kind("ensemble").with(|spec| {
+            spec.ensemble.members = members.iter().map(ToString::to_string).collect();
+            spec.fixed.trees = 50;
+        })
     }
 
     #[test]
@@ -464,10 +472,7 @@ mod tests {
         let members = ["pca", "iforest:weight=0.5", "ecod", "knn:gauss:trim=0.2"];
         for combine in [Combine::Tail, Combine::Quantile] {
             check_kind(
-                &ModelSpec {
-                    combine,
-                    ..spec(&members)
-                },
+                &spec(&members).with(|spec| spec.ensemble.combine = combine),
                 0.9,
             );
         }
@@ -496,10 +501,7 @@ mod tests {
     fn larger_subspaces_have_a_say_in_the_score_but_not_in_the_blame() {
         // Two causes: the smaller subspace knows one of them.
         let fit = |members: &[&str]| {
-            let spec = ModelSpec {
-                variance: 0.4,
-                ..spec(members)
-            };
+            let spec = spec(members).with(|spec| spec.pca.variance = 0.4);
             Ensemble::fit(&spec, &fit_data(6), Seed(1), &mut Unwatched).unwrap()
         };
         let (small, both) = (fit(&["pca"]), fit(&["pca", "pca:variance=0.95"]));
@@ -525,10 +527,7 @@ mod tests {
             &mut Unwatched,
         );
         let alone = alone.unwrap();
-        let combined = ModelSpec {
-            combine: Combine::Quantile,
-            ..spec(&["pca"])
-        };
+        let combined = spec(&["pca"]).with(|spec| spec.ensemble.combine = Combine::Quantile);
         let combined = Ensemble::fit(&combined, &data, Seed(1), &mut Unwatched).unwrap();
         let rows = correlated(40, 6, Seed(9));
         let order = |scores: Array1<f32>| {

@@ -11,8 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
 use super::*;
-use crate::model::spec::ModelSpec;
-use crate::model::testing::{correlated, fit_data};
+use crate::model::testing::{correlated, fit_data, of_kind};
 use crate::model::{KINDS, Unwatched};
 use crate::seed::Seed;
 use crate::stats::calibration::Calibration;
@@ -21,15 +20,15 @@ const COLUMNS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
 /// A small model of each kind, with all that a file may have.
 fn models() -> Vec<TrainedModel> {
-    let small = |kind: &str| ModelSpec {
-        kind: kind.to_owned(),
-        epochs: 2,
-        trees: 4,
-        hidden: vec![5],
-        code: 2,
-        reference_rows: 40,
-        samples: 2,
-        ..ModelSpec::default()
+    let small = |kind: &str| {
+        of_kind(kind).with(|spec| {
+            spec.fixed.trees = 4;
+            spec.knn.reference_rows = 40;
+            spec.network.epochs = 2;
+            spec.network.hidden = vec![5];
+            spec.network.code = 2;
+            spec.vae.samples = 2;
+        })
     };
     let mut data = fit_data(6);
     data.train = data.train.slice_axis(Axis(0), (..120).into()).to_owned();

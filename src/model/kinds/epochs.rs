@@ -42,22 +42,22 @@ pub fn descend<P: Params + Clone>(
     monitor: &mut dyn Monitor,
 ) -> Result<P, FitError> {
     let rows = data.train.nrows();
-    let size = batch_size(rows, spec.batch);
+    let size = batch_size(rows, spec.network.fixed.batch);
     let mut batches = Batches::new(rows, data.train.ncols(), size);
     let mut order = seed.child("order").rng();
-    let mut adam = Adam::new(spec.learning_rate, spec.weight_decay);
-    let mut stop = EarlyStop::new(spec.patience);
+    let mut adam = Adam::new(spec.network.fixed.learning_rate, 0.0);
+    let mut stop = EarlyStop::new(spec.network.fixed.patience);
     let held_out = if data.validation.nrows() > 0 {
         &data.validation
     } else {
         &data.train
     };
-    for epoch in 0..spec.epochs {
+    for epoch in 0..spec.network.epochs {
         objective.begin(epoch);
         batches.shuffle(&mut order);
-        let done = epoch as f32 / spec.epochs as f32;
+        let done = epoch as f32 / spec.network.epochs as f32;
         let wave = 0.5 * (1.0 + (std::f32::consts::PI * done).cos());
-        adam.rate = spec.learning_rate * (0.05 + 0.95 * wave);
+        adam.rate = spec.network.fixed.learning_rate * (0.05 + 0.95 * wave);
         let mut loss = 0.0;
         for at in 0..batches.count() {
             let batch = batches.gather(at, data.train.view());
@@ -76,7 +76,7 @@ pub fn descend<P: Params + Clone>(
         let held_out = objective.validate(&nets, held_out.view());
         monitor.step(epoch, loss, held_out)?;
         // A net that starts small first has to find its directions: no verdict in the first quarter.
-        if stop.look(held_out, &nets) && 4 * epoch >= spec.epochs {
+        if stop.look(held_out, &nets) && 4 * epoch >= spec.network.epochs {
             break;
         }
     }

@@ -160,7 +160,7 @@ impl Build for Gmm {
         };
         let mut best = f64::NEG_INFINITY;
         let mut count = 1;
-        while count <= spec.components {
+        while count <= spec.fixed.components {
             if let Some(mixture) = mixture(&code, count, seed.nth(count as u64)) {
                 let candidate = model.clone().with(&mixture);
                 let likely = candidate

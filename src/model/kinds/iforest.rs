@@ -94,7 +94,7 @@ impl Build for IForest {
     ) -> Result<Self, FitError> {
         data.rows("iforest", 2)?;
         let rows = data.train.view();
-        let sample = spec.tree_rows.min(rows.nrows());
+        let sample = spec.fixed.tree_rows.min(rows.nrows());
         let mut forest = Self {
             width: rows.ncols(),
             typical: path_beyond(sample as f32).max(f32::MIN_POSITIVE),
@@ -104,7 +104,7 @@ impl Build for IForest {
             left: Vec::new(),
             size: Vec::new(),
         };
-        for tree in 0..spec.trees {
+        for tree in 0..spec.fixed.trees {
             let mut rng = seed.nth(tree as u64).rng();
             let drawn = index::sample(&mut rng, rows.nrows(), sample).into_vec();
             forest.grow(rows, drawn, &mut rng);
@@ -248,7 +248,7 @@ impl Kind for IForest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::testing::check_kind;
+    use crate::model::testing::{check_kind, of_kind};
     use ndarray::array;
 
     #[test]
@@ -280,13 +280,6 @@ mod tests {
 
     #[test]
     fn behaves_as_a_kind() {
-        check_kind(
-            &ModelSpec {
-                kind: "iforest".to_owned(),
-                trees: 100,
-                ..ModelSpec::default()
-            },
-            0.8,
-        );
+        check_kind(&of_kind("iforest").with(|spec| spec.fixed.trees = 100), 0.8);
     }
 }

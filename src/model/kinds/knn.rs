@@ -54,15 +54,19 @@ impl Build for Knn {
             kept.truncate(rows - (rows as f64 * f64::from(spec.trim)) as usize);
         }
         let mut rng = seed.child("references").rng();
-        let mut drawn =
-            index::sample(&mut rng, kept.len(), spec.reference_rows.min(kept.len())).into_vec();
+        let mut drawn = index::sample(
+            &mut rng,
+            kept.len(),
+            spec.knn.reference_rows.min(kept.len()),
+        )
+        .into_vec();
         for place in &mut drawn {
             *place = kept[*place];
         }
         drawn.sort_unstable();
         monitor.step(0, 0.0, 0.0)?;
         Ok(Self {
-            neighbours: spec.neighbours.min(drawn.len()),
+            neighbours: spec.knn.neighbours.min(drawn.len()),
             references: References::new(data.train.select(Axis(0), &drawn)),
         })
     }

@@ -67,11 +67,11 @@ impl Build for Linkage {
     ) -> Result<Self, FitError> {
         let rows = data.rows("linkage", 2)?;
         let mut rng = seed.child("references").rng();
-        let mut drawn = index::sample(&mut rng, rows, spec.reference_rows.min(rows)).into_vec();
+        let mut drawn = index::sample(&mut rng, rows, spec.knn.reference_rows.min(rows)).into_vec();
         drawn.sort_unstable();
         let spread = data.train.std_axis(Axis(0), 0.0).mapv(|s| s.max(1.0));
         let references = References::new(data.train.select(Axis(0), &drawn) / &spread);
-        let neighbours = spec.neighbours.min(drawn.len() - 1);
+        let neighbours = spec.knn.neighbours.min(drawn.len() - 1);
         let (cores, bounds) = cores(&references, neighbours);
         let edges = spanning_tree(references.rows(), (&cores, &bounds), monitor)?;
         drop(bounds);

@@ -85,13 +85,13 @@ impl Build for Pca {
         } else {
             first
         };
-        let model = model.truncated(spec.variance);
+        let model = model.truncated(spec.pca.variance);
         let (trained, spread) = model.residual_spread(data, spec.trim);
         let held_out = model.mean_q(data.validation.view());
         monitor.step(0, trained, held_out)?;
         let narrow = |values: &Array1<f64>| values.mapv(|value| value as f32);
         Ok(Self {
-            statistic: spec.statistic,
+            statistic: spec.pca.statistic,
             columns: model.mean.len() / spec.window.max(1),
             mean: narrow(&model.mean),
             axes: model.axes.t().mapv(|value| value as f32),
@@ -465,11 +465,10 @@ mod tests {
         let rows = correlated(75, 12, Seed(8));
         let wide = ndarray::concatenate![Axis(1), rows.mapv(|v| v + 1.0), rows];
         for statistic in [Statistic::Group, Statistic::Both] {
-            let spec = ModelSpec {
-                statistic,
-                window: 3,
-                ..spec()
-            };
+            let spec = spec().with(|spec| {
+                spec.pca.statistic = statistic;
+                spec.window = 3;
+            });
             let data = fit_data(12);
             let model = Pca::fit(&spec, &data, Seed(1), &mut Unwatched).unwrap();
             let bits = |scores: Array1<f32>| scores.mapv(f32::to_bits);
@@ -493,13 +492,7 @@ mod tests {
     #[test]
     fn behaves_as_a_kind() {
         for statistic in [Statistic::Q, Statistic::Both, Statistic::Group] {
-            check_kind(
-                &ModelSpec {
-                    statistic,
-                    ..spec()
-                },
-                0.9,
-            );
+            check_kind(&spec().with(|spec| spec.pca.statistic = statistic), 0.9);
         }
     }
 

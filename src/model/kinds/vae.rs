@@ -141,8 +141,8 @@ impl Build for Vae {
             encoder,
             decoder,
             log_variance: log_variances(&raw),
-            samples: spec.samples,
-            likelihood: spec.score,
+            samples: spec.vae.samples,
+            likelihood: spec.vae.score,
         })
     }
 
@@ -254,20 +254,30 @@ fn log_sum_exp(values: &[f64]) -> f64 {
 }
 
 fn nets(spec: &ModelSpec, width: usize, seed: Seed) -> Nets {
-    let code = if spec.code == 0 {
+    let code = if spec.network.code == 0 {
         width.div_ceil(4).clamp(2, 32)
     } else {
-        spec.code
+        spec.network.code
     };
     let rng = &mut seed.rng();
     let mut widths = vec![width];
-    widths.extend(&spec.hidden);
+    widths.extend(&spec.network.hidden);
     widths.push(2 * code);
-    let encoder = Net::dense(&widths, spec.activation, Activation::Identity, rng);
+    let encoder = Net::dense(
+        &widths,
+        spec.network.fixed.activation,
+        Activation::Identity,
+        rng,
+    );
     widths.pop();
     widths.push(code);
     widths.reverse();
-    let decoder = Net::dense(&widths, spec.activation, Activation::Identity, rng);
+    let decoder = Net::dense(
+        &widths,
+        spec.network.fixed.activation,
+        Activation::Identity,
+        rng,
+    );
     Pair(Pair(encoder, decoder), Array1::from_elem(width, 1.0))
 }
 
@@ -288,7 +298,7 @@ impl<'a> Bound<'a> {
     fn new(spec: &'a ModelSpec, seed: Seed) -> Self {
         Self {
             spec,
-            beta: spec.beta,
+            beta: spec.vae.beta,
             trimmer: Trimmer::new(spec.trim),
             encoder: Tape::default(),
             decoder: Tape::default(),
@@ -301,8 +311,8 @@ impl<'a> Bound<'a> {
 
 impl Objective<Nets> for Bound<'_> {
     fn begin(&mut self, epoch: usize) {
-        let risen = (epoch + 1) as f32 / (self.spec.warmup + 1) as f32;
-        self.beta = self.spec.beta * risen.min(1.0);
+        let risen = (epoch + 1) as f32 / (self.spec.vae.warmup + 1) as f32;
+        self.beta = self.spec.vae.beta * risen.min(1.0);
         self.trimmer.begin();
     }
 
@@ -311,7 +321,7 @@ impl Objective<Nets> for Bound<'_> {
         let width = batch.ncols() as f32;
         let log_variance = log_variances(raw);
         let of_inputs = log_variance.as_slice().unwrap_or_default();
-        let rate = self.spec.dropout;
+        let rate = self.spec.network.fixed.dropout;
         encoder.forward_kept(batch, &mut self.encoder, Some((rate, &mut self.dropout)));
         let stats = self.encoder.output().to_owned();
         let (mean, spread) = halves(stats.view());
@@ -369,7 +379,7 @@ impl Objective<Nets> for Bound<'_> {
             losses.extend(
                 nll.iter()
                     .zip(kl)
-                    .map(|(nll, kl)| nll + self.spec.beta * kl),
+                    .map(|(nll, kl)| nll + self.spec.vae.beta * kl),
             );
         }
         weighted(&losses, &trimmed_weights(&losses, self.spec.trim)) / rows.ncols() as f64
@@ -392,33 +402,20 @@ mod tests {
     #[test]
     fn keeps_the_promises_of_a_kind() {
         check_kind(&spec(), 0.9);
-        check_kind(
-            &ModelSpec {
-                score: Likelihood::Elbo,
-                ..spec()
-            },
-            0.9,
-        );
-        check_kind(
-            &ModelSpec {
-                hidden: vec![16],
-                ..spec()
-            },
-            0.9,
-        );
+        check_kind(&spec().with(|spec| spec.vae.score = Likelihood::Elbo), 0.9);
+        check_kind(&spec().with(|spec| spec.network.hidden = vec![16]), 0.9);
     }
 
     #[test]
     fn gradients_of_the_whole_bound() {
-        let spec = ModelSpec {
-            hidden: vec![6],
-            code: 3,
-            activation: Activation::Gelu,
-            trim: 0.0,
-            dropout: 0.2,
-            beta: 0.7,
-            ..spec()
-        };
+        let spec = spec().with(|spec| {
+            spec.trim = 0.0;
+            spec.network.hidden = vec![6];
+            spec.network.code = 3;
+            spec.network.fixed.dropout = 0.2;
+            spec.network.fixed.activation = Activation::Gelu;
+            spec.vae.beta = 0.7;
+        });
         let start = nets(&spec, 5, Seed(3));
         let rows = normal(4, 5, 4);
         let evaluate = |nets: &Nets, grads: &mut Nets| {
@@ -514,11 +511,10 @@ mod tests {
     #[test]
     fn samples_have_the_covariance_of_the_data() {
         let data = fit_data(6);
-        let plain = ModelSpec {
-            beta: 1.0,
-            epochs: 200,
-            ..spec()
-        };
+        let plain = spec().with(|spec| {
+            spec.vae.beta = 1.0;
+            spec.network.epochs = 200;
+        });
         let model = Vae::fit(&plain, &data, Seed(3), &mut crate::model::Unwatched).unwrap();
         let drawn = model.sample(4000, Seed(1), 1.0).unwrap();
         let (mean, covariance) = moments(drawn.view());

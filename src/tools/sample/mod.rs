@@ -184,9 +184,10 @@ mod tests {
         ] {
             let spec = ModelSpec {
                 kind: "autoencoder".to_owned(),
-                regularizer: Regularizers::One(regularizer),
                 ..ModelSpec::default()
             };
+            let one = Regularizers::One(regularizer);
+            let spec = spec.with(|spec| spec.autoencoder.regularizer = one);
             let model = KINDS.fit(&spec, &data, Seed(4), &mut Unwatched).unwrap();
             let draw = |truncation: f32| {
                 let drawn = model.sample(2000, Seed(5), truncation).unwrap();

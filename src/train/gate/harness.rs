@@ -177,10 +177,12 @@ pub fn job(kind: &str, window: usize, rows: PartitionRows, seed: Seed) -> TrainJ
             kind: kind.to_owned(),
             window,
             scale: Scaling::Robust,
-            epochs: 30,
-            trees: 30,
             ..ModelSpec::default()
-        },
+        }
+        .with(|spec| {
+            spec.network.epochs = 30;
+            spec.fixed.trees = 30;
+        }),
         schema: None,
         seed,
         rows: vec![rows],

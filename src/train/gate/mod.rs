@@ -27,8 +27,8 @@ use std::time::Duration;
 use ndarray::Array2;
 
 use super::{TrainError, TrainJob};
-use crate::model::card::{Card, Change, Exclusion, Feedback};
-use crate::model::gate_report::{Alerts, Below, Decision, GateReport, Instead, Reason};
+use crate::model::card::{Card, Exclusion, Feedback};
+use crate::model::gate_report::{Alerts, Below, Change, Decision, GateReport, Instead, Reason};
 use crate::model::levels::Levels;
 use crate::model::reservoir::Reservoir;
 use crate::model::scale::Scaler;

@@ -9,8 +9,8 @@ use super::ground::Ground;
 use super::harness::{
     COLUMNS, Outcome, Plant, Process, Sabotage, job, retrained, sabotaged, trained,
 };
-use crate::model::card::{Card, Change, Exclusion, Feedback, Suspect};
-use crate::model::gate_report::Reason;
+use crate::model::card::{Card, Exclusion, Feedback, Suspect};
+use crate::model::gate_report::{Change, Reason};
 use crate::model::levels::Levels;
 use crate::model::trained::TrainedModel;
 use crate::record::Key;

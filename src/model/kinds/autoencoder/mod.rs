@@ -86,7 +86,7 @@ impl Build for Autoencoder {
             decoder,
             residual: ResidualScale::fit(Residual::Squared, data.train.view(), 0.0),
             position: ResidualScale::fit(Residual::Squared, Array2::zeros((0, 0)).view(), 0.0),
-            code_weight: spec.code_weight,
+            code_weight: spec.autoencoder.fixed.code_weight,
             density: None,
             width,
         };
@@ -96,7 +96,8 @@ impl Build for Autoencoder {
             &data.train
         };
         let residuals = fitted.residuals(held_out.view());
-        fitted.residual = ResidualScale::fit(spec.residual, residuals.view(), spec.trim);
+        fitted.residual =
+            ResidualScale::fit(spec.autoencoder.residual, residuals.view(), spec.trim);
         // Codes are where the net put its training rows: more of them, and no generalisation to hold out for.
         let codes = by_chunks2(data.train.view(), |rows| fitted.encoder.forward(rows));
         fitted.position = ResidualScale::fit(Residual::Whitened, codes.view(), spec.trim);
@@ -179,7 +180,7 @@ impl Kind for Autoencoder {
 /// Encoder and decoder with initial weights, for rows of `width`.
 fn nets(spec: &ModelSpec, width: usize, seed: Seed) -> Pair<Net, Net> {
     let steps = spec.window.max(1);
-    let mut both = match spec.architecture {
+    let mut both = match spec.autoencoder.architecture {
         Architecture::Conv1d if steps > 1 && width.is_multiple_of(steps) => {
             conv_nets(spec, steps, width / steps, seed)
         }
@@ -194,8 +195,11 @@ fn nets(spec: &ModelSpec, width: usize, seed: Seed) -> Pair<Net, Net> {
 /// The width of the code: as set, or half of the row's where sparsity or contraction confines it too, else a quarter.
 fn code_width(spec: &ModelSpec, width: usize) -> usize {
     let confined = [Regularizer::Sparse, Regularizer::Contractive];
-    match spec.code {
-        0 if confined.iter().any(|one| spec.regularizer.has(*one)) => {
+    match spec.network.code {
+        0 if confined
+            .iter()
+            .any(|one| spec.autoencoder.regularizer.has(*one)) =>
+        {
             width.div_ceil(2).clamp(2, 64)
         }
         0 => width.div_ceil(4).clamp(2, 32),
@@ -206,23 +210,35 @@ fn code_width(spec: &ModelSpec, width: usize) -> usize {
 /// The activation of the code: a sigmoid where its mean is held at a target, else the hidden layers' own. A bounded code cannot follow
 /// a wild row.
 fn code_activation(spec: &ModelSpec) -> Activation {
-    if spec.regularizer.has(Regularizer::Sparse) && spec.sparsity == Sparsity::Kl {
+    if spec.autoencoder.regularizer.has(Regularizer::Sparse)
+        && spec.autoencoder.fixed.sparsity == Sparsity::Kl
+    {
         Activation::Sigmoid
-    } else if spec.regularizer.has(Regularizer::Contractive) {
+    } else if spec.autoencoder.regularizer.has(Regularizer::Contractive) {
         Activation::Tanh
     } else {
-        spec.activation
+        spec.network.fixed.activation
     }
 }
 
 fn dense_nets(spec: &ModelSpec, width: usize, seed: Seed) -> Pair<Net, Net> {
     let mut widths = vec![width];
-    widths.extend(&spec.hidden);
+    widths.extend(&spec.network.hidden);
     widths.push(code_width(spec, width));
     let rng = &mut seed.rng();
-    let encoder = Net::dense(&widths, spec.activation, code_activation(spec), rng);
+    let encoder = Net::dense(
+        &widths,
+        spec.network.fixed.activation,
+        code_activation(spec),
+        rng,
+    );
     widths.reverse();
-    let decoder = Net::dense(&widths, spec.activation, Activation::Identity, rng);
+    let decoder = Net::dense(
+        &widths,
+        spec.network.fixed.activation,
+        Activation::Identity,
+        rng,
+    );
     Pair(encoder, decoder)
 }
 
@@ -232,10 +248,10 @@ const KERNEL: usize = 3;
 /// Each layer of the encoder halves the steps and the decoder's doubles them again; the code is dense, over all that is left.
 fn conv_nets(spec: &ModelSpec, steps: usize, channels: usize, seed: Seed) -> Pair<Net, Net> {
     let rng = &mut seed.rng();
-    let filters = if spec.hidden.is_empty() {
+    let filters = if spec.network.hidden.is_empty() {
         vec![32, 16]
     } else {
-        spec.hidden.clone()
+        spec.network.hidden.clone()
     };
     let (mut encoder, mut shapes) = (Net::default(), Vec::new());
     let (mut now, mut from) = (steps, channels);
@@ -247,10 +263,14 @@ fn conv_nets(spec: &ModelSpec, steps: usize, channels: usize, seed: Seed) -> Pai
             kernel: KERNEL,
             stride: 2,
         };
-        let layer = Layer::Conv1d(Conv1d::init(shape, spec.activation.gain(), rng));
+        let layer = Layer::Conv1d(Conv1d::init(
+            shape,
+            spec.network.fixed.activation.gain(),
+            rng,
+        ));
         encoder.stages.push(Stage {
             layer,
-            activation: spec.activation,
+            activation: spec.network.fixed.activation,
         });
         shapes.push(shape);
         (now, from) = (shape.steps_out(), filters);
@@ -264,7 +284,7 @@ fn conv_nets(spec: &ModelSpec, steps: usize, channels: usize, seed: Seed) -> Pai
         .stages
         .push(dense(now * from, code, code_activation(spec), rng));
     let mut decoder = Net {
-        stages: vec![dense(code, now * from, spec.activation, rng)],
+        stages: vec![dense(code, now * from, spec.network.fixed.activation, rng)],
     };
     for (at, shape) in shapes.iter().enumerate().rev() {
         let up = Upsample {
@@ -280,7 +300,7 @@ fn conv_nets(spec: &ModelSpec, steps: usize, channels: usize, seed: Seed) -> Pai
         let activation = if at == 0 {
             Activation::Identity
         } else {
-            spec.activation
+            spec.network.fixed.activation
         };
         let back = ConvShape {
             steps: shape.steps,

@@ -6,14 +6,11 @@ use ndarray::{Axis, concatenate};
 
 use super::*;
 use crate::model::options::{Noise, Regularizers, Switch};
-use crate::model::testing::{auc, check_kind, correlated, fit_data};
+use crate::model::testing::{auc, check_kind, correlated, fit_data, of_kind};
 
 fn spec(list: &[Regularizer]) -> ModelSpec {
-    ModelSpec {
-        kind: "autoencoder".to_owned(),
-        regularizer: Regularizers::Several(list.to_vec()),
-        ..ModelSpec::default()
-    }
+    of_kind("autoencoder")
+        .with(|spec| spec.autoencoder.regularizer = Regularizers::Several(list.to_vec()))
 }
 
 #[test]
@@ -29,20 +26,18 @@ fn keeps_the_promises_of_a_kind() {
         check_kind(&spec(list), 0.9);
     }
     check_kind(
-        &ModelSpec {
-            noise: Noise::Masking,
-            noise_level: 0.2,
-            ..spec(&[Denoising])
-        },
+        &spec(&[Denoising]).with(|spec| {
+            spec.autoencoder.noise = Noise::Masking;
+            spec.autoencoder.noise_level = 0.2;
+        }),
         0.9,
     );
     check_kind(
-        &ModelSpec {
-            tied: Switch::On,
-            dropout: 0.1,
-            hidden: vec![12],
-            ..spec(&[])
-        },
+        &spec(&[]).with(|spec| {
+            spec.autoencoder.fixed.tied = Switch::On;
+            spec.network.fixed.dropout = 0.1;
+            spec.network.hidden = vec![12];
+        }),
         0.9,
     );
 }
@@ -51,22 +46,20 @@ fn keeps_the_promises_of_a_kind() {
 fn every_residual_and_activation_keeps_them() {
     for residual in [Residual::Squared, Residual::Robust, Residual::Whitened] {
         check_kind(
-            &ModelSpec {
-                residual,
-                code_weight: 0.0,
-                ..spec(&[])
-            },
+            &spec(&[]).with(|spec| {
+                spec.autoencoder.residual = residual;
+                spec.autoencoder.fixed.code_weight = 0.0;
+            }),
             0.9,
         );
     }
     for activation in [Activation::LeakyRelu, Activation::Relu, Activation::Gelu] {
         check_kind(
-            &ModelSpec {
-                activation,
-                hidden: vec![32],
-                epochs: 100,
-                ..spec(&[])
-            },
+            &spec(&[]).with(|spec| {
+                spec.network.fixed.activation = activation;
+                spec.network.hidden = vec![32];
+                spec.network.epochs = 100;
+            }),
             0.85,
         );
     }
@@ -74,13 +67,12 @@ fn every_residual_and_activation_keeps_them() {
 
 #[test]
 fn convolutions_keep_them() {
-    let conv = ModelSpec {
-        architecture: Architecture::Conv1d,
-        window: 3,
-        hidden: vec![8],
-        code: 3,
-        ..spec(&[])
-    };
+    let conv = spec(&[]).with(|spec| {
+        spec.window = 3;
+        spec.autoencoder.architecture = Architecture::Conv1d;
+        spec.network.hidden = vec![8];
+        spec.network.code = 3;
+    });
     check_kind(&conv, 0.85);
 }
 
@@ -141,21 +133,19 @@ fn a_monitor_can_cancel() {
 /// An overcomplete code, judged by the residual alone: sparse, and without a regulariser.
 #[test]
 fn a_sparse_overcomplete_code_does_not_learn_the_identity() {
-    let overcomplete = ModelSpec {
-        hidden: vec![24],
-        code: 12,
-        residual: Residual::Squared,
-        code_weight: 0.0,
-        epochs: 150,
-        patience: 150,
-        sparsity_target: 0.05,
-        sparsity_weight: 1.0,
-        ..spec(&[])
-    };
-    let sparse = ModelSpec {
-        regularizer: Regularizers::One(Regularizer::Sparse),
-        ..overcomplete.clone()
-    };
+    let overcomplete = spec(&[]).with(|spec| {
+        spec.network.hidden = vec![24];
+        spec.network.code = 12;
+        spec.network.epochs = 150;
+        spec.network.fixed.patience = 150;
+        spec.autoencoder.residual = Residual::Squared;
+        spec.autoencoder.fixed.code_weight = 0.0;
+        spec.autoencoder.fixed.sparsity_target = 0.05;
+        spec.autoencoder.fixed.sparsity_weight = 1.0;
+    });
+    let sparse = overcomplete.clone().with(|spec| {
+        spec.autoencoder.regularizer = Regularizers::One(Regularizer::Sparse);
+    });
     let data = fit_data(6);
     let normal = correlated(200, 6, Seed(21));
     let mut faulty = correlated(200, 6, Seed(22));

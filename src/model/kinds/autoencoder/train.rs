@@ -68,24 +68,35 @@ impl<'a> Reconstruction<'a> {
 
     /// Adds the sparsity of the codes on the encoder's tape, and its gradient to the tape's.
     fn sparsity(&mut self, weights: &[f32], width: usize) -> f64 {
-        if !self.spec.regularizer.has(Regularizer::Sparse) {
+        if !self.spec.autoencoder.regularizer.has(Regularizer::Sparse) {
             return 0.0;
         }
-        let factor = self.spec.sparsity_weight / width as f32;
+        let factor = self.spec.autoencoder.fixed.sparsity_weight / width as f32;
         let (code, grad) = self.encoder.output_and_grad();
-        match self.spec.sparsity {
-            Sparsity::Kl => add_kl_sparsity(code, weights, self.spec.sparsity_target, factor, grad),
+        match self.spec.autoencoder.fixed.sparsity {
+            Sparsity::Kl => add_kl_sparsity(
+                code,
+                weights,
+                self.spec.autoencoder.fixed.sparsity_target,
+                factor,
+                grad,
+            ),
             Sparsity::L1 => add_l1(code, weights, factor, grad),
         }
     }
 
     /// Adds ‖∂code/∂input‖² of the rows with a weight, averaged.
     fn contraction(&mut self, nets: &Net, weights: &[f32], width: usize, grads: &mut Net) -> f64 {
-        if !self.spec.regularizer.has(Regularizer::Contractive) {
+        if !self
+            .spec
+            .autoencoder
+            .regularizer
+            .has(Regularizer::Contractive)
+        {
             return 0.0;
         }
         let each = weights.iter().fold(0.0_f32, |most, w| most.max(*w));
-        let factor = self.spec.contractive_weight * each / width as f32;
+        let factor = self.spec.autoencoder.fixed.contractive_weight * each / width as f32;
         let shape = (weights.len(), width);
         if self.directions.dim() != shape {
             self.directions = Array2::zeros(shape);
@@ -123,13 +134,17 @@ impl Objective<Pair<Net, Net>> for Reconstruction<'_> {
         grads: &mut Pair<Net, Net>,
     ) -> f64 {
         let width = clean.ncols();
-        let noisy = self.spec.regularizer.has(Regularizer::Denoising);
+        let noisy = self
+            .spec
+            .autoencoder
+            .regularizer
+            .has(Regularizer::Denoising);
         if noisy {
             if self.input.dim() != clean.dim() {
                 self.input = Array2::zeros(clean.raw_dim());
             }
-            let (level, noise) = (self.spec.noise_level, &mut self.noise);
-            match self.spec.noise {
+            let (level, noise) = (self.spec.autoencoder.noise_level, &mut self.noise);
+            match self.spec.autoencoder.noise {
                 Noise::Gaussian => add_normal(clean, level, self.input.view_mut(), noise),
                 Noise::Masking => mask(clean, level, self.input.view_mut(), noise),
             }
@@ -141,9 +156,9 @@ impl Objective<Pair<Net, Net>> for Reconstruction<'_> {
         } else {
             clean.view()
         };
-        let dropout = Some((self.spec.dropout, &mut self.dropout));
+        let dropout = Some((self.spec.network.fixed.dropout, &mut self.dropout));
         nets.0.forward_kept(input, &mut self.encoder, dropout);
-        let dropout = Some((self.spec.dropout, &mut self.dropout));
+        let dropout = Some((self.spec.network.fixed.dropout, &mut self.dropout));
         nets.1
             .forward_kept(self.encoder.output(), &mut self.decoder, dropout);
 
@@ -156,7 +171,13 @@ impl Objective<Pair<Net, Net>> for Reconstruction<'_> {
             .backward(code, &mut self.decoder, &mut grads.1, Some(below));
         let mut loss = weighted(&losses, &weights);
         loss += self.sparsity(&weights, width);
-        if self.spec.dropout > 0.0 && self.spec.regularizer.has(Regularizer::Contractive) {
+        if self.spec.network.fixed.dropout > 0.0
+            && self
+                .spec
+                .autoencoder
+                .regularizer
+                .has(Regularizer::Contractive)
+        {
             // The derivative is that of the whole encoder, so it is taken on a pass of its own, without dropout.
             nets.0
                 .backward(input, &mut self.encoder, &mut grads.0, None);
@@ -183,16 +204,16 @@ impl Objective<Pair<Net, Net>> for Reconstruction<'_> {
         }
         let weights = trimmed_weights(&losses, self.spec.trim);
         let mut loss = weighted(&losses, &weights);
-        if self.spec.regularizer.has(Regularizer::Sparse) {
+        if self.spec.autoencoder.regularizer.has(Regularizer::Sparse) {
             let views: Vec<_> = codes.iter().map(Array2::view).collect();
             let Ok(code) = ndarray::concatenate(ndarray::Axis(0), &views) else {
                 return f64::NAN;
             };
-            let factor = self.spec.sparsity_weight / width as f32;
+            let factor = self.spec.autoencoder.fixed.sparsity_weight / width as f32;
             let mut unused = Array2::zeros(code.raw_dim());
-            loss += match self.spec.sparsity {
+            loss += match self.spec.autoencoder.fixed.sparsity {
                 Sparsity::Kl => {
-                    let target = self.spec.sparsity_target;
+                    let target = self.spec.autoencoder.fixed.sparsity_target;
                     add_kl_sparsity(code.view(), &weights, target, factor, unused.view_mut())
                 }
                 Sparsity::L1 => add_l1(code.view(), &weights, factor, unused.view_mut()),
@@ -210,8 +231,9 @@ impl Objective<Pair<Net, Net>> for Reconstruction<'_> {
 
 /// Whether the decoder's weights are the encoder's. Filters cannot be tied.
 pub(super) fn is_tied(spec: &ModelSpec) -> bool {
-    let contracts = spec.regularizer.has(Regularizer::Contractive);
-    spec.tied.or(contracts) && spec.architecture == Architecture::Dense
+    let contracts = spec.autoencoder.regularizer.has(Regularizer::Contractive);
+    spec.autoencoder.fixed.tied.or(contracts)
+        && spec.autoencoder.architecture == Architecture::Dense
 }
 
 /// Fails unless every weight is a number.
@@ -261,16 +283,15 @@ mod tests {
     }
 
     fn spec(list: &[Regularizer]) -> ModelSpec {
-        ModelSpec {
-            hidden: vec![6],
-            code: 4,
-            activation: Activation::Gelu,
-            trim: 0.0,
-            sparsity_weight: 0.5,
-            contractive_weight: 0.5,
-            regularizer: Regularizers::Several(list.to_vec()),
-            ..ModelSpec::default()
-        }
+        ModelSpec::default().with(|spec| {
+            spec.trim = 0.0;
+            spec.network.hidden = vec![6];
+            spec.network.code = 4;
+            spec.network.fixed.activation = Activation::Gelu;
+            spec.autoencoder.fixed.sparsity_weight = 0.5;
+            spec.autoencoder.fixed.contractive_weight = 0.5;
+            spec.autoencoder.regularizer = Regularizers::Several(list.to_vec());
+        })
     }
 
     #[test]
@@ -286,36 +307,28 @@ mod tests {
         for list in lists {
             check(&spec(list), 5, 4);
             check(
-                &ModelSpec {
-                    tied: Switch::On,
-                    ..spec(list)
-                },
+                &spec(list).with(|spec| spec.autoencoder.fixed.tied = Switch::On),
                 5,
                 4,
             );
         }
-        let l1 = ModelSpec {
-            sparsity: Sparsity::L1,
-            ..spec(&[Sparse])
-        };
+        let l1 = spec(&[Sparse]).with(|spec| spec.autoencoder.fixed.sparsity = Sparsity::L1);
         // A seed for which no code is so near 0 that a difference straddles the kink.
         check(&l1, 5, 5);
         check(
-            &ModelSpec {
-                noise: Noise::Masking,
-                dropout: 0.3,
-                ..spec(&[Denoising])
-            },
+            &spec(&[Denoising]).with(|spec| {
+                spec.autoencoder.noise = Noise::Masking;
+                spec.network.fixed.dropout = 0.3;
+            }),
             5,
             4,
         );
         check(&spec(&[Contractive]), EXACT_WIDTH + 1, 4);
         for tied in [Switch::Auto, Switch::Off] {
-            let thinned = ModelSpec {
-                dropout: 0.3,
-                tied,
-                ..spec(&[Contractive])
-            };
+            let thinned = spec(&[Contractive]).with(|spec| {
+                spec.network.fixed.dropout = 0.3;
+                spec.autoencoder.fixed.tied = tied;
+            });
             assert_eq!(is_tied(&thinned), tied == Switch::Auto);
             check(&thinned, 5, 4);
         }
@@ -325,12 +338,11 @@ mod tests {
     fn dropout_reaches_a_contractive_encoder() {
         // A hidden unit that is off in every row has no part in the gradient of the code's weights.
         let silent = |dropout: f32| {
-            let spec = ModelSpec {
-                dropout,
-                contractive_weight: 0.0,
-                tied: Switch::Off,
-                ..spec(&[Regularizer::Contractive])
-            };
+            let spec = spec(&[Regularizer::Contractive]).with(|spec| {
+                spec.network.fixed.dropout = dropout;
+                spec.autoencoder.fixed.contractive_weight = 0.0;
+                spec.autoencoder.fixed.tied = Switch::Off;
+            });
             let both = nets(&spec, 5, Seed(3));
             let mut grads = Pair(both.0.zeros_like(), both.1.zeros_like());
             let rows = normal(5, 5, 4);
@@ -347,12 +359,11 @@ mod tests {
 
     #[test]
     fn gradients_of_convolutional_autoencoders() {
-        let conv = ModelSpec {
-            architecture: Architecture::Conv1d,
-            window: 5,
-            hidden: vec![3, 2],
-            ..spec(&[Regularizer::Sparse, Regularizer::Contractive])
-        };
+        let conv = spec(&[Regularizer::Sparse, Regularizer::Contractive]).with(|spec| {
+            spec.window = 5;
+            spec.autoencoder.architecture = Architecture::Conv1d;
+            spec.network.hidden = vec![3, 2];
+        });
         check(&conv, 10, 4);
     }
 
@@ -365,7 +376,7 @@ mod tests {
         let mut objective = Reconstruction::new(&spec, Seed(1));
         encoder.forward_kept(rows.view(), &mut objective.encoder, None);
         let exact = objective.contraction(&encoder, &[1.0], width, &mut encoder.zeros_like());
-        let factor = spec.contractive_weight / width as f32;
+        let factor = spec.autoencoder.fixed.contractive_weight / width as f32;
         let mut sum = 0.0;
         let mut signs = Array2::zeros((1, width));
         let rng = &mut Seed(9).rng();

@@ -100,7 +100,7 @@ impl Build for Gan {
             critics: critics.collect(),
             generator,
             centre,
-            feature_matching: spec.feature_matching,
+            feature_matching: spec.gan.fixed.feature_matching,
             width: data.train.ncols(),
         };
         let residuals = &data.train - &fitted.expected(data.train.view());
@@ -356,10 +356,7 @@ mod tests {
     #[test]
     fn keeps_the_promises_of_a_kind_and_is_worth_something() {
         check_kind(&spec(), 0.85);
-        let style = ModelSpec {
-            generator: Generator::Style,
-            ..spec()
-        };
+        let style = spec().with(|spec| spec.gan.generator = Generator::Style);
         check_kind(&style, 0.85);
     }
 
@@ -371,11 +368,10 @@ mod tests {
             GanLoss::WassersteinGp,
         ] {
             check_kind(
-                &ModelSpec {
-                    gan_loss,
-                    epochs: 30,
-                    ..spec()
-                },
+                &spec().with(|spec| {
+                    spec.gan.loss = gan_loss;
+                    spec.network.epochs = 30;
+                }),
                 0.8,
             );
         }
@@ -384,10 +380,7 @@ mod tests {
     #[test]
     fn samples_are_near_the_data_and_truncation_narrows_them() {
         for generator in [Generator::Dense, Generator::Style] {
-            let spec = ModelSpec {
-                generator,
-                ..spec()
-            };
+            let spec = spec().with(|spec| spec.gan.generator = generator);
             let model =
                 Gan::fit(&spec, &fit_data(6), Seed(3), &mut crate::model::Unwatched).unwrap();
             let size = |rows: &Array2<f32>| rows.var_axis(Axis(0), 0.0).sum();

@@ -58,27 +58,34 @@ pub fn train(
         rng: seed.child("game").rng(),
     };
     let mut generator = game.generator(width, seed.child("generator"));
-    let mut players: Vec<Player> = (0..spec.critics)
+    let mut players: Vec<Player> = (0..spec.gan.fixed.critics)
         .map(|at| game.player(width, seed.child("critic").nth(at as u64)))
         .collect();
-    let mut averaged = Averaged::new(&generator, spec.average);
-    let mut adam = momentless(spec.learning_rate * 0.5);
-    let mut batches = Batches::new(rows, width, batch_size(rows, spec.batch));
-    let epochs = spec.epochs.min(STEPS_MAX.div_ceil(batches.count().max(1)));
+    let mut averaged = Averaged::new(&generator, spec.gan.fixed.average);
+    let mut adam = momentless(spec.network.fixed.learning_rate * 0.5);
+    let mut batches = Batches::new(rows, width, batch_size(rows, spec.network.fixed.batch));
+    let epochs = spec
+        .network
+        .epochs
+        .min(STEPS_MAX.div_ceil(batches.count().max(1)));
     let mut kept = data.train.view();
     let mut trimmed;
     for epoch in 0..epochs {
         if spec.trim > 0.0 && epoch as f64 >= WHOLE * epochs as f64 && epoch > 0 {
             trimmed = without_unreal(&players, data.train.view(), spec.trim);
             kept = trimmed.view();
-            batches = Batches::new(kept.nrows(), width, batch_size(kept.nrows(), spec.batch));
+            batches = Batches::new(
+                kept.nrows(),
+                width,
+                batch_size(kept.nrows(), spec.network.fixed.batch),
+            );
         }
         batches.shuffle(&mut game.rng);
         let (mut critic_loss, mut generator_loss) = (0.0, 0.0);
         for at in 0..batches.count() {
             let real = batches.gather(at, kept).to_owned();
             for player in &mut players {
-                for _ in 0..spec.critic_steps {
+                for _ in 0..spec.gan.fixed.critic_steps {
                     critic_loss += game.critic_step(player, &generator, real.view());
                 }
             }
@@ -92,7 +99,7 @@ pub fn train(
                 what: "a weight of the GAN".to_owned(),
             });
         }
-        let each = steps * (spec.critics * spec.critic_steps).max(1) as f64;
+        let each = steps * (spec.gan.fixed.critics * spec.gan.fixed.critic_steps).max(1) as f64;
         monitor.step(epoch, critic_loss / each, generator_loss / steps)?;
     }
     Ok((
@@ -131,12 +138,12 @@ fn momentless(rate: f32) -> Adam {
 impl Game<'_> {
     fn generator(&self, width: usize, seed: Seed) -> Synthesis {
         let rng = &mut seed.rng();
-        let hidden = if self.spec.hidden.is_empty() {
+        let hidden = if self.spec.network.hidden.is_empty() {
             vec![48, 48]
         } else {
-            self.spec.hidden.clone()
+            self.spec.network.hidden.clone()
         };
-        match self.spec.generator {
+        match self.spec.gan.generator {
             Generator::Style => Synthesis::style(self.latent, &hidden, width, rng),
             Generator::Dense => {
                 let mut widths = vec![self.latent];
@@ -150,21 +157,21 @@ impl Game<'_> {
     fn player(&self, width: usize, seed: Seed) -> Player {
         let rng = &mut seed.rng();
         let mut widths = vec![width];
-        if self.spec.hidden.is_empty() {
+        if self.spec.network.hidden.is_empty() {
             widths.extend([64, 32]);
         } else {
-            widths.extend(self.spec.hidden.iter().rev());
+            widths.extend(self.spec.network.hidden.iter().rev());
         }
         widths.push(1);
         let net = Net::dense(&widths, Activation::LeakyRelu, Activation::Identity, rng);
-        let penalised = self.spec.gan_loss == GanLoss::WassersteinGp;
-        let normalises = self.spec.spectral_norm.or(!penalised);
+        let penalised = self.spec.gan.loss == GanLoss::WassersteinGp;
+        let normalises = self.spec.gan.fixed.spectral_norm.or(!penalised);
         let spectral = normalises.then(|| Spectral::new(&net, rng));
-        let averaged = Averaged::new(&net, self.spec.average);
+        let averaged = Averaged::new(&net, self.spec.gan.fixed.average);
         Player {
             net,
             spectral,
-            adam: momentless(self.spec.learning_rate),
+            adam: momentless(self.spec.network.fixed.learning_rate),
             averaged,
         }
     }
@@ -197,7 +204,7 @@ impl Game<'_> {
         let mut noisy = Array2::zeros(rows.raw_dim());
         add_normal(
             rows,
-            self.spec.instance_noise,
+            self.spec.gan.fixed.instance_noise,
             noisy.view_mut(),
             &mut self.rng,
         );
@@ -252,7 +259,7 @@ impl Game<'_> {
                 .map_or_else(|| player.net.clone(), |s| s.normalised(&player.net).0);
             let mut tape = Tape::default();
             net.forward_kept(rows.view(), &mut tape, None);
-            loss += judge(&mut tape, each, |logit| self.spec.gan_loss.generator(logit));
+            loss += judge(&mut tape, each, |logit| self.spec.gan.loss.generator(logit));
             let mut through = Array2::zeros(rows.raw_dim());
             net.backward(
                 rows.view(),
@@ -296,17 +303,17 @@ fn critic_gradients(
     let weight = 1.0 / real.nrows().max(1) as f32;
     let mut tape = Tape::default();
     net.forward_kept(real.view(), &mut tape, None);
-    let mut loss = judge(&mut tape, weight, |logit| spec.gan_loss.real(logit));
+    let mut loss = judge(&mut tape, weight, |logit| spec.gan.loss.real(logit));
     net.backward(real.view(), &mut tape, grads, None);
     net.forward_kept(unreal.view(), &mut tape, None);
-    loss += judge(&mut tape, weight, |logit| spec.gan_loss.fake(logit));
+    loss += judge(&mut tape, weight, |logit| spec.gan.loss.fake(logit));
     net.backward(unreal.view(), &mut tape, grads, None);
-    if spec.gan_loss == GanLoss::WassersteinGp {
+    if spec.gan.loss == GanLoss::WassersteinGp {
         let between = between(real, unreal, mix);
         net.forward_kept(between.view(), &mut tape, None);
         let gradient = net.input_gradient(&tape);
         let mut of_gradient = gradient.at_input().to_owned();
-        loss += gradient_penalty(of_gradient.view_mut(), spec.gradient_penalty);
+        loss += gradient_penalty(of_gradient.view_mut(), spec.gan.fixed.gradient_penalty);
         net.input_gradient_backward(&gradient, &of_gradient, &mut tape, grads);
         tape.output_grad().fill(0.0);
         net.backward(between.view(), &mut tape, grads, None);
@@ -324,10 +331,10 @@ fn between(real: &Array2<f32>, unreal: &Array2<f32>, mix: &Array2<f32>) -> Array
 
 /// The width of the latent: as set, or half the row's.
 pub(super) fn latent_width(spec: &ModelSpec, width: usize) -> usize {
-    if spec.code == 0 {
+    if spec.network.code == 0 {
         width.div_ceil(2).clamp(2, 32)
     } else {
-        spec.code
+        spec.network.code
     }
 }
 
@@ -351,11 +358,10 @@ mod tests {
     #[test]
     fn spectral_norm_is_left_out_beside_a_gradient_penalty_unless_asked_for() {
         let normalises = |gan_loss, spectral_norm| {
-            let spec = ModelSpec {
-                gan_loss,
-                spectral_norm,
-                ..ModelSpec::default()
-            };
+            let spec = ModelSpec::default().with(|spec| {
+                spec.gan.loss = gan_loss;
+                spec.gan.fixed.spectral_norm = spectral_norm;
+            });
             let rng = Seed(1).rng();
             let game = Game {
                 spec: &spec,
@@ -381,11 +387,10 @@ mod tests {
         let (real, unreal) = (normal(4, 3, 3), normal(4, 3, 4));
         let mix = array![[0.3], [0.9], [0.1], [0.5]];
         for gan_loss in [GanLoss::NonSaturating, GanLoss::WassersteinGp] {
-            let spec = ModelSpec {
-                gan_loss,
-                gradient_penalty: 2.0,
-                ..ModelSpec::default()
-            };
+            let spec = ModelSpec::default().with(|spec| {
+                spec.gan.loss = gan_loss;
+                spec.gan.fixed.gradient_penalty = 2.0;
+            });
             let loss = |net: &Net, grads: &mut Net| {
                 critic_gradients(&spec, net, (&real, &unreal), &mix, grads)
             };

@@ -4,6 +4,7 @@
 //! never delays scoring: it has its own thread and its own reader of the log, and meets the workers only through the store.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -105,17 +106,24 @@ impl Waits {
 }
 
 /// What the trainer is told.
-#[derive(Debug)]
-enum Order {
-    /// Whether this process holds the input's first partition.
-    Lead(bool),
+#[derive(Debug, PartialEq)]
+pub(crate) enum Order {
+    /// Whether a worker of the process holds the input's first partition.
+    Lead {
+        /// Its number within the process.
+        worker: usize,
+        /// Whether it does.
+        leads: bool,
+    },
     /// Train now.
     Now,
     /// A key drifts: train soon.
     Drift,
+    /// Look whether to stop.
+    Stop,
 }
 
-/// The other end of the trainer: tells it what to do. Dropping it, or [`Control::stop`], ends the thread.
+/// The other end of the trainer: tells it what to do. Dropping it and all links, or [`Control::stop`], ends the thread.
 #[derive(Clone, Debug)]
 pub struct Control {
     orders: Sender<Order>,
@@ -123,35 +131,57 @@ pub struct Control {
 }
 
 impl Control {
-    /// Tells whether this process holds the input's first partition.
-    pub fn lead(&self, leads: bool) {
-        // A trainer that is gone needs no orders.
-        self.orders.send(Order::Lead(leads)).unwrap_or_default();
+    /// The way by which worker number `worker` of the process tells the trainer what concerns it.
+    pub fn link(&self, worker: usize) -> TrainerLink {
+        TrainerLink {
+            worker,
+            orders: self.orders.clone(),
+        }
     }
 
     /// Asks for a run at once; where another process of the group trains, it is that one that must be asked.
     pub fn train_now(&self) {
+        // A trainer that is gone needs no orders.
         self.orders.send(Order::Now).unwrap_or_default();
-    }
-
-    /// Tells that a key began to drift: the next training comes sooner, if the plan says so and this process is the one that trains.
-    pub fn drift(&self) {
-        self.orders.send(Order::Drift).unwrap_or_default();
-    }
-
-    /// The control of nothing.
-    #[cfg(test)]
-    pub(crate) fn idle() -> Self {
-        Self {
-            orders: channel().0,
-            stop: Arc::default(),
-        }
     }
 
     /// Cancels a run at its next step and ends the thread.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
-        self.orders.send(Order::Lead(false)).unwrap_or_default();
+        self.orders.send(Order::Stop).unwrap_or_default();
+    }
+}
+
+/// What a worker tells the trainer of its process: who leads trains.
+#[derive(Clone, Debug)]
+pub struct TrainerLink {
+    worker: usize,
+    orders: Sender<Order>,
+}
+
+impl TrainerLink {
+    /// To no trainer.
+    pub fn unconnected() -> Self {
+        Self::connected(0).0
+    }
+
+    /// Of worker number `worker`, and what it tells.
+    pub(crate) fn connected(worker: usize) -> (Self, Receiver<Order>) {
+        let (orders, receiver) = channel();
+        (Self { worker, orders }, receiver)
+    }
+
+    /// Tells whether the worker holds the input's first partition: then its process trains for the group.
+    pub fn leads(&self, leads: bool) {
+        let worker = self.worker;
+        // A trainer that is gone needs no orders.
+        let order = Order::Lead { worker, leads };
+        self.orders.send(order).unwrap_or_default();
+    }
+
+    /// Tells that a key began to drift: the next training comes sooner, if the plan says so and this process is the one that trains.
+    pub fn drift(&self) {
+        self.orders.send(Order::Drift).unwrap_or_default();
     }
 }
 
@@ -224,23 +254,30 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
 
     /// Runs until told to stop. Errors end a run, never the thread.
     pub fn run(mut self) {
-        let mut leads = false;
+        let mut leaders = BTreeSet::new();
         let mut due = self.clock.monotonic();
         let mut runs = 0;
         let mut last = None;
         while !self.stop.load(Ordering::Relaxed) {
             let now = self.clock.monotonic();
+            let leads = !leaders.is_empty();
             let wait = if leads {
                 due.saturating_sub(now)
             } else {
                 Duration::from_secs(3600)
             };
             match self.orders.recv_timeout(wait) {
-                Ok(Order::Lead(is)) => {
-                    if is && !leads {
+                Ok(Order::Lead {
+                    worker,
+                    leads: true,
+                }) => {
+                    leaders.insert(worker);
+                    if !leads {
                         due = self.first_due();
                     }
-                    leads = is;
+                }
+                Ok(Order::Lead { worker, .. }) => {
+                    leaders.remove(&worker);
                 }
                 Ok(Order::Now) if leads => {
                     tracing::info!("training now, as asked");
@@ -262,7 +299,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                     runs += 1;
                     due = self.clock.monotonic() + again.unwrap_or_else(|| self.jittered(runs));
                 }
-                Ok(Order::Drift) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Order::Drift | Order::Stop) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }

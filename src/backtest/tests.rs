@@ -601,7 +601,7 @@ fn a_later_model_of_a_backtest_is_the_one_that_the_daemon_would_make() {
     };
     let (trainer, control) = Trainer::new(sources, plan, clock, Arc::new(Deaf));
     let thread = std::thread::spawn(move || trainer.run());
-    control.lead(true);
+    control.link(0).leads(true);
     control.train_now();
     let live = made.recv_timeout(Duration::from_secs(60)).unwrap();
     control.stop();

@@ -15,7 +15,7 @@ use crate::model::trained::TrainedModel;
 use crate::pipeline::{Assigned, ColumnsDiffer, Discarded, Suppressed, Tally, WrongClock};
 use crate::stream::TopicPartition;
 use crate::time::{Clock, Timestamp};
-use crate::trainer::{self, Control, Waits};
+use crate::trainer::{self, Waits};
 use crate::worker::{self, Committed, Gauges};
 
 /// Gauges that are sums over the workers of a process: each worker adds its own values.
@@ -35,7 +35,6 @@ struct GaugeValues {
     /// The same of those behind.
     behind: (u64, u64),
     partitions: usize,
-    leads: bool,
 }
 
 impl WorkerGauges {
@@ -52,18 +51,16 @@ impl WorkerGauges {
                 ahead: (sum.ahead.0 + own.ahead.0, sum.ahead.1.max(own.ahead.1)),
                 behind: (sum.behind.0 + own.behind.0, sum.behind.1.max(own.behind.1)),
                 partitions: sum.partitions + own.partitions,
-                leads: sum.leads || own.leads,
             })
     }
 }
 
-/// Tells metrics, status and trainer what one worker did.
+/// Tells metrics and status what one worker did.
 #[derive(Debug)]
 pub struct WorkerObserver {
     worker: usize,
     metrics: Metrics,
     status: Arc<Status>,
-    control: Control,
     shared: WorkerGauges,
     params: Arc<Params>,
 }
@@ -73,7 +70,6 @@ impl WorkerObserver {
     pub fn new(
         worker: usize,
         (metrics, status): (Metrics, Arc<Status>),
-        control: Control,
         shared: WorkerGauges,
         params: Arc<Params>,
     ) -> Self {
@@ -81,7 +77,6 @@ impl WorkerObserver {
             worker,
             metrics,
             status,
-            control,
             shared,
             params,
         }
@@ -94,9 +89,6 @@ impl WorkerObserver {
         metrics.late.inc_by(tally.late);
         for (event, count) in [("begin", tally.drift_began), ("end", tally.drift_ended)] {
             metrics.drifts.with_label_values(&[event]).inc_by(count);
-        }
-        if tally.drift_began > 0 {
-            self.control.drift();
         }
         if tally.skipped > 0 {
             tracing::error!(
@@ -260,15 +252,13 @@ impl worker::Observer for WorkerObserver {
         }
     }
 
-    fn holds(&mut self, partitions: usize, leads: bool) {
-        let all = self.shared.change(self.worker, |own| {
-            own.partitions = partitions;
-            own.leads = leads;
-        });
+    fn holds(&mut self, partitions: usize) {
+        let all = self
+            .shared
+            .change(self.worker, |own| own.partitions = partitions);
         self.metrics
             .partitions
             .set(i64::try_from(all.partitions).unwrap_or(i64::MAX));
-        self.control.lead(all.leads);
     }
 
     fn promoted(&mut self, model: &TrainedModel) {
@@ -426,13 +416,7 @@ mod tests {
         let shared = WorkerGauges::default();
         let observers = [0, 1].map(|worker| {
             let sinks = (metrics.clone(), Arc::clone(&status));
-            WorkerObserver::new(
-                worker,
-                sinks,
-                Control::idle(),
-                shared.clone(),
-                Arc::default(),
-            )
+            WorkerObserver::new(worker, sinks, shared.clone(), Arc::default())
         });
         (metrics, status, observers)
     }

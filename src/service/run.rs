@@ -35,7 +35,7 @@ use crate::record::schema::Schema;
 use crate::stream::TopicPartition;
 use crate::time::{Clock, SystemClock};
 use crate::train::evidence::EpisodeSettings;
-use crate::trainer::{Control, Plan, Sources, Trainer};
+use crate::trainer::{Control, Plan, Sources, Trainer, TrainerLink};
 use crate::worker::{Ports, Settings, Worker, WorkerError};
 
 /// From a signal to the end of the process: for the threads to end by themselves, and then by force.
@@ -188,10 +188,10 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
             promotions: receive,
             listening: Arc::clone(&listening),
             said,
+            trainer: control.link(worker),
             observer: WorkerObserver::new(
                 worker,
                 (metrics.clone(), Arc::clone(&status)),
-                control.clone(),
                 gauges.clone(),
                 Arc::clone(&config.detect),
             ),
@@ -337,6 +337,7 @@ struct WorkerContext {
     promotions: Receiver<Arc<TrainedModel>>,
     listening: SharedListening,
     said: Receiver<Arc<Said>>,
+    trainer: TrainerLink,
     observer: WorkerObserver,
     stop: Arc<AtomicBool>,
     clock: Arc<dyn Clock>,
@@ -372,6 +373,7 @@ fn work(number: usize, context: WorkerContext) -> Result<(), WorkerError<KafkaFa
         promotions,
         listening,
         said,
+        trainer,
         observer,
         stop,
         clock,
@@ -393,6 +395,7 @@ fn work(number: usize, context: WorkerContext) -> Result<(), WorkerError<KafkaFa
         promotions,
         listen: Box::new(move || feedback::listen(&listening, &watchdog)),
         said,
+        trainer,
         observer,
         clock,
         stop,

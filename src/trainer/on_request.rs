@@ -116,19 +116,20 @@ fn drift_makes_the_next_run_come_sooner_but_not_again_and_again() {
     for on_drift in [true, false] {
         let (control, outcomes, clock, thread) = start(on_drift);
         let soon = |wait| outcomes.recv_timeout(Duration::from_millis(wait)).ok();
+        let link = control.link(0);
         // Another process leads.
-        control.drift();
-        control.lead(true);
+        link.drift();
+        link.leads(true);
         assert_eq!(soon(100), None);
-        control.drift();
+        link.drift();
         if on_drift {
             assert_eq!(soon(10_000), Some("skipped"));
         }
         // The next one not before a quarter of the interval has passed.
-        control.drift();
+        link.drift();
         assert_eq!(soon(100), None);
         clock.advance(Duration::from_secs(901));
-        control.drift();
+        link.drift();
         assert_eq!(
             soon(if on_drift { 10_000 } else { 100 }),
             on_drift.then_some("skipped")
@@ -145,10 +146,28 @@ fn a_run_that_is_asked_for_does_not_wait_for_the_interval() {
     // Another process leads.
     control.train_now();
     assert_eq!(soon(100), None);
-    control.lead(true);
+    control.link(0).leads(true);
     assert_eq!(soon(100), None);
     control.train_now();
     assert_eq!(soon(10_000), Some("skipped"));
+    assert_eq!(soon(100), None);
+    control.stop();
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_process_leads_as_long_as_one_of_its_workers_does() {
+    let (control, outcomes, _, thread) = start(true);
+    let soon = |wait| outcomes.recv_timeout(Duration::from_millis(wait)).ok();
+    let [one, other] = [0, 1].map(|worker| control.link(worker));
+    one.leads(true);
+    // The partition moves within the process; the news may come in any order.
+    other.leads(true);
+    one.leads(false);
+    control.train_now();
+    assert_eq!(soon(10_000), Some("skipped"));
+    other.leads(false);
+    control.train_now();
     assert_eq!(soon(100), None);
     control.stop();
     thread.join().unwrap();

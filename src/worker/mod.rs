@@ -2,7 +2,7 @@
 //!
 //! It runs at its own pace: it asks for input, does one thing with it, and asks again. No transaction is open while it asks, so a rebalance or
 //! a stop finds nothing half-done. It knows no Kafka: the outside is a [`Session`], a function that finds models, a channel of
-//! promotions, and an [`Observer`] that is told what happened.
+//! promotions, a link to the trainer, and an [`Observer`] that is told what happened and has no say.
 //!
 //! Invariants: nothing becomes state before it is committed; after an abort the session reads on from where the state stands; what is
 //! counted was committed.
@@ -25,6 +25,7 @@ use crate::record::limit::{DeadLetterLimit, TooManyDeadLetters, WINDOW_RECORDS};
 use crate::record::{DecodedBatch, RecordBatch};
 use crate::stream::{Offset, Positions, TopicPartition};
 use crate::time::{Clock, Timestamp};
+use crate::trainer::TrainerLink;
 
 /// Any error of a model store.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -71,7 +72,9 @@ pub struct Ports<O> {
     pub listen: Listen,
     /// What people said of episodes, all of it, each time that anything else is said.
     pub said: Receiver<Arc<Said>>,
-    /// Is told what happened.
+    /// Hears whether this worker leads, and that keys drift.
+    pub trainer: TrainerLink,
+    /// Is told what happened, and changes nothing.
     pub observer: O,
     /// Polling, latencies, and the upper bound of message timestamps.
     pub clock: Arc<dyn Clock>,
@@ -123,7 +126,8 @@ pub struct Gauges {
     pub lag: BTreeMap<TopicPartition, u64>,
 }
 
-/// Is told what a worker did: for metrics, logs and status pages. Every method does nothing unless said otherwise.
+/// Is told what a worker did: for metrics, logs and status pages. It only observes: without it everything goes on as with it. Every method does nothing
+/// unless said otherwise.
 pub trait Observer {
     /// The loop is about to wait for input: the worker is alive. A session that waits for long says so by itself.
     fn stepped(&mut self, _at: Timestamp) {}
@@ -141,8 +145,8 @@ pub trait Observer {
     fn discarded(&mut self, _at: &TopicPartition, _why: Discarded) {}
     /// Partitions were revoked.
     fn revoked(&mut self, _partitions: &[TopicPartition]) {}
-    /// What is held changed. `leads`: the first partition is among it, so this process trains.
-    fn holds(&mut self, _partitions: usize, _leads: bool) {}
+    /// What is held changed.
+    fn holds(&mut self, _partitions: usize) {}
     /// A new champion judges from here on, where there is nothing to replay.
     fn promoted(&mut self, _model: &TrainedModel) {}
     /// A champion could not be taken up.
@@ -328,6 +332,9 @@ impl<S: Session, O: Observer> Worker<S, O> {
             watched: &staged.watched,
             wrong_clocks: &staged.wrong_clocks,
         });
+        if staged.tally.drift_began > 0 {
+            self.ports.trainer.drift();
+        }
         let dead: u64 = staged.tally.dead_lettered.values().sum();
         self.pipeline.apply(staged);
         self.limit.count(consumed, dead)?;
@@ -503,7 +510,8 @@ impl<S: Session, O: Observer> Worker<S, O> {
     fn report_holding(&mut self) {
         let held = self.pipeline.positions();
         let leads = held.contains_key(&self.settings.first);
-        self.ports.observer.holds(held.len(), leads);
+        self.ports.trainer.leads(leads);
+        self.ports.observer.holds(held.len());
     }
 
     fn take_promotions(&mut self) {

@@ -10,10 +10,13 @@ use crate::alert::AlertEvent;
 use crate::detect::{Budget, Params};
 use crate::model::card::Feedback;
 use crate::pipeline::Column;
-use crate::record::{Decoded, Key, Missing};
+use crate::record::{Decoded, Key, Missing, RawRecord};
+use crate::seed::Seed;
 use crate::stats::calibration::Calibration;
 use crate::stream::Offset;
 use crate::time::ManualClock;
+use crate::trainer::Order;
+use rand::Rng as _;
 
 /// What went out.
 #[derive(Debug, Default)]
@@ -92,8 +95,19 @@ fn worker(
 fn worker_with_feedback(
     log: &Shared,
     (champion, models): (u64, &[u64]),
-    (listen, said): (Listen, Receiver<Arc<Said>>),
+    feedback: (Listen, Receiver<Arc<Said>>),
 ) -> (Worker<Shared, Shared>, Arc<ManualClock>) {
+    let link = TrainerLink::unconnected();
+    watched(log, (champion, models), feedback, (link, log.clone()))
+}
+
+/// The same, with a link to the trainer and an observer.
+fn watched<O: Observer>(
+    log: &Shared,
+    (champion, models): (u64, &[u64]),
+    (listen, said): (Listen, Receiver<Arc<Said>>),
+    (trainer, observer): (TrainerLink, O),
+) -> (Worker<Shared, O>, Arc<ManualClock>) {
     let params = Params {
         detector: "d".into(),
         budget: Budget::PerRecord(0.01),
@@ -118,11 +132,15 @@ fn worker_with_feedback(
     let ports = Ports {
         decode: Box::new(|batch, decoded| {
             decoded.columns = 1;
-            let strange = |raw| batch.value(raw) == Some(b"strange");
             let values = batch.records().iter();
-            let value = |raw| if strange(raw) { 900.0 } else { 0.5 };
+            let value = |raw: &RawRecord| match batch.value(raw) {
+                Some(b"strange") => 900.0,
+                Some(b"usual") => surprising(raw.offset, 1.0),
+                Some(b"drifted") => surprising(raw.offset, 2.5),
+                _ => 0.5,
+            };
             decoded.values = values.map(value).collect();
-            let outcome = |raw: &crate::record::RawRecord| {
+            let outcome = |raw: &RawRecord| {
                 Ok(Decoded {
                     key: Key("k".into()),
                     time: raw.timestamp,
@@ -134,7 +152,8 @@ fn worker_with_feedback(
         promotions,
         listen,
         said,
-        observer: log.clone(),
+        trainer,
+        observer,
         clock: clock.clone(),
         stop: Arc::new(AtomicBool::new(false)),
     };
@@ -147,7 +166,7 @@ fn worker_with_feedback(
     (Worker::new(log.clone(), pipeline, ports, settings), clock)
 }
 
-fn step(worker: &mut Worker<Shared, Shared>, input: Input) {
+fn step<O: Observer>(worker: &mut Worker<Shared, O>, input: Input) {
     let idle = worker.poll().unwrap();
     assert!(matches!(idle, Input::Idle));
     worker.handle(input).unwrap();
@@ -158,6 +177,22 @@ fn batch(offsets: std::ops::Range<i64>) -> Input {
     for offset in offsets {
         let place = (Offset(offset), Timestamp(offset * 1000));
         batch.push(&at(), place, None, Some(b"v"), Vec::new());
+    }
+    Input::Batch(batch)
+}
+
+/// A value that is as surprising to the model as its records are, times `factor`.
+fn surprising(offset: Offset, factor: f64) -> f64 {
+    let p = 1.0 - Seed(9).nth(offset.0 as u64).rng().gen_range(0.0..1.0_f64);
+    (1000.0 * (1.0 - p.powf(factor))).sqrt()
+}
+
+/// Records whose value is this.
+fn all(value: &[u8], offsets: std::ops::Range<i64>) -> Input {
+    let mut batch = RecordBatch::default();
+    for offset in offsets {
+        let place = (Offset(offset), Timestamp(offset * 1000));
+        batch.push(&at(), place, None, Some(value), Vec::new());
     }
     Input::Batch(batch)
 }
@@ -184,7 +219,7 @@ fn dismissal() -> Arc<Said> {
 }
 
 /// A partition of which one episode was emitted.
-fn one_episode(worker: &mut Worker<Shared, Shared>) {
+fn one_episode<O: Observer>(worker: &mut Worker<Shared, O>) {
     step(worker, assignment(0, 0, &Log::default()));
     step(worker, batch(0..5));
     step(worker, strange(5));
@@ -420,4 +455,30 @@ fn what_is_consumed_is_counted_by_offsets_and_apart_from_what_became_of_it() {
     step(&mut worker, assignment(9, 0, &state));
     step(&mut worker, batch(4..12));
     assert_eq!((log.0.borrow().consumed, log.0.borrow().ended), (8, 8));
+}
+
+/// What goes out and what the trainer hears of a worker whose observer is `observe`d.
+fn told<O: Observer>(observe: impl Fn(&Shared) -> O) -> (Vec<Outbox>, Vec<Positions>, Vec<Order>) {
+    let log = Shared::default();
+    let (trainer, orders) = TrainerLink::connected(7);
+    let feedback: (Listen, _) = (Box::new(|| Ok(())), channel().1);
+    let (mut worker, clock) = watched(&log, (1, &[1]), feedback, (trainer, observe(&log)));
+    one_episode(&mut worker);
+    step(&mut worker, all(b"usual", 20..6_000));
+    step(&mut worker, all(b"drifted", 6_000..9_000));
+    clock.advance(Duration::from_secs(3_600));
+    step(&mut worker, Input::Idle);
+    step(&mut worker, Input::Revoked(vec![at()]));
+    let log = log.0.take();
+    (log.published, log.rewound, orders.try_iter().collect())
+}
+
+#[test]
+fn an_observer_has_no_say() {
+    let (published, rewound, orders) = told(Shared::clone);
+    let lead = |leads| Order::Lead { worker: 7, leads };
+    assert_eq!(orders, [lead(true), Order::Drift, lead(false)]);
+    assert!(!published.is_empty() && !rewound.is_empty());
+    // Without it everything goes on as with it.
+    assert_eq!(told(|_| Unobserved), (published, rewound, orders));
 }

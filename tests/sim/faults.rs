@@ -15,6 +15,7 @@ use anomalyd::record::{DecodedBatch, RecordBatch};
 use anomalyd::seed::Seed;
 use anomalyd::stream::TopicPartition;
 use anomalyd::time::{ManualClock, Timestamp};
+use anomalyd::trainer::TrainerLink;
 use anomalyd::worker::{Committed as Batch, Observer, Ports, Settings, Worker, WorkerError};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -270,6 +271,7 @@ fn actor<'w>(
         promotions: receiver,
         listen: Box::new(|| Ok(())),
         said: mpsc::channel().1,
+        trainer: TrainerLink::unconnected(),
         observer: Counting {
             broker: broker.clone(),
             member: id,

@@ -208,6 +208,7 @@ fn consume_and_decode(task: &str) {
         brokers: brokers.to_owned(),
         group: format!("{topic}-alone"),
         properties: std::collections::BTreeMap::new(),
+        tokens: None,
     };
     let consumer: BaseConsumer = connection.member(0).create().unwrap();
     let mut list = TopicPartitionList::new();

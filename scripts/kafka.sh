@@ -5,11 +5,12 @@
 #   scripts/kafka.sh start DIR [N] [PID]   start N brokers (1 or 3), data in DIR; prints the bootstrap servers.
 #                                          With PID the brokers are stopped, and DIR removed, when that process ends.
 #   scripts/kafka.sh stop DIR              stop them
-#   scripts/kafka.sh again DIR             start those again that `stop` or a kill ended, on the same ports with the same data
+#   scripts/kafka.sh again DIR [NODE]      start those again that `stop` or a kill ended, or one of them, on the same ports with the same data
 #   scripts/kafka.sh with COMMAND ...      start one, run COMMAND with ANOMALYD_TEST_BROKERS set, stop it
 #
 # KAFKA_VERSION  which version to fetch (4.3.0)      KAFKA_HOME  an unpacked Kafka to use instead of fetching
 # KAFKA_ADVERTISED  host:port that a single broker tells its clients instead of its own: a proxy's
+# KAFKA_OAUTH=1  a single broker has a second listener, for OAUTHBEARER; DIR/oauth has its address. Tokens need no signature.
 # ANOMALYD_TEST_BROKERS  a running broker: `start` and `with` use it and start nothing
 set -euo pipefail
 
@@ -65,6 +66,16 @@ java_kafka() {
   env -u COLUMNS java -cp "$(libs)/*" "$log" "$@"
 }
 
+oauth() { # its port, port, controller_port
+  cat <<PROPERTIES
+listeners=PLAINTEXT://127.0.0.1:$2,CONTROLLER://127.0.0.1:$3,OAUTH://127.0.0.1:$1
+advertised.listeners=PLAINTEXT://127.0.0.1:$2,OAUTH://127.0.0.1:$1
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,OAUTH:SASL_PLAINTEXT
+listener.name.oauth.sasl.enabled.mechanisms=OAUTHBEARER
+listener.name.oauth.oauthbearer.sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";
+PROPERTIES
+}
+
 properties() { # node port controller_port voters replication min_isr dir
   cat <<PROPERTIES
 process.roles=broker,controller
@@ -116,7 +127,9 @@ launch() { # dir node
     exec setsid env -u COLUMNS java "-Xms$heap" "-Xmx$heap" -XX:+UseSerialGC -cp "$(libs)/*" "$log" \
       "-Dkafka.logs.dir=$dir" kafka.Kafka "$dir/server-$node.properties"
   ) >>"$dir/broker-$node.log" 2>&1 </dev/null &
-  echo $! >>"$dir/pids"
+  # A line for each node.
+  { [ "$node" = 1 ] || head -n $((node - 1)) "$dir/pids"; echo $!; tail -n +$((node + 1)) "$dir/pids"; } >"$dir/pids.new"
+  mv "$dir/pids.new" "$dir/pids"
 }
 
 await() { # dir node port
@@ -129,13 +142,13 @@ await() { # dir node port
 }
 
 again() {
-  local dir=$1 file node port
-  : >"$dir/pids"
-  for file in "$dir"/server-*.properties; do
+  local dir=$1 one=${2:-} file node port
+  [ -n "$one" ] || : >"$dir/pids"
+  for file in "$dir"/server-${one:-*}.properties; do
     node=${file##*/server-}; node=${node%.properties}
     launch "$dir" "$node"
   done
-  for file in "$dir"/server-*.properties; do
+  for file in "$dir"/server-${one:-*}.properties; do
     node=${file##*/server-}; node=${node%.properties}
     port=$(sed -n 's/^listeners=PLAINTEXT:.*:\([0-9]*\),CONTROLLER.*/\1/p' "$file")
     await "$dir" "$node" "$port"
@@ -163,6 +176,12 @@ start() {
       >"$dir/server-$node.properties"
     java_kafka kafka.tools.StorageTool format -t "$id" -c "$dir/server-$node.properties" >"$dir/format-$node.log" 2>&1 \
       || die "cannot format: $(tail -5 "$dir/format-$node.log")"
+    if [ -n "${KAFKA_OAUTH:-}" ]; then
+      local port; port=$(free_port)
+      # The last of two lines wins.
+      oauth "$port" "${ports[node]}" "${controllers[node]}" >>"$dir/server-$node.properties"
+      echo "127.0.0.1:$port" >"$dir/oauth"
+    fi
     launch "$dir" "$node"
   done
   for node in $(seq "$count"); do
@@ -208,5 +227,5 @@ case "${1:-}" in
     say "Apache Kafka $version at $brokers"
     ANOMALYD_TEST_BROKERS=$brokers "$@"
     ;;
-  *) sed -n '2,14p' "$0" | sed 's/^# \{0,1\}//'; exit 64 ;;
+  *) sed -n '2,15p' "$0" | sed 's/^# \{0,1\}//'; exit 64 ;;
 esac

@@ -108,7 +108,8 @@ pub struct Alert {
     pub severity: Severity,
     /// The probability that a normal record scores as high.
     pub p_value: f64,
-    /// The score at which a record counts as anomalous.
+    /// The score at which a record by itself is as rare as the budget allows, by the model's score alone: an episode may open below it, by what a single sensor
+    /// shows, or by evidence over several records.
     pub threshold: f64,
     /// Records of the episode so far.
     pub records: u64,

@@ -409,6 +409,7 @@ fn what_is_read_ends_where_it_was_to_end_and_not_where_a_replica_does() {
         brokers: brokers.clone(),
         group: "g".to_owned(),
         properties: BTreeMap::new(),
+        tokens: None,
     };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let watchdog = Watchdog::start(Arc::clone(&clock), end_process).with_limits(Limits {
@@ -467,6 +468,7 @@ fn history_is_found_where_brokers_know_no_times() {
         brokers: echo.brokers.clone(),
         group: "g".to_owned(),
         properties: BTreeMap::new(),
+        tokens: None,
     };
     let topics = HistoryTopics {
         detector: "d".to_owned(),
@@ -496,6 +498,7 @@ fn settings_that_nobody_tells_are_not_waited_for() {
         brokers: echo.brokers.clone(),
         group: "g".to_owned(),
         properties: BTreeMap::new(),
+        tokens: None,
     };
     let began = Instant::now();
     assert!(admin::forgets(&connection, &echo.state()).is_none());

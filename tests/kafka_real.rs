@@ -16,6 +16,8 @@ mod cluster;
 mod daemon;
 #[path = "kafka/echo.rs"]
 mod echo;
+#[path = "kafka/endpoint.rs"]
+mod endpoint;
 #[path = "kafka/feedback.rs"]
 mod feedback;
 #[path = "kafka/outage.rs"]
@@ -30,6 +32,10 @@ mod proxy;
 mod refused;
 #[path = "kafka/rights.rs"]
 mod rights;
+#[path = "kafka/three.rs"]
+mod three;
+#[path = "kafka/tokens.rs"]
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

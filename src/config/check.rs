@@ -12,7 +12,9 @@ use super::units::format_duration;
 use crate::detect::cold::ROWS_MAX;
 use crate::detect::{Budget, Params};
 use crate::kafka::admin::MESSAGE_MAX;
+use crate::kafka::oauth;
 use crate::kafka::settings::{check_property, refused};
+use crate::kafka::tokens::TokenSource;
 use crate::record::schema::{Features, Format};
 use crate::seed::Seed;
 
@@ -42,7 +44,7 @@ pub fn check(loaded: &Loaded) -> (Config, Vec<Problem>) {
     let raw = &loaded.raw;
     let mut found = Found::default();
     top(raw, &mut found);
-    kafka(raw, &mut found);
+    let tokens = kafka(raw, &mut found);
     input(raw, &mut found);
     output(raw, &mut found);
     let detect = detect(raw, &mut found);
@@ -62,6 +64,7 @@ pub fn check(loaded: &Loaded) -> (Config, Vec<Problem>) {
         delivery: raw.delivery,
         seed: Seed(raw.seed),
         kafka: raw.kafka.clone(),
+        tokens,
         input: raw.input.clone(),
         output: raw.output.clone(),
         model: raw.model.clone(),
@@ -104,7 +107,7 @@ fn quoted(text: &str) -> String {
     format!("\"{text}\"")
 }
 
-fn kafka(raw: &Raw, found: &mut Found) {
+fn kafka(raw: &Raw, found: &mut Found) -> Option<TokenSource> {
     let brokers = &raw.kafka.brokers;
     found.require(
         !brokers.is_empty() && brokers.split(',').all(|broker| !broker.trim().is_empty()),
@@ -121,6 +124,14 @@ fn kafka(raw: &Raw, found: &mut Found) {
             found.add(&key, problem);
         }
     }
+    let mut properties = raw.kafka.lowercase_properties();
+    let tokens = oauth::take_settings(&mut properties).unwrap_or_else(|problems| {
+        for (name, problem) in problems {
+            found.add(&format!("kafka.properties.{name}"), problem);
+        }
+        None
+    });
+    tokens.map(TokenSource::new)
 }
 
 fn input(raw: &Raw, found: &mut Found) {

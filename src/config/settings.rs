@@ -9,8 +9,10 @@ use super::raw;
 use crate::detect::Params;
 use crate::kafka::admin::SharedTopics;
 use crate::kafka::history::HistoryTopics;
+use crate::kafka::oauth;
 use crate::kafka::publish::Delivery;
 use crate::kafka::settings::Connection;
+use crate::kafka::tokens::TokenSource;
 use crate::kafka::topics::OutputTopics;
 use crate::model::spec::ModelSpec;
 use crate::seed::Seed;
@@ -31,6 +33,8 @@ pub struct Config {
     pub seed: Seed,
     /// Where Kafka is.
     pub kafka: raw::Kafka,
+    /// Where tokens come from, with OAUTHBEARER.
+    pub tokens: Option<TokenSource>,
     /// What is read.
     pub input: raw::Input,
     /// What is written.
@@ -60,10 +64,14 @@ pub struct Config {
 impl Config {
     /// How to reach Kafka.
     pub fn connection(&self) -> Connection {
+        let mut properties = self.kafka.lowercase_properties();
+        // They are the token source's.
+        properties.retain(|name, _| !oauth::is_setting(name));
         Connection {
             brokers: self.kafka.brokers.clone(),
             group: self.input.group.clone(),
-            properties: self.kafka.lowercase_properties(),
+            properties,
+            tokens: self.tokens.clone(),
         }
     }
 

@@ -75,6 +75,15 @@ impl Pattern {
         }
     }
 
+    /// Shares by feature, which sum to 1: of those that are remembered.
+    #[must_use]
+    pub fn by_feature(&self) -> BTreeMap<&str, f64> {
+        let sum: i64 = self.shares.values().map(|share| share.abs()).sum();
+        let of = |share: &i64| share.abs() as f64 / sum.max(1) as f64;
+        let shares = self.shares.iter();
+        shares.map(|(f, share)| (f.as_str(), of(share))).collect()
+    }
+
     /// The same in whatever direction.
     #[must_use]
     pub fn unsigned(&self) -> Self {

@@ -80,6 +80,33 @@ pub struct Season {
     pub held: f64,
 }
 
+/// The seasons of a key: what was found anomalous is kept out of the one that judges, but not out of the one that ranks. So scores are what they
+/// are whatever the budget, and a fault that lasts becomes ordinary among them, but not for alerts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Seasons {
+    /// Says how probable a record is.
+    pub judge: Season,
+    /// Says where something begins. `None` while nothing was kept out, and both would be the same.
+    pub ranking: Option<Season>,
+}
+
+impl Seasons {
+    /// As [`Season::take`]; what begins is said by the season that learns whatever comes.
+    pub fn take(&mut self, value: f64, time: Timestamp, learn: bool) -> SeasonReading {
+        if !learn && self.ranking.is_none() {
+            self.ranking = Some(self.judge.clone());
+        }
+        let found = self.judge.take(value, time, learn);
+        match &mut self.ranking {
+            Some(ranking) => SeasonReading {
+                onset: ranking.take(value, time, true).onset,
+                ..found
+            },
+            None => found,
+        }
+    }
+}
+
 /// What the season makes of a record.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SeasonReading {
@@ -664,6 +691,23 @@ mod tests {
         assert_eq!(onsets.first(), Some(&0));
         assert!(onsets.len() <= 10, "{onsets:?}");
         assert_eq!(strange, 300);
+    }
+
+    #[test]
+    fn what_is_flagged_changes_p_values_but_no_score() {
+        let (mut never, mut once) = (Seasons::default(), Seasons::default());
+        let mut last = [1.0; 2];
+        for (i, (value, time)) in wave(288 * 20, 3).into_iter().enumerate() {
+            let fault = i >= 288 * 8;
+            let value = value + if fault { 30.0 } else { 0.0 };
+            let learnt = never.take(value, time, true);
+            let flagged = once.take(value, time, !fault);
+            assert!((learnt.onset - flagged.onset).abs() < 1e-12, "{i}");
+            last = [learnt.p, flagged.p];
+        }
+        // Twelve days later it is ordinary where it was learnt, and still a fault where it was not.
+        assert!(last[0] > 1e-3 && last[1] < 1e-6, "{last:?}");
+        assert!(never.ranking.is_none() && once.ranking.is_some());
     }
 
     #[test]

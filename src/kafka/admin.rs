@@ -9,6 +9,7 @@ use rdkafka::metadata::{MetadataBroker, MetadataPartition, MetadataTopic};
 
 use super::context::PlainContext;
 use super::settings::{Connection, Isolation};
+use super::tokens::Authenticated;
 use super::topics::OutputTopics;
 use super::watchdog::Watchdog;
 use super::{CALL_MAX, KafkaFailure};
@@ -108,10 +109,8 @@ pub fn create(
     plans: &[TopicPlan],
     replication: Option<i32>,
 ) -> Result<Vec<(String, Made)>, KafkaFailure> {
-    let admin: AdminClient<PlainContext> = connection
-        .admin()
-        .create_with_context(PlainContext::default())
-        .map_err(KafkaFailure::Client)?;
+    let admin: Authenticated<AdminClient<PlainContext>> =
+        connection.client(&connection.admin(), PlainContext::default(), None)?;
     let topics: Vec<NewTopic<'_>> = plans
         .iter()
         .map(|plan| {
@@ -242,9 +241,8 @@ pub(super) fn message_max(connection: &Connection, topic: &str) -> Option<usize>
 
 /// A setting of a topic, if that may be asked.
 fn setting(connection: &Connection, topic: &str, name: &str) -> Option<String> {
-    let admin: AdminClient<PlainContext> = connection
-        .admin()
-        .create_with_context(PlainContext::default())
+    let admin: Authenticated<AdminClient<PlainContext>> = connection
+        .client(&connection.admin(), PlainContext::default(), None)
         .ok()?;
     // Any broker knows. Asking the cluster's controller, as is usual, would mean waiting for one where there is none.
     let options = AdminOptions::new()
@@ -270,11 +268,11 @@ fn broker_of(connection: &Connection, topic: &str) -> Option<i32> {
     leader.or_else(|| metadata.brokers().first().map(MetadataBroker::id))
 }
 
-pub(super) fn client(connection: &Connection) -> Result<BaseConsumer<PlainContext>, KafkaFailure> {
-    connection
-        .reader(Isolation::Committed)
-        .create_with_context(PlainContext::default())
-        .map_err(KafkaFailure::Client)
+pub(super) fn client(
+    connection: &Connection,
+) -> Result<Authenticated<BaseConsumer<PlainContext>>, KafkaFailure> {
+    let config = connection.reader(Isolation::Committed);
+    connection.client(&config, PlainContext::default(), None)
 }
 
 /// Waits for an admin call: librdkafka answers them through futures.

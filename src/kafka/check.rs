@@ -15,6 +15,7 @@ use super::admin::{TopicPlan, client, settings_of};
 use super::context::PlainContext;
 use super::publish::Delivery;
 use super::settings::Connection;
+use super::tokens::Authenticated;
 use super::topic_reader::{group_commits, partitions};
 use super::watchdog::Watchdog;
 use super::{CALL_MAX, KafkaFailure, code, joined, passes, refused, retry};
@@ -51,8 +52,16 @@ pub fn check(
     (clock, watchdog): (&Arc<dyn Clock>, &Watchdog),
 ) -> Result<Findings, KafkaFailure> {
     let _guard = watchdog.guard("checking Kafka", CALL_MAX * 20);
-    let client = client(connection)?;
     let mut findings = Findings::default();
+    let client = match client(connection) {
+        Err(failure @ KafkaFailure::NoToken { .. }) => {
+            findings
+                .problems
+                .push(format!("kafka.properties: {failure}"));
+            return Ok(findings);
+        }
+        client => client?,
+    };
     if let Err(error) = client.fetch_metadata(None, ANSWER_MAX) {
         findings.problems.push(format!(
             "kafka.brokers: no answer from `{}`: {error}",
@@ -75,7 +84,7 @@ pub fn check(
 
 struct Checking<'a> {
     connection: &'a Connection,
-    client: BaseConsumer<PlainContext>,
+    client: Authenticated<BaseConsumer<PlainContext>>,
     clock: &'a Arc<dyn Clock>,
     watchdog: &'a Watchdog,
     findings: Findings,
@@ -166,11 +175,9 @@ impl Checking<'_> {
     /// Writes to each output and commits for the group, in transactions that are aborted.
     fn writing(&mut self, inputs: &[TopicPartition], outputs: &[String], delivery: Delivery) {
         let id = joined(&[&self.connection.group, "validate"]);
-        let producer: BaseProducer<PlainContext> = match self
-            .connection
-            .transactional(&id)
-            .create_with_context(PlainContext::default())
-        {
+        let config = self.connection.transactional(&id);
+        let made = (self.connection).client(&config, PlainContext::default(), Some(self.watchdog));
+        let producer: Authenticated<BaseProducer<PlainContext>> = match made {
             Ok(producer) => producer,
             Err(error) => return self.problem(format!("kafka.properties: {error}")),
         };

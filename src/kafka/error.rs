@@ -28,6 +28,16 @@ pub enum KafkaFailure {
     /// After a lost answer the group's offsets bear neither the mark of the transaction nor that of the one before it.
     #[error("the outcome of a transaction is unknown: {0}")]
     UnknownOutcome(String),
+    /// The endpoint that gives tokens gave none.
+    #[error("no token for SASL OAUTHBEARER from `{endpoint}`: {problem}")]
+    NoToken {
+        /// Its address.
+        endpoint: String,
+        /// What it said, or what came of asking it.
+        problem: String,
+        /// Whether a setting must change, here or there.
+        refused: bool,
+    },
     /// A topic that must exist does not.
     #[error(
         "topic `{0}` does not exist: `anomalyd topics create` makes the daemon's own topics, and with --input-partitions N the input too"
@@ -158,6 +168,7 @@ impl KafkaFailure {
     pub fn passes(&self) -> bool {
         match self {
             Self::Call { error, .. } => !is_final(error),
+            Self::NoToken { refused, .. } => !refused,
             Self::UnknownOutcome(_)
             | Self::OtherLog(_)
             | Self::Rebalanced
@@ -177,8 +188,12 @@ impl KafkaFailure {
         }
     }
 
-    /// Whether a broker did not accept who we say we are. One that has just started may not know yet; all that say so for long are right.
+    /// Whether a broker, or the endpoint for tokens, did not accept who we say we are. One that has just started may not know yet; all that say so for
+    /// long are right.
     pub(crate) fn is_authentication(&self) -> bool {
+        if let Self::NoToken { refused, .. } = self {
+            return *refused;
+        }
         let (Self::Call { error, .. } | Self::Refused { error, .. }) = self else {
             return false;
         };
@@ -201,6 +216,7 @@ impl KafkaFailure {
             | Self::Resized { .. }
             | Self::Divided { .. } => true,
             Self::Call { error, .. } => is_final(error),
+            Self::NoToken { refused, .. } => *refused,
             _ => false,
         }
     }

@@ -15,6 +15,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use super::KafkaFailure;
 use super::context::PlainContext;
 use super::settings::Connection;
+use super::tokens::Authenticated;
 use super::topic_reader::TopicReader;
 use super::watchdog::Watchdog;
 use crate::model::card::{Feedback, Maintenance, Said};
@@ -239,10 +240,8 @@ pub(super) fn say(
     (id, statement): (&str, Option<&Statement>),
 ) -> Result<(), KafkaFailure> {
     one_partition(reader, topic)?;
-    let producer: BaseProducer<PlainContext> = connection
-        .idempotent()
-        .create_with_context(PlainContext::default())
-        .map_err(KafkaFailure::Client)?;
+    let producer: Authenticated<BaseProducer<PlainContext>> =
+        connection.client(&connection.idempotent(), PlainContext::default(), None)?;
     let value = statement.map(Statement::write);
     let mut record: BaseRecord<'_, str, str> = BaseRecord::to(topic).partition(0).key(id);
     record.payload = value.as_deref();

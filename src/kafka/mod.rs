@@ -5,7 +5,7 @@
 //! ([`crate::port::Published::Aborted`], a value), lost ([`crate::port::Published::Lost`], a value: the session begins anew), and fatal (the
 //! process ends). The outcome of a transaction is never guessed: where a call's answer is missing, what it would have written beside the group's offsets decides (see [`mark`]).
 //!
-//! Next: [`settings`] (which properties, and which are refused), [`reconnecting`] (a member that joins again after an outage) over [`session`]
+//! Next: [`settings`] (which properties, and which are refused), [`oauth`] and [`tokens`] (who we are, where that is said by tokens), [`reconnecting`] (a member that joins again after an outage) over [`session`]
 //! (one member of the group) with [`fetch`] (messages to records), [`restore`] (the committed offsets and the state of assigned partitions) and
 //! [`start_offset`] (where reading begins, also where records were deleted), [`publish`] (transactions) with [`messages`] (what goes into them)
 //! and [`error_class`] (what an error means), [`topic_reader`] (reading topics outside the group), [`history`] (what training reads), [`models`]
@@ -17,6 +17,9 @@ mod busy_wait;
 pub mod check;
 mod context;
 mod encode;
+#[cfg(test)]
+#[path = "../../tests/kafka/endpoint.rs"]
+mod endpoint;
 mod error;
 mod error_class;
 pub mod feedback;
@@ -25,12 +28,14 @@ pub mod history;
 pub mod mark;
 mod messages;
 pub mod models;
+pub mod oauth;
 pub mod publish;
 pub mod reconnecting;
 mod restore;
 pub mod session;
 pub mod settings;
 pub mod start_offset;
+pub mod tokens;
 pub mod topic_reader;
 pub mod topics;
 pub mod watchdog;

@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 
 use super::context::PlainContext;
 use super::settings::Connection;
+use super::tokens::Authenticated;
 use super::topic_reader::{TopicReader, nothing};
 use super::watchdog::Watchdog;
 use super::{CALL_MAX, KafkaFailure, code, joined, retry};
@@ -76,7 +77,7 @@ const CLAIMS_MAX: usize = 64;
 enum Writer {
     /// Nothing has been written yet: the first write claims.
     Unclaimed,
-    Held(BaseProducer<PlainContext>),
+    Held(Authenticated<BaseProducer<PlainContext>>),
     /// Someone else claimed: nothing is written until this process claims again.
     Fenced,
 }
@@ -306,11 +307,9 @@ impl ModelStore for TopicStore {
 
     fn claim(&mut self) -> Result<(), TopicStoreError> {
         self.writer = Writer::Unclaimed;
-        let producer: BaseProducer<PlainContext> = self
-            .connection
-            .transactional(&self.settings.writer())
-            .create_with_context(PlainContext::default())
-            .map_err(KafkaFailure::Client)?;
+        let config = self.connection.transactional(&self.settings.writer());
+        let producer: Authenticated<BaseProducer<PlainContext>> =
+            (self.connection).client(&config, PlainContext::default(), Some(&self.watchdog))?;
         retry(&self.watchdog, "init_transactions", |limit| {
             producer.init_transactions(limit)
         })?;

@@ -29,6 +29,7 @@ use super::error_class::{
 use super::mark::{self, Marks, Outcome};
 use super::messages::{Sending, Sizes, written};
 use super::settings::Connection;
+use super::tokens::Authenticated;
 use super::topic_reader::group_commits;
 use super::topics::OutputTopics;
 use super::watchdog::Watchdog;
@@ -70,7 +71,7 @@ pub(super) struct Publisher {
     /// The transactional id; `None` for at least once.
     id: Option<String>,
     /// `None` only while it is being made again.
-    producer: Option<BaseProducer<PlainContext>>,
+    producer: Option<Authenticated<BaseProducer<PlainContext>>>,
     clock: Arc<dyn Clock>,
     watchdog: Watchdog,
     /// How long a transaction call waits for its answer.
@@ -414,9 +415,8 @@ impl Publisher {
             None => self.connection.idempotent(),
         };
         self.sizes.bound(&mut config);
-        let producer: BaseProducer<PlainContext> = config
-            .create_with_context(PlainContext::default())
-            .map_err(KafkaFailure::Client)?;
+        let producer: Authenticated<BaseProducer<PlainContext>> =
+            (self.connection).client(&config, PlainContext::default(), Some(&self.watchdog))?;
         let begun = self.clock.monotonic();
         if self.id.is_some() {
             // The first call against a cold or wounded cluster can time out.
@@ -454,7 +454,7 @@ impl Publisher {
 
     fn producer(&self) -> Result<&BaseProducer<PlainContext>, Failed> {
         self.producer
-            .as_ref()
+            .as_deref()
             .ok_or(Failed::Abort(KafkaError::Canceled))
     }
 }

@@ -268,6 +268,7 @@ mod tests {
                 brokers: name("localhost:1"),
                 group: name("g"),
                 properties: std::collections::BTreeMap::new(),
+                tokens: None,
             },
             inputs: vec![name("in")],
             topics: OutputTopics {

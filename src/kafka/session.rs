@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anomalyd_topic_ids::topic_ids;
+use anomalyd_librdkafka::topic_ids;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
@@ -23,6 +23,7 @@ use super::publish::{Delivery, Publisher};
 use super::restore::{self, StateTopic};
 use super::settings::Connection;
 use super::start_offset::{self, Known, Start};
+use super::tokens::Authenticated;
 use super::topic_reader::TopicReader;
 use super::topics::OutputTopics;
 use super::watchdog::Watchdog;
@@ -82,7 +83,7 @@ pub struct SessionSettings {
 /// One member of the consumer group with its producer.
 pub struct KafkaSession {
     settings: SessionSettings,
-    consumer: Option<BaseConsumer<MemberContext>>,
+    consumer: Option<Authenticated<BaseConsumer<MemberContext>>>,
     publisher: Publisher,
     reader: TopicReader,
     state_partitions: i32,
@@ -145,11 +146,10 @@ impl KafkaSession {
             id,
             (Arc::clone(&clock), watchdog.clone()),
         )?;
-        let consumer: BaseConsumer<MemberContext> = settings
-            .connection
-            .member(settings.worker)
-            .create_with_context(MemberContext::default())
-            .map_err(KafkaFailure::Client)?;
+        let connection = &settings.connection;
+        let config = connection.member(settings.worker);
+        let consumer: Authenticated<BaseConsumer<MemberContext>> =
+            connection.client(&config, MemberContext::default(), Some(&watchdog))?;
         let inputs: Vec<&str> = settings.inputs.iter().map(String::as_str).collect();
         consumer
             .subscribe(&inputs)
@@ -183,7 +183,7 @@ impl KafkaSession {
 
     fn consumer(&self) -> Result<&BaseConsumer<MemberContext>, KafkaFailure> {
         self.consumer
-            .as_ref()
+            .as_deref()
             .ok_or(KafkaFailure::Client(KafkaError::Canceled))
     }
 
@@ -248,7 +248,7 @@ impl KafkaSession {
         let mut deadline = self.clock.monotonic() + until.since(self.clock.now());
         let consumer = self
             .consumer
-            .as_ref()
+            .as_deref()
             .ok_or(KafkaFailure::Client(KafkaError::Canceled))?;
         let mut fetched = FetchedBatch {
             batch: std::mem::take(&mut self.spare),
@@ -556,7 +556,7 @@ impl Session for KafkaSession {
     fn publish(&mut self, outbox: &Outbox) -> Result<Published, KafkaFailure> {
         let consumer = self
             .consumer
-            .as_ref()
+            .as_deref()
             .ok_or(KafkaFailure::Client(KafkaError::Canceled))?;
         self.publisher.publish(outbox, consumer)
     }

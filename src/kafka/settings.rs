@@ -3,7 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+
+use super::tokens::{Authenticated, NativeClient, TokenSource};
+use super::watchdog::Watchdog;
+use super::{KafkaFailure, oauth};
 
 /// Properties that a promise rests on, with what to set instead. Configuration refuses them by name.
 const REFUSED: &[(&str, &str)] = &[
@@ -156,13 +161,13 @@ pub fn cannot_authenticate_by(mechanism: &str) -> Option<String> {
         "PLAIN" => built_in("sasl_plain"),
         "SCRAM-SHA-256" | "SCRAM-SHA-512" => built_in("sasl_scram"),
         "GSSAPI" => built_in("sasl_gssapi"),
-        // Tokens come from an endpoint or not at all.
-        "OAUTHBEARER" => built_in("oidc"),
+        // Tokens are got by us.
+        "OAUTHBEARER" => built_in("sasl_oauthbearer"),
         _ => false,
     };
     (!works).then(|| {
         format!(
-            "`{mechanism}` is not in this build: PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512 are, and client certificates without SASL (`security.protocol` = \"SSL\", `ssl.certificate.location`, `ssl.key.location`)"
+            "`{mechanism}` is not in this build: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 and OAUTHBEARER (`sasl.oauthbearer.method` = \"oidc\") are, and client certificates without SASL (`security.protocol` = \"SSL\", `ssl.certificate.location`, `ssl.key.location`)"
         )
     })
 }
@@ -173,6 +178,10 @@ pub fn check_property(property: &str, value: &str) -> Result<(), String> {
         && let Some(problem) = cannot_authenticate_by(value)
     {
         return Err(problem);
+    }
+    // Checked together: see [`take_settings`](super::oauth::take_settings).
+    if oauth::is_setting(property) {
+        return Ok(());
     }
     let mut config = ClientConfig::new();
     config.set(property, value);
@@ -192,6 +201,8 @@ pub struct Connection {
     pub group: String,
     /// librdkafka's own properties as the user set them, checked, secrets resolved.
     pub properties: BTreeMap<String, String>,
+    /// Where tokens come from, with OAUTHBEARER.
+    pub tokens: Option<TokenSource>,
 }
 
 impl std::fmt::Debug for Connection {
@@ -201,6 +212,7 @@ impl std::fmt::Debug for Connection {
             .field("brokers", &self.brokers)
             .field("group", &self.group)
             .field("properties", &self.properties.keys())
+            .field("tokens", &self.tokens)
             .finish()
     }
 }
@@ -298,6 +310,20 @@ impl Connection {
         config
     }
 
+    /// Makes a client of `config`. It connects later; but a token, where one is needed, is waited for.
+    pub(super) fn client<T, C>(
+        &self,
+        config: &ClientConfig,
+        context: C,
+        watchdog: Option<&Watchdog>,
+    ) -> Result<Authenticated<T>, KafkaFailure>
+    where
+        C: ClientContext,
+        T: FromClientConfigAndContext<C> + NativeClient + 'static,
+    {
+        Authenticated::create((config, context), self.tokens.as_ref(), watchdog)
+    }
+
     fn producer(&self) -> ClientConfig {
         let mut config = self.base(CONSUMER_ONLY);
         // A batch is handed over at once and then polled to empty: waiting for more would only add latency.
@@ -356,15 +382,16 @@ mod tests {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
+            tokens: None,
         }
     }
 
     #[test]
     fn mechanisms_that_are_not_built_in_are_refused_with_those_that_are() {
-        for name in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        for name in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] {
             assert_eq!(check_property("sasl.mechanism", name), Ok(()), "{name}");
         }
-        for name in ["GSSAPI", "AWS_MSK_IAM", "OAUTHBEARER"] {
+        for name in ["GSSAPI", "AWS_MSK_IAM"] {
             for property in MECHANISM {
                 let problem = check_property(property, name).expect_err(name);
                 assert!(

@@ -18,6 +18,7 @@ use super::context::PlainContext;
 use super::error_class::timed_out;
 use super::mark::Commit;
 use super::settings::{Connection, Isolation};
+use super::tokens::Authenticated;
 use super::watchdog::Watchdog;
 use super::{CALL_MAX, KafkaFailure, SAY_AFTER, bare, passes, places, refused, retry};
 use crate::stream::{Offset, Positions, Span, TopicPartition};
@@ -44,8 +45,8 @@ pub(super) fn nothing() -> Result<(), KafkaFailure> {
 
 /// Reads topics by place. Not a member of the group.
 pub struct TopicReader {
-    committed: BaseConsumer<PlainContext>,
-    uncommitted: BaseConsumer<PlainContext>,
+    committed: Authenticated<BaseConsumer<PlainContext>>,
+    uncommitted: Authenticated<BaseConsumer<PlainContext>>,
     clock: Arc<dyn Clock>,
     watchdog: Watchdog,
     transaction_max: Duration,
@@ -65,10 +66,8 @@ impl TopicReader {
         watchdog: Watchdog,
     ) -> Result<Self, KafkaFailure> {
         let create = |isolation| {
-            connection
-                .reader(isolation)
-                .create_with_context(PlainContext::default())
-                .map_err(KafkaFailure::Client)
+            let config = connection.reader(isolation);
+            connection.client(&config, PlainContext::default(), Some(&watchdog))
         };
         Ok(Self {
             committed: create(Isolation::Committed)?,

@@ -177,12 +177,13 @@ pub fn ways(width: usize, columns: usize) -> Vec<Way> {
     ways
 }
 
-/// The windows of `held_out` without gaps that are scored again for each of so many ways.
-pub fn chosen(complete: &[usize], ways: usize) -> Vec<usize> {
-    if complete.len() < COMPLETE_MIN {
+/// The windows of `held_out` without gaps that are scored again for each of so many ways, where so many models share the work.
+pub fn chosen(complete: &[usize], ways: usize, models: usize) -> Vec<usize> {
+    if complete.len() * models < COMPLETE_MIN {
         return Vec::new();
     }
     let each = (WINDOWS / ways.max(1)).clamp(WINDOWS_EACH.0, WINDOWS_EACH.1);
+    let each = each.div_ceil(models.max(1));
     let step = complete.len().div_ceil(each).max(1);
     complete.iter().copied().step_by(step).collect()
 }

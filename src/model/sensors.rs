@@ -315,9 +315,7 @@ impl Sensors {
                 .entry(observed.clone())
                 .or_insert_with_key(|observed| {
                     let gone = (0..observed.len()).filter(|&column| !observed[column]);
-                    gone.fold(self.precision.clone(), |precision, column| {
-                        without(&precision, column)
-                    })
+                    gone.fold(self.precision.clone(), without)
                 });
             for (j, size) in sizes.iter_mut().enumerate() {
                 let own = precision[[j, j]].sqrt() * self.unit[j];
@@ -408,9 +406,7 @@ impl Sensors {
         let off = self.centred(window).mapv(f64::from);
         let records = off.nrows().max(1) as f64;
         let gone = (0..self.columns()).filter(|&column| !observed[column]);
-        let known = gone.fold(self.precision.clone(), |known, column| {
-            without(&known, column)
-        });
+        let known = gone.fold(self.precision.clone(), without);
         let mut blamed: Vec<usize> = Vec::new();
         while blamed.len() < BLAMED_MAX.min(self.columns() - 1) {
             let gains = self.gains(&off, &known, &blamed);
@@ -446,9 +442,7 @@ impl Sensors {
 
     /// What the squared distance of rows would lose by each column, when some are reconstructed already: these, and what is not known, 0.
     fn gains(&self, off: &Array2<f64>, known: &Array2<f64>, blamed: &[usize]) -> Vec<f64> {
-        let rest = blamed
-            .iter()
-            .fold(known.clone(), |rest, &column| without(&rest, column));
+        let rest = blamed.iter().copied().fold(known.clone(), without);
         let pulled = off.dot(&rest);
         let gain = |j: usize| {
             let squares: f64 = pulled.column(j).iter().map(|pull| pull * pull).sum();
@@ -632,21 +626,20 @@ fn best_pair(pulled: &Array2<f64>, precision: &Array2<f64>) -> Option<Vec<usize>
 }
 
 /// The precision of the other columns when one is not known: its Schur complement, with zeros for the column.
-fn without(precision: &Array2<f64>, column: usize) -> Array2<f64> {
+fn without(mut precision: Array2<f64>, column: usize) -> Array2<f64> {
     let pivot = precision[[column, column]];
     if pivot <= 0.0 {
-        return precision.clone();
+        return precision;
     }
-    let row = precision.row(column).to_owned();
-    let mut rest = precision.clone();
-    for ((i, j), value) in rest.indexed_iter_mut() {
-        *value = if i == column || j == column {
-            0.0
-        } else {
-            *value - row[i] * row[j] / pivot
-        };
+    let of_column = precision.row(column).to_vec();
+    for (mut row, own) in precision.rows_mut().into_iter().zip(&of_column) {
+        for (value, other) in row.iter_mut().zip(&of_column) {
+            *value -= own * other / pivot;
+        }
+        row[column] = 0.0;
     }
-    rest
+    precision.row_mut(column).fill(0.0);
+    precision
 }
 
 /// What the columns `gone` are expected to be, `gone × seen`: −P⁻¹ of the former times P between them.
@@ -696,7 +689,7 @@ mod tests {
         let precision = inverse(array![[1.0, 0.5], [0.5, 1.0]].view()).unwrap();
         assert!((precision[[0, 0]] - 4.0 / 3.0).abs() < 1e-12);
         assert!((precision[[0, 1]] + 2.0 / 3.0).abs() < 1e-12);
-        let alone = without(&precision, 1);
+        let alone = without(precision.clone(), 1);
         assert!((alone[[0, 0]] - 1.0).abs() < 1e-12 && alone[[1, 1]].abs() < 1e-12);
         let expected = regression(&precision, &[1], &[0]);
         assert!((expected[[0, 0]] - 0.5).abs() < 1e-12);

@@ -11,7 +11,7 @@ use crate::detect::drift::Drift;
 use crate::detect::episode::{Episode, EpisodeState};
 use crate::detect::evidence::{Evidence, Place};
 use crate::detect::pace::{Pace, Sequence};
-use crate::detect::seasonal::{Season, TERMS, Tally};
+use crate::detect::seasonal::{Season, Seasons, TERMS, Tally};
 use crate::detect::silence::Rhythm;
 use crate::detect::within::Within;
 use crate::model::card::ModelVersion;
@@ -22,7 +22,7 @@ use crate::time::Timestamp;
 pub(super) const FORMAT: u8 = 2;
 
 /// The version that keys begin with.
-const KEY_FORMAT: u8 = 4;
+const KEY_FORMAT: u8 = 5;
 
 /// Little-endian numbers, one after the other.
 #[derive(Debug, Default)]
@@ -242,13 +242,19 @@ impl Reader<'_> {
             until,
         })
     }
-    /// The season that ends an entry, if there is one.
+    /// The seasons that end an entry: none, that which judges, or that and the one that ranks.
     #[expect(clippy::option_option, reason = "unreadable, none, or one")]
-    fn season_if_any(&mut self) -> Option<Option<Box<Season>>> {
+    fn seasons(&mut self) -> Option<Option<Box<Seasons>>> {
         if self.0.is_empty() {
             return Some(None);
         }
-        self.season().map(|season| Some(Box::new(season)))
+        let judge = self.season()?;
+        let ranking = if self.flag()? {
+            Some(self.season()?)
+        } else {
+            None
+        };
+        Some(Some(Box::new(Seasons { judge, ranking })))
     }
     fn season(&mut self) -> Option<Season> {
         let season = Season {
@@ -439,9 +445,13 @@ pub(super) fn write_key(state: &KeyState) -> Vec<u8> {
     to.all(state.cold.rows.len(), state.cold.rows.iter());
     to.all(state.cold.centre.len(), state.cold.centre.iter());
     to.all(state.cold.spread.len(), state.cold.spread.iter());
-    // At the end and absent if there is none: so entries of streams with several features are as they always were.
-    if let Some(season) = &state.season {
-        to.season(season);
+    // At the end, and absent where several features are judged together.
+    if let Some(seasons) = &state.season {
+        to.season(&seasons.judge);
+        to.u8(u8::from(seasons.ranking.is_some()));
+        if let Some(ranking) = &seasons.ranking {
+            to.season(ranking);
+        }
     }
     to.0
 }
@@ -477,7 +487,7 @@ pub(super) fn read_key(bytes: &[u8]) -> Option<KeyState> {
         centre: from.all()?,
         spread: from.all()?,
     };
-    let season = from.season_if_any()?;
+    let season = from.seasons()?;
     from.0.is_empty().then_some(KeyState {
         newest,
         clock,
@@ -638,7 +648,10 @@ mod tests {
                 centre: vec![0.1],
                 spread: vec![0.0],
             },
-            season: Some(Box::new(season())),
+            season: Some(Box::new(Seasons {
+                judge: season(),
+                ranking: Some(season()),
+            })),
         }
     }
 
@@ -660,7 +673,7 @@ mod tests {
     #[test]
     fn a_truncated_or_longer_or_newer_key_is_refused() {
         let bytes = write_key(&sample());
-        // What comes before the season is a whole key without one, as older versions wrote it.
+        // What comes before the seasons is a whole key without any.
         let old = write_key(&KeyState {
             season: None,
             ..sample()

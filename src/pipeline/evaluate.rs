@@ -310,7 +310,7 @@ impl EventEmitter<'_> {
         let cold_start_records = self.params.cold_start_records as u64;
         if let (true, [value]) = (self.params.seasonal, scored.row) {
             let season = state.season.get_or_insert_default();
-            warming = season.seen < cold_start_records;
+            warming = season.judge.seen < cold_start_records;
             // What was found anomalous must not become normal.
             let learn = state.episodes.open.is_none();
             let found = season.take(*value, scored.reading.time, learn);
@@ -565,7 +565,7 @@ impl EventEmitter<'_> {
         let missing = scored.window.iter().filter(|value| value.is_nan()).count();
         let missing = missing as f64 / scored.window.len().max(1) as f64;
         if scored.season.is_some() {
-            let past = state.season.as_deref();
+            let past = state.season.as_ref().map(|seasons| &seasons.judge);
             fields.threshold = past.map_or(0.0, |past| past.threshold(work.own_rule.p_value()));
             let records = past.map_or(0, |past| past.seen) as f64;
             fields.confidence = records / (records + SEASON_RECORDS);
@@ -578,10 +578,24 @@ impl EventEmitter<'_> {
             let rows = state.cold.seen as f64;
             fields.confidence = 0.5 * rows / (rows + ROWS_MAX as f64);
         }
-        let (shares, expected) = self.explained(work, scored);
+        let (mut shares, expected) = self.explained(work, scored);
+        if event == AlertEvent::Close
+            && let Some(began) = self.shares_at_opening(work, episode)
+        {
+            shares = began;
+        }
         fields.attribution = attribution(self.columns, scored.row, &shares, &expected);
         let cause = self.cause(work, scored.step, scored.slot).judged_as(scored);
         self.send(cause, fields);
+    }
+
+    /// The features' shares when the episode opened, as far as they are remembered: the record that closes it is an ordinary one, and says nothing
+    /// of what it was.
+    fn shares_at_opening(&self, work: &Work<'_>, episode: &Episode) -> Option<Vec<f64>> {
+        let entry = work.quarantined(&self.id(work, episode))?;
+        let shares = entry.pattern.as_ref()?.by_feature();
+        let share = |column: &Column| shares.get(column.name.as_str()).copied().unwrap_or(0.0);
+        (!shares.is_empty()).then(|| self.columns.iter().map(share).collect())
     }
 
     /// The shares of the features in a record's score, and what was expected of them.

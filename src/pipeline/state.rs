@@ -14,7 +14,7 @@ use crate::detect::cold::{self, ColdStart};
 use crate::detect::drift::Drift;
 use crate::detect::episode::EpisodeState;
 use crate::detect::feedback::Pattern;
-use crate::detect::seasonal::{Season, TERMS};
+use crate::detect::seasonal::{Seasons, TERMS};
 use crate::detect::silence::Rhythm;
 use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
@@ -53,7 +53,7 @@ pub(super) struct KeyState {
     /// What it looked like before there was a model; empty under a model.
     pub cold: ColdStart,
     /// What it does at which time; `None` unless records are judged by it.
-    pub season: Option<Box<Season>>,
+    pub season: Option<Box<Seasons>>,
 }
 
 impl KeyState {
@@ -87,8 +87,8 @@ impl KeyState {
 
 /// What an entry of a key takes beside its rows and its name, in bytes: more than it ever does without rows.
 const ENTRY: usize = 640;
-/// What its season takes.
-const SEASON: usize = 8 * (TERMS * (TERMS + 1)) + 4096;
+/// What its two seasons take.
+const SEASON: usize = 2 * (8 * (TERMS * (TERMS + 1)) + 4096);
 
 /// The bytes that the entry of a key takes in the state topic, at most. A law and not a measurement, so that it does not depend on how a stream
 /// was cut into batches.

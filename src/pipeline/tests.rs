@@ -136,6 +136,30 @@ pub(super) const CALM: &[f64] = &[0.1, 0.2];
 pub(super) const WILD: &[f64] = &[9.0, 0.2];
 
 #[test]
+fn what_closes_names_what_it_opened_by() {
+    let mut pipeline = ready(params(), 1);
+    // Once it is over, the second feature has the larger share of ordinary scores.
+    let calm: &[f64] = &[0.0, 0.3];
+    let rows: Vec<Row<'_>> = (0..60)
+        .map(|i| (i, "k", i * 1000, if i == 30 { WILD } else { calm }))
+        .collect();
+    let (outbox, _) = work(&mut pipeline, &rows);
+    let told: Vec<(AlertEvent, &str)> = outbox
+        .alerts
+        .iter()
+        .map(|alert| (alert.event, alert.relevant_attribution[0].feature.as_str()))
+        .collect();
+    let (open, close) = (told[0], told[told.len() - 1]);
+    assert_eq!((open.0, close.0), (AlertEvent::Open, AlertEvent::Close));
+    assert_eq!((open.1, close.1), ("x", "x"), "{told:?}");
+    let closed = &outbox.alerts[outbox.alerts.len() - 1];
+    let shares: f64 = closed.relevant_attribution.iter().map(|a| a.share).sum();
+    assert!((shares - 1.0).abs() < 1e-9);
+    // With what is observed now.
+    assert_eq!(closed.relevant_attribution[0].actual, Some(0.0));
+}
+
+#[test]
 fn an_alert_says_why_and_where() {
     let mut pipeline = ready(params(), 1);
     let (outbox, tally) = work(

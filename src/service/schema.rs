@@ -60,6 +60,7 @@ pub fn settle(
     waiting: &Waiting<'_>,
 ) -> Result<Schema, SchemaError> {
     let mut spec = config.input.schema();
+    let mut found = false;
     if spec.is_auto() {
         if let Some(kept) = store.schema()? {
             spec.features = serde_json::from_str::<Features>(&kept)?;
@@ -70,10 +71,17 @@ pub fn settle(
             // Another process may have seen other records, and been quicker.
             let kept = store.keep_schema(&serde_json::to_string(&spec.features)?)?;
             spec.features = serde_json::from_str::<Features>(&kept)?;
-            tracing::info!(features = ?spec.features, "found the input's features; they are fixed from now on");
+            found = true;
         }
     }
     let schema = spec.check().map_err(SchemaError::Problems)?;
+    if found {
+        let features = schema.columns().join(", ");
+        tracing::info!(
+            features,
+            "found the input's features; they are fixed from now on"
+        );
+    }
     let (columns, most) = (schema.columns().len(), features_max(config.model.window));
     if most < columns {
         return Err(SchemaError::TooWide(too_wide(

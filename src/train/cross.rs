@@ -42,7 +42,9 @@ impl Folds {
             let (train, validation) = window::validated(&fold.rest, &job.spec, usage);
             let seed = job.seed.child("fold").nth(i as u64);
             let fitted = fit::weights(job, windows, (&train, &validation), seed, monitor)?;
-            seen.push(HeldOut::of(&fitted.model, windows, &fold.held_out, seed));
+            let of_fold = HeldOut::of(&fitted.model, windows, &fold.held_out, seed);
+            let held_out = (&fold.held_out[..], FOLDS);
+            seen.push(of_fold.with_gaps(&fitted.model, windows, held_out, seed));
             last = Some((fitted, fold.held_out));
         }
         let Some((mut last, held_out)) = last else {

@@ -36,13 +36,15 @@ const MEANS_MIN: usize = 200;
 pub(super) struct Fitted {
     /// The model.
     pub model: TrainedModel,
+    /// What gaps make of the scores of the calibration windows.
+    gaps: Vec<(Way, Pairs)>,
 }
 
-/// Fits and calibrates.
+/// Fits, and calibrates unless folds will.
 pub(super) fn fit(
     job: &TrainJob,
     windows: &Windows<'_>,
-    split: &Split,
+    (split, folds): (&Split, bool),
     monitor: &mut dyn Monitor,
 ) -> Result<Fitted, TrainError> {
     let parts = (&split.train[..], &split.validation[..]);
@@ -56,9 +58,14 @@ pub(super) fn fit(
     ] {
         rows.insert(name.to_owned(), part.len() as u64);
     }
+    if folds {
+        return Ok(fitted);
+    }
     let held_out = held_out(&[&split.calibrate, &split.validation, &split.train]);
     let seen = HeldOut::of(&fitted.model, windows, held_out, job.seed);
+    let seen = seen.with_gaps(&fitted.model, windows, (held_out, 1), job.seed);
     seen.calibrate(job, &mut fitted.model);
+    fitted.gaps = seen.gaps;
     Ok(fitted)
 }
 
@@ -115,7 +122,10 @@ pub(super) fn weights(
         held,
         ..TrainedModel::uncalibrated(card, scaler, model)
     };
-    Ok(Fitted { model })
+    Ok(Fitted {
+        model,
+        gaps: Vec::new(),
+    })
 }
 
 /// The judge of M columns' means over windows, where there are enough that were observed as a whole.
@@ -149,7 +159,9 @@ pub(super) fn calibrate_finally(
     let calm = windows.matrix(&places);
     places.extend(returning(job, windows, split, (&fitted.model, calm.view())));
     places.sort_by_key(Window::order);
-    HeldOut::of(&fitted.model, windows, &places, job.seed).calibrate(job, &mut fitted.model);
+    let mut seen = HeldOut::of(&fitted.model, windows, &places, job.seed);
+    seen.gaps = std::mem::take(&mut fitted.gaps);
+    seen.calibrate(job, &mut fitted.model);
 }
 
 /// Windows of short episodes that come back into the calibration. Whoever calibrates without the records that were flagged calls the next
@@ -259,7 +271,7 @@ pub(super) struct HeldOut {
 }
 
 impl HeldOut {
-    /// Scores of the windows by the model, as they are and with gaps.
+    /// Scores of the windows by the model, as they are.
     pub fn of(
         model: &TrainedModel,
         windows: &Windows<'_>,
@@ -272,7 +284,7 @@ impl HeldOut {
         let seeds = seeds(held_out.nrows(), seed);
         let (scores, missing) = model.raw_scores(held_out, &seeds);
         Self {
-            gaps: with_gaps(model, held_out, (&scores, &missing), seed),
+            gaps: Vec::new(),
             scores,
             missing,
             places,
@@ -280,6 +292,20 @@ impl HeldOut {
             sizes: model.sizes(held_out),
             still: model.still(held_out),
         }
+    }
+
+    /// Adds scores with gaps, of some of the windows, where so many models share the work.
+    pub fn with_gaps(
+        mut self,
+        model: &TrainedModel,
+        windows: &Windows<'_>,
+        (held_out, models): (&[Window], usize),
+        seed: Seed,
+    ) -> Self {
+        let scored = (&self.scores[..], &self.missing[..]);
+        let held_out = windows.matrix(held_out);
+        self.gaps = with_gaps(model, (held_out.view(), models), scored, seed);
+        self
     }
 
     /// Adds what is said of later windows.
@@ -433,7 +459,7 @@ fn picked(scores: &[f64], missing: &[f64], pick: impl Fn(f64) -> bool) -> Vec<f6
 /// Scores of complete windows, and of the same with inputs taken away.
 fn with_gaps(
     model: &TrainedModel,
-    held_out: ArrayView2<'_, f64>,
+    (held_out, models): (ArrayView2<'_, f64>, usize),
     (scores, missing): (&[f64], &[f64]),
     seed: Seed,
 ) -> Vec<(Way, Pairs)> {
@@ -443,7 +469,7 @@ fn with_gaps(
         .collect();
     let ways = gaps::ways(model.inputs(), places.len());
     let complete: Vec<usize> = (0..scores.len()).filter(|&i| missing[i] <= 0.0).collect();
-    let rows = gaps::chosen(&complete, ways.len());
+    let rows = gaps::chosen(&complete, ways.len(), models);
     if rows.is_empty() {
         return Vec::new();
     }

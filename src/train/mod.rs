@@ -305,7 +305,7 @@ impl Made {
         monitor: &mut dyn Monitor,
     ) -> Result<Self, TrainError> {
         let split = windows.split(&usage, &job.spec);
-        let mut fitted = fit::fit(job, windows, &split, monitor)?;
+        let mut fitted = fit::fit(job, windows, (&split, usage.folds > 0), monitor)?;
         fitted.model.card.usage = Some(usage);
         let folds = if usage.folds > 0 {
             Some(cross::Folds::fit(job, windows, (&split, &usage), monitor)?)

@@ -1,6 +1,6 @@
 //! Faults in a history that nobody has judged yet: windows that stand out against what the rest of the history looks like.
 //!
-//! Every key's values are first counted from its own centre in its own spreads, as the median of eight blocks of time has them: a fault in
+//! Windows of ten are looked at where fewer records are scored together. Every key's values are first counted from its own centre in its own spreads, as the median of eight blocks of time has them: a fault in
 //! three of the eight moves neither. Then the history is cut into eight blocks, and a cheap model is fitted on each half of it: four
 //! neighbouring blocks, the last adjoining the first. Each window is scored by the four models that have not seen its block, each by its principal
 //! components, by the largest residual of a column's mean given the others', and by how long a column stands still; the largest answer counts. A fault
@@ -37,6 +37,9 @@ const BLOCKS: usize = 8;
 
 /// Windows below which blocks say nothing.
 const WINDOWS_MIN: usize = 25 * BLOCKS;
+
+/// Records of the windows that are looked at, at least.
+const LENGTH_MIN: usize = 10;
 
 /// Windows that one model is fitted on, at most.
 const FITTED_MAX: usize = 2000;
@@ -82,12 +85,15 @@ pub(super) fn find(job: &TrainJob, windows: &Windows<'_>) -> Result<Vec<Suspect>
     if all.len() < WINDOWS_MIN || !all.iter().any(|w| unjudged(job, windows, w)) {
         return Ok(Vec::new());
     }
-    let looked_at = (length(job), &KeyScales::of(windows, &job.context_columns()));
+    let looked_at = (
+        width(job, windows),
+        &KeyScales::of(windows, &job.context_columns()),
+    );
     let excess = excess(job, windows, looked_at)?;
     let excess = against_own_key(all, excess);
     let mut stretches = Vec::new();
     for scale in SCALES {
-        let neighbours = scale * NEIGHBOURS_MIN.max(2 * job.spec.window);
+        let neighbours = scale * NEIGHBOURS_MIN.max(2 * windows.length());
         stretches.extend(standing_out(all, &excess, neighbours));
     }
     let stretches = merged(stretches);
@@ -178,7 +184,7 @@ pub(super) fn set_aside(job: &TrainJob) -> Result<(Windows<'_>, Aside), TrainErr
         return Err(windows.too_few(needed));
     }
     if job.remake.is_none() {
-        aside.suspects = known_and_found(job, &windows)?;
+        aside.suspects = known_and_found(job, &windows, &out)?;
     }
     if aside.suspects.is_empty() {
         return Ok((windows, aside));
@@ -231,8 +237,22 @@ fn flagged_by_models(job: &TrainJob) -> Vec<Exclusion> {
     job.exclusions.iter().filter_map(later).collect()
 }
 
-/// The suspects that the model in use knows of, and those found now.
-fn known_and_found(job: &TrainJob, windows: &Windows<'_>) -> Result<Vec<Suspect>, TrainError> {
+/// Windows of several records where those that will be scored have fewer: a mean, and whether a column stands still, say more than one record
+/// does. None where keys send too few records in a row.
+fn longer<'a>(job: &'a TrainJob, windows: &Windows<'_>, out: &[Exclusion]) -> Option<Windows<'a>> {
+    if windows.length() >= LENGTH_MIN {
+        return None;
+    }
+    let longer = Windows::of_length(job, LENGTH_MIN, (out, &[]));
+    (longer.len() >= WINDOWS_MIN && 2 * longer.len() >= windows.len()).then_some(longer)
+}
+
+/// The suspects that the model in use knows of, and those found now, in windows of several records first.
+fn known_and_found(
+    job: &TrainJob,
+    windows: &Windows<'_>,
+    out: &[Exclusion],
+) -> Result<Vec<Suspect>, TrainError> {
     let mut suspects = match &job.champion {
         Some(champion) => champion.card.suspects.clone(),
         None => Vec::new(),
@@ -241,20 +261,21 @@ fn known_and_found(job: &TrainJob, windows: &Windows<'_>) -> Result<Vec<Suspect>
         let exclusion = &mut suspect.exclusion;
         exclusion.feedback = job.feedback.get(&exclusion.because).copied();
     }
-    let known = suspects.clone();
-    suspects.extend(find(job, windows)?.into_iter().filter(|found| {
-        !known
-            .iter()
-            .any(|known| overlap(&known.exclusion, &found.exclusion))
-    }));
+    let longer = longer(job, windows, out);
+    for windows in longer.iter().chain([windows]) {
+        let found = find(job, windows)?;
+        let known: Vec<Exclusion> = suspects.iter().map(|s| s.exclusion.clone()).collect();
+        let new = |found: &Suspect| !known.iter().any(|known| overlap(known, &found.exclusion));
+        suspects.extend(found.into_iter().filter(new));
+    }
     suspects.sort_by(|a, b| a.exclusion.cmp(&b.exclusion));
     Ok(suspects)
 }
 
-/// Records of the windows that are judged: as configured, unless they would be too wide.
-fn length(job: &TrainJob) -> usize {
+/// Records of the windows that are judged, unless they would be too wide.
+fn width(job: &TrainJob, windows: &Windows<'_>) -> usize {
     let most = (WIDTH_MAX / job.columns.len().max(1)).max(1);
-    job.spec.window.min(most)
+    windows.length().min(most)
 }
 
 /// How far each window's score lies above the middle, in spreads, by models that have not seen its block: the largest of their answers.

@@ -39,6 +39,8 @@ pub(super) struct Windows<'a> {
     pub records_per_key_day: f64,
     /// Brings what is usual for a key to what is usual for all.
     levels: Levels,
+    /// Records of a window.
+    length: usize,
 }
 
 /// W records of one key.
@@ -121,6 +123,15 @@ const VALIDATION_SHARE: f64 = 0.15;
 impl<'a> Windows<'a> {
     /// All windows of full length that have no record that is kept out.
     pub fn build(job: &'a TrainJob, exclusions: &[Exclusion], suspects: &[Suspect]) -> Self {
+        Self::of_length(job, job.spec.window, (exclusions, suspects))
+    }
+
+    /// The same, whatever the length of the windows that are to be scored.
+    pub fn of_length(
+        job: &'a TrainJob,
+        length: usize,
+        (exclusions, suspects): (&[Exclusion], &[Suspect]),
+    ) -> Self {
         let mut built = Self {
             job,
             runs: Vec::new(),
@@ -131,6 +142,7 @@ impl<'a> Windows<'a> {
             keys: job.rows.iter().map(|rows| rows.keys().len()).sum(),
             records_per_key_day: 0.0,
             levels: Levels::default(),
+            length,
         };
         let mut gaps = Vec::new();
         for (part, rows) in job.rows.iter().enumerate() {
@@ -161,11 +173,7 @@ impl<'a> Windows<'a> {
         let apart = usage.gate_share.clamp(0.0, 0.5) + usage.calibrate_share.clamp(0.0, 0.5);
         let held_out = apart + VALIDATION_SHARE * (1.0 - apart);
         let late = self.windows.split_off(n - (n as f64 * held_out) as usize);
-        let late = neighbours(
-            &late,
-            (most as f64 * held_out) as usize,
-            self.job.spec.window,
-        );
+        let late = neighbours(&late, (most as f64 * held_out) as usize, self.length);
         let early = most - late.len();
         let step = self.windows.len() as f64 / early as f64;
         self.windows = (0..early.min(self.windows.len()))
@@ -204,7 +212,7 @@ impl<'a> Windows<'a> {
                     sequence = Sequence::default();
                 }
                 // The windows that will be scored are cut at the same gaps.
-                let follows = sequence.follows(rows.time(i), self.job.spec.window);
+                let follows = sequence.follows(rows.time(i), self.length);
                 if let (Some(before), false) = (before, apart) {
                     gaps.push(rows.time(i).since(rows.time(before)).as_millis() as f64);
                 }
@@ -242,7 +250,7 @@ impl<'a> Windows<'a> {
         (run, short): (&mut Vec<usize>, &[bool]),
         values: &mut Vec<f64>,
     ) {
-        let length = self.job.spec.window;
+        let length = self.length;
         for first in 0..(run.len() + 1).saturating_sub(length) {
             let (oldest, newest) = (run[first], run[first + length - 1]);
             let flagged = run[first..first + length].iter().any(|&i| short[i]);
@@ -322,6 +330,11 @@ impl<'a> Windows<'a> {
             }
         }
         KeptOut { long, short }
+    }
+
+    /// Records of a window.
+    pub fn length(&self) -> usize {
+        self.length
     }
 
     /// How many windows there are.
@@ -415,14 +428,14 @@ impl<'a> Windows<'a> {
 
     /// The values of windows, `n × (W · D)`, as they were observed.
     pub fn raw(&self, windows: &[Window]) -> Array2<f64> {
-        self.recent(windows, self.job.spec.window)
+        self.recent(windows, self.length)
     }
 
     /// The values of the newest `length` records of windows, `n × (length · D)`, as they were observed.
     pub fn recent(&self, windows: &[Window], length: usize) -> Array2<f64> {
         let columns = self.job.columns.len();
         let width = length * columns;
-        let skipped = self.job.spec.window - length;
+        let skipped = self.length - length;
         let mut values = Vec::with_capacity(windows.len() * width);
         for window in windows {
             let from = (window.first + skipped) * columns;

@@ -198,8 +198,8 @@ pub struct Worker<S, O> {
     settings: Settings,
     /// Reused from batch to batch.
     decoded: DecodedBatch,
-    /// Starting positions that are not committed yet.
-    fresh: Positions,
+    /// Starting positions that are not committed yet, each with where reading begins: behind what was deleted, which the first snapshot counts.
+    fresh: BTreeMap<TopicPartition, (Offset, Offset)>,
     /// Where each partition's next record lies that was not consumed before.
     unread: Positions,
     aborts: u32,
@@ -220,7 +220,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
             ports,
             settings,
             decoded: DecodedBatch::default(),
-            fresh: Positions::new(),
+            fresh: BTreeMap::new(),
             unread: Positions::new(),
             aborts: 0,
             limit,
@@ -409,7 +409,8 @@ impl<S: Session, O: Observer> Worker<S, O> {
             let from = assignment.committed.max(assignment.first);
             self.unread.insert(assignment.at.clone(), from);
             if assignment.fresh {
-                self.fresh.insert(assignment.at.clone(), from);
+                let fresh = (assignment.committed, from);
+                self.fresh.insert(assignment.at.clone(), fresh);
             }
             self.ports.observer.assigned(&assignment.at, &assigned);
         }
@@ -477,15 +478,18 @@ impl<S: Session, O: Observer> Worker<S, O> {
         Ok(())
     }
 
-    /// Commits where partitions begin of which nothing was committed before: a crash must not move a start at "latest".
+    /// Commits where partitions begin of which nothing was committed before: a crash must not move a start at "latest", nor lose count of what was
+    /// deleted there.
     fn commit_fresh(&mut self) -> Result<(), WorkerError<S::Fatal>> {
         let held = self.pipeline.positions();
-        self.fresh.retain(|at, from| held.get(at) == Some(from));
+        self.fresh
+            .retain(|at, (_, from)| held.get(at) == Some(from));
         if self.fresh.is_empty() {
             return Ok(());
         }
+        let begins = |(at, (begin, _)): (&TopicPartition, &(Offset, Offset))| (at.clone(), *begin);
         let outbox = Outbox {
-            positions: self.fresh.clone(),
+            positions: self.fresh.iter().map(begins).collect(),
             ..Outbox::default()
         };
         if self.publish(&outbox)?.is_continue() {

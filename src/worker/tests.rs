@@ -286,6 +286,10 @@ fn what_was_said_before_a_partition_comes_is_heard_before_its_first_record() {
 }
 
 fn assignment(committed: i64, first: i64, state: &Log) -> Input {
+    assigned(committed, first, state, false)
+}
+
+fn assigned(committed: i64, first: i64, state: &Log, fresh: bool) -> Input {
     let mut entries = BTreeMap::new();
     for entry in state.published.iter().flat_map(|outbox| &outbox.state) {
         entries.insert(entry.key.clone(), entry.clone());
@@ -293,7 +297,7 @@ fn assignment(committed: i64, first: i64, state: &Log) -> Input {
     Input::Assigned(vec![PartitionAssignment {
         at: at(),
         committed: Offset(committed),
-        fresh: false,
+        fresh,
         first: Offset(first),
         topic_id: None,
         state: entries.into_values().collect(),
@@ -406,6 +410,30 @@ fn where_retention_overtakes_the_reader_goes_on_behind_it_and_counts() {
     step(&mut worker, Input::Idle);
     assert_eq!(log.0.borrow().skipped, 2 + 11);
     assert_eq!(log.0.borrow().published.last().unwrap().positions, to);
+}
+
+/// What was deleted before a partition was first read is counted by whoever saves its first state: not by who only began.
+#[test]
+fn a_crash_before_the_first_snapshot_loses_no_count_of_what_was_skipped() {
+    let log = Shared::default();
+    let (mut first, _) = worker(&log, 1, &[1]);
+    first.handle(assigned(0, 7, &Log::default(), true)).unwrap();
+    assert_eq!(
+        log.0.borrow().rewound,
+        [Positions::from([(at(), Offset(7))])]
+    );
+    // It dies between the commit of where it begins and that of its state.
+    first.commit_fresh().unwrap();
+    assert_eq!(log.0.borrow().published.len(), 1);
+    let committed = log.0.borrow().published[0].positions[&at()];
+    drop(first);
+    assert_eq!(log.0.borrow().skipped, 0);
+    let (mut second, _) = worker(&log, 1, &[1]);
+    second
+        .handle(assigned(committed.0, 7, &Log::default(), false))
+        .unwrap();
+    step(&mut second, batch(7..9));
+    assert_eq!((log.0.borrow().skipped, log.0.borrow().consumed), (7, 2));
 }
 
 #[test]

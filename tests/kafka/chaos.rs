@@ -17,7 +17,7 @@ use crate::echo::{Echo, Running};
 const SHARE: i64 = 150;
 
 /// What happened, added up.
-type Counts = BTreeMap<&'static str, u32>;
+pub type Counts = BTreeMap<&'static str, u32>;
 
 struct Scene {
     own: cluster::Own,
@@ -140,26 +140,30 @@ fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-#[test]
-#[ignore = "minutes to hours: `make chaos`"]
-fn chaos() {
+/// Seed after seed for CHAOS_MINUTES, behind those that a journal names, to which those that go well are added.
+pub fn rounds(journal: &str, round: impl Fn(u64) -> Option<Counts>) {
     let minutes: u64 = setting("CHAOS_MINUTES").map_or(10, |text| text.parse().expect("minutes"));
-    let journal = setting("CHAOS_JOURNAL").unwrap_or_else(|| "target/chaos.txt".to_owned());
-    let done = std::fs::read_to_string(&journal).unwrap_or_default();
+    let done = std::fs::read_to_string(journal).unwrap_or_default();
     let until = Instant::now() + Duration::from_secs(60 * minutes);
     for seed in done.lines().count() as u64.. {
         if Instant::now() > until {
             break;
         }
-        let Some(counts) = round(seed, 20) else {
+        let Some(counts) = round(seed) else {
             return;
         };
         let file = std::fs::File::options()
             .create(true)
             .append(true)
-            .open(&journal);
+            .open(journal);
         let line = format!("seed {seed}: nothing lost, nothing twice: {counts:?}");
         eprintln!("{line}");
         writeln!(file.expect("a journal"), "{line}").expect("noted");
     }
+}
+
+#[test]
+#[ignore = "minutes to hours: `make chaos`"]
+fn chaos() {
+    rounds("target/chaos.txt", |seed| round(seed, 20));
 }

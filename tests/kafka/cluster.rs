@@ -58,30 +58,42 @@ fn skip(problem: &str) {
 pub struct Own {
     /// Its address.
     pub brokers: String,
-    folder: std::path::PathBuf,
+    pub folder: std::path::PathBuf,
 }
 
 impl Own {
     /// Starts it, if that is possible here.
     pub fn start() -> Option<Self> {
-        Self::start_as(None)
+        Self::start_as("1", None)
+    }
+
+    /// Starts three, which replicate everything.
+    pub fn three() -> Option<Self> {
+        Self::start_as("3", None)
+    }
+
+    /// The same, with a second listener for OAUTHBEARER, which takes tokens that nobody signed: its address.
+    pub fn with_tokens() -> Option<(Self, String)> {
+        let own = Self::start_as("1", Some(("KAFKA_OAUTH", "1")))?;
+        let address = std::fs::read_to_string(own.folder.join("oauth")).expect("its address");
+        Some((own, address.trim().to_owned()))
     }
 
     /// The same, behind a proxy: clients are told its address.
     pub fn behind(proxy: &str) -> Option<Self> {
-        Self::start_as(Some(proxy))
+        Self::start_as("1", Some(("KAFKA_ADVERTISED", proxy)))
     }
 
-    fn start_as(advertised: Option<&str>) -> Option<Self> {
+    fn start_as(count: &str, more: Option<(&str, &str)>) -> Option<Self> {
         let folder = std::env::temp_dir().join(unique("anomalyd-own"));
         let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/kafka.sh"))
             .arg("start")
             .arg(&folder)
-            .arg("1")
+            .arg(count)
             .arg(std::process::id().to_string())
             .env_remove("ANOMALYD_TEST_BROKERS")
             .env("KAFKA_HEAP", "256m")
-            .envs(advertised.map(|address| ("KAFKA_ADVERTISED", address)))
+            .envs(more)
             .output()
             .expect("bash runs");
         if !output.status.success() {
@@ -109,10 +121,20 @@ impl Own {
 
     /// Starts it again on the same port with the same data.
     pub fn again(&self) {
+        self.again_of(&[]);
+    }
+
+    /// Starts one of several again, from 1 on.
+    pub fn again_one(&self, node: usize) {
+        self.again_of(&[&node.to_string()]);
+    }
+
+    fn again_of(&self, node: &[&str]) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/kafka.sh");
         let output = Command::new(script)
             .arg("again")
             .arg(&self.folder)
+            .args(node)
             .env("KAFKA_HEAP", "256m")
             .output()
             .expect("bash runs");
@@ -123,8 +145,16 @@ impl Own {
     /// Sends a signal to the broker's process.
     pub fn signal(&self, signal: &str) {
         let pids = std::fs::read_to_string(self.folder.join("pids")).expect("its process");
-        let sent = Command::new("kill").arg(signal).arg(pids.trim()).status();
+        let sent = Command::new("kill").arg(signal).args(pids.lines()).status();
         assert!(sent.expect("kill runs").success());
+    }
+
+    /// Sends a signal to one of several, from 1 on. Answers whether it is there.
+    pub fn signal_one(&self, node: usize, signal: &str) -> bool {
+        let pids = std::fs::read_to_string(self.folder.join("pids")).expect("their processes");
+        let pid = pids.lines().nth(node - 1).expect("its process");
+        let sent = Command::new("kill").args([signal, pid]).output();
+        sent.expect("kill runs").status.success()
     }
 }
 
@@ -249,7 +279,8 @@ pub fn produce(brokers: &str, topic: &str, records: impl IntoIterator<Item = Rec
             producer.poll(Duration::from_millis(5));
         }
     }
-    producer.flush(Duration::from_secs(60)).expect("all sent");
+    // As long as a message may take.
+    producer.flush(Duration::from_secs(300)).expect("all sent");
 }
 
 /// What transactions of the tests wait for at most.
@@ -433,6 +464,107 @@ impl Open<'_> {
     }
 }
 
+/// A request in Kafka's own words, for what librdkafka's bindings lack: what the first broker answers, without the correlation id.
+pub fn ask_raw(brokers: &str, (api, version): (i16, i16), flexible: bool, body: &[u8]) -> Vec<u8> {
+    use std::io::{Read as _, Write as _};
+    let mut request = Vec::new();
+    request.extend(api.to_be_bytes());
+    request.extend(version.to_be_bytes());
+    request.extend(7_i32.to_be_bytes());
+    request.extend([0, 5]);
+    request.extend(b"tests");
+    if flexible {
+        request.push(0);
+    }
+    request.extend(body);
+    let first = brokers.split(',').next().expect("a broker");
+    let mut stream = std::net::TcpStream::connect(first).expect("a broker");
+    stream
+        .write_all(&(request.len() as i32).to_be_bytes())
+        .and_then(|()| stream.write_all(&request))
+        .expect("sent");
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).expect("an answer");
+    let mut answer = vec![0; i32::from_be_bytes(length) as usize];
+    stream.read_exact(&mut answer).expect("an answer");
+    answer.split_off(4)
+}
+
+/// A partition, who leads it, and who has a copy.
+struct Led {
+    topic: String,
+    partition: i32,
+    leader: i32,
+    /// In the order of preference.
+    replicas: Vec<i32>,
+    in_sync: usize,
+}
+
+/// Who leads the partitions of all topics, and how many brokers there are.
+pub struct Leaders(Vec<Led>, usize);
+
+impl Leaders {
+    /// As it is now, if the brokers say.
+    pub fn of(brokers: &str) -> Option<Self> {
+        let client = admin(brokers);
+        let found = client.inner().fetch_metadata(None, Duration::from_secs(2));
+        let found = found.ok()?;
+        let partitions = found.topics().iter().flat_map(|topic| {
+            topic.partitions().iter().map(|partition| Led {
+                topic: topic.name().to_owned(),
+                partition: partition.id(),
+                leader: partition.leader(),
+                replicas: partition.replicas().to_vec(),
+                in_sync: partition.isr().len(),
+            })
+        });
+        Some(Self(partitions.collect(), found.brokers().len()))
+    }
+
+    /// All brokers are there, and have all there is.
+    pub fn in_sync(&self, brokers: usize) -> bool {
+        let complete = |led: &Led| 0 <= led.leader && led.replicas.len() == led.in_sync;
+        self.1 == brokers && self.0.iter().all(complete)
+    }
+
+    /// How many partitions have another leader.
+    pub fn moved_since(&self, before: &Self) -> u32 {
+        let place = |led: &Led| (led.topic.clone(), led.partition);
+        let moved = |led: &&Led| {
+            let old = before.0.iter().find(|old| place(old) == place(led));
+            old.is_some_and(|old| old.leader != led.leader)
+        };
+        self.0.iter().filter(moved).count() as u32
+    }
+
+    /// Gives all partitions another order of their replicas.
+    pub fn reassign(&self, brokers: &str, mut order: impl FnMut(&mut Vec<i32>)) {
+        // Lengths, plus one, are below 128: then they have one byte. So each partition is a topic of its own in a request of its own.
+        for led in &self.0 {
+            let (topic, mut replicas) = (&led.topic, led.replicas.clone());
+            order(&mut replicas);
+            let mut body = 20_000_i32.to_be_bytes().to_vec();
+            body.extend([2, u8::try_from(topic.len() + 1).expect("a short name")]);
+            body.extend(topic.as_bytes());
+            body.push(2);
+            body.extend(led.partition.to_be_bytes());
+            body.push(replicas.len() as u8 + 1);
+            body.extend(replicas.iter().flat_map(|replica| replica.to_be_bytes()));
+            body.extend([0, 0, 0]);
+            let answer = ask_raw(brokers, (45, 0), true, &body);
+            // No tags, throttle time, and an error code.
+            assert_eq!(answer[5..7], [0, 0], "{answer:?}");
+        }
+    }
+}
+
+/// Has the first replica of each partition lead it.
+pub fn elect_preferred_leaders(brokers: &str) {
+    let mut body = (-1_i32).to_be_bytes().to_vec();
+    body.extend(20_000_i32.to_be_bytes());
+    ask_raw(brokers, (43, 0), false, &body);
+}
+
 /// Whether some transaction that wrote to `topics`, or moves the group's offsets in `input`, is neither committed nor aborted.
 pub fn undecided(
     brokers: &str,
@@ -494,17 +626,11 @@ pub enum Acl {
 /// Sets access control lists for everyone on resources (2: topics, 3: groups, 5: transactional ids), in Kafka's own words: `CreateAcls`
 /// version 1, which librdkafka's bindings lack. Names that end with `*` are prefixes. Answers whether the broker has an authoriser.
 pub fn set_acls(brokers: &str, acls: &[(u8, &str, Acl)]) -> bool {
-    use std::io::{Read as _, Write as _};
     let text = |to: &mut Vec<u8>, text: &str| {
         to.extend((text.len() as i16).to_be_bytes());
         to.extend(text.as_bytes());
     };
-    let mut request = Vec::new();
-    request.extend(30_i16.to_be_bytes());
-    request.extend(1_i16.to_be_bytes());
-    request.extend(7_i32.to_be_bytes());
-    text(&mut request, "tests");
-    request.extend((acls.len() as i32).to_be_bytes());
+    let mut request = (acls.len() as i32).to_be_bytes().to_vec();
     for (resource, name, acl) in acls {
         let (operation, permission) = match acl {
             Acl::Allow => (2, 3),
@@ -519,18 +645,9 @@ pub fn set_acls(brokers: &str, acls: &[(u8, &str, Acl)]) -> bool {
         text(&mut request, "*");
         request.extend([operation, permission]);
     }
-    let first = brokers.split(',').next().expect("a broker");
-    let mut stream = std::net::TcpStream::connect(first).expect("a broker");
-    stream
-        .write_all(&(request.len() as i32).to_be_bytes())
-        .and_then(|()| stream.write_all(&request))
-        .expect("sent");
-    let mut length = [0; 4];
-    stream.read_exact(&mut length).expect("an answer");
-    let mut answer = vec![0; i32::from_be_bytes(length) as usize];
-    stream.read_exact(&mut answer).expect("an answer");
-    // Correlation id, throttle time, and for each its error code and message.
-    let code = i16::from_be_bytes([answer[12], answer[13]]);
+    let answer = ask_raw(brokers, (30, 1), false, &request);
+    // Throttle time, and for each its error code and message.
+    let code = i16::from_be_bytes([answer[8], answer[9]]);
     assert!(code == 0 || code == 54, "error {code}");
     code == 0
 }

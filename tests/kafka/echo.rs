@@ -147,6 +147,7 @@ impl Echo {
                 brokers: self.brokers.clone(),
                 group: self.name.clone(),
                 properties: self.properties.clone(),
+                tokens: None,
             },
             inputs: vec![self.input()],
             topics: OutputTopics {

@@ -27,6 +27,7 @@ fn connection(brokers: &str, group: &str) -> Connection {
         brokers: brokers.to_owned(),
         group: group.to_owned(),
         properties: BTreeMap::new(),
+        tokens: None,
     }
 }
 

@@ -13,52 +13,78 @@ use crate::model::trained::TrainedModel;
 use crate::seed::Seed;
 
 /// How many windows.
-const ROWS: usize = 12;
+const ROWS: usize = 16;
+
+/// How many of them are about the model's centre; the others are beyond any bound that it has, or lack much.
+const NEAR: usize = 12;
+
+/// How far beyond, in spreads.
+const BEYOND: f64 = 60.0;
+
+/// The windows that are explained: one of each sort.
+const EXPLAINED: [usize; 3] = [NEAR - 1, NEAR, ROWS - 1];
 
 /// By how much a score may differ, as a part of it: other processors add in another order.
 const SCORE: f64 = 1e-3;
 
-/// By how much ln p may differ, and of how many windows it may differ by more: where few scores were held out, one rank is a large step.
-const LOG_P: (f64, usize) = (0.05, 1);
+/// By how much ln p may differ, at p of 1 and as a part of it, and of how many windows it may differ by more: where few scores were held out, one
+/// rank is a large step.
+const LOG_P: (f64, f64, usize) = (0.05, 0.01, 1);
+
+/// By how much a column's share in an explanation may differ.
+const SHARE: f64 = 0.01;
 
 /// Windows and what is to be said of them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Golden {
-    /// `n × (W · D)` raw values; the last one lacks some.
+    /// `n × (W · D)` raw values, of which some are missing.
     pub windows: Array2<f64>,
     /// n scores.
     pub score: Vec<f64>,
     /// n p-values.
     pub p_value: Vec<f64>,
+    /// The shares of the D columns in some of the scores, one window after the other.
+    pub share: Vec<f64>,
 }
 
 impl Golden {
-    /// Rows about the model's centre, ever further away, and what the model says of them.
+    /// Rows about the model's centre, ever further away, some far beyond, some that lack much, and what the model says of them.
     pub fn of(model: &TrainedModel) -> Self {
         let (width, columns) = (model.width(), model.card.columns.len());
         let mut rng = Seed(0).child("golden").rng();
         let mut windows = Array2::from_shape_fn((ROWS, width), |(row, input)| {
-            let far = row as f64 / 3.0;
+            let far = match row {
+                NEAR.. if row.is_multiple_of(2) => BEYOND,
+                _ => row as f64 / 3.0,
+            };
             let (centre, spread) = (&model.scaler.centre, &model.scaler.spread);
             let size: f64 = rng.sample(StandardNormal);
             centre[input % columns] + far * size * spread[input % columns]
         });
         if columns > 1 {
-            windows[(ROWS - 1, width - 1)] = f64::NAN;
+            windows[(NEAR - 1, width - 1)] = f64::NAN;
+            for input in 0..width {
+                // Every other column of one, and the rest of the other.
+                windows[(NEAR + 1 + 2 * (input % columns % 2), input)] = f64::NAN;
+            }
         }
         let mut golden = Self {
             windows,
             ..Self::default()
         };
         let judged = golden.judged(model);
-        (golden.score, golden.p_value) = judged;
+        (golden.score, golden.p_value, golden.share) = judged;
         golden
     }
 
-    fn judged(&self, model: &TrainedModel) -> (Vec<f64>, Vec<f64>) {
+    fn judged(&self, model: &TrainedModel) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
         let seeds: Vec<Seed> = (0..self.windows.nrows() as u64).map(Seed).collect();
         let judged = model.judge(self.windows.view(), &seeds);
-        (judged.score, judged.p_value)
+        let explained = EXPLAINED.into_iter().flat_map(|row| {
+            let window = self.windows.slice_axis(Axis(0), (row..=row).into());
+            model.explain(window).shares
+        });
+        (judged.score, judged.p_value, explained.collect())
     }
 
     /// Writes them to a model's file.
@@ -72,17 +98,18 @@ impl Golden {
         };
         put("golden.score", &self.score);
         put("golden.p_value", &self.p_value);
+        put("golden.share", &self.share);
     }
 
-    /// Reads back what [`Self::save`] wrote.
+    /// Reads back what [`Self::save`] wrote of a model of `shared` columns.
     ///
     /// # Errors
     /// If it is not there, or not as many as there must be.
-    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
+    pub fn load(from: &Tensors, shared: usize) -> Result<Self, ModelFileError> {
         let wrong = |name: &str| ModelFileError::Invalid(format!("`{name}` is absent or uneven"));
-        let find = |name: &str| {
+        let find = |name: &str, length: usize| {
             let (_, values) = from.wide.get(name).ok_or_else(|| wrong(name))?;
-            if values.len() == ROWS {
+            if values.len() == length {
                 Ok(values.clone())
             } else {
                 Err(wrong(name))
@@ -96,8 +123,9 @@ impl Golden {
         Ok(Self {
             windows: Array2::from_shape_vec((ROWS, columns), values.clone())
                 .map_err(|_| wrong(name))?,
-            score: find("golden.score")?,
-            p_value: find("golden.p_value")?,
+            score: find("golden.score", ROWS)?,
+            p_value: find("golden.p_value", ROWS)?,
+            share: find("golden.share", EXPLAINED.len() * shared)?,
         })
     }
 
@@ -114,11 +142,10 @@ impl Golden {
         // Parts that do not fit each other show as a panic of arithmetic, which is how a file of any kind is refused, whatever kind may come.
         let tried = catch_unwind(AssertUnwindSafe(|| {
             let last = self.windows.slice_axis(Axis(0), (ROWS - 1..).into());
-            model.explain(last);
             model.codes(last);
             self.judged(model)
         }));
-        let Ok((score, p_value)) = tried else {
+        let Ok((score, p_value, share)) = tried else {
             return Err(ModelFileError::Invalid(
                 "the model's parts do not fit each other".to_owned(),
             ));
@@ -130,13 +157,16 @@ impl Golden {
         let p_values = self.p_value.iter().zip(&p_value);
         let off = |(wanted, found): &(&f64, &f64)| {
             let apart = (found.ln() - wanted.ln()).abs();
-            apart.is_nan() || apart > LOG_P.0
+            apart.is_nan() || apart > LOG_P.0 + LOG_P.1 * wanted.ln().abs()
         };
         let sound = p_value.iter().all(|p| *p > 0.0 && *p <= 1.0)
             && scores
                 .into_iter()
                 .all(|(wanted, found)| near(*found, *wanted))
-            && p_values.filter(off).count() <= LOG_P.1;
+            && p_values.filter(off).count() <= LOG_P.2
+            && self.share.len() == share.len()
+            && (self.share.iter().zip(&share))
+                .all(|(wanted, found)| (found - wanted).abs() <= SHARE);
         if sound {
             Ok(())
         } else {

@@ -1,7 +1,4 @@
 //! The ids that brokers give to topics. A topic that is deleted and made anew under its name has another one.
-//!
-//! librdkafka knows them (`rd_kafka_DescribeTopics`), its Rust bindings do not pass them on. This crate is apart because it is the only place with
-//! unsafe code.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int};

@@ -1,0 +1,155 @@
+//! A token endpoint (RFC 6749, section 4.4) for tests: it answers as it is told to and remembers what it was asked.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+/// What it does with a request.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    /// A token that lasts for so many seconds, of which the answer tells, or only the token.
+    Token { seconds: u64, told: bool },
+    /// A status with a body.
+    Status(u16, String),
+    /// Nothing, for as long as it exists.
+    Hang,
+    /// The end of the connection.
+    HangUp,
+}
+
+/// A request: its headers in lower case, and its body.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: String,
+}
+
+struct State {
+    answer: Mutex<Answer>,
+    asked: Mutex<Vec<Asked>>,
+    ended: AtomicBool,
+}
+
+/// An endpoint on this machine, until it is dropped.
+pub(crate) struct Endpoint {
+    address: String,
+    state: Arc<State>,
+}
+
+impl Endpoint {
+    pub(crate) fn start(answer: Answer) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let state = Arc::new(State {
+            answer: Mutex::new(answer),
+            asked: Mutex::default(),
+            ended: AtomicBool::new(false),
+        });
+        let shared = Arc::clone(&state);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                if shared.ended.load(Ordering::SeqCst) {
+                    return;
+                }
+                let shared = Arc::clone(&shared);
+                // Who hangs up is no business of a test's endpoint.
+                std::thread::spawn(move || serve(stream, &shared).unwrap_or_default());
+            }
+        });
+        Self { address, state }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/token", self.address)
+    }
+
+    pub(crate) fn answer(&self, answer: Answer) {
+        *self.state.answer.lock().unwrap() = answer;
+    }
+
+    /// All it was asked so far.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.state.asked.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.state.ended.store(true, Ordering::SeqCst);
+        // Wakes the listener, if it still is there.
+        drop(TcpStream::connect(&self.address));
+    }
+}
+
+fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut asked = Asked::default();
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    loop {
+        line.clear();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.trim().split_once(": ") else {
+            break;
+        };
+        asked
+            .headers
+            .insert(name.to_ascii_lowercase(), value.to_owned());
+    }
+    let length = asked.headers.get("content-length");
+    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    reader.read_exact(&mut body)?;
+    asked.body = String::from_utf8(body).unwrap();
+    state.asked.lock().unwrap().push(asked);
+    let answer = state.answer.lock().unwrap().clone();
+    let (status, body) = match answer {
+        Answer::Token { seconds, told } => (200, token_answer(seconds, told)),
+        Answer::Status(status, body) => (status, body),
+        Answer::HangUp => return Ok(()),
+        Answer::Hang => {
+            while !state.ended.load(Ordering::SeqCst) {
+                std::thread::park_timeout(std::time::Duration::from_millis(50));
+            }
+            return Ok(());
+        }
+    };
+    let length = body.len();
+    write!(
+        stream,
+        "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+}
+
+fn token_answer(seconds: u64, told: bool) -> String {
+    let token = unsecured(seconds);
+    let expires = if told {
+        format!(r#","expires_in":{seconds}"#)
+    } else {
+        String::new()
+    };
+    format!(r#"{{"access_token":"{token}","token_type":"Bearer"{expires}}}"#)
+}
+
+/// A JSON Web Token that nobody signed: Kafka's own validator for tests takes it.
+fn unsecured(seconds: u64) -> String {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the brokers' clock is the machine's"
+    )]
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let claims = format!(
+        r#"{{"sub":"anomalyd","iat":{now},"exp":{}}}"#,
+        now + seconds
+    );
+    let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    format!("{}.{}.", part(r#"{"alg":"none"}"#), part(&claims))
+}

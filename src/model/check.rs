@@ -102,6 +102,8 @@ impl ModelSpec {
         };
         let level = self.autoencoder.noise_level;
         problems.range("autoencoder.noise_level", level, 0.0..=noise_max);
+        let weight = self.autoencoder.contractive_weight;
+        problems.range("autoencoder.contractive_weight", weight, 0.0..=1e3);
         problems.range("vae.beta", self.vae.beta, 0.0..=1e3);
     }
 

@@ -226,6 +226,8 @@ pub struct AutoencoderSpec {
     pub noise: Noise,
     /// ... and how much: the standard deviation of Gaussian noise in scaled units, or the share of masked inputs.
     pub noise_level: f32,
+    /// Contractive: weight of the code's squared derivative beside the squared error.
+    pub contractive_weight: f32,
     /// How residuals become a score.
     pub residual: Residual,
     /// What no key turns.
@@ -240,6 +242,7 @@ impl Default for AutoencoderSpec {
             regularizer: Regularizers::One(Regularizer::None),
             noise: Noise::Gaussian,
             noise_level: 1.0,
+            contractive_weight: 2.0,
             residual: Residual::Scaled,
             fixed: AutoencoderFixed::default(),
         }
@@ -258,8 +261,6 @@ pub struct AutoencoderFixed {
     pub sparsity_target: f32,
     /// Weight of the sparsity beside the squared error: of the size of Ng's β.
     pub sparsity_weight: f32,
-    /// Weight of the code's squared derivative by the input, beside the squared error: what the figures of docs/quality.md are with.
-    pub contractive_weight: f32,
     /// Weight in the score of how unusual the code is (its squared Mahalanobis distance), beside the residuals: one to one.
     pub code_weight: f32,
 }
@@ -271,7 +272,6 @@ impl Default for AutoencoderFixed {
             sparsity: Sparsity::Kl,
             sparsity_target: 0.05,
             sparsity_weight: 4.0,
-            contractive_weight: 4.0,
             code_weight: 1.0,
         }
     }

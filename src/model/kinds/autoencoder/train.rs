@@ -96,7 +96,7 @@ impl<'a> Reconstruction<'a> {
             return 0.0;
         }
         let each = weights.iter().fold(0.0_f32, |most, w| most.max(*w));
-        let factor = self.spec.autoencoder.fixed.contractive_weight * each / width as f32;
+        let factor = self.spec.autoencoder.contractive_weight * each / width as f32;
         let shape = (weights.len(), width);
         if self.directions.dim() != shape {
             self.directions = Array2::zeros(shape);
@@ -289,7 +289,7 @@ mod tests {
             spec.network.code = 4;
             spec.network.fixed.activation = Activation::Gelu;
             spec.autoencoder.fixed.sparsity_weight = 0.5;
-            spec.autoencoder.fixed.contractive_weight = 0.5;
+            spec.autoencoder.contractive_weight = 0.5;
             spec.autoencoder.regularizer = Regularizers::Several(list.to_vec());
         })
     }
@@ -340,7 +340,7 @@ mod tests {
         let silent = |dropout: f32| {
             let spec = spec(&[Regularizer::Contractive]).with(|spec| {
                 spec.network.fixed.dropout = dropout;
-                spec.autoencoder.fixed.contractive_weight = 0.0;
+                spec.autoencoder.contractive_weight = 0.0;
                 spec.autoencoder.fixed.tied = Switch::Off;
             });
             let both = nets(&spec, 5, Seed(3));
@@ -376,7 +376,7 @@ mod tests {
         let mut objective = Reconstruction::new(&spec, Seed(1));
         encoder.forward_kept(rows.view(), &mut objective.encoder, None);
         let exact = objective.contraction(&encoder, &[1.0], width, &mut encoder.zeros_like());
-        let factor = spec.autoencoder.fixed.contractive_weight / width as f32;
+        let factor = spec.autoencoder.contractive_weight / width as f32;
         let mut sum = 0.0;
         let mut signs = Array2::zeros((1, width));
         let rng = &mut Seed(9).rng();

@@ -19,7 +19,7 @@ use crate::model::card::Maintenance;
 use crate::model::spec::ModelSpec;
 use crate::record::Missing;
 use crate::record::calendar::CalendarSpec;
-use crate::record::schema::{Features, Format, SchemaSpec};
+use crate::record::schema::{Features, Format, KEY_MAX, SchemaSpec};
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -172,6 +172,8 @@ pub struct Input {
     pub format: Format,
     /// Field paths that make the key; empty: Kafka's key.
     pub key: Vec<String>,
+    /// The longest key, in bytes.
+    pub key_max: usize,
     /// Field path of the event time; empty: Kafka's timestamp.
     pub timestamp: String,
     /// Which fields are features.
@@ -199,6 +201,7 @@ impl Default for Input {
             start: Start::Latest,
             format: Format::Json,
             key: Vec::new(),
+            key_max: KEY_MAX,
             timestamp: String::new(),
             features: Features::default(),
             categories: BTreeMap::new(),
@@ -230,7 +233,7 @@ impl Input {
             calendar: Some(self.calendar.clone()).filter(|spec| *spec != CalendarSpec::default()),
             missing: self.missing,
             missing_for: self.missing_for.clone(),
-            key_max: None,
+            key_max: Some(self.key_max).filter(|max| *max != KEY_MAX),
         }
     }
 }
@@ -291,6 +294,8 @@ pub struct Training {
     /// Stretches of time that are kept out, such as maintenance.
     #[serde(with = "exclude")]
     pub exclude: Vec<Maintenance>,
+    /// Whether drift makes the next training come sooner.
+    pub on_drift: bool,
     /// Which windows calibrate a model.
     pub calibration: Calibration,
     /// In a backtest: records between two trainings; 0: by `interval`.
@@ -300,12 +305,13 @@ pub struct Training {
 impl Default for Training {
     fn default() -> Self {
         Self {
-            interval: Duration::from_hours(1),
-            history: Duration::from_hours(7 * 24),
+            interval: Duration::from_secs(3600),
+            history: Duration::from_secs(7 * 86_400),
             rows_max: 20_000,
             rows_min: 500,
             guard: 20,
             exclude: Vec::new(),
+            on_drift: true,
             calibration: Calibration::Auto,
             every_records: 0,
         }

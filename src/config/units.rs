@@ -157,7 +157,7 @@ mod tests {
         ] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
-        assert_eq!(format_duration(Duration::from_mins(90)), "90m");
+        assert_eq!(format_duration(Duration::from_secs(5400)), "90m");
         assert_eq!(format_duration(Duration::ZERO), "0s");
     }
 

@@ -414,18 +414,16 @@ impl<W: Write> Telling<W> {
             return Ok(());
         };
         let now = self.clock.monotonic();
-        if let Some(sent) = self.sent_at(&alert) {
-            self.delays.push(now.saturating_sub(sent));
-        }
+        self.delays.push(now.saturating_sub(self.sent_at(&alert)));
         let at = self.at();
         let fault = board.see(&alert).cloned();
         Ok(self.story.alert(at, &alert, fault.as_ref())?)
     }
 
     /// When the record that caused an alert was sent: plant time runs evenly, in steps.
-    fn sent_at(&self, alert: &Alert) -> Option<Duration> {
+    fn sent_at(&self, alert: &Alert) -> Duration {
         let ahead = alert.data_time.since(self.gateway.origin()).as_secs_f64();
-        Some(self.live + Duration::from_secs_f64((ahead + STEP) / SPEED))
+        self.live + Duration::from_secs_f64((ahead + STEP) / SPEED)
     }
 }
 

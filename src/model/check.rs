@@ -105,6 +105,7 @@ impl ModelSpec {
         let weight = self.autoencoder.contractive_weight;
         problems.range("autoencoder.contractive_weight", weight, 0.0..=1e3);
         problems.range("vae.beta", self.vae.beta, 0.0..=1e3);
+        problems.range("vae.warmup", self.vae.warmup, 0..=100_000);
     }
 
     /// What settings of autoencoders ask of each other, if there is one: without this, some would be passed over without a word.

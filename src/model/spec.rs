@@ -222,6 +222,8 @@ pub struct AutoencoderSpec {
     pub architecture: Architecture,
     /// What keeps the autoencoder from copying its input: `none`, `sparse`, `denoising`, `contractive`, or a list of them.
     pub regularizer: Regularizers,
+    /// Sparse: divergence of mean activations from a target, as Ng has it, or the code's mean absolute value.
+    pub sparsity: Sparsity,
     /// How a denoising autoencoder disturbs its input ...
     pub noise: Noise,
     /// ... and how much: the standard deviation of Gaussian noise in scaled units, or the share of masked inputs.
@@ -240,6 +242,7 @@ impl Default for AutoencoderSpec {
         Self {
             architecture: Architecture::Dense,
             regularizer: Regularizers::One(Regularizer::None),
+            sparsity: Sparsity::Kl,
             noise: Noise::Gaussian,
             noise_level: 1.0,
             contractive_weight: 2.0,
@@ -255,8 +258,6 @@ pub struct AutoencoderFixed {
     /// Whether the decoder's weights are the encoder's, transposed (dense only). `auto` ties those of a contractive autoencoder, which
     /// could otherwise shrink its code and stretch it again, and no others.
     pub tied: Switch,
-    /// How sparsity is measured: divergence of mean activations from the target, as Ng has it, or the code's mean absolute value.
-    pub sparsity: Sparsity,
     /// Wanted mean activation of a code unit, in (0, 1): Ng's.
     pub sparsity_target: f32,
     /// Weight of the sparsity beside the squared error: of the size of Ng's β.
@@ -269,7 +270,6 @@ impl Default for AutoencoderFixed {
     fn default() -> Self {
         Self {
             tied: Switch::Auto,
-            sparsity: Sparsity::Kl,
             sparsity_target: 0.05,
             sparsity_weight: 4.0,
             code_weight: 1.0,
@@ -289,8 +289,7 @@ pub struct VaeSpec {
     /// K: draws of the code by which the likelihood of a row is estimated. A constant that bounds what a score costs.
     #[serde(skip)]
     pub samples: usize,
-    /// Epochs over which the divergence's weight grows from 0: it is whole from the first on.
-    #[serde(skip)]
+    /// Epochs over which the divergence's weight grows from 0; 0: it is whole from the first on.
     pub warmup: usize,
 }
 

@@ -246,7 +246,7 @@ pub enum DecodeError {
         expected: usize,
     },
     /// The key is longer than is allowed: it would be in the state, and twice in each alert and score.
-    #[error("the key has {bytes} bytes, but at most {max} are allowed")]
+    #[error("the key has {bytes} bytes, but at most {max} are allowed (`input.key_max`)")]
     KeyLength {
         /// How many it has.
         bytes: usize,

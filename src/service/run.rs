@@ -492,7 +492,7 @@ pub fn plan(config: &Config) -> Plan {
         params: config.training_params(),
         interval: training.interval,
         jitter: JITTER,
-        on_drift: true,
+        on_drift: training.on_drift,
         history: training.history,
         maintenance: training.exclude.clone(),
         seed: config.seed,

@@ -211,7 +211,7 @@ fn code_width(spec: &ModelSpec, width: usize) -> usize {
 /// a wild row.
 fn code_activation(spec: &ModelSpec) -> Activation {
     if spec.autoencoder.regularizer.has(Regularizer::Sparse)
-        && spec.autoencoder.fixed.sparsity == Sparsity::Kl
+        && spec.autoencoder.sparsity == Sparsity::Kl
     {
         Activation::Sigmoid
     } else if spec.autoencoder.regularizer.has(Regularizer::Contractive) {

@@ -73,7 +73,7 @@ impl<'a> Reconstruction<'a> {
         }
         let factor = self.spec.autoencoder.fixed.sparsity_weight / width as f32;
         let (code, grad) = self.encoder.output_and_grad();
-        match self.spec.autoencoder.fixed.sparsity {
+        match self.spec.autoencoder.sparsity {
             Sparsity::Kl => add_kl_sparsity(
                 code,
                 weights,
@@ -211,7 +211,7 @@ impl Objective<Pair<Net, Net>> for Reconstruction<'_> {
             };
             let factor = self.spec.autoencoder.fixed.sparsity_weight / width as f32;
             let mut unused = Array2::zeros(code.raw_dim());
-            loss += match self.spec.autoencoder.fixed.sparsity {
+            loss += match self.spec.autoencoder.sparsity {
                 Sparsity::Kl => {
                     let target = self.spec.autoencoder.fixed.sparsity_target;
                     add_kl_sparsity(code.view(), &weights, target, factor, unused.view_mut())
@@ -312,7 +312,7 @@ mod tests {
                 4,
             );
         }
-        let l1 = spec(&[Sparse]).with(|spec| spec.autoencoder.fixed.sparsity = Sparsity::L1);
+        let l1 = spec(&[Sparse]).with(|spec| spec.autoencoder.sparsity = Sparsity::L1);
         // A seed for which no code is so near 0 that a difference straddles the kink.
         check(&l1, 5, 5);
         check(

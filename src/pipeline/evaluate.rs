@@ -10,12 +10,12 @@ use std::borrow::Cow;
 use ndarray::{Array2, ArrayView1};
 
 use super::dismissed::worst;
-use super::output::{self, AlertFields, Cause};
+use super::output::{self, Cause};
 use super::prepare::{Event, Prepared, SilenceInfo, Step, Work};
 use super::state::Quarantined;
 use super::windows::Group;
 use super::{Column, Outbox, Tally, Watched};
-use crate::alert::{AlertEvent, Attribution, ScoredBy};
+use crate::alert::{Alert, AlertEvent, Attribution, ScoredBy};
 use crate::detect::Params;
 use crate::detect::clock::Moment;
 use crate::detect::cold::{ColdStart, ROWS_MAX};
@@ -482,18 +482,13 @@ impl EventEmitter<'_> {
             }
             if emit && !episode.muted {
                 let within = outer.map(|outer| self.id(work, outer));
-                let fields = AlertFields {
-                    within,
-                    ..AlertFields::of_episode(
-                        self.params,
-                        work,
-                        AlertEvent::Close,
-                        episode,
-                        &reading,
-                    )
-                };
                 let cause = self.cause(work, step, slot);
-                self.send(cause, fields);
+                let closed = (AlertEvent::Close, episode);
+                let alert = Alert {
+                    within,
+                    ..output::of_episode(self.params, work, cause, closed, &reading)
+                };
+                self.send(step, alert);
             }
         }
         if let Some(info) = info {
@@ -555,45 +550,44 @@ impl EventEmitter<'_> {
         if !emit {
             return;
         }
-        let mut fields =
-            AlertFields::of_episode(self.params, work, event, episode, &scored.reading);
+        let cause = self.cause(work, scored.step, scored.slot).judged_as(scored);
+        let happened = (event, episode);
+        let mut alert = output::of_episode(self.params, work, cause, happened, &scored.reading);
         if let Some(outer) = outer {
-            fields.within = Some(self.id(work, outer));
-            fields.grade = work.own_rule.grade(episode.strength);
+            alert.within = Some(self.id(work, outer));
+            alert.anomaly_grade = work.own_rule.grade(episode.strength);
         }
         let state = &work.slots[scored.slot].state;
         let missing = scored.window.iter().filter(|value| value.is_nan()).count();
         let missing = missing as f64 / scored.window.len().max(1) as f64;
         if scored.season.is_some() {
             let past = state.season.as_ref().map(|seasons| &seasons.judge);
-            fields.threshold = past.map_or(0.0, |past| past.threshold(work.own_rule.p_value()));
+            alert.threshold = past.map_or(0.0, |past| past.threshold(work.own_rule.p_value()));
             let records = past.map_or(0, |past| past.seen) as f64;
-            fields.confidence = records / (records + SEASON_RECORDS);
+            alert.confidence = records / (records + SEASON_RECORDS);
         } else if let Some(model) = &work.model {
             // Scores are emitted on the scale of complete windows, whatever is missing: so is the threshold.
-            fields.threshold = model.calibration.full.threshold(work.rule.p_value());
-            fields.confidence = model.calibration.at(missing).confidence();
+            alert.threshold = model.calibration.full.threshold(work.rule.p_value());
+            alert.confidence = model.calibration.at(missing).confidence();
         } else {
-            fields.threshold = ColdStart::threshold(self.columns.len(), work.own_rule.p_value());
+            alert.threshold = ColdStart::threshold(self.columns.len(), work.own_rule.p_value());
             let rows = state.cold.seen as f64;
-            fields.confidence = 0.5 * rows / (rows + ROWS_MAX as f64);
+            alert.confidence = 0.5 * rows / (rows + ROWS_MAX as f64);
         }
         let (mut shares, expected) = self.explained(work, scored);
         if event == AlertEvent::Close
-            && let Some(began) = self.shares_at_opening(work, episode)
+            && let Some(began) = self.shares_at_opening(work, &alert.id)
         {
             shares = began;
         }
-        fields.attribution = attribution(self.columns, scored.row, &shares, &expected);
-        let cause = self.cause(work, scored.step, scored.slot).judged_as(scored);
-        self.send(cause, fields);
+        alert.relevant_attribution = attribution(self.columns, scored.row, &shares, &expected);
+        self.send(scored.step, alert);
     }
 
     /// The features' shares when the episode opened, as far as they are remembered: the record that closes it is an ordinary one, and says nothing
     /// of what it was.
-    fn shares_at_opening(&self, work: &Work<'_>, episode: &Episode) -> Option<Vec<f64>> {
-        let entry = work.quarantined(&self.id(work, episode))?;
-        let shares = entry.pattern.as_ref()?.by_feature();
+    fn shares_at_opening(&self, work: &Work<'_>, id: &EpisodeId) -> Option<Vec<f64>> {
+        let shares = work.quarantined(id)?.pattern.as_ref()?.by_feature();
         let share = |column: &Column| shares.get(column.name.as_str()).copied().unwrap_or(0.0);
         (!shares.is_empty()).then(|| self.columns.iter().map(share).collect())
     }
@@ -629,16 +623,14 @@ impl EventEmitter<'_> {
             offset: raw.offset,
             time,
             scored_by: work.scored_by(),
-            record: step.record,
         }
     }
 
-    fn send(&mut self, cause: Cause<'_>, fields: AlertFields) {
+    /// Sends an alert that a record caused.
+    fn send(&mut self, step: &Step, alert: Alert) {
         self.alerted
-            .push(self.batch.records()[cause.record].timestamp);
-        self.outbox
-            .alerts
-            .push(output::alert(self.params, cause, fields));
+            .push(self.batch.records()[step.record].timestamp);
+        self.outbox.alerts.push(alert);
     }
 }
 

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use super::OpenEpisode;
 use super::prepare::Work;
 use crate::alert::{
-    Alert, AlertEvent, AlertKind, Attribution, Drift, DriftEvent, InputRef, SCHEMA, Score,
-    ScoredBy, Severity,
+    Alert, AlertEvent, AlertKind, Drift, DriftEvent, InputRef, SCHEMA, Score, ScoredBy, Severity,
 };
 use crate::detect::Params;
 use crate::detect::drift::Turn;
@@ -26,87 +25,6 @@ pub(super) struct Cause<'a> {
     pub time: Timestamp,
     /// What the score is by.
     pub scored_by: ScoredBy,
-    /// Its place in the batch.
-    pub record: usize,
-}
-
-/// What an alert says beyond its cause.
-#[derive(Clone, Debug)]
-pub(super) struct AlertFields {
-    pub id: EpisodeId,
-    pub event: AlertEvent,
-    pub kind: AlertKind,
-    pub onset_time: Timestamp,
-    pub score: f64,
-    pub peak_score: f64,
-    pub grade: f64,
-    pub confidence: f64,
-    pub severity: Severity,
-    pub p: f64,
-    pub threshold: f64,
-    pub records: u64,
-    /// When the fault ended, if the record that closes the episode came later.
-    pub end_time: Option<Timestamp>,
-    pub evidence: f64,
-    pub evidence_threshold: f64,
-    pub evidence_records: u64,
-    pub attribution: Vec<Attribution>,
-    pub suppressed: Option<u64>,
-    pub abandoned: bool,
-    /// The id of the episode that this one lies within.
-    pub within: Option<EpisodeId>,
-}
-
-impl AlertFields {
-    /// Nothing but the id, the kind, the event and the p-value.
-    pub fn bare(id: EpisodeId, kind: AlertKind, event: AlertEvent, p: f64) -> Self {
-        Self {
-            id,
-            event,
-            kind,
-            onset_time: Timestamp::MIN,
-            score: 0.0,
-            peak_score: 0.0,
-            grade: 0.0,
-            confidence: 0.0,
-            severity: Severity::Low,
-            p,
-            threshold: 0.0,
-            records: 0,
-            end_time: None,
-            evidence: 0.0,
-            evidence_threshold: 0.0,
-            evidence_records: 0,
-            attribution: Vec::new(),
-            suppressed: None,
-            abandoned: false,
-            within: None,
-        }
-    }
-
-    /// What is known of an episode without its model.
-    pub fn of_episode(
-        params: &Params,
-        work: &Work<'_>,
-        event: AlertEvent,
-        episode: &Episode,
-        reading: &Reading,
-    ) -> Self {
-        let id = EpisodeId::new(&params.detector, &work.base.at, episode.onset);
-        Self {
-            onset_time: episode.onset_time,
-            score: reading.score,
-            peak_score: episode.peak_score,
-            grade: work.rule.grade(episode.strength),
-            severity: episode.severity,
-            end_time: Some(episode.last.time),
-            evidence: episode.strength,
-            evidence_threshold: episode.threshold,
-            evidence_records: u64::from(episode.scale),
-            records: episode.records,
-            ..Self::bare(id, AlertKind::Score, event, reading.p)
-        }
-    }
 }
 
 impl Cause<'_> {
@@ -118,36 +36,65 @@ impl Cause<'_> {
     }
 }
 
-/// An alert.
-pub(super) fn alert(params: &Params, cause: Cause<'_>, fields: AlertFields) -> Alert {
-    let closes = fields.event == AlertEvent::Close;
+/// An alert that says nothing yet but what it is of, what happened, and the p-value.
+pub(super) fn alert(
+    params: &Params,
+    cause: Cause<'_>,
+    (id, kind, event): (EpisodeId, AlertKind, AlertEvent),
+    p: f64,
+) -> Alert {
     Alert {
         schema: SCHEMA,
-        id: fields.id,
-        event: fields.event,
-        kind: fields.kind,
+        id,
+        event,
+        kind,
         detector: Arc::clone(&params.detector),
         input: cause.input(),
         key: cause.key,
-        approx_anomaly_start_time: fields.onset_time,
-        end_time: closes.then(|| fields.end_time.unwrap_or(cause.time)),
         data_time: cause.time,
-        anomaly_score: fields.score,
-        peak_score: fields.peak_score,
-        anomaly_grade: fields.grade,
-        confidence: fields.confidence,
-        severity: fields.severity,
-        p_value: fields.p,
-        threshold: fields.threshold,
-        records: fields.records,
-        evidence: fields.evidence,
-        evidence_threshold: fields.evidence_threshold,
-        evidence_records: fields.evidence_records,
-        relevant_attribution: fields.attribution,
-        suppressed: fields.suppressed,
-        abandoned: fields.abandoned,
-        within: fields.within,
+        approx_anomaly_start_time: Timestamp::MIN,
+        end_time: (event == AlertEvent::Close).then_some(cause.time),
+        anomaly_score: 0.0,
+        peak_score: 0.0,
+        anomaly_grade: 0.0,
+        confidence: 0.0,
+        severity: Severity::Low,
+        p_value: p,
+        threshold: 0.0,
+        records: 0,
+        evidence: 0.0,
+        evidence_threshold: 0.0,
+        evidence_records: 0,
+        relevant_attribution: Vec::new(),
+        suppressed: None,
+        within: None,
+        abandoned: false,
         scored_by: cause.scored_by,
+    }
+}
+
+/// An alert of an episode, with what is known of it without its model.
+pub(super) fn of_episode(
+    params: &Params,
+    work: &Work<'_>,
+    cause: Cause<'_>,
+    (event, episode): (AlertEvent, &Episode),
+    reading: &Reading,
+) -> Alert {
+    let id = EpisodeId::new(&params.detector, cause.at, episode.onset);
+    Alert {
+        approx_anomaly_start_time: episode.onset_time,
+        // The record that closes it came later.
+        end_time: (event == AlertEvent::Close).then_some(episode.last.time),
+        anomaly_score: reading.score,
+        peak_score: episode.peak_score,
+        anomaly_grade: work.rule.grade(episode.strength),
+        severity: episode.severity,
+        evidence: episode.strength,
+        evidence_threshold: episode.threshold,
+        evidence_records: u64::from(episode.scale),
+        records: episode.records,
+        ..alert(params, cause, (id, AlertKind::Score, event), reading.p)
     }
 }
 
@@ -186,16 +133,15 @@ pub(super) fn abandoned(
         offset: next,
         time: known.max(open.since),
         scored_by: ScoredBy::ColdStart,
-        record: 0,
     };
-    let fields = AlertFields {
-        onset_time: open.since,
+    let what = (open.id.clone(), open.kind, AlertEvent::Close);
+    Alert {
+        approx_anomaly_start_time: open.since,
         peak_score: open.peak,
         severity: open.severity,
         abandoned: true,
-        ..AlertFields::bare(open.id.clone(), open.kind, AlertEvent::Close, 1.0)
-    };
-    alert(params, cause, fields)
+        ..alert(params, cause, what, 1.0)
+    }
 }
 
 /// A record's score; `code`: the model's code of its window.

@@ -1,9 +1,9 @@
 //! Alerts of keys that fall silent, and send again.
 
-use super::super::output::AlertFields;
+use super::super::output::{self, Cause};
 use super::super::prepare::{SilenceInfo, Step, Work};
 use super::EventEmitter;
-use crate::alert::{AlertEvent, AlertKind, Severity};
+use crate::alert::{Alert, AlertEvent, AlertKind, Severity};
 use crate::stream::EpisodeId;
 
 impl EventEmitter<'_> {
@@ -20,9 +20,9 @@ impl EventEmitter<'_> {
         }
         self.tally.opened += 1;
         if allowed {
-            let fields = self.silence_fields(work, info, AlertEvent::Open);
             let cause = self.cause(work, step, slot);
-            self.send(cause, fields);
+            let alert = self.silence_alert(cause, info, AlertEvent::Open);
+            self.send(step, alert);
         }
     }
 
@@ -39,30 +39,25 @@ impl EventEmitter<'_> {
         }
         self.tally.closed += 1;
         if !suppressed {
-            let fields = self.silence_fields(work, info, AlertEvent::Close);
             let cause = self.cause(work, step, slot);
-            self.send(cause, fields);
+            let alert = self.silence_alert(cause, info, AlertEvent::Close);
+            self.send(step, alert);
         }
     }
 
-    pub(super) fn silence_fields(
-        &self,
-        work: &Work<'_>,
-        info: SilenceInfo,
-        event: AlertEvent,
-    ) -> AlertFields {
+    fn silence_alert(&self, cause: Cause<'_>, info: SilenceInfo, event: AlertEvent) -> Alert {
         // The longest of that many gaps.
         let p = 1.0 / (info.records as f64 + 1.0);
-        let detector = &self.params.detector;
-        let id = EpisodeId::of_silence(detector, &work.base.at, info.silence.after);
-        let mut fields = AlertFields::bare(id, AlertKind::Silence, event, p);
-        fields.onset_time = info.silence.since;
-        fields.severity = Severity::Medium;
-        fields.score = info.strangeness;
-        fields.peak_score = info.strangeness;
-        fields.threshold = self.params.silence_factor;
-        fields.grade = 1.0 - p;
-        fields.confidence = 1.0 - p;
-        fields
+        let id = EpisodeId::of_silence(&self.params.detector, cause.at, info.silence.after);
+        Alert {
+            approx_anomaly_start_time: info.silence.since,
+            severity: Severity::Medium,
+            anomaly_score: info.strangeness,
+            peak_score: info.strangeness,
+            threshold: self.params.silence_factor,
+            anomaly_grade: 1.0 - p,
+            confidence: 1.0 - p,
+            ..output::alert(self.params, cause, (id, AlertKind::Silence, event), p)
+        }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::super::output::AlertFields;
+use super::super::output;
 use super::super::prepare::{Step, Work};
 use super::super::state::Storm;
 use super::{EventEmitter, ScoredRecord};
-use crate::alert::{AlertEvent, AlertKind, Severity};
+use crate::alert::{Alert, AlertEvent, AlertKind, Severity};
 use crate::detect::Params;
 use crate::detect::clock::Moment;
 use crate::record::Key;
@@ -81,17 +81,20 @@ impl EventEmitter<'_> {
         event: AlertEvent,
     ) {
         let id = EpisodeId::of_storm(&self.params.detector, &work.base.at, since.0);
-        let mut fields = AlertFields::bare(id, AlertKind::Storm, event, work.rule.p_value());
-        let closing = event == AlertEvent::Close;
-        fields.onset_time = since.1;
-        fields.severity = Severity::High;
-        fields.score = f64::from(work.head.storm.opens);
-        fields.peak_score = fields.score;
-        fields.threshold = f64::from(self.params.storm_opens_max);
-        fields.suppressed = closing.then_some(work.head.storm.suppressed);
+        let what = (id, AlertKind::Storm, event);
         let mut cause = self.cause(work, step, 0);
         cause.key = Key(Arc::from("*"));
-        self.send(cause, fields);
+        let (opens, closing) = (work.head.storm.opens, event == AlertEvent::Close);
+        let alert = Alert {
+            approx_anomaly_start_time: since.1,
+            severity: Severity::High,
+            anomaly_score: f64::from(opens),
+            peak_score: f64::from(opens),
+            threshold: f64::from(self.params.storm_opens_max),
+            suppressed: closing.then_some(work.head.storm.suppressed),
+            ..output::alert(self.params, cause, what, work.rule.p_value())
+        };
+        self.send(step, alert);
     }
 }
 

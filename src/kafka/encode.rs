@@ -5,8 +5,10 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use crate::alert::{Alert, Drift, Score};
-use crate::record::Header;
 use crate::record::dead_letter::DeadLetter;
+use crate::record::{Header, Key};
+use crate::stream::{EpisodeId, Offset};
+use crate::time::Timestamp;
 
 /// A message to produce. Kafka's timestamp is that of sending.
 #[derive(Debug, PartialEq)]
@@ -27,37 +29,25 @@ pub(super) trait Encode {
 
 impl Encode for Alert {
     fn encode(&self) -> Message<'_> {
-        let event = self.event.name();
-        let id = format!("{}-{event}-{}", self.id, self.input.offset);
-        let time = self.data_time.rfc3339();
-        Message {
-            key: Some(self.key.0.as_bytes()),
-            value: Some(json(self)),
-            headers: cloud_event(&format!("alert.{event}"), &self.detector, (&id, &time)),
-        }
+        let event = ("alert", self.event.name());
+        let place = (&self.id, self.input.offset);
+        let headers = cloud_event(event, &self.detector, place, self.data_time);
+        of_key(&self.key, self, headers)
     }
 }
 
 impl Encode for Drift {
     fn encode(&self) -> Message<'_> {
-        let event = self.event.name();
-        let id = format!("{}-{event}-{}", self.id, self.input.offset);
-        let time = self.data_time.rfc3339();
-        Message {
-            key: Some(self.key.0.as_bytes()),
-            value: Some(json(self)),
-            headers: cloud_event(&format!("drift.{event}"), &self.detector, (&id, &time)),
-        }
+        let event = ("drift", self.event.name());
+        let place = (&self.id, self.input.offset);
+        let headers = cloud_event(event, &self.detector, place, self.data_time);
+        of_key(&self.key, self, headers)
     }
 }
 
 impl Encode for Score {
     fn encode(&self) -> Message<'_> {
-        Message {
-            key: Some(self.key.0.as_bytes()),
-            value: Some(json(self)),
-            headers: Vec::new(),
-        }
+        of_key(&self.key, self, Vec::new())
     }
 }
 
@@ -71,27 +61,36 @@ impl Encode for DeadLetter {
     }
 }
 
-/// CloudEvents' attributes as Kafka headers.
-fn cloud_event(kind: &str, detector: &str, (id, time): (&str, &str)) -> Vec<Header> {
+/// A value about a key, as JSON.
+fn of_key<'a>(key: &'a Key, value: &impl Serialize, headers: Vec<Header>) -> Message<'a> {
+    let json = serde_json::to_vec(value);
+    let json = json.unwrap_or_else(|e| unreachable!("what is emitted is plain structs: {e}"));
+    Message {
+        key: Some(key.0.as_bytes()),
+        value: Some(Cow::Owned(json)),
+        headers,
+    }
+}
+
+/// CloudEvents' attributes as Kafka headers: of what happened (`alert`, `open`) to an episode by a record.
+fn cloud_event(
+    (kind, event): (&str, &str),
+    detector: &str,
+    (episode, offset): (&EpisodeId, Offset),
+    time: Timestamp,
+) -> Vec<Header> {
     let header = |name: &str, value: &str| Header {
         name: name.into(),
         value: Some(value.as_bytes().into()),
     };
     vec![
         header("ce_specversion", "1.0"),
-        header("ce_type", &format!("anomalyd.{kind}")),
+        header("ce_type", &format!("anomalyd.{kind}.{event}")),
         header("ce_source", &format!("/anomalyd/{detector}")),
-        header("ce_id", id),
-        header("ce_time", time),
+        header("ce_id", &format!("{episode}-{event}-{offset}")),
+        header("ce_time", &time.rfc3339()),
         header("content-type", "application/json"),
     ]
-}
-
-fn json<T: Serialize>(value: &T) -> Cow<'static, [u8]> {
-    let bytes = serde_json::to_vec(value);
-    Cow::Owned(
-        bytes.unwrap_or_else(|error| unreachable!("what is emitted is plain structs: {error}")),
-    )
 }
 
 #[cfg(test)]

@@ -105,38 +105,31 @@ impl EpisodeId {
     /// Of what began with the record at `onset`.
     #[must_use]
     pub fn new(detector: &str, at: &TopicPartition, onset: Offset) -> Self {
+        Self::made(detector, at, onset, "")
+    }
+
+    fn made(detector: &str, at: &TopicPartition, place: Offset, what: &str) -> Self {
         let TopicPartition { topic, partition } = at;
-        Self(Arc::from(format!(
-            "{detector}/{topic}/{}/{onset}",
-            partition.0
-        )))
+        let partition = partition.0;
+        Self::from(format!("{detector}/{topic}/{partition}/{place}{what}"))
     }
 
     /// Of the silence of a key whose last record lies at `after`.
     #[must_use]
     pub fn of_silence(detector: &str, at: &TopicPartition, after: Offset) -> Self {
-        Self(Arc::from(format!(
-            "{}-silence",
-            Self::new(detector, at, after)
-        )))
+        Self::made(detector, at, after, "-silence")
     }
 
     /// Of the storm that began with the record at `onset`.
     #[must_use]
     pub fn of_storm(detector: &str, at: &TopicPartition, onset: Offset) -> Self {
-        Self(Arc::from(format!(
-            "{}-storm",
-            Self::new(detector, at, onset)
-        )))
+        Self::made(detector, at, onset, "-storm")
     }
 
     /// Of the drift of a key that began with the record at `onset`.
     #[must_use]
     pub fn of_drift(detector: &str, at: &TopicPartition, onset: Offset) -> Self {
-        Self(Arc::from(format!(
-            "{}-drift",
-            Self::new(detector, at, onset)
-        )))
+        Self::made(detector, at, onset, "-drift")
     }
 
     /// The offset that it names; `None` of one that was not made here.

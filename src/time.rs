@@ -62,12 +62,11 @@ pub mod rfc3339 {
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
         let text = String::deserialize(from)?;
         // Times that RFC 3339 cannot have are written as milliseconds.
-        let read = text.parse::<jiff::Timestamp>();
-        match (read, text.parse()) {
-            (Ok(time), _) => Ok(Timestamp(time.as_millisecond())),
-            (Err(_), Ok(milliseconds)) => Ok(Timestamp(milliseconds)),
-            (Err(error), Err(_)) => Err(de::Error::custom(error)),
+        if let Ok(milliseconds) = text.parse() {
+            return Ok(Timestamp(milliseconds));
         }
+        let time: jiff::Timestamp = text.parse().map_err(de::Error::custom)?;
+        Ok(Timestamp(time.as_millisecond()))
     }
 
     /// The same of those that may be absent.

@@ -42,9 +42,8 @@ impl Folds {
             let (train, validation) = window::validated(&fold.rest, &job.spec, usage);
             let seed = job.seed.child("fold").nth(i as u64);
             let fitted = fit::weights(job, windows, (&train, &validation), seed, monitor)?;
-            let of_fold = HeldOut::of(&fitted.model, windows, &fold.held_out, seed);
-            let held_out = (&fold.held_out[..], FOLDS);
-            seen.push(of_fold.with_gaps(&fitted.model, windows, held_out, seed));
+            let shared = (seed, Some(FOLDS));
+            seen.push(HeldOut::of(&fitted.model, windows, &fold.held_out, shared));
             last = Some((fitted, fold.held_out));
         }
         let Some((mut last, held_out)) = last else {
@@ -80,7 +79,7 @@ impl Folds {
             return;
         }
         let mut seen = together(&self.seen);
-        seen.extend(&HeldOut::of(&fitted.model, windows, gate, job.seed));
+        seen.extend(&HeldOut::of(&fitted.model, windows, gate, (job.seed, None)));
         seen.calibrate(job, &mut fitted.model);
     }
 

@@ -62,8 +62,7 @@ pub(super) fn fit(
         return Ok(fitted);
     }
     let held_out = held_out(&[&split.calibrate, &split.validation, &split.train]);
-    let seen = HeldOut::of(&fitted.model, windows, held_out, job.seed);
-    let seen = seen.with_gaps(&fitted.model, windows, (held_out, 1), job.seed);
+    let seen = HeldOut::of(&fitted.model, windows, held_out, (job.seed, Some(1)));
     seen.calibrate(job, &mut fitted.model);
     fitted.gaps = seen.gaps;
     Ok(fitted)
@@ -159,7 +158,7 @@ pub(super) fn calibrate_finally(
     let calm = windows.matrix(&places);
     places.extend(returning(job, windows, split, (&fitted.model, calm.view())));
     places.sort_by_key(Window::order);
-    let mut seen = HeldOut::of(&fitted.model, windows, &places, job.seed);
+    let mut seen = HeldOut::of(&fitted.model, windows, &places, (job.seed, None));
     seen.gaps = std::mem::take(&mut fitted.gaps);
     seen.calibrate(job, &mut fitted.model);
 }
@@ -271,20 +270,23 @@ pub(super) struct HeldOut {
 }
 
 impl HeldOut {
-    /// Scores of the windows by the model, as they are.
+    /// Scores of the windows by the model, as they are, and with gaps where so many models are to share that work.
     pub fn of(
         model: &TrainedModel,
         windows: &Windows<'_>,
         held_out: &[Window],
-        seed: Seed,
+        (seed, models): (Seed, Option<usize>),
     ) -> Self {
         let places = held_out.iter().map(Window::place_in_run).collect();
         let held_out = windows.matrix(held_out);
         let held_out = held_out.view();
         let seeds = seeds(held_out.nrows(), seed);
         let (scores, missing) = model.raw_scores(held_out, &seeds);
+        let gaps = models.map_or_else(Vec::new, |models| {
+            with_gaps(model, (held_out, models), (&scores, &missing), seed)
+        });
         Self {
-            gaps: Vec::new(),
+            gaps,
             scores,
             missing,
             places,
@@ -292,20 +294,6 @@ impl HeldOut {
             sizes: model.sizes(held_out),
             still: model.still(held_out),
         }
-    }
-
-    /// Adds scores with gaps, of some of the windows, where so many models share the work.
-    pub fn with_gaps(
-        mut self,
-        model: &TrainedModel,
-        windows: &Windows<'_>,
-        (held_out, models): (&[Window], usize),
-        seed: Seed,
-    ) -> Self {
-        let scored = (&self.scores[..], &self.missing[..]);
-        let held_out = windows.matrix(held_out);
-        self.gaps = with_gaps(model, (held_out.view(), models), scored, seed);
-        self
     }
 
     /// Adds what is said of later windows.

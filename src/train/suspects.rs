@@ -244,7 +244,7 @@ fn longer<'a>(job: &'a TrainJob, windows: &Windows<'_>, out: &[Exclusion]) -> Op
         return None;
     }
     let longer = Windows::of_length(job, LENGTH_MIN, (out, &[]));
-    (longer.len() >= WINDOWS_MIN && 2 * longer.len() >= windows.len()).then_some(longer)
+    (2 * longer.len() >= windows.len()).then_some(longer)
 }
 
 /// The suspects that the model in use knows of, and those found now, in windows of several records first.

@@ -5,14 +5,11 @@
 //! fold's model has seen a quarter less than the final one, so that its scores are, if anything, a little high, and the threshold with them.
 
 use super::fit::{self, Fitted, HeldOut};
+use super::job::{FOLDS, TrainError, TrainJob};
 use super::window::{self, Split, Window, Windows};
-use super::{TrainError, TrainJob};
 use crate::model::Monitor;
 use crate::model::card::Usage;
 use crate::model::trained::TrainedModel;
-
-/// How many.
-pub(super) const FOLDS: usize = 4;
 
 /// The folds of a job, scored.
 #[derive(Debug)]

@@ -7,8 +7,10 @@ use ndarray::{Array2, ArrayView2, Axis, Slice};
 
 use crate::record::schema::ContextColumns;
 
+use super::card::card;
+use super::evidence;
+use super::job::{TrainError, TrainJob};
 use super::window::{Split, Window, Windows};
-use super::{TrainError, TrainJob, card, evidence};
 use crate::model::gaps::{self, Gaps, Pairs, Way};
 use crate::model::held::{Held, Still};
 use crate::model::scale::Scaler;

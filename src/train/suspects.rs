@@ -18,9 +18,10 @@ use ndarray::{Array2, ArrayView2, Axis, Slice};
 
 use crate::record::schema::ContextColumns;
 
+use super::card::{card, judged_from};
 use super::fit;
+use super::job::{TrainError, TrainJob};
 use super::window::{self, Window, Windows};
-use super::{TrainError, TrainJob, card, judged_from};
 use crate::model::card::{Card, Exclusion, Suspect};
 use crate::model::held::Held;
 use crate::model::scale::Scaler;

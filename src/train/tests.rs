@@ -1,11 +1,18 @@
 //! Whole training runs.
 
+use std::sync::Arc;
+
+use super::evidence::EpisodeSettings;
+use super::rows::PartitionRows;
 use super::*;
-use crate::model::card::Feedback;
+use crate::detect::Budget;
+use crate::model::card::{Exclusion, Feedback, Maintenance, ModelVersion};
 use crate::model::gate_report::Reason;
-use crate::model::spec::Scaling;
+use crate::model::spec::{ModelSpec, Scaling};
 use crate::record::Key;
+use crate::seed::Seed;
 use crate::stream::{Offset, TopicPartition};
+use crate::time::Timestamp;
 use rand::Rng;
 
 /// Two keys in one partition; three features of which the third is the sum of the others, and noise.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use ndarray::Array2;
 
+use super::job::{TrainError, TrainJob};
 use super::rows::PartitionRows;
-use super::{TrainError, TrainJob};
 use crate::detect::pace::Sequence;
 use crate::model::card::{Exclusion, Stretch, Suspect, Usage};
 use crate::model::levels::Levels;

@@ -1,0 +1,70 @@
+//! The card of a model: what it was made from.
+
+use std::collections::BTreeMap;
+
+use super::job::TrainJob;
+use super::window::Windows;
+use crate::model::card::Card;
+use crate::stream::{Offset, TopicPartition};
+
+/// Where records begin that some model judged when they came: those after the first model's.
+pub(super) fn judged_from(job: &TrainJob) -> Vec<(TopicPartition, Offset)> {
+    if let Some(card) = &job.remake {
+        return card.judged_from.clone();
+    }
+    if let Some(champion) = &job.champion {
+        return champion.card.judged_from.clone();
+    }
+    let mut ends: BTreeMap<TopicPartition, Offset> = BTreeMap::new();
+    for rows in job.rows.iter().filter(|rows| !rows.is_empty()) {
+        let end = rows.offset(rows.len() - 1).next();
+        ends.insert(rows.at.clone(), end);
+    }
+    ends.into_iter().collect()
+}
+
+/// A card filled in from the job; the rest is added as it becomes known.
+pub(super) fn card(job: &TrainJob, windows: &Windows<'_>) -> Card {
+    Card {
+        version: job.version,
+        detector: job.detector.clone(),
+        created: job.created,
+        columns: job.columns.clone(),
+        spec: job.spec.clone(),
+        schema: job.schema.clone(),
+        seed: job.seed,
+        spans: job.spans.clone(),
+        source: job.source.clone(),
+        exclusions: job.exclusions.clone(),
+        maintenance: job.maintenance.clone(),
+        rows: BTreeMap::from([
+            ("read".to_owned(), windows.rows as u64),
+            ("excluded".to_owned(), windows.excluded as u64),
+            ("windows".to_owned(), windows.len() as u64),
+            ("keys".to_owned(), windows.keys as u64),
+            ("levels".to_owned(), windows.levels().len() as u64),
+        ]),
+        records_per_key_day: windows.records_per_key_day,
+        time_scales: job.episodes.time_scales.clone(),
+        close_evidence: job.episodes.close_evidence,
+        ..Card::blank()
+    }
+}
+
+impl Card {
+    /// Takes over what the gate said of the model that is made again, and what else is no function of its rows.
+    pub(super) fn take_over(&mut self, card: &Self) {
+        self.gate.clone_from(&card.gate);
+        self.measures.clone_from(&card.measures);
+        self.asked.clone_from(&card.asked);
+        // Cards of older programs lack these.
+        if card.member_losses.is_empty() {
+            self.member_losses.clear();
+        }
+        if card.members.is_empty() {
+            self.members.clear();
+        }
+        self.created = card.created;
+        card.program.clone_into(&mut self.program);
+    }
+}

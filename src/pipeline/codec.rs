@@ -22,7 +22,7 @@ use crate::time::Timestamp;
 pub(super) const FORMAT: u8 = 2;
 
 /// The version that keys begin with.
-const KEY_FORMAT: u8 = 5;
+const KEY_FORMAT: u8 = 6;
 
 /// Little-endian numbers, one after the other.
 #[derive(Debug, Default)]

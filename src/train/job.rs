@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::evidence::EpisodeSettings;
 use super::rows::PartitionRows;
+use super::sample::Wanted;
 use crate::detect::Budget;
 use crate::model::FitError;
 use crate::model::card::{Card, Exclusion, Maintenance, ModelVersion, Said, Stretch, Usage};
@@ -81,6 +82,61 @@ impl Params {
     }
 }
 
+/// How the models of a detector are trained: what all its runs have in common.
+#[derive(Clone, Debug)]
+pub struct TrainSettings {
+    /// The detector.
+    pub detector: String,
+    /// What to fit.
+    pub spec: ModelSpec,
+    /// How records are read, as configured: goes into the card.
+    pub schema: Option<SchemaSpec>,
+    /// What the configuration keeps out.
+    pub maintenance: Vec<Maintenance>,
+    /// The false-alarm budget, which the gate holds the alert rate against.
+    pub budget: Budget,
+    /// How evidence gathers and episodes close.
+    pub episodes: EpisodeSettings,
+    /// How rows are used, and what the gate asks for.
+    pub params: Params,
+    /// The root of all randomness: each version has its child.
+    pub seed: Seed,
+}
+
+impl TrainSettings {
+    /// The seed of one version's training.
+    #[must_use]
+    pub fn seed_of(&self, version: ModelVersion) -> Seed {
+        self.seed.child("train").nth(version.0)
+    }
+
+    /// What to read of a history, of records of so many columns.
+    #[must_use]
+    pub fn wanted(&self, columns: usize) -> Wanted {
+        Wanted {
+            rows_max: self.params.rows_max as u64,
+            rows_min: self.params.rows_min as u64,
+            window: self.spec.window as u64,
+            columns,
+        }
+    }
+}
+
+/// What a run read.
+#[derive(Clone, Debug, Default)]
+pub struct TrainData {
+    /// Names of the D feature columns.
+    pub columns: Vec<String>,
+    /// Columns under the policy `last`.
+    pub fill_last: Vec<usize>,
+    /// Records, a part a partition.
+    pub rows: Vec<PartitionRows>,
+    /// The spans they were read from. Empty for a file.
+    pub spans: Vec<Stretch>,
+    /// The file they were read from: name and sha256.
+    pub source: Option<String>,
+}
+
 /// Everything that a training run depends on.
 #[derive(Clone, Debug)]
 pub struct TrainJob {
@@ -127,6 +183,56 @@ pub struct TrainJob {
 }
 
 impl TrainJob {
+    /// A run by `settings`, made at `created`, on what was read. Nothing is kept out but maintenance, and there is no model in use.
+    #[must_use]
+    pub fn new(
+        settings: &TrainSettings,
+        (version, created): (ModelVersion, Timestamp),
+        data: TrainData,
+    ) -> Self {
+        Self {
+            detector: settings.detector.clone(),
+            version,
+            created,
+            columns: data.columns,
+            fill_last: data.fill_last,
+            spec: settings.spec.clone(),
+            schema: settings.schema.clone(),
+            seed: settings.seed_of(version),
+            rows: data.rows,
+            spans: data.spans,
+            source: data.source,
+            exclusions: Vec::new(),
+            feedback: Said::new(),
+            maintenance: settings.maintenance.clone(),
+            budget: settings.budget,
+            episodes: settings.episodes.clone(),
+            champion: None,
+            change: None,
+            remake: None,
+            params: settings.params,
+        }
+    }
+
+    /// The run that makes the model of `card` again, from what it was made from; `settings` say what a card does not.
+    #[must_use]
+    pub fn again(card: &Card, settings: &TrainSettings, data: TrainData) -> Self {
+        let settings = TrainSettings {
+            detector: card.detector.clone(),
+            spec: card.spec.clone(),
+            schema: card.schema.clone(),
+            maintenance: card.maintenance.clone(),
+            params: settings.params.again(card),
+            ..settings.clone()
+        };
+        Self {
+            seed: card.seed,
+            exclusions: card.exclusions.clone(),
+            remake: Some(card.clone()),
+            ..Self::new(&settings, (card.version, card.created), data)
+        }
+    }
+
     /// Which columns are context.
     pub(super) fn context_columns(&self) -> ContextColumns {
         let known = self.schema.as_ref();

@@ -17,7 +17,7 @@ pub mod sample;
 mod suspects;
 mod window;
 
-pub use job::{Params, TrainError, TrainJob};
+pub use job::{Params, TrainData, TrainError, TrainJob, TrainSettings};
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

@@ -1,4 +1,4 @@
-//! The card of a model: what it was made from.
+//! The card of a model that is being trained: what it is made from.
 
 use std::collections::BTreeMap;
 
@@ -23,8 +23,9 @@ pub(super) fn judged_from(job: &TrainJob) -> Vec<(TopicPartition, Offset)> {
     ends.into_iter().collect()
 }
 
-/// A card filled in from the job; the rest is added as it becomes known.
-pub(super) fn card(job: &TrainJob, windows: &Windows<'_>) -> Card {
+/// The card of a model that is being trained, as far as the job and its windows say: as much as scoring with it needs. What training finds out
+/// is added once, at the end, by `report`.
+pub(super) fn begun(job: &TrainJob, windows: &Windows<'_>) -> Card {
     Card {
         version: job.version,
         detector: job.detector.clone(),
@@ -48,23 +49,5 @@ pub(super) fn card(job: &TrainJob, windows: &Windows<'_>) -> Card {
         time_scales: job.episodes.time_scales.clone(),
         close_evidence: job.episodes.close_evidence,
         ..Card::blank()
-    }
-}
-
-impl Card {
-    /// Takes over what the gate said of the model that is made again, and what else is no function of its rows.
-    pub(super) fn take_over(&mut self, card: &Self) {
-        self.gate.clone_from(&card.gate);
-        self.measures.clone_from(&card.measures);
-        self.asked.clone_from(&card.asked);
-        // Cards of older programs lack these.
-        if card.member_losses.is_empty() {
-            self.member_losses.clear();
-        }
-        if card.members.is_empty() {
-            self.members.clear();
-        }
-        self.created = card.created;
-        card.program.clone_into(&mut self.program);
     }
 }

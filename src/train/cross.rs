@@ -57,12 +57,12 @@ impl Folds {
 
     /// Calibrates the final model on all folds.
     pub fn calibrate(&self, job: &TrainJob, model: &mut TrainedModel) {
-        let seen = together(&self.seen);
-        seen.calibrate(job, model);
-        model
-            .card
-            .rows
-            .insert("calibrate".to_owned(), seen.len() as u64);
+        together(&self.seen).calibrate(job, model);
+    }
+
+    /// How many windows that was.
+    pub fn windows(&self) -> usize {
+        self.seen.iter().map(HeldOut::len).sum()
     }
 
     /// Calibrates it once more, the windows of the gate among the others: they are the latest.

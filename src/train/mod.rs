@@ -3,7 +3,7 @@
 //! Reading order: `job` (what is asked for), [`rows`] (what was read), [`sample`] (what to read), `window` (rows to windows, what is kept out, the split by time),
 //! `suspects` (faults in a history that nobody has judged), `fit` (scaler, model, calibration), `cross` (the calibration of few rows), [`evidence`]
 //! (what opens an episode), [`inject`] (faults that the gate tries), [`gate`] (may this
-//! model judge?).
+//! model judge?), `report` (its card).
 
 mod card;
 mod cross;
@@ -12,6 +12,7 @@ mod fit;
 pub mod gate;
 pub mod inject;
 mod job;
+mod report;
 pub mod rows;
 pub mod sample;
 mod suspects;
@@ -25,7 +26,7 @@ use std::ops::ControlFlow;
 use ndarray::Array2;
 
 use crate::model::Monitor;
-use crate::model::card::Usage;
+use crate::model::card::{Card, Usage};
 use crate::model::gate_report::{GateReport, Instead};
 use crate::model::reservoir::Reservoir;
 use crate::model::trained::TrainedModel;
@@ -45,6 +46,8 @@ pub fn run(job: &TrainJob, stop: &dyn Fn() -> bool) -> Result<Candidate, TrainEr
 }
 
 /// [`run`], watched epoch by epoch.
+///
+/// One step after the other, each of which returns its part: read, split, fit, calibrate, gate, report.
 pub fn run_watched(job: &TrainJob, monitor: &mut dyn Monitor) -> Result<Candidate, TrainError> {
     if let Err(problems) = job.spec.check() {
         let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -53,96 +56,26 @@ pub fn run_watched(job: &TrainJob, monitor: &mut dyn Monitor) -> Result<Candidat
     let (mut windows, aside) = suspects::set_aside(job)?;
     let usage = job.params.usage(windows.len());
     windows.level(&usage);
-    let mut candidate = remade_or_gated(job, &windows, usage, monitor)?;
-    let card = &mut candidate.model.card;
-    card.suspects = aside.suspects;
-    card.waived = aside.waived;
-    card.judged_from = card::judged_from(job);
-    Ok(candidate)
-}
-
-/// What is made: once more as its card says, or anew and gated.
-fn remade_or_gated(
-    job: &TrainJob,
-    windows: &window::Windows<'_>,
-    usage: Usage,
-    monitor: &mut dyn Monitor,
-) -> Result<Candidate, TrainError> {
-    let mut made = Made::make(job, windows, usage, monitor)?;
-    let Some(card) = &job.remake else {
-        return gated(job, windows, made, monitor);
+    let fitted = Calibrated::fit(job, &windows, usage, monitor)?;
+    let judged = match &job.remake {
+        Some(card) => Judged::as_before(card, &windows, fitted),
+        None => Judged::gated(job, &windows, fitted, monitor)?,
     };
-    let (keys, held_out, _) = made.held_out(windows);
-    made.fitted.model.card.take_over(card);
-    made.finish(job, windows);
-    let mut model = made.fitted.model;
-    // What was remembered of generations before is taken over from the model's file, if that is at hand.
-    model.reservoir = Reservoir::of(&keys, held_out.view());
-    let verdict = card.gate.clone();
-    Ok(Candidate { model, verdict })
-}
-
-/// What the gate says of what was made, or of the baseline in its place.
-fn gated(
-    job: &TrainJob,
-    windows: &window::Windows<'_>,
-    made: Made,
-    monitor: &mut dyn Monitor,
-) -> Result<Candidate, TrainError> {
-    let (keys, held_out, calibrated_on) = made.held_out(windows);
-    let own = Reservoir::of(&keys, held_out.view());
-    let unseen = (keys.as_slice(), &held_out);
-    let gate = gate::Gate::new(job, unseen, windows.levels(), calibrated_on)?;
-    let mut measures = BTreeMap::new();
-    let (mut made, instead) = stand_in(job, windows, (made, &gate), &mut measures, monitor)?;
-    let verdict = gate.verdict(&gate.tried(made.tried()), instead, &mut measures);
-    let card = &mut made.fitted.model.card;
-    card.gate.clone_from(&verdict);
-    card.measures = measures;
-    made.finish(job, windows);
-    let mut model = made.fitted.model;
-    model.reservoir = gate.remembered(&own, verdict.vouched_for());
-    Ok(Candidate { model, verdict })
-}
-
-/// Lets the baseline take the place of what was made, if it is better by far.
-fn stand_in(
-    job: &TrainJob,
-    windows: &window::Windows<'_>,
-    (made, gate): (Made, &gate::Gate<'_>),
-    measures: &mut BTreeMap<String, f64>,
-    monitor: &mut dyn Monitor,
-) -> Result<(Made, Option<Instead>), TrainError> {
-    if gate::is_plain(&job.spec.kind) {
-        return Ok((made, None));
-    }
-    let plain = job.plain();
-    let usage = job.params.usage(windows.len());
-    let mut baseline = match Made::make(&plain, windows, usage, monitor) {
-        Ok(baseline) => baseline,
-        Err(error) if error.is_cancelled() => return Err(error),
-        // A baseline that cannot be fitted draws no line.
-        Err(_) => return Ok((made, None)),
-    };
-    let tried = gate.tried(made.tried());
-    let instead = gate.instead(&tried, baseline.tried(), measures);
-    if instead.is_none() {
-        return Ok((made, None));
-    }
-    baseline.fitted.model.card.asked = Some(job.spec.kind.clone());
-    Ok((baseline, instead))
+    Ok(judged.report(job, &windows, aside))
 }
 
 /// What was fitted and calibrated, before the gate.
 #[derive(Debug)]
-struct Made {
+struct Calibrated {
+    usage: Usage,
     split: window::Split,
     fitted: fit::Fitted,
     folds: Option<cross::Folds>,
 }
 
-impl Made {
-    fn make(
+impl Calibrated {
+    /// Splits the windows, fits, and calibrates on what was held back.
+    fn fit(
         job: &TrainJob,
         windows: &window::Windows<'_>,
         usage: Usage,
@@ -150,7 +83,6 @@ impl Made {
     ) -> Result<Self, TrainError> {
         let split = windows.split(&usage, &job.spec);
         let mut fitted = fit::fit(job, windows, (&split, usage.folds > 0), monitor)?;
-        fitted.model.card.usage = Some(usage);
         let folds = if usage.folds > 0 {
             Some(cross::Folds::fit(job, windows, (&split, &usage), monitor)?)
         } else {
@@ -160,6 +92,7 @@ impl Made {
             folds.calibrate(job, &mut fitted.model);
         }
         Ok(Self {
+            usage,
             split,
             fitted,
             folds,
@@ -188,15 +121,123 @@ impl Made {
 
     /// Calibrates on the gate's windows, too.
     fn finish(&mut self, job: &TrainJob, windows: &window::Windows<'_>) {
-        let Self {
-            split,
-            fitted,
-            folds,
-        } = self;
-        match folds {
+        let (split, fitted) = (&self.split, &mut self.fitted);
+        match &self.folds {
             Some(folds) => folds.calibrate_finally(job, (windows, &split.gate), fitted),
             None => fit::calibrate_finally(job, windows, split, fitted),
         }
+    }
+}
+
+/// What was made, and what was said of it.
+#[derive(Debug)]
+struct Judged {
+    made: Calibrated,
+    /// The kind that was asked for, where the baseline took its place.
+    asked: Option<String>,
+    /// What the gate measured.
+    measures: BTreeMap<String, f64>,
+    verdict: GateReport,
+    /// The windows that the next challenger is tried on beside its own.
+    reservoir: Reservoir,
+}
+
+impl Judged {
+    /// As the card of the model said that is made again.
+    fn as_before(card: &Card, windows: &window::Windows<'_>, made: Calibrated) -> Self {
+        let (keys, held_out, _) = made.held_out(windows);
+        Self {
+            asked: card.asked.clone(),
+            measures: card.measures.clone(),
+            verdict: card.gate.clone(),
+            // What was remembered of generations before is taken over from the model's file, if that is at hand.
+            reservoir: Reservoir::of(&keys, held_out.view()),
+            made,
+        }
+    }
+
+    /// By the gate, which may have the baseline take its place.
+    fn gated(
+        job: &TrainJob,
+        windows: &window::Windows<'_>,
+        made: Calibrated,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Self, TrainError> {
+        let (keys, held_out, calibrated_on) = made.held_out(windows);
+        let own = Reservoir::of(&keys, held_out.view());
+        let unseen = (keys.as_slice(), &held_out);
+        let gate = gate::Gate::new(job, unseen, windows.levels(), calibrated_on)?;
+        let mut measures = BTreeMap::new();
+        let (made, instead) = stand_in(job, windows, (made, &gate), &mut measures, monitor)?;
+        let asked = instead.is_some().then(|| job.spec.kind.clone());
+        let verdict = gate.verdict(&gate.tried(made.tried()), instead, &mut measures);
+        let reservoir = gate.remembered(&own, verdict.vouched_for());
+        Ok(Self {
+            made,
+            asked,
+            measures,
+            verdict,
+            reservoir,
+        })
+    }
+
+    /// The model with its card, calibrated on all that it was not fitted on.
+    fn report(
+        mut self,
+        job: &TrainJob,
+        windows: &window::Windows<'_>,
+        aside: suspects::Aside,
+    ) -> Candidate {
+        self.made.finish(job, windows);
+        let Calibrated {
+            usage,
+            split,
+            fitted,
+            folds,
+        } = self.made;
+        let mut model = fitted.model;
+        let calibrated = folds.map_or(split.calibrate.len(), |folds| folds.windows());
+        let found = report::Findings {
+            aside,
+            split: &split,
+            usage,
+            calibrated,
+            losses: fitted.losses,
+            members: model.model.members(),
+            asked: self.asked,
+            measures: self.measures,
+            verdict: self.verdict.clone(),
+        };
+        model.card = report::completed(model.card, job, found);
+        model.reservoir = self.reservoir;
+        Candidate {
+            model,
+            verdict: self.verdict,
+        }
+    }
+}
+
+/// Lets the baseline take the place of what was made, if it is better by far.
+fn stand_in(
+    job: &TrainJob,
+    windows: &window::Windows<'_>,
+    (made, gate): (Calibrated, &gate::Gate<'_>),
+    measures: &mut BTreeMap<String, f64>,
+    monitor: &mut dyn Monitor,
+) -> Result<(Calibrated, Option<Instead>), TrainError> {
+    if gate::is_plain(&job.spec.kind) {
+        return Ok((made, None));
+    }
+    let baseline = match Calibrated::fit(&job.plain(), windows, made.usage, monitor) {
+        Ok(baseline) => baseline,
+        Err(error) if error.is_cancelled() => return Err(error),
+        // A baseline that cannot be fitted draws no line.
+        Err(_) => return Ok((made, None)),
+    };
+    let tried = gate.tried(made.tried());
+    match gate.instead(&tried, baseline.tried(), measures) {
+        Some(instead) => Ok((baseline, Some(instead))),
+        None => Ok((made, None)),
     }
 }
 

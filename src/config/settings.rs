@@ -88,6 +88,7 @@ impl Config {
                 raw::Calibration::Cross => usize::MAX,
             },
             recall_tolerance: self.gate.recall_tolerance,
+            late_after: self.input.late_after,
             ..train::Params::default()
         }
     }

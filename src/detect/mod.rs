@@ -1,7 +1,7 @@
 //! From p-values to episodes, for one key. Pure numbers in, verdicts out.
 //!
 //! Next: [`evidence`] (what a key's records gather), [`episode`] (open, update, close), [`cold`] (scores before there is a model), [`drift`] (what rises and stays), [`seasonal`]
-//! (a single feature's own past), [`pace`] (which records are neighbours), [`clock`] (what time it is, by many keys), [`silence`], [`feedback`] (what is held back).
+//! (a single feature's own past), [`pace`] (which records are neighbours), [`windowing`] (which of them make windows), [`clock`] (what time it is, by many keys), [`silence`], [`feedback`] (what is held back).
 
 pub mod clock;
 pub mod cold;
@@ -14,6 +14,7 @@ pub mod pace;
 mod proof;
 pub mod seasonal;
 pub mod silence;
+pub mod windowing;
 pub mod within;
 
 use std::fmt;

@@ -44,6 +44,7 @@ pub(super) fn begun(job: &TrainJob, windows: &Windows<'_>) -> Card {
             ("windows".to_owned(), windows.len() as u64),
             ("keys".to_owned(), windows.keys as u64),
             ("levels".to_owned(), windows.levels().len() as u64),
+            ("late".to_owned(), windows.late as u64),
         ]),
         records_per_key_day: windows.records_per_key_day,
         time_scales: job.episodes.time_scales.clone(),

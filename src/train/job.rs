@@ -1,6 +1,7 @@
 //! What a training run is asked for: rows, settings, and why there may be no model.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::evidence::EpisodeSettings;
 use super::rows::PartitionRows;
@@ -37,6 +38,8 @@ pub struct Params {
     pub recall_tolerance: f64,
     /// How many times the budget the alert rate on held-out records may be, beyond chance.
     pub alert_rate_factor: f64,
+    /// Records older than the newest of their key by more than this are left out, as they are not scored: `input.late_after`.
+    pub late_after: Option<Duration>,
 }
 
 impl Default for Params {
@@ -50,6 +53,7 @@ impl Default for Params {
             cross_below: 0,
             recall_tolerance: 0.05,
             alert_rate_factor: 3.0,
+            late_after: None,
         }
     }
 }
@@ -64,6 +68,7 @@ impl Params {
             calibrate_share: if cross { 0.0 } else { self.calibrate_share },
             gate_share: self.gate_share,
             folds: if cross { FOLDS as u64 } else { 0 },
+            late_after_ms: self.late_after.map(|bound| bound.as_millis() as u64),
         }
     }
 
@@ -77,6 +82,7 @@ impl Params {
             calibrate_share: usage.calibrate_share,
             gate_share: usage.gate_share,
             cross_below: if usage.folds > 0 { usize::MAX } else { 0 },
+            late_after: usage.late_after_ms.map(Duration::from_millis),
             ..self
         }
     }

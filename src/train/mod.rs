@@ -17,6 +17,8 @@ pub mod rows;
 pub mod sample;
 mod suspects;
 mod window;
+#[cfg(test)]
+mod window_law;
 
 pub use job::{Params, TrainData, TrainError, TrainJob, TrainSettings};
 

@@ -13,21 +13,18 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use crate::detect::Budget;
-use crate::model::card::{Card, Maintenance, ModelVersion};
+use crate::model::card::{Card, ModelVersion};
 use crate::model::gate_report::{Change, GateReport};
-use crate::model::spec::ModelSpec;
 use crate::model::trained::TrainedModel;
 use crate::port::{History, ModelStore, Quarantine};
-use crate::record::Missing;
 use crate::record::decode::Decoder;
-use crate::record::schema::{Schema, SchemaSpec};
+use crate::record::filled_with_last;
+use crate::record::schema::Schema;
 use crate::seed::Seed;
 use crate::stream::Span;
 use crate::time::{Clock, Timestamp};
-use crate::train::evidence::EpisodeSettings;
-use crate::train::sample::{self, Sample, Wanted};
-use crate::train::{self, Candidate, TrainError, TrainJob};
+use crate::train::sample::{self, Sample};
+use crate::train::{self, Candidate, TrainData, TrainError, TrainJob, TrainSettings};
 
 /// How often a trainer without a model looks whether the log has enough records by now.
 const FIRST_TRY_EVERY: Duration = Duration::from_secs(2);
@@ -41,18 +38,8 @@ const FIRST_TRY_MAX: Duration = Duration::from_secs(120);
 /// What to train, when, and on what.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The detector.
-    pub detector: String,
-    /// The model to fit.
-    pub spec: ModelSpec,
-    /// How records are read, as configured: for the card.
-    pub schema: SchemaSpec,
-    /// The budget that the gate holds the alert rate against.
-    pub budget: Budget,
-    /// How evidence gathers and episodes close.
-    pub episodes: EpisodeSettings,
-    /// How rows are used, and what the gate asks for.
-    pub params: train::Params,
+    /// How.
+    pub settings: TrainSettings,
     /// Between two runs.
     pub interval: Duration,
     /// The share of the interval by which a run may come earlier or later, so that a fleet does not train in step.
@@ -61,10 +48,6 @@ pub struct Plan {
     pub on_drift: bool,
     /// How far back training data goes, or farther where that would be too little.
     pub history: Duration,
-    /// What is left out.
-    pub maintenance: Vec<Maintenance>,
-    /// The root seed: each version has its child.
-    pub seed: Seed,
 }
 
 /// What the trainer reports as it goes; the metrics implement it.
@@ -322,7 +305,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
 
     /// The interval, moved by at most `jitter` of it.
     fn jittered(&self, run: u64) -> Duration {
-        let mut random = self.plan.seed.child("jitter").nth(run).rng();
+        let mut random = self.plan.settings.seed.child("jitter").nth(run).rng();
         let by = self.plan.jitter * random.gen_range(-1.0..=1.0);
         self.plan.interval.mul_f64((1.0 + by).max(0.0))
     }
@@ -407,13 +390,13 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
         };
         let first = champion.is_none();
         let now = self.clock.now();
-        let seed = self.seed(version);
+        let seed = self.plan.settings.seed_of(version);
         let available = self.available(now).map_err(|error| failed(&error))?;
         let held: u64 = available.iter().map(Span::len).sum();
-        if held < self.plan.params.rows_min as u64 {
+        if held < self.plan.settings.params.rows_min as u64 {
             let reason = format!(
                 "the log has {held} records, but training needs {}: it waits for more",
-                self.plan.params.rows_min
+                self.plan.settings.params.rows_min
             );
             return Err(Failure::NotYet {
                 version,
@@ -466,42 +449,26 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
         sample: Sample,
         (quarantine, champion): (Quarantine, Option<Arc<TrainedModel>>),
     ) -> TrainJob {
-        let missing = self.schema.missing().iter();
-        let last = missing
-            .enumerate()
-            .filter(|(_, missing)| **missing == Missing::Last);
-        TrainJob {
-            detector: self.plan.detector.clone(),
-            version,
-            created: self.clock.now(),
+        let settings = &self.plan.settings;
+        let data = TrainData {
             columns: self.schema.columns().to_vec(),
-            fill_last: last.map(|(column, _)| column).collect(),
-            spec: self.plan.spec.clone(),
-            schema: Some(self.plan.schema.clone()),
-            seed: self.seed(version),
+            fill_last: filled_with_last(self.schema.missing()),
             rows: sample.rows,
             spans: sample.stretches,
             source: None,
+        };
+        TrainJob {
             exclusions: quarantine.exclusions,
             feedback: quarantine.feedback,
-            maintenance: [&*self.plan.maintenance, &quarantine.maintenance].concat(),
-            budget: self.plan.budget,
-            episodes: self.plan.episodes.clone(),
+            maintenance: [&*settings.maintenance, &quarantine.maintenance].concat(),
             champion,
-            change: None,
-            remake: None,
-            params: self.plan.params,
+            ..TrainJob::new(settings, (version, self.clock.now()), data)
         }
-    }
-
-    /// The seed of one version's training.
-    fn seed(&self, version: ModelVersion) -> Seed {
-        self.plan.seed.child("train").nth(version.0)
     }
 
     /// What may be read: `history`, or as much more as it takes to hold enough records.
     fn available(&mut self, now: Timestamp) -> Result<Vec<Span>, H::Error> {
-        let needed = self.plan.params.rows_min as u64;
+        let needed = self.plan.settings.params.rows_min as u64;
         let held = |spans: &[Span]| spans.iter().map(Span::len).sum::<u64>();
         let mut back = self.plan.history;
         let stated = self.history.available(now.minus(back))?;
@@ -527,13 +494,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
 
     /// Reads and decodes a sample of the records; what cannot be read is left out, as scoring left it out.
     fn sample(&mut self, available: &[Span], seed: Seed) -> Result<Sample, H::Error> {
-        let params = &self.plan.params;
-        let wanted = Wanted {
-            rows_max: params.rows_max as u64,
-            rows_min: params.rows_min as u64,
-            window: self.plan.spec.window as u64,
-            columns: self.schema.columns().len(),
-        };
+        let wanted = self.plan.settings.wanted(self.schema.columns().len());
         let mut decoder = Decoder::new(Arc::clone(&self.schema));
         let history = &mut self.history;
         sample::draw(available, wanted, seed, &mut |span, visit| {

@@ -47,21 +47,6 @@ const IMPURE: &[&str] = &[
     "tokio",
 ];
 
-/// Files that use each other in a circle and should not. May only become shorter.
-const CIRCLES: &[&[&str]] = &[
-    &["detect::episode", "detect::within"],
-    &["stats::calibration", "stats::few", "stats::tail"],
-    &[
-        "train",
-        "train::cross",
-        "train::fit",
-        "train::gate",
-        "train::gate::ground",
-        "train::suspects",
-        "train::window",
-    ],
-];
-
 /// A module's path: `["model", "kinds", "pca"]`.
 type Module = Vec<String>;
 
@@ -419,12 +404,8 @@ fn every_module_uses_only_layers_below_it() {
 fn no_files_use_each_other_in_a_circle() {
     let all = sources();
     let found = circles(&edges(&all));
-    let known: Vec<Vec<String>> = CIRCLES
-        .iter()
-        .map(|circle| circle.iter().map(|file| (*file).to_owned()).collect())
-        .collect();
-    let texts: Vec<String> = found.iter().map(|circle| format!("{circle:?},")).collect();
-    assert_eq!(found, known, "circles are now\n{}", texts.join("\n"));
+    let texts: Vec<String> = found.iter().map(|circle| format!("{circle:?}")).collect();
+    assert!(found.is_empty(), "circles:\n{}", texts.join("\n"));
 }
 
 #[test]

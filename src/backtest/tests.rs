@@ -589,18 +589,11 @@ fn a_later_model_of_a_backtest_is_the_one_that_the_daemon_would_make() {
     };
     let clock = Arc::new(ManualClock::at(first.card.created));
     let plan = trainer::Plan {
-        detector: config.name.clone(),
-        spec: config.model.clone(),
-        schema: config.input.schema(),
-        budget: config.detect.budget,
-        episodes: crate::train::evidence::EpisodeSettings::of(&config.detect),
-        params: config.training_params(),
+        settings: config.train_settings(),
         interval: config.training.interval,
-        maintenance: Vec::new(),
         jitter: 0.0,
         on_drift: true,
         history: config.training.history,
-        seed: config.seed,
     };
     let (trainer, control) = Trainer::new(sources, plan, clock, Arc::new(Deaf));
     let thread = std::thread::spawn(move || trainer.run());

@@ -372,11 +372,27 @@ fn detect(raw: &Raw, found: &mut Found) -> Params {
     };
     for problem in params.check() {
         // The window belongs to the model, and a name is checked more strictly here.
-        if problem.key != "model.window" && problem.key != "name" {
-            found.add(problem.key, problem.problem);
+        if problem.field != "window" && problem.field != "detector" {
+            found.add(key_of(problem.field), problem.problem);
         }
     }
     params
+}
+
+/// The configuration keys of those fields of [`Params`] that have one and are checked there.
+const PARAM_KEYS: [(&str, &str); 4] = [
+    ("budget", "alerts.false_alarm_rate"),
+    ("silence_factor", "alerts.silence_factor"),
+    ("snapshot_records", "state.snapshot_records"),
+    ("keys_max", "state.keys_max"),
+];
+
+/// The key to change where a field of [`Params`] is wrong. The other fields are constants: their own name, should one be wrong.
+fn key_of(field: &'static str) -> &'static str {
+    PARAM_KEYS
+        .iter()
+        .find(|(known, _)| *known == field)
+        .map_or(field, |(_, key)| key)
 }
 
 fn batch(raw: &Raw, found: &mut Found) {
@@ -455,5 +471,31 @@ fn log(raw: &Raw, found: &mut Found) {
                 raw.log.level
             ),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::known_keys;
+
+    #[test]
+    fn what_is_wrong_with_detection_names_keys_that_exist() {
+        let mut keys = Vec::new();
+        let table = toml::Table::try_from(Raw::default()).unwrap();
+        known_keys(&table, "", &mut keys);
+        // Everything that a key can set, set wrongly.
+        let params = Params {
+            budget: Budget::PerRecord(1.0),
+            silence_factor: 0.5,
+            snapshot_records: 0,
+            keys_max: 0,
+            ..Params::default()
+        };
+        let named: Vec<&str> = params.check().iter().map(|p| key_of(p.field)).collect();
+        assert_eq!(named.len(), PARAM_KEYS.len());
+        for key in named {
+            assert!(keys.iter().any(|known| known == key), "{key}");
+        }
     }
 }

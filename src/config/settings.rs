@@ -16,7 +16,8 @@ use crate::kafka::tokens::TokenSource;
 use crate::kafka::topics::OutputTopics;
 use crate::model::spec::ModelSpec;
 use crate::seed::Seed;
-use crate::train;
+use crate::train::evidence::EpisodeSettings;
+use crate::train::{self, TrainSettings};
 
 /// The checked configuration: every value can be used as it stands.
 #[derive(Clone, Debug)]
@@ -87,7 +88,22 @@ impl Config {
                 raw::Calibration::Cross => usize::MAX,
             },
             recall_tolerance: self.gate.recall_tolerance,
+            late_after: self.input.late_after,
             ..train::Params::default()
+        }
+    }
+
+    /// How models are trained.
+    pub fn train_settings(&self) -> TrainSettings {
+        TrainSettings {
+            detector: self.name.clone(),
+            spec: self.model.clone(),
+            schema: Some(self.input.schema()),
+            maintenance: self.training.exclude.clone(),
+            budget: self.detect.budget,
+            episodes: EpisodeSettings::of(&self.detect),
+            params: self.training_params(),
+            seed: self.seed,
         }
     }
 

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::evidence::{Evidence, Place, Strongest, bounded};
-use super::within::Within;
 use super::{Budget, Params};
 use crate::alert::Severity;
 use crate::model::card::RECORDS_PER_KEY_DAY;
@@ -229,11 +228,11 @@ pub struct Episode {
     pub last: Place,
     /// Episodes of the key before it, each within the cooldown of the one before.
     pub recurred: u32,
-    /// It opened in a storm and nobody has been told of it yet.
-    pub muted: bool,
+    /// Its alert was suppressed, by a storm or because its like was dismissed: nobody knows of it yet.
+    pub suppressed: bool,
 }
 
-/// A key's episodes: the open one, and what may open the next.
+/// Episodes that follow each other: the open one, and what may open the next.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EpisodeState {
     /// Records judged.
@@ -246,8 +245,6 @@ pub struct EpisodeState {
     pub open: Option<Episode>,
     /// When the last one closed, and how often it had recurred.
     pub closed: Option<(Timestamp, u32)>,
-    /// What comes on top of the open one.
-    pub within: Option<Box<Within>>,
 }
 
 /// What a record did to the key's episodes.
@@ -295,35 +292,6 @@ impl EpisodeState {
         Change::None
     }
 
-    /// Takes in a record of the open episode once more, for what may come on top of it: `rule` is that for what is judged by a key's own past.
-    pub fn judge_within(&mut self, rule: &Rule, reading: Reading) -> Change {
-        if self.open.is_none() {
-            return Change::None;
-        }
-        self.within.get_or_insert_default().judge(rule, reading)
-    }
-
-    /// The open episode, and that within it.
-    pub fn all_open(&self) -> impl Iterator<Item = &Episode> {
-        let within = self.within.as_ref().and_then(|within| within.open());
-        self.open.iter().chain(within)
-    }
-
-    /// Notes whether nobody has been told of the open episode that began at `onset`.
-    pub fn mute(&mut self, onset: Offset, muted: bool) {
-        let within = self.within.as_mut();
-        let within = within.and_then(|within| within.episodes.open.as_mut());
-        let mut open = self.open.iter_mut().chain(within);
-        if let Some(episode) = open.find(|open| open.onset == onset) {
-            episode.muted = muted;
-        }
-    }
-
-    /// Ends what goes on within an episode that ended.
-    pub fn end_within(&mut self) -> Option<Episode> {
-        self.within.take()?.episodes.open
-    }
-
     /// How many records the key sends a day, by its own clock once that has told enough.
     fn records_per_day(&self, rule: &Rule, now: Timestamp) -> f64 {
         let others = rule.records_per_key_day;
@@ -365,7 +333,7 @@ impl EpisodeState {
                 time: reading.time,
             },
             recurred,
-            muted: false,
+            suppressed: false,
         };
         self.open = Some(episode);
         Change::Opened(episode)

@@ -1,7 +1,7 @@
 //! From p-values to episodes, for one key. Pure numbers in, verdicts out.
 //!
 //! Next: [`evidence`] (what a key's records gather), [`episode`] (open, update, close), [`cold`] (scores before there is a model), [`drift`] (what rises and stays), [`seasonal`]
-//! (a single feature's own past), [`pace`] (which records are neighbours), [`clock`] (what time it is, by many keys), [`silence`], [`feedback`] (what is held back).
+//! (a single feature's own past), [`pace`] (which records are neighbours), [`windowing`] (which of them make windows), [`clock`] (what time it is, by many keys), [`silence`], [`feedback`] (what is held back).
 
 pub mod clock;
 pub mod cold;
@@ -14,6 +14,7 @@ pub mod pace;
 mod proof;
 pub mod seasonal;
 pub mod silence;
+pub mod windowing;
 pub mod within;
 
 use std::fmt;
@@ -211,10 +212,10 @@ impl Default for Params {
 
 /// A parameter that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{key}` {problem}")]
+#[error("`{field}` {problem}")]
 pub struct ParamProblem {
-    /// The configuration key.
-    pub key: &'static str,
+    /// The field of [`Params`].
+    pub field: &'static str,
     /// What is wrong, with the value and what is allowed.
     pub problem: String,
 }
@@ -233,7 +234,7 @@ impl Params {
         let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         require(
             !self.detector.is_empty() && self.detector.chars().all(legal),
-            "name",
+            "detector",
             format!(
                 "must be letters, digits, `.`, `_` or `-`, but is `{}`",
                 self.detector
@@ -243,12 +244,12 @@ impl Params {
         match self.budget {
             Budget::PerRecord(p) => require(
                 p > 0.0 && p <= BUDGET_MAX,
-                "alerts.false_alarm_rate",
+                "budget",
                 format!("must be above 0 and at most {BUDGET_MAX} per record, but is {p}"),
             ),
             Budget::PerKeyDay(rate) | Budget::PerFleetDay(rate) => require(
                 rate > 0.0 && rate.is_finite(),
-                "alerts.false_alarm_rate",
+                "budget",
                 format!("must be above 0 episodes a day, but is {rate}"),
             ),
         }
@@ -258,22 +259,22 @@ impl Params {
                 && scales.len() <= SCALES_MAX
                 && scales[0] > 0
                 && scales.windows(2).all(|pair| pair[0] < pair[1]),
-            "alerts.time_scales",
+            "time_scales",
             format!("must be 1 to {SCALES_MAX} numbers of records, ascending, but is {scales:?}"),
         );
         require(
             self.close_evidence > 0.0 && self.close_evidence.is_finite(),
-            "alerts.close_evidence",
+            "close_evidence",
             format!("must be above 0, but is {}", self.close_evidence),
         );
         require(
             self.cold_start_records >= 2,
-            "alerts.cold_start_records",
+            "cold_start_records",
             format!("must be at least 2, but is {}", self.cold_start_records),
         );
         require(
             self.silence_factor.abs() <= 0.0 || self.silence_factor >= 1.0,
-            "alerts.silence_factor",
+            "silence_factor",
             format!("must be 0 or at least 1, but is {}", self.silence_factor),
         );
     }
@@ -281,37 +282,33 @@ impl Params {
     fn check_state(&self, require: &mut impl FnMut(bool, &'static str, String)) {
         require(
             self.storm_opens_max == 0 || !self.storm_window.is_zero(),
-            "alerts.storm_window",
+            "storm_window",
             "must be longer than 0".to_owned(),
         );
-        require(
-            self.window > 0,
-            "model.window",
-            "must be at least 1".to_owned(),
-        );
+        require(self.window > 0, "window", "must be at least 1".to_owned());
         require(
             self.snapshot_records > 0,
-            "state.snapshot_records",
+            "snapshot_records",
             "must be at least 1".to_owned(),
         );
         require(
             !self.snapshot_interval.is_zero(),
-            "state.snapshot_interval",
+            "snapshot_interval",
             "must be longer than 0".to_owned(),
         );
         require(
             self.snapshot_bytes >= 1 << 12,
-            "state.snapshot_bytes",
+            "snapshot_bytes",
             "must be at least 4KiB".to_owned(),
         );
         require(
             self.bytes_max >= 1 << 20,
-            "state.bytes_max",
+            "bytes_max",
             "must be at least 1MiB".to_owned(),
         );
         require(
             self.keys_max > 0,
-            "state.keys_max",
+            "keys_max",
             "must be at least 1".to_owned(),
         );
     }
@@ -319,9 +316,9 @@ impl Params {
 
 /// Notes a problem where something required does not hold.
 fn require_into(problems: &mut Vec<ParamProblem>) -> impl FnMut(bool, &'static str, String) {
-    |holds, key, problem| {
+    |holds, field, problem| {
         if !holds {
-            problems.push(ParamProblem { key, problem });
+            problems.push(ParamProblem { field, problem });
         }
     }
 }
@@ -342,16 +339,16 @@ mod tests {
             keys_max: 0,
             ..Params::default()
         };
-        let keys: Vec<&str> = bad.check().iter().map(|problem| problem.key).collect();
+        let fields: Vec<&str> = bad.check().iter().map(|problem| problem.field).collect();
         let expected = [
-            "name",
-            "alerts.false_alarm_rate",
-            "alerts.time_scales",
-            "alerts.close_evidence",
-            "alerts.silence_factor",
-            "state.keys_max",
+            "detector",
+            "budget",
+            "time_scales",
+            "close_evidence",
+            "silence_factor",
+            "keys_max",
         ];
-        assert_eq!(keys, expected);
+        assert_eq!(fields, expected);
     }
 
     #[test]

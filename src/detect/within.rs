@@ -12,6 +12,7 @@
 
 use super::episode::{Change, Episode, EpisodeState, Reading, Rule};
 use super::evidence::surprise;
+use crate::stream::Offset;
 
 /// Records of an episode that only show how it is: as long as the longest default time scale of evidence.
 pub const FIRST_RECORDS: u64 = 300;
@@ -45,6 +46,47 @@ pub struct Within {
     pub episodes: EpisodeState,
 }
 
+/// All episodes of a key: its own, and those on top of one that lasts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KeyEpisodes {
+    /// Those by the p-values of its records.
+    pub own: EpisodeState,
+    /// What comes on top of the open one.
+    pub within: Option<Box<Within>>,
+}
+
+impl KeyEpisodes {
+    /// Takes in a record of the open episode once more, for what may come on top of it: `rule` is that for what is judged by a key's own past.
+    pub fn judge_within(&mut self, rule: &Rule, reading: Reading) -> Change {
+        if self.own.open.is_none() {
+            return Change::None;
+        }
+        self.within.get_or_insert_default().judge(rule, reading)
+    }
+
+    /// The open episode, and that within it.
+    pub fn all_open(&self) -> impl Iterator<Item = &Episode> {
+        let within = self.within.as_ref();
+        let within = within.and_then(|within| within.episodes.open.as_ref());
+        self.own.open.iter().chain(within)
+    }
+
+    /// Notes whether the alert of the open episode that began at `onset` is suppressed.
+    pub fn suppress(&mut self, onset: Offset, suppressed: bool) {
+        let within = self.within.as_mut();
+        let within = within.and_then(|within| within.episodes.open.as_mut());
+        let mut open = self.own.open.iter_mut().chain(within);
+        if let Some(episode) = open.find(|open| open.onset == onset) {
+            episode.suppressed = suppressed;
+        }
+    }
+
+    /// Ends what goes on within an episode that ended.
+    pub fn end_within(&mut self) -> Option<Episode> {
+        self.within.take()?.episodes.open
+    }
+}
+
 impl Within {
     /// Takes in a record of the episode; `rule` is that for what is judged by a key's own past.
     pub fn judge(&mut self, rule: &Rule, reading: Reading) -> Change {
@@ -58,12 +100,6 @@ impl Within {
             ..reading
         };
         self.episodes.judge(rule, reading)
-    }
-
-    /// What is open within.
-    #[must_use]
-    pub fn open(&self) -> Option<&Episode> {
-        self.episodes.open.as_ref()
     }
 
     /// The share of the episode's records that are as surprising; `None` while too few are known.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 
+use super::partition::AssignedPartitions;
 use crate::record::{Header, RecordBatch};
-use crate::stream::{Offset, Partition, Positions, TopicPartition};
+use crate::stream::{Offset, Partition, TopicPartition};
 use crate::time::Timestamp;
 
 /// A message's timestamp; 1970 where it has none.
@@ -30,7 +31,7 @@ pub(super) fn headers(message: &BorrowedMessage<'_>) -> Vec<Header> {
 /// Takes messages into a batch. Messages come in runs of one partition: what is known of it is looked up once a run, not once a message.
 pub(super) struct FetchedBatch<'a> {
     pub(super) batch: RecordBatch,
-    pub(super) active: &'a mut Positions,
+    pub(super) partitions: &'a mut AssignedPartitions,
     pub(super) names: &'a BTreeMap<String, Arc<str>>,
     pub(super) run: Option<Run>,
 }
@@ -77,7 +78,7 @@ impl FetchedBatch<'_> {
             topic: Arc::clone(name),
             partition: Partition(partition),
         };
-        let Some(&next) = self.active.get(&at) else {
+        let Some(next) = self.partitions.next(&at) else {
             return;
         };
         self.run = Some(Run {
@@ -89,7 +90,7 @@ impl FetchedBatch<'_> {
 
     fn end_run(&mut self) {
         if let Some(run) = self.run.take() {
-            self.active.insert(run.at, run.next);
+            self.partitions.handed_out(&run.at, run.next);
         }
     }
 

@@ -6,7 +6,7 @@
 //! process ends). The outcome of a transaction is never guessed: where a call's answer is missing, what it would have written beside the group's offsets decides (see [`mark`]).
 //!
 //! Next: [`settings`] (which properties, and which are refused), [`oauth`] and [`tokens`] (who we are, where that is said by tokens), [`reconnecting`] (a member that joins again after an outage) over [`session`]
-//! (one member of the group) with [`fetch`] (messages to records), [`restore`] (the committed offsets and the state of assigned partitions) and
+//! (one member of the group) with `partition` (each from assignment to revocation), [`fetch`] (messages to records), [`restore`] (the committed offsets and the state of assigned partitions) and
 //! [`start_offset`] (where reading begins, also where records were deleted), [`publish`] (transactions) with [`messages`] (what goes into them)
 //! and [`error_class`] (what an error means), [`topic_reader`] (reading topics outside the group), [`history`] (what training reads), [`models`]
 //! (the model store), [`topics`] (those that are written), [`admin`] (making topics), [`check`] (is all there, and allowed), [`watchdog`]
@@ -25,10 +25,12 @@ mod error_class;
 pub mod feedback;
 mod fetch;
 pub mod history;
+mod keep_alive;
 pub mod mark;
 mod messages;
 pub mod models;
 pub mod oauth;
+mod partition;
 pub mod publish;
 pub mod reconnecting;
 mod restore;
@@ -36,6 +38,7 @@ pub mod session;
 pub mod settings;
 pub mod start_offset;
 pub mod tokens;
+mod topic_ids;
 pub mod topic_reader;
 pub mod topics;
 pub mod watchdog;

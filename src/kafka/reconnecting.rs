@@ -4,7 +4,6 @@
 //! That is a restart of the worker without one of the process: windows and episodes come back from the state topic as of the committed offset,
 //! whatever became of the transaction that was under way. So nothing is lost or repeated, and nobody has to know what the brokers did.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,8 +32,6 @@ pub struct ReconnectingSession {
     clock: Arc<dyn Clock>,
     watchdog: Watchdog,
     session: Option<KafkaSession>,
-    /// What the worker holds.
-    held: BTreeSet<TopicPartition>,
     /// What the worker holds no more and has not been told of.
     gone: Vec<TopicPartition>,
     /// When joining is tried again.
@@ -71,7 +68,6 @@ impl ReconnectingSession {
             clock,
             watchdog,
             session: None,
-            held: BTreeSet::new(),
             gone: Vec::new(),
             joins: Backoff::default(),
             aborts: Backoff::default(),
@@ -107,8 +103,9 @@ impl ReconnectingSession {
     }
 
     fn drop_session(&mut self) {
-        self.session = None;
-        self.gone.extend(std::mem::take(&mut self.held));
+        if let Some(session) = self.session.take() {
+            self.gone.extend(session.handed_over());
+        }
         self.join_at = self.clock.monotonic() + self.joins.next();
     }
 
@@ -168,17 +165,9 @@ impl Session for ReconnectingSession {
                 if !matches!(input, Input::Idle) {
                     self.known_at = Some(self.clock.monotonic());
                 }
-                match &input {
-                    Input::Assigned(assignments) => {
-                        self.joins = Backoff::default();
-                        self.watchdog.waits(None);
-                        self.held
-                            .extend(assignments.iter().map(|assignment| assignment.at.clone()));
-                    }
-                    Input::Revoked(partitions) => {
-                        self.held.retain(|at| !partitions.contains(at));
-                    }
-                    Input::Batch(_) | Input::OffsetOutOfRange(_) | Input::Idle => {}
+                if let Input::Assigned(_) = input {
+                    self.joins = Backoff::default();
+                    self.watchdog.waits(None);
                 }
                 Ok(input)
             }

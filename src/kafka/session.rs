@@ -7,44 +7,33 @@
 //! a member may be silent. Meanwhile fetching pauses and polling goes on, and a rebalance ends the reading, which then begins anew with what
 //! is left.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anomalyd_librdkafka::topic_ids;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message as _;
+use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::context::{self, MemberContext, Rebalance};
 use super::fetch::FetchedBatch;
+use super::keep_alive::{KeepAlive, tolerate};
+use super::partition::AssignedPartitions;
 use super::publish::{Delivery, Publisher};
 use super::restore::{self, StateTopic};
 use super::settings::Connection;
 use super::start_offset::{self, Known, Start};
 use super::tokens::Authenticated;
+use super::topic_ids::{Ids, TopicIds};
 use super::topic_reader::TopicReader;
-use super::topics::OutputTopics;
+use super::topics::{self, OutputTopics};
 use super::watchdog::Watchdog;
-use super::{CALL_MAX, KafkaFailure, bare, code, is_final, joined, list, passes, retry};
+use super::{CALL_MAX, KafkaFailure, bare, joined, list};
 use crate::pipeline::{self, Outbox, PartitionAssignment, StateEntry};
 use crate::port::{Input, Published, Session};
 use crate::record::RecordBatch;
-use crate::stream::{Offset, Positions, TopicPartition};
+use crate::stream::{Positions, TopicPartition};
 use crate::time::{Clock, Timestamp};
-
-/// How long a topic may be unknown before it counts as missing.
-const NO_TOPIC_MAX: Duration = Duration::from_secs(3);
-const NO_TOPIC_STEP: Duration = Duration::from_millis(200);
-
-/// How often it is looked at whether the topics are those that they were.
-const IDS_EVERY: Duration = Duration::from_secs(30);
-
-/// Between two polls of a member that reads something else ...
-const POLL_EVERY: Duration = Duration::from_millis(200);
-/// ... and how much is taken at each.
-const POLLS_MAX: usize = 100;
 
 /// How large a batch may grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +69,13 @@ pub struct SessionSettings {
     pub worker: usize,
 }
 
+/// What was found of assigned partitions.
+struct Restored {
+    known: BTreeMap<TopicPartition, Known>,
+    state: BTreeMap<TopicPartition, Vec<StateEntry>>,
+    ids: Ids,
+}
+
 /// One member of the consumer group with its producer.
 pub struct KafkaSession {
     settings: SessionSettings,
@@ -87,25 +83,13 @@ pub struct KafkaSession {
     publisher: Publisher,
     reader: TopicReader,
     state_partitions: i32,
-    /// Assigned by the group, state not read yet.
-    given: BTreeSet<TopicPartition>,
-    /// Assigned, not yet fetched: where to begin, once that is known.
-    pending: BTreeMap<TopicPartition, (Offset, Option<Offset>)>,
-    /// Fetched: the offset after the last record handed out.
-    active: Positions,
+    partitions: AssignedPartitions,
     /// A partition's fetch position is not in the log any more.
     out_of_range: bool,
-    /// Ids of the topics of what was assigned, and when they are looked at again.
-    ids: BTreeMap<Arc<str>, Arc<str>>,
-    look_at: Duration,
-    /// To seek to as soon as no rebalance waits for its answer: librdkafka pauses everything until then.
-    seeks: Positions,
+    /// Ids of the topics of what was assigned.
+    ids: TopicIds,
     /// Names of the input topics' partitions, so that a record does not allocate one.
     names: BTreeMap<String, Arc<str>>,
-    /// The end of each partition, as of the latest statistics.
-    ends: BTreeMap<TopicPartition, Offset>,
-    /// Up to where each partition was fetched, as of the latest statistics: past the markers of transactions, which are no records.
-    fetched: BTreeMap<TopicPartition, Offset>,
     /// The last batch's memory.
     spare: RecordBatch,
     clock: Arc<dyn Clock>,
@@ -116,8 +100,7 @@ impl std::fmt::Debug for KafkaSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KafkaSession")
             .field("worker", &self.settings.worker)
-            .field("active", &self.active)
-            .field("pending", &self.pending)
+            .field("partitions", &self.partitions)
             .finish_non_exhaustive()
     }
 }
@@ -130,7 +113,8 @@ impl KafkaSession {
         watchdog: Watchdog,
     ) -> Result<Self, KafkaFailure> {
         let reader = TopicReader::new(&settings.connection, Arc::clone(&clock), watchdog.clone())?;
-        let state_partitions = known_topics(&reader, &settings, &watchdog)?;
+        let topics = (settings.inputs.as_slice(), &settings.topics);
+        let state_partitions = topics::await_topics(&reader, topics, &watchdog)?;
         let id = match settings.delivery {
             Delivery::ExactlyOnce => Some(joined(&[
                 &settings.connection.group,
@@ -165,16 +149,10 @@ impl KafkaSession {
             publisher,
             reader,
             state_partitions,
-            given: BTreeSet::new(),
-            pending: BTreeMap::new(),
-            active: Positions::new(),
+            partitions: AssignedPartitions::default(),
             out_of_range: false,
-            ids: BTreeMap::new(),
-            look_at: Duration::ZERO,
-            seeks: Positions::new(),
+            ids: TopicIds::default(),
             names,
-            ends: BTreeMap::new(),
-            fetched: BTreeMap::new(),
             spare: RecordBatch::default(),
             clock,
             watchdog,
@@ -189,16 +167,14 @@ impl KafkaSession {
 
     /// Acts on a rebalance, or reads a batch.
     fn poll(&mut self, until: Timestamp) -> Result<Input, KafkaFailure> {
-        if !self.pending.is_empty() {
-            // The worker said nothing about them: begin where the group stands.
-            self.begin_pending()?;
-        }
+        // Where the worker said nothing: where the group stands.
+        self.begin()?;
         let waiting = self.consumer()?.context().take();
         match waiting {
             Some(Rebalance::Assign(partitions)) => {
                 let nothing = TopicPartitionList::new();
                 context::take(self.consumer()?, &nothing).map_err(KafkaFailure::call("assign"))?;
-                self.given.extend(partitions);
+                self.partitions.assign(partitions);
             }
             Some(Rebalance::Revoke(partitions)) => {
                 self.on_revoked(&partitions)?;
@@ -206,13 +182,18 @@ impl KafkaSession {
             }
             None => {}
         }
-        if !self.given.is_empty() {
-            return self.on_assigned();
+        let assigned = self.partitions.assigned();
+        if !assigned.is_empty() {
+            return self.on_assigned(assigned);
         }
         if std::mem::take(&mut self.out_of_range) {
             return self.offset_out_of_range();
         }
-        self.look_at_ids()?;
+        let client = self.consumer.as_deref().map(Consumer::client);
+        if let Some(client) = client {
+            let now = self.clock.monotonic();
+            self.ids.check(client, now, &self.watchdog)?;
+        }
         self.seek_due()?;
         let batch = self.read_batch(until)?;
         self.note_fetched(&batch);
@@ -235,12 +216,7 @@ impl KafkaSession {
             && batch.len() < limits.records_max
             && batch.bytes_len() < limits.bytes_max;
         let statistics = consumer.context().take_statistics();
-        for (at, of_this) in statistics {
-            self.ends.insert(at.clone(), of_this.end);
-            if drained {
-                self.fetched.insert(at, of_this.fetched);
-            }
-        }
+        self.partitions.note(statistics, drained);
     }
 
     fn read_batch(&mut self, until: Timestamp) -> Result<RecordBatch, KafkaFailure> {
@@ -252,7 +228,7 @@ impl KafkaSession {
             .ok_or(KafkaFailure::Client(KafkaError::Canceled))?;
         let mut fetched = FetchedBatch {
             batch: std::mem::take(&mut self.spare),
-            active: &mut self.active,
+            partitions: &mut self.partitions,
             names: &self.names,
             run: None,
         };
@@ -303,15 +279,16 @@ impl KafkaSession {
     /// Retention has deleted what some partition was to read next. librdkafka has stopped it, and seeks nothing that it has stopped: the
     /// assignment is made again, each partition from where it stands, or from the oldest record that it has.
     fn offset_out_of_range(&mut self) -> Result<Input, KafkaFailure> {
-        let oldest = start_offset::oldest(&self.reader, &self.active)?;
-        self.active.extend(oldest.clone());
-        self.seeks.clear();
-        let assignment = list(&self.active).map_err(KafkaFailure::call("assign"))?;
+        let mut positions = self.partitions.positions();
+        let oldest = start_offset::oldest(&self.reader, &positions)?;
+        positions.extend(oldest.clone());
+        let assignment = list(&positions).map_err(KafkaFailure::call("assign"))?;
         let _guard = self.watchdog.guard("assign", CALL_MAX * 2);
         let consumer = self.consumer()?;
-        context::give_back(consumer, &bare(self.active.keys()))
+        context::give_back(consumer, &bare(positions.keys()))
             .and_then(|()| context::take(consumer, &assignment))
             .map_err(KafkaFailure::call("reading on behind what was deleted"))?;
+        self.partitions.go_on(&positions);
         Ok(if oldest.is_empty() {
             Input::Idle
         } else {
@@ -320,18 +297,14 @@ impl KafkaSession {
     }
 
     /// Reads the state of the partitions that the group has assigned; nothing comes of it if a rebalance begins meanwhile.
-    fn on_assigned(&mut self) -> Result<Input, KafkaFailure> {
+    fn on_assigned(&mut self, assigned: Vec<TopicPartition>) -> Result<Input, KafkaFailure> {
         self.hold(BaseConsumer::pause)?;
-        let partitions: Vec<TopicPartition> = self.given.iter().cloned().collect();
-        let assignments = self.read_assignments(partitions);
+        let restored = self.restore(&assigned);
         self.hold(BaseConsumer::resume)?;
-        match assignments {
+        match restored {
             Err(KafkaFailure::Rebalanced) => Ok(Input::Idle),
-            assignments => {
-                let assignments = assignments?;
-                self.given.clear();
-                Ok(Input::Assigned(assignments))
-            }
+            // From here on nothing fails: the worker hears of what it is said to hold.
+            restored => Ok(Input::Assigned(self.hand_over(assigned, restored?))),
         }
     }
 
@@ -340,68 +313,56 @@ impl KafkaSession {
         &self,
         how: impl Fn(&BaseConsumer<MemberContext>, &TopicPartitionList) -> Result<(), KafkaError>,
     ) -> Result<(), KafkaFailure> {
-        if self.active.is_empty() {
+        let live = bare(self.partitions.fetched());
+        if live.count() == 0 {
             return Ok(());
         }
         let _guard = self.watchdog.guard("pause", CALL_MAX);
-        how(self.consumer()?, &bare(self.active.keys()))
-            .map_err(KafkaFailure::call("pausing what is read"))
+        how(self.consumer()?, &live).map_err(KafkaFailure::call("pausing what is read"))
     }
 
-    /// What the worker needs of assigned partitions: the committed offset, and the state as it was committed with it.
-    fn read_assignments(
-        &mut self,
-        partitions: Vec<TopicPartition>,
-    ) -> Result<Vec<PartitionAssignment>, KafkaFailure> {
-        let mut alive = Alive {
-            consumer: self.consumer()?,
-            clock: &*self.clock,
-            watchdog: &self.watchdog,
-            polled: self.clock.monotonic(),
-            strayed: BTreeSet::new(),
-            out_of_range: false,
-        };
+    /// What is needed of assigned partitions: the committed offset, the state as it was committed with it, and the topics' ids.
+    fn restore(&mut self, partitions: &[TopicPartition]) -> Result<Restored, KafkaFailure> {
+        let mut alive = KeepAlive::new(self.consumer()?, &*self.clock, &self.watchdog);
         let state_topic = StateTopic {
             name: &self.settings.topics.state,
             partitions: self.state_partitions,
             detector: &self.settings.detector,
         };
         let consumer = (alive.consumer, &self.reader);
-        let found =
-            restore::known(consumer, &partitions, &mut || alive.go_on()).and_then(|found| {
-                let go_on = &mut || alive.go_on();
-                let state = restore::entries(&self.reader, &state_topic, &partitions, go_on)?;
-                Ok((found, state))
-            });
+        let found = restore::known(consumer, partitions, &mut || alive.go_on()).and_then(|found| {
+            let go_on = &mut || alive.go_on();
+            let state = restore::entries(&self.reader, &state_topic, partitions, go_on)?;
+            Ok((found, state))
+        });
         let (strayed, out_of_range) = (alive.strayed, alive.out_of_range);
         self.out_of_range |= out_of_range;
-        for at in strayed {
-            if let Some(next) = self.active.get(&at) {
-                self.seeks.insert(at, *next);
-            }
+        for at in &strayed {
+            self.partitions.fetch_again(at);
         }
         let ((known, began_with), state) = found?;
         self.publisher.began_with(began_with);
-        let ids = self.topic_ids(&partitions)?;
-        self.ids.extend(ids.clone());
-        Ok(self.make_assignments(partitions, (known, state), &ids))
+        let client = self
+            .consumer
+            .as_deref()
+            .ok_or(KafkaFailure::Client(KafkaError::Canceled))?
+            .client();
+        let ids = self.ids.learn(client, partitions, &self.watchdog)?;
+        Ok(Restored { known, state, ids })
     }
 
-    fn make_assignments(
+    /// Hands partitions to the worker, with their state and where the group stands.
+    fn hand_over(
         &mut self,
         partitions: Vec<TopicPartition>,
-        (mut known, mut state): (
-            BTreeMap<TopicPartition, Known>,
-            BTreeMap<TopicPartition, Vec<StateEntry>>,
-        ),
-        ids: &BTreeMap<Arc<str>, Arc<str>>,
+        mut restored: Restored,
     ) -> Vec<PartitionAssignment> {
         partitions
             .into_iter()
             .map(|at| {
-                let mut known = known.remove(&at).unwrap_or_default();
-                let state = state.remove(&at).unwrap_or_default();
-                let topic_id = ids.get(&at.topic).cloned();
+                let mut known = restored.known.remove(&at).unwrap_or_default();
+                let state = restored.state.remove(&at).unwrap_or_default();
+                let topic_id = restored.ids.get(&at.topic).cloned();
                 // What cannot be read the pipeline refuses.
                 if let Ok(Some(as_of)) = pipeline::as_of(&state) {
                     known.as_of = Some(as_of.offset);
@@ -410,7 +371,7 @@ impl KafkaSession {
                         && as_of.topic_id != topic_id;
                 }
                 let (committed, fresh) = start_offset::begin(&at, known, self.settings.start);
-                self.pending.insert(at.clone(), (committed, None));
+                self.partitions.restore(&at, committed);
                 tracing::info!(%at, %committed, entries = state.len(), "partition assigned");
                 PartitionAssignment {
                     at,
@@ -424,98 +385,47 @@ impl KafkaSession {
             .collect()
     }
 
-    /// The ids of the partitions' topics, where brokers have ids.
-    fn topic_ids(
-        &self,
-        partitions: &[TopicPartition],
-    ) -> Result<BTreeMap<Arc<str>, Arc<str>>, KafkaFailure> {
-        let client = self.consumer()?.client();
-        let topics: BTreeSet<&str> = partitions.iter().map(|at| &*at.topic).collect();
-        let topics: Vec<&str> = topics.into_iter().collect();
-        let found = retry(&self.watchdog, "topic ids", |limit| {
-            match topic_ids(client, &topics, limit) {
-                Err(code) if passes(&KafkaError::MetadataFetch(code)) => {
-                    Err(KafkaError::MetadataFetch(code))
-                }
-                // Old brokers have none.
-                found => Ok(found.unwrap_or_default()),
-            }
-        })?;
-        let shared = |(topic, id): (String, String)| (Arc::from(topic), Arc::from(id));
-        Ok(found.into_iter().map(shared).collect())
-    }
-
-    /// Now and then: whether the topics are those that they were. librdkafka would read on in the midst of a new one.
-    fn look_at_ids(&mut self) -> Result<(), KafkaFailure> {
-        let now = self.clock.monotonic();
-        if now < self.look_at {
-            return Ok(());
-        }
-        self.look_at = now + IDS_EVERY;
-        let topics: Vec<&str> = self.ids.keys().map(|topic| &**topic).collect();
-        if topics.is_empty() {
-            return Ok(());
-        }
-        let limit = self.watchdog.limits().call;
-        let _guard = self.watchdog.call("topic ids", limit);
-        // What is not answered is asked again next time.
-        let found = topic_ids(self.consumer()?.client(), &topics, limit).unwrap_or_default();
-        let another = found.iter().find(|(topic, id)| {
-            self.ids
-                .get(topic.as_str())
-                .is_some_and(|known| **known != **id)
-        });
-        match another {
-            Some((topic, _)) => Err(KafkaFailure::OtherLog(format!(
-                "topic `{topic}` was deleted and made anew"
-            ))),
-            None => Ok(()),
-        }
-    }
-
     fn on_revoked(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaFailure> {
         self.publisher.forget(partitions);
-        // Only what is being read was assigned.
-        let assigned: Vec<&TopicPartition> = partitions
-            .iter()
-            .filter(|at| self.active.contains_key(*at))
-            .collect();
-        let assigned = bare(assigned);
+        // Only what is fetched was assigned to the client.
+        let live = self.partitions.fetched();
+        let live = bare(live.filter(|at| partitions.contains(at)));
+        let _guard = self.watchdog.guard("giving partitions back", CALL_MAX);
+        context::give_back(self.consumer()?, &live)
+            .map_err(KafkaFailure::call("giving partitions back"))?;
+        self.partitions.revoke(partitions);
         for at in partitions {
-            self.given.remove(at);
-            self.pending.remove(at);
-            self.active.remove(at);
-            self.seeks.remove(at);
-            self.ends.remove(at);
-            self.fetched.remove(at);
             tracing::info!(%at, "partition given back");
         }
-        let _guard = self.watchdog.guard("giving partitions back", CALL_MAX);
-        context::give_back(self.consumer()?, &assigned)
-            .map_err(KafkaFailure::call("giving partitions back"))
+        Ok(())
     }
 
     /// Begins to fetch what was assigned, at the offsets named, or where the group stands.
-    fn begin_pending(&mut self) -> Result<(), KafkaFailure> {
-        let starts: Positions = std::mem::take(&mut self.pending)
-            .into_iter()
-            .map(|(at, (committed, start))| (at, start.unwrap_or(committed)))
-            .collect();
+    fn begin(&mut self) -> Result<(), KafkaFailure> {
+        let starts = self.partitions.starts();
+        if starts.is_empty() {
+            return Ok(());
+        }
         let assignment = list(&starts).map_err(KafkaFailure::call("assign"))?;
         {
             let _guard = self.watchdog.guard("assign", CALL_MAX);
             context::take(self.consumer()?, &assignment).map_err(KafkaFailure::call("assign"))?;
         }
-        self.active.extend(starts);
+        self.partitions.begin(starts);
         Ok(())
+    }
+
+    /// The partitions that the worker knows of.
+    pub(super) fn handed_over(&self) -> Vec<TopicPartition> {
+        self.partitions.handed_over()
     }
 
     /// Goes back where an abort wants it. A failed seek is tried again: a partition that has just been assigned may not be ready for it.
     fn seek_due(&mut self) -> Result<(), KafkaFailure> {
-        if self.seeks.is_empty() {
+        let due = self.partitions.seeks();
+        if due.is_empty() {
             return Ok(());
         }
-        let due = std::mem::take(&mut self.seeks);
         let consumer = self.consumer()?;
         let limits = self.watchdog.limits();
         let deadline = self.clock.monotonic() + limits.retry;
@@ -540,8 +450,7 @@ impl KafkaSession {
                 }
             }
         }
-        self.fetched.retain(|at, _| !due.contains_key(at));
-        self.active.extend(due);
+        self.partitions.sought(&due);
         Ok(())
     }
 }
@@ -567,29 +476,12 @@ impl Session for KafkaSession {
     }
 
     fn lag(&mut self) -> BTreeMap<TopicPartition, u64> {
-        self.active
-            .iter()
-            .filter_map(|(at, next)| {
-                let end = self.ends.get(at)?;
-                let next = self.fetched.get(at).max(Some(next))?;
-                let ahead = u64::try_from(end.0.saturating_sub(next.0)).unwrap_or(0);
-                Some((at.clone(), ahead))
-            })
-            .collect()
+        self.partitions.lag()
     }
 
     fn rewind(&mut self, to: &Positions) -> Result<(), KafkaFailure> {
-        let mut answered = false;
-        for (at, offset) in to {
-            if let Some((_, start)) = self.pending.get_mut(at) {
-                *start = Some(*offset);
-                answered = true;
-            } else if self.active.get(at).is_some_and(|next| next != offset) {
-                self.seeks.insert(at.clone(), *offset);
-            }
-        }
-        if answered && self.pending.values().all(|(_, start)| start.is_some()) {
-            self.begin_pending()?;
+        if self.partitions.rewind(to) {
+            self.begin()?;
         }
         Ok(())
     }
@@ -614,92 +506,4 @@ impl Drop for KafkaSession {
         }
         self.watchdog.close("leaving the group", consumer);
     }
-}
-
-/// A member that reads something else than its partitions, which are paused: it is polled all the while, or the group would drop it.
-struct Alive<'a> {
-    consumer: &'a BaseConsumer<MemberContext>,
-    clock: &'a dyn Clock,
-    watchdog: &'a Watchdog,
-    polled: Duration,
-    /// Partitions that a record came from nonetheless: it has to be read again.
-    strayed: BTreeSet<TopicPartition>,
-    /// As of the session.
-    out_of_range: bool,
-}
-
-impl Alive<'_> {
-    /// Polls if it is time to; an error if the group divides its partitions anew.
-    fn go_on(&mut self) -> Result<(), KafkaFailure> {
-        let now = self.clock.monotonic();
-        if POLL_EVERY <= now.saturating_sub(self.polled) {
-            self.polled = now;
-            let _guard = self.watchdog.guard("poll", CALL_MAX);
-            let polled = std::iter::from_fn(|| self.consumer.poll(Duration::ZERO));
-            for message in polled.take(POLLS_MAX) {
-                match message {
-                    Ok(message) => {
-                        let at = TopicPartition::new(message.topic(), message.partition());
-                        self.strayed.insert(at);
-                    }
-                    Err(error) if start_offset::is_out_of_range(&error) => self.out_of_range = true,
-                    Err(error) => tolerate(error)?,
-                }
-            }
-        }
-        if self.consumer.context().waiting() {
-            return Err(KafkaFailure::Rebalanced);
-        }
-        Ok(())
-    }
-}
-
-/// All topics are there, and may be looked at; answers how many partitions the state topic has. That a topic is missing is believed only
-/// after a while: one that was just made, or a broker that just started, is not known everywhere at once.
-fn known_topics(
-    reader: &TopicReader,
-    settings: &SessionSettings,
-    watchdog: &Watchdog,
-) -> Result<i32, KafkaFailure> {
-    let topics = &settings.topics;
-    let written = [&topics.alerts, &topics.dead_letters, &topics.state];
-    let optional = topics
-        .scores
-        .iter()
-        .chain(&topics.late)
-        .chain(&topics.drift);
-    let mut patience = NO_TOPIC_MAX;
-    for topic in settings.inputs.iter().chain(written).chain(optional) {
-        loop {
-            match reader.partitions(topic) {
-                Err(KafkaFailure::NoTopic(_)) if !patience.is_zero() => {
-                    patience = patience.saturating_sub(NO_TOPIC_STEP);
-                    watchdog.pause(NO_TOPIC_STEP)?;
-                }
-                Err(failure) => return Err(failure),
-                Ok(_) => break,
-            }
-        }
-    }
-    reader.partitions(&topics.state)
-}
-
-/// Errors of a poll: librdkafka goes on by itself after all but those that say that we may not, or are no longer who we were.
-fn tolerate(error: KafkaError) -> Result<(), KafkaFailure> {
-    // Fatal is the client, and a new one may go on; what is final will be so for that one too.
-    let hopeless = matches!(error, KafkaError::MessageConsumptionFatal(_))
-        || is_final(&error)
-        || matches!(
-            code(&error),
-            Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::FencedInstanceId)
-        );
-    if hopeless {
-        return Err(KafkaFailure::call("reading the input")(error));
-    }
-    if passes(&error) {
-        tracing::debug!(%error, "reading the input");
-    } else {
-        tracing::warn!(%error, "reading the input: going on");
-    }
-    Ok(())
 }

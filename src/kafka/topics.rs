@@ -1,6 +1,15 @@
 //! The topics that are written, and where in the state topic the state of an input partition lies.
 
+use std::time::Duration;
+
+use super::KafkaFailure;
+use super::topic_reader::TopicReader;
+use super::watchdog::Watchdog;
 use crate::stream::TopicPartition;
+
+/// How long a topic may be unknown before it counts as missing.
+const NO_TOPIC_MAX: Duration = Duration::from_secs(3);
+const NO_TOPIC_STEP: Duration = Duration::from_millis(200);
 
 /// The names of the topics written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +26,36 @@ pub struct OutputTopics {
     pub drift: Option<String>,
     /// Snapshots and the episode log, compacted.
     pub state: String,
+}
+
+/// All topics are there, those that are read and those that are written, and may be looked at; answers how many partitions the state topic has.
+/// That a topic is missing is believed only after a while: one that was just made, or a broker that just started, is not known everywhere at
+/// once.
+pub(super) fn await_topics(
+    reader: &TopicReader,
+    (inputs, topics): (&[String], &OutputTopics),
+    watchdog: &Watchdog,
+) -> Result<i32, KafkaFailure> {
+    let written = [&topics.alerts, &topics.dead_letters, &topics.state];
+    let optional = topics
+        .scores
+        .iter()
+        .chain(&topics.late)
+        .chain(&topics.drift);
+    let mut patience = NO_TOPIC_MAX;
+    for topic in inputs.iter().chain(written).chain(optional) {
+        loop {
+            match reader.partitions(topic) {
+                Err(KafkaFailure::NoTopic(_)) if !patience.is_zero() => {
+                    patience = patience.saturating_sub(NO_TOPIC_STEP);
+                    watchdog.pause(NO_TOPIC_STEP)?;
+                }
+                Err(failure) => return Err(failure),
+                Ok(_) => break,
+            }
+        }
+    }
+    reader.partitions(&topics.state)
 }
 
 /// The partition of the state topic in which an input partition's entries lie. It depends on the number of its partitions,

@@ -277,4 +277,7 @@ pub struct Usage {
     pub gate_share: f64,
     /// Folds whose out-of-fold scores calibrated; 0: none, held-out windows did.
     pub folds: u64,
+    /// Milliseconds by which a record could be older than the newest of its key; older ones were left out. `None`: none were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late_after_ms: Option<u64>,
 }

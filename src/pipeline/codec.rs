@@ -13,7 +13,7 @@ use crate::detect::evidence::{Evidence, Place};
 use crate::detect::pace::{Pace, Sequence};
 use crate::detect::seasonal::{Season, Seasons, TERMS, Tally};
 use crate::detect::silence::Rhythm;
-use crate::detect::within::Within;
+use crate::detect::within::{KeyEpisodes, Within};
 use crate::model::card::ModelVersion;
 use crate::stream::Offset;
 use crate::time::Timestamp;
@@ -22,7 +22,7 @@ use crate::time::Timestamp;
 pub(super) const FORMAT: u8 = 2;
 
 /// The version that keys begin with.
-const KEY_FORMAT: u8 = 5;
+const KEY_FORMAT: u8 = 6;
 
 /// Little-endian numbers, one after the other.
 #[derive(Debug, Default)]
@@ -124,7 +124,7 @@ impl Writer {
         self.u64(episode.records);
         self.place(episode.last);
         self.u64(u64::from(episode.recurred));
-        self.u8(u8::from(episode.muted));
+        self.u8(u8::from(episode.suppressed));
     }
     fn place(&mut self, place: Place) {
         self.u64(place.record);
@@ -169,6 +169,9 @@ impl Writer {
             self.i64(at.0);
             self.u64(u64::from(*recurred));
         }
+    }
+    fn key_episodes(&mut self, episodes: &KeyEpisodes) {
+        self.episodes(&episodes.own);
         self.u8(u8::from(episodes.within.is_some()));
         if let Some(within) = &episodes.within {
             self.within(within);
@@ -340,7 +343,7 @@ impl Reader<'_> {
             records: self.u64()?,
             last: self.place()?,
             recurred: self.count()?,
-            muted: self.flag()?,
+            suppressed: self.flag()?,
         })
     }
     fn place(&mut self) -> Option<Place> {
@@ -365,7 +368,7 @@ impl Reader<'_> {
             drifting: self.flag()?,
         })
     }
-    fn episodes(&mut self, depth: u8) -> Option<EpisodeState> {
+    fn episodes(&mut self) -> Option<EpisodeState> {
         let (records, first) = (self.u64()?, self.time()?);
         let mut evidence = Evidence::default();
         for level in &mut evidence.levels {
@@ -390,29 +393,32 @@ impl Reader<'_> {
         } else {
             None
         };
-        // Nothing goes on within what goes on within an episode.
-        let within = if self.flag()? {
-            Some(Box::new(self.within(depth.checked_sub(1)?)?))
-        } else {
-            None
-        };
         Some(EpisodeState {
             records,
             first,
             evidence,
             open,
             closed,
-            within,
         })
     }
-    fn within(&mut self, depth: u8) -> Option<Within> {
+    fn key_episodes(&mut self) -> Option<KeyEpisodes> {
+        Some(KeyEpisodes {
+            own: self.episodes()?,
+            within: if self.flag()? {
+                Some(Box::new(self.within()?))
+            } else {
+                None
+            },
+        })
+    }
+    fn within(&mut self) -> Option<Within> {
         Some(Within {
             records: self.u64()?,
             mean: self.f64()?,
             variance: self.f64()?,
             quantile: self.f64()?,
             excess: self.f64()?,
-            episodes: self.episodes(depth)?,
+            episodes: self.episodes()?,
         })
     }
 }
@@ -438,7 +444,7 @@ pub(super) fn write_key(state: &KeyState) -> Vec<u8> {
     to.u8(u8::from(state.silence_suppressed));
     to.all(state.rows.len(), state.rows.iter());
     to.all(state.last_values.len(), state.last_values.iter());
-    to.episodes(&state.episodes);
+    to.key_episodes(&state.episodes);
     to.drift(&state.drift);
     to.u64(state.model.0);
     to.u64(state.cold.seen);
@@ -478,7 +484,7 @@ pub(super) fn read_key(bytes: &[u8]) -> Option<KeyState> {
     let silence_suppressed = from.flag()?;
     let rows: VecDeque<f64> = from.all()?;
     let last_values: Vec<f64> = from.all()?;
-    let episodes = from.episodes(1)?;
+    let episodes = from.key_episodes()?;
     let drift = from.drift()?;
     let model = ModelVersion(from.u64()?);
     let cold = ColdStart {
@@ -560,7 +566,7 @@ mod tests {
                 time: Timestamp(6),
             },
             recurred: 2,
-            muted: true,
+            suppressed: true,
         };
         let mut evidence = Evidence {
             levels: [1.0, 2.0, 3.0, 4.0],
@@ -609,12 +615,14 @@ mod tests {
             silence_suppressed: true,
             rows: VecDeque::from([1.0, f64::NAN, -0.0, f64::MIN_POSITIVE]),
             last_values: vec![f64::NAN, 2.0],
-            episodes: EpisodeState {
-                records: 40,
-                first: Timestamp(1),
-                evidence,
-                open: Some(episode),
-                closed: Some((Timestamp(99), 1)),
+            episodes: KeyEpisodes {
+                own: EpisodeState {
+                    records: 40,
+                    first: Timestamp(1),
+                    evidence,
+                    open: Some(episode),
+                    closed: Some((Timestamp(99), 1)),
+                },
                 within: Some(Box::new(Within {
                     records: 301,
                     mean: 6.0,

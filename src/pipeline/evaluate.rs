@@ -216,9 +216,9 @@ impl EventEmitter<'_> {
                 &work.rule
             };
             let state = &mut work.slots[scored.slot].state;
-            let before = state.episodes.open;
-            let change = state.episodes.judge(rule, scored.reading);
-            match (before, state.episodes.open) {
+            let before = state.episodes.own.open;
+            let change = state.episodes.own.judge(rule, scored.reading);
+            match (before, state.episodes.own.open) {
                 (Some(_), Some(outer)) if !scored.cold => self.within(work, &scored, &outer, emit),
                 (Some(outer), None) => {
                     if let Some(inner) = state.episodes.end_within() {
@@ -229,7 +229,7 @@ impl EventEmitter<'_> {
             }
             change
         };
-        let open = work.slots[scored.slot].state.episodes.open.is_some();
+        let open = work.slots[scored.slot].state.episodes.own.open.is_some();
         self.changed(work, &scored, (change, None), emit);
         // What was found anomalous must not become normal.
         if scored.cold && !open && scored.reading.p > SUSPICIOUS {
@@ -286,7 +286,7 @@ impl EventEmitter<'_> {
     ) {
         match change {
             Change::Opened(episode) => self.opened(work, scored, (episode, outer), emit),
-            Change::Updated(episode) if !episode.muted => {
+            Change::Updated(episode) if !episode.suppressed => {
                 self.alert(work, scored, (AlertEvent::Update, &episode, outer), emit);
             }
             Change::Closed(episode) => {
@@ -294,7 +294,7 @@ impl EventEmitter<'_> {
                 if emit {
                     self.tally.closed += 1;
                 }
-                if !episode.muted {
+                if !episode.suppressed {
                     self.alert(work, scored, (AlertEvent::Close, &episode, outer), emit);
                 }
             }
@@ -315,7 +315,7 @@ impl EventEmitter<'_> {
             let season = state.season.get_or_insert_default();
             warming = season.judge.seen < cold_start_records;
             // What was found anomalous must not become normal.
-            let learn = state.episodes.open.is_none();
+            let learn = state.episodes.own.open.is_none();
             let found = season.take(*value, scored.reading.time, learn);
             scored.reading.score = found.strangeness;
             scored.reading.p = if warming { 1.0 } else { found.p };
@@ -332,7 +332,7 @@ impl EventEmitter<'_> {
             if state.cold.seen > 0 {
                 state.cold = ColdStart::default();
             }
-            let evidence = &mut state.episodes.evidence;
+            let evidence = &mut state.episodes.own.evidence;
             if state.model != model {
                 evidence.change_model();
                 state.drift.change_model();
@@ -354,7 +354,7 @@ impl EventEmitter<'_> {
         };
         let state = &mut work.slots[scored.slot].state;
         let place = Place {
-            record: state.episodes.records,
+            record: state.episodes.own.records,
             offset: scored.reading.offset,
             time: scored.reading.time,
         };
@@ -426,7 +426,7 @@ impl EventEmitter<'_> {
         }
         self.note_opened(work, scored.slot, &episode, (pattern, held));
         let episodes = &mut work.slots[scored.slot].state.episodes;
-        episodes.mute(episode.onset, !allowed);
+        episodes.suppress(episode.onset, !allowed);
         if allowed && emit {
             let happened = (AlertEvent::Open, &episode, outer);
             self.alert_explained(work, scored, happened, explained);
@@ -440,17 +440,20 @@ impl EventEmitter<'_> {
         }
         let episodes = &work.slots[scored.slot].state.episodes;
         let due = |open: &&Episode| {
-            open.muted && open.strength >= open.threshold && self.is_news(work, scored, open)
+            open.suppressed && open.strength >= open.threshold && self.is_news(work, scored, open)
         };
         let Some(&waiting) = episodes.all_open().find(due) else {
             return;
         };
-        let outer = episodes.open.filter(|outer| outer.onset != waiting.onset);
+        let outer = episodes
+            .own
+            .open
+            .filter(|outer| outer.onset != waiting.onset);
         // As many as may be emitted at a time, and no more: the others wait for their turn.
         if self.admit_quietly(work, scored.clock) {
             self.release(work, &waiting);
             let episodes = &mut work.slots[scored.slot].state.episodes;
-            episodes.mute(waiting.onset, false);
+            episodes.suppress(waiting.onset, false);
             self.alert(
                 work,
                 scored,
@@ -475,7 +478,7 @@ impl EventEmitter<'_> {
         let silence = state.silence.take();
         let info = silence.map(|silence| SilenceInfo::new(silence, state, state.rhythm.last));
         let inner = state.episodes.end_within();
-        let outer = state.episodes.open.take();
+        let outer = state.episodes.own.open.take();
         for (episode, outer) in inner
             .iter()
             .zip([outer.as_ref()])
@@ -485,7 +488,7 @@ impl EventEmitter<'_> {
             if emit {
                 self.tally.closed += 1;
             }
-            if emit && !episode.muted {
+            if emit && !episode.suppressed {
                 let within = outer.map(|outer| self.id(work, outer));
                 let cause = self.cause(work, step, slot);
                 let closed = (AlertEvent::Close, episode);

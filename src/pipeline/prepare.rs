@@ -14,6 +14,7 @@ use crate::alert::ScoredBy;
 use crate::detect::Params;
 use crate::detect::clock::{Heard, KeyClock, Moment};
 use crate::detect::episode::Rule;
+use crate::detect::windowing::{self, Around};
 use crate::model::trained::TrainedModel;
 use crate::record::{Decoded, DecodedBatch, Key, RawRecord, RecordBatch};
 use crate::seed::Seed;
@@ -297,18 +298,12 @@ impl<'a> Work<'a> {
             state.rhythm.hear(elapsed, era);
         }
         state.last_offset = raw.offset;
-        // A clock that was ahead once must not make late what comes after it: no record is newer than the stream's time was, or than Kafka saw
-        // it, by more than the bound.
-        let newest = params.late_after.map_or(found.time, |bound| {
-            let kafka = Some(raw.timestamp).filter(|kafka| kafka.0 > 0);
-            let stream = if before == Timestamp::MIN {
-                self.head.clock.stream()
-            } else {
-                before
-            };
-            let most = kafka.map_or(stream, |kafka| stream.min(kafka));
-            found.time.min(most.plus(bound))
-        });
+        let around = Around {
+            before,
+            now: self.head.clock.stream(),
+            kafka: raw.timestamp,
+        };
+        let newest = windowing::bounded_time(found.time, params.late_after, around);
         state.newest = state.newest.max(newest);
         let deadline = state.deadline(params, era).filter(|_| !could);
         if let Some(deadline) = deadline {
@@ -487,8 +482,8 @@ impl<'a> Prepared<'a> {
             });
         };
         let known = work.touch(&found.key);
-        if let (Some(slot), Some(bound)) = (known, params.late_after)
-            && found.time < work.slots[slot].state.newest.minus(bound)
+        if let Some(slot) = known
+            && windowing::is_late(work.slots[slot].state.newest, found.time, params.late_after)
         {
             push(Event::Late);
             return;

@@ -12,10 +12,10 @@ use crate::detect::Params;
 use crate::detect::clock::{KeyClock, StreamClock};
 use crate::detect::cold::{self, ColdStart};
 use crate::detect::drift::Drift;
-use crate::detect::episode::EpisodeState;
 use crate::detect::feedback::Pattern;
 use crate::detect::seasonal::{Seasons, TERMS};
 use crate::detect::silence::Rhythm;
+use crate::detect::within::KeyEpisodes;
 use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
 use crate::record::Key;
@@ -45,7 +45,7 @@ pub(super) struct KeyState {
     /// The last observed value of each column; empty unless a column's policy asks for it.
     pub last_values: Vec<f64>,
     /// Its episodes.
-    pub episodes: EpisodeState,
+    pub episodes: KeyEpisodes,
     /// Whether its records have become more surprising, for good.
     pub drift: Drift,
     /// What judged its last record; 0: no model.
@@ -68,7 +68,7 @@ impl KeyState {
             silence_suppressed: false,
             rows: VecDeque::new(),
             last_values: Vec::new(),
-            episodes: EpisodeState::default(),
+            episodes: KeyEpisodes::default(),
             drift: Drift::default(),
             model: ModelVersion(0),
             cold: ColdStart::default(),
@@ -437,7 +437,7 @@ impl PartitionState {
                 } else {
                     Suppressed::Storm
                 };
-                let suppressed = episode.muted.then_some(why);
+                let suppressed = episode.suppressed.then_some(why);
                 let begun = (id, episode.onset_time);
                 add(&key.0, AlertKind::Score, begun, found, suppressed);
             }

@@ -11,7 +11,7 @@ use ndarray::{Array2, ArrayView2};
 
 use super::Column;
 use super::state::KeyState;
-use crate::detect::Params;
+use crate::detect::{Params, windowing};
 use crate::model::levels::Levels;
 use crate::model::trained::{Judged, Strips, TrainedModel, WindowAt};
 use crate::record::{DecodedBatch, Key, Missing};
@@ -233,14 +233,7 @@ impl Strip {
 /// Fills what was not observed with the key's last value, in the columns that ask for it, and remembers what was.
 fn fill_last(state: &mut KeyState, row: &mut [f64], columns: &[Column]) {
     state.last_values.resize(columns.len(), f64::NAN);
-    for (index, column) in columns.iter().enumerate() {
-        if column.missing != Missing::Last {
-            continue;
-        }
-        if row[index].is_nan() {
-            row[index] = state.last_values[index];
-        } else {
-            state.last_values[index] = row[index];
-        }
-    }
+    let last = |index: &usize| columns[*index].missing == Missing::Last;
+    let filled = (0..columns.len()).filter(last);
+    windowing::fill_last(filled, &mut state.last_values, row);
 }

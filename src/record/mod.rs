@@ -290,6 +290,14 @@ pub enum Missing {
     DeadLetter,
 }
 
+/// The columns of those with these policies that take a key's last value where one is missing.
+#[must_use]
+pub fn filled_with_last(missing: &[Missing]) -> Vec<usize> {
+    (0..missing.len())
+        .filter(|&column| missing[column] == Missing::Last)
+        .collect()
+}
+
 /// [`Missing`] as it is written in settings.
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(

@@ -34,7 +34,6 @@ use crate::record::decode::Decoder;
 use crate::record::schema::Schema;
 use crate::stream::TopicPartition;
 use crate::time::{Clock, SystemClock};
-use crate::train::evidence::EpisodeSettings;
 use crate::trainer::{Control, Plan, Sources, Trainer, TrainerLink};
 use crate::worker::{Ports, Settings, Worker, WorkerError};
 
@@ -484,18 +483,11 @@ fn session_settings(
 pub fn plan(config: &Config) -> Plan {
     let training = &config.training;
     Plan {
-        detector: config.name.clone(),
-        spec: config.model.clone(),
-        schema: config.input.schema(),
-        budget: config.detect.budget,
-        episodes: EpisodeSettings::of(&config.detect),
-        params: config.training_params(),
+        settings: config.train_settings(),
         interval: training.interval,
         jitter: JITTER,
         on_drift: training.on_drift,
         history: training.history,
-        maintenance: training.exclude.clone(),
-        seed: config.seed,
     }
 }
 

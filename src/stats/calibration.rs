@@ -9,7 +9,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::order::quantile_sorted;
-use super::{few, tail};
+use super::small_sample;
+use super::tail::{self, Tail, scale_min, worth};
 
 /// The fewest excesses that a tail is fitted to.
 const EXCESSES_MIN: usize = 40;
@@ -20,7 +21,7 @@ const TAIL_SHARE: f64 = 0.02;
 /// The most of the scores that the tail may take to find them.
 const TAIL_SHARE_MAX: f64 = 0.1;
 /// Points of the thinned body.
-pub(super) const BODY_POINTS_MAX: usize = 1024;
+const BODY_POINTS_MAX: usize = 1024;
 /// The smallest p-value that is ever answered: p-values are above 0, so that their logarithm exists.
 pub const P_MIN: f64 = 1e-300;
 
@@ -41,52 +42,6 @@ pub struct Calibration {
     pub clusters: f64,
 }
 
-/// A generalised Pareto tail: P(S > s) = `exceedance` · (1 + γ (s − t) / σ)^(−1/γ) for s > t.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Tail {
-    /// t: where the tail begins.
-    pub threshold: f64,
-    /// γ: the shape; above 0 heavy, 0 exponential, below 0 bounded.
-    pub shape: f64,
-    /// σ > 0: the scale.
-    pub scale: f64,
-    /// P(S > t).
-    pub exceedance: f64,
-}
-
-impl Tail {
-    /// P(S > s) for s ≥ t.
-    #[must_use]
-    pub fn p_value(&self, score: f64) -> f64 {
-        let z = (score - self.threshold) / self.scale;
-        self.exceedance * survival(z, self.shape)
-    }
-
-    /// The inverse of [`Self::p_value`], for p ≤ `exceedance`.
-    #[must_use]
-    pub fn threshold_at(&self, p: f64) -> f64 {
-        let log = (self.exceedance / p).ln();
-        let z = if self.shape.abs() < 1e-9 {
-            log
-        } else {
-            (self.shape * log).exp_m1() / self.shape
-        };
-        self.threshold + self.scale * z
-    }
-}
-
-/// (1 + γ z)^(−1/γ); exp(−z) at γ = 0; 0 beyond the end of a bounded tail.
-pub(super) fn survival(z: f64, shape: f64) -> f64 {
-    if shape.abs() < 1e-9 {
-        return (-z).exp();
-    }
-    let base = shape * z;
-    if base <= -1.0 {
-        return 0.0;
-    }
-    (-base.ln_1p() / shape).exp()
-}
-
 impl Calibration {
     /// Learns the distribution of `scores`, which are those of normal records that the model was not fitted on, in order of time (the order
     /// tells how much they cluster). Scores that are not finite are left out. Few follow a law; equal or hardly any give a calibration
@@ -99,8 +54,10 @@ impl Calibration {
         let n = sorted.len();
         let most = (n as f64 * TAIL_SHARE_MAX) as usize;
         if most < EXCESSES_MIN {
-            return few::calibration(&ordered, &sorted)
-                .unwrap_or_else(|| Self::unknown_tail(&sorted));
+            return match small_sample::fit(&ordered, &sorted, BODY_POINTS_MAX) {
+                Some(fit) => Self::of(fit.body, &fit.parts, fit.exceedance, (n, fit.clusters)),
+                None => Self::unknown_tail(&sorted),
+            };
         }
         let wanted = ((n as f64 * TAIL_SHARE) as usize).max(EXCESSES).min(most);
         let start = sorted[n - wanted - 1];
@@ -123,7 +80,7 @@ impl Calibration {
     }
 
     /// A body, and beyond it the average of tails, as a number of scores and of clusters showed them.
-    pub(super) fn of(
+    fn of(
         body: Vec<f64>,
         parts: &[tail::Part],
         exceedance: f64,
@@ -293,19 +250,6 @@ fn thin(sorted: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-/// The least scale of a tail beginning at `start`: differences below it are rounding, not strangeness.
-pub(super) fn scale_min(start: f64) -> f64 {
-    (start.abs() * 1e-6).max(1e-12)
-}
-
-/// How much of the excesses counts in a likelihood that takes them for independent, where a share of them is: its cube root. All would make
-/// the tail too certain; the share alone far too uncertain, as the others of a cluster say something of the tail, too. (Realised ÷ nominal
-/// at 1e-4 with 3,000 scores, a squared AR(1) and two regimes, in `proof`: 1.61 and 0.73 with the fourth root, 1.47 and 0.63 with the cube
-/// root.)
-pub(super) fn worth(independent: f64) -> f64 {
-    independent.clamp(0.0, 1.0).cbrt()
-}
-
 /// About how many independent clusters the scores above `start` form: their number times the extremal index by the intervals estimator
 /// (Ferro and Segers 2003). At least 1.
 fn clusters(ordered: &[f64], start: f64) -> f64 {
@@ -337,28 +281,6 @@ mod tests {
     fn exponential(n: usize, seed: u64) -> Vec<f64> {
         let mut rng = Seed(seed).rng();
         (0..n).map(|_| Exp1.sample(&mut rng)).collect()
-    }
-
-    #[test]
-    fn the_tail_formula_by_hand() {
-        // γ = 0.5, σ = 2, t = 1, P(S > t) = 0.1: P(S > 5) = 0.1 · (1 + 0.5 · 4 / 2)^−2 = 0.1 / 4.
-        let tail = Tail {
-            threshold: 1.0,
-            shape: 0.5,
-            scale: 2.0,
-            exceedance: 0.1,
-        };
-        assert!((tail.p_value(5.0) - 0.025).abs() < 1e-15);
-        assert!((tail.threshold_at(0.025) - 5.0).abs() < 1e-12);
-        // γ = 0: 0.1 · exp(−2). γ = −0.25 ends at t + 4σ = 9.
-        let exponential = Tail { shape: 0.0, ..tail };
-        assert!((exponential.p_value(5.0) - 0.1 * (-2.0_f64).exp()).abs() < 1e-15);
-        let bounded = Tail {
-            shape: -0.25,
-            ..tail
-        };
-        assert!((bounded.p_value(5.0) - 0.1 * 0.5_f64.powi(4)).abs() < 1e-15);
-        assert!(bounded.p_value(9.5) <= 0.0);
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 pub mod calibration;
 pub mod evidence;
-mod few;
 pub mod metrics;
 pub mod order;
 #[cfg(test)]
 mod proof;
-mod tail;
+mod small_sample;
+pub mod tail;

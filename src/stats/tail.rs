@@ -12,7 +12,7 @@
 //! The average is as heavy as the heaviest shape that is still conceivable, and so falls ever more slowly where nothing was ever seen. From there
 //! on ([`FAR`]) the tail has the mean shape, so that what is a hundred spreads away is told from what is ten.
 
-use super::calibration::{Tail, survival};
+use serde::{Deserialize, Serialize};
 
 /// Mean and spread of shapes, before anything was seen.
 pub(super) const SHAPE_PRIOR: (f64, f64) = (0.1, 0.25);
@@ -34,6 +34,52 @@ const STEP: f64 = 0.2;
 const KNOTS_MAX: usize = 200;
 /// Of one in as many scores as there are: where the average over shapes ends, since beyond it nothing can be known.
 const FAR: f64 = 0.1;
+
+/// A generalised Pareto tail: P(S > s) = `exceedance` · (1 + γ (s − t) / σ)^(−1/γ) for s > t.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tail {
+    /// t: where the tail begins.
+    pub threshold: f64,
+    /// γ: the shape; above 0 heavy, 0 exponential, below 0 bounded.
+    pub shape: f64,
+    /// σ > 0: the scale.
+    pub scale: f64,
+    /// P(S > t).
+    pub exceedance: f64,
+}
+
+impl Tail {
+    /// P(S > s) for s ≥ t.
+    #[must_use]
+    pub fn p_value(&self, score: f64) -> f64 {
+        let z = (score - self.threshold) / self.scale;
+        self.exceedance * survival(z, self.shape)
+    }
+
+    /// The inverse of [`Self::p_value`], for p ≤ `exceedance`.
+    #[must_use]
+    pub fn threshold_at(&self, p: f64) -> f64 {
+        let log = (self.exceedance / p).ln();
+        let z = if self.shape.abs() < 1e-9 {
+            log
+        } else {
+            (self.shape * log).exp_m1() / self.shape
+        };
+        self.threshold + self.scale * z
+    }
+}
+
+/// (1 + γ z)^(−1/γ); exp(−z) at γ = 0; 0 beyond the end of a bounded tail.
+fn survival(z: f64, shape: f64) -> f64 {
+    if shape.abs() < 1e-9 {
+        return (-z).exp();
+    }
+    let base = shape * z;
+    if base <= -1.0 {
+        return 0.0;
+    }
+    (-base.ln_1p() / shape).exp()
+}
 
 /// One generalised Pareto tail among several, beginning at 0.
 #[derive(Clone, Copy, Debug)]
@@ -220,9 +266,44 @@ fn scale_of(excesses: &[f64], shape: f64) -> f64 {
     high
 }
 
+/// The least scale of a tail beginning at `start`: differences below it are rounding, not strangeness.
+pub(super) fn scale_min(start: f64) -> f64 {
+    (start.abs() * 1e-6).max(1e-12)
+}
+
+/// How much of the excesses counts in a likelihood that takes them for independent, where a share of them is: its cube root. All would make
+/// the tail too certain; the share alone far too uncertain, as the others of a cluster say something of the tail, too. (Realised ÷ nominal
+/// at 1e-4 with 3,000 scores, a squared AR(1) and two regimes, in `proof`: 1.61 and 0.73 with the fourth root, 1.47 and 0.63 with the cube
+/// root.)
+pub(super) fn worth(independent: f64) -> f64 {
+    independent.clamp(0.0, 1.0).cbrt()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tail_formula_by_hand() {
+        // γ = 0.5, σ = 2, t = 1, P(S > t) = 0.1: P(S > 5) = 0.1 · (1 + 0.5 · 4 / 2)^−2 = 0.1 / 4.
+        let tail = Tail {
+            threshold: 1.0,
+            shape: 0.5,
+            scale: 2.0,
+            exceedance: 0.1,
+        };
+        assert!((tail.p_value(5.0) - 0.025).abs() < 1e-15);
+        assert!((tail.threshold_at(0.025) - 5.0).abs() < 1e-12);
+        // γ = 0: 0.1 · exp(−2). γ = −0.25 ends at t + 4σ = 9.
+        let exponential = Tail { shape: 0.0, ..tail };
+        assert!((exponential.p_value(5.0) - 0.1 * (-2.0_f64).exp()).abs() < 1e-15);
+        let bounded = Tail {
+            shape: -0.25,
+            ..tail
+        };
+        assert!((bounded.p_value(5.0) - 0.1 * 0.5_f64.powi(4)).abs() < 1e-15);
+        assert!(bounded.p_value(9.5) <= 0.0);
+    }
 
     /// Exact quantiles of a generalised Pareto distribution.
     fn quantiles(shape: f64, scale: f64, n: u32) -> Vec<f64> {

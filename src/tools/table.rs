@@ -186,9 +186,7 @@ impl Table {
 
     /// Columns whose missing values take the key's last one.
     pub fn fill_last(&self) -> Vec<usize> {
-        (0..self.missing.len())
-            .filter(|&column| self.missing[column] == Missing::Last)
-            .collect()
+        crate::record::filled_with_last(&self.missing)
     }
 }
 

@@ -15,15 +15,14 @@ use crate::model::card::{Card, Exclusion, ModelVersion};
 use crate::model::gate_report::Change;
 use crate::model::trained::TrainedModel;
 use crate::port::History;
-use crate::record::Missing;
 use crate::record::decode::Decoder;
+use crate::record::filled_with_last;
 use crate::record::problem;
 use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::Timestamp;
-use crate::train::evidence::EpisodeSettings;
 use crate::train::rows::PartitionRows;
-use crate::train::sample::{self, Visit, Wanted};
-use crate::train::{self, Candidate, TrainJob};
+use crate::train::sample::{self, Visit};
+use crate::train::{self, Candidate, TrainData, TrainJob, TrainSettings};
 
 /// The partition that rows of a file stand in: so scores, which are seeded by a record's place, equal those of the topic's first partition.
 pub fn place(config: &Config) -> TopicPartition {
@@ -129,19 +128,29 @@ pub struct Run {
 
 /// The job of a run.
 pub fn job(config: &Config, table: &Table, run: Run) -> TrainJob {
-    let seed = config.seed.child("train").nth(run.version);
-    let file = place(config);
-    let log = Log::new(table, &file, run.rows.clone());
-    let wanted = Wanted {
-        rows_max: if run.sampled {
-            config.training_params().rows_max as u64
-        } else {
-            u64::MAX
-        },
-        rows_min: run.params.rows_min as u64,
-        window: config.model.window as u64,
-        columns: table.columns.len(),
+    let settings = TrainSettings {
+        schema: Some(table.schema.clone()),
+        params: run.params,
+        ..config.train_settings()
     };
+    let version = ModelVersion(run.version);
+    let data = read(&settings, table, &run, &place(config));
+    TrainJob {
+        exclusions: run.exclusions,
+        champion: run.champion,
+        change: run.change,
+        ..TrainJob::new(&settings, (version, run.created), data)
+    }
+}
+
+/// Rows of a table, whole or as many as the daemon would read.
+fn read(settings: &TrainSettings, table: &Table, run: &Run, file: &TopicPartition) -> TrainData {
+    let log = Log::new(table, file, run.rows.clone());
+    let mut wanted = settings.wanted(table.columns.len());
+    if !run.sampled {
+        wanted.rows_max = u64::MAX;
+    }
+    let seed = settings.seed_of(ModelVersion(run.version));
     let Ok(mut sample) = sample::draw::<Infallible>(&log.spans(), wanted, seed, &mut |s, v| {
         log.read(s, v);
         Ok(())
@@ -150,27 +159,12 @@ pub fn job(config: &Config, table: &Table, run: Run) -> TrainJob {
     if !run.sampled && table.places.is_none() {
         sample.stretches.clear();
     }
-    TrainJob {
-        detector: config.name.clone(),
-        version: ModelVersion(run.version),
-        created: run.created,
+    TrainData {
         columns: table.columns.clone(),
         fill_last: table.fill_last(),
-        spec: config.model.clone(),
-        schema: Some(table.schema.clone()),
-        seed,
         rows: sample.rows,
         spans: sample.stretches,
         source: table.places.is_none().then(|| source(table)),
-        exclusions: run.exclusions,
-        feedback: BTreeMap::new(),
-        maintenance: config.training.exclude.clone(),
-        budget: config.detect.budget,
-        episodes: EpisodeSettings::of(&config.detect),
-        champion: run.champion,
-        change: run.change,
-        remake: None,
-        params: run.params,
     }
 }
 
@@ -231,26 +225,26 @@ pub fn again(
             table.columns.join(", ")
         ));
     }
+    let settings = TrainSettings {
+        seed: card.seed,
+        params: whole(config),
+        ..config.train_settings()
+    };
     let run = Run {
         version: card.version.0,
         created: card.created,
         rows: 0..table.len(),
         sampled: false,
-        params: whole(config).again(card),
-        exclusions: card.exclusions.clone(),
+        params: settings.params,
+        exclusions: Vec::new(),
         champion: None,
         change: None,
     };
-    let job = TrainJob {
-        detector: card.detector.clone(),
-        spec: card.spec.clone(),
-        schema: card.schema.clone(),
-        seed: card.seed,
+    let data = TrainData {
         source: card.source.clone(),
-        maintenance: card.maintenance.clone(),
-        remake: Some(card.clone()),
-        ..job(config, table, run)
+        ..read(&settings, table, &run, &place(config))
     };
+    let job = TrainJob::again(card, &settings, data);
     same_rows(&job, card)?;
     finish(table, &job, monitor)
 }
@@ -286,35 +280,21 @@ pub fn again_from_log<H: History>(
         Ok(())
     });
     let rows = rows.map_err(|error: H::Error| ToolError::Log(error.to_string()))?;
-    let last = schema.missing().iter().enumerate();
-    let job = TrainJob {
-        detector: card.detector.clone(),
-        version: card.version,
-        created: card.created,
+    let data = TrainData {
         columns: card.columns.clone(),
-        fill_last: last
-            .filter(|(_, missing)| **missing == Missing::Last)
-            .map(|(column, _)| column)
-            .collect(),
-        spec: card.spec.clone(),
-        schema: card.schema.clone(),
-        seed: card.seed,
+        fill_last: filled_with_last(schema.missing()),
         rows,
         spans: card.spans.clone(),
         source: None,
-        exclusions: card.exclusions.clone(),
-        feedback: BTreeMap::new(),
-        maintenance: card.maintenance.clone(),
-        budget: config.detect.budget,
-        episodes: EpisodeSettings::of(&config.detect),
-        champion: None,
-        change: None,
-        remake: Some(card.clone()),
+    };
+    let settings = TrainSettings {
         params: train::Params {
             rows_min: 0,
-            ..config.training_params().again(card)
+            ..config.training_params()
         },
+        ..config.train_settings()
     };
+    let job = TrainJob::again(card, &settings, data);
     same_rows(&job, card)?;
     train::run_watched(&job, monitor).map_err(|error| ToolError::Train {
         path: format!("model {}", card.version),

@@ -5,14 +5,11 @@
 //! fold's model has seen a quarter less than the final one, so that its scores are, if anything, a little high, and the threshold with them.
 
 use super::fit::{self, Fitted, HeldOut};
+use super::job::{FOLDS, TrainError, TrainJob};
 use super::window::{self, Split, Window, Windows};
-use super::{TrainError, TrainJob};
 use crate::model::Monitor;
 use crate::model::card::Usage;
 use crate::model::trained::TrainedModel;
-
-/// How many.
-pub(super) const FOLDS: usize = 4;
 
 /// The folds of a job, scored.
 #[derive(Debug)]
@@ -60,12 +57,12 @@ impl Folds {
 
     /// Calibrates the final model on all folds.
     pub fn calibrate(&self, job: &TrainJob, model: &mut TrainedModel) {
-        let seen = together(&self.seen);
-        seen.calibrate(job, model);
-        model
-            .card
-            .rows
-            .insert("calibrate".to_owned(), seen.len() as u64);
+        together(&self.seen).calibrate(job, model);
+    }
+
+    /// How many windows that was.
+    pub fn windows(&self) -> usize {
+        self.seen.iter().map(HeldOut::len).sum()
     }
 
     /// Calibrates it once more, the windows of the gate among the others: they are the latest.

@@ -7,8 +7,10 @@ use ndarray::{Array2, ArrayView2, Axis, Slice};
 
 use crate::record::schema::ContextColumns;
 
+use super::card;
+use super::evidence;
+use super::job::{TrainError, TrainJob};
 use super::window::{Split, Window, Windows};
-use super::{TrainError, TrainJob, card, evidence};
 use crate::model::gaps::{self, Gaps, Pairs, Way};
 use crate::model::held::{Held, Still};
 use crate::model::scale::Scaler;
@@ -38,6 +40,17 @@ pub(super) struct Fitted {
     pub model: TrainedModel,
     /// What gaps make of the scores of the calibration windows.
     gaps: Vec<(Way, Pairs)>,
+    /// How the fit went.
+    pub losses: FitLosses,
+}
+
+/// Mean losses after each epoch, (training, validation): for the card.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FitLosses {
+    /// Of the model.
+    pub model: Vec<(f64, f64)>,
+    /// By member, of a kind that has members.
+    pub members: Vec<(String, Vec<(f64, f64)>)>,
 }
 
 /// Fits, and calibrates unless folds will.
@@ -49,15 +62,6 @@ pub(super) fn fit(
 ) -> Result<Fitted, TrainError> {
     let parts = (&split.train[..], &split.validation[..]);
     let mut fitted = weights(job, windows, parts, job.seed.child("fit"), monitor)?;
-    let rows = &mut fitted.model.card.rows;
-    for (name, part) in [
-        ("fit", &split.train),
-        ("validation", &split.validation),
-        ("calibrate", &split.calibrate),
-        ("gate", &split.gate),
-    ] {
-        rows.insert(name.to_owned(), part.len() as u64);
-    }
     if folds {
         return Ok(fitted);
     }
@@ -109,21 +113,17 @@ pub(super) fn weights(
     };
     let mut losses = Losses::new(monitor);
     let model = KINDS.fit(&job.spec, &data, seed, &mut losses)?;
-    let mut card = card(job, windows);
-    card.members = model.members();
-    card.losses = losses.kept;
-    losses.members.retain(|(_, losses)| losses.len() > 1);
-    card.member_losses = losses.members;
     let model = TrainedModel {
         levels: windows.levels().clone(),
         sensors,
         means,
         held,
-        ..TrainedModel::uncalibrated(card, scaler, model)
+        ..TrainedModel::uncalibrated(card::begun(job, windows), scaler, model)
     };
     Ok(Fitted {
         model,
         gaps: Vec::new(),
+        losses: losses.kept(),
     })
 }
 
@@ -479,19 +479,22 @@ fn with_gaps(
 
 /// Keeps the losses for the card and hands them on.
 struct Losses<'a> {
-    kept: Vec<(f64, f64)>,
-    /// By member, of a kind that has members.
-    members: Vec<(String, Vec<(f64, f64)>)>,
+    kept: FitLosses,
     inner: &'a mut dyn Monitor,
 }
 
 impl<'a> Losses<'a> {
     fn new(inner: &'a mut dyn Monitor) -> Self {
         Self {
-            kept: Vec::new(),
-            members: Vec::new(),
+            kept: FitLosses::default(),
             inner,
         }
+    }
+
+    /// Those of the model, and of its members that have more than one epoch.
+    fn kept(mut self) -> FitLosses {
+        self.kept.members.retain(|(_, losses)| losses.len() > 1);
+        self.kept
     }
 }
 
@@ -499,8 +502,8 @@ impl Monitor for Losses<'_> {
     fn epoch(&mut self, epoch: usize, train: f64, validation: f64) -> ControlFlow<()> {
         // A card holds finite numbers only; a fit with others fails by itself.
         if train.is_finite() && validation.is_finite() {
-            self.kept.push((train, validation));
-            if let Some((_, losses)) = self.members.last_mut() {
+            self.kept.model.push((train, validation));
+            if let Some((_, losses)) = self.kept.members.last_mut() {
                 losses.push((train, validation));
             }
         }
@@ -508,7 +511,7 @@ impl Monitor for Losses<'_> {
     }
 
     fn member(&mut self, name: &str) {
-        self.members.push((name.to_owned(), Vec::new()));
+        self.kept.members.push((name.to_owned(), Vec::new()));
         self.inner.member(name);
     }
 }

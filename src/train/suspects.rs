@@ -18,9 +18,10 @@ use ndarray::{Array2, ArrayView2, Axis, Slice};
 
 use crate::record::schema::ContextColumns;
 
+use super::card;
 use super::fit;
+use super::job::{TrainError, TrainJob};
 use super::window::{self, Window, Windows};
-use super::{TrainError, TrainJob, card, judged_from};
 use crate::model::card::{Card, Exclusion, Suspect};
 use crate::model::held::Held;
 use crate::model::scale::Scaler;
@@ -218,7 +219,7 @@ fn mostly_flagged(job: &TrainJob, windows: &Windows<'_>) -> bool {
 
 /// Of what was flagged, what somebody confirmed, and the records that came after those that the first model learnt from.
 fn flagged_by_models(job: &TrainJob) -> Vec<Exclusion> {
-    let judged = judged_from(job);
+    let judged = card::judged_from(job);
     let read = |at: &TopicPartition, from: Offset| {
         let of = job.rows.iter().find(|rows| rows.at == *at);
         of.is_some_and(|rows| !rows.is_empty() && from <= rows.offset(rows.len() - 1))
@@ -587,7 +588,7 @@ impl<'a> Judge<'a> {
         let model = KINDS.fit(&spec, &data, seed, &mut Unwatched)?;
         let card = Card {
             spec,
-            ..card(job, windows)
+            ..card::begun(job, windows)
         };
         let mut model = TrainedModel {
             sensors,

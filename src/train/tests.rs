@@ -1,11 +1,18 @@
 //! Whole training runs.
 
+use std::sync::Arc;
+
+use super::evidence::EpisodeSettings;
+use super::rows::PartitionRows;
 use super::*;
-use crate::model::card::Feedback;
+use crate::detect::Budget;
+use crate::model::card::{Exclusion, Feedback, Maintenance, ModelVersion};
 use crate::model::gate_report::Reason;
-use crate::model::spec::Scaling;
+use crate::model::spec::{ModelSpec, Scaling};
 use crate::record::Key;
+use crate::seed::Seed;
 use crate::stream::{Offset, TopicPartition};
+use crate::time::Timestamp;
 use rand::Rng;
 
 /// Two keys in one partition; three features of which the third is the sum of the others, and noise.
@@ -178,7 +185,7 @@ fn what_is_no_number_is_rejected_even_where_nothing_judges_yet() {
     let windows = window::Windows::build(&job, &[], &[]);
     let usage = job.params.usage(windows.len());
     for held_out in [0, 5, 200] {
-        let mut made = Made::make(&job, &windows, usage, &mut Stopping(&|| false)).unwrap();
+        let mut made = Calibrated::fit(&job, &windows, usage, &mut Stopping(&|| false)).unwrap();
         made.fitted.model.scaler.centre[1] = f64::NAN;
         let unseen = &made.split.gate[..held_out];
         let unseen = (&*windows.keys(unseen), &windows.raw(unseen));
@@ -194,7 +201,7 @@ fn a_stop_while_the_baseline_is_fitted_is_no_verdict() {
     let job = job(2000, "gmm", 1);
     let windows = window::Windows::build(&job, &[], &[]);
     let usage = job.params.usage(windows.len());
-    let made = Made::make(&job, &windows, usage, &mut Stopping(&|| false)).unwrap();
+    let made = Calibrated::fit(&job, &windows, usage, &mut Stopping(&|| false)).unwrap();
     let (keys, held_out, calibrated_on) = made.held_out(&windows);
     let unseen = (&*keys, &held_out);
     let gate = gate::Gate::new(&job, unseen, windows.levels(), calibrated_on).unwrap();

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use ndarray::Array2;
 
+use super::job::{TrainError, TrainJob};
 use super::rows::PartitionRows;
-use super::{TrainError, TrainJob};
 use crate::detect::pace::Sequence;
+use crate::detect::windowing::{self, LateRecords};
 use crate::model::card::{Exclusion, Stretch, Suspect, Usage};
 use crate::model::levels::Levels;
 use crate::model::spec::ModelSpec;
@@ -33,6 +34,8 @@ pub(super) struct Windows<'a> {
     pub rows: usize,
     /// Records kept out.
     pub excluded: usize,
+    /// Records that came too late.
+    pub late: usize,
     /// Keys that records belong to, those of different partitions apart.
     pub keys: usize,
     /// Records of one key in a day.
@@ -139,6 +142,7 @@ impl<'a> Windows<'a> {
             flagged: Vec::new(),
             rows: job.rows.iter().map(PartitionRows::len).sum(),
             excluded: 0,
+            late: 0,
             keys: job.rows.iter().map(|rows| rows.keys().len()).sum(),
             records_per_key_day: 0.0,
             levels: Levels::default(),
@@ -197,14 +201,19 @@ impl<'a> Windows<'a> {
             .iter()
             .filter(|stretch| stretch.span.at == rows.at)
             .collect();
+        let late = self.late(rows, &spans);
+        self.late += late.iter().filter(|late| **late).count();
         let mut last = vec![f64::NAN; self.job.columns.len()];
+        let mut filled = last.clone();
         for records in &by_key(rows) {
             last.fill(f64::NAN);
             let mut run: Vec<usize> = Vec::new();
             let mut values: Vec<f64> = Vec::new();
             let mut before: Option<usize> = None;
             let mut sequence = Sequence::default();
-            for &i in records {
+            // What came too late is not scored either, and no part of the windows that are.
+            let on_time = |i: &&usize| !late.get(**i).copied().unwrap_or_default();
+            for &i in records.iter().filter(on_time) {
                 let apart = before.is_some_and(|before| {
                     stretch(&spans, rows.offset(before)) != stretch(&spans, rows.offset(i))
                 });
@@ -223,23 +232,33 @@ impl<'a> Windows<'a> {
                     self.close_run(part, rows, (&mut run, &out.short), &mut values);
                 }
                 before = Some(i);
-                let row = rows.row(i);
-                for &column in &self.job.fill_last {
-                    if !row[column].is_nan() {
-                        last[column] = row[column];
-                    }
-                }
+                filled.copy_from_slice(rows.row(i));
+                windowing::fill_last(self.job.fill_last.iter().copied(), &mut last, &mut filled);
                 if !out.long[i] {
                     run.push(i);
-                    let from = values.len();
-                    values.extend_from_slice(row);
-                    for &column in &self.job.fill_last {
-                        values[from + column] = last[column];
-                    }
+                    values.extend_from_slice(&filled);
                 }
             }
             self.close_run(part, rows, (&mut run, &out.short), &mut values);
         }
+    }
+
+    /// Which records of a partition came too late; empty where none can. Each stretch is looked at by itself.
+    fn late(&self, rows: &PartitionRows, spans: &[&Stretch]) -> Vec<bool> {
+        let Some(bound) = self.job.params.late_after else {
+            return Vec::new();
+        };
+        let mut at = None;
+        let mut late = LateRecords::new(bound, self.length);
+        (0..rows.len())
+            .map(|i| {
+                let here = Some(stretch(spans, rows.offset(i)));
+                if at != here {
+                    (at, late) = (here, LateRecords::new(bound, self.length));
+                }
+                late.is_late(rows.key_number(i), rows.offset(i), rows.time(i))
+            })
+            .collect()
     }
 
     /// Makes windows of a run and begins another.
@@ -569,14 +588,7 @@ fn stretch(spans: &[&Stretch], offset: Offset) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::card::ModelVersion;
-    use crate::model::trained::TrainedModel;
-    use crate::pipeline::{Column, PartitionAssignment, Pipeline};
-    use crate::record::{Decoded, DecodedBatch, Key, RecordBatch};
-    use crate::seed::Seed;
-    use crate::stream::TopicPartition;
     use proptest::prelude::*;
-    use std::sync::Arc;
 
     fn window(run: usize, first: usize) -> Window {
         Window {
@@ -587,96 +599,6 @@ mod tests {
             newest: Timestamp(first as i64),
             place: (run, Offset(first as i64)),
         }
-    }
-
-    /// One partition, two keys; steps of each key's clock in milliseconds. Offset, key, time.
-    fn records(steps: &[(bool, i64)]) -> Vec<(Offset, Key, Timestamp)> {
-        let mut clocks = [1_700_000_000_000; 2];
-        (0..)
-            .zip(steps)
-            .map(|(offset, (key, step))| {
-                let clock = &mut clocks[usize::from(*key)];
-                *clock += step;
-                let key = Key(if *key { "a" } else { "b" }.into());
-                (Offset(offset), key, Timestamp(*clock))
-            })
-            .collect()
-    }
-
-    /// Offsets of records that end a whole window, as training sees it.
-    fn learnt(records: &[(Offset, Key, Timestamp)], window: usize) -> Vec<Offset> {
-        let mut rows = PartitionRows::new(TopicPartition::new("t", 0), 1);
-        for (offset, key, time) in records {
-            rows.push(key, *time, *offset, &[0.5]);
-        }
-        let job = TrainJob {
-            detector: "d".into(),
-            version: ModelVersion(1),
-            created: Timestamp(0),
-            columns: vec!["x".to_owned()],
-            fill_last: Vec::new(),
-            spec: ModelSpec {
-                window,
-                ..ModelSpec::default()
-            },
-            schema: None,
-            seed: Seed(0),
-            rows: vec![rows],
-            spans: Vec::new(),
-            source: None,
-            feedback: BTreeMap::new(),
-            maintenance: Vec::new(),
-            exclusions: Vec::new(),
-            budget: crate::detect::Budget::PerRecord(1e-3),
-            episodes: crate::train::evidence::EpisodeSettings::default(),
-            champion: None,
-            change: None,
-            remake: None,
-            params: super::super::Params::default(),
-        };
-        let windows = Windows::build(&job, &[], &[]);
-        let mut ends: Vec<Offset> = windows.windows.iter().map(|w| w.place.1).collect();
-        ends.sort_unstable();
-        ends
-    }
-
-    /// The same, as scoring sees it, in batches of `size`.
-    fn scored(records: &[(Offset, Key, Timestamp)], window: usize, size: usize) -> Vec<Offset> {
-        let params = crate::detect::Params {
-            window,
-            emit_scores: true,
-            ..crate::detect::Params::default()
-        };
-        let column = Column {
-            name: "x".to_owned(),
-            missing: crate::record::Missing::Mask,
-            context: false,
-        };
-        let at = TopicPartition::new("t", 0);
-        let mut pipeline = Pipeline::new(Arc::new(params), Arc::new([column]));
-        let calibration = crate::stats::calibration::Calibration::fit(&[1.0; 100]);
-        let model = TrainedModel::simple(1, &["x"], window, calibration);
-        pipeline.promote(Arc::new(model)).unwrap();
-        let assignment = PartitionAssignment::fresh(at.clone(), Offset(0));
-        pipeline.assign(&assignment, None).unwrap();
-        let mut ends = Vec::new();
-        for part in records.chunks(size) {
-            let (mut batch, mut decoded) = (RecordBatch::default(), DecodedBatch::default());
-            decoded.columns = 1;
-            for (offset, key, time) in part {
-                batch.push(&at, (*offset, *time), None, None, Vec::new());
-                decoded.values.push(0.5);
-                decoded.outcomes.push(Ok(Decoded {
-                    key: key.clone(),
-                    time: *time,
-                }));
-            }
-            let staged = pipeline.stage(&batch, &decoded);
-            let warm = staged.outbox.scores.iter().filter(|s| !s.warming_up);
-            ends.extend(warm.map(|score| score.input.offset));
-            pipeline.apply(staged);
-        }
-        ends
     }
 
     #[test]
@@ -699,17 +621,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn the_windows_that_are_learnt_are_those_that_are_scored(
-            steps in proptest::collection::vec(
-                (any::<bool>(), prop_oneof![20 => 500i64..1500, 1 => Just(0i64), 2 => -3_600_000i64..3_600_000]), 60..120,
-            ),
-            window in 1usize..6, size in 1usize..50,
-        ) {
-            let records = records(&steps);
-            prop_assert_eq!(learnt(&records, window), scored(&records, window, size));
-        }
-
         #[test]
         fn every_window_is_held_out_once_by_windows_that_share_no_record_with_it(
             runs in proptest::collection::vec(0usize..150, 1..4), length in 1usize..12,

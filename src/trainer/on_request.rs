@@ -1,6 +1,7 @@
 //! A run that is asked for.
 
 use super::*;
+use crate::detect::Budget;
 use crate::model::card::Card;
 use crate::model::spec::ModelSpec;
 use crate::port::Quarantine;
@@ -90,18 +91,20 @@ fn start(on_drift: bool) -> Started {
         schema: Arc::new(schema.check().unwrap()),
     };
     let plan = Plan {
-        detector: "d".to_owned(),
-        spec: ModelSpec::default(),
-        schema: schema.clone(),
-        budget: Budget::PerRecord(0.01),
-        episodes: crate::train::evidence::EpisodeSettings::default(),
-        params: train::Params::default(),
+        settings: TrainSettings {
+            detector: "d".to_owned(),
+            spec: ModelSpec::default(),
+            schema: Some(schema.clone()),
+            maintenance: Vec::new(),
+            budget: Budget::PerRecord(0.01),
+            episodes: crate::train::evidence::EpisodeSettings::default(),
+            params: train::Params::default(),
+            seed: Seed(1),
+        },
         interval: Duration::from_secs(3600),
         jitter: 0.0,
         on_drift,
-        maintenance: Vec::new(),
         history: Duration::from_secs(3600),
-        seed: Seed(1),
     };
     let (send, outcomes) = channel();
     let clock = Arc::new(ManualClock::at(Timestamp(1_000)));

@@ -4,7 +4,9 @@ use std::convert::Infallible;
 use std::sync::Mutex;
 
 use super::*;
+use crate::detect::Budget;
 use crate::model::card::{Card, Exclusion};
+use crate::model::spec::ModelSpec;
 use crate::port::Quarantine;
 use crate::record::RecordBatch;
 use crate::record::schema::{Features, SchemaSpec};
@@ -126,21 +128,23 @@ fn trainer(log: Log) -> (Trainer<Log, Empty>, Arc<Noting>) {
         ..SchemaSpec::default()
     };
     let plan = Plan {
-        detector: "d".to_owned(),
-        spec: ModelSpec {
-            kind: "pca".to_owned(),
-            ..ModelSpec::default()
+        settings: TrainSettings {
+            detector: "d".to_owned(),
+            spec: ModelSpec {
+                kind: "pca".to_owned(),
+                ..ModelSpec::default()
+            },
+            schema: Some(spec.clone()),
+            maintenance: Vec::new(),
+            budget: Budget::PerRecord(1e-3),
+            episodes: crate::train::evidence::EpisodeSettings::default(),
+            params: train::Params::default(),
+            seed: Seed(1),
         },
-        schema: spec.clone(),
-        budget: Budget::PerRecord(1e-3),
-        episodes: crate::train::evidence::EpisodeSettings::default(),
-        params: train::Params::default(),
         interval: Duration::from_secs(3600),
         jitter: 0.0,
         on_drift: true,
-        maintenance: Vec::new(),
         history: Duration::from_secs(86_400),
-        seed: Seed(1),
     };
     let noting = Arc::new(Noting::default());
     let observer: Arc<dyn Observer> = noting.clone();
@@ -164,7 +168,7 @@ fn records_that_cannot_be_used_are_read_again_ever_more_seldom() {
     });
     // No key has as many records as a window takes.
     trainer.history.keys = 500;
-    trainer.plan.spec.window = 10;
+    trainer.plan.settings.spec.window = 10;
     let waits: Vec<u64> = (0..9)
         .map(|_| trainer.attempt().unwrap().as_secs())
         .collect();

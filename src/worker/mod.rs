@@ -7,6 +7,8 @@
 //! Invariants: nothing becomes state before it is committed; after an abort the session reads on from where the state stands; what is
 //! counted was committed.
 
+mod partition;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -23,9 +25,10 @@ use crate::pipeline::{
 use crate::port::{Input, Published, Session};
 use crate::record::limit::{DeadLetterLimit, TooManyDeadLetters, WINDOW_RECORDS};
 use crate::record::{DecodedBatch, RecordBatch};
-use crate::stream::{Offset, Positions, TopicPartition};
+use crate::stream::{Positions, TopicPartition};
 use crate::time::{Clock, Timestamp};
 use crate::trainer::TrainerLink;
+use partition::HeldPartitions;
 
 /// Any error of a model store.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -198,16 +201,13 @@ pub struct Worker<S, O> {
     settings: Settings,
     /// Reused from batch to batch.
     decoded: DecodedBatch,
-    /// Starting positions that are not committed yet, each with where reading begins: behind what was deleted, which the first snapshot counts.
-    fresh: BTreeMap<TopicPartition, (Offset, Offset)>,
-    /// Where each partition's next record lies that was not consumed before.
-    unread: Positions,
+    held: HeldPartitions,
     aborts: u32,
     limit: DeadLetterLimit,
     /// When numbers were last looked at, on the monotonic clock; `None`: they are due ...
     looked: Option<Duration>,
-    /// ... and when quiet partitions were, and where all stood then.
-    rested: (Duration, Positions),
+    /// ... and when it was last looked at which partitions records come from.
+    rested: Duration,
 }
 
 impl<S: Session, O: Observer> Worker<S, O> {
@@ -220,12 +220,11 @@ impl<S: Session, O: Observer> Worker<S, O> {
             ports,
             settings,
             decoded: DecodedBatch::default(),
-            fresh: BTreeMap::new(),
-            unread: Positions::new(),
+            held: HeldPartitions::default(),
             aborts: 0,
             limit,
             looked: None,
-            rested: (Duration::ZERO, Positions::new()),
+            rested: Duration::ZERO,
         }
     }
 
@@ -316,7 +315,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
         if self.publish(&staged.outbox)?.is_break() {
             return Ok(ControlFlow::Break(()));
         }
-        let consumed = self.consumed(batch, &staged.outbox.positions);
+        let consumed = self.held.consume(batch, &staged.outbox.positions);
         let clock = &self.ports.clock;
         let now = clock.now();
         let latencies: Vec<Duration> = staged.alerted.iter().map(|at| now.since(*at)).collect();
@@ -339,32 +338,6 @@ impl<S: Session, O: Observer> Worker<S, O> {
         self.pipeline.apply(staged);
         self.limit.count(consumed, dead)?;
         Ok(ControlFlow::Continue(whole))
-    }
-
-    /// How many records of a batch of which all before `to` was committed had not been consumed before. By their offsets, not by what became of
-    /// them: the two are compared by whoever watches.
-    fn consumed(&mut self, batch: &RecordBatch, to: &Positions) -> u64 {
-        let mut consumed = 0;
-        let ends: Vec<Option<&Offset>> = batch.sources().iter().map(|at| to.get(at)).collect();
-        let mut next: Vec<Option<Offset>> = batch
-            .sources()
-            .iter()
-            .map(|at| self.unread.get(at).copied())
-            .collect();
-        for record in batch.records() {
-            if let Some(unread) = next[record.source]
-                .as_mut()
-                .filter(|next| **next <= record.offset)
-                && ends[record.source].is_some_and(|end| record.offset < *end)
-            {
-                *unread = record.offset.next();
-                consumed += 1;
-            }
-        }
-        for (at, next) in batch.sources().iter().zip(next) {
-            self.unread.extend(next.map(|next| (at.clone(), next)));
-        }
-        consumed
     }
 
     /// Publishes; `Break`: aborted, and the session reads on from where the state stands.
@@ -406,12 +379,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
             let judging = self.judging(assignment)?;
             let assigned = self.pipeline.assign(assignment, judging)?;
             positions.insert(assignment.at.clone(), assigned.read_from);
-            let from = assignment.committed.max(assignment.first);
-            self.unread.insert(assignment.at.clone(), from);
-            if assignment.fresh {
-                let fresh = (assignment.committed, from);
-                self.fresh.insert(assignment.at.clone(), fresh);
-            }
+            self.held.assign(assignment);
             self.ports.observer.assigned(&assignment.at, &assigned);
         }
         self.session
@@ -464,9 +432,9 @@ impl<S: Session, O: Observer> Worker<S, O> {
     /// Saves what no record would bring to the state topic: see [`Pipeline::flush_idle_snapshots`].
     fn flush_idle_snapshots(&mut self, now: Duration) -> Result<(), WorkerError<S::Fatal>> {
         let mut quiet = Positions::new();
-        if now.saturating_sub(self.rested.0) >= self.settings.quiet_after {
-            let here = self.pipeline.positions();
-            quiet = std::mem::replace(&mut self.rested, (now, here)).1;
+        if now.saturating_sub(self.rested) >= self.settings.quiet_after {
+            self.rested = now;
+            quiet = self.held.stood(&self.pipeline.positions());
         }
         while let Some(staged) = self.pipeline.flush_idle_snapshots(&quiet) {
             if self.publish(&staged.outbox)?.is_break() {
@@ -481,19 +449,16 @@ impl<S: Session, O: Observer> Worker<S, O> {
     /// Commits where partitions begin of which nothing was committed before: a crash must not move a start at "latest", nor lose count of what was
     /// deleted there.
     fn commit_fresh(&mut self) -> Result<(), WorkerError<S::Fatal>> {
-        let held = self.pipeline.positions();
-        self.fresh
-            .retain(|at, (_, from)| held.get(at) == Some(from));
-        if self.fresh.is_empty() {
+        let positions = self.held.fresh(&self.pipeline.positions());
+        if positions.is_empty() {
             return Ok(());
         }
-        let begins = |(at, (begin, _)): (&TopicPartition, &(Offset, Offset))| (at.clone(), *begin);
         let outbox = Outbox {
-            positions: self.fresh.iter().map(begins).collect(),
+            positions,
             ..Outbox::default()
         };
         if self.publish(&outbox)?.is_continue() {
-            self.fresh.clear();
+            self.held.begun();
         }
         Ok(())
     }
@@ -501,7 +466,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
     fn on_revoked(&mut self, partitions: &[TopicPartition]) {
         for at in partitions {
             self.pipeline.revoke(at);
-            self.unread.remove(at);
+            self.held.revoke(at);
         }
         self.ports.observer.revoked(partitions);
         self.report_holding();

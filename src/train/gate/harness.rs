@@ -12,8 +12,9 @@ use rand_distr::{Distribution, StandardNormal, StudentT};
 
 use super::super::evidence::EpisodeSettings;
 use super::super::rows::PartitionRows;
+use super::super::suspects::Aside;
 use super::super::window::Windows;
-use super::super::{Candidate, Made, Params, Stopping, TrainJob, gated, run};
+use super::super::{Calibrated, Candidate, Judged, Params, Stopping, TrainJob, run};
 use super::ground::Ground;
 use crate::detect::Budget;
 use crate::model::KINDS;
@@ -306,7 +307,7 @@ pub fn sabotaged(mut job: TrainJob, sabotage: Sabotage, seed: Seed) -> Candidate
     let watch = &mut Stopping(&|| false);
     let windows = Windows::build(&job, &[], &[]);
     let usage = job.params.usage(windows.len());
-    let mut made = Made::make(&job, &windows, usage, watch).unwrap();
+    let mut made = Calibrated::fit(&job, &windows, usage, watch).unwrap();
     if sabotage == Sabotage::FiftyRows {
         let few = TrainJob {
             params: Params {
@@ -316,10 +317,13 @@ pub fn sabotaged(mut job: TrainJob, sabotage: Sabotage, seed: Seed) -> Candidate
             ..job.clone()
         };
         let windows = Windows::build(&few, &[], &[]);
-        made.fitted = Made::make(&few, &windows, usage, watch).unwrap().fitted;
+        made.fitted = Calibrated::fit(&few, &windows, usage, watch)
+            .unwrap()
+            .fitted;
     }
     sabotage.weights(&mut made.fitted.model);
-    gated(&job, &windows, made, watch).unwrap()
+    let judged = Judged::gated(&job, &windows, made, watch).unwrap();
+    judged.report(&job, &windows, Aside::default())
 }
 
 /// What a model would do to people, on records that nobody has seen and nothing is wrong with.

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use ndarray::Array2;
 
-use super::{TrainError, TrainJob};
+use super::job::{TrainError, TrainJob};
 use crate::model::card::{Card, Exclusion, Feedback};
 use crate::model::gate_report::{Alerts, Below, Change, Decision, GateReport, Instead, Reason};
 use crate::model::levels::Levels;

@@ -12,9 +12,8 @@
 
 use std::f64::consts::FRAC_PI_2;
 
-use super::calibration::{BODY_POINTS_MAX, Calibration, scale_min, worth};
 use super::order::quantile_sorted;
-use super::tail;
+use super::tail::{self, Part, scale_min, worth};
 
 /// Scores below which not even a law helps.
 const SCORES_MIN: usize = 10;
@@ -23,9 +22,22 @@ const SHAPE_SHARE: f64 = 0.2;
 /// Degrees of freedom at least.
 const FREEDOM_MIN: f64 = 2.0;
 
-/// The calibration of `ordered` scores, finite and in order of time, which are also given `sorted`. `None` if they follow no continuous law:
-/// there are hardly any, they are equal, or many of them are.
-pub(super) fn calibration(ordered: &[f64], sorted: &[f64]) -> Option<Calibration> {
+/// A distribution of scores by a law: what a calibration is made of.
+#[derive(Debug)]
+pub(super) struct LawFit {
+    /// Quantiles up to the tail, evenly spaced and ascending.
+    pub body: Vec<f64>,
+    /// The tails beyond, of which the average counts.
+    pub parts: Vec<Part>,
+    /// P(S > the last of the body).
+    pub exceedance: f64,
+    /// About how many independent clusters of scores the tail rests on.
+    pub clusters: f64,
+}
+
+/// Fits the law to `ordered` scores, finite and in order of time, which are also given `sorted`; its body has so many `points`. `None` if they
+/// follow no continuous law: there are hardly any, they are equal, or many of them are.
+pub(super) fn fit(ordered: &[f64], sorted: &[f64], points: usize) -> Option<LawFit> {
     let n = sorted.len();
     let largest = *sorted.last()?;
     let steps = sorted.windows(2).filter(|pair| pair[0] < pair[1]).count();
@@ -51,8 +63,8 @@ pub(super) fn calibration(ordered: &[f64], sorted: &[f64]) -> Option<Calibration
     if !(threshold.is_finite() && scale.is_finite()) {
         return None;
     }
-    let last = (BODY_POINTS_MAX - 1) as f64;
-    let body: Vec<f64> = (0..BODY_POINTS_MAX)
+    let last = (points - 1) as f64;
+    let body: Vec<f64> = (0..points)
         .map(|point| {
             // The first would be at −∞.
             let place = (point as f64).max(0.5) / last;
@@ -68,7 +80,12 @@ pub(super) fn calibration(ordered: &[f64], sorted: &[f64]) -> Option<Calibration
     let excesses: Vec<f64> = above.map(|score| score - start).collect();
     let shapes = tail::posterior(&excesses, worth(independent / n as f64));
     let parts = tail::scaled(shapes, scale);
-    Some(Calibration::of(body, &parts, rarest, (n, clusters)))
+    Some(LawFit {
+        body,
+        parts,
+        exceedance: rarest,
+        clusters,
+    })
 }
 
 /// Standard deviation.
@@ -161,6 +178,7 @@ impl Student {
 mod tests {
     use super::*;
     use crate::seed::Seed;
+    use crate::stats::calibration::Calibration;
     use rand_distr::{Distribution, Exp1, Pareto, StandardNormal, StudentT};
 
     #[test]
@@ -284,7 +302,7 @@ mod tests {
         for scores in [&[1.0, 2.0, 3.0][..], &[4.0; 50], &two] {
             let mut sorted = scores.to_vec();
             sorted.sort_unstable_by(f64::total_cmp);
-            assert!(calibration(scores, &sorted).is_none());
+            assert!(fit(scores, &sorted, 1024).is_none());
         }
     }
 }

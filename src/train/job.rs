@@ -1,0 +1,320 @@
+//! What a training run is asked for: rows, settings, and why there may be no model.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::evidence::EpisodeSettings;
+use super::rows::PartitionRows;
+use super::sample::Wanted;
+use crate::detect::Budget;
+use crate::model::FitError;
+use crate::model::card::{Card, Exclusion, Maintenance, ModelVersion, Said, Stretch, Usage};
+use crate::model::gate_report::Change;
+use crate::model::spec::ModelSpec;
+use crate::model::trained::TrainedModel;
+use crate::record::schema::{ContextColumns, SchemaSpec};
+use crate::seed::Seed;
+use crate::time::Timestamp;
+
+/// Folds that calibrate where no windows are held back for it.
+pub(super) const FOLDS: usize = 4;
+
+/// How training uses its rows, and what the gate asks for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Params {
+    /// Windows below which there is no training.
+    pub rows_min: usize,
+    /// Windows that are used at most; more are thinned evenly.
+    pub rows_max: usize,
+    /// Records of the key kept out before and after an episode.
+    pub guard: u64,
+    /// Share of the windows, the ones before the gate's, that only calibrate. In [0, 0.5].
+    pub calibrate_share: f64,
+    /// Share of the windows, the latest, that the gate tries. In [0, 0.5]. With none, the windows that validate are tried.
+    pub gate_share: f64,
+    /// With fewer windows than this, none are held back to calibrate: out-of-fold scores do. 0: never; `usize::MAX`: always.
+    pub cross_below: usize,
+    /// How much of the champion's or the baseline's recall of injected faults a challenger may lack.
+    pub recall_tolerance: f64,
+    /// How many times the budget the alert rate on held-out records may be, beyond chance.
+    pub alert_rate_factor: f64,
+    /// Records older than the newest of their key by more than this are left out, as they are not scored: `input.late_after`.
+    pub late_after: Option<Duration>,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self {
+            rows_min: 500,
+            rows_max: 20_000,
+            guard: 20,
+            calibrate_share: 0.15,
+            gate_share: 0.15,
+            cross_below: 0,
+            recall_tolerance: 0.05,
+            alert_rate_factor: 3.0,
+            late_after: None,
+        }
+    }
+}
+
+impl Params {
+    /// How a model of this many windows comes to be.
+    pub(super) fn usage(&self, windows: usize) -> Usage {
+        let cross = windows < self.cross_below;
+        Usage {
+            rows_max: self.rows_max as u64,
+            guard: self.guard,
+            calibrate_share: if cross { 0.0 } else { self.calibrate_share },
+            gate_share: self.gate_share,
+            folds: if cross { FOLDS as u64 } else { 0 },
+            late_after_ms: self.late_after.map(|bound| bound.as_millis() as u64),
+        }
+    }
+
+    /// The same, with rows used as they were for the model of `card`.
+    #[must_use]
+    pub fn again(self, card: &Card) -> Self {
+        let Some(usage) = card.usage else { return self };
+        Self {
+            rows_max: usize::try_from(usage.rows_max).unwrap_or(usize::MAX),
+            guard: usage.guard,
+            calibrate_share: usage.calibrate_share,
+            gate_share: usage.gate_share,
+            cross_below: if usage.folds > 0 { usize::MAX } else { 0 },
+            late_after: usage.late_after_ms.map(Duration::from_millis),
+            ..self
+        }
+    }
+}
+
+/// How the models of a detector are trained: what all its runs have in common.
+#[derive(Clone, Debug)]
+pub struct TrainSettings {
+    /// The detector.
+    pub detector: String,
+    /// What to fit.
+    pub spec: ModelSpec,
+    /// How records are read, as configured: goes into the card.
+    pub schema: Option<SchemaSpec>,
+    /// What the configuration keeps out.
+    pub maintenance: Vec<Maintenance>,
+    /// The false-alarm budget, which the gate holds the alert rate against.
+    pub budget: Budget,
+    /// How evidence gathers and episodes close.
+    pub episodes: EpisodeSettings,
+    /// How rows are used, and what the gate asks for.
+    pub params: Params,
+    /// The root of all randomness: each version has its child.
+    pub seed: Seed,
+}
+
+impl TrainSettings {
+    /// The seed of one version's training.
+    #[must_use]
+    pub fn seed_of(&self, version: ModelVersion) -> Seed {
+        self.seed.child("train").nth(version.0)
+    }
+
+    /// What to read of a history, of records of so many columns.
+    #[must_use]
+    pub fn wanted(&self, columns: usize) -> Wanted {
+        Wanted {
+            rows_max: self.params.rows_max as u64,
+            rows_min: self.params.rows_min as u64,
+            window: self.spec.window as u64,
+            columns,
+        }
+    }
+}
+
+/// What a run read.
+#[derive(Clone, Debug, Default)]
+pub struct TrainData {
+    /// Names of the D feature columns.
+    pub columns: Vec<String>,
+    /// Columns under the policy `last`.
+    pub fill_last: Vec<usize>,
+    /// Records, a part a partition.
+    pub rows: Vec<PartitionRows>,
+    /// The spans they were read from. Empty for a file.
+    pub spans: Vec<Stretch>,
+    /// The file they were read from: name and sha256.
+    pub source: Option<String>,
+}
+
+/// Everything that a training run depends on.
+#[derive(Clone, Debug)]
+pub struct TrainJob {
+    /// The detector.
+    pub detector: String,
+    /// The number of the model to be.
+    pub version: ModelVersion,
+    /// Goes into the card; changes nothing else.
+    pub created: Timestamp,
+    /// Names of the D feature columns.
+    pub columns: Vec<String>,
+    /// Columns under the policy `last`: a missing value takes the key's last one, as it does live.
+    pub fill_last: Vec<usize>,
+    /// What to fit.
+    pub spec: ModelSpec,
+    /// How records were read: goes into the card, so that they can be read so again.
+    pub schema: Option<SchemaSpec>,
+    /// The root of this run's randomness.
+    pub seed: Seed,
+    /// What was read, a part a partition.
+    pub rows: Vec<PartitionRows>,
+    /// The spans it was read from; windows do not cross from one to another. Empty for a file.
+    pub spans: Vec<Stretch>,
+    /// The file it was read from: name and sha256.
+    pub source: Option<String>,
+    /// What to keep out, without guard bands.
+    pub exclusions: Vec<Exclusion>,
+    /// What somebody said of episodes and suspects.
+    pub feedback: Said,
+    /// What the configuration keeps out.
+    pub maintenance: Vec<Maintenance>,
+    /// The false-alarm budget, which the gate holds the alert rate against.
+    pub budget: Budget,
+    /// How evidence gathers and episodes close.
+    pub episodes: EpisodeSettings,
+    /// The model in use.
+    pub champion: Option<Arc<TrainedModel>>,
+    /// What the last model before this one was rejected for, if only for earlier records.
+    pub change: Option<Change>,
+    /// Make again the model of this card: its verdict and measures are taken over instead of asking the gate.
+    pub remake: Option<Card>,
+    /// How rows are used.
+    pub params: Params,
+}
+
+impl TrainJob {
+    /// A run by `settings`, made at `created`, on what was read. Nothing is kept out but maintenance, and there is no model in use.
+    #[must_use]
+    pub fn new(
+        settings: &TrainSettings,
+        (version, created): (ModelVersion, Timestamp),
+        data: TrainData,
+    ) -> Self {
+        Self {
+            detector: settings.detector.clone(),
+            version,
+            created,
+            columns: data.columns,
+            fill_last: data.fill_last,
+            spec: settings.spec.clone(),
+            schema: settings.schema.clone(),
+            seed: settings.seed_of(version),
+            rows: data.rows,
+            spans: data.spans,
+            source: data.source,
+            exclusions: Vec::new(),
+            feedback: Said::new(),
+            maintenance: settings.maintenance.clone(),
+            budget: settings.budget,
+            episodes: settings.episodes.clone(),
+            champion: None,
+            change: None,
+            remake: None,
+            params: settings.params,
+        }
+    }
+
+    /// The run that makes the model of `card` again, from what it was made from; `settings` say what a card does not.
+    #[must_use]
+    pub fn again(card: &Card, settings: &TrainSettings, data: TrainData) -> Self {
+        let settings = TrainSettings {
+            detector: card.detector.clone(),
+            spec: card.spec.clone(),
+            schema: card.schema.clone(),
+            maintenance: card.maintenance.clone(),
+            params: settings.params.again(card),
+            ..settings.clone()
+        };
+        Self {
+            seed: card.seed,
+            exclusions: card.exclusions.clone(),
+            remake: Some(card.clone()),
+            ..Self::new(&settings, (card.version, card.created), data)
+        }
+    }
+
+    /// Which columns are context.
+    pub(super) fn context_columns(&self) -> ContextColumns {
+        let known = self.schema.as_ref();
+        known.map_or_else(ContextColumns::default, |schema| {
+            schema.context_columns(&self.columns)
+        })
+    }
+
+    /// The same with principal components, without the rows: the line that the gate draws.
+    pub(super) fn plain(&self) -> Self {
+        Self {
+            spec: ModelSpec {
+                kind: "pca".to_owned(),
+                ..self.spec.clone()
+            },
+            rows: Vec::new(),
+            detector: self.detector.clone(),
+            version: self.version,
+            created: self.created,
+            columns: self.columns.clone(),
+            fill_last: self.fill_last.clone(),
+            schema: self.schema.clone(),
+            seed: self.seed,
+            spans: self.spans.clone(),
+            source: self.source.clone(),
+            exclusions: self.exclusions.clone(),
+            feedback: self.feedback.clone(),
+            maintenance: self.maintenance.clone(),
+            budget: self.budget,
+            episodes: self.episodes.clone(),
+            champion: self.champion.clone(),
+            change: None,
+            remake: None,
+            params: self.params,
+        }
+    }
+}
+
+/// Why there is no candidate.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum TrainError {
+    /// Too little is left to learn from.
+    #[error(
+        "training needs at least {needed} windows, but has {windows} ({rows} records read, {excluded} kept out)"
+    )]
+    TooFewRows {
+        /// Windows needed.
+        needed: usize,
+        /// Windows there are.
+        windows: usize,
+        /// Records read.
+        rows: usize,
+        /// Records kept out, guard bands included.
+        excluded: usize,
+    },
+    /// Nothing varies.
+    #[error(
+        "all {columns} features are constant or missing over {rows} records: there is nothing to learn"
+    )]
+    Constant {
+        /// D.
+        columns: usize,
+        /// Records looked at.
+        rows: usize,
+    },
+    /// The settings cannot be used.
+    #[error("{0}")]
+    Settings(String),
+    /// The fit failed or was cancelled.
+    #[error(transparent)]
+    Fit(#[from] FitError),
+}
+
+impl TrainError {
+    /// Whether it was `stop` that ended the run.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Fit(FitError::Cancelled))
+    }
+}

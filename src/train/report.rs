@@ -1,0 +1,65 @@
+//! The last step of training: what was found out, as the card keeps it.
+
+use std::collections::BTreeMap;
+
+use super::card::judged_from;
+use super::fit::FitLosses;
+use super::job::TrainJob;
+use super::suspects::Aside;
+use super::window::Split;
+use crate::model::card::{Card, Usage};
+use crate::model::gate_report::GateReport;
+
+/// What a run found out.
+#[derive(Debug)]
+pub(super) struct Findings<'a> {
+    /// What stood out in a history that nobody had judged, and whether the quarantine counted for nothing.
+    pub aside: Aside,
+    /// Which windows were used for what.
+    pub split: &'a Split,
+    /// How windows were used.
+    pub usage: Usage,
+    /// How many windows calibrated.
+    pub calibrated: usize,
+    /// How the fit went.
+    pub losses: FitLosses,
+    /// What the model consists of, where its kind is made of others.
+    pub members: Vec<String>,
+    /// The kind that was asked for, where the baseline took its place.
+    pub asked: Option<String>,
+    /// What the gate measured.
+    pub measures: BTreeMap<String, f64>,
+    /// What it said.
+    pub verdict: GateReport,
+}
+
+/// The card of a model whose training is over: `begun` with all that was found out. What is no function of the rows is that of the card which is
+/// made again, if one is.
+pub(super) fn completed(begun: Card, job: &TrainJob, found: Findings<'_>) -> Card {
+    let mut rows = begun.rows;
+    for (name, windows) in [
+        ("fit", found.split.train.len()),
+        ("validation", found.split.validation.len()),
+        ("calibrate", found.calibrated),
+        ("gate", found.split.gate.len()),
+    ] {
+        rows.insert(name.to_owned(), windows as u64);
+    }
+    let remade = job.remake.as_ref();
+    Card {
+        rows,
+        suspects: found.aside.suspects,
+        waived: found.aside.waived,
+        judged_from: judged_from(job),
+        usage: Some(found.usage),
+        losses: found.losses.model,
+        member_losses: found.losses.members,
+        members: found.members,
+        asked: found.asked,
+        measures: found.measures,
+        gate: found.verdict,
+        created: remade.map_or(begun.created, |card| card.created),
+        program: remade.map_or(begun.program, |card| card.program.clone()),
+        ..begun
+    }
+}

@@ -8,7 +8,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 0 | [`time`], [`seed`], [`stream`], [`stats`] |
+//! | 0 | [`time`], [`seed`], [`simd`], [`stream`], [`stats`] |
 //! | 1 | [`record`], [`nn`] |
 //! | 2 | [`model`] |
 //! | 3 | [`alert`] |
@@ -29,6 +29,7 @@
 //! ARCHITECTURE.md has the map, the glossary and the invariants.
 
 pub mod seed;
+pub mod simd;
 pub mod stats;
 pub mod stream;
 pub mod time;

@@ -12,7 +12,7 @@ use syn::visit::{self, Visit};
 
 /// The modules, lowest layer first. Modules of one layer may not use each other, except in layer 0.
 const LAYERS: &[&[&str]] = &[
-    &["time", "seed", "stream", "stats"],
+    &["time", "seed", "simd", "stream", "stats"],
     &["record", "nn"],
     &["model"],
     &["alert"],

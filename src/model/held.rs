@@ -11,6 +11,7 @@
 use ndarray::{ArrayView1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
+use crate::simd::{BLOCK, Loop, block, blocks, wide};
 use crate::stats::calibration::P_MIN;
 
 /// Records of a window without which nothing is counted.
@@ -82,12 +83,27 @@ impl Held {
             && self.share.iter().chain(&self.again).all(probability)
     }
 
+    /// Whether any column's newest value is the one before it. Nearly always none is, and one look at both records tells.
+    fn some_repeats(&self, window: ArrayView1<'_, f32>) -> bool {
+        let columns = self.columns();
+        let Some(Some((before, newest))) = window.as_slice().map(|window| {
+            let before = window.len().checked_sub(2 * columns)?;
+            Some(window[before..].split_at(columns))
+        }) else {
+            return true;
+        };
+        wide(SomeSame { newest, before })
+    }
+
     /// Looks at one window of W · M values.
     #[must_use]
     pub fn judge(&self, window: ArrayView1<'_, f32>) -> Still {
         let columns = self.columns();
         let records = window.len() / columns;
         let mut still = Still::NOTHING;
+        if !self.some_repeats(window) {
+            return still;
+        }
         for column in 0..columns {
             let value = |record: usize| window[record * columns + column];
             let newest = value(records - 1);
@@ -112,7 +128,34 @@ impl Held {
     }
 }
 
+/// Whether any value is that of another record.
+struct SomeSame<'a> {
+    newest: &'a [f32],
+    before: &'a [f32],
+}
+
+impl Loop for SomeSame<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run(self) -> bool {
+        let Self { newest, before } = self;
+        if newest.len() < BLOCK {
+            return newest.iter().zip(before).any(|(a, b)| same(*a, *b));
+        }
+        let mut found = [0_u32; BLOCK];
+        for from in blocks(newest.len()) {
+            let pairs = block(newest, from).iter().zip(block(before, from));
+            for (found, (a, b)) in found.iter_mut().zip(pairs) {
+                *found |= u32::from(same(*a, *b));
+            }
+        }
+        found != [0; BLOCK]
+    }
+}
+
 /// Whether a value is that of another record, bit for bit.
+#[inline(always)]
 fn same(a: f32, b: f32) -> bool {
     a.to_bits() == b.to_bits() && !a.is_nan()
 }

@@ -11,6 +11,7 @@ use super::linalg::{cholesky, invert_lower, moments};
 use super::options::Residual;
 use crate::model::tensors::{ModelFileError, Tensors};
 use crate::nn::noise::fill_normal;
+use crate::simd::{Loop, wide};
 use crate::stats::order::median_and_spread;
 
 /// Standard deviation below which a residual counts as noise of the model, in scaled units: without it, an input that is always
@@ -21,25 +22,41 @@ const FLOOR: f64 = 0.1;
 const LANES: usize = 8;
 
 /// Σ ((r − c) f)².
-fn sum_of_squares(row: &[f32], centre: &[f32], factor: &[f32]) -> f32 {
-    let mut sums = [0.0; LANES];
-    let (mut rows, mut centres, mut factors) = (
-        row.chunks_exact(LANES),
-        centre.chunks_exact(LANES),
-        factor.chunks_exact(LANES),
-    );
-    for ((row, centre), factor) in (&mut rows).zip(&mut centres).zip(&mut factors) {
-        for lane in 0..LANES {
-            let unit = (row[lane] - centre[lane]) * factor[lane];
-            sums[lane] += unit * unit;
+struct SumOfSquares<'a> {
+    row: &'a [f32],
+    centre: &'a [f32],
+    factor: &'a [f32],
+}
+
+impl Loop for SumOfSquares<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run(self) -> f32 {
+        let Self {
+            row,
+            centre,
+            factor,
+        } = self;
+        let mut sums = [0.0; LANES];
+        let (mut rows, mut centres, mut factors) = (
+            row.chunks_exact(LANES),
+            centre.chunks_exact(LANES),
+            factor.chunks_exact(LANES),
+        );
+        for ((row, centre), factor) in (&mut rows).zip(&mut centres).zip(&mut factors) {
+            for lane in 0..LANES {
+                let unit = (row[lane] - centre[lane]) * factor[lane];
+                sums[lane] += unit * unit;
+            }
         }
+        let rest = rows.remainder().iter().zip(centres.remainder());
+        let rest: f32 = rest
+            .zip(factors.remainder())
+            .map(|((r, c), f)| (r - c) * f * (r - c) * f)
+            .sum();
+        sums.iter().sum::<f32>() + rest
     }
-    let rest = rows.remainder().iter().zip(centres.remainder());
-    let rest: f32 = rest
-        .zip(factors.remainder())
-        .map(|((r, c), f)| (r - c) * f * (r - c) * f)
-        .sum();
-    sums.iter().sum::<f32>() + rest
 }
 
 /// A fitted measure of residuals.
@@ -151,7 +168,13 @@ impl ResidualScale {
         let values = residuals.as_slice().unwrap_or_default();
         values
             .chunks_exact(width)
-            .map(|row| sum_of_squares(row, &centre, &factor))
+            .map(|row| {
+                wide(SumOfSquares {
+                    row,
+                    centre: &centre,
+                    factor: &factor,
+                })
+            })
             .collect()
     }
 

@@ -16,6 +16,7 @@ use super::ranks::Ranks;
 use super::spec::Scaling;
 use crate::model::tensors::{ModelFileError, Tensors};
 use crate::record::schema::ContextColumns;
+use crate::simd::{BLOCK, Loop, block, block_mut, blocks, wide};
 use crate::stats::order::{m_scale, median};
 
 /// Bound of all values before they are compressed: far beyond anything meaningful, yet its square is still an f32.
@@ -194,13 +195,12 @@ impl Scaler {
         } else if self.ranks.is_empty() {
             // Whole records of plain slices, and choices instead of `clamp`, which keep NaN as it does: on this path every record goes, and
             // so the compiler makes vectors of it.
-            for (record, scaled) in records {
-                let each = scaled.iter_mut().zip(record);
-                for (((scaled, value), centre), spread) in each.zip(&self.centre).zip(&self.spread)
-                {
-                    *scaled = within((value - centre) / spread);
-                }
-            }
+            wide(ScaleAll {
+                records: values,
+                scaled: &mut scaled,
+                centre: &self.centre,
+                spread: &self.spread,
+            });
         } else {
             for (record, scaled) in records {
                 for ((scaled, value), ranks) in scaled.iter_mut().zip(record).zip(&self.ranks) {
@@ -218,7 +218,11 @@ impl Scaler {
     /// Cuts scaled values off at the bound.
     pub fn cut_off(&self, scaled: &mut Array2<f32>) {
         if self.clip > 0.0 {
-            scaled.mapv_inplace(|value| value.clamp(-self.clip, self.clip));
+            let values = scaled.as_slice_memory_order_mut().unwrap_or_default();
+            wide(CutOff {
+                values,
+                bound: self.clip,
+            });
         }
     }
 
@@ -358,19 +362,101 @@ impl Measured<'_> {
 }
 
 /// A unit as f32, as far as numbers go; NaN stays NaN.
-#[inline]
+#[inline(always)]
 fn within(unit: f64) -> f32 {
     let unit = if unit < -FARTHEST { -FARTHEST } else { unit };
     let unit = if unit > FARTHEST { FARTHEST } else { unit };
     unit as f32
 }
 
+/// How many values lie beyond the bound.
+struct Beyond<'a> {
+    values: &'a [f32],
+    bound: f32,
+}
+
+impl Loop for Beyond<'_> {
+    type Output = u32;
+
+    #[inline(always)]
+    fn run(self) -> u32 {
+        let Self { values, bound } = self;
+        let each = values.iter();
+        each.fold(0, |count, value| count + u32::from(value.abs() > bound))
+    }
+}
+
+/// Cuts values off at the bound.
+struct CutOff<'a> {
+    values: &'a mut [f32],
+    bound: f32,
+}
+
+impl Loop for CutOff<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { values, bound } = self;
+        for value in values {
+            *value = value.clamp(-bound, bound);
+        }
+    }
+}
+
+/// Scales records, one after another.
+struct ScaleAll<'a> {
+    records: &'a [f64],
+    scaled: &'a mut [f32],
+    centre: &'a [f64],
+    spread: &'a [f64],
+}
+
+impl Loop for ScaleAll<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self {
+            records,
+            scaled,
+            centre,
+            spread,
+        } = self;
+        let columns = centre.len();
+        let records = records.chunks_exact(columns);
+        for (record, scaled) in records.zip(scaled.chunks_exact_mut(columns)) {
+            scale(record, scaled, (centre, spread));
+        }
+    }
+}
+
+/// Scales one record.
+#[inline(always)]
+fn scale(record: &[f64], scaled: &mut [f32], (centre, spread): (&[f64], &[f64])) {
+    if record.len() < BLOCK {
+        let units = centre.iter().zip(spread);
+        for ((scaled, value), (centre, spread)) in scaled.iter_mut().zip(record).zip(units) {
+            *scaled = within((value - centre) / spread);
+        }
+        return;
+    }
+    for from in blocks(record.len()) {
+        let (record, centre, spread) = (
+            block(record, from),
+            block(centre, from),
+            block(spread, from),
+        );
+        let scaled = block_mut(scaled, from);
+        for lane in 0..BLOCK {
+            scaled[lane] = within((record[lane] - centre[lane]) / spread[lane]);
+        }
+    }
+}
+
 /// Values beyond the bound: bound · (1 + ln(|z| / bound)). Nearly always there are none, and one look over all tells.
 fn compress(values: &mut [f32], bound: f32) {
-    let beyond = values
-        .iter()
-        .fold(0_u32, |count, value| count + u32::from(value.abs() > bound));
-    if beyond == 0 {
+    if wide(Beyond { values, bound }) == 0 {
         return;
     }
     for value in values {

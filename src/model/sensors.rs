@@ -22,6 +22,7 @@ use super::residual::shrinkage;
 use super::scale::expanded;
 use crate::model::tensors::{ModelFileError, Tensors};
 use crate::seed::Seed;
+use crate::simd::{BLOCK, Loop, block, block_mut, blocks, wide};
 use crate::stats::calibration::Calibration;
 use crate::stats::order::quantile_sorted;
 
@@ -54,11 +55,11 @@ const GAPPY_MAX: usize = 2000;
 /// Sizes that are calibrated on, at most.
 const SIZES_MAX: usize = 400_000;
 
-/// Values whose largest is found side by side.
-const LANES: usize = 8;
-
 /// The share of records by whose peaks those that were fitted on are compared with others.
 const COMPARED: f64 = 0.9;
+
+/// The share of a column's own precision below which the others that are reconstructed leave nothing of it but rounding.
+const DEPENDENT: f64 = 1e-12;
 
 /// Mean square of a residual from which on a column is reconstructed, and from which on it stays so beside others.
 const BLAMED_MIN: f64 = 4.0;
@@ -245,19 +246,20 @@ impl Sensors {
         // Plain slices, because every record goes this way.
         let mean = self.mean.as_slice().unwrap_or_default();
         let clip = if self.clip > 0.0 { self.clip } else { f32::MAX };
-        let (mut off, mut wild) = (Vec::with_capacity(rows.len()), 0_u32);
+        let (mut off, mut wild) = (Vec::with_capacity(rows.len()), false);
         for row in rows.rows() {
             let row = row
                 .to_slice()
                 .map_or_else(|| Cow::Owned(row.to_vec()), Cow::Borrowed);
-            wild += row
-                .iter()
-                .fold(0, |count, value| count + u32::from(value.abs() > clip));
-            off.extend(row.iter().zip(mean).map(|(value, mean)| value - mean));
+            wild |= wide(AddCentred {
+                row: &row,
+                mean,
+                to: &mut off,
+            }) > clip;
         }
         let mut off = Array2::from_shape_vec(rows.raw_dim(), off)
             .unwrap_or_else(|_| unreachable!("as many numbers as there were"));
-        if wild > 0 {
+        if wild {
             let columns = off.columns_mut().into_iter().zip(rows.columns());
             for (((mut off, rows), mean), steady) in columns.zip(mean).zip(&self.steady) {
                 for (off, value) in off.iter_mut().zip(rows) {
@@ -336,7 +338,10 @@ impl Sensors {
         }
         let z = self.z(records);
         let rows = z.as_slice().unwrap_or_default();
-        rows.chunks_exact(self.columns()).map(largest).collect()
+        wide(LargestOf {
+            rows,
+            columns: self.columns(),
+        })
     }
 
     /// The model's p-value, and what becomes of it when the sensors are heard: it falls where they find a record rarer by far.
@@ -407,16 +412,17 @@ impl Sensors {
         let records = off.nrows().max(1) as f64;
         let gone = (0..self.columns()).filter(|&column| !observed[column]);
         let known = gone.fold(self.precision.clone(), without);
+        let pulled = off.dot(&known);
         let mut blamed: Vec<usize> = Vec::new();
         while blamed.len() < BLAMED_MAX.min(self.columns() - 1) {
-            let gains = self.gains(&off, &known, &blamed);
+            let gains = self.gains(&pulled, &known, &blamed);
             let most = (0..gains.len()).max_by(|&a, &b| gains[a].total_cmp(&gains[b]));
             let Some(column) = most.filter(|&column| gains[column] >= BLAMED_MIN * records) else {
                 break;
             };
             blamed.push(column);
             if blamed.len() == 2 {
-                blamed = best_pair(&off.dot(&known), &known).unwrap_or(blamed);
+                blamed = best_pair(&pulled, &known).unwrap_or(blamed);
             }
         }
         loop {
@@ -424,7 +430,7 @@ impl Sensors {
                 .map(|place| {
                     let mut others = blamed.clone();
                     let column = others.remove(place);
-                    self.gains(&off, &known, &others)[column]
+                    self.gains(&pulled, &known, &others)[column]
                 })
                 .collect();
             let least = (0..own.len()).min_by(|&a, &b| own[a].total_cmp(&own[b]));
@@ -432,7 +438,7 @@ impl Sensors {
                 blamed.remove(place);
                 continue;
             }
-            let mut blame = self.gains(&off, &known, &blamed);
+            let mut blame = self.gains(&pulled, &known, &blamed);
             for (&column, gain) in blamed.iter().zip(own) {
                 blame[column] = gain;
             }
@@ -440,14 +446,23 @@ impl Sensors {
         }
     }
 
-    /// What the squared distance of rows would lose by each column, when some are reconstructed already: these, and what is not known, 0.
-    fn gains(&self, off: &Array2<f64>, known: &Array2<f64>, blamed: &[usize]) -> Vec<f64> {
-        let rest = blamed.iter().copied().fold(known.clone(), without);
-        let pulled = off.dot(&rest);
+    /// What the squared distance of rows would lose by each column, when some are reconstructed already: these, and what is not known, 0. `pulled`
+    /// are the rows times the precision of what is `known`; only its part for those that are reconstructed is inverted.
+    fn gains(&self, pulled: &Array2<f64>, known: &Array2<f64>, blamed: &[usize]) -> Vec<f64> {
+        let of_blamed = known.select(Axis(0), blamed);
+        let among_them = of_blamed.select(Axis(1), blamed);
+        let share = match inverse(among_them.view()) {
+            Some(inverse) => inverse.dot(&of_blamed),
+            None => Array2::zeros(of_blamed.raw_dim()),
+        };
+        let rest = pulled - &pulled.select(Axis(1), blamed).dot(&share);
         let gain = |j: usize| {
-            let squares: f64 = pulled.column(j).iter().map(|pull| pull * pull).sum();
-            let own = rest[[j, j]] * self.unit[j] * self.unit[j];
-            if own > 0.0 { squares / own } else { 0.0 }
+            let own = known[[j, j]] - of_blamed.column(j).dot(&share.column(j));
+            if blamed.contains(&j) || own <= DEPENDENT * known[[j, j]] {
+                return 0.0;
+            }
+            let squares: f64 = rest.column(j).iter().map(|pull| pull * pull).sum();
+            squares / (own * self.unit[j] * self.unit[j])
         };
         (0..self.columns()).map(gain).collect()
     }
@@ -532,7 +547,7 @@ pub fn means(rows: ArrayView2<'_, f32>, columns: usize) -> Array2<f32> {
     for (window, mut means) in rows.rows().into_iter().zip(means.rows_mut()) {
         let records = window.len() / columns;
         if let (Some(window), Some(means)) = (window.as_slice(), means.as_slice_mut())
-            && means_of_whole(window, means)
+            && wide(MeansOfWhole { window, means })
         {
             continue;
         }
@@ -561,21 +576,43 @@ pub fn means(rows: ArrayView2<'_, f32>, columns: usize) -> Array2<f32> {
 
 /// The mean of each column of a window that was observed as a whole: record by record, all columns side by side, to the same bits as column by
 /// column. Says whether it was.
-fn means_of_whole(window: &[f32], means: &mut [f32]) -> bool {
-    let records = window.len() / means.len();
-    means.fill(0.0);
-    for record in window.chunks_exact(means.len()) {
-        for (sum, value) in means.iter_mut().zip(record) {
-            *sum += value;
+struct MeansOfWhole<'a> {
+    window: &'a [f32],
+    means: &'a mut [f32],
+}
+
+impl Loop for MeansOfWhole<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run(self) -> bool {
+        let Self { window, means } = self;
+        let columns = means.len();
+        let number = (window.len() / columns) as f32;
+        let mut gaps = 0;
+        if columns < BLOCK {
+            for (column, mean) in means.iter_mut().enumerate() {
+                let values = window.iter().skip(column).step_by(columns);
+                *mean = values.fold(0.0, |sum, value| sum + value) / number;
+                gaps += u32::from(mean.is_nan());
+            }
+            return gaps == 0;
         }
+        for from in blocks(columns) {
+            let mut sums = [0.0_f32; BLOCK];
+            for record in window.chunks_exact(columns) {
+                for (sum, value) in sums.iter_mut().zip(block(record, from)) {
+                    *sum += value;
+                }
+            }
+            let mean = sums.map(|sum| sum / number);
+            gaps += mean
+                .iter()
+                .fold(0, |gaps, mean| gaps + u32::from(mean.is_nan()));
+            *block_mut(means, from) = mean;
+        }
+        gaps == 0
     }
-    if means.iter().any(|sum| sum.is_nan()) {
-        return false;
-    }
-    for sum in means {
-        *sum /= records as f32;
-    }
-    true
 }
 
 /// How many records have all columns.
@@ -591,18 +628,57 @@ pub fn newest(rows: ArrayView2<'_, f32>, columns: usize) -> ArrayView2<'_, f32> 
     rows.split_at(Axis(1), from).1
 }
 
+/// Adds a row less the mean, and says how large the largest value of the row is.
+struct AddCentred<'a> {
+    row: &'a [f32],
+    mean: &'a [f32],
+    to: &'a mut Vec<f32>,
+}
+
+impl Loop for AddCentred<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run(self) -> f32 {
+        let Self { row, mean, to } = self;
+        to.extend(row.iter().zip(mean).map(|(value, mean)| value - mean));
+        largest(row)
+    }
+}
+
+/// The largest absolute value of each row.
+struct LargestOf<'a> {
+    rows: &'a [f32],
+    columns: usize,
+}
+
+impl Loop for LargestOf<'_> {
+    type Output = Vec<f64>;
+
+    #[inline(always)]
+    fn run(self) -> Vec<f64> {
+        let Self { rows, columns } = self;
+        let rows = rows.chunks_exact(columns);
+        rows.map(|row| f64::from(largest(row))).collect()
+    }
+}
+
 /// The largest absolute value, side by side.
-fn largest(row: &[f32]) -> f64 {
-    let mut most = [0.0_f32; LANES];
-    let mut rows = row.chunks_exact(LANES);
-    for values in &mut rows {
-        for (most, value) in most.iter_mut().zip(values) {
-            let value = value.abs();
-            *most = if value > *most { value } else { *most };
+#[inline(always)]
+fn largest(row: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    if row.len() < BLOCK {
+        return row
+            .iter()
+            .fold(0.0, |most, value| larger(most, value.abs()));
+    }
+    let mut most = [0.0_f32; BLOCK];
+    for from in blocks(row.len()) {
+        for (most, value) in most.iter_mut().zip(block(row, from)) {
+            *most = larger(*most, value.abs());
         }
     }
-    let rest = rows.remainder().iter().map(|value| value.abs());
-    f64::from(most.into_iter().chain(rest).fold(0.0, f32::max))
+    most.into_iter().fold(0.0, larger)
 }
 
 /// The largest of a record's sizes; NaN if there are none.
@@ -724,6 +800,26 @@ mod tests {
         assert!((alone[[0, 0]] - 1.0).abs() < 1e-12 && alone[[1, 1]].abs() < 1e-12);
         let expected = regression(&precision, &[1], &[0]);
         assert!((expected[[0, 0]] - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn gains_beside_others_are_those_without_them() {
+        let (judge, records) = (fitted(5), correlated(20, 5, Seed(3)));
+        let off = judge.centred(records.view()).mapv(f64::from);
+        for gone in [vec![], vec![3]] {
+            let known = gone.into_iter().fold(judge.precision.clone(), without);
+            for blamed in [vec![], vec![1], vec![4, 0, 2]] {
+                let gains = judge.gains(&off.dot(&known), &known, &blamed);
+                let rest = blamed.iter().copied().fold(known.clone(), without);
+                let pulled = off.dot(&rest);
+                for (j, gain) in gains.into_iter().enumerate() {
+                    let own = rest[[j, j]] * judge.unit[j] * judge.unit[j];
+                    let squares: f64 = pulled.column(j).iter().map(|pull| pull * pull).sum();
+                    let expected = if own > 0.0 { squares / own } else { 0.0 };
+                    assert!((gain - expected).abs() <= 1e-9 * (1.0 + expected), "{j}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::sensors::{self, Sensors};
 use super::spec::{ModelSpec, Scaling};
 use crate::model::kinds::robust_z::RobustZ;
 use crate::seed::Seed;
+use crate::simd::{Loop, wide};
 use crate::stats::calibration::{Calibration, CalibrationSet};
 use crate::stats::evidence::EvidenceLaw;
 use crate::time::Timestamp;
@@ -456,9 +457,9 @@ impl TrainedModel {
     /// Fills what is missing of scaled windows with what the model expects there.
     fn fill_scaled(&self, mut rows: Array2<f32>) -> Filled {
         // Nearly always nothing is missing, and one look over all tells faster than one over each.
-        let gaps = rows
-            .iter()
-            .fold(0, |gaps, value| gaps + u32::from(value.is_nan()));
+        let gaps = wide(CountGaps {
+            values: rows.as_slice_memory_order().unwrap_or_default(),
+        });
         if gaps == 0 {
             let missing = vec![0.0; rows.nrows()];
             let (peaks, means) = self.peaks(&rows, false);
@@ -583,6 +584,22 @@ fn rows_of<'a>(strips: &[&'a [f64]], windows: &[WindowAt], width: usize) -> CowA
     Array2::from_shape_vec(shape, rows)
         .unwrap_or_else(|_| unreachable!("as many rows as windows"))
         .into()
+}
+
+/// How many values are missing.
+struct CountGaps<'a> {
+    values: &'a [f32],
+}
+
+impl Loop for CountGaps<'_> {
+    type Output = u32;
+
+    #[inline(always)]
+    fn run(self) -> u32 {
+        let Self { values } = self;
+        let each = values.iter();
+        each.fold(0, |gaps, value| gaps + u32::from(value.is_nan()))
+    }
 }
 
 /// Makes `shares` sum to 1; equal shares where there is nothing to divide.

@@ -73,6 +73,9 @@ struct ScoredRecord<'a> {
     code: Option<ArrayView1<'a, f32>>,
 }
 
+/// The features' shares in what is strange of a record, and what was expected of them in their own units.
+type Explained = (Vec<f64>, Vec<f64>);
+
 impl Cause<'_> {
     /// The same, naming the season where it was the season that judged, and not the model at hand.
     fn judged_as(self, scored: &ScoredRecord<'_>) -> Self {
@@ -412,7 +415,8 @@ impl EventEmitter<'_> {
         (episode, outer): (Episode, Option<&Episode>),
         emit: bool,
     ) {
-        let pattern = self.pattern(work, scored, &episode);
+        let explained = self.explained(work, scored);
+        let pattern = self.pattern(scored, &episode, &explained);
         let key = &work.slots[scored.slot].key.0;
         let held = work.dismissed_like(key, &pattern, pattern.worst);
         let allowed = held.is_none() && self.admit(work, scored.step, scored.clock, emit);
@@ -423,8 +427,9 @@ impl EventEmitter<'_> {
         self.note_opened(work, scored.slot, &episode, (pattern, held));
         let episodes = &mut work.slots[scored.slot].state.episodes;
         episodes.suppress(episode.onset, !allowed);
-        if allowed {
-            self.alert(work, scored, (AlertEvent::Open, &episode, outer), emit);
+        if allowed && emit {
+            let happened = (AlertEvent::Open, &episode, outer);
+            self.alert_explained(work, scored, happened, explained);
         }
     }
 
@@ -550,9 +555,19 @@ impl EventEmitter<'_> {
         (event, episode, outer): (AlertEvent, &Episode, Option<&Episode>),
         emit: bool,
     ) {
-        if !emit {
-            return;
+        if emit {
+            let explained = self.explained(work, scored);
+            self.alert_explained(work, scored, (event, episode, outer), explained);
         }
+    }
+
+    fn alert_explained(
+        &mut self,
+        work: &Work<'_>,
+        scored: &ScoredRecord<'_>,
+        (event, episode, outer): (AlertEvent, &Episode, Option<&Episode>),
+        (mut shares, expected): Explained,
+    ) {
         let cause = self.cause(work, scored.step, scored.slot).judged_as(scored);
         let happened = (event, episode);
         let mut alert = output::of_episode(self.params, work, cause, happened, &scored.reading);
@@ -577,7 +592,6 @@ impl EventEmitter<'_> {
             let rows = state.cold.seen as f64;
             alert.confidence = 0.5 * rows / (rows + ROWS_MAX as f64);
         }
-        let (mut shares, expected) = self.explained(work, scored);
         if event == AlertEvent::Close
             && let Some(began) = self.shares_at_opening(work, &alert.id)
         {
@@ -596,7 +610,7 @@ impl EventEmitter<'_> {
     }
 
     /// The shares of the features in a record's score, and what was expected of them.
-    fn explained(&self, work: &Work<'_>, scored: &ScoredRecord<'_>) -> (Vec<f64>, Vec<f64>) {
+    fn explained(&self, work: &Work<'_>, scored: &ScoredRecord<'_>) -> Explained {
         if let Some(season) = &scored.season {
             (vec![1.0], vec![season.expected])
         } else if let Some(model) = &work.model {

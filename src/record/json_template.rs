@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use super::number;
+use super::number::{self, Shape};
 use super::row::{Row, Scalar};
 use super::schema::{Schema, Use};
 
@@ -19,6 +19,9 @@ const BYTES_MAX: usize = 1 << 16;
 
 /// Records with more values than this are not learnt from.
 const SLOTS_MAX: usize = 8_192;
+
+/// A number that was written otherwise than the one before it is a pattern again at every so many records.
+const SHAPE_EVERY: usize = 16;
 
 /// So many templates forgotten without ever having been used, and learning pauses.
 const USELESS_MAX: u32 = TEMPLATES_MAX as u32;
@@ -115,6 +118,8 @@ enum What {
 struct Slot {
     before: Literal,
     what: What,
+    /// How the last number was written, where that is short.
+    shape: Option<Shape>,
 }
 
 /// The bytes of a record around its values.
@@ -125,18 +130,28 @@ struct JsonTemplate {
     tail: Box<[u8]>,
     /// Whether it ever fitted a record.
     used: bool,
+    /// How often it was tried.
+    reads: u32,
 }
 
 impl JsonTemplate {
     /// Reads a record into an empty row; `None` if it does not fit, or is not plainly good. The row may then be half filled.
-    fn read(&self, text: &[u8], row: &mut Row<'_>) -> Option<()> {
+    fn read(&mut self, text: &[u8], row: &mut Row<'_>) -> Option<()> {
         let schema = row.schema;
         let mut at = 0;
-        for slot in &self.slots {
+        self.reads = self.reads.wrapping_add(1);
+        for (place, slot) in self.slots.iter_mut().enumerate() {
             at = slot.before.after(text, at)?;
             at = match slot.what {
                 What::Column(column) => {
-                    if let Some((value, end)) = number::scan(text, at) {
+                    let alike = slot.shape.and_then(|shape| shape.scan(text, at));
+                    if let Some((value, end)) = alike {
+                        row.number(column, value);
+                        end
+                    } else if let Some((value, end)) = number::scan(text, at) {
+                        // Of numbers that are written now so, now so, the last one tells nothing: it is seldom tried.
+                        let due = (self.reads as usize + place).is_multiple_of(SHAPE_EVERY);
+                        slot.shape = due.then(|| Shape::of(text, (at, end))).flatten();
                         row.number(column, value);
                         end
                     } else {
@@ -182,6 +197,7 @@ impl JsonTemplate {
             slots: learner.slots.into(),
             tail: text[learner.literal..].into(),
             used: false,
+            reads: 0,
         })
     }
 }
@@ -338,6 +354,7 @@ impl Learner<'_> {
         self.slots.push(Slot {
             before: Literal::new(&self.text[self.literal..self.at]),
             what,
+            shape: None,
         });
         self.at = end;
         self.literal = end;
@@ -611,7 +628,10 @@ mod tests {
             let mut fast = Decoder::new(Arc::clone(&schema));
             let mut slow = Decoder::without_templates(schema);
             for (good, changes) in &records {
-                // The good one first, so that its template is known when the changed one comes.
+                // The good one first, so that its template is known when the changed one comes, and how its numbers are written.
+                for _ in 0..SHAPE_EVERY {
+                    let _ = outcome(&mut fast, good);
+                }
                 for value in [good.clone(), changed(good.clone(), changes), good.clone()] {
                     let (fast, slow) = (outcome(&mut fast, &value), outcome(&mut slow, &value));
                     prop_assert_eq!(&fast, &slow, "{}", String::from_utf8_lossy(&value));
@@ -628,9 +648,13 @@ mod tests {
         ) {
             let schema = schema(ARRAY);
             let value = changed(good.clone(), &changes);
-            if is_json_object(&good) && let Some(template) = JsonTemplate::learn(&good, &schema) {
+            if is_json_object(&good) && let Some(mut template) = JsonTemplate::learn(&good, &schema) {
                 let mut values = vec![0.0; schema.columns().len()];
                 let mut parts = Parts::default();
+                // Until it knows how the numbers are written.
+                for _ in 0..SHAPE_EVERY {
+                    let _ = template.read(&good, &mut Row::new(&schema, &mut values, &mut parts));
+                }
                 let taken = template.read(&value, &mut Row::new(&schema, &mut values, &mut parts));
                 prop_assert!(taken.is_none() || is_json_object(&value), "{}", String::from_utf8_lossy(&value));
             }
@@ -645,7 +669,7 @@ mod tests {
                 .map(|text| serde_json::from_str::<f64>(text).map_or(7.0, f64::from).to_bits())
                 .collect();
             let mut decoder = Decoder::new(schema(ARRAY));
-            for _ in 0..2 {
+            for _ in 0..2 * SHAPE_EVERY {
                 let (decoded, row) = outcome(&mut decoder, value.as_bytes());
                 prop_assert!(decoded.is_ok());
                 prop_assert_eq!(&row, &expected, "{}", value);

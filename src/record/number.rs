@@ -70,6 +70,65 @@ pub(super) fn scan(text: &[u8], at: usize) -> Option<(f64, usize)> {
     Some((value, end))
 }
 
+/// How a short number was written: so many digits before the point, and after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    whole: u8,
+    fraction: u8,
+}
+
+impl Shape {
+    /// The shape of the number without an exponent that lies between two places, if all of it without its sign are at most eight bytes.
+    pub fn of(text: &[u8], (from, end): (usize, usize)) -> Option<Self> {
+        let text = text.get(from..end)?;
+        let text = text.strip_prefix(b"-").unwrap_or(text);
+        if text.len() > 8 {
+            return None;
+        }
+        let digits = |part: &[u8]| part.iter().all(u8::is_ascii_digit);
+        let (whole, fraction) = match text.iter().position(|&byte| byte == b'.') {
+            Some(point) => (&text[..point], &text[point + 1..]),
+            None => (text, &text[..0]),
+        };
+        (!whole.is_empty() && digits(whole) && digits(fraction)).then_some(Self {
+            whole: whole.len() as u8,
+            fraction: fraction.len() as u8,
+        })
+    }
+
+    /// Reads a number that is written like this, to the same bits as [`scan`]. Where it ends does not depend on what is read, so the processor can go
+    /// on to the next before this one is known. `None` for what is written otherwise, and for what no comma or bracket follows.
+    #[inline]
+    pub fn scan(self, text: &[u8], at: usize) -> Option<(f64, usize)> {
+        let (whole, fraction) = (u32::from(self.whole), u32::from(self.fraction));
+        let negative = text.get(at) == Some(&b'-');
+        let from = at + usize::from(negative);
+        let written = u64::from_le_bytes(*text.get(from..)?.first_chunk::<8>()?);
+        let values = written ^ 0x3030_3030_3030_3030;
+        let (digits, length) = if fraction > 0 {
+            let point = 8 * whole;
+            if (written >> point) & 0xff != u64::from(b'.') {
+                return None;
+            }
+            let before = values & ((1 << point) - 1);
+            let after = (values >> point) >> 8;
+            (before | (after << point), whole + 1 + fraction)
+        } else {
+            (values, whole)
+        };
+        // In front of the first digit are zeros, and what lies behind the last is gone.
+        let digits = digits << (8 * (8 - whole - fraction));
+        let others = (digits.wrapping_add(0x7676_7676_7676_7676) | digits) & 0x8080_8080_8080_8080;
+        let leading_zero = whole > 1 && values & 0xff == 0;
+        let end = from + length as usize;
+        if others != 0 || leading_zero || !matches!(text.get(end), Some(b',' | b'}' | b']')) {
+            return None;
+        }
+        let value = eight(digits) as f64 / POWERS[fraction as usize];
+        Some((if negative { -value } else { value }, end))
+    }
+}
+
 /// The digits from `at` on, appended to `mantissa`, and the place after them. Wraps beyond [`DIGITS_MAX`] digits.
 #[inline]
 fn digits(text: &[u8], mut at: usize, mut mantissa: u64) -> (u64, usize) {
@@ -246,7 +305,56 @@ mod tests {
         assert_eq!(scan(b"1.5e,", 0), None);
     }
 
+    #[test]
+    fn what_is_written_alike_is_read_alike() {
+        let shape = |text: &str| Shape::of(text.as_bytes(), (0, text.len()));
+        let like = shape("5.123456").unwrap();
+        assert_eq!(like.scan(b"9.000001,\"f\"", 0), Some((9.000_001, 8)));
+        assert_eq!(like.scan(b"x-0.120000}", 1), Some((-0.12, 10)));
+        assert_eq!(like.scan(b"9.0000019,", 0), None);
+        for other in [
+            "12.34567,",
+            "1.23456,\"",
+            "1,234567,",
+            "1.23456e5",
+            "1.2345-7",
+        ] {
+            assert_eq!(like.scan(other.as_bytes(), 0), None, "{other}");
+        }
+        // Too near the end to be read at once.
+        assert_eq!(like.scan(b"1.23456", 0), None);
+        assert_eq!(shape("21").unwrap().scan(b"01,      ", 0), None);
+        assert_eq!(shape("2").unwrap().scan(b"0,       ", 0), Some((0.0, 1)));
+        for not in ["1e5", "123456789", "1.2345678", "", "-", ".5"] {
+            assert_eq!(shape(not), None, "{not}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn by_its_own_shape_every_short_number_is_read_to_the_same_bits(
+            text in "-?(0|[1-9][0-9]{0,7})(\\.[0-9]{1,6})?",
+            behind in "[,}\\]]{8,9}",
+        ) {
+            if let Some(shape) = Shape::of(text.as_bytes(), (0, text.len())) {
+                let all = format!("{text}{behind}");
+                let (found, expected) = (shape.scan(all.as_bytes(), 0), scan(all.as_bytes(), 0));
+                prop_assert_eq!(found.map(|f| (f.0.to_bits(), f.1)), expected.map(|f| (f.0.to_bits(), f.1)));
+            }
+        }
+
+        #[test]
+        fn by_another_shape_a_number_is_refused_or_read_to_the_same_bits(
+            like in "(0|[1-9][0-9]{0,7})(\\.[0-9]{1,6})?",
+            text in "[-0-9.eE]{1,9}[,}]{9}",
+        ) {
+            let shape = Shape::of(like.as_bytes(), (0, like.len()));
+            if let Some((value, end)) = shape.and_then(|shape| shape.scan(text.as_bytes(), 0)) {
+                let expected = scan(text.as_bytes(), 0).map(|found| (found.0.to_bits(), found.1));
+                prop_assert_eq!(Some((value.to_bits(), end)), expected, "{}", text);
+            }
+        }
+
         #[test]
         fn every_number_text_agrees(text in "-?[0-9]{1,21}(\\.[0-9]{0,25})?([eE][+-]?[0-9]{0,4})?") {
             check(&text);

@@ -6,6 +6,8 @@
 //! drowns the others. T² is Hotelling's: the position within the subspace. See Qin, "Statistical process monitoring: basics and
 //! beyond", Journal of Chemometrics 2003, for both.
 
+use std::borrow::Cow;
+
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use rand::Rng;
@@ -17,6 +19,7 @@ use crate::model::spec::{ModelSpec, Statistic};
 use crate::model::tensors::{ModelFileError, Tensors};
 use crate::model::{Build, FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
+use crate::simd::{BLOCK, Loop, block, block_mut, blocks, wide};
 
 /// Scaled units below which a residual is noise: a feature that is explained perfectly must not alarm over a small part of
 /// its usual spread.
@@ -24,10 +27,6 @@ const RESIDUAL_FLOOR: f64 = 0.1;
 
 /// The training rows' residuals count as this many of the held-out rows when the normal size of a residual is estimated.
 const PRIOR_ROWS: f64 = 100.0;
-
-/// Terms that a product adds up before it touches what it is added to: up to here, adding a product on the spot rounds as adding it
-/// afterwards does.
-const PRODUCT_MAX: usize = 256;
 
 /// Rows that are summed side by side.
 const LANES: usize = 8;
@@ -46,9 +45,22 @@ pub struct Pca {
     code_spread: Array1<f32>,
     /// Normal size of each input's residual, `width`.
     residual_spread: Array1<f32>,
+    /// One over that, and what the subspace leaves of the centre. Not stored.
+    factor: Array1<f32>,
+    offset: Array1<f32>,
 }
 
 impl Pca {
+    /// With what follows from the rest.
+    fn complete(self) -> Self {
+        let explained = self.mean.dot(&self.axes).dot(&self.axes.t());
+        Self {
+            factor: self.residual_spread.mapv(f32::recip),
+            offset: &self.mean - &explained,
+            ..self
+        }
+    }
+
     /// How many components were kept.
     pub fn components(&self) -> usize {
         self.axes.ncols()
@@ -99,7 +111,10 @@ impl Build for Pca {
                 .variances
                 .mapv(|v| v.sqrt().max(RESIDUAL_FLOOR) as f32),
             residual_spread: narrow(&spread),
-        })
+            factor: Array1::zeros(0),
+            offset: Array1::zeros(0),
+        }
+        .complete())
     }
 
     fn load(from: &Tensors) -> Result<Self, ModelFileError> {
@@ -110,6 +125,8 @@ impl Build for Pca {
             axes: from.get2("axes")?,
             code_spread: from.get1("code_spread")?,
             residual_spread: from.get1("residual_spread")?,
+            factor: Array1::zeros(0),
+            offset: Array1::zeros(0),
         };
         let (width, k) = model.axes.dim();
         if (
@@ -120,7 +137,7 @@ impl Build for Pca {
             && model.columns > 0
             && width.is_multiple_of(model.columns)
         {
-            Ok(model)
+            Ok(model.complete())
         } else {
             Err(ModelFileError::Invalid(
                 "pca's tensors do not fit together".to_owned(),
@@ -211,59 +228,44 @@ impl Kind for Pca {
 
 impl Pca {
     /// [`Self::by_feature`] of the residuals, summed, over the width: the default statistic is on every record's way. Piece by piece, so that
-    /// what one product leaves behind is still in the cache for the next.
+    /// what one product leaves behind is still in the cache for the next; rows are read where they lie. What is explained of rows less the centre is
+    /// that of rows less that of the centre, so it is only one subtraction for each input.
     fn by_feature_scores(&self, rows: ArrayView2<'_, f32>) -> Array1<f32> {
-        let factor = self.residual_spread.mapv(f32::recip).to_vec();
         let (width, columns) = (self.width(), self.columns);
+        let factor = self.factor.as_slice().unwrap_or_default();
+        let offset = self.offset.as_slice().unwrap_or_default();
         let mut scores = Vec::with_capacity(rows.nrows());
         let mut roots = vec![0.0; LANES * columns];
         for rows in rows.axis_chunks_iter(Axis(0), CHUNK) {
-            let residual = self.residual(rows);
-            let values = residual.as_slice().unwrap_or_default();
-            for rows in values.chunks(LANES * width) {
+            // Laid out row by row, whatever the layout of the axes.
+            let (n, k) = (rows.nrows(), self.components());
+            let (mut code, mut explained) = (Array2::zeros((n, k)), Array2::zeros((n, width)));
+            general_mat_mul(1.0, &rows, &self.axes, 0.0, &mut code);
+            general_mat_mul(1.0, &code, &self.axes.t(), 0.0, &mut explained);
+            let pieces = explained.axis_chunks_iter(Axis(0), LANES);
+            for (rows, explained) in rows.axis_chunks_iter(Axis(0), LANES).zip(pieces) {
                 roots.fill(0.0);
-                for (row, sums) in rows
-                    .chunks_exact(width)
-                    .zip(roots.chunks_exact_mut(columns))
-                {
-                    let records = row.chunks_exact(columns);
-                    for (record, factor) in records.zip(factor.chunks_exact(columns)) {
-                        for ((sum, r), f) in sums.iter_mut().zip(record).zip(factor) {
-                            *sum += (r * f) * (r * f);
-                        }
-                    }
-                }
-                for root in &mut roots {
-                    *root = root.sqrt();
+                let pairs = rows.rows().into_iter().zip(explained.rows());
+                for ((row, explained), roots) in pairs.zip(roots.chunks_exact_mut(columns)) {
+                    let row = row
+                        .to_slice()
+                        .map_or_else(|| Cow::Owned(row.to_vec()), Cow::Borrowed);
+                    wide(RootsByFeature {
+                        row: &row,
+                        explained: explained
+                            .to_slice()
+                            .unwrap_or_else(|| unreachable!("rows are laid out as such")),
+                        offset,
+                        factor,
+                        roots,
+                    });
                 }
                 let totals = side_by_side(&roots, columns);
-                let totals = totals.iter().take(rows.len() / width);
+                let totals = totals.iter().take(rows.nrows());
                 scores.extend(totals.map(|total| total / width as f32));
             }
         }
         scores.into()
-    }
-
-    /// What the subspace does not explain of rows, one after another.
-    fn residual(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
-        let mean = self.mean.as_slice().unwrap_or_default();
-        let mut centred = Vec::with_capacity(rows.len());
-        for row in rows.rows() {
-            if let Some(row) = row.as_slice() {
-                centred.extend(row.iter().zip(mean).map(|(value, mean)| value - mean));
-            } else {
-                centred.extend(row.iter().zip(mean).map(|(value, mean)| value - mean));
-            }
-        }
-        let mut residual = Array2::from_shape_vec(rows.raw_dim(), centred)
-            .unwrap_or_else(|_| unreachable!("as many numbers as there were"));
-        let code = residual.dot(&self.axes);
-        if self.components() <= PRODUCT_MAX {
-            general_mat_mul(-1.0, &code, &self.axes.t(), 1.0, &mut residual);
-        } else {
-            residual -= &code.dot(&self.axes.t());
-        }
-        residual
     }
 
     /// The root of the sum over the window's records of each feature's squares, `n × D`.
@@ -289,6 +291,53 @@ impl Pca {
 
     fn code_of(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
         (&rows - &self.mean).dot(&self.axes)
+    }
+}
+
+/// The root of the sum over a window's records of each feature's squares.
+struct RootsByFeature<'a> {
+    row: &'a [f32],
+    explained: &'a [f32],
+    offset: &'a [f32],
+    factor: &'a [f32],
+    roots: &'a mut [f32],
+}
+
+impl Loop for RootsByFeature<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let columns = self.roots.len();
+        let inputs = self.row.chunks_exact(columns);
+        let parts = self.offset.chunks_exact(columns);
+        let records = inputs
+            .zip(self.explained.chunks_exact(columns))
+            .zip(parts.zip(self.factor.chunks_exact(columns)));
+        if columns < BLOCK {
+            for ((row, explained), (offset, factor)) in records {
+                for (column, sum) in self.roots.iter_mut().enumerate() {
+                    let residual = row[column] - explained[column] - offset[column];
+                    *sum += (residual * factor[column]) * (residual * factor[column]);
+                }
+            }
+            for root in self.roots {
+                *root = root.sqrt();
+            }
+            return;
+        }
+        for from in blocks(columns) {
+            let mut sums = [0.0; BLOCK];
+            for ((row, explained), (offset, factor)) in records.clone() {
+                let (row, explained) = (block(row, from), block(explained, from));
+                let (offset, factor) = (block(offset, from), block(factor, from));
+                for lane in 0..BLOCK {
+                    let unit = (row[lane] - explained[lane] - offset[lane]) * factor[lane];
+                    sums[lane] += unit * unit;
+                }
+            }
+            *block_mut(self.roots, from) = sums.map(f32::sqrt);
+        }
     }
 }
 
@@ -433,7 +482,10 @@ mod tests {
             axes: array![[0.6], [0.8]],
             code_spread: array![5.0],
             residual_spread: array![1.0, 2.0],
+            factor: Array1::zeros(0),
+            offset: Array1::zeros(0),
         }
+        .complete()
     }
 
     #[test]
@@ -461,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn scores_have_the_same_bits_as_step_by_step_and_wherever_rows_lie() {
+    fn scores_are_those_step_by_step_with_the_same_bits_wherever_rows_lie() {
         let rows = correlated(75, 12, Seed(8));
         let wide = ndarray::concatenate![Axis(1), rows.mapv(|v| v + 1.0), rows];
         for statistic in [Statistic::Group, Statistic::Both] {
@@ -484,7 +536,14 @@ mod tests {
                 let squares = (residual * &factor).mapv(|value| value * value);
                 let roots = model.by_feature(&squares);
                 let sum = |row: ArrayView1<'_, f32>| row.iter().sum::<f32>() / 12.0;
-                assert_eq!(found, bits(roots.rows().into_iter().map(sum).collect()));
+                let apart: Array1<f32> = roots.rows().into_iter().map(sum).collect();
+                let found = model.score(rows.view(), &[]);
+                assert!(
+                    found
+                        .iter()
+                        .zip(&apart)
+                        .all(|(a, b)| (a - b).abs() < 1e-5 * b)
+                );
             }
         }
     }

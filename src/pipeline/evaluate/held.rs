@@ -2,7 +2,7 @@
 
 use super::super::dismissed::worst;
 use super::super::prepare::Work;
-use super::{EventEmitter, ScoredRecord, attribution};
+use super::{EventEmitter, Explained, ScoredRecord, attribution};
 use crate::detect::episode::Episode;
 use crate::detect::feedback::Pattern;
 
@@ -10,12 +10,11 @@ impl EventEmitter<'_> {
     /// How an episode looks by the record at hand.
     pub(super) fn pattern(
         &self,
-        work: &Work<'_>,
         scored: &ScoredRecord<'_>,
         episode: &Episode,
+        (shares, expected): &Explained,
     ) -> Pattern {
-        let (shares, expected) = self.explained(work, scored);
-        let attribution = attribution(self.columns, scored.row, &shares, &expected);
+        let attribution = attribution(self.columns, scored.row, shares, expected);
         Pattern::of(&attribution, worst(episode))
     }
 
@@ -44,7 +43,7 @@ impl EventEmitter<'_> {
         };
         let extreme = scored.reading.p <= episode.peak_p.max(rule.p_value());
         let now = if extreme {
-            &self.pattern(work, scored, episode)
+            &self.pattern(scored, episode, &self.explained(work, scored))
         } else {
             opened
         };

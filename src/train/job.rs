@@ -363,7 +363,7 @@ mod tests {
             usage: Some(Usage {
                 rows_max: 11,
                 guard: 12,
-                calibrate_share: 0.1,
+                calibrate_share: 0.0,
                 gate_share: 0.2,
                 folds: 4,
                 late_after_ms: Some(5000),

@@ -103,6 +103,30 @@ mod tests {
     use crate::time::Timestamp;
 
     #[test]
+    fn a_score_is_of_its_key_and_is_read_back_as_it_was() {
+        let score = Score {
+            detector: "d".into(),
+            key: Key("k".into()),
+            time: Timestamp(1_500),
+            score: 0.25,
+            p_value: 1.0 / 3.0,
+            alert: true,
+            warming_up: false,
+            scored_by: ScoredBy::Seasonal,
+            input: InputRef {
+                at: TopicPartition::new("t", 3),
+                offset: Offset(9),
+            },
+            code: None,
+        };
+        let message = score.encode();
+        assert_eq!(message.key, Some(&b"k"[..]));
+        assert!(message.headers.is_empty());
+        let value = message.value.as_deref().unwrap();
+        assert_eq!(serde_json::from_slice::<Score>(value).unwrap(), score);
+    }
+
+    #[test]
     fn what_is_emitted_is_a_cloud_event_of_its_key() {
         let drift = Drift {
             schema: 1,

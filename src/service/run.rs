@@ -134,7 +134,6 @@ pub fn run(config: &Config) -> Result<(), ServiceError> {
 pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let watchdog = Watchdog::start(Arc::clone(&clock), end_process).with_stop(Arc::clone(&stop));
-    let connection = config.connection();
     let registry = Registry::new();
     let metrics = Metrics::register(&registry, &config.name)?;
     let status = Arc::new(Status::new(process_info(config, &*clock)));
@@ -169,51 +168,18 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
         Arc::new(observer),
     );
     let (ended_sender, ended) = channel();
-    let gauges = WorkerGauges::default();
-    // Without a name of its own an instance is new each time: what it left open ends when its transaction times out.
-    let instance = config
-        .instance
-        .clone()
-        .unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-    let mut promotions = Vec::new();
-    for (worker, said) in said.into_iter().enumerate() {
-        let (send, receive) = channel();
-        if let Some(champion) = &champion {
-            send.send(Arc::clone(champion)).unwrap_or_default();
-        }
-        promotions.push(send);
-        let context = WorkerContext {
-            config: config.clone(),
-            connection: connection.clone(),
-            instance: instance.clone(),
-            schema: Arc::clone(&schema),
-            store: Arc::clone(&shared),
-            promotions: receive,
-            listening: Arc::clone(&listening),
-            said,
-            trainer: control.link(worker),
-            observer: WorkerObserver::new(
-                worker,
-                (metrics.clone(), Arc::clone(&status)),
-                gauges.clone(),
-                Arc::clone(&config.detect),
-            ),
-            stop: Arc::clone(&stop),
-            clock: Arc::clone(&clock),
-            watchdog: watchdog
-                .clone()
-                .with_beat({
-                    let (metrics, status, clock) =
-                        (metrics.clone(), Arc::clone(&status), Arc::clone(&clock));
-                    move || stepped(&metrics, &status, worker, clock.now())
-                })
-                .with_waits({
-                    let status = Arc::clone(&status);
-                    move |what| status.worker_waits(worker, what)
-                }),
-        };
-        start_worker(worker, context, &ended_sender)?;
-    }
+    let crew = Crew {
+        config,
+        schema: &schema,
+        store: &shared,
+        listening: &listening,
+        control: &control,
+        observed: (&metrics, &status),
+        clock: &clock,
+        watchdog: &watchdog,
+        stop: &stop,
+    };
+    let promotions = crew.start(said, champion.as_ref(), &ended_sender)?;
     let follower = Follower {
         store: shared,
         workers: promotions,
@@ -252,6 +218,86 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
         helpers,
         clock,
     })
+}
+
+/// What all workers of the process are given.
+struct Crew<'a> {
+    config: &'a Config,
+    schema: &'a Arc<Schema>,
+    store: &'a SharedStore,
+    listening: &'a SharedListening,
+    control: &'a Control,
+    observed: (&'a Metrics, &'a Arc<Status>),
+    clock: &'a Arc<dyn Clock>,
+    watchdog: &'a Watchdog,
+    stop: &'a Arc<AtomicBool>,
+}
+
+impl Crew<'_> {
+    /// Starts as many workers as there are receivers of what people say, under `champion`. Answers where new champions go.
+    fn start(
+        &self,
+        said: Vec<Receiver<Arc<Said>>>,
+        champion: Option<&Arc<TrainedModel>>,
+        ended_sender: &Sender<Ended>,
+    ) -> Result<Vec<Sender<Arc<TrainedModel>>>, ServiceError> {
+        let gauges = WorkerGauges::default();
+        // Without a name of its own an instance is new each time: what it left open ends when its transaction times out.
+        let named = self.config.instance.clone();
+        let instance = named.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+        let mut promotions = Vec::new();
+        for (worker, said) in said.into_iter().enumerate() {
+            let (send, receive) = channel();
+            if let Some(champion) = champion {
+                send.send(Arc::clone(champion)).unwrap_or_default();
+            }
+            promotions.push(send);
+            let context = self.context(worker, (receive, said), &instance, &gauges);
+            start_worker(worker, context, ended_sender)?;
+        }
+        Ok(promotions)
+    }
+
+    fn context(
+        &self,
+        worker: usize,
+        (promotions, said): (Receiver<Arc<TrainedModel>>, Receiver<Arc<Said>>),
+        instance: &str,
+        gauges: &WorkerGauges,
+    ) -> WorkerContext {
+        let (metrics, status) = self.observed;
+        WorkerContext {
+            config: self.config.clone(),
+            connection: self.config.connection(),
+            instance: instance.to_owned(),
+            schema: Arc::clone(self.schema),
+            store: Arc::clone(self.store),
+            promotions,
+            listening: Arc::clone(self.listening),
+            said,
+            trainer: self.control.link(worker),
+            observer: WorkerObserver::new(
+                worker,
+                (metrics.clone(), Arc::clone(status)),
+                gauges.clone(),
+                Arc::clone(&self.config.detect),
+            ),
+            stop: Arc::clone(self.stop),
+            clock: Arc::clone(self.clock),
+            watchdog: self.watchdog(worker),
+        }
+    }
+
+    /// The watchdog of a worker, which tells of its life and of what it waits for.
+    fn watchdog(&self, worker: usize) -> Watchdog {
+        let (metrics, status) = self.observed;
+        let (metrics, clock) = (metrics.clone(), Arc::clone(self.clock));
+        let (beats, waits) = (Arc::clone(status), Arc::clone(status));
+        self.watchdog
+            .clone()
+            .with_beat(move || stepped(&metrics, &beats, worker, clock.now()))
+            .with_waits(move |what| waits.worker_waits(worker, what))
+    }
 }
 
 impl Running {

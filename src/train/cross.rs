@@ -6,7 +6,8 @@
 
 use super::fit::{self, Fitted, HeldOut};
 use super::job::{FOLDS, TrainError, TrainJob};
-use super::window::{self, Split, Window, Windows};
+use super::split::{self, Split, Window};
+use super::window::Windows;
 use crate::model::Monitor;
 use crate::model::card::Usage;
 use crate::model::trained::TrainedModel;
@@ -32,11 +33,11 @@ impl Folds {
     ) -> Result<Self, TrainError> {
         let mut seen = Vec::new();
         let mut last = None;
-        for (i, fold) in window::folds(&split.fitted, FOLDS, job.spec.window)
+        for (i, fold) in split::folds(&split.fitted, FOLDS, job.spec.window)
             .into_iter()
             .enumerate()
         {
-            let (train, validation) = window::validated(&fold.rest, &job.spec, usage);
+            let (train, validation) = split::validated(&fold.rest, &job.spec, usage);
             let seed = job.seed.child("fold").nth(i as u64);
             let fitted = fit::weights(job, windows, (&train, &validation), seed, monitor)?;
             let shared = (seed, Some(FOLDS));

@@ -318,3 +318,70 @@ impl TrainError {
         matches!(self, Self::Fit(FitError::Cancelled))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::{EpisodeId, Offset, TopicPartition};
+
+    #[test]
+    fn what_a_card_says_is_asked_for_again_and_not_what_is_configured() {
+        let settings = TrainSettings {
+            detector: "configured".to_owned(),
+            spec: ModelSpec::default(),
+            schema: None,
+            maintenance: Vec::new(),
+            budget: Budget::PerRecord(1e-3),
+            episodes: EpisodeSettings::default(),
+            params: Params::default(),
+            seed: Seed(1),
+        };
+        let at = TopicPartition::new("t", 0);
+        let card = Card {
+            version: ModelVersion(7),
+            created: Timestamp(70),
+            detector: "then".to_owned(),
+            spec: ModelSpec {
+                window: 3,
+                ..ModelSpec::default()
+            },
+            schema: Some(SchemaSpec::default()),
+            seed: Seed(77),
+            exclusions: vec![Exclusion {
+                at: at.clone(),
+                key: "k".to_owned(),
+                from: Offset(1),
+                to: Some(Offset(2)),
+                because: EpisodeId::new("then", &at, Offset(1)),
+                feedback: None,
+            }],
+            maintenance: vec![Maintenance {
+                key: None,
+                from: Timestamp(1),
+                to: Timestamp(2),
+            }],
+            usage: Some(Usage {
+                rows_max: 11,
+                guard: 12,
+                calibrate_share: 0.0,
+                gate_share: 0.2,
+                folds: 4,
+                late_after_ms: Some(5000),
+            }),
+            ..Card::blank()
+        };
+        let job = TrainJob::again(&card, &settings, TrainData::default());
+        assert_eq!((job.version, job.created), (card.version, card.created));
+        assert_eq!((&job.detector, &job.spec), (&card.detector, &card.spec));
+        assert_eq!((&job.schema, job.seed), (&card.schema, card.seed));
+        assert_eq!(job.exclusions, card.exclusions);
+        assert_eq!(job.maintenance, card.maintenance);
+        assert_eq!(Some(job.params.usage(100)), card.usage);
+        assert_eq!(job.remake.as_ref(), Some(&card));
+        // A run that makes a new one asks for none of this.
+        let new = (ModelVersion(2), Timestamp(3));
+        let job = TrainJob::new(&settings, new, TrainData::default());
+        assert_eq!(job.seed, settings.seed.child("train").nth(2));
+        assert!(job.exclusions.is_empty() && job.remake.is_none());
+    }
+}

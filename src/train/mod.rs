@@ -1,10 +1,11 @@
 //! Training as a function: decoded rows, settings and a seed in; a model and a verdict out. The same job gives the same bytes.
 //!
-//! Reading order: `job` (what is asked for), [`rows`] (what was read), [`sample`] (what to read), `window` (rows to windows, what is kept out, the split by time),
-//! `suspects` (faults in a history that nobody has judged), `fit` (scaler, model, calibration), `cross` (the calibration of few rows), [`evidence`]
+//! Reading order: `job` (what is asked for), [`rows`] (what was read), [`sample`] (what to read), `window` (rows to windows), `kept_out` (records that are not learnt from),
+//! `split` (windows by use), `aside` and `suspects` (faults in a history that nobody has judged), `fit` (scaler, model, calibration), `cross` (the calibration of few rows), [`evidence`]
 //! (what opens an episode), [`inject`] (faults that the gate tries), [`gate`] (may this
 //! model judge?), `report` (its card).
 
+mod aside;
 mod card;
 mod cross;
 pub mod evidence;
@@ -12,9 +13,12 @@ mod fit;
 pub mod gate;
 pub mod inject;
 mod job;
+mod kept_out;
+mod key_scales;
 mod report;
 pub mod rows;
 pub mod sample;
+mod split;
 mod suspects;
 mod window;
 #[cfg(test)]
@@ -55,7 +59,7 @@ pub fn run_watched(job: &TrainJob, monitor: &mut dyn Monitor) -> Result<Candidat
         let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
         return Err(TrainError::Settings(text.join("; ")));
     }
-    let (mut windows, aside) = suspects::set_aside(job)?;
+    let (mut windows, aside) = aside::set_aside(job)?;
     let usage = job.params.usage(windows.len());
     windows.level(&usage);
     let fitted = Calibrated::fit(job, &windows, usage, monitor)?;
@@ -70,7 +74,7 @@ pub fn run_watched(job: &TrainJob, monitor: &mut dyn Monitor) -> Result<Candidat
 #[derive(Debug)]
 struct Calibrated {
     usage: Usage,
-    split: window::Split,
+    split: split::Split,
     fitted: fit::Fitted,
     folds: Option<cross::Folds>,
 }
@@ -188,7 +192,7 @@ impl Judged {
         mut self,
         job: &TrainJob,
         windows: &window::Windows<'_>,
-        aside: suspects::Aside,
+        aside: aside::Aside,
     ) -> Candidate {
         self.made.finish(job, windows);
         let Calibrated {

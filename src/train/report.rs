@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::aside::Aside;
 use super::card::judged_from;
 use super::fit::FitLosses;
 use super::job::TrainJob;
-use super::suspects::Aside;
-use super::window::Split;
+use super::split::Split;
 use crate::model::card::{Card, Usage};
 use crate::model::gate_report::GateReport;
 

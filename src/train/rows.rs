@@ -94,6 +94,15 @@ impl PartitionRows {
         &self.values[i * self.columns..(i + 1) * self.columns]
     }
 
+    /// The records of each of [`Self::keys`], in order.
+    pub fn of_keys(&self) -> Vec<Vec<usize>> {
+        let mut of_key: Vec<Vec<usize>> = vec![Vec::new(); self.keys.len()];
+        for i in 0..self.len() {
+            of_key[self.key_number(i)].push(i);
+        }
+        of_key
+    }
+
     /// How many records each of [`Self::keys`] has.
     pub fn counts(&self) -> Vec<u64> {
         let mut counts = vec![0; self.keys.len()];

@@ -16,12 +16,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ndarray::{Array2, ArrayView2, Axis, Slice};
 
-use crate::record::schema::ContextColumns;
-
 use super::card;
 use super::fit;
 use super::job::{TrainError, TrainJob};
-use super::window::{self, Window, Windows};
+use super::key_scales::{BLOCKS, KEY_MIN, KeyScales};
+use super::split::Window;
+use super::window::Windows;
 use crate::model::card::{Card, Exclusion, Suspect};
 use crate::model::held::Held;
 use crate::model::scale::Scaler;
@@ -30,29 +30,17 @@ use crate::model::spec::{ModelSpec, PcaSpec, Statistic};
 use crate::model::trained::TrainedModel;
 use crate::model::{FitData, KINDS, Unwatched};
 use crate::seed::Seed;
-use crate::stats::order::{MAD_TO_SIGMA, median, quantile_sorted};
-use crate::stream::{EpisodeId, Offset, TopicPartition};
-
-/// Blocks of time; a model is fitted on half of them.
-const BLOCKS: usize = 8;
+use crate::stats::order::{median, quantile_sorted};
+use crate::stream::EpisodeId;
 
 /// Windows below which blocks say nothing.
 const WINDOWS_MIN: usize = 25 * BLOCKS;
-
-/// Records of the windows that are looked at, at least.
-const LENGTH_MIN: usize = 10;
 
 /// Windows that one model is fitted on, at most.
 const FITTED_MAX: usize = 2000;
 
 /// Inputs of the windows that are judged, at most, if more than one record must be.
 const WIDTH_MAX: usize = 200;
-
-/// Windows of a key from which it is held against itself.
-const KEY_MIN: usize = 20;
-
-/// A key's spread is at least this share of what is usual.
-const SPREAD_SHARE: f64 = 0.1;
 
 /// Neighbours that are averaged, at least; and at the larger scale.
 const NEIGHBOURS_MIN: usize = 10;
@@ -69,7 +57,7 @@ const STILL: f64 = 3.0;
 const BOUND: f64 = 6.0;
 
 /// Share of the windows that may be suspects.
-const SHARE_MAX: f64 = 0.25;
+pub(super) const SHARE_MAX: f64 = 0.25;
 
 /// Windows that say which features stand out, at most.
 const EXPLAINED_MAX: usize = 200;
@@ -139,138 +127,6 @@ fn unjudged(job: &TrainJob, windows: &Windows<'_>, window: &Window) -> bool {
         .and_then(|model| since(&model.card))
         .is_none_or(|(_, from)| newest < from)
         || job.champion.is_none()
-}
-
-/// Whether two stretches share records.
-fn overlap(a: &Exclusion, b: &Exclusion) -> bool {
-    let ends = |e: &Exclusion| e.to.unwrap_or(Offset(i64::MAX));
-    a.at == b.at && a.key == b.key && a.from < ends(b) && b.from < ends(a)
-}
-
-/// What training sets aside besides the quarantine, and whether it had to do without one.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Aside {
-    /// Suspects, with what somebody said of them.
-    pub suspects: Vec<Suspect>,
-    /// What was flagged before the first model counts for nothing.
-    pub waived: bool,
-}
-
-/// The windows to learn from: without the quarantine, and without what stands out in a history that was never judged. What was flagged before
-/// there was a model counts for nothing where that is too much, or leaves too little: a key's own last rows know no daily course, and a
-/// model that was fitted on some faults is better than none, or one that knows a small part of what is normal. Its fit is trimmed, and suspects
-/// are set aside all the same.
-pub(super) fn set_aside(job: &TrainJob) -> Result<(Windows<'_>, Aside), TrainError> {
-    let needed = job.params.rows_min.max(window::WINDOWS_MIN);
-    let mut aside = Aside::default();
-    let mut windows = Windows::build(job, &job.exclusions, &[]);
-    if let Some(card) = &job.remake {
-        aside.waived = card.waived;
-        aside.suspects.clone_from(&card.suspects);
-    } else {
-        aside.waived = match &job.champion {
-            Some(champion) => champion.card.waived,
-            None => windows.excluded > 0 && windows.len() < needed || mostly_flagged(job, &windows),
-        };
-    }
-    let out = if aside.waived {
-        flagged_by_models(job)
-    } else {
-        job.exclusions.clone()
-    };
-    if aside.waived {
-        windows = Windows::build(job, &out, &[]);
-    }
-    if windows.len() < needed {
-        return Err(windows.too_few(needed));
-    }
-    if job.remake.is_none() {
-        aside.suspects = known_and_found(job, &windows, &out)?;
-    }
-    if aside.suspects.is_empty() {
-        return Ok((windows, aside));
-    }
-    let without = Windows::build(job, &out, &aside.suspects);
-    if without.len() >= needed || job.remake.is_some() {
-        return Ok((without, aside));
-    }
-    aside
-        .suspects
-        .retain(|suspect| suspect.exclusion.confirmed());
-    if aside.suspects.is_empty() {
-        return Ok((windows, aside));
-    }
-    let without = Windows::build(job, &out, &aside.suspects);
-    if without.len() < needed {
-        return Err(without.too_few(needed));
-    }
-    Ok((without, aside))
-}
-
-/// Whether more records are flagged than a fault may have.
-fn mostly_flagged(job: &TrainJob, windows: &Windows<'_>) -> bool {
-    let may = SHARE_MAX * windows.rows() as f64;
-    // Maintenance, and what somebody confirmed, is kept out in any case.
-    let confirmed = job.exclusions.iter().filter(|e| e.confirmed());
-    let confirmed: Vec<Exclusion> = confirmed.cloned().collect();
-    let flagged = |all: &Windows<'_>| windows.excluded.saturating_sub(all.excluded) as f64;
-    windows.excluded as f64 > may && flagged(&Windows::build(job, &confirmed, &[])) > may
-}
-
-/// Of what was flagged, what somebody confirmed, and the records that came after those that the first model learnt from.
-fn flagged_by_models(job: &TrainJob) -> Vec<Exclusion> {
-    let judged = card::judged_from(job);
-    let read = |at: &TopicPartition, from: Offset| {
-        let of = job.rows.iter().find(|rows| rows.at == *at);
-        of.is_some_and(|rows| !rows.is_empty() && from <= rows.offset(rows.len() - 1))
-    };
-    let later = |exclusion: &Exclusion| {
-        if exclusion.confirmed() {
-            return Some(exclusion.clone());
-        }
-        let from = judged.iter().find(|(at, _)| *at == exclusion.at)?.1;
-        let ended_before = exclusion.to.is_some_and(|to| to <= from);
-        (!ended_before && read(&exclusion.at, from)).then(|| Exclusion {
-            from: exclusion.from.max(from),
-            ..exclusion.clone()
-        })
-    };
-    job.exclusions.iter().filter_map(later).collect()
-}
-
-/// Windows of several records where those that will be scored have fewer: a mean, and whether a column stands still, say more than one record
-/// does. None where keys send too few records in a row.
-fn longer<'a>(job: &'a TrainJob, windows: &Windows<'_>, out: &[Exclusion]) -> Option<Windows<'a>> {
-    if windows.length() >= LENGTH_MIN {
-        return None;
-    }
-    let longer = Windows::of_length(job, LENGTH_MIN, (out, &[]));
-    (2 * longer.len() >= windows.len()).then_some(longer)
-}
-
-/// The suspects that the model in use knows of, and those found now, in windows of several records first.
-fn known_and_found(
-    job: &TrainJob,
-    windows: &Windows<'_>,
-    out: &[Exclusion],
-) -> Result<Vec<Suspect>, TrainError> {
-    let mut suspects = match &job.champion {
-        Some(champion) => champion.card.suspects.clone(),
-        None => Vec::new(),
-    };
-    for suspect in &mut suspects {
-        let exclusion = &mut suspect.exclusion;
-        exclusion.feedback = job.feedback.get(&exclusion.because).copied();
-    }
-    let longer = longer(job, windows, out);
-    for windows in longer.iter().chain([windows]) {
-        let found = find(job, windows)?;
-        let known: Vec<Exclusion> = suspects.iter().map(|s| s.exclusion.clone()).collect();
-        let new = |found: &Suspect| !known.iter().any(|known| overlap(known, &found.exclusion));
-        suspects.extend(found.into_iter().filter(new));
-    }
-    suspects.sort_by(|a, b| a.exclusion.cmp(&b.exclusion));
-    Ok(suspects)
 }
 
 /// Records of the windows that are judged, unless they would be too wide.
@@ -428,94 +284,6 @@ fn thinned(windows: &[Window], most: usize) -> Vec<Window> {
     windows.iter().step_by(step).copied().collect()
 }
 
-/// Centres and spreads of a key's columns: D numbers each.
-type Level = (Vec<f64>, Vec<f64>);
-
-/// Where each key's columns lie, and how far they spread.
-#[derive(Debug)]
-struct KeyScales {
-    of_key: BTreeMap<(usize, u32), Level>,
-    /// Of keys with too few windows: the middle of the others.
-    usual: Level,
-}
-
-impl KeyScales {
-    /// Context stays as it is.
-    fn of(windows: &Windows<'_>, context: &ContextColumns) -> Self {
-        let newest = windows.recent(windows.all(), 1);
-        let mut rows: BTreeMap<(usize, u32), Vec<usize>> = BTreeMap::new();
-        for (row, window) in windows.all().iter().enumerate() {
-            rows.entry(window.key()).or_default().push(row);
-        }
-        rows.retain(|_, rows| rows.len() >= KEY_MIN);
-        let columns = newest.ncols();
-        let mut of_key: BTreeMap<(usize, u32), Level> = rows
-            .into_iter()
-            .map(|(key, rows)| {
-                let levels = (0..columns).map(|c| level(&rows, |row| newest[(row, c)]));
-                (key, levels.unzip())
-            })
-            .collect();
-        let middle = |of: &dyn Fn(&Level) -> f64| {
-            let mut all: Vec<f64> = of_key.values().map(of).filter(|v| v.is_finite()).collect();
-            median(&mut all)
-        };
-        let usual: Level = (0..columns)
-            .map(|c| (middle(&|levels| levels.0[c]), middle(&|levels| levels.1[c])))
-            .map(|(centre, spread)| {
-                let known = centre.is_finite() && spread > 0.0;
-                if known { (centre, spread) } else { (0.0, 1.0) }
-            })
-            .unzip();
-        for (centre, spread) in of_key.values_mut() {
-            for c in 0..columns {
-                if !centre[c].is_finite() {
-                    centre[c] = usual.0[c];
-                }
-                // What hardly moves under one key moves as it does under others.
-                spread[c] = spread[c].max(SPREAD_SHARE * usual.1[c]);
-            }
-        }
-        let mut levels = Self { of_key, usual };
-        for c in context.all() {
-            for (centre, spread) in levels.of_key.values_mut().chain([&mut levels.usual]) {
-                (centre[c], spread[c]) = (0.0, 1.0);
-            }
-        }
-        levels
-    }
-
-    /// Counts rows from their key's centre, in its spreads.
-    fn apply(&self, of: &[Window], mut rows: Array2<f64>) -> Array2<f64> {
-        let columns = self.usual.0.len();
-        for (mut row, window) in rows.rows_mut().into_iter().zip(of) {
-            let (centre, spread) = self.of_key.get(&window.key()).unwrap_or(&self.usual);
-            for (i, value) in row.iter_mut().enumerate() {
-                *value = (*value - centre[i % columns]) / spread[i % columns];
-            }
-        }
-        rows
-    }
-}
-
-/// Centre and spread of a column of a key's rows, in order of time: medians over blocks.
-fn level(rows: &[usize], value: impl Fn(usize) -> f64) -> (f64, f64) {
-    let over_blocks = |of_block: &dyn Fn(&[usize]) -> f64| {
-        let size = rows.len().div_ceil(BLOCKS).max(1);
-        let mut all: Vec<f64> = rows.chunks(size).map(of_block).collect();
-        all.retain(|v| v.is_finite());
-        median(&mut all)
-    };
-    let middle = |rows: &[usize], value: &dyn Fn(usize) -> f64| {
-        let mut all: Vec<f64> = rows.iter().map(|&row| value(row)).collect();
-        all.retain(|v| v.is_finite());
-        median(&mut all)
-    };
-    let centre = over_blocks(&|rows| middle(rows, &value));
-    let spread = over_blocks(&|rows| middle(rows, &|row| (value(row) - centre).abs()));
-    (centre, MAD_TO_SIGMA * spread)
-}
-
 /// How far the logarithms of sizes lie above their middle, in spreads of their upper half.
 fn in_spreads(sizes: Vec<f64>) -> Vec<f64> {
     let log = |size: f64| {
@@ -665,6 +433,7 @@ impl<'a> Judge<'a> {
 mod tests {
     use super::*;
     use crate::record::Key;
+    use crate::stream::{Offset, TopicPartition};
     use crate::time::Timestamp;
     use crate::train::rows::PartitionRows;
     use rand::Rng;

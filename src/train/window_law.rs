@@ -9,7 +9,8 @@ use proptest::prelude::*;
 
 use super::evidence::EpisodeSettings;
 use super::rows::PartitionRows;
-use super::window::{Window, Windows};
+use super::split::Window;
+use super::window::Windows;
 use super::{Params, TrainData, TrainJob, TrainSettings, sample};
 use crate::detect::Budget;
 use crate::model::card::ModelVersion;

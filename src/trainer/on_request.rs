@@ -10,6 +10,7 @@ use crate::record::schema::{Features, SchemaSpec};
 use crate::stats::calibration::Calibration;
 use crate::time::{ManualClock, Timestamp};
 use std::convert::Infallible;
+use std::sync::mpsc::Sender;
 
 /// No records, and a model that is as old as the clock.
 #[derive(Debug)]

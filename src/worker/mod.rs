@@ -7,9 +7,9 @@
 //! Invariants: nothing becomes state before it is committed; after an abort the session reads on from where the state stands; what is
 //! counted was committed.
 
+mod observe;
 mod partition;
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,15 +19,16 @@ use std::time::Duration;
 use crate::model::card::{ModelVersion, Said};
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{
-    Assigned, ColumnsDiffer, Discarded, OpenEpisode, Outbox, PartitionAssignment, Pipeline,
-    RestoreError, Tally, Watched, WrongClock, WrongClocks, model_version, names, replayed_by,
+    Discarded, Outbox, PartitionAssignment, Pipeline, RestoreError, model_version, names,
+    replayed_by,
 };
 use crate::port::{Input, Published, Session};
 use crate::record::limit::{DeadLetterLimit, TooManyDeadLetters, WINDOW_RECORDS};
 use crate::record::{DecodedBatch, RecordBatch};
 use crate::stream::{Positions, TopicPartition};
-use crate::time::{Clock, Timestamp};
+use crate::time::Clock;
 use crate::trainer::TrainerLink;
+pub use observe::{Committed, Gauges, Observer, Unobserved};
 use partition::HeldPartitions;
 
 /// Any error of a model store.
@@ -84,85 +85,6 @@ pub struct Ports<O> {
     /// Set to end the loop before its next wait.
     pub stop: Arc<AtomicBool>,
 }
-
-/// A batch that was committed.
-#[derive(Clone, Copy, Debug)]
-pub struct Committed<'a> {
-    /// What it came to.
-    pub tally: &'a Tally,
-    /// Records taken from the input, by their offsets: counted apart from what became of them.
-    pub consumed: u64,
-    /// Alerts, scores, dead letters, late records and state entries that went out.
-    pub outbox: &'a Outbox,
-    /// Bytes of keys and values read.
-    pub bytes: u64,
-    /// Time to read the records.
-    pub decode: Duration,
-    /// Time to work them out.
-    pub stage: Duration,
-    /// Time to publish and commit.
-    pub publish: Duration,
-    /// For each alert, the time from the record's Kafka timestamp to the commit.
-    pub alert_latencies: &'a [Duration],
-    /// A sample of what was judged, for people who watch.
-    pub watched: &'a [Watched],
-    /// Keys whose clocks were found to be wrong, each once.
-    pub wrong_clocks: &'a [WrongClock],
-}
-
-/// Numbers looked at now and then.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Gauges {
-    /// Episodes and silences that go on.
-    pub episodes_open: u64,
-    /// The newest of them, and storms.
-    pub open: Vec<OpenEpisode>,
-    /// Keys remembered.
-    pub keys: u64,
-    /// Those whose clocks are wrong.
-    pub wrong_clocks: WrongClocks,
-    /// Partitions that replay.
-    pub replaying: usize,
-    /// The model judging each partition held; 0: the cold start.
-    pub judging: BTreeMap<TopicPartition, ModelVersion>,
-    /// Records ahead, by partition.
-    pub lag: BTreeMap<TopicPartition, u64>,
-}
-
-/// Is told what a worker did: for metrics, logs and status pages. It only observes: without it everything goes on as with it. Every method does nothing
-/// unless said otherwise.
-pub trait Observer {
-    /// The loop is about to wait for input: the worker is alive. A session that waits for long says so by itself.
-    fn stepped(&mut self, _at: Timestamp) {}
-    /// A batch went through.
-    fn committed(&mut self, _batch: &Committed<'_>) {}
-    /// A transaction aborted after `took`; its batch will be read again.
-    fn aborted(&mut self, _took: Duration) {}
-    /// A batch of nothing but replay changed state.
-    fn replayed(&mut self, _records: u64) {}
-    /// A partition was assigned.
-    fn assigned(&mut self, _at: &TopicPartition, _assigned: &Assigned) {}
-    /// Partitions without a record carried a snapshot to the state topic.
-    fn idle_snapshots_flushed(&mut self, _tally: &Tally) {}
-    /// State was discarded while it was being brought up to date.
-    fn discarded(&mut self, _at: &TopicPartition, _why: Discarded) {}
-    /// Partitions were revoked.
-    fn revoked(&mut self, _partitions: &[TopicPartition]) {}
-    /// What is held changed.
-    fn holds(&mut self, _partitions: usize) {}
-    /// A new champion judges from here on, where there is nothing to replay.
-    fn promoted(&mut self, _model: &TrainedModel) {}
-    /// A champion could not be taken up.
-    fn refused(&mut self, _why: &ColumnsDiffer) {}
-    /// Numbers looked at now and then.
-    fn gauges(&mut self, _gauges: &Gauges) {}
-}
-
-/// An observer that looks away.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Unobserved;
-
-impl Observer for Unobserved {}
 
 /// Why a worker stopped before it was told to.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,7 @@
 //! The loop against a session that is told what to bring. Faults, rebalances and crashes are in `tests/sim`.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::mpsc::channel;
@@ -9,12 +10,12 @@ use super::*;
 use crate::alert::AlertEvent;
 use crate::detect::{Budget, Params};
 use crate::model::card::Feedback;
-use crate::pipeline::Column;
+use crate::pipeline::{Assigned, Column, Tally};
 use crate::record::{Decoded, Key, Missing, RawRecord};
 use crate::seed::Seed;
 use crate::stats::calibration::Calibration;
 use crate::stream::Offset;
-use crate::time::ManualClock;
+use crate::time::{ManualClock, Timestamp};
 use crate::trainer::Order;
 use rand::Rng as _;
 

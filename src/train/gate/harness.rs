@@ -10,9 +10,9 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal, StudentT};
 
+use super::super::aside::Aside;
 use super::super::evidence::EpisodeSettings;
 use super::super::rows::PartitionRows;
-use super::super::suspects::Aside;
 use super::super::window::Windows;
 use super::super::{Calibrated, Candidate, Judged, Params, Stopping, TrainJob, run};
 use super::ground::Ground;

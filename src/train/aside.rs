@@ -1,0 +1,143 @@
+//! What training sets aside: the quarantine, and what stands out in a history that was never judged.
+
+use super::card;
+use super::job::{TrainError, TrainJob};
+use super::suspects::{self, SHARE_MAX};
+use super::window::{self, Windows};
+use crate::model::card::{Exclusion, Suspect};
+use crate::stream::{Offset, TopicPartition};
+
+/// Records of the windows that are looked at, at least.
+const LENGTH_MIN: usize = 10;
+
+/// Whether two stretches share records.
+fn overlap(a: &Exclusion, b: &Exclusion) -> bool {
+    let ends = |e: &Exclusion| e.to.unwrap_or(Offset(i64::MAX));
+    a.at == b.at && a.key == b.key && a.from < ends(b) && b.from < ends(a)
+}
+
+/// What training sets aside besides the quarantine, and whether it had to do without one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Aside {
+    /// Suspects, with what somebody said of them.
+    pub suspects: Vec<Suspect>,
+    /// What was flagged before the first model counts for nothing.
+    pub waived: bool,
+}
+
+/// The windows to learn from: without the quarantine, and without what stands out in a history that was never judged. What was flagged before
+/// there was a model counts for nothing where that is too much, or leaves too little: a key's own last rows know no daily course, and a
+/// model that was fitted on some faults is better than none, or one that knows a small part of what is normal. Its fit is trimmed, and suspects
+/// are set aside all the same.
+pub(super) fn set_aside(job: &TrainJob) -> Result<(Windows<'_>, Aside), TrainError> {
+    let needed = job.params.rows_min.max(window::WINDOWS_MIN);
+    let mut aside = Aside::default();
+    let mut windows = Windows::build(job, &job.exclusions, &[]);
+    if let Some(card) = &job.remake {
+        aside.waived = card.waived;
+        aside.suspects.clone_from(&card.suspects);
+    } else {
+        aside.waived = match &job.champion {
+            Some(champion) => champion.card.waived,
+            None => windows.excluded > 0 && windows.len() < needed || mostly_flagged(job, &windows),
+        };
+    }
+    let out = if aside.waived {
+        flagged_by_models(job)
+    } else {
+        job.exclusions.clone()
+    };
+    if aside.waived {
+        windows = Windows::build(job, &out, &[]);
+    }
+    if windows.len() < needed {
+        return Err(windows.too_few(needed));
+    }
+    if job.remake.is_none() {
+        aside.suspects = known_and_found(job, &windows, &out)?;
+    }
+    if aside.suspects.is_empty() {
+        return Ok((windows, aside));
+    }
+    let without = Windows::build(job, &out, &aside.suspects);
+    if without.len() >= needed || job.remake.is_some() {
+        return Ok((without, aside));
+    }
+    aside
+        .suspects
+        .retain(|suspect| suspect.exclusion.confirmed());
+    if aside.suspects.is_empty() {
+        return Ok((windows, aside));
+    }
+    let without = Windows::build(job, &out, &aside.suspects);
+    if without.len() < needed {
+        return Err(without.too_few(needed));
+    }
+    Ok((without, aside))
+}
+
+/// Whether more records are flagged than a fault may have.
+fn mostly_flagged(job: &TrainJob, windows: &Windows<'_>) -> bool {
+    let may = SHARE_MAX * windows.rows() as f64;
+    // Maintenance, and what somebody confirmed, is kept out in any case.
+    let confirmed = job.exclusions.iter().filter(|e| e.confirmed());
+    let confirmed: Vec<Exclusion> = confirmed.cloned().collect();
+    let flagged = |all: &Windows<'_>| windows.excluded.saturating_sub(all.excluded) as f64;
+    windows.excluded as f64 > may && flagged(&Windows::build(job, &confirmed, &[])) > may
+}
+
+/// Of what was flagged, what somebody confirmed, and the records that came after those that the first model learnt from.
+fn flagged_by_models(job: &TrainJob) -> Vec<Exclusion> {
+    let judged = card::judged_from(job);
+    let read = |at: &TopicPartition, from: Offset| {
+        let of = job.rows.iter().find(|rows| rows.at == *at);
+        of.is_some_and(|rows| !rows.is_empty() && from <= rows.offset(rows.len() - 1))
+    };
+    let later = |exclusion: &Exclusion| {
+        if exclusion.confirmed() {
+            return Some(exclusion.clone());
+        }
+        let from = judged.iter().find(|(at, _)| *at == exclusion.at)?.1;
+        let ended_before = exclusion.to.is_some_and(|to| to <= from);
+        (!ended_before && read(&exclusion.at, from)).then(|| Exclusion {
+            from: exclusion.from.max(from),
+            ..exclusion.clone()
+        })
+    };
+    job.exclusions.iter().filter_map(later).collect()
+}
+
+/// Windows of several records where those that will be scored have fewer: a mean, and whether a column stands still, say more than one record
+/// does. None where keys send too few records in a row.
+fn longer<'a>(job: &'a TrainJob, windows: &Windows<'_>, out: &[Exclusion]) -> Option<Windows<'a>> {
+    if windows.length() >= LENGTH_MIN {
+        return None;
+    }
+    let longer = Windows::of_length(job, LENGTH_MIN, (out, &[]));
+    (2 * longer.len() >= windows.len()).then_some(longer)
+}
+
+/// The suspects that the model in use knows of, and those found now, in windows of several records first.
+fn known_and_found(
+    job: &TrainJob,
+    windows: &Windows<'_>,
+    out: &[Exclusion],
+) -> Result<Vec<Suspect>, TrainError> {
+    let mut suspects = match &job.champion {
+        Some(champion) => champion.card.suspects.clone(),
+        None => Vec::new(),
+    };
+    for suspect in &mut suspects {
+        let exclusion = &mut suspect.exclusion;
+        exclusion.feedback = job.feedback.get(&exclusion.because).copied();
+    }
+    let longer = longer(job, windows, out);
+    for windows in longer.iter().chain([windows]) {
+        let found = suspects::find(job, windows)?;
+        let known: Vec<Exclusion> = suspects.iter().map(|s| s.exclusion.clone()).collect();
+        let new = |found: &Suspect| !known.iter().any(|known| overlap(known, &found.exclusion));
+        suspects.extend(found.into_iter().filter(new));
+    }
+    suspects.sort_by(|a, b| a.exclusion.cmp(&b.exclusion));
+    Ok(suspects)
+}

@@ -119,7 +119,7 @@ impl Shape {
         // In front of the first digit are zeros, and what lies behind the last is gone.
         let digits = digits << (8 * (8 - whole - fraction));
         let others = (digits.wrapping_add(0x7676_7676_7676_7676) | digits) & 0x8080_8080_8080_8080;
-        let leading_zero = whole > 1 && values & 0xff == 0;
+        let leading_zero = whole > 1 && values as u8 == 0;
         let end = from + length as usize;
         if others != 0 || leading_zero || !matches!(text.get(end), Some(b',' | b'}' | b']')) {
             return None;

@@ -28,6 +28,13 @@ const WILD: f64 = 10.0;
 /// The share of values up to which they may be wild. What a column takes more often is one of its ways, such as another regime.
 const WILD_SHARE: f64 = 0.1;
 
+/// Records from which on a column of two values is taken for a command or a state, not for a measurement.
+const OBSERVED_MIN: usize = 20;
+
+/// Bound of what a model sees of a command. How many of its spreads it is away says how rare it was, not how far anything went: beyond this, a rare one
+/// would be as loud as a measurement that leaves all bounds.
+const COMMAND_CLIP: f32 = 4.0;
+
 /// A fitted scaler of D columns to the M of them that are measured: scaled = bounded((value − centre) / spread), or with ranks
 /// bounded(normal score of the value's rank).
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +45,8 @@ pub struct Scaler {
     pub spread: Vec<f64>,
     /// From where on scaled values go by their logarithm; 0: nowhere.
     pub clip: f32,
+    /// From where on a model sees no more of each of M columns: `clip`, or less of a command: a column of two values. All 0 where `clip` is.
+    pub bounds: Vec<f32>,
     /// Maps to normal scores, one for each of M columns, instead of centre and spread (with context: of what these leave); empty: none.
     pub ranks: Vec<Ranks>,
     /// Which columns condition instead of being measured, and how; `None`: all are measured.
@@ -94,13 +103,28 @@ impl Scaler {
             centre,
             spread,
             clip,
+            bounds: Vec::new(),
             ranks: Vec::new(),
             context,
         };
+        scaler.bounds = scaler.bounds_of(records);
         if scaling == Scaling::RankGauss {
             scaler.ranks = scaler.fit_ranks(records);
         }
         Ok(scaler)
+    }
+
+    /// From where on a model sees no more of each measured column.
+    fn bounds_of(&self, records: ArrayView2<'_, f64>) -> Vec<f32> {
+        let of = |place: usize| {
+            let column = records.column(self.measured().column(place));
+            if is_command(column) {
+                COMMAND_CLIP.min(self.clip)
+            } else {
+                self.clip
+            }
+        };
+        (0..self.measured().len()).map(of).collect()
     }
 
     /// Maps to normal scores of each measured column, of what the context leaves of it.
@@ -221,7 +245,7 @@ impl Scaler {
             let values = scaled.as_slice_memory_order_mut().unwrap_or_default();
             wide(CutOff {
                 values,
-                bound: self.clip,
+                bounds: &self.bounds,
             });
         }
     }
@@ -274,6 +298,7 @@ impl Scaler {
         to.set("scaler.centre", &self.centre);
         to.set("scaler.spread", &self.spread);
         to.set("scaler.clip", &self.clip);
+        to.set("scaler.bounds", &self.bounds);
         if !self.ranks.is_empty() {
             to.set("scaler.ranks", &self.ranks);
         }
@@ -291,6 +316,7 @@ impl Scaler {
             centre: from.get("scaler.centre")?,
             spread: from.get("scaler.spread")?,
             clip: from.get("scaler.clip")?,
+            bounds: from.get("scaler.bounds")?,
             // Absent of other scalings.
             ranks: if from.settings.contains_key("scaler.ranks") {
                 from.get("scaler.ranks")?
@@ -317,6 +343,8 @@ impl Scaler {
                 .iter()
                 .all(|value| value.is_finite() && *value > 0.0)
             && scaler.clip >= 0.0
+            && scaler.bounds.len() == scaler.measured().len()
+            && (scaler.bounds.iter()).all(|bound| (0.0..=scaler.clip).contains(bound))
             && (scaler.ranks.is_empty() || scaler.ranks.len() == scaler.measured().len())
             && scaler.ranks.iter().all(Ranks::is_whole);
         if whole {
@@ -386,10 +414,10 @@ impl Loop for Beyond<'_> {
     }
 }
 
-/// Cuts values off at the bound.
+/// Cuts records of M columns, one after another, off at each one's bound.
 struct CutOff<'a> {
     values: &'a mut [f32],
-    bound: f32,
+    bounds: &'a [f32],
 }
 
 impl Loop for CutOff<'_> {
@@ -397,11 +425,38 @@ impl Loop for CutOff<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let Self { values, bound } = self;
-        for value in values {
-            *value = value.clamp(-bound, bound);
+        let columns = self.bounds.len();
+        for record in self.values.chunks_exact_mut(columns) {
+            if columns < BLOCK {
+                for (value, bound) in record.iter_mut().zip(self.bounds) {
+                    *value = value.clamp(-bound, *bound);
+                }
+                continue;
+            }
+            for from in blocks(columns) {
+                let bounds = block(self.bounds, from);
+                for (value, bound) in block_mut(record, from).iter_mut().zip(bounds) {
+                    *value = value.clamp(-bound, *bound);
+                }
+            }
         }
     }
+}
+
+/// Whether a column takes two values and no more.
+fn is_command(column: ArrayView1<'_, f64>) -> bool {
+    let (mut states, mut observed) = (Vec::new(), 0);
+    for value in column.iter().filter(|value| value.is_finite()) {
+        observed += 1;
+        let bits = (value + 0.0).to_bits();
+        if !states.contains(&bits) {
+            states.push(bits);
+            if states.len() > 2 {
+                return false;
+            }
+        }
+    }
+    states.len() == 2 && observed >= OBSERVED_MIN
 }
 
 /// Scales records, one after another.
@@ -678,6 +733,7 @@ mod tests {
             centre: vec![1.0, 10.0],
             spread: vec![1.0, 5.0],
             clip: 10.0,
+            bounds: vec![10.0; 2],
             ranks: Vec::new(),
             context: None,
         };
@@ -688,11 +744,34 @@ mod tests {
     }
 
     #[test]
+    fn a_model_sees_less_of_a_command() {
+        // A measurement, a command that is rarely on, and one that never was.
+        let record = |i: i32| [f64::from(i % 50), f64::from(u8::from(i % 50 == 0)), 0.0];
+        let records: Vec<f64> = (0..500).flat_map(record).collect();
+        let records = ArrayView2::from_shape((500, 3), &records).unwrap();
+        let scaler = Scaler::fit(records, Scaling::Robust, 10.0).unwrap();
+        assert_eq!(scaler.bounds, [10.0, 4.0, 10.0]);
+        let mut seen = scaler.transform(array![[1e3, 1.0, -5.0, 1e3, f64::NAN, 5.0]].view());
+        scaler.cut_off(&mut seen);
+        let seen = seen.row(0).to_vec();
+        assert_eq!(seen[..4], [10.0, 4.0, -5.0, 10.0]);
+        assert!(seen[4].is_nan() && (seen[5] - 5.0).abs() < 1e-6);
+        // Of few records, two values say nothing.
+        let few = records.split_at(Axis(0), 15).0;
+        let few = Scaler::fit(few, Scaling::Robust, 10.0).unwrap();
+        assert_eq!(few.bounds, [10.0; 3]);
+        let mut file = Tensors::default();
+        scaler.save(&mut file);
+        assert_eq!(Scaler::load(&file).unwrap(), scaler);
+    }
+
+    #[test]
     fn beyond_the_bound_larger_is_still_larger() {
         let scaler = Scaler {
             centre: vec![0.0],
             spread: vec![1.0],
             clip: 10.0,
+            bounds: vec![10.0],
             ranks: Vec::new(),
             context: None,
         };

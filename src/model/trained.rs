@@ -163,6 +163,7 @@ impl TrainedModel {
             centre: vec![0.0; columns.len()],
             spread: vec![1.0; columns.len()],
             clip: 0.0,
+            bounds: vec![0.0; columns.len()],
             ranks: Vec::new(),
             context: None,
         };

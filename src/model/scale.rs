@@ -242,7 +242,9 @@ impl Scaler {
     /// Cuts scaled values off at the bound.
     pub fn cut_off(&self, scaled: &mut Array2<f32>) {
         if self.clip > 0.0 {
-            let values = scaled.as_slice_memory_order_mut().unwrap_or_default();
+            let values = scaled
+                .as_slice_mut()
+                .unwrap_or_else(|| unreachable!("scaled rows lie one after another"));
             wide(CutOff {
                 values,
                 bounds: &self.bounds,
@@ -343,6 +345,7 @@ impl Scaler {
                 .iter()
                 .all(|value| value.is_finite() && *value > 0.0)
             && scaler.clip >= 0.0
+            && !scaler.measured().is_empty()
             && scaler.bounds.len() == scaler.measured().len()
             && (scaler.bounds.iter()).all(|bound| (0.0..=scaler.clip).contains(bound))
             && (scaler.ranks.is_empty() || scaler.ranks.len() == scaler.measured().len())
@@ -763,6 +766,23 @@ mod tests {
         let mut file = Tensors::default();
         scaler.save(&mut file);
         assert_eq!(Scaler::load(&file).unwrap(), scaler);
+        // Nothing is measured, of which nothing could be scaled.
+        let nothing = Scaler {
+            bounds: Vec::new(),
+            context: Some(Context::fit(
+                records,
+                ContextColumns {
+                    fields: vec![vec![0, 1, 2]],
+                    ..ContextColumns::default()
+                },
+                (&scaler.centre, &scaler.spread),
+                true,
+                &|values| own_scale(values, Scaling::Robust),
+            )),
+            ..scaler
+        };
+        nothing.save(&mut file);
+        assert!(Scaler::load(&file).is_err());
     }
 
     #[test]

@@ -53,10 +53,12 @@ pub struct Pca {
 impl Pca {
     /// With what follows from the rest.
     fn complete(self) -> Self {
-        let explained = self.mean.dot(&self.axes).dot(&self.axes.t());
+        // By products of matrices: those of vectors have other bits where axes lie otherwise in memory, as they do once they were read.
+        let mean = self.mean.view().insert_axis(Axis(0));
+        let explained = mean.dot(&self.axes).dot(&self.axes.t());
         Self {
             factor: self.residual_spread.mapv(f32::recip),
-            offset: &self.mean - &explained,
+            offset: &self.mean - &explained.row(0),
             ..self
         }
     }
@@ -546,6 +548,25 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_model_that_was_read_scores_to_the_same_bits_far_from_zero() {
+        let shift = |rows: Array2<f32>| rows.mapv(|value| 1.7 * value + 3.3);
+        let data = FitData {
+            train: shift(correlated(900, 48, Seed(1))),
+            validation: shift(correlated(300, 48, Seed(2))),
+        };
+        let spec = ModelSpec {
+            window: 4,
+            ..spec()
+        };
+        let model = Pca::fit(&spec, &data, Seed(1), &mut Unwatched).unwrap();
+        let mut file = Tensors::default();
+        model.save(&mut file);
+        let loaded = Pca::load(&file).unwrap();
+        let bits = |model: &Pca| model.score(data.validation.view(), &[]).mapv(f32::to_bits);
+        assert_eq!(bits(&loaded), bits(&model));
     }
 
     #[test]

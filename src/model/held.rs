@@ -84,12 +84,13 @@ impl Held {
     }
 
     /// Whether any column's newest value is the one before it. Nearly always none is, and one look at both records tells.
-    fn some_repeats(&self, window: ArrayView1<'_, f32>) -> bool {
+    fn some_repeats<'w>(&self, window: ArrayView1<'w, f32>) -> bool {
         let columns = self.columns();
-        let Some(Some((before, newest))) = window.as_slice().map(|window| {
-            let before = window.len().checked_sub(2 * columns)?;
-            Some(window[before..].split_at(columns))
-        }) else {
+        let newest_two = |window: &'w [f32]| {
+            let older = window.len().checked_sub(2 * columns)?;
+            Some(window[older..].split_at(columns))
+        };
+        let Some((before, newest)) = window.to_slice().and_then(newest_two) else {
             return true;
         };
         wide(SomeSame { newest, before })

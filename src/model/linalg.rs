@@ -1,5 +1,7 @@
 //! What several kinds need of linear algebra in f64: moments of rows, Cholesky factors, and principal axes by linfa-reduction.
 
+use std::borrow::Cow;
+
 use linfa::DatasetBase;
 use linfa::traits::Fit;
 use linfa_linalg::eigh::{EigSort, EighInto};
@@ -63,6 +65,12 @@ pub fn invert_lower(lower: ArrayView2<'_, f64>) -> Array2<f64> {
         }
     }
     inverse
+}
+
+/// A row as a plain slice, copied where it does not lie in one piece.
+pub fn slice_of(row: ArrayView1<'_, f32>) -> Cow<'_, [f32]> {
+    row.to_slice()
+        .map_or_else(|| Cow::Owned(row.to_vec()), Cow::Borrowed)
 }
 
 /// Variances in descending order, and the principal axes that belong to them (one a row), of a covariance matrix. Directions

@@ -10,14 +10,13 @@
 //! on, in units of what records that were not fitted on show; that of the largest of a record follows (Šidák, JASA 62, 1967). It and the
 //! model's p-value are combined by Cauchy's rule (Liu and Xie, "Cauchy Combination Test", JASA 115, 2020), which holds whatever their dependence.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::f64::consts::PI;
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis};
 use rand::Rng;
 
-use super::linalg::{cholesky, invert_lower, moments};
+use super::linalg::{cholesky, invert_lower, moments, slice_of};
 use super::residual::shrinkage;
 use super::scale::expanded;
 use crate::model::tensors::{ModelFileError, Tensors};
@@ -248,11 +247,8 @@ impl Sensors {
         let clip = if self.clip > 0.0 { self.clip } else { f32::MAX };
         let (mut off, mut wild) = (Vec::with_capacity(rows.len()), false);
         for row in rows.rows() {
-            let row = row
-                .to_slice()
-                .map_or_else(|| Cow::Owned(row.to_vec()), Cow::Borrowed);
             wild |= wide(AddCentred {
-                row: &row,
+                row: &slice_of(row),
                 mean,
                 to: &mut off,
             }) > clip;

@@ -6,15 +6,13 @@
 //! drowns the others. T² is Hotelling's: the position within the subspace. See Qin, "Statistical process monitoring: basics and
 //! beyond", Journal of Chemometrics 2003, for both.
 
-use std::borrow::Cow;
-
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use rand::Rng;
 use rand_distr::StandardNormal;
 
 use crate::model::chunks::CHUNK;
-use crate::model::linalg::{first, first_rows, moments, principal_axes};
+use crate::model::linalg::{first, first_rows, moments, principal_axes, slice_of};
 use crate::model::spec::{ModelSpec, Statistic};
 use crate::model::tensors::{ModelFileError, Tensors};
 use crate::model::{Build, FitData, FitError, Kind, Monitor};
@@ -249,11 +247,8 @@ impl Pca {
                 roots.fill(0.0);
                 let pairs = rows.rows().into_iter().zip(explained.rows());
                 for ((row, explained), roots) in pairs.zip(roots.chunks_exact_mut(columns)) {
-                    let row = row
-                        .to_slice()
-                        .map_or_else(|| Cow::Owned(row.to_vec()), Cow::Borrowed);
                     wide(RootsByFeature {
-                        row: &row,
+                        row: &slice_of(row),
                         explained: explained
                             .to_slice()
                             .unwrap_or_else(|| unreachable!("rows are laid out as such")),

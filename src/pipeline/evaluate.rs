@@ -1,6 +1,8 @@
 //! The second half of staging: everything that depends on scores, in the order of the records. Episodes open and close, messages are
 //! written, records are counted. A record below its partition's `emit_from` changes state here like any other, and emits nothing.
 
+mod alerts;
+mod episodes;
 mod held;
 mod silence;
 mod storm;
@@ -9,20 +11,17 @@ use std::borrow::Cow;
 
 use ndarray::{Array2, ArrayView1};
 
-use super::dismissed::worst;
 use super::output::{self, Cause};
-use super::prepare::{Event, Prepared, SilenceInfo, Step, Work};
-use super::state::Quarantined;
+use super::prepare::{Event, Prepared, Step, Work};
 use super::windows::Group;
 use super::{Column, Outbox, Tally, Watched};
-use crate::alert::{Alert, AlertEvent, Attribution, ScoredBy};
+use crate::alert::{AlertEvent, ScoredBy};
 use crate::detect::Params;
 use crate::detect::clock::Moment;
-use crate::detect::cold::{ColdStart, ROWS_MAX};
+use crate::detect::cold::ColdStart;
 use crate::detect::drift::Turn;
 use crate::detect::episode::{Change, Episode, Reading};
 use crate::detect::evidence::Place;
-use crate::detect::feedback::Pattern;
 use crate::detect::seasonal::SeasonReading;
 use crate::model::trained::Judged;
 use crate::record::dead_letter::Refusal;
@@ -44,9 +43,6 @@ pub(super) struct EventEmitter<'a> {
     /// Every judged record is shown, not a sample.
     pub watch_all: bool,
 }
-
-/// Records after which p-values of a season are half as trusty as they will be.
-const SEASON_RECORDS: f64 = 1000.0;
 
 /// Without a model, a record with a smaller p-value is not learnt as normal.
 const SUSPICIOUS: f64 = 1e-3;
@@ -72,9 +68,6 @@ struct ScoredRecord<'a> {
     /// The model's code of the window, if it goes out.
     code: Option<ArrayView1<'a, f32>>,
 }
-
-/// The features' shares in what is strange of a record, and what was expected of them in their own units.
-type Explained = (Vec<f64>, Vec<f64>);
 
 impl Cause<'_> {
     /// The same, naming the season where it was the season that judged, and not the model at hand.
@@ -408,221 +401,6 @@ impl EventEmitter<'_> {
         }
     }
 
-    fn opened(
-        &mut self,
-        work: &mut Work<'_>,
-        scored: &ScoredRecord<'_>,
-        (episode, outer): (Episode, Option<&Episode>),
-        emit: bool,
-    ) {
-        let explained = self.explained(work, scored);
-        let pattern = self.pattern(scored, &episode, &explained);
-        let key = &work.slots[scored.slot].key.0;
-        let held = work.dismissed_like(key, &pattern, pattern.worst);
-        let allowed = held.is_none() && self.admit(work, scored.step, scored.clock, emit);
-        if emit {
-            self.tally.opened += 1;
-            self.tally.held_back += u64::from(held.is_some());
-        }
-        self.note_opened(work, scored.slot, &episode, (pattern, held));
-        let episodes = &mut work.slots[scored.slot].state.episodes;
-        episodes.suppress(episode.onset, !allowed);
-        if allowed && emit {
-            let happened = (AlertEvent::Open, &episode, outer);
-            self.alert_explained(work, scored, happened, explained);
-        }
-    }
-
-    /// Emits episodes that a storm held back, once the storm is over and the faults are still there.
-    fn speak_up(&mut self, work: &mut Work<'_>, scored: &ScoredRecord<'_>, emit: bool) {
-        if work.head.storm.since.is_some() {
-            return;
-        }
-        let episodes = &work.slots[scored.slot].state.episodes;
-        let due = |open: &&Episode| {
-            open.suppressed && open.strength >= open.threshold && self.is_news(work, scored, open)
-        };
-        let Some(&waiting) = episodes.all_open().find(due) else {
-            return;
-        };
-        let outer = episodes
-            .own
-            .open
-            .filter(|outer| outer.onset != waiting.onset);
-        // As many as may be emitted at a time, and no more: the others wait for their turn.
-        if self.admit_quietly(work, scored.clock) {
-            self.release(work, &waiting);
-            let episodes = &mut work.slots[scored.slot].state.episodes;
-            episodes.suppress(waiting.onset, false);
-            self.alert(
-                work,
-                scored,
-                (AlertEvent::Open, &waiting, outer.as_ref()),
-                emit,
-            );
-        }
-    }
-
-    /// Ends what is open of a key that is being forgotten.
-    fn forget(&mut self, work: &mut Work<'_>, step: &Step, slot: usize, emit: bool) {
-        let raw = &self.batch.records()[step.record];
-        let reading = Reading {
-            p: 1.0,
-            by_model: None,
-            score: 0.0,
-            offset: raw.offset,
-            time: raw.timestamp,
-        };
-        let state = &mut work.slots[slot].state;
-        let drift = state.drift.forget();
-        let silence = state.silence.take();
-        let info = silence.map(|silence| SilenceInfo::new(silence, state, state.rhythm.last));
-        let inner = state.episodes.end_within();
-        let outer = state.episodes.own.open.take();
-        for (episode, outer) in inner
-            .iter()
-            .zip([outer.as_ref()])
-            .chain(outer.iter().zip([None]))
-        {
-            self.note_closed(work, slot, episode);
-            if emit {
-                self.tally.closed += 1;
-            }
-            if emit && !episode.suppressed {
-                let within = outer.map(|outer| self.id(work, outer));
-                let cause = self.cause(work, step, slot);
-                let closed = (AlertEvent::Close, episode);
-                let alert = Alert {
-                    within,
-                    ..output::of_episode(self.params, work, cause, closed, &reading)
-                };
-                self.send(step, alert);
-            }
-        }
-        if let Some(info) = info {
-            self.spoke(work, step, (slot, info), emit);
-        }
-        if let Some(turn) = drift {
-            let cause = self.cause(work, step, slot);
-            self.turned(cause, turn, emit);
-        }
-    }
-
-    /// Notes a new episode for training to leave out.
-    fn note_opened(
-        &self,
-        work: &mut Work<'_>,
-        slot: usize,
-        episode: &Episode,
-        (pattern, held): (Pattern, Option<EpisodeId>),
-    ) {
-        let entry = Quarantined {
-            key: work.slots[slot].key.0.as_ref().to_owned(),
-            from: episode.onset,
-            to: None,
-            from_time: episode.onset_time,
-            to_time: None,
-            pattern: Some(pattern),
-            held,
-            ..Quarantined::nothing()
-        };
-        let id = self.id(work, episode);
-        work.quarantine.insert(id, Some(entry));
-    }
-
-    /// Notes until when the fault of an episode that is over lasted.
-    fn note_closed(&self, work: &mut Work<'_>, slot: usize, episode: &Episode) {
-        let id = self.id(work, episode);
-        let known = work.quarantined(&id).cloned();
-        let mut entry = known.unwrap_or_else(|| Quarantined {
-            key: work.slots[slot].key.0.as_ref().to_owned(),
-            from: episode.onset,
-            from_time: episode.onset_time,
-            ..Quarantined::nothing()
-        });
-        entry.to = Some(episode.last.offset.next());
-        entry.to_time = Some(episode.last.time);
-        if let Some(pattern) = &mut entry.pattern {
-            pattern.grow(worst(episode));
-        }
-        work.quarantine.insert(id, Some(entry));
-    }
-
-    fn alert(
-        &mut self,
-        work: &Work<'_>,
-        scored: &ScoredRecord<'_>,
-        (event, episode, outer): (AlertEvent, &Episode, Option<&Episode>),
-        emit: bool,
-    ) {
-        if emit {
-            let explained = self.explained(work, scored);
-            self.alert_explained(work, scored, (event, episode, outer), explained);
-        }
-    }
-
-    fn alert_explained(
-        &mut self,
-        work: &Work<'_>,
-        scored: &ScoredRecord<'_>,
-        (event, episode, outer): (AlertEvent, &Episode, Option<&Episode>),
-        (mut shares, expected): Explained,
-    ) {
-        let cause = self.cause(work, scored.step, scored.slot).judged_as(scored);
-        let happened = (event, episode);
-        let mut alert = output::of_episode(self.params, work, cause, happened, &scored.reading);
-        if let Some(outer) = outer {
-            alert.within = Some(self.id(work, outer));
-            alert.anomaly_grade = work.own_rule.grade(episode.strength);
-        }
-        let state = &work.slots[scored.slot].state;
-        let missing = scored.window.iter().filter(|value| value.is_nan()).count();
-        let missing = missing as f64 / scored.window.len().max(1) as f64;
-        if scored.season.is_some() {
-            let past = state.season.as_ref().map(|seasons| &seasons.judge);
-            alert.threshold = past.map_or(0.0, |past| past.threshold(work.own_rule.p_value()));
-            let records = past.map_or(0, |past| past.seen) as f64;
-            alert.confidence = records / (records + SEASON_RECORDS);
-        } else if let Some(model) = &work.model {
-            // Scores are emitted on the scale of complete windows, whatever is missing: so is the threshold.
-            alert.threshold = model.calibration.full.threshold(work.rule.p_value());
-            alert.confidence = model.calibration.at(missing).confidence();
-        } else {
-            alert.threshold = ColdStart::threshold(self.columns.len(), work.own_rule.p_value());
-            let rows = state.cold.seen as f64;
-            alert.confidence = 0.5 * rows / (rows + ROWS_MAX as f64);
-        }
-        if event == AlertEvent::Close
-            && let Some(began) = self.shares_at_opening(work, &alert.id)
-        {
-            shares = began;
-        }
-        alert.relevant_attribution = attribution(self.columns, scored.row, &shares, &expected);
-        self.send(scored.step, alert);
-    }
-
-    /// The features' shares when the episode opened, as far as they are remembered: the record that closes it is an ordinary one, and says nothing
-    /// of what it was.
-    fn shares_at_opening(&self, work: &Work<'_>, id: &EpisodeId) -> Option<Vec<f64>> {
-        let shares = work.quarantined(id)?.pattern.as_ref()?.by_feature();
-        let share = |column: &Column| shares.get(column.name.as_str()).copied().unwrap_or(0.0);
-        (!shares.is_empty()).then(|| self.columns.iter().map(share).collect())
-    }
-
-    /// The shares of the features in a record's score, and what was expected of them.
-    fn explained(&self, work: &Work<'_>, scored: &ScoredRecord<'_>) -> Explained {
-        if let Some(season) = &scored.season {
-            (vec![1.0], vec![season.expected])
-        } else if let Some(model) = &work.model {
-            let key = &work.slots[scored.slot].key.0;
-            let explained = model.explain_of(key, scored.window);
-            (explained.shares, explained.expected)
-        } else {
-            let row = judged(self.columns, scored.row);
-            work.slots[scored.slot].state.cold.explain(&row)
-        }
-    }
-
     /// The id of an episode of a partition.
     fn id(&self, work: &Work<'_>, episode: &Episode) -> EpisodeId {
         EpisodeId::new(&self.params.detector, &work.base.at, episode.onset)
@@ -642,13 +420,6 @@ impl EventEmitter<'_> {
             scored_by: work.scored_by(),
         }
     }
-
-    /// Sends an alert that a record caused.
-    fn send(&mut self, step: &Step, alert: Alert) {
-        self.alerted
-            .push(self.batch.records()[step.record].timestamp);
-        self.outbox.alerts.push(alert);
-    }
 }
 
 /// A row without what is context: the cold start knows no conditions, and what is not observed says nothing.
@@ -659,25 +430,4 @@ fn judged<'r>(columns: &[Column], row: &'r [f64]) -> Cow<'r, [f64]> {
     let each = columns.iter().zip(row);
     each.map(|(column, &value)| if column.context { f64::NAN } else { value })
         .collect()
-}
-
-/// Shares by feature, the largest first; equal ones in the features' order.
-fn attribution(
-    columns: &[Column],
-    row: &[f64],
-    shares: &[f64],
-    expected: &[f64],
-) -> Vec<Attribution> {
-    let mut all: Vec<Attribution> = columns
-        .iter()
-        .enumerate()
-        .map(|(index, column)| Attribution {
-            feature: column.name.clone(),
-            share: shares[index],
-            actual: Some(row[index]).filter(|value| !value.is_nan()),
-            expected: expected[index],
-        })
-        .collect();
-    all.sort_by(|a, b| b.share.total_cmp(&a.share));
-    all
 }

@@ -2,7 +2,8 @@
 
 use super::super::dismissed::worst;
 use super::super::prepare::Work;
-use super::{EventEmitter, Explained, ScoredRecord, attribution};
+use super::alerts::{Explained, attribution};
+use super::{EventEmitter, ScoredRecord};
 use crate::detect::episode::Episode;
 use crate::detect::feedback::Pattern;
 

@@ -1,0 +1,121 @@
+//! Alerts of episodes: which features are to blame, and what was expected of them.
+
+use super::{EventEmitter, ScoredRecord, judged};
+use crate::alert::{Alert, AlertEvent, Attribution};
+use crate::detect::cold::{ColdStart, ROWS_MAX};
+use crate::detect::episode::Episode;
+use crate::pipeline::Column;
+use crate::pipeline::output;
+use crate::pipeline::prepare::{Step, Work};
+use crate::stream::EpisodeId;
+
+/// Records after which p-values of a season are half as trusty as they will be.
+const SEASON_RECORDS: f64 = 1000.0;
+
+/// The features' shares in what is strange of a record, and what was expected of them in their own units.
+pub(super) type Explained = (Vec<f64>, Vec<f64>);
+
+impl EventEmitter<'_> {
+    pub(super) fn alert(
+        &mut self,
+        work: &Work<'_>,
+        scored: &ScoredRecord<'_>,
+        (event, episode, outer): (AlertEvent, &Episode, Option<&Episode>),
+        emit: bool,
+    ) {
+        if emit {
+            let explained = self.explained(work, scored);
+            self.alert_explained(work, scored, (event, episode, outer), explained);
+        }
+    }
+
+    pub(super) fn alert_explained(
+        &mut self,
+        work: &Work<'_>,
+        scored: &ScoredRecord<'_>,
+        (event, episode, outer): (AlertEvent, &Episode, Option<&Episode>),
+        (mut shares, expected): Explained,
+    ) {
+        let cause = self.cause(work, scored.step, scored.slot).judged_as(scored);
+        let happened = (event, episode);
+        let mut alert = output::of_episode(self.params, work, cause, happened, &scored.reading);
+        if let Some(outer) = outer {
+            alert.within = Some(self.id(work, outer));
+            alert.anomaly_grade = work.own_rule.grade(episode.strength);
+        }
+        let state = &work.slots[scored.slot].state;
+        let missing = scored.window.iter().filter(|value| value.is_nan()).count();
+        let missing = missing as f64 / scored.window.len().max(1) as f64;
+        if scored.season.is_some() {
+            let past = state.season.as_ref().map(|seasons| &seasons.judge);
+            alert.threshold = past.map_or(0.0, |past| past.threshold(work.own_rule.p_value()));
+            let records = past.map_or(0, |past| past.seen) as f64;
+            alert.confidence = records / (records + SEASON_RECORDS);
+        } else if let Some(model) = &work.model {
+            // Scores are emitted on the scale of complete windows, whatever is missing: so is the threshold.
+            alert.threshold = model.calibration.full.threshold(work.rule.p_value());
+            alert.confidence = model.calibration.at(missing).confidence();
+        } else {
+            alert.threshold = ColdStart::threshold(self.columns.len(), work.own_rule.p_value());
+            let rows = state.cold.seen as f64;
+            alert.confidence = 0.5 * rows / (rows + ROWS_MAX as f64);
+        }
+        if event == AlertEvent::Close
+            && let Some(began) = self.shares_at_opening(work, &alert.id)
+        {
+            shares = began;
+        }
+        alert.relevant_attribution = attribution(self.columns, scored.row, &shares, &expected);
+        self.send(scored.step, alert);
+    }
+
+    /// The features' shares when the episode opened, as far as they are remembered: the record that closes it is an ordinary one, and says nothing
+    /// of what it was.
+    fn shares_at_opening(&self, work: &Work<'_>, id: &EpisodeId) -> Option<Vec<f64>> {
+        let shares = work.quarantined(id)?.pattern.as_ref()?.by_feature();
+        let share = |column: &Column| shares.get(column.name.as_str()).copied().unwrap_or(0.0);
+        (!shares.is_empty()).then(|| self.columns.iter().map(share).collect())
+    }
+
+    /// The shares of the features in a record's score, and what was expected of them.
+    pub(super) fn explained(&self, work: &Work<'_>, scored: &ScoredRecord<'_>) -> Explained {
+        if let Some(season) = &scored.season {
+            (vec![1.0], vec![season.expected])
+        } else if let Some(model) = &work.model {
+            let key = &work.slots[scored.slot].key.0;
+            let explained = model.explain_of(key, scored.window);
+            (explained.shares, explained.expected)
+        } else {
+            let row = judged(self.columns, scored.row);
+            work.slots[scored.slot].state.cold.explain(&row)
+        }
+    }
+
+    /// Sends an alert that a record caused.
+    pub(super) fn send(&mut self, step: &Step, alert: Alert) {
+        self.alerted
+            .push(self.batch.records()[step.record].timestamp);
+        self.outbox.alerts.push(alert);
+    }
+}
+
+/// Shares by feature, the largest first; equal ones in the features' order.
+pub(super) fn attribution(
+    columns: &[Column],
+    row: &[f64],
+    shares: &[f64],
+    expected: &[f64],
+) -> Vec<Attribution> {
+    let mut all: Vec<Attribution> = columns
+        .iter()
+        .enumerate()
+        .map(|(index, column)| Attribution {
+            feature: column.name.clone(),
+            share: shares[index],
+            actual: Some(row[index]).filter(|value| !value.is_nan()),
+            expected: expected[index],
+        })
+        .collect();
+    all.sort_by(|a, b| b.share.total_cmp(&a.share));
+    all
+}

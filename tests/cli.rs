@@ -286,8 +286,34 @@ fn training_says_what_the_default_kind_picked() {
     );
 }
 
+/// Trains a model of single records for a few epochs.
+fn trained_briefly(input: &str, model: &str, kind: &str) {
+    let kind = format!("model.kind={kind}");
+    let (code, _, err) = outcome(&[
+        "train",
+        "--input",
+        input,
+        "--ignore",
+        "time",
+        "--ignore",
+        "fault",
+        "-s",
+        "gate.recall_tolerance=1",
+        "--model",
+        model,
+        "-s",
+        &kind,
+        "-s",
+        "model.window=1",
+        "-s",
+        "model.network.epochs=4",
+        "-s",
+        "model.network.code=2",
+    ]);
+    assert_eq!(code, 0, "{err}");
+}
+
 #[test]
-#[expect(clippy::too_many_lines, reason = "one model, all that is asked of it")]
 fn records_are_drawn_and_compared_with_real_ones() {
     let folder = Folder::new();
     let (input, model, drawn) = (
@@ -296,31 +322,7 @@ fn records_are_drawn_and_compared_with_real_ones() {
         folder.path("drawn.csv"),
     );
     fs::write(&input, csv(&rows(300, 1000))).unwrap();
-    let train = |kind: &str| {
-        let kind = format!("model.kind={kind}");
-        let (code, _, err) = outcome(&[
-            "train",
-            "--input",
-            &input,
-            "--ignore",
-            "time",
-            "--ignore",
-            "fault",
-            "-s",
-            "gate.recall_tolerance=1",
-            "--model",
-            &model,
-            "-s",
-            &kind,
-            "-s",
-            "model.window=1",
-            "-s",
-            "model.network.epochs=4",
-            "-s",
-            "model.network.code=2",
-        ]);
-        assert_eq!(code, 0, "{err}");
-    };
+    let train = |kind: &str| trained_briefly(&input, &model, kind);
     train("vae");
     let (code, out, err) = outcome(&[
         "sample",

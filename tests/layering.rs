@@ -1,5 +1,5 @@
 //! The layers of `src/lib.rs`, enforced on every file: a module uses only modules of its own or a lower layer, the core is pure, no files of a folder
-//! use each other in a circle, and every file is formatted. What only tests use does not count.
+//! use each other in a circle, every file is formatted, and neither files nor functions are long. What only tests use does not count.
 
 #![expect(clippy::expect_used, reason = "a test's helpers")]
 
@@ -427,6 +427,95 @@ fn every_file_is_formatted() {
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}{errors}");
+}
+
+/// Lines of code that a file may have: without tests, comments and empty lines.
+const FILE_LINES: usize = 500;
+
+/// Lines that a function may have, from its name to its brace, in tests too.
+const FUNCTION_LINES: usize = 70;
+
+/// The line on which an item ends that begins at `start` of formatted text: the next that closes its brace or has its semicolon, as far indented.
+fn end_of_item(lines: &[&str], start: usize) -> usize {
+    let indent = lines[start].len() - lines[start].trim_start().len();
+    let ends =
+        |line: &&str| line.len() - line.trim_start().len() == indent && line.ends_with(['}', ';']);
+    let after = lines[start..].iter().position(ends);
+    after.map_or(lines.len() - 1, |after| start + after)
+}
+
+/// How many lines of code a file has.
+fn code_lines(text: &str) -> usize {
+    let lines: Vec<&str> = text.lines().collect();
+    let (mut count, mut next) = (0, 0);
+    while next < lines.len() {
+        let line = lines[next].trim();
+        if line == "#[cfg(test)]" {
+            next = end_of_item(&lines, next + 1) + 1;
+            continue;
+        }
+        count += usize::from(!line.is_empty() && !line.starts_with("//"));
+        next += 1;
+    }
+    count
+}
+
+/// The functions of a file that are too long, and how long.
+fn long_functions(text: &str) -> Vec<String> {
+    let lines: Vec<&str> = text.lines().collect();
+    let is_function = |line: &str| {
+        let words = line.trim_start().split(' ');
+        let mut words = words.skip_while(|word| {
+            ["pub", "const", "async", "unsafe", "extern"].contains(word)
+                || word.starts_with("pub(")
+                || word.starts_with('"')
+        });
+        words.next() == Some("fn")
+    };
+    let starts = (0..lines.len()).filter(|&line| is_function(lines[line]));
+    let each = starts.map(|start| (start, end_of_item(&lines, start) - start + 1));
+    each.filter(|(_, count)| *count > FUNCTION_LINES)
+        .map(|(start, count)| format!("{count} lines: {}", lines[start].trim()))
+        .collect()
+}
+
+#[test]
+fn no_file_and_no_function_is_long() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = Vec::new();
+    for folder in ["src", "tests", "benches", "examples", "crates"] {
+        files(&root.join(folder), &mut all);
+    }
+    let mut found = Vec::new();
+    for path in all {
+        let text = fs::read_to_string(&path).expect("a text");
+        let name = path.strip_prefix(root).expect("below the root").display();
+        let for_tests = ["tests", "benches"].iter().any(|part| {
+            path.components()
+                .any(|at| at.as_os_str().to_string_lossy() == *part)
+        }) || path.to_string_lossy().ends_with("tests.rs");
+        let lines = code_lines(&text);
+        if lines > FILE_LINES && !for_tests {
+            found.push(format!("{name}: {lines} lines of code"));
+        }
+        found.extend(
+            long_functions(&text)
+                .iter()
+                .map(|long| format!("{name}: {long}")),
+        );
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn what_is_long_is_found() {
+    let body = "        call();\n".repeat(FUNCTION_LINES - 2);
+    let short = format!("impl A {{\n    pub(super) async fn f(\n    ) {{\n{body}    }}\n}}\n");
+    assert_eq!(long_functions(&short).len(), 1);
+    let short = format!("impl A {{\n    pub(super) async fn f() {{\n{body}    }}\n}}\n");
+    assert!(long_functions(&short).is_empty());
+    let text = "//! A.\n\nfn f() {\n    g();\n}\n\n#[cfg(test)]\nmod tests {\n    fn t() {}\n}\n\nfn h() {}\n";
+    assert_eq!(code_lines(text), 4);
 }
 
 #[test]

@@ -140,18 +140,42 @@ impl Reason {
         }
     }
 
+    /// All that [`Self::name`] says.
+    pub const NAMES: [&str; 9] = [
+        "not_finite",
+        "too_few",
+        "constant_score",
+        "scale",
+        "loss",
+        "alert_rate",
+        "earlier_alert_rate",
+        "below_champion",
+        "blunt",
+    ];
+
     /// A short name, of low cardinality: the label of the metric.
     pub fn name(&self) -> &'static str {
+        let [
+            not_finite,
+            too_few,
+            constant_score,
+            scale,
+            loss,
+            alert_rate,
+            earlier_alert_rate,
+            below_champion,
+            blunt,
+        ] = Self::NAMES;
         match self {
-            Self::NotFinite { .. } => "not_finite",
-            Self::TooFew { .. } => "too_few",
-            Self::ConstantScore => "constant_score",
-            Self::Scale { .. } => "scale",
-            Self::Loss { .. } => "loss",
-            Self::AlertRate(_) => "alert_rate",
-            Self::EarlierAlertRate(_) => "earlier_alert_rate",
-            Self::BelowChampion(_) => "below_champion",
-            Self::Blunt(_) => "blunt",
+            Self::NotFinite { .. } => not_finite,
+            Self::TooFew { .. } => too_few,
+            Self::ConstantScore => constant_score,
+            Self::Scale { .. } => scale,
+            Self::Loss { .. } => loss,
+            Self::AlertRate(_) => alert_rate,
+            Self::EarlierAlertRate(_) => earlier_alert_rate,
+            Self::BelowChampion(_) => below_champion,
+            Self::Blunt(_) => blunt,
         }
     }
 }

@@ -545,9 +545,8 @@ mod tests {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "every field, once")]
-    fn sample() -> KeyState {
-        let episode = Episode {
+    fn episode() -> Episode {
+        Episode {
             onset: Offset(3),
             onset_time: Timestamp(-4),
             peak_score: 0.1 + 0.2,
@@ -567,19 +566,48 @@ mod tests {
             },
             recurred: 2,
             suppressed: true,
-        };
+        }
+    }
+
+    fn clock() -> KeyClock {
+        KeyClock {
+            time: Timestamp(7),
+            heard: Timestamp(-7),
+            since: (Timestamp(5), Timestamp(-6)),
+            records: 7,
+            rate: Rate::Steady,
+            ahead: i64::MIN,
+            sequence: Sequence {
+                last: Some(Timestamp(8)),
+                pace: Pace {
+                    longest: 9,
+                    steps: 8,
+                },
+            },
+            skew: -10,
+            streak: 3,
+            told: true,
+            ..KeyClock::new(Offset(2))
+        }
+    }
+
+    fn evidence() -> Evidence {
         let mut evidence = Evidence {
             levels: [1.0, 2.0, 3.0, 4.0],
             usual_sum: 12.25,
             usual_records: 11.0,
             ..Evidence::default()
         };
-        let evidence_since = Place {
+        evidence.since[2] = Place {
             record: 1,
             offset: Offset(2),
             time: Timestamp(3),
         };
-        evidence.since[2] = evidence_since;
+        evidence
+    }
+
+    fn sample() -> KeyState {
+        let episode = episode();
         KeyState {
             newest: Timestamp(7),
             last_offset: Offset(12),
@@ -589,25 +617,7 @@ mod tests {
                 records: 4,
                 era: 2,
             },
-            clock: KeyClock {
-                time: Timestamp(7),
-                heard: Timestamp(-7),
-                since: (Timestamp(5), Timestamp(-6)),
-                records: 7,
-                rate: Rate::Steady,
-                ahead: i64::MIN,
-                sequence: Sequence {
-                    last: Some(Timestamp(8)),
-                    pace: Pace {
-                        longest: 9,
-                        steps: 8,
-                    },
-                },
-                skew: -10,
-                streak: 3,
-                told: true,
-                ..KeyClock::new(Offset(2))
-            },
+            clock: clock(),
             silence: Some(Silence {
                 after: Offset(11),
                 since: Timestamp(5),
@@ -619,7 +629,7 @@ mod tests {
                 own: EpisodeState {
                     records: 40,
                     first: Timestamp(1),
-                    evidence,
+                    evidence: evidence(),
                     open: Some(episode),
                     closed: Some((Timestamp(99), 1)),
                 },
@@ -645,7 +655,7 @@ mod tests {
                 own_blocks: 3,
                 streak: 2,
                 evidence: 7.5,
-                since: evidence_since,
+                since: evidence().since[2],
                 level: 2.25,
                 drifting: true,
             },

@@ -246,7 +246,7 @@ pub enum DecodeError {
         expected: usize,
     },
     /// The key is longer than is allowed: it would be in the state, and twice in each alert and score.
-    #[error("the key has {bytes} bytes, but at most {max} are allowed (`input.key_max`)")]
+    #[error("the key has {bytes} bytes, but at most {max} are allowed")]
     KeyLength {
         /// How many it has.
         bytes: usize,
@@ -262,15 +262,33 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
+    /// All that [`Self::reason`] says.
+    pub const REASONS: [&str; 6] = [
+        "null_value",
+        "syntax",
+        "field",
+        "length",
+        "key_length",
+        "nothing_observed",
+    ];
+
     /// A short name of the kind of failure: the label of the metric, so of low cardinality.
     pub fn reason(&self) -> &'static str {
+        let [
+            null_value,
+            syntax,
+            field,
+            length,
+            key_length,
+            nothing_observed,
+        ] = Self::REASONS;
         match self {
-            Self::NullValue => "null_value",
-            Self::Syntax(_) => "syntax",
-            Self::Field { .. } => "field",
-            Self::Length { .. } => "length",
-            Self::KeyLength { .. } => "key_length",
-            Self::NothingObserved { .. } => "nothing_observed",
+            Self::NullValue => null_value,
+            Self::Syntax(_) => syntax,
+            Self::Field { .. } => field,
+            Self::Length { .. } => length,
+            Self::KeyLength { .. } => key_length,
+            Self::NothingObserved { .. } => nothing_observed,
         }
     }
 }

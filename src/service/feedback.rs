@@ -97,15 +97,24 @@ pub(super) fn listen(listening: &SharedListening, watchdog: &Watchdog) -> Result
 /// Looks again and again.
 #[derive(Debug)]
 pub struct Listener {
-    /// What is looked at.
-    pub listening: SharedListening,
-    /// Ends the thread.
-    pub stop: Arc<AtomicBool>,
-    /// Wakes the thread early, to end it.
-    pub wake: Receiver<()>,
+    listening: SharedListening,
+    stop: Arc<AtomicBool>,
+    wake: Receiver<()>,
 }
 
 impl Listener {
+    /// A listener that `stop` ends, and what wakes it early when it is dropped.
+    pub fn new(listening: SharedListening, stop: &Arc<AtomicBool>) -> (Self, Sender<()>) {
+        let (send, wake) = channel();
+        let stop = Arc::clone(stop);
+        let listener = Self {
+            listening,
+            stop,
+            wake,
+        };
+        (listener, send)
+    }
+
     /// Looks until stopped.
     pub fn run(self) {
         let warning =

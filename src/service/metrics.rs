@@ -10,7 +10,9 @@ use prometheus::{
 
 use super::status::FeedbackStatus;
 use crate::model::card::Feedback;
+use crate::model::gate_report::Reason;
 use crate::pipeline::{Discarded, Suppressed};
+use crate::record::DecodeError;
 
 /// Bounds of histograms of work on one batch, in seconds.
 const WORK: &[f64] = &[
@@ -102,6 +104,260 @@ pub struct Metrics {
     pub last_step: GaugeVec,
 }
 
+/// What a metric is called, and says of itself.
+struct Entry {
+    name: &'static str,
+    labels: &'static [&'static str],
+    /// Upper bounds of a histogram's buckets, in seconds.
+    bounds: &'static [f64],
+    help: &'static str,
+}
+
+/// A counter or a gauge.
+const fn entry(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Entry {
+    timer(name, labels, &[], help)
+}
+
+/// A histogram.
+const fn timer(
+    name: &'static str,
+    labels: &'static [&'static str],
+    bounds: &'static [f64],
+    help: &'static str,
+) -> Entry {
+    Entry {
+        name,
+        labels,
+        bounds,
+        help,
+    }
+}
+
+/// All metrics: names, labels and help.
+const TABLE: &[Entry] = &[
+    entry(
+        "anomalyd_build_info",
+        &["version"],
+        "Always 1; the label has the version that runs.",
+    ),
+    entry(
+        "anomalyd_records_consumed_total",
+        &[],
+        "Records taken from the input, committed, counted by their offsets; always the sum of scored, warming up, late and dead-lettered, which are counted by what became of them.",
+    ),
+    entry(
+        "anomalyd_consumed_bytes_total",
+        &[],
+        "Bytes of keys, values and headers of the batches taken from the input, committed.",
+    ),
+    entry(
+        "anomalyd_records_scored_total",
+        &[],
+        "Records that got a score and could alert.",
+    ),
+    entry(
+        "anomalyd_records_warming_up_total",
+        &[],
+        "Records whose window or cold start was still filling: they cannot alert.",
+    ),
+    entry(
+        "anomalyd_records_late_total",
+        &[],
+        "Records later than input.late_after behind their key's newest: sent on unscored.",
+    ),
+    entry(
+        "anomalyd_records_dead_lettered_total",
+        &["reason"],
+        "Records that could not be read, by reason: null_value, syntax, field, length, key_length, nothing_observed.",
+    ),
+    entry(
+        "anomalyd_records_skipped_total",
+        &[],
+        "Records that were deleted before they were read; they are not among those consumed.",
+    ),
+    entry(
+        "anomalyd_models_unreadable",
+        &[],
+        "Records of the models topic that could not be read since the start; the log says which. They are passed over.",
+    ),
+    entry(
+        "anomalyd_feedback_episodes",
+        &["verdict"],
+        "Episodes that somebody said something of, by verdict: false_positive, true_positive, new_normal; the same in every process, for all read the same topic. true_positive / (true_positive + false_positive) is the precision as judged.",
+    ),
+    entry(
+        "anomalyd_feedback_unreadable",
+        &[],
+        "Records of the feedback topic on this detector that could not be read since the start; the log says which, and why. They are passed over.",
+    ),
+    entry(
+        "anomalyd_state_discarded_total",
+        &["reason"],
+        "Partitions that began anew because their state could not be used, by reason: no_head, ahead, other_features, records_deleted, model_gone, other_topic, damaged.",
+    ),
+    entry(
+        "anomalyd_records_replayed_total",
+        &[],
+        "Records read again after an assignment to restore state; they emit nothing and are not counted as consumed.",
+    ),
+    entry(
+        "anomalyd_batches_total",
+        &["outcome"],
+        "Batches by outcome: committed, or aborted and tried again.",
+    ),
+    entry(
+        "anomalyd_alerts_total",
+        &["event", "severity"],
+        "Alert messages published, by event (open, update, close) and severity.",
+    ),
+    entry(
+        "anomalyd_drift_total",
+        &["event"],
+        "Keys whose records became more surprising and stayed so, by event (begin, end): what is told on output.drift.",
+    ),
+    entry(
+        "anomalyd_alerts_suppressed_total",
+        &["reason"],
+        "Alerts of episodes that nobody was told of when they opened, by reason: storm (too many at once: one summary alert stands for them), dismissed (somebody dismissed one like it).",
+    ),
+    entry(
+        "anomalyd_episodes_open",
+        &[],
+        "Episodes open on the partitions held.",
+    ),
+    entry(
+        "anomalyd_clock_skew_seconds",
+        &["direction"],
+        "How far the worst clock of a key is ahead of most others of its partition, or behind them, on the partitions held; 0: none is wrong. The log and /status name the keys.",
+    ),
+    entry(
+        "anomalyd_wrong_clocks",
+        &["direction"],
+        "Keys whose clocks are more than a minute ahead of most others of their partition, or behind them.",
+    ),
+    timer(
+        "anomalyd_decode_seconds",
+        &[],
+        WORK,
+        "Time to decode a batch.",
+    ),
+    timer(
+        "anomalyd_score_seconds",
+        &[],
+        WORK,
+        "Time to work out a batch: windows, scores, p-values, episodes.",
+    ),
+    timer(
+        "anomalyd_publish_seconds",
+        &["outcome"],
+        WORK,
+        "Time to publish a batch in one transaction, by outcome: committed, or aborted, with the wait before it is tried again.",
+    ),
+    timer(
+        "anomalyd_record_to_alert_seconds",
+        &[],
+        LATENCY,
+        "Time from the Kafka timestamp of the record that caused an alert to the alert's commit.",
+    ),
+    entry(
+        "anomalyd_lag_records",
+        &["topic", "partition"],
+        "Records of a partition that were not yet read.",
+    ),
+    entry(
+        "anomalyd_partitions_assigned",
+        &[],
+        "Input partitions held by this process.",
+    ),
+    entry(
+        "anomalyd_rebalances_total",
+        &[],
+        "Times that partitions came or went.",
+    ),
+    entry(
+        "anomalyd_model_version",
+        &[],
+        "Version of the model that judges the partitions held, the lowest if there are several; 0 is the cold start.",
+    ),
+    entry(
+        "anomalyd_model_created_timestamp_seconds",
+        &[],
+        "When the model in use was trained, in seconds since 1970; its age is time() minus this. 0 without a model.",
+    ),
+    entry(
+        "anomalyd_models_refused_total",
+        &[],
+        "Times that a worker refused the champion because it was made for other features.",
+    ),
+    entry(
+        "anomalyd_training_runs_total",
+        &["outcome"],
+        "Training runs by outcome: promoted, rejected, skipped (too few records), cancelled, failed.",
+    ),
+    entry(
+        "anomalyd_training_waits",
+        &["reason"],
+        "1 while there is no model, or no new one, for this reason: too_few_records (in the log), too_few_windows (the records of each key are too few in a row), kept_out (most records lie in episodes).",
+    ),
+    entry(
+        "anomalyd_training_ended_timestamp_seconds",
+        &[],
+        "When this process last ended a training run, whatever came of it, in seconds since 1970; 0: not yet.",
+    ),
+    timer(
+        "anomalyd_training_seconds",
+        &[],
+        LONG,
+        "Time that a training run took, reading history and the gate included.",
+    ),
+    entry(
+        "anomalyd_gate_verdicts_total",
+        &["verdict"],
+        "Verdicts of the gate on newly trained models: promoted, or the reasons of a rejection: not_finite, too_few, constant_score, scale, loss, alert_rate, earlier_alert_rate, below_champion, blunt. baseline beside it: principal components were tried in place of what was asked for.",
+    ),
+    entry(
+        "anomalyd_last_step_timestamp_seconds",
+        &["worker"],
+        "When a worker last said that it goes on, in seconds since 1970: at each step of its loop, and while it waits for Kafka; stands still only if the worker hangs.",
+    ),
+];
+
+/// A type of metric, made of what the table says.
+trait Made: prometheus::core::Collector + Clone + Sized + 'static {
+    fn made(opts: Opts, entry: &Entry) -> prometheus::Result<Self>;
+}
+
+/// Types without labels, and those with.
+macro_rules! made {
+    ($($plain:ty)*; $($labelled:ty)*) => {
+        $(impl Made for $plain {
+            fn made(opts: Opts, _: &Entry) -> prometheus::Result<Self> {
+                Self::with_opts(opts)
+            }
+        })*
+        $(impl Made for $labelled {
+            fn made(opts: Opts, entry: &Entry) -> prometheus::Result<Self> {
+                Self::new(opts, entry.labels)
+            }
+        })*
+    };
+}
+
+made!(IntCounter IntGauge Gauge; IntCounterVec IntGaugeVec GaugeVec);
+
+impl Made for Histogram {
+    fn made(opts: Opts, entry: &Entry) -> prometheus::Result<Self> {
+        Self::with_opts(HistogramOpts::from(opts).buckets(entry.bounds.to_vec()))
+    }
+}
+
+impl Made for HistogramVec {
+    fn made(opts: Opts, entry: &Entry) -> prometheus::Result<Self> {
+        let opts = HistogramOpts::from(opts).buckets(entry.bounds.to_vec());
+        Self::new(opts, entry.labels)
+    }
+}
+
 /// Makes metrics and registers them.
 struct Maker<'a> {
     registry: &'a Registry,
@@ -109,212 +365,60 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    fn opts(&self, name: &str, help: &str) -> Opts {
-        Opts::new(name, help).const_label("detector", self.detector)
-    }
-
-    fn add<T: prometheus::core::Collector + Clone + 'static>(
-        &self,
-        made: prometheus::Result<T>,
-    ) -> prometheus::Result<T> {
-        let metric = made?;
+    /// The metric of the table that is called so.
+    fn metric<M: Made>(&self, name: &str) -> prometheus::Result<M> {
+        let entry = TABLE.iter().find(|entry| entry.name == name);
+        let entry =
+            entry.ok_or_else(|| prometheus::Error::Msg(format!("{name} is in no table")))?;
+        let opts = Opts::new(name, entry.help).const_label("detector", self.detector);
+        let metric = M::made(opts, entry)?;
         self.registry.register(Box::new(metric.clone()))?;
         Ok(metric)
-    }
-
-    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
-        self.add(IntCounter::with_opts(self.opts(name, help)))
-    }
-
-    /// A counter whose series with these values of its first label exist from the start, so that a rate over the first event is right.
-    fn counters(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> prometheus::Result<IntCounterVec> {
-        self.add(IntCounterVec::new(self.opts(name, help), labels))
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
-        self.add(IntGauge::with_opts(self.opts(name, help)))
-    }
-
-    fn histogram(&self, name: &str, help: &str, bounds: &[f64]) -> prometheus::Result<Histogram> {
-        let opts = HistogramOpts::from(self.opts(name, help)).buckets(bounds.to_vec());
-        self.add(Histogram::with_opts(opts))
     }
 }
 
 impl Metrics {
     /// Makes all metrics and registers them. An error is a bug: a name twice, or an illegal one.
-    #[expect(clippy::too_many_lines, reason = "a list: every name, once")]
     pub fn register(registry: &Registry, detector: &str) -> prometheus::Result<Self> {
         let make = Maker { registry, detector };
-        let build = make.add(IntGaugeVec::new(
-            make.opts(
-                "anomalyd_build_info",
-                "Always 1; the label has the version that runs.",
-            ),
-            &["version"],
-        ))?;
+        let build: IntGaugeVec = make.metric("anomalyd_build_info")?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let metrics = Self {
-            consumed: make.counter(
-                "anomalyd_records_consumed_total",
-                "Records taken from the input, committed, counted by their offsets; always the sum of scored, warming up, late and dead-lettered, which are counted by what became of them.",
-            )?,
-            consumed_bytes: make.counter(
-                "anomalyd_consumed_bytes_total",
-                "Bytes of keys, values and headers of the batches taken from the input, committed.",
-            )?,
-            scored: make.counter("anomalyd_records_scored_total", "Records that got a score and could alert.")?,
-            warming_up: make.counter(
-                "anomalyd_records_warming_up_total",
-                "Records whose window or cold start was still filling: they cannot alert.",
-            )?,
-            late: make.counter(
-                "anomalyd_records_late_total",
-                "Records later than input.late_after behind their key's newest: sent on unscored.",
-            )?,
-            dead_lettered: make.counters(
-                "anomalyd_records_dead_lettered_total",
-                "Records that could not be read, by reason: null_value, syntax, field, length, key_length, nothing_observed.",
-                &["reason"],
-            )?,
-            skipped: make.counter(
-                "anomalyd_records_skipped_total",
-                "Records that were deleted before they were read; they are not among those consumed.",
-            )?,
-            models_unreadable: make.gauge(
-                "anomalyd_models_unreadable",
-                "Records of the models topic that could not be read since the start; the log says which. They are passed over.",
-            )?,
-            feedback: make.add(IntGaugeVec::new(
-                make.opts(
-                    "anomalyd_feedback_episodes",
-                    "Episodes that somebody said something of, by verdict: false_positive, true_positive, new_normal; the same in every process, for all read the same topic. true_positive / (true_positive + false_positive) is the precision as judged.",
-                ),
-                &["verdict"],
-            ))?,
-            feedback_unreadable: make.gauge(
-                "anomalyd_feedback_unreadable",
-                "Records of the feedback topic on this detector that could not be read since the start; the log says which, and why. They are passed over.",
-            )?,
-            state_discarded: make.counters(
-                "anomalyd_state_discarded_total",
-                "Partitions that began anew because their state could not be used, by reason: no_head, ahead, other_features, records_deleted, model_gone, other_topic, damaged.",
-                &["reason"],
-            )?,
-            replayed: make.counter(
-                "anomalyd_records_replayed_total",
-                "Records read again after an assignment to restore state; they emit nothing and are not counted as consumed.",
-            )?,
-            batches: make.counters(
-                "anomalyd_batches_total",
-                "Batches by outcome: committed, or aborted and tried again.",
-                &["outcome"],
-            )?,
-            alerts: make.counters(
-                "anomalyd_alerts_total",
-                "Alert messages published, by event (open, update, close) and severity.",
-                &["event", "severity"],
-            )?,
-            drifts: make.counters(
-                "anomalyd_drift_total",
-                "Keys whose records became more surprising and stayed so, by event (begin, end): what is told on output.drift.",
-                &["event"],
-            )?,
-            suppressed: make.counters(
-                "anomalyd_alerts_suppressed_total",
-                "Alerts of episodes that nobody was told of when they opened, by reason: storm (too many at once: one summary alert stands for them), dismissed (somebody dismissed one like it).",
-                &["reason"],
-            )?,
-            episodes_open: make.gauge("anomalyd_episodes_open", "Episodes open on the partitions held.")?,
-            clock_skew: make.add(GaugeVec::new(
-                make.opts(
-                    "anomalyd_clock_skew_seconds",
-                    "How far the worst clock of a key is ahead of most others of its partition, or behind them, on the partitions held; 0: none is wrong. The log and /status name the keys.",
-                ),
-                &["direction"],
-            ))?,
-            wrong_clocks: make.add(IntGaugeVec::new(
-                make.opts(
-                    "anomalyd_wrong_clocks",
-                    "Keys whose clocks are more than a minute ahead of most others of their partition, or behind them.",
-                ),
-                &["direction"],
-            ))?,
-            decode: make.histogram("anomalyd_decode_seconds", "Time to decode a batch.", WORK)?,
-            score: make.histogram(
-                "anomalyd_score_seconds",
-                "Time to work out a batch: windows, scores, p-values, episodes.",
-                WORK,
-            )?,
-            publish: make.add(HistogramVec::new(
-                HistogramOpts::from(make.opts(
-                    "anomalyd_publish_seconds",
-                    "Time to publish a batch in one transaction, by outcome: committed, or aborted, with the wait before it is tried again.",
-                ))
-                .buckets(WORK.to_vec()),
-                &["outcome"],
-            ))?,
-            record_to_alert: make.histogram(
-                "anomalyd_record_to_alert_seconds",
-                "Time from the Kafka timestamp of the record that caused an alert to the alert's commit.",
-                LATENCY,
-            )?,
-            lag: make.add(IntGaugeVec::new(
-                make.opts("anomalyd_lag_records", "Records of a partition that were not yet read."),
-                &["topic", "partition"],
-            ))?,
-            partitions: make.gauge("anomalyd_partitions_assigned", "Input partitions held by this process.")?,
-            rebalances: make.counter("anomalyd_rebalances_total", "Times that partitions came or went.")?,
-            model_version: make.gauge(
-                "anomalyd_model_version",
-                "Version of the model that judges the partitions held, the lowest if there are several; 0 is the cold start.",
-            )?,
-            model_created: make.add(Gauge::with_opts(make.opts(
-                "anomalyd_model_created_timestamp_seconds",
-                "When the model in use was trained, in seconds since 1970; its age is time() minus this. 0 without a model.",
-            )))?,
-            models_refused: make.counter(
-                "anomalyd_models_refused_total",
-                "Times that a worker refused the champion because it was made for other features.",
-            )?,
-            trainings: make.counters(
-                "anomalyd_training_runs_total",
-                "Training runs by outcome: promoted, rejected, skipped (too few records), cancelled, failed.",
-                &["outcome"],
-            )?,
-            training_waits: make.add(IntGaugeVec::new(
-                make.opts(
-                    "anomalyd_training_waits",
-                    "1 while there is no model, or no new one, for this reason: too_few_records (in the log), too_few_windows (the records of each key are too few in a row), kept_out (most records lie in episodes).",
-                ),
-                &["reason"],
-            ))?,
-            training_ended: make.add(Gauge::with_opts(make.opts(
-                "anomalyd_training_ended_timestamp_seconds",
-                "When this process last ended a training run, whatever came of it, in seconds since 1970; 0: not yet.",
-            )))?,
-            training_seconds: make.histogram(
-                "anomalyd_training_seconds",
-                "Time that a training run took, reading history and the gate included.",
-                LONG,
-            )?,
-            verdicts: make.counters(
-                "anomalyd_gate_verdicts_total",
-                "Verdicts of the gate on newly trained models: promoted, or the reasons of a rejection: not_finite, too_few, constant_score, scale, loss, alert_rate, earlier_alert_rate, below_champion, blunt. baseline beside it: principal components were tried in place of what was asked for.",
-                &["verdict"],
-            )?,
-            last_step: make.add(GaugeVec::new(
-                make.opts(
-                    "anomalyd_last_step_timestamp_seconds",
-                    "When a worker last said that it goes on, in seconds since 1970: at each step of its loop, and while it waits for Kafka; stands still only if the worker hangs.",
-                ),
-                &["worker"],
-            ))?,
+            consumed: make.metric("anomalyd_records_consumed_total")?,
+            consumed_bytes: make.metric("anomalyd_consumed_bytes_total")?,
+            scored: make.metric("anomalyd_records_scored_total")?,
+            warming_up: make.metric("anomalyd_records_warming_up_total")?,
+            late: make.metric("anomalyd_records_late_total")?,
+            dead_lettered: make.metric("anomalyd_records_dead_lettered_total")?,
+            skipped: make.metric("anomalyd_records_skipped_total")?,
+            models_unreadable: make.metric("anomalyd_models_unreadable")?,
+            feedback: make.metric("anomalyd_feedback_episodes")?,
+            feedback_unreadable: make.metric("anomalyd_feedback_unreadable")?,
+            state_discarded: make.metric("anomalyd_state_discarded_total")?,
+            replayed: make.metric("anomalyd_records_replayed_total")?,
+            batches: make.metric("anomalyd_batches_total")?,
+            alerts: make.metric("anomalyd_alerts_total")?,
+            drifts: make.metric("anomalyd_drift_total")?,
+            suppressed: make.metric("anomalyd_alerts_suppressed_total")?,
+            episodes_open: make.metric("anomalyd_episodes_open")?,
+            clock_skew: make.metric("anomalyd_clock_skew_seconds")?,
+            wrong_clocks: make.metric("anomalyd_wrong_clocks")?,
+            decode: make.metric("anomalyd_decode_seconds")?,
+            score: make.metric("anomalyd_score_seconds")?,
+            publish: make.metric("anomalyd_publish_seconds")?,
+            record_to_alert: make.metric("anomalyd_record_to_alert_seconds")?,
+            lag: make.metric("anomalyd_lag_records")?,
+            partitions: make.metric("anomalyd_partitions_assigned")?,
+            rebalances: make.metric("anomalyd_rebalances_total")?,
+            model_version: make.metric("anomalyd_model_version")?,
+            model_created: make.metric("anomalyd_model_created_timestamp_seconds")?,
+            models_refused: make.metric("anomalyd_models_refused_total")?,
+            trainings: make.metric("anomalyd_training_runs_total")?,
+            training_waits: make.metric("anomalyd_training_waits")?,
+            training_ended: make.metric("anomalyd_training_ended_timestamp_seconds")?,
+            training_seconds: make.metric("anomalyd_training_seconds")?,
+            verdicts: make.metric("anomalyd_gate_verdicts_total")?,
+            last_step: make.metric("anomalyd_last_step_timestamp_seconds")?,
         };
         metrics.begin();
         Ok(metrics)
@@ -337,14 +441,7 @@ impl Metrics {
 
     /// Lets the series with known labels exist from the start, so that the first event is an increase and not a new series.
     fn begin(&self) {
-        for reason in [
-            "null_value",
-            "syntax",
-            "field",
-            "length",
-            "key_length",
-            "nothing_observed",
-        ] {
+        for reason in DecodeError::REASONS {
             self.dead_lettered.with_label_values(&[reason]);
         }
         for why in Discarded::ALL {
@@ -378,19 +475,7 @@ impl Metrics {
         for waits in crate::trainer::Waits::ALL {
             self.training_waits.with_label_values(&[waits.name()]);
         }
-        for verdict in [
-            "promoted",
-            "not_finite",
-            "baseline",
-            "too_few",
-            "constant_score",
-            "scale",
-            "loss",
-            "alert_rate",
-            "earlier_alert_rate",
-            "below_champion",
-            "blunt",
-        ] {
+        for verdict in ["promoted", "baseline"].into_iter().chain(Reason::NAMES) {
             self.verdicts.with_label_values(&[verdict]);
         }
     }
@@ -450,7 +535,7 @@ mod tests {
     #[test]
     fn names_are_ours_with_help_and_units() {
         let all = describe().unwrap();
-        assert!(all.len() >= 20);
+        assert_eq!(all.len(), TABLE.len());
         for metric in all {
             assert!(metric.name.starts_with("anomalyd_"), "{}", metric.name);
             assert!(
@@ -475,6 +560,30 @@ mod tests {
                 metric.name
             );
             assert!(!metric.labels.iter().any(|label| label == "key"));
+        }
+    }
+
+    #[test]
+    fn help_names_every_reason() {
+        for (name, reasons) in [
+            (
+                "anomalyd_records_dead_lettered_total",
+                &DecodeError::REASONS[..],
+            ),
+            ("anomalyd_gate_verdicts_total", &Reason::NAMES),
+            (
+                "anomalyd_state_discarded_total",
+                &Discarded::ALL.map(Discarded::name),
+            ),
+            (
+                "anomalyd_alerts_suppressed_total",
+                &Suppressed::ALL.map(Suppressed::name),
+            ),
+        ] {
+            let entry = TABLE.iter().find(|entry| entry.name == name).unwrap();
+            for reason in reasons {
+                assert!(entry.help.contains(reason), "{name}: {reason}");
+            }
         }
     }
 

@@ -1,11 +1,12 @@
 //! The process around the workers: HTTP, metrics, status and the log.
 //!
-//! Next: `run` (starts and stops everything), `prepare` (what it waits for), `models` (the store and who follows it), `feedback` (the same of what people say; both `watch`), `schema` (which features
+//! Next: `run` (starts and stops everything), `from_config` (what its parts are given), `prepare` (what it waits for), `models` (the store and who follows it), `feedback` (the same of what people say; both `watch`), `schema` (which features
 //! there are), `observe` (events to metrics and status), `metrics` (every name), `status` (what people see), `http` (who answers), `log`,
 //! `signal`.
 
 pub mod error;
 mod feedback;
+mod from_config;
 pub mod http;
 pub mod log;
 pub mod metrics;

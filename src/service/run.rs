@@ -13,6 +13,7 @@ use prometheus::Registry;
 
 use super::error::ServiceError;
 use super::feedback::{self, Listener, Listening, SharedListening};
+use super::from_config::{plan, process_info, session_settings};
 use super::http::{self, Server};
 use super::metrics::Metrics;
 use super::models::{Follower, SharedStore};
@@ -20,21 +21,22 @@ use super::observe::{TrainingObserver, WorkerGauges, WorkerObserver, stepped};
 use super::prepare::{self, Prepared};
 use super::schema::Waiting;
 use super::signal::Request;
-use super::status::{ProcessInfo, Status};
+use super::status::Status;
 use crate::config::Config;
 use crate::kafka::KafkaFailure;
+use crate::kafka::feedback::FeedbackTopic;
 use crate::kafka::reconnecting::ReconnectingSession;
-use crate::kafka::session::{BatchLimits, SessionSettings};
 use crate::kafka::settings::Connection;
 use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::model::card::Said;
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{Column, Pipeline};
+use crate::port::{History, ModelStore};
 use crate::record::decode::Decoder;
 use crate::record::schema::Schema;
 use crate::stream::TopicPartition;
 use crate::time::{Clock, SystemClock};
-use crate::trainer::{Control, Plan, Sources, Trainer, TrainerLink};
+use crate::trainer::{Control, Sources, Trainer, TrainerLink};
 use crate::worker::{Ports, Settings, Worker, WorkerError};
 
 /// From a signal to the end of the process: for the threads to end by themselves, and then by force.
@@ -42,11 +44,6 @@ const STOP_MAX: Duration = Duration::from_millis(4_200);
 const END_MAX: Duration = Duration::from_millis(4_700);
 /// The longest wait of a worker for input: how soon it sees a stop or a new model.
 const POLL_MAX: Duration = Duration::from_millis(100);
-/// Bytes of a batch at most, which every worker holds; small records reach `batch.records_max` first.
-const BATCH_BYTES: usize = 16 << 20;
-/// Share of the interval by which each training is moved at random, so that many detectors do not train at once.
-const JITTER: f64 = 0.1;
-
 /// How the daemon came to its end.
 enum Ended {
     Worker(usize, Result<(), WorkerError<KafkaFailure>>),
@@ -127,10 +124,6 @@ pub fn run(config: &Config) -> Result<(), ServiceError> {
 }
 
 /// Starts everything and returns while it works. `stop` ends a start that waits, and later every thread.
-#[expect(
-    clippy::too_many_lines,
-    reason = "all that the process consists of, once, in the order in which it starts"
-)]
 pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let watchdog = Watchdog::start(Arc::clone(&clock), end_process).with_stop(Arc::clone(&stop));
@@ -152,21 +145,13 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
         champion,
     } = prepare::patiently(config, (&clock, &watchdog), &status, &waiting)?;
     let shared: SharedStore = Arc::new(Mutex::new(shared));
-    let mut listening = Listening::new(feedback, metrics.clone(), Arc::clone(&status));
-    let said: Vec<_> = (0..config.workers).map(|_| listening.join()).collect();
-    let listening: SharedListening = Arc::new(Mutex::new(listening));
-
-    let observer = TrainingObserver::new(metrics.clone(), Arc::clone(&status), Arc::clone(&clock));
-    let (trainer, control) = Trainer::new(
-        Sources {
-            history,
-            store: training,
-            schema: Arc::clone(&schema),
-        },
-        plan(config),
-        Arc::clone(&clock),
-        Arc::new(observer),
-    );
+    let (listening, said) = listen(config, feedback, (&metrics, &status));
+    let sources = Sources {
+        history,
+        store: training,
+        schema: Arc::clone(&schema),
+    };
+    let (trainer, control) = trainer(config, sources, (&metrics, &status, &clock));
     let (ended_sender, ended) = channel();
     let crew = Crew {
         config,
@@ -188,23 +173,13 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
         stop: Arc::clone(&stop),
         wake: woken,
     };
-    let (wake_listener, woken) = channel();
-    let listener = Listener {
-        listening,
-        stop: Arc::clone(&stop),
-        wake: woken,
-    };
+    let (listener, wake_listener) = Listener::new(listening, &stop);
     let helpers = vec![
         spawn_helper("trainer", (&ended_sender, &stop), move || trainer.run())?,
         spawn_helper("follower", (&ended_sender, &stop), move || follower.run())?,
         spawn_helper("listener", (&ended_sender, &stop), move || listener.run())?,
     ];
-    tracing::info!(
-        workers = config.workers,
-        columns = schema.columns().len(),
-        false_alarms = %format_args!("at most {}", config.detect.budget),
-        "started"
-    );
+    log_start(config, &schema);
     Ok(Running {
         status,
         metrics,
@@ -218,6 +193,36 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
         helpers,
         clock,
     })
+}
+
+/// What hears of feedback, and where each worker is told.
+fn listen(
+    config: &Config,
+    feedback: FeedbackTopic,
+    (metrics, status): (&Metrics, &Arc<Status>),
+) -> (SharedListening, Vec<Receiver<Arc<Said>>>) {
+    let mut listening = Listening::new(feedback, metrics.clone(), Arc::clone(status));
+    let said = (0..config.workers).map(|_| listening.join()).collect();
+    (Arc::new(Mutex::new(listening)), said)
+}
+
+/// What trains, and what tells it to.
+fn trainer<H: History, S: ModelStore>(
+    config: &Config,
+    sources: Sources<H, S>,
+    (metrics, status, clock): (&Metrics, &Arc<Status>, &Arc<dyn Clock>),
+) -> (Trainer<H, S>, Control) {
+    let observer = TrainingObserver::new(metrics.clone(), Arc::clone(status), Arc::clone(clock));
+    Trainer::new(sources, plan(config), Arc::clone(clock), Arc::new(observer))
+}
+
+fn log_start(config: &Config, schema: &Schema) {
+    tracing::info!(
+        workers = config.workers,
+        columns = schema.columns().len(),
+        false_alarms = %format_args!("at most {}", config.detect.budget),
+        "started"
+    );
 }
 
 /// What all workers of the process are given.
@@ -488,53 +493,6 @@ fn serve(
     })?;
     tracing::info!(address = %server.address(), "serving HTTP");
     Ok(Some(server))
-}
-
-fn process_info(config: &Config, clock: &dyn Clock) -> ProcessInfo {
-    ProcessInfo {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        detector: config.name.clone(),
-        config_digest: config.digest(),
-        started: clock.now().rfc3339(),
-        workers: config.workers,
-        delivery: config.delivery,
-        topics: config.input.topics.clone(),
-        seasonal: config.detect.seasonal,
-    }
-}
-
-fn session_settings(
-    config: &Config,
-    connection: Connection,
-    (instance, worker): (String, usize),
-) -> SessionSettings {
-    SessionSettings {
-        detector: config.name.clone(),
-        connection,
-        inputs: config.input.topics.clone(),
-        topics: config.output_topics(),
-        start: config.input.start,
-        delivery: config.delivery,
-        batch: BatchLimits {
-            records_max: config.batch.records_max,
-            bytes_max: BATCH_BYTES,
-            wait: config.batch.wait,
-        },
-        instance,
-        worker,
-    }
-}
-
-/// What to train, when, and on what, as configured.
-pub fn plan(config: &Config) -> Plan {
-    let training = &config.training;
-    Plan {
-        settings: config.train_settings(),
-        interval: training.interval,
-        jitter: JITTER,
-        on_drift: training.on_drift,
-        history: training.history,
-    }
 }
 
 /// A thread beside the workers: if it ends before it is told to, so does the process.

@@ -6,10 +6,10 @@ use super::ToolError;
 use super::table::{Places, Table};
 use crate::config::Config;
 use crate::port::Ranges;
-use crate::record::Missing;
 use crate::record::decode::Decoder;
 use crate::record::problem;
 use crate::record::schema::Schema;
+use crate::record::{DecodedBatch, Key, Missing, RecordBatch};
 use crate::stream::{Offset, Span};
 use crate::time::Timestamp;
 
@@ -26,6 +26,37 @@ struct Rows {
     places: Places,
     /// By row: the newest Kafka timestamp of its partition so far, which never falls.
     clocks: Vec<Timestamp>,
+}
+
+impl Rows {
+    /// Adds a batch of a partition, `part` among those read, whose clock stood at `clock` before.
+    fn push(
+        &mut self,
+        batch: &RecordBatch,
+        decoded: &DecodedBatch,
+        part: usize,
+        clock: &mut Timestamp,
+    ) {
+        for (i, raw) in batch.records().iter().enumerate() {
+            *clock = raw.timestamp.max(*clock);
+            let table = &mut self.table;
+            table.values.extend_from_slice(decoded.row(i));
+            match &decoded.outcomes[i] {
+                Ok(found) => {
+                    table.keys.push(found.key.clone());
+                    table.times.push(found.time);
+                    table.empty.push(false);
+                }
+                Err(_) => {
+                    table.keys.push(Key("".into()));
+                    table.times.push(raw.timestamp);
+                    table.empty.push(true);
+                }
+            }
+            self.places.rows.push((part, raw.offset));
+            self.clocks.push(*clock);
+        }
+    }
 }
 
 /// The records of the configuration's topics with Kafka timestamps in `from .. to`, decoded as live; those of several partitions are put in the
@@ -73,25 +104,7 @@ pub fn read<H: Ranges>(
                 }
             };
             let decoded = decoder.decode(&batch);
-            for (i, raw) in batch.records().iter().enumerate() {
-                clock = clock.max(raw.timestamp);
-                let table = &mut rows.table;
-                table.values.extend_from_slice(decoded.row(i));
-                match &decoded.outcomes[i] {
-                    Ok(found) => {
-                        table.keys.push(found.key.clone());
-                        table.times.push(found.time);
-                        table.empty.push(false);
-                    }
-                    Err(_) => {
-                        table.keys.push(crate::record::Key("".into()));
-                        table.times.push(raw.timestamp);
-                        table.empty.push(true);
-                    }
-                }
-                rows.places.rows.push((part, raw.offset));
-                rows.clocks.push(clock);
-            }
+            rows.push(&batch, &decoded, part, &mut clock);
             seen(rows.clocks.len());
         }
     }

@@ -396,6 +396,17 @@ fn what_cannot_be_made_is_not_passed_over(
     assert!(failure.to_string().contains("no topic!"), "{failure}");
 }
 
+fn output_topics(prefix: &str) -> OutputTopics {
+    OutputTopics {
+        alerts: format!("{prefix}.alerts"),
+        scores: Some(format!("{prefix}.scores")),
+        dead_letters: format!("{prefix}.dead"),
+        late: None,
+        drift: None,
+        state: format!("{prefix}.state"),
+    }
+}
+
 #[test]
 fn topics_are_created_once_and_checked() {
     let Some(brokers) = cluster::brokers() else {
@@ -406,14 +417,7 @@ fn topics_are_created_once_and_checked() {
     cluster::create_topic(brokers, &input, 3, &[]);
     let connection = connection(brokers, &prefix);
     let (clock, watchdog) = outside();
-    let topics = OutputTopics {
-        alerts: format!("{prefix}.alerts"),
-        scores: Some(format!("{prefix}.scores")),
-        dead_letters: format!("{prefix}.dead"),
-        late: None,
-        drift: None,
-        state: format!("{prefix}.state"),
-    };
+    let topics = output_topics(&prefix);
     let inputs = [input];
     let count = admin::input_partitions(&connection, &inputs, &watchdog).unwrap();
     assert_eq!(count, 3);

@@ -45,7 +45,6 @@ const CASES: &[(&str, &str, &str)] = &[
     ("iforest", "iforest", "{}"),
     ("pca", "pca", "{}"),
     ("gmm", "gmm", "{}"),
-    ("bagged_nn", "bagged_nn", "{}"),
     ("knn", "knn", "{}"),
     ("linkage", "linkage", "{}"),
     ("ensemble", "ensemble", "{}"),

@@ -154,12 +154,6 @@ fn input(raw: &Raw, found: &mut Found) {
         input.dead_letters_max,
         "at most 10000: dead letters among 10000 records",
     );
-    found.require(
-        (1..=16_384).contains(&input.key_max),
-        "input.key_max",
-        input.key_max,
-        "1 to 16384: a key is in its state, and twice in each alert and score",
-    );
     let schema = input.schema();
     found.require(
         input.format != Format::F32 || !schema.is_auto(),

@@ -19,7 +19,7 @@ use crate::model::card::Maintenance;
 use crate::model::spec::ModelSpec;
 use crate::record::Missing;
 use crate::record::calendar::CalendarSpec;
-use crate::record::schema::{Features, Format, KEY_MAX, SchemaSpec};
+use crate::record::schema::{Features, Format, SchemaSpec};
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -172,8 +172,6 @@ pub struct Input {
     pub format: Format,
     /// Field paths that make the key; empty: Kafka's key.
     pub key: Vec<String>,
-    /// The longest key, in bytes.
-    pub key_max: usize,
     /// Field path of the event time; empty: Kafka's timestamp.
     pub timestamp: String,
     /// Which fields are features.
@@ -201,7 +199,6 @@ impl Default for Input {
             start: Start::Latest,
             format: Format::Json,
             key: Vec::new(),
-            key_max: KEY_MAX,
             timestamp: String::new(),
             features: Features::default(),
             categories: BTreeMap::new(),
@@ -233,7 +230,6 @@ impl Input {
             calendar: Some(self.calendar.clone()).filter(|spec| *spec != CalendarSpec::default()),
             missing: self.missing,
             missing_for: self.missing_for.clone(),
-            key_max: Some(self.key_max).filter(|max| *max != KEY_MAX),
         }
     }
 }

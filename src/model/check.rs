@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use super::ensemble::auto;
 use super::kind::Trait;
 use super::member::MemberSpec;
-use super::options::{Architecture, Noise, Regularizer, Regularizers};
+use super::options::{Architecture, Regularizer, Regularizers};
 use super::registry::KINDS;
 use super::spec::{ModelSpec, NetworkSpec};
 
@@ -96,10 +96,8 @@ impl ModelSpec {
         }
         problems.range("network.code", *code, 0..=65_536);
         problems.range("network.epochs", *epochs, 1..=100_000);
-        let noise_max = match self.autoencoder.noise {
-            Noise::Gaussian => 100.0,
-            Noise::Masking => 0.95,
-        };
+        let masks = self.autoencoder.regularizer.has(Regularizer::Masking);
+        let noise_max = if masks { 0.95 } else { 100.0 };
         let level = self.autoencoder.noise_level;
         problems.range("autoencoder.noise_level", level, 0.0..=noise_max);
         let weight = self.autoencoder.contractive_weight;
@@ -119,6 +117,21 @@ impl ModelSpec {
                 "must be \"none\" alone, or a list without it, but has \"none\" beside others"
                     .to_owned(),
             );
+        }
+        for (one, other, names) in [
+            (Regularizer::Sparse, Regularizer::L1, ["sparse", "l1"]),
+            (
+                Regularizer::Denoising,
+                Regularizer::Masking,
+                ["denoising", "masking"],
+            ),
+        ] {
+            let all = &self.autoencoder.regularizer;
+            if all.has(one) && all.has(other) {
+                let [one, other] = names;
+                let problem = format!("must have \"{one}\" or \"{other}\", but has both");
+                problems.add("autoencoder.regularizer", problem);
+            }
         }
         let conv = self.autoencoder.architecture == Architecture::Conv1d;
         if self.has_kind(&["autoencoder"]) && conv && self.window < 2 {

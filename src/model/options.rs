@@ -32,10 +32,15 @@ impl Switch {
 pub enum Regularizer {
     /// None but the narrow code.
     None,
-    /// Few code units are active at a time (Ng, CS294A notes, 2011).
+    /// Few code units are active at a time: the KL divergence of each one's mean activation from a target; the code is a sigmoid (Ng, CS294A
+    /// notes, 2011).
     Sparse,
-    /// The input is disturbed, the target is clean (Vincent et al., ICML 2008).
+    /// The code's mean absolute value is small.
+    L1,
+    /// Normal noise is added to the input, the target is clean (Vincent et al., ICML 2008).
     Denoising,
+    /// The same with inputs set to 0, the centre of their scale.
+    Masking,
     /// The code moves little when the input does (Rifai et al., ICML 2011).
     Contractive,
 }
@@ -59,26 +64,6 @@ impl Regularizers {
             Self::Several(list) => list.contains(&one),
         }
     }
-}
-
-/// How sparsity is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Sparsity {
-    /// KL divergence of each unit's mean activation from the target; the code is a sigmoid.
-    Kl,
-    /// Mean absolute value of the code.
-    L1,
-}
-
-/// How a denoising autoencoder disturbs its input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Noise {
-    /// Normal noise; the level is its standard deviation in scaled units.
-    Gaussian,
-    /// Inputs set to 0, the centre of their scale; the level is the share of them.
-    Masking,
 }
 
 /// The form of a network's encoder and decoder.

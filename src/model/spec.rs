@@ -6,8 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::options::{
-    Architecture, Generator, Likelihood, Noise, Regularizer, Regularizers, Residual, Sparsity,
-    Switch,
+    Architecture, Generator, Likelihood, Regularizer, Regularizers, Residual, Switch,
 };
 use crate::nn::activation::Activation;
 use crate::nn::loss::GanLoss;
@@ -220,13 +219,9 @@ impl Default for NetworkFixed {
 pub struct AutoencoderSpec {
     /// Fully connected, or convolutions over the steps of a window of at least 2 (then `hidden` are their filters).
     pub architecture: Architecture,
-    /// What keeps the autoencoder from copying its input: `none`, `sparse`, `denoising`, `contractive`, or a list of them.
+    /// What keeps the autoencoder from copying its input: `none`, `sparse` or `l1`, `denoising` or `masking`, `contractive`, or a list of them.
     pub regularizer: Regularizers,
-    /// Sparse: divergence of mean activations from a target, as Ng has it, or the code's mean absolute value.
-    pub sparsity: Sparsity,
-    /// How a denoising autoencoder disturbs its input ...
-    pub noise: Noise,
-    /// ... and how much: the standard deviation of Gaussian noise in scaled units, or the share of masked inputs.
+    /// How much `denoising` and `masking` disturb the input: the standard deviation of the noise in scaled units, or the share of masked inputs.
     pub noise_level: f32,
     /// Contractive: weight of the code's squared derivative beside the squared error.
     pub contractive_weight: f32,
@@ -242,8 +237,6 @@ impl Default for AutoencoderSpec {
         Self {
             architecture: Architecture::Dense,
             regularizer: Regularizers::One(Regularizer::None),
-            sparsity: Sparsity::Kl,
-            noise: Noise::Gaussian,
             noise_level: 1.0,
             contractive_weight: 2.0,
             residual: Residual::Scaled,

@@ -11,7 +11,7 @@ use super::floats;
 use super::json::{self, Seen};
 use super::json_template::JsonTemplates;
 use super::row::{Parts, Row};
-use super::schema::{Format, Schema};
+use super::schema::{Format, KEY_MAX, Schema};
 use super::{DecodeError, Decoded, DecodedBatch, Key, RecordBatch};
 use crate::time::Timestamp;
 
@@ -146,10 +146,10 @@ impl Decoder {
         } else {
             parts.key(text)
         };
-        if schema.key_max() < key.len() {
+        if KEY_MAX < key.len() {
             return Err(DecodeError::KeyLength {
                 bytes: key.len(),
-                max: schema.key_max(),
+                max: KEY_MAX,
             });
         }
         Ok(Decoded {
@@ -238,26 +238,23 @@ mod tests {
 
     #[test]
     fn a_key_that_is_too_long_is_refused_however_it_is_made() {
-        let spec = r#"{"features":["a"],"key_max":8}"#;
-        let mut decoder = decoder(spec);
+        let mut decoder = decoder(r#"{"features":["a"]}"#);
         let mut row = [0.5];
         let mut ask = |key: &[u8]| {
             decoder
                 .decode_one(Some(key), Some(br#"{"a":1}"#), Timestamp(1), &mut row)
                 .map(|decoded| decoded.key.0.len())
         };
-        assert_eq!(ask(b"12345678"), Ok(8));
-        let too_long = |bytes| DecodeError::KeyLength { bytes, max: 8 };
-        assert_eq!(ask(b"123456789"), Err(too_long(9)));
+        let too_long = |bytes| DecodeError::KeyLength { bytes, max: 4096 };
+        assert_eq!(ask(&[b'k'; 4096]), Ok(4096));
+        assert_eq!(ask(&[b'k'; 4097]), Err(too_long(4097)));
         // As text it is longer than it came.
-        assert_eq!(ask(b"\xff\xff\xff\xff"), Err(too_long(10)));
+        assert!(matches!(ask(&[0xff; 2048]), Err(error) if error.reason() == "key_length"));
         assert_eq!(ask(&vec![b'k'; 600_000]), Err(too_long(600_000)));
-        let fields = r#"{"features":["a"],"key":["x","y"],"key_max":8}"#;
-        let value = br#"{"a":1,"x":"12345","y":"12345"}"#;
-        assert!(matches!(
-            error(fields, value),
-            DecodeError::KeyLength { .. }
-        ));
+        let fields = r#"{"features":["a"],"key":["x","y"]}"#;
+        let half = "k".repeat(2048);
+        let value = format!(r#"{{"a":1,"x":"{half}","y":"{half}"}}"#);
+        assert_eq!(error(fields, value.as_bytes()), too_long(4097));
         let standard = r#"{"features":["a"],"key":["x"]}"#;
         let of = |length: usize| format!("{{\"a\":1,\"x\":\"{}\"}}", "k".repeat(length));
         assert!(decode(standard, of(4096).as_bytes()).is_ok());

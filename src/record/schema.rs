@@ -84,12 +84,9 @@ pub struct SchemaSpec {
     pub missing: Missing,
     /// The same, for single features (or for all elements of the array, by its path).
     pub missing_for: BTreeMap<String, Missing>,
-    /// The longest key, in bytes of its text; `None`: [`KEY_MAX`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub key_max: Option<usize>,
 }
 
-/// The longest key, unless said otherwise.
+/// The longest key that is taken, in bytes of its text: a key is in its state, and twice in each alert and score.
 pub const KEY_MAX: usize = 4096;
 
 /// What a leaf of the tree of fields is used for; one field may have several uses.
@@ -138,7 +135,6 @@ pub struct Schema {
     pub(super) categories: Vec<Category>,
     pub(super) key: Vec<String>,
     pub(super) timestamp: Option<String>,
-    key_max: usize,
     calendar: Option<Calendar>,
     context: ContextColumns,
 }
@@ -174,11 +170,6 @@ impl Schema {
     /// How the bytes are read.
     pub fn format(&self) -> Format {
         self.format
-    }
-
-    /// The longest key that is taken, in bytes of its text.
-    pub fn key_max(&self) -> usize {
-        self.key_max
     }
 
     /// The columns that are context.
@@ -276,7 +267,6 @@ impl SchemaSpec {
                 categories: builder.categories,
                 key: self.key.clone(),
                 timestamp: Some(self.timestamp.clone()).filter(|path| !path.is_empty()),
-                key_max: self.key_max.unwrap_or(KEY_MAX),
                 calendar,
             })
         } else {

@@ -5,8 +5,8 @@
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rand::seq::index;
 
-use crate::model::kinds::bagged_nn::BaggedNn;
 use crate::model::kinds::near::{References, mean_of_nearest};
+use crate::model::kinds::samples::distance_to_samples;
 use crate::model::spec::ModelSpec;
 use crate::model::tensors::{ModelFileError, Tensors};
 use crate::model::{Build, FitData, FitError, Kind, Monitor};
@@ -48,8 +48,8 @@ impl Build for Knn {
         let rows = data.rows("knn", 2)?;
         let mut kept: Vec<usize> = (0..rows).collect();
         if spec.trim > 0.0 {
-            let far = BaggedNn::fit(spec, data, seed.child("trim"), monitor)?
-                .score_training(data.train.view(), &[]);
+            let far = distance_to_samples(data.train.view(), seed.child("trim"));
+            monitor.step(0, 0.0, 0.0)?;
             kept.sort_by(|&a, &b| far[a].total_cmp(&far[b]));
             kept.truncate(rows - (rows as f64 * f64::from(spec.trim)) as usize);
         }

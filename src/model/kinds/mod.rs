@@ -1,7 +1,6 @@
 //! The kinds that stand by themselves. A new one is a file that implements [`Kind`](super::Kind) and [`Build`](super::Build), its `mod` line, and an entry in [`SIMPLE`].
 
 pub mod autoencoder;
-pub mod bagged_nn;
 pub mod ecod;
 mod epochs;
 pub mod gan;
@@ -14,6 +13,7 @@ pub(super) mod near;
 mod net_file;
 pub mod pca;
 pub mod robust_z;
+mod samples;
 pub mod vae;
 
 use super::kind::{KindEntry, Kinds, Trait};
@@ -46,8 +46,6 @@ pub const ENTRIES: &[KindEntry] = &[
     KindEntry::of::<hbos::Hbos>("hbos", &[]),
     // Distance to the k-th nearest training row.
     KindEntry::of::<knn::Knn>("knn", &[Trait::Remembers]),
-    // Distance to the nearest of a few random training rows, many times.
-    KindEntry::of::<bagged_nn::BaggedNn>("bagged_nn", &[Trait::Remembers]),
     // The gap to the nearest group of training rows that is large enough to be normal.
     KindEntry::of::<linkage::Linkage>("linkage", &[Trait::Remembers]),
 ];

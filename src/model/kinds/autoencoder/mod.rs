@@ -19,7 +19,7 @@ use ndarray::{Array1, Array2, ArrayView2};
 
 use crate::model::chunks::{by_chunks, by_chunks2};
 use crate::model::kinds::net_file::{get_net, put_net};
-use crate::model::options::{Architecture, Regularizer, Residual, Sparsity};
+use crate::model::options::{Architecture, Regularizer, Residual};
 use crate::model::residual::ResidualScale;
 use crate::model::spec::ModelSpec;
 use crate::model::tensors::{ModelFileError, Tensors};
@@ -194,7 +194,11 @@ fn nets(spec: &ModelSpec, width: usize, seed: Seed) -> Pair<Net, Net> {
 
 /// The width of the code: as set, or half of the row's where sparsity or contraction confines it too, else a quarter.
 fn code_width(spec: &ModelSpec, width: usize) -> usize {
-    let confined = [Regularizer::Sparse, Regularizer::Contractive];
+    let confined = [
+        Regularizer::Sparse,
+        Regularizer::L1,
+        Regularizer::Contractive,
+    ];
     match spec.network.code {
         0 if confined
             .iter()
@@ -210,9 +214,7 @@ fn code_width(spec: &ModelSpec, width: usize) -> usize {
 /// The activation of the code: a sigmoid where its mean is held at a target, else the hidden layers' own. A bounded code cannot follow
 /// a wild row.
 fn code_activation(spec: &ModelSpec) -> Activation {
-    if spec.autoencoder.regularizer.has(Regularizer::Sparse)
-        && spec.autoencoder.sparsity == Sparsity::Kl
-    {
+    if spec.autoencoder.regularizer.has(Regularizer::Sparse) {
         Activation::Sigmoid
     } else if spec.autoencoder.regularizer.has(Regularizer::Contractive) {
         Activation::Tanh

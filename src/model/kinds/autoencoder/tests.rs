@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use ndarray::{Axis, concatenate};
 
 use super::*;
-use crate::model::options::{Noise, Regularizers, Switch};
+use crate::model::options::{Regularizers, Switch};
 use crate::model::testing::{auc, check_kind, correlated, fit_data, of_kind};
 
 fn spec(list: &[Regularizer]) -> ModelSpec {
@@ -15,10 +15,11 @@ fn spec(list: &[Regularizer]) -> ModelSpec {
 
 #[test]
 fn keeps_the_promises_of_a_kind() {
-    use Regularizer::{Contractive, Denoising, Sparse};
+    use Regularizer::{Contractive, Denoising, L1, Masking, Sparse};
     for list in [
         &[][..],
         &[Sparse],
+        &[L1],
         &[Denoising],
         &[Contractive],
         &[Sparse, Denoising],
@@ -26,10 +27,7 @@ fn keeps_the_promises_of_a_kind() {
         check_kind(&spec(list), 0.9);
     }
     check_kind(
-        &spec(&[Denoising]).with(|spec| {
-            spec.autoencoder.noise = Noise::Masking;
-            spec.autoencoder.noise_level = 0.2;
-        }),
+        &spec(&[Masking]).with(|spec| spec.autoencoder.noise_level = 0.2),
         0.9,
     );
     check_kind(

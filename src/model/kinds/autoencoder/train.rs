@@ -2,12 +2,12 @@
 //!
 //! All weights of regularisers are relative to a row's summed squared error; everything is divided by the width of a row.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 use rand_chacha::ChaCha8Rng;
 
 use crate::model::chunks::CHUNK;
 use crate::model::kinds::epochs::{Objective, descend};
-use crate::model::options::{Architecture, Noise, Regularizer, Sparsity};
+use crate::model::options::{Architecture, Regularizer};
 use crate::model::spec::ModelSpec;
 use crate::model::{FitData, FitError, Monitor};
 use crate::nn::loss::{
@@ -68,21 +68,11 @@ impl<'a> Reconstruction<'a> {
 
     /// Adds the sparsity of the codes on the encoder's tape, and its gradient to the tape's.
     fn sparsity(&mut self, weights: &[f32], width: usize) -> f64 {
-        if !self.spec.autoencoder.regularizer.has(Regularizer::Sparse) {
+        if !is_sparse(self.spec) {
             return 0.0;
         }
-        let factor = self.spec.autoencoder.fixed.sparsity_weight / width as f32;
         let (code, grad) = self.encoder.output_and_grad();
-        match self.spec.autoencoder.sparsity {
-            Sparsity::Kl => add_kl_sparsity(
-                code,
-                weights,
-                self.spec.autoencoder.fixed.sparsity_target,
-                factor,
-                grad,
-            ),
-            Sparsity::L1 => add_l1(code, weights, factor, grad),
-        }
+        add_sparsity(self.spec, (code, weights), width, grad)
     }
 
     /// Adds ‖∂code/∂input‖² of the rows with a weight, averaged.
@@ -134,20 +124,16 @@ impl Objective<Pair<Net, Net>> for Reconstruction<'_> {
         grads: &mut Pair<Net, Net>,
     ) -> f64 {
         let width = clean.ncols();
-        let noisy = self
-            .spec
-            .autoencoder
-            .regularizer
-            .has(Regularizer::Denoising);
+        let spec = &self.spec.autoencoder;
+        let masks = spec.regularizer.has(Regularizer::Masking);
+        let noisy = masks || spec.regularizer.has(Regularizer::Denoising);
         if noisy {
             if self.input.dim() != clean.dim() {
                 self.input = Array2::zeros(clean.raw_dim());
             }
-            let (level, noise) = (self.spec.autoencoder.noise_level, &mut self.noise);
-            match self.spec.autoencoder.noise {
-                Noise::Gaussian => add_normal(clean, level, self.input.view_mut(), noise),
-                Noise::Masking => mask(clean, level, self.input.view_mut(), noise),
-            }
+            let disturb = if masks { mask } else { add_normal };
+            let input = self.input.view_mut();
+            disturb(clean, spec.noise_level, input, &mut self.noise);
         }
         // Moved out and back, so that the methods below can borrow the rest of self.
         let disturbed = std::mem::take(&mut self.input);
@@ -204,20 +190,14 @@ impl Objective<Pair<Net, Net>> for Reconstruction<'_> {
         }
         let weights = trimmed_weights(&losses, self.spec.trim);
         let mut loss = weighted(&losses, &weights);
-        if self.spec.autoencoder.regularizer.has(Regularizer::Sparse) {
+        if is_sparse(self.spec) {
             let views: Vec<_> = codes.iter().map(Array2::view).collect();
             let Ok(code) = ndarray::concatenate(ndarray::Axis(0), &views) else {
                 return f64::NAN;
             };
-            let factor = self.spec.autoencoder.fixed.sparsity_weight / width as f32;
             let mut unused = Array2::zeros(code.raw_dim());
-            loss += match self.spec.autoencoder.sparsity {
-                Sparsity::Kl => {
-                    let target = self.spec.autoencoder.fixed.sparsity_target;
-                    add_kl_sparsity(code.view(), &weights, target, factor, unused.view_mut())
-                }
-                Sparsity::L1 => add_l1(code.view(), &weights, factor, unused.view_mut()),
-            };
+            let codes = (code.view(), &weights[..]);
+            loss += add_sparsity(self.spec, codes, width, unused.view_mut());
         }
         loss
     }
@@ -226,6 +206,27 @@ impl Objective<Pair<Net, Net>> for Reconstruction<'_> {
         if is_tied(self.spec) {
             nets.1.tie_to(&nets.0);
         }
+    }
+}
+
+fn is_sparse(spec: &ModelSpec) -> bool {
+    let set = &spec.autoencoder.regularizer;
+    set.has(Regularizer::Sparse) || set.has(Regularizer::L1)
+}
+
+/// The sparsity of codes of rows with weights; its gradient is added to `grad`.
+fn add_sparsity(
+    spec: &ModelSpec,
+    (code, weights): (ArrayView2<'_, f32>, &[f32]),
+    width: usize,
+    grad: ArrayViewMut2<'_, f32>,
+) -> f64 {
+    let fixed = &spec.autoencoder.fixed;
+    let factor = fixed.sparsity_weight / width as f32;
+    if spec.autoencoder.regularizer.has(Regularizer::L1) {
+        add_l1(code, weights, factor, grad)
+    } else {
+        add_kl_sparsity(code, weights, fixed.sparsity_target, factor, grad)
     }
 }
 
@@ -296,7 +297,7 @@ mod tests {
 
     #[test]
     fn gradients_of_every_regularizer() {
-        use Regularizer::{Contractive, Denoising, Sparse};
+        use Regularizer::{Contractive, Denoising, L1, Masking, Sparse};
         let lists: [&[Regularizer]; 5] = [
             &[],
             &[Sparse],
@@ -312,17 +313,10 @@ mod tests {
                 4,
             );
         }
-        let l1 = spec(&[Sparse]).with(|spec| spec.autoencoder.sparsity = Sparsity::L1);
         // A seed for which no code is so near 0 that a difference straddles the kink.
-        check(&l1, 5, 5);
-        check(
-            &spec(&[Denoising]).with(|spec| {
-                spec.autoencoder.noise = Noise::Masking;
-                spec.network.fixed.dropout = 0.3;
-            }),
-            5,
-            4,
-        );
+        check(&spec(&[L1]), 5, 5);
+        let masking = spec(&[Masking]).with(|spec| spec.network.fixed.dropout = 0.3);
+        check(&masking, 5, 4);
         check(&spec(&[Contractive]), EXACT_WIDTH + 1, 4);
         for tied in [Switch::Auto, Switch::Off] {
             let thinned = spec(&[Contractive]).with(|spec| {

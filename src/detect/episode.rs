@@ -33,7 +33,7 @@ const DOUBLINGS_MAX: u32 = 5;
 /// Judged records of a key from which on its own rate is known.
 const RATE_RECORDS: u64 = 100;
 
-/// How many times faster or slower than its model's other keys a key may be taken to send.
+/// A key's own rate of records counts up to this many times faster or slower than that of its model's other keys.
 const RATE_FACTOR: f64 = 1000.0;
 
 const DAY_MS: f64 = 86_400_000.0;
@@ -131,12 +131,12 @@ impl Rule {
         (-self.law.threshold(self.per_record())).exp()
     }
 
-    /// How many times rarer than the budget allows evidence of this strength is among normal records.
+    /// By what factor evidence of this strength is rarer among normal records than the budget allows.
     fn rarer(&self, strength: f64, allowed: f64) -> f64 {
         allowed / self.law.rate(strength).max(f64::MIN_POSITIVE)
     }
 
-    /// How strange evidence is, from 0 at the threshold to 1 at ten thousand times rarer: log10(how many times rarer) / 4, clipped.
+    /// How strange evidence is, from 0 at the threshold to 1 where it is ten thousand times rarer: log10 of that factor / 4, clipped.
     #[must_use]
     pub fn grade(&self, strength: f64) -> f64 {
         (self.rarer(strength, self.per_record()).log10() / 4.0).clamp(0.0, 1.0)
@@ -169,7 +169,7 @@ pub fn pace(model: &TrainedModel) -> (f64, u64) {
     (model.card.records_per_key_day, keys)
 }
 
-/// How bad what is so many times rarer than the budget allows is.
+/// The severity of evidence that is rarer by this factor than the budget allows.
 fn severity(rarer: f64) -> Severity {
     if rarer >= 1000.0 {
         Severity::Critical

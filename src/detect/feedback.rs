@@ -17,10 +17,10 @@ use crate::alert::Attribution;
 /// The least cosine between patterns that are alike.
 const ALIKE: f64 = 0.9;
 
-/// How many times as strong evidence is worse ...
+/// Evidence is worse if it is this many times as strong ...
 const WORSE: f64 = 1.25;
 
-/// ... and by how many nats, at least: ten times rarer among normal records.
+/// ... and by this many nats at least: ten times rarer among normal records.
 const WORSE_MIN: f64 = std::f64::consts::LN_10;
 
 /// Features that a pattern has at most: those with the largest shares.

@@ -9,7 +9,7 @@
 
 use crate::time::Timestamp;
 
-/// How many times the longest usual step a gap must exceed.
+/// A gap is longer than this many times the longest usual step.
 pub const FACTOR: i64 = 5;
 
 /// Records after which a longest step is mostly forgotten; eight windows where those are longer, so that a key which pauses often enough to

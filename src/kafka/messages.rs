@@ -1,6 +1,6 @@
 //! An [`Outbox`] as records of a producer, and what becomes of records that are too large.
 //!
-//! A broker refuses a batch of records above the topic's `max.message.bytes`. What the limit is is asked when it has refused: then the
+//! A broker refuses a batch of records above the topic's `max.message.bytes`. The limit is asked for only after a refusal: then the
 //! producer is made again with batches that fit, and where a dead letter alone does not fit its value is left out, and at last its headers; so
 //! one huge record of the input cannot block its partition. Nothing may be left out of alerts, scores and state: there the process ends
 //! and says which topic needs a higher limit.

@@ -39,14 +39,14 @@ use crate::port::Published;
 use crate::stream::{Positions, TopicPartition};
 use crate::time::Clock;
 
-/// How much longer than the transaction itself may last its calls are waited for.
+/// How long a transaction's calls are waited for beyond the timeout of the transaction itself.
 const ANSWER_MARGIN: Duration = Duration::from_secs(3);
 
-/// Longer than this no transaction call takes on a healthy cluster. One that did may have been made again inside librdkafka, and the first
+/// No transaction call takes longer than this on a healthy cluster. One that did may have been made again inside librdkafka, and the first
 /// request may still reach the coordinator.
 const CALM_MAX: Duration = Duration::from_secs(1);
 
-/// Longer than this `send_offsets_to_transaction`, which cannot be taken up again, is not waited for.
+/// `send_offsets_to_transaction`, which cannot be resumed, is not waited for longer than this.
 const OFFSETS_MAX: Duration = Duration::from_secs(10);
 
 /// Between two attempts at a call that the coordinator is not ready for.

@@ -25,10 +25,10 @@ use crate::stats::order::quantile_sorted;
 /// An input's normal contribution is at least this share of the mean over all inputs: what never varied is not infinitely to blame.
 const CONTRIBUTION_FLOOR: f32 = 0.01;
 
-/// Of how many times as many windows the largest may still be normal.
+/// What comes back may be as strange as the largest of this many times as many normal windows.
 const RETURN_FACTOR: f64 = 1000.0;
 
-/// How many times what the budget lets expect may come back into the calibration.
+/// At most this many times the number of false alarms that the budget lets expect come back into the calibration.
 const RETURN_SHARE: f64 = 3.0;
 
 /// Windows without gaps that tell how means of columns go together, at least; and half of all.

@@ -36,7 +36,7 @@ pub struct Params {
     pub cross_below: usize,
     /// How much of the champion's or the baseline's recall of injected faults a challenger may lack.
     pub recall_tolerance: f64,
-    /// How many times the budget the alert rate on held-out records may be, beyond chance.
+    /// The alert rate on held-out records may be this many times the budget, beyond chance.
     pub alert_rate_factor: f64,
     /// Records older than the newest of their key by more than this are left out, as they are not scored: `input.late_after`.
     pub late_after: Option<Duration>,

@@ -23,7 +23,7 @@ use crate::stats::metrics::roc_auc;
 /// Windows that are looked at, at most.
 const WINDOWS_MAX: usize = 2000;
 
-/// Of these, how many faults of each kind are put into, at most.
+/// Those that faults of each kind are put into, at most.
 const FAULTY: usize = 400;
 
 /// The false-alarm rate at which recall is measured.

@@ -39,26 +39,26 @@ use ground::{Ground, More, Seen};
 /// Windows below which recall and alert rate say nothing.
 const WINDOWS_MIN: usize = 20;
 
-/// How many times the held-out loss of a model with the same settings a challenger may have: above what another seed makes of it.
+/// A challenger's held-out loss may be this many times that of a model in use with the same settings: more than another seed makes of it.
 const LOSS_FACTOR: f64 = 3.0;
 
 /// Share of the held-out windows, those predicted worst, that the loss leaves out: among them are faults that nobody flagged.
 const LOSS_TRIM: f64 = 0.05;
 
-/// How many times the tolerance a model may find less of one kind of fault, or alert on fewer of all: 192 retrains on unchanged processes
-/// differ by 2.2 times at most.
+/// The recall of one kind of fault, or the share of all faults that alert, may be lower by this many tolerances: 192 retrains on unchanged
+/// processes differ by 2.2 at most.
 const ONE_PART: f64 = 3.0;
 
-/// How many times steadier or wilder than in earlier windows a feature may be taken for.
+/// A feature's spread may be this many times larger or smaller than in earlier windows.
 const SCALE_FACTOR: f64 = 10.0;
 
 /// The share of earlier windows in which a feature must differ from its commonest value, to say how much it varies.
 const VARIES: f64 = 0.1;
 
-/// What earlier windows alone say against a model is overruled when so many models in a row ...
+/// Reasons that only earlier windows give are overruled after this many models in a row ...
 const CHANGE_MODELS: u64 = 3;
 
-/// ... over so long heard the same: a day, which most processes have a course of, and a passing fault does not last unnoticed.
+/// ... over at least this time: a day, because most processes have a daily course, and no passing fault lasts that long unnoticed.
 const CHANGE_LASTS: Duration = Duration::from_secs(24 * 3600);
 
 /// What was measured, by name, for the card.
@@ -518,7 +518,7 @@ fn constant(scores: &[f64]) -> bool {
     most - least <= 1e-6 * most.abs().max(least.abs())
 }
 
-/// The p-value at which models are asked how many injected faults alert: 1 ‰, or the smallest that both calibrations know by ten scores.
+/// The p-value at which alerts on injected faults are counted: 1 ‰, or the smallest below which both calibrations have ten scores.
 fn blunt_at(model: &TrainedModel, champion: &TrainedModel) -> f64 {
     let known = |model: &TrainedModel| model.calibration.full.samples.max(1);
     let samples = known(model).min(known(champion));

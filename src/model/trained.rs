@@ -392,6 +392,17 @@ impl TrainedModel {
         found
     }
 
+    /// What is expected of the newest record of one window of a key (W · D raw values), in the key's own units, D values.
+    pub fn expected_of(&self, key: &str, window: &[f64]) -> Vec<f64> {
+        let mut rows = window.to_vec();
+        self.levels.apply(key, &mut rows);
+        let view = ArrayView2::from_shape((1, rows.len()), &rows);
+        let found = self.expected(view.unwrap_or_else(|_| unreachable!("one window")));
+        let mut expected: Vec<f64> = found.into_iter().collect();
+        self.levels.undo(key, &mut expected);
+        expected
+    }
+
     /// For each of n windows, `n × (W · D)` raw values, the column that stands still the most strangely. Empty where nobody looks.
     pub fn still(&self, windows: ArrayView2<'_, f64>) -> Vec<Still> {
         match &self.held {

@@ -100,6 +100,8 @@ pub struct Metrics {
     pub verdicts: IntCounterVec,
     /// When each worker last finished a step.
     pub last_step: GaugeVec,
+    /// Requests that HTTP answered, by endpoint and status code.
+    pub requests: IntCounterVec,
 }
 
 /// Makes metrics and registers them.
@@ -315,6 +317,11 @@ impl Metrics {
                 ),
                 &["worker"],
             ))?,
+            requests: make.counters(
+                "anomalyd_http_requests_total",
+                "Requests that HTTP answered, by endpoint (its path as docs/openapi.json writes it; other: any that is none) and status code: 401 are wrong tokens.",
+                &["endpoint", "code"],
+            )?,
         };
         metrics.begin();
         Ok(metrics)
@@ -416,6 +423,7 @@ pub fn describe() -> prometheus::Result<Vec<Described>> {
     // A family without series would not be gathered.
     metrics.lag.with_label_values(&["topic", "0"]);
     metrics.last_step.with_label_values(&["0"]);
+    metrics.requests.with_label_values(&["/", "200"]);
     Ok(registry
         .gather()
         .into_iter()

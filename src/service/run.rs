@@ -11,15 +11,17 @@ use std::time::Duration;
 
 use prometheus::Registry;
 
+use super::change::Controls;
 use super::error::ServiceError;
 use super::feedback::{self, Listener, Listening, SharedListening};
-use super::http::{self, Server};
+use super::http::Server;
 use super::metrics::Metrics;
 use super::models::{Follower, SharedStore};
 use super::observe::{TrainingObserver, WorkerGauges, WorkerObserver, stepped};
 use super::prepare::{self, Prepared};
 use super::schema::Waiting;
 use super::signal::Request;
+use super::sources::{Access, LateChanges, Sources as HttpSources};
 use super::status::{ProcessInfo, Status};
 use crate::config::Config;
 use crate::kafka::KafkaFailure;
@@ -29,7 +31,7 @@ use crate::kafka::settings::Connection;
 use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::model::card::Said;
 use crate::model::trained::TrainedModel;
-use crate::pipeline::{Column, Pipeline};
+use crate::pipeline::{Column, Pipeline, Watching};
 use crate::record::decode::Decoder;
 use crate::record::schema::Schema;
 use crate::stream::TopicPartition;
@@ -137,7 +139,15 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
     let registry = Registry::new();
     let metrics = Metrics::register(&registry, &config.name)?;
     let status = Arc::new(Status::new(process_info(config, &*clock)));
-    let server = serve(config, registry, &status, &clock)?;
+    let changes = LateChanges::default();
+    let sources = HttpSources {
+        registry,
+        metrics: metrics.clone(),
+        status: Arc::clone(&status),
+        clock: Arc::clone(&clock),
+        access: Access::new(config, Arc::clone(&changes)),
+    };
+    let server = serve(config, sources)?;
     let (wake, woken) = channel();
     let waiting = Waiting {
         stop: &stop,
@@ -151,6 +161,7 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
         schema,
         champion,
     } = prepare::patiently(config, (&clock, &watchdog), &status, &waiting)?;
+    status.columns(schema.columns());
     let shared: SharedStore = Arc::new(Mutex::new(shared));
     let mut listening = Listening::new(feedback, metrics.clone(), Arc::clone(&status));
     let said: Vec<_> = (0..config.workers).map(|_| listening.join()).collect();
@@ -167,6 +178,17 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
         Arc::clone(&clock),
         Arc::new(observer),
     );
+    let controls = Controls {
+        config: config.clone(),
+        store: Arc::clone(&shared),
+        trainer: control.clone(),
+        status: Arc::clone(&status),
+        first: first_partition(config),
+        clock: Arc::clone(&clock),
+        watchdog: prepare::briefly(&watchdog),
+    };
+    // It is set once, here.
+    changes.set(Arc::new(controls)).unwrap_or_default();
     let (ended_sender, ended) = channel();
     let crew = Crew {
         config,
@@ -449,7 +471,11 @@ fn work(number: usize, context: WorkerContext) -> Result<(), WorkerError<KafkaFa
         clock,
         stop,
     };
-    let pipeline = Pipeline::new(Arc::clone(&config.detect), columns);
+    let watching = match config.http {
+        Some(_) => Watching::Explained,
+        None => Watching::Sample,
+    };
+    let pipeline = Pipeline::new(Arc::clone(&config.detect), columns).watching(watching);
     let settings = Settings {
         poll_max: POLL_MAX,
         dead_letters_max: Some(u64::from(config.input.dead_letters_max)),
@@ -468,19 +494,9 @@ fn first_partition(config: &Config) -> TopicPartition {
     TopicPartition::new(first, 0)
 }
 
-fn serve(
-    config: &Config,
-    registry: Registry,
-    status: &Arc<Status>,
-    clock: &Arc<dyn Clock>,
-) -> Result<Option<Server>, ServiceError> {
+fn serve(config: &Config, sources: HttpSources) -> Result<Option<Server>, ServiceError> {
     let Some(address) = config.http else {
         return Ok(None);
-    };
-    let sources = http::Sources {
-        registry,
-        status: Arc::clone(status),
-        clock: Arc::clone(clock),
     };
     let server = Server::start(address, sources).map_err(|error| ServiceError::Io {
         what: "listening for HTTP (`http.listen`)",

@@ -257,6 +257,39 @@ pub struct Card {
 }
 
 impl Card {
+    /// A card that says nothing yet, of the current format.
+    pub fn blank() -> Self {
+        Self {
+            format: FORMAT,
+            version: ModelVersion(0),
+            detector: "anomalyd".to_owned(),
+            created: Timestamp(0),
+            columns: Vec::new(),
+            spec: ModelSpec::default(),
+            schema: None,
+            seed: Seed(1),
+            spans: Vec::new(),
+            source: None,
+            asked: None,
+            exclusions: Vec::new(),
+            suspects: Vec::new(),
+            maintenance: Vec::new(),
+            waived: false,
+            judged_from: Vec::new(),
+            rows: BTreeMap::new(),
+            usage: None,
+            records_per_key_day: RECORDS_PER_KEY_DAY,
+            time_scales: Vec::new(),
+            close_evidence: 0.0,
+            losses: Vec::new(),
+            members: Vec::new(),
+            member_losses: Vec::new(),
+            measures: BTreeMap::new(),
+            gate: GateReport::default(),
+            program: concat!("anomalyd ", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+
     /// How many rows, or keys, were used as `name` says; 0 where that is not known.
     #[must_use]
     pub fn count(&self, name: &str) -> u64 {

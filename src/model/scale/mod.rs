@@ -1,35 +1,26 @@
-//! Column scaling, fitted with the model. Standard and min-max come from linfa-preprocessing.
+//! Column scaling, fitted with the model.
 //!
 //! Raw values are f64 and may be NaN (not observed); scaled values are f32, and NaN where the raw value was. Beyond the bound `clip` they
 //! go on by their logarithm, so that one wild value does not drown all others, and a larger one is still stranger. Infinite raw values
 //! count as not observed in the fit and are as far as a number gets afterwards. Categorical columns are [`super::context`]: they are not
 //! among the scaled ones.
 
-use linfa::DatasetBase;
-use linfa::traits::Fit;
-use linfa_preprocessing::linear_scaling::LinearScaler;
-use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView1, ArrayView2};
 
+use self::column::{fit_column, is_command, own_scale};
+use self::loops::{CutOff, ScaleAll, compress, within};
 use super::FitError;
 use super::context::{Context, Found};
 use super::ranks::Ranks;
 use super::spec::Scaling;
 use crate::model::tensors::{ModelFileError, Tensors};
 use crate::record::schema::ContextColumns;
-use crate::simd::{BLOCK, Loop, block, block_mut, blocks, wide};
-use crate::stats::order::{m_scale, median};
+use crate::simd::wide;
 
-/// Bound of all values before they are compressed: far beyond anything meaningful, yet its square is still an f32.
-const FARTHEST: f64 = 1e9;
+mod column;
+mod loops;
 
-/// Robust spreads from the median beyond which a value is wild, and has no say in the scale.
-const WILD: f64 = 10.0;
-
-/// The share of values up to which they may be wild. What a column takes more often is one of its ways, such as another regime.
-const WILD_SHARE: f64 = 0.1;
-
-/// Records from which on a column of two values is taken for a command or a state, not for a measurement.
-const OBSERVED_MIN: usize = 20;
+pub use loops::expanded;
 
 /// Bound of what a model sees of a command. How many of its spreads it is away says how rare it was, not how far anything went: beyond this, a rare one
 /// would be as loud as a measurement that leaves all bounds.
@@ -392,252 +383,10 @@ impl Measured<'_> {
     }
 }
 
-/// A unit as f32, as far as numbers go; NaN stays NaN.
-#[inline(always)]
-fn within(unit: f64) -> f32 {
-    let unit = if unit < -FARTHEST { -FARTHEST } else { unit };
-    let unit = if unit > FARTHEST { FARTHEST } else { unit };
-    unit as f32
-}
-
-/// How many values lie beyond the bound.
-struct Beyond<'a> {
-    values: &'a [f32],
-    bound: f32,
-}
-
-impl Loop for Beyond<'_> {
-    type Output = u32;
-
-    #[inline(always)]
-    fn run(self) -> u32 {
-        let Self { values, bound } = self;
-        let each = values.iter();
-        each.fold(0, |count, value| count + u32::from(value.abs() > bound))
-    }
-}
-
-/// Cuts records of M columns, one after another, off at each one's bound.
-struct CutOff<'a> {
-    values: &'a mut [f32],
-    bounds: &'a [f32],
-}
-
-impl Loop for CutOff<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let columns = self.bounds.len();
-        for record in self.values.chunks_exact_mut(columns) {
-            if columns < BLOCK {
-                for (value, bound) in record.iter_mut().zip(self.bounds) {
-                    *value = value.clamp(-bound, *bound);
-                }
-                continue;
-            }
-            for from in blocks(columns) {
-                let bounds = block(self.bounds, from);
-                for (value, bound) in block_mut(record, from).iter_mut().zip(bounds) {
-                    *value = value.clamp(-bound, *bound);
-                }
-            }
-        }
-    }
-}
-
-/// Whether a column takes two values and no more.
-fn is_command(column: ArrayView1<'_, f64>) -> bool {
-    let (mut states, mut observed) = (Vec::new(), 0);
-    for value in column.iter().filter(|value| value.is_finite()) {
-        observed += 1;
-        let bits = (value + 0.0).to_bits();
-        if !states.contains(&bits) {
-            states.push(bits);
-            if states.len() > 2 {
-                return false;
-            }
-        }
-    }
-    states.len() == 2 && observed >= OBSERVED_MIN
-}
-
-/// Scales records, one after another.
-struct ScaleAll<'a> {
-    records: &'a [f64],
-    scaled: &'a mut [f32],
-    centre: &'a [f64],
-    spread: &'a [f64],
-}
-
-impl Loop for ScaleAll<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let Self {
-            records,
-            scaled,
-            centre,
-            spread,
-        } = self;
-        let columns = centre.len();
-        let records = records.chunks_exact(columns);
-        for (record, scaled) in records.zip(scaled.chunks_exact_mut(columns)) {
-            scale(record, scaled, (centre, spread));
-        }
-    }
-}
-
-/// Scales one record.
-#[inline(always)]
-fn scale(record: &[f64], scaled: &mut [f32], (centre, spread): (&[f64], &[f64])) {
-    if record.len() < BLOCK {
-        let units = centre.iter().zip(spread);
-        for ((scaled, value), (centre, spread)) in scaled.iter_mut().zip(record).zip(units) {
-            *scaled = within((value - centre) / spread);
-        }
-        return;
-    }
-    for from in blocks(record.len()) {
-        let (record, centre, spread) = (
-            block(record, from),
-            block(centre, from),
-            block(spread, from),
-        );
-        let scaled = block_mut(scaled, from);
-        for lane in 0..BLOCK {
-            scaled[lane] = within((record[lane] - centre[lane]) / spread[lane]);
-        }
-    }
-}
-
-/// Values beyond the bound: bound · (1 + ln(|z| / bound)). Nearly always there are none, and one look over all tells.
-fn compress(values: &mut [f32], bound: f32) {
-    if wide(Beyond { values, bound }) == 0 {
-        return;
-    }
-    for value in values {
-        *value = compressed(*value, bound);
-    }
-}
-
-/// One scaled value, by its logarithm beyond the bound.
-fn compressed(value: f32, bound: f32) -> f32 {
-    if value.abs() > bound {
-        (bound * (1.0 + (value.abs() / bound).ln())).copysign(value)
-    } else {
-        value
-    }
-}
-
-/// Undoes [`compress`].
-pub fn expanded(value: f64, bound: f32) -> f64 {
-    let bound = f64::from(bound);
-    if bound > 0.0 && value.abs() > bound {
-        (bound * (value.abs() / bound - 1.0).exp()).copysign(value)
-    } else {
-        value
-    }
-}
-
-/// Centre and spread of one combination's values of a column, at least one; the spread may be 0.
-fn own_scale(values: &mut [f64], scaling: Scaling) -> (f64, f64) {
-    if constant(values) {
-        return (values[0], 0.0);
-    }
-    if scaling == Scaling::Robust {
-        return robust(values);
-    }
-    let n = values.len() as f64;
-    let first = values[0];
-    let mean = first + values.iter().map(|value| value - first).sum::<f64>() / n;
-    let square = values.iter().map(|value| (value - mean) * (value - mean));
-    (mean, (square.sum::<f64>() / n).sqrt())
-}
-
-/// Centre and spread of one column.
-fn fit_column(column: ArrayView1<'_, f64>, scaling: Scaling) -> Result<(f64, f64), FitError> {
-    let mut observed: Vec<f64> = column
-        .iter()
-        .copied()
-        .filter(|value| value.is_finite())
-        .collect();
-    if observed.is_empty() || scaling == Scaling::None {
-        return Ok((0.0, 1.0));
-    }
-    let unchanging = constant(&observed);
-    let (centre, spread) = match scaling {
-        // A mean of equal numbers need not be that number.
-        _ if unchanging => (observed[0], 0.0),
-        Scaling::None => (0.0, 1.0),
-        Scaling::Robust => robust(&mut observed),
-        Scaling::Standard | Scaling::RankGauss => {
-            linfa_scaler(&observed, &LinearScaler::standard())?
-        }
-        Scaling::MinMax => linfa_scaler(&observed, &LinearScaler::min_max())?,
-    };
-    let noise = 1e-9 * centre.abs();
-    if spread.is_finite() && spread > noise.max(f64::MIN_POSITIVE) {
-        return Ok((centre, spread));
-    }
-    let one_percent = 0.01 * centre.abs();
-    let normal = one_percent.is_normal();
-    Ok((centre, if normal { one_percent } else { 1.0 }))
-}
-
-/// Whether all values are the same.
-#[expect(
-    clippy::float_cmp,
-    reason = "a constant column repeats the very same number"
-)]
-fn constant(values: &[f64]) -> bool {
-    values.iter().all(|&value| value == values[0])
-}
-
-/// Mean and standard deviation of the values that are not wild: within [`WILD`] spreads of the median, by an estimate that a third of wild
-/// values does not reach. So faults in the history do not set the scale, but every value that a column often takes does: a median absolute
-/// deviation knows only the nearer half of them, and makes wild values of the rest where a column is nearly discrete. Where two thirds of
-/// the values are equal nothing tells what is wild, and where more than a tenth would be wild they are no accidents, but another of the
-/// column's ways: all of them set the scale.
-fn robust(values: &mut [f64]) -> (f64, f64) {
-    let middle = median(values);
-    let mut off: Vec<f64> = values.iter().map(|value| (value - middle).abs()).collect();
-    off.sort_unstable_by(f64::total_cmp);
-    let bound = WILD * m_scale(&off);
-    let near = off.partition_point(|&deviation| deviation <= bound);
-    let rare = (off.len() - near) as f64 <= WILD_SHARE * off.len() as f64;
-    let tame = |value: &f64| !(bound > 0.0 && rare) || (value - middle).abs() <= bound;
-    let mean_of = |of: &dyn Fn(f64) -> f64| {
-        let (mut sum, mut count) = (0.0, 0.0_f64);
-        for &value in values.iter().filter(|value| tame(value)) {
-            sum += of(value);
-            count += 1.0;
-        }
-        sum / count.max(1.0)
-    };
-    // About the median first, because large numbers that hardly differ have an inexact mean.
-    let centre = middle + mean_of(&|value| value - middle);
-    let square = mean_of(&|value| (value - centre) * (value - centre));
-    (centre, square.sqrt())
-}
-
-/// Offset and inverse scale of one column by linfa-preprocessing.
-fn linfa_scaler(
-    values: &[f64],
-    params: &linfa_preprocessing::linear_scaling::LinearScalerParams<f64>,
-) -> Result<(f64, f64), FitError> {
-    let column = ArrayView1::from(values).insert_axis(Axis(1)).to_owned();
-    let scaler = params
-        .fit(&DatasetBase::from(column))
-        .map_err(|error| FitError::Library(format!("scaling: {error}")))?;
-    Ok((scaler.offsets()[0], 1.0 / scaler.scales()[0]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::array;
+    use ndarray::{Axis, array};
     use proptest::prelude::*;
 
     fn close(found: f64, wanted: f64) {

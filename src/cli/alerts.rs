@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_line_says_who_and_why_and_colours_are_for_terminals() {
         let told = line(&alert("open", "high"), false);
-        let expected = "2026-01-01T00:00:00Z  open   high     P-17: temperature 61.0, expected 49.2  [d/t/0/1]";
+        let expected = "2026-01-01T00:00:00.000Z  open   high     P-17: temperature 61.0, expected 49.2  [d/t/0/1]";
         assert_eq!(told, expected);
         assert!(line(&alert("open", "high"), true).contains("\x1b[1;31m"));
         assert!(line(&alert("close", "high"), false).contains("over after 41 records"));

@@ -85,7 +85,7 @@ Trains a model now on SIGUSR1, if it is the process of the group that trains (th
     Run,
     /// See it work: a simulated plant with faults against the real daemon, no setup
     #[command(
-        after_help = "  anomalyd demo                       embedded broker, until Ctrl-C
+        after_help = "  anomalyd demo                       embedded broker: the story, and then the plant as it goes on, until Ctrl-C
   anomalyd demo --for 90s             with a table of faults found at the end; exit 0 only if all went well
   anomalyd demo --brokers localhost:9092 --for 90s     the same story on a real Kafka, exactly once"
     )]
@@ -433,6 +433,26 @@ impl From<Least> for crate::alert::Severity {
 pub enum ConfigCommand {
     /// All settings in effect, secrets hidden, with where each comes from
     Show(ConfigShowArgs),
+    /// Look at a thousand records, and propose a file: key, time, features, categories
+    #[command(
+        after_help = "  anomalyd config init --from-topic plant.pumps --brokers kafka-1:9092 --out pumps.toml
+  anomalyd config init --from-file pump.csv"
+    )]
+    Init(ConfigInitArgs),
+}
+
+/// `config init`
+#[derive(Clone, Debug, Args)]
+pub struct ConfigInitArgs {
+    /// The topic to look at
+    #[arg(long, value_name = "TOPIC", conflicts_with = "from_file")]
+    pub from_topic: Option<String>,
+    /// The file to look at: CSV with a header (parted by comma, semicolon or tab) or JSON lines, gzipped or not
+    #[arg(long, value_name = "FILE")]
+    pub from_file: Option<PathBuf>,
+    /// Where to write it, where there is no file yet; standard output if left out
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 /// `config show`

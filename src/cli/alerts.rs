@@ -37,12 +37,14 @@ pub(super) fn tail(config: &Config, arguments: &AlertsTailArgs) -> Result<(), Fa
     let mut before: Vec<Alert> = log.more()?.into_iter().filter(fits).collect();
     before.drain(..before.len().saturating_sub(arguments.last));
     tell(&before, arguments.json, colour)?;
-    while !arguments.no_follow {
+    if arguments.no_follow {
+        return Ok(());
+    }
+    loop {
         watchdog.pause(LOOK_EVERY)?;
         let news: Vec<Alert> = log.more()?.into_iter().filter(fits).collect();
         tell(&news, arguments.json, colour)?;
     }
-    Ok(())
 }
 
 fn fits(alert: &Alert, arguments: &AlertsTailArgs) -> bool {
@@ -170,6 +172,7 @@ fn shown(told: &[Alert]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::args::Least;
     use super::*;
 
     fn alert(event: &str, severity: &str) -> Alert {
@@ -204,7 +207,6 @@ mod tests {
             key: key.map(str::to_owned),
             json: false,
         };
-        use super::super::args::Least;
         let (low, high) = (alert("open", "low"), alert("open", "high"));
         assert!(fits(&low, &arguments(None, None)));
         assert!(!fits(&low, &arguments(Some(Least::High), None)));

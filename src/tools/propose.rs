@@ -145,11 +145,11 @@ pub fn propose(sample: &[Leaves]) -> Proposal {
     }
     let mut proposal = Proposal {
         records: sample.len(),
-        timestamp: best(&fields, &TIME_WORDS, |field| field.is_time()),
+        timestamp: best(&fields, &TIME_WORDS, Field::is_time),
         ..Proposal::default()
     };
     let time = proposal.timestamp.clone();
-    let keyed = best(&fields, &KEY_WORDS, |field| is_key(field));
+    let keyed = best(&fields, &KEY_WORDS, is_key);
     let keyed = keyed.filter(|path| Some(path) != time.as_ref());
     proposal.key = keyed.map(|path| {
         let keys = fields.get(&path).map_or(0, |field| field.values.len());
@@ -297,7 +297,7 @@ mod tests {
             json!({
                 "ts": format!("2026-03-01T12:{:02}:{:02}Z", i / 60 % 60, i % 60),
                 "pump": format!("P-{}", i % 5),
-                "mode": if i % 7 == 0 { "eco" } else { "full" },
+                "mode": if i.is_multiple_of(7) { "eco" } else { "full" },
                 "motor": {"temperature": 60.0 + (i * 37 % 11) as f64, "current": (i * 31 % 17) as f64},
                 "sequence": i, "firmware": 3, "note": format!("free text {i}"), "seen": 1_772_366_400 + (i * 7 % 5), "tags": ["a"],
             })

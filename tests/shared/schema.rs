@@ -1,5 +1,5 @@
 //! JSON Schema, as far as the schemas of this project use it.
-#![expect(clippy::panic, clippy::indexing_slicing, reason = "a test's helpers")]
+#![expect(clippy::panic, reason = "a test's helpers")]
 
 use serde_json::Value;
 

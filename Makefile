@@ -2,8 +2,8 @@
 SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-# How long the demo lasts, and the profile that it is built with.
-FOR ?= 90s
+# How long the demo lasts (until it is stopped, if left out), and the profile that it is built with.
+FOR ?=
 PROFILE ?= quick
 # The demo shares the tests' build: dependencies are optimised there too, and nothing is built twice.
 CARGO ?= cargo
@@ -14,15 +14,15 @@ CARGO ?= cargo
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
-demo: ## a plant with faults, an embedded broker, the real daemon: nothing else needed (FOR=90s)
+demo: ## a plant with faults, an embedded broker, the real daemon: nothing else needed (FOR=90s ends it by itself)
 	@scripts/bootstrap.sh
 	$(CARGO) build --bin anomalyd
-	target/debug/anomalyd demo --for $(FOR)
+	target/debug/anomalyd demo $(if $(FOR),--for $(FOR))
 
 demo-kafka: ## the same story on a real Apache Kafka, exactly once
 	@scripts/bootstrap.sh tests
 	$(CARGO) build --bin anomalyd
-	scripts/kafka.sh with bash -c 'target/debug/anomalyd demo --brokers "$$ANOMALYD_TEST_BROKERS" --for $(FOR)'
+	scripts/kafka.sh with bash -c 'target/debug/anomalyd demo --brokers "$$ANOMALYD_TEST_BROKERS" $(if $(FOR),--for $(FOR))'
 
 test: ## all tests; fetches and runs Apache Kafka for those that need one
 	@scripts/bootstrap.sh tests

@@ -131,6 +131,9 @@ pub struct Alert {
     /// Nobody knows how the episode went on: what was remembered of its key was discarded, and so it is closed. Left out if not.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub abandoned: bool,
+    /// Where the episode is shown, with `http.public_url`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// What the score is by: `model_version` and `seasonal`.
     #[serde(flatten)]
     pub scored_by: ScoredBy,

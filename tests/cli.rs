@@ -105,6 +105,79 @@ fn validate_shows_the_effective_settings_without_secrets() {
 }
 
 #[test]
+fn config_show_says_where_each_setting_comes_from() {
+    let set = [
+        "-c",
+        "config/examples/pumps.toml",
+        "-s",
+        "workers=3",
+        "-s",
+        "http.token=${env:PW}0123456789",
+    ];
+    let (code, out, err) = outcome(&[&["config", "show"][..], &set].concat());
+    assert_eq!(code, 0, "{err}");
+    let line = |key: &str| {
+        let mut lines = out
+            .lines()
+            .filter(|line| line.starts_with(&format!("{key} = ")));
+        lines
+            .next()
+            .unwrap_or_else(|| panic!("{key} is not in {out}"))
+            .to_owned()
+    };
+    assert!(line("workers").contains("workers = 3") && line("workers").ends_with("# --set"));
+    assert!(line("seed").ends_with("# environment ANOMALYD__SEED"));
+    assert!(line("name").ends_with("# config/examples/pumps.toml"));
+    assert!(line("batch.wait").ends_with("# default"));
+    assert!(line("http.token").contains("***") && !out.contains("hunter2"));
+    let (_, out, _) = outcome(&[&["config", "show", "--changed", "--json"][..], &set].concat());
+    let settings: Vec<serde_json::Value> = serde_json::from_str(&out).unwrap();
+    assert!(
+        settings
+            .iter()
+            .all(|setting| setting["origin"] != "default")
+    );
+    assert!(settings.iter().any(|setting| setting["key"] == "workers"));
+}
+
+#[test]
+fn config_init_proposes_a_file_that_is_valid_and_writes_over_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (input, out) = (path("plant.csv"), path("plant.toml"));
+    let mut text = "time;pump;flow;mode\n".to_owned();
+    for i in 0..200 {
+        let mode = if i % 3 == 0 { "eco" } else { "full" };
+        writeln!(
+            text,
+            "2026-03-01 12:{:02}:{:02};P-{};{}.5;{mode}",
+            i / 60,
+            i % 60,
+            i % 4,
+            i * 7 % 13
+        )
+        .unwrap();
+    }
+    fs::write(&input, text).unwrap();
+    let init = ["config", "init", "--from-file", &input, "--out", &out];
+    assert_eq!(outcome(&init).0, 0);
+    let made = fs::read_to_string(&out).unwrap();
+    for words in [
+        "key = [\"pump\"]",
+        "timestamp = \"time\"",
+        "features = [\"flow\"]",
+        "\"mode\" = [\"eco\",\"full\"]",
+    ] {
+        assert!(made.contains(words), "{words} is not in {made}");
+    }
+    let (code, _, err) = outcome(&["validate", "-c", &out]);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(outcome(&init).0, 74);
+    assert_eq!(fs::read_to_string(&out).unwrap(), made);
+    assert_eq!(outcome(&["config", "init"]).0, 64);
+}
+
+#[test]
 fn healthcheck_without_a_daemon_is_74() {
     let (code, _, err) = outcome(&["healthcheck", "-s", "http.listen=127.0.0.1:1"]);
     assert_eq!(code, 74);

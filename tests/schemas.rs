@@ -1,7 +1,6 @@
 //! The JSON schemas that other programs go by, against the types that read and write.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     clippy::indexing_slicing,
     reason = "a test's helpers"
 )]
@@ -15,65 +14,20 @@ use anomalyd::record::Key;
 use anomalyd::record::feedback::Statement;
 use anomalyd::stream::{Offset, TopicPartition};
 use anomalyd::time::Timestamp;
+use schema::valid;
 use serde_json::{Value, json};
 
-fn schema(name: &str) -> Value {
+#[path = "shared/schema.rs"]
+mod schema;
+
+fn read_schema(name: &str) -> Value {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name);
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// Whether a value is as a schema says, of which only these words are known.
-fn valid(schema: &Value, value: &Value) -> bool {
-    let rules = schema.as_object().unwrap();
-    rules.iter().all(|(rule, says)| match rule.as_str() {
-        "$schema" | "title" | "description" => true,
-        "oneOf" => {
-            let all = says.as_array().unwrap().iter();
-            all.filter(|one| valid(one, value)).count() == 1
-        }
-        "type" => match says {
-            Value::Array(types) => types.iter().any(|name| is(name, value)),
-            name => is(name, value),
-        },
-        "const" => says == value,
-        "enum" => says.as_array().unwrap().contains(value),
-        "minimum" => value.as_f64().is_none_or(|v| says.as_f64().unwrap() <= v),
-        "maximum" => value.as_f64().is_none_or(|v| v <= says.as_f64().unwrap()),
-        "items" => value
-            .as_array()
-            .is_none_or(|all| all.iter().all(|item| valid(says, item))),
-        "required" => {
-            let has = |name: &Value| value.get(name.as_str().unwrap()).is_some();
-            says.as_array().unwrap().iter().all(has)
-        }
-        "properties" => says
-            .as_object()
-            .unwrap()
-            .iter()
-            .all(|(name, rule)| value.get(name).is_none_or(|part| valid(rule, part))),
-        "additionalProperties" => {
-            let known = |name: &String| rules["properties"].get(name).is_some();
-            value.as_object().is_none_or(|all| all.keys().all(known))
-        }
-        other => panic!("this test does not know `{other}`"),
-    })
-}
-
-fn is(name: &Value, value: &Value) -> bool {
-    match name.as_str().unwrap() {
-        "object" => value.is_object(),
-        "array" => value.is_array(),
-        "string" => value.is_string(),
-        "number" => value.is_number(),
-        "integer" => value.is_i64() || value.is_u64(),
-        "null" => value.is_null(),
-        other => panic!("this test does not know `{other}`"),
-    }
-}
-
 #[test]
 fn what_the_schema_of_feedback_allows_is_read_and_nothing_else() {
-    let schema = schema("docs/feedback.schema.json");
+    let schema = read_schema("docs/feedback.schema.json");
     let time = "2026-03-01T12:00:00Z";
     let later = "2026-03-01T13:00:00Z";
     let mut good = vec![
@@ -155,6 +109,7 @@ fn alert(event: AlertEvent, kind: AlertKind, severity: Severity) -> Alert {
         suppressed: Some(3),
         within: Some("d/t/0/0".into()),
         abandoned: true,
+        url: Some("https://x/episode/d/t/0/1".to_owned()),
         scored_by: ScoredBy::Seasonal,
         input: InputRef {
             at: TopicPartition::new("t", 0),
@@ -165,7 +120,7 @@ fn alert(event: AlertEvent, kind: AlertKind, severity: Severity) -> Alert {
 
 #[test]
 fn alerts_are_as_their_schema_says() {
-    let schema = schema("docs/alert.schema.json");
+    let schema = read_schema("docs/alert.schema.json");
     let mut all = Vec::new();
     for event in [AlertEvent::Open, AlertEvent::Update, AlertEvent::Close] {
         for kind in [AlertKind::Score, AlertKind::Silence, AlertKind::Storm] {
@@ -188,6 +143,7 @@ fn alerts_are_as_their_schema_says() {
         suppressed: None,
         within: None,
         abandoned: false,
+        url: None,
         scored_by: ScoredBy::Model(ModelVersion(4)),
         relevant_attribution: Vec::new(),
         ..all[0].clone()

@@ -11,7 +11,7 @@ use crate::alert::{Alert, ScoredBy};
 use crate::detect::Params;
 use crate::model::card::{Exclusion, Feedback, Maintenance, Said};
 use crate::model::trained::TrainedModel;
-use crate::pipeline::{self, Column, PartitionAssignment, Pipeline, StateEntry, Watched};
+use crate::pipeline::{self, Column, PartitionAssignment, Pipeline, StateEntry, Watched, Watching};
 use crate::record::feedback::Says;
 use crate::record::{DecodeError, Decoded, DecodedBatch, RecordBatch};
 use crate::stream::{EpisodeId, Offset, TopicPartition};
@@ -147,7 +147,7 @@ impl<'a> Replay<'a> {
         };
         let context = table.schema.context_columns(&table.columns);
         let columns = Column::list(&table.columns, &table.missing, &context);
-        let mut pipeline = Pipeline::new(Arc::new(params), columns).watching_all();
+        let mut pipeline = Pipeline::new(Arc::new(params), columns).watching(Watching::All);
         let starts = match &table.places {
             None => vec![(at.clone(), Offset(0))],
             Some(places) => places

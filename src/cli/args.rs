@@ -85,7 +85,7 @@ Trains a model now on SIGUSR1, if it is the process of the group that trains (th
     Run,
     /// See it work: a simulated plant with faults against the real daemon, no setup
     #[command(
-        after_help = "  anomalyd demo                       embedded broker, until Ctrl-C
+        after_help = "  anomalyd demo                       embedded broker: the story, and then the plant as it goes on, until Ctrl-C
   anomalyd demo --for 90s             with a table of faults found at the end; exit 0 only if all went well
   anomalyd demo --brokers localhost:9092 --for 90s     the same story on a real Kafka, exactly once"
     )]
@@ -131,6 +131,12 @@ trained. The daemon goes by its clock, with jitter, and by what is committed; a 
     /// Look at flagged episodes, and say what they were
     #[command(subcommand)]
     Episodes(EpisodesCommand),
+    /// Read what people are told
+    #[command(subcommand)]
+    Alerts(AlertsCommand),
+    /// Look at the settings in effect
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Create the topics that the daemon writes
     #[command(subcommand)]
     Topics(TopicsCommand),
@@ -339,6 +345,8 @@ pub enum ModelsCommand {
 pub enum EpisodesCommand {
     /// Those that training knows of, and what was said of them
     List,
+    /// What people were told of one: its cause, since when, which record
+    Show(EpisodeShowArgs),
     /// It was a false alarm: training may learn its records
     #[command(after_help = "\
 What was flagged is kept out of training until somebody says otherwise: a lasting fault must not become normal.
@@ -354,6 +362,108 @@ The next training reads it, and the model's card says it of the episode. Alerts 
     Confirm(FeedbackArgs),
     /// It is how things are from now on: training learns its records, also those that come while it is open
     NewNormal(FeedbackArgs),
+}
+
+/// `episodes show`
+#[derive(Clone, Debug, Args)]
+pub struct EpisodeShowArgs {
+    /// The episode's id, as in its alerts.
+    pub id: String,
+    /// Its alerts as they are, a JSON list
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `alerts`
+#[derive(Debug, Subcommand)]
+pub enum AlertsCommand {
+    /// The last alerts in words, and those that come, until Ctrl-C
+    #[command(after_help = "  anomalyd alerts tail --config pumps.toml
+  anomalyd alerts tail --config pumps.toml --key P-17 --severity high
+  anomalyd alerts tail --config pumps.toml -n 100 --no-follow --json")]
+    Tail(AlertsTailArgs),
+}
+
+/// `alerts tail`
+#[derive(Clone, Debug, Args)]
+pub struct AlertsTailArgs {
+    /// So many of those that there are
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
+    pub last: usize,
+    /// End there, instead of waiting for more
+    #[arg(long)]
+    pub no_follow: bool,
+    /// Only those that are at least this bad
+    #[arg(long, value_name = "SEVERITY", value_enum)]
+    pub severity: Option<Least>,
+    /// Only those of this key
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    /// As they are, a JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How bad an alert must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Least {
+    /// All.
+    Low,
+    /// Ten times rarer than the budget.
+    Medium,
+    /// A hundred times rarer.
+    High,
+    /// A thousand times rarer.
+    Critical,
+}
+
+impl From<Least> for crate::alert::Severity {
+    fn from(least: Least) -> Self {
+        match least {
+            Least::Low => Self::Low,
+            Least::Medium => Self::Medium,
+            Least::High => Self::High,
+            Least::Critical => Self::Critical,
+        }
+    }
+}
+
+/// `config`
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// All settings in effect, secrets hidden, with where each comes from
+    Show(ConfigShowArgs),
+    /// Look at a thousand records, and propose a file: key, time, features, categories
+    #[command(
+        after_help = "  anomalyd config init --from-topic plant.pumps --brokers kafka-1:9092 --out pumps.toml
+  anomalyd config init --from-file pump.csv"
+    )]
+    Init(ConfigInitArgs),
+}
+
+/// `config init`
+#[derive(Clone, Debug, Args)]
+pub struct ConfigInitArgs {
+    /// The topic to look at
+    #[arg(long, value_name = "TOPIC", conflicts_with = "from_file")]
+    pub from_topic: Option<String>,
+    /// The file to look at: CSV with a header (parted by comma, semicolon or tab) or JSON lines, gzipped or not
+    #[arg(long, value_name = "FILE")]
+    pub from_file: Option<PathBuf>,
+    /// Where to write it, where there is no file yet; standard output if left out
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// `config show`
+#[derive(Clone, Debug, Args)]
+pub struct ConfigShowArgs {
+    /// Only those that somebody set
+    #[arg(long)]
+    pub changed: bool,
+    /// As a JSON list
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `episodes dismiss`, `confirm` and `new-normal`

@@ -1,7 +1,6 @@
 //! `run` and `demo`: the daemon, and the story told around it.
 
 use std::io::{self, IsTerminal as _};
-use std::time::Duration;
 
 use super::args::{DemoArgs, Settings};
 use super::exit::{self, Failure};
@@ -12,9 +11,6 @@ use crate::service::error::ServiceError;
 use crate::service::log;
 use crate::service::run as service;
 use crate::worker::WorkerError;
-
-/// How long the demo takes unless told otherwise.
-const DEMO_LENGTH: Duration = Duration::from_secs(90);
 
 /// The daemon, until it is told to stop.
 pub fn run(config: &Config) -> Result<(), Failure> {
@@ -30,7 +26,7 @@ pub fn demo(arguments: &DemoArgs, settings: &Settings) -> Result<(), Failure> {
         LogFormat::Auto,
     );
     let options = demo::Options {
-        length: arguments.length.unwrap_or(DEMO_LENGTH),
+        length: arguments.length,
         seed: arguments.seed.unwrap_or(7),
         brokers: settings.brokers.clone(),
         files: settings.config.clone(),

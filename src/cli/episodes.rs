@@ -9,9 +9,9 @@ use super::output::print;
 use crate::config::Config;
 use crate::kafka::history::KafkaHistory;
 use crate::kafka::watchdog::{Watchdog, end_process};
-use crate::model::card::{Card, Exclusion, Feedback, Said, Suspect};
+use crate::model::card::Feedback;
 use crate::pipeline::EpisodeRecord;
-use crate::port::ModelStore;
+use crate::service::change;
 use crate::service::models::AnyStore;
 use crate::time::{Clock, SystemClock, Timestamp};
 
@@ -25,83 +25,16 @@ pub(super) fn run(config: &Config, command: &EpisodesCommand) -> Result<(), Fail
         config.history_topics(),
         (Arc::clone(&clock), watchdog),
     )?;
-    let mut episodes = history.episodes()?;
-    if let Some(champion) = store.champion()?
-        && let Some(model) = store.load(champion)?
-    {
-        let said = history.said()?;
-        episodes.extend(suspects(&model.card, &said));
-    }
+    let episodes = change::episodes(&mut store, &mut history)?;
     let (args, says) = match command {
-        EpisodesCommand::List => return print(&table(&episodes)),
+        EpisodesCommand::List | EpisodesCommand::Show(_) => return print(&table(&episodes)),
         EpisodesCommand::Dismiss(args) => (args, Feedback::FalsePositive),
         EpisodesCommand::Confirm(args) => (args, Feedback::TruePositive),
         EpisodesCommand::NewNormal(args) => (args, Feedback::NewNormal),
     };
-    let exclusion = &found(&episodes, &args.id)?.exclusion;
-    let why = undone(exclusion, says, args.undo)?;
+    let why = change::judged(&episodes, &args.id, says, args.undo)?;
     history.say(&connection, (&args.id, why), clock.now())?;
-    print(&said(&args.id, why))
-}
-
-/// What is known of an episode once somebody `says` it, or takes that back.
-///
-/// # Errors
-/// If somebody takes back what nobody said.
-fn undone(exclusion: &Exclusion, says: Feedback, undo: bool) -> Result<Option<Feedback>, Failure> {
-    match exclusion.feedback {
-        _ if !undo => Ok(Some(says)),
-        Some(said) if said == says => Ok(None),
-        said => Err(Failure::Usage(format!(
-            "nothing to take back: of `{}` it was not said that it is a {}, but {}",
-            exclusion.because,
-            word(says),
-            said.map_or("nothing", word)
-        ))),
-    }
-}
-
-/// What was said, in words.
-fn word(said: Feedback) -> &'static str {
-    match said {
-        Feedback::FalsePositive => "false positive",
-        Feedback::TruePositive => "true positive",
-        Feedback::NewNormal => "new normal",
-    }
-}
-
-/// What stood out in the history of the model in use before any model judged it, as if it were episodes.
-fn suspects(card: &Card, said: &Said) -> Vec<EpisodeRecord> {
-    let record = |suspect: &Suspect| EpisodeRecord {
-        exclusion: Exclusion {
-            feedback: said.get(&suspect.exclusion.because).copied(),
-            ..suspect.exclusion.clone()
-        },
-        from_time: suspect.from_time,
-        held: false,
-        to_time: Some(suspect.to_time),
-    };
-    card.suspects.iter().map(record).collect()
-}
-
-/// The episode of this id.
-fn found<'a>(episodes: &'a [EpisodeRecord], id: &str) -> Result<&'a EpisodeRecord, Failure> {
-    let mut alike = episodes.iter().filter(|n| n.exclusion.because == id);
-    alike.next().ok_or_else(|| {
-        Failure::Usage(format!(
-            "there is no episode `{id}`: `anomalyd episodes list` shows those that training knows of; silences and storms are not learnt from"
-        ))
-    })
-}
-
-fn said(id: &str, why: Option<Feedback>) -> String {
-    match why {
-        Some(why) if why.lets_in() => {
-            format!("training learns the records of {id} from its next run on\n")
-        }
-        Some(_) => format!("training leaves the records of {id} out for good\n"),
-        None => format!("training leaves the records of {id} out again from its next run on\n"),
-    }
+    print(&(change::follows(&args.id, why) + "\n"))
 }
 
 /// One line an episode, the newest last.
@@ -124,8 +57,8 @@ fn table(episodes: &[EpisodeRecord]) -> String {
         };
         let training = match record.exclusion.feedback {
             None => "left out".to_owned(),
-            Some(said) if said.lets_in() => format!("learnt: {}", word(said)),
-            Some(said) => format!("left out: {}", word(said)),
+            Some(said) if said.lets_in() => format!("learnt: {}", change::word(said)),
+            Some(said) => format!("left out: {}", change::word(said)),
         };
         // Writing to a string cannot fail.
         writeln!(
@@ -143,27 +76,9 @@ fn table(episodes: &[EpisodeRecord]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::card::{Card, Exclusion, Said, Suspect};
+    use crate::service::change::{found, suspects};
     use crate::stream::{Offset, TopicPartition};
-
-    #[test]
-    fn only_what_was_said_is_taken_back() {
-        let exclusion = |feedback| Exclusion {
-            at: TopicPartition::new("in", 0),
-            key: "k".to_owned(),
-            from: Offset(1),
-            to: None,
-            because: "a".into(),
-            feedback,
-        };
-        let (nothing, fault) = (exclusion(None), exclusion(Some(Feedback::TruePositive)));
-        let says = Feedback::TruePositive;
-        assert_eq!(undone(&nothing, says, false).unwrap(), Some(says));
-        assert_eq!(undone(&fault, says, true).unwrap(), None);
-        for (exclusion, says) in [(&nothing, says), (&fault, Feedback::NewNormal)] {
-            let error = undone(exclusion, says, true).unwrap_err();
-            assert_eq!(error.code(), super::super::exit::USAGE);
-        }
-    }
 
     #[test]
     fn the_table_says_what_training_does_with_each_episode() {
@@ -192,7 +107,7 @@ mod tests {
         assert!(lines[1].ends_with("left out") && lines[1].contains("1970-01-01T00:00:00.009Z"));
         assert!(lines[2].contains("open") && lines[2].ends_with("learnt: new normal"));
         assert_eq!(found(&episodes, "b").unwrap(), &episodes[1]);
-        let error = found(&episodes, "c").unwrap_err();
+        let error: Failure = found(&episodes, "c").unwrap_err().into();
         assert_eq!(error.code(), super::super::exit::USAGE);
         assert!(table(&[]).contains("no episodes"));
         // A suspect of the model in use is listed like an episode.

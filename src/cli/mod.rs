@@ -3,15 +3,18 @@
 //! Next: `args` (every option and help text), `exit` (the codes), `validate`, `healthcheck`. Bodies that do more live in `service`,
 //! `backtest`, `tools` and `demo`.
 
+mod alerts;
 pub mod args;
 mod daemon;
 mod episodes;
 pub mod exit;
 mod files;
 mod healthcheck;
+mod init;
 mod models;
 mod output;
 mod sample;
+mod settings;
 mod topics;
 mod validate;
 
@@ -22,7 +25,10 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 
 use crate::config::{Config, Problems, Sources};
-use args::{Cli, Command, ModelsCommand, Settings, TopicsCommand};
+use args::{
+    AlertsCommand, Cli, Command, ConfigCommand, EpisodesCommand, ModelsCommand, Settings,
+    TopicsCommand,
+};
 use exit::Failure;
 use output::print;
 
@@ -63,7 +69,11 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
             print(&format!("{}\n", crate::model::KINDS.names().join("\n")))
         }
         Command::Models(command) => models::run(&load()?, command),
+        Command::Episodes(EpisodesCommand::Show(arguments)) => alerts::show(&load()?, arguments),
         Command::Episodes(command) => episodes::run(&load()?, command),
+        Command::Alerts(AlertsCommand::Tail(arguments)) => alerts::tail(&load()?, arguments),
+        Command::Config(ConfigCommand::Init(arguments)) => init::run(&load()?, arguments),
+        Command::Config(ConfigCommand::Show(arguments)) => settings::show(&load()?, arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "anomalyd", &mut script);

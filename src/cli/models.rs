@@ -13,6 +13,7 @@ use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::model::card::{Card, ModelVersion};
 use crate::model::trained::TrainedModel;
 use crate::port::ModelStore;
+use crate::service::change::{self, ChangeError, chosen};
 use crate::service::models::{AnyStore, AnyStoreError};
 use crate::time::{Clock, SystemClock};
 
@@ -24,59 +25,28 @@ pub(super) fn run(config: &Config, command: &ModelsCommand) -> Result<(), Failur
         ModelsCommand::Kinds => Ok(()),
         ModelsCommand::List => print(&table(&store.list()?, store.champion()?)),
         ModelsCommand::Show { version } => {
-            let model = chosen(&mut store, *version)?;
+            let model = chosen(&mut store, version.map(ModelVersion))?;
             let card = serde_json::to_string_pretty(&model.card)
                 .map_err(|error| Failure::Internal(error.to_string()))?;
             print(&(card + "\n"))
         }
-        ModelsCommand::Promote { version } => promote(&mut store, ModelVersion(*version)),
-        ModelsCommand::Rollback => {
-            let target = before(&store.list()?, store.champion()?)?;
-            promote(&mut store, target)
+        ModelsCommand::Promote { version } => {
+            let version = ModelVersion(*version);
+            change::promote(&mut store, version)?;
+            in_use(version)
         }
+        ModelsCommand::Rollback => in_use(change::rollback(&mut store)?),
         ModelsCommand::Export { version, out } => {
-            let model = chosen(&mut store, *version)?;
+            let model = chosen(&mut store, version.map(ModelVersion))?;
             write(&model, out)
         }
     }
 }
 
-/// The model of this version; the champion if there is none.
-fn chosen(store: &mut AnyStore, version: Option<u64>) -> Result<Arc<TrainedModel>, Failure> {
-    let version = match version {
-        Some(version) => ModelVersion(version),
-        None => store
-            .champion()?
-            .ok_or_else(|| Failure::Usage("no model is in use yet".to_owned()))?,
-    };
-    store.load(version)?.ok_or_else(|| {
-        Failure::Usage(format!(
-            "there is no model {version}: `anomalyd models list` shows those there are"
-        ))
-    })
-}
-
-fn promote(store: &mut AnyStore, version: ModelVersion) -> Result<(), Failure> {
-    chosen(store, Some(version.0))?;
-    store.promote(version)?;
+fn in_use(version: ModelVersion) -> Result<(), Failure> {
     print(&format!(
         "model {version} is in use; running daemons take it up with their next batch\n"
     ))
-}
-
-/// The newest version before the champion that the gate had promoted.
-fn before(cards: &[Card], champion: Option<ModelVersion>) -> Result<ModelVersion, Failure> {
-    let champion = champion.ok_or_else(|| Failure::Usage("no model is in use yet".to_owned()))?;
-    cards
-        .iter()
-        .filter(|card| card.version < champion && card.gate.is_promoted())
-        .map(|card| card.version)
-        .max()
-        .ok_or_else(|| {
-            Failure::Usage(format!(
-                "there is no promoted model before {champion}, which is in use"
-            ))
-        })
 }
 
 fn write(model: &TrainedModel, out: &Path) -> Result<(), Failure> {
@@ -121,6 +91,16 @@ fn table(cards: &[Card], champion: Option<ModelVersion>) -> String {
         .unwrap_or_default();
     }
     out
+}
+
+impl From<ChangeError> for Failure {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Unknown(text) | ChangeError::Impossible(text) => Self::Usage(text),
+            ChangeError::Store(error) => error.into(),
+            ChangeError::Kafka(error) => error.into(),
+        }
+    }
 }
 
 impl From<AnyStoreError> for Failure {
@@ -177,21 +157,6 @@ mod tests {
             },
             program: "test".to_owned(),
         }
-    }
-
-    #[test]
-    fn rollback_goes_to_the_newest_promoted_version_before() {
-        let cards = [
-            card(1, Decision::Promoted),
-            card(2, Decision::Promoted),
-            card(3, Decision::Rejected),
-            card(4, Decision::Promoted),
-        ];
-        let target = |champion| before(&cards, Some(ModelVersion(champion))).ok();
-        assert_eq!(target(4), Some(ModelVersion(2)));
-        assert_eq!(target(2), Some(ModelVersion(1)));
-        assert_eq!(target(1), None);
-        assert!(before(&cards, None).is_err());
     }
 
     #[test]

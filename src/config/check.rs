@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::load::Loaded;
 use super::problem::Problem;
 use super::raw::{Rate, Raw};
-use super::settings::Config;
+use super::settings::{Config, TokenDigest};
 use super::units::format_duration;
 use crate::detect::cold::ROWS_MAX;
 use crate::detect::{Budget, Params};
@@ -75,8 +75,10 @@ pub fn check(loaded: &Loaded) -> (Config, Vec<Problem>) {
         detect: Arc::new(detect),
         batch: raw.batch.clone(),
         http: http(raw, &mut found),
+        http_token: token(raw, &mut found),
         log: raw.log.clone(),
         shown: loaded.shown(),
+        origins: loaded.origins.clone(),
     };
     (config, found.0)
 }
@@ -350,6 +352,7 @@ fn detect(raw: &Raw, found: &mut Found) -> Params {
     let params = Params {
         detector: raw.name.as_str().into(),
         group: raw.input.group.clone(),
+        public_url: public_url(raw, found),
         budget: budget(&alerts.false_alarm_rate, found),
         cooldown: alerts.cooldown,
         silence_factor: alerts.silence_factor,
@@ -454,6 +457,52 @@ fn http(raw: &Raw, found: &mut Found) -> Option<SocketAddr> {
         );
     }
     address.ok()
+}
+
+/// A token that cannot be guessed is longer than what people think up.
+const TOKEN_MIN: usize = 16;
+
+fn token(raw: &Raw, found: &mut Found) -> Option<TokenDigest> {
+    let token = &raw.http.token;
+    if token.is_empty() {
+        return None;
+    }
+    if token.chars().count() < TOKEN_MIN {
+        found.add(
+            "http.token",
+            format!("is too short: it takes {TOKEN_MIN} characters at least"),
+        );
+    }
+    if !token.chars().all(|c| c.is_ascii_graphic()) {
+        found.add(
+            "http.token",
+            "has blanks or characters that no HTTP header can have",
+        );
+    }
+    Some(TokenDigest::of(token))
+}
+
+fn public_url(raw: &Raw, found: &mut Found) -> Option<Arc<str>> {
+    let url = raw.http.public_url.trim_end_matches('/');
+    if url.is_empty() {
+        return None;
+    }
+    let host = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"));
+    let plain = |host: &str| {
+        !host.is_empty()
+            && host
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "._-:[]".contains(c))
+    };
+    found.require(
+        host.is_some_and(plain),
+        "http.public_url",
+        quoted(url),
+        "http:// or https:// with a host and perhaps a port, and no path, such as \"https://anomalyd.example.com\"",
+    );
+    Some(Arc::from(url))
 }
 
 fn log(raw: &Raw, found: &mut Found) {

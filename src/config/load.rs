@@ -3,7 +3,7 @@
 //! Each setting is tried against its type on its own before the `config` crate merges the layers, so that every problem of every layer is
 //! found at once, with the place it came from.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
@@ -40,6 +40,8 @@ pub struct Loaded {
     pub hidden: BTreeSet<String>,
     /// Texts that references stood for.
     pub revealed: Vec<String>,
+    /// Where each setting comes from that is not a default.
+    pub origins: BTreeMap<String, String>,
     /// What is wrong.
     pub problems: Vec<Problem>,
 }
@@ -58,6 +60,8 @@ fn hide(table: &mut Table, prefix: &str, hidden: &BTreeSet<String>) {
         let key = join(prefix, name);
         match value {
             Value::Table(inner) => hide(inner, &key, hidden),
+            // That there is no secret is none.
+            Value::String(text) if text.is_empty() => {}
             _ if hidden.contains(&key) || secret::looks_secret(&key) => {
                 *value = Value::String(secret::HIDDEN.to_owned());
             }
@@ -96,6 +100,7 @@ pub fn load(sources: &Sources) -> Loaded {
             Err(problem) => problems.push(problem),
         }
     }
+    problems.extend(misspelt(&sources.environment, &known));
     layers.push(from_environment(&sources.environment));
     layers.push(from_flags(&sources.set, &mut problems));
     merge(layers, &known, &sources.environment, problems)
@@ -119,6 +124,7 @@ fn merge(
         .unwrap_or_default();
     let mut hidden = BTreeSet::new();
     let mut revealed = Vec::new();
+    let mut origins = BTreeMap::new();
     for layer in layers {
         let mut table = Table::new();
         for mut leaf in layer {
@@ -135,8 +141,11 @@ fn merge(
                     continue;
                 }
             }
-            match typed(&leaf) {
-                Ok(value) => insert(&mut table, &leaf.path, value),
+            match typed(&leaf, known) {
+                Ok(value) => {
+                    insert(&mut table, &leaf.path, value);
+                    origins.insert(leaf.key(), leaf.origin);
+                }
                 Err(message) => problems.push(explain(&leaf, &message, known)),
             }
         }
@@ -157,6 +166,7 @@ fn merge(
         raw,
         hidden,
         revealed,
+        origins,
         problems,
     }
 }
@@ -235,6 +245,25 @@ fn from_environment(environment: &[(String, String)]) -> Vec<Leaf> {
         .collect()
 }
 
+/// Variables that most likely are meant to be ours, but have one underscore where there must be two.
+fn misspelt(environment: &[(String, String)], known: &Table) -> Vec<Problem> {
+    let mut keys = Vec::new();
+    known_keys(known, "", &mut keys);
+    let meant = |name: &str| {
+        let rest = name.strip_prefix("ANOMALYD_")?.to_ascii_lowercase();
+        let alike = |key: &&String| key.replace('.', "_") == rest;
+        let key = keys.iter().filter(|key| key.contains('.')).find(alike)?;
+        let right = key.to_ascii_uppercase().replace('.', "__");
+        Some(Problem::at(
+            key.clone(),
+            format!("`{name}` has no effect: `{ENVIRONMENT_PREFIX}{right}` is probably meant"),
+            "environment",
+        ))
+    };
+    let names = environment.iter().map(|(name, _)| name);
+    names.filter_map(|name| meant(name)).collect()
+}
+
 fn from_flags(set: &[String], problems: &mut Vec<Problem>) -> Vec<Leaf> {
     let mut leaves = Vec::new();
     for setting in set {
@@ -309,7 +338,7 @@ fn dereference(
 }
 
 /// The leaf's value in a type that its key takes. Text is tried as a TOML value, as it stands, and as a list with commas.
-fn typed(leaf: &Leaf) -> Result<Value, String> {
+fn typed(leaf: &Leaf, known: &Table) -> Result<Value, String> {
     let fits = |value: &Value| {
         let mut table = Table::new();
         insert(&mut table, &leaf.path, value.clone());
@@ -329,6 +358,11 @@ fn typed(leaf: &Leaf) -> Result<Value, String> {
     let mut candidates: Vec<Value> = guess(text).into_iter().collect();
     candidates.push(Value::String(text.clone()));
     candidates.push(Value::Array(list));
+    if is_list(&leaf.path, known) {
+        // One of a list may be given as it is, but what has commas is several.
+        let last = candidates.len() - 1;
+        candidates.swap(last - 1, last);
+    }
     let mut first = None;
     for candidate in candidates {
         match fits(&candidate) {
@@ -337,6 +371,18 @@ fn typed(leaf: &Leaf) -> Result<Value, String> {
         }
     }
     Err(first.unwrap_or_default())
+}
+
+/// Whether the default of a key is a list.
+fn is_list(path: &[String], known: &Table) -> bool {
+    let Some((name, rest)) = path.split_first() else {
+        return false;
+    };
+    match known.get(name) {
+        Some(Value::Table(inner)) => is_list(rest, inner),
+        Some(Value::Array(_)) => rest.is_empty(),
+        _ => false,
+    }
 }
 
 fn insert(table: &mut Table, path: &[String], value: Value) {
@@ -406,7 +452,7 @@ fn nearest<'a>(key: &str, known: &'a [String]) -> Option<&'a String> {
         .iter()
         .map(|candidate| {
             let whole = strsim::normalized_damerau_levenshtein(key, candidate);
-            let last = strsim::normalized_damerau_levenshtein(&own, &name(candidate)) * 0.95;
+            let last = strsim::normalized_damerau_levenshtein(&own, &name(candidate)) * 0.9;
             (whole.max(last), candidate)
         })
         .filter(|(similarity, _)| *similarity >= 0.6)

@@ -15,7 +15,7 @@ pub mod units;
 pub use load::Sources;
 pub use problem::{Problem, Problems};
 pub use raw::{Input, LogFormat};
-pub use settings::Config;
+pub use settings::{Config, Setting, TokenDigest};
 
 impl Config {
     /// Loads and checks; or all problems at once.

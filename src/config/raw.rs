@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::exclude;
-use super::units::{optional_text, optional_time, time};
+use super::units::{one_or_many, optional_text, optional_time, time, with_commas};
 use crate::detect::Params;
 use crate::kafka::publish::Delivery;
 use crate::kafka::start_offset::Start;
@@ -100,7 +100,8 @@ impl Default for Raw {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Kafka {
-    /// `host:port`, several with commas.
+    /// `host:port`, several with commas, or a list.
+    #[serde(deserialize_with = "with_commas")]
     pub brokers: String,
     /// librdkafka's own properties.
     pub properties: Properties,
@@ -162,7 +163,8 @@ impl fmt::Debug for Properties {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Input {
-    /// Topics.
+    /// Topics, or one.
+    #[serde(deserialize_with = "one_or_many")]
     pub topics: Vec<String>,
     /// The consumer group.
     pub group: String,
@@ -170,7 +172,8 @@ pub struct Input {
     pub start: Start,
     /// How a value is encoded.
     pub format: Format,
-    /// Field paths that make the key; empty: Kafka's key.
+    /// Field paths that make the key, or one; empty: Kafka's key.
+    #[serde(deserialize_with = "one_or_many")]
     pub key: Vec<String>,
     /// Field path of the event time; empty: Kafka's timestamp.
     pub timestamp: String,
@@ -463,12 +466,18 @@ impl Default for State {
 pub struct Http {
     /// Address and port; empty: none.
     pub listen: String,
+    /// What who wants to change something must know; empty: nothing can be changed by HTTP.
+    pub token: String,
+    /// The address by which people reach the page; empty: alerts name none.
+    pub public_url: String,
 }
 
 impl Default for Http {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:9464".to_owned(),
+            token: String::new(),
+            public_url: String::new(),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The checked configuration, and what lower layers take from it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::raw;
@@ -56,13 +58,70 @@ pub struct Config {
     pub batch: raw::Batch,
     /// Where HTTP listens; `None`: nowhere.
     pub http: Option<SocketAddr>,
+    /// What who wants to change something by HTTP must know; `None`: nobody can.
+    pub http_token: Option<TokenDigest>,
     /// The log.
     pub log: raw::Log,
     /// The effective settings as TOML, secrets hidden.
     pub shown: String,
+    /// Where settings come from that are not the defaults, by key: a file, a variable of the environment, or `--set`.
+    pub origins: BTreeMap<String, String>,
+}
+
+/// The sha256 of a token: enough to know it again, and nothing to be read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenDigest([u8; 32]);
+
+impl TokenDigest {
+    /// Of a token.
+    pub fn of(token: &str) -> Self {
+        Self(Sha256::digest(token.as_bytes()).into())
+    }
+
+    /// Whether `token` is the one. Digests are compared: how long that takes says nothing of the token.
+    pub fn is_of(&self, token: &str) -> bool {
+        *self == Self::of(token)
+    }
+}
+
+/// A setting in effect, as people see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Setting {
+    /// Its key.
+    pub key: String,
+    /// Its value as TOML has it, `***` for a secret.
+    pub value: String,
+    /// Where it comes from: `default`, a file, a variable of the environment, or `--set`.
+    pub origin: String,
 }
 
 impl Config {
+    /// All settings in effect, secrets hidden, with where each comes from.
+    pub fn settings(&self) -> Vec<Setting> {
+        let table: toml::Table = self.shown.parse().unwrap_or_default();
+        let mut flat = Vec::new();
+        flatten(&table, "", &mut flat);
+        let each = flat.into_iter();
+        each.map(|(key, value)| Setting {
+            origin: self.origin(&key),
+            key,
+            value,
+        })
+        .collect()
+    }
+
+    /// Where a setting comes from; one of a table that somebody gave as a whole comes from there.
+    fn origin(&self, key: &str) -> String {
+        let ends = key.char_indices().filter(|(_, letter)| *letter == '.');
+        let mut parts: Vec<&str> = ends.map(|(end, _)| &key[..end]).collect();
+        parts.push(key);
+        let origin = parts
+            .into_iter()
+            .rev()
+            .find_map(|part| self.origins.get(part));
+        origin.map_or_else(|| "default".to_owned(), Clone::clone)
+    }
+
     /// How to reach Kafka.
     pub fn connection(&self) -> Connection {
         let mut properties = self.kafka.lowercase_properties();
@@ -144,5 +203,16 @@ impl Config {
             .take(6)
             .map(|byte| format!("{byte:02x}"))
             .collect()
+    }
+}
+
+/// All values of a table by their whole keys.
+fn flatten(table: &toml::Table, prefix: &str, into: &mut Vec<(String, String)>) {
+    for (name, value) in table {
+        let key = format!("{prefix}{name}");
+        match value {
+            toml::Value::Table(inner) => flatten(inner, &format!("{key}."), into),
+            value => into.push((key, value.to_string())),
+        }
     }
 }

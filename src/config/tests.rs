@@ -141,6 +141,8 @@ fn unknown_keys_are_refused_with_the_nearest() {
         &[],
         &["did you mean `alerts`"],
     );
+    // The nearest by its whole path, and not the one of the same last name.
+    refused("[input]\ntopic = \"x\"", &[], &[], &["`input.topics`"]);
     refused("[alerts]\nlisten = \"x\"", &[], &[], &["`http.listen`"]);
     refused(
         "",
@@ -422,4 +424,94 @@ fn fuzz_damaged_configurations_are_read_or_refused() {
         "5,000 damaged configurations, {} of which could be used",
         damaged(5_000, 1_000_000)
     );
+}
+
+#[test]
+fn settings_say_where_they_come_from_and_hide_secrets() {
+    let text = "[http]\ntoken = \"${env:TOKEN}\"\n[alerts]\ncooldown = \"1m\"\n";
+    let token = ("TOKEN", "0123456789abcdef");
+    let config = load(text, &[token, ("ANOMALYD__SEED", "9")], &["model.kind=pca"]).unwrap();
+    let of = |key: &str| {
+        let all = config.settings();
+        let found = all.into_iter().find(|setting| setting.key == key).unwrap();
+        (found.value, found.origin)
+    };
+    assert_eq!(of("http.token").0, "\"***\"");
+    assert!(
+        of("alerts.cooldown").1.ends_with("a.toml"),
+        "{:?}",
+        of("alerts.cooldown")
+    );
+    assert_eq!(
+        of("seed"),
+        ("9".to_owned(), "environment ANOMALYD__SEED".to_owned())
+    );
+    assert_eq!(of("model.kind").1, "--set");
+    assert_eq!(of("workers"), ("1".to_owned(), "default".to_owned()));
+    assert!(
+        config
+            .http_token
+            .as_ref()
+            .unwrap()
+            .is_of("0123456789abcdef")
+    );
+    assert!(!config.http_token.unwrap().is_of("0123456789abcdeF"));
+}
+
+#[test]
+fn tokens_that_are_short_and_addresses_that_are_none_are_refused() {
+    for (set, word) in [
+        ("http.token=short", "16 characters"),
+        ("http.token=sixteen characters", "blanks"),
+        ("http.public_url=plant.example.com", "http.public_url"),
+        ("http.public_url=https://x/path", "no path"),
+        ("http.public_url=https://", "http.public_url"),
+    ] {
+        refused("", &[], &[set], &[word]);
+    }
+    let config = load("", &[], &["http.public_url=https://x:8443/"]).unwrap();
+    assert_eq!(config.detect.public_url.as_deref(), Some("https://x:8443"));
+}
+
+#[test]
+fn one_may_stand_for_a_list_of_one_and_brokers_may_be_a_list() {
+    let text = "[kafka]\nbrokers = [\"a:1\", \"b:2\"]\n[input]\nkey = \"pump\"\ntopics = \"t\"\n";
+    let config = load(text, &[], &[]).unwrap();
+    assert_eq!(config.kafka.brokers, "a:1,b:2");
+    assert_eq!(
+        (config.input.key, config.input.topics),
+        (vec!["pump".to_owned()], vec!["t".to_owned()])
+    );
+    let set = [
+        "input.topics=a,b",
+        "input.key=[\"x\"]",
+        "kafka.brokers=a:1,b:2",
+    ];
+    let config = load("", &[], &set).unwrap();
+    assert_eq!((config.input.topics.len(), config.input.key.len()), (2, 1));
+    assert_eq!(config.kafka.brokers, "a:1,b:2");
+    refused(
+        "[input]\nkey = 3",
+        &[],
+        &[],
+        &["input.key", "a list of texts"],
+    );
+}
+
+#[test]
+fn a_variable_with_one_underscore_where_two_belong_is_named() {
+    let wrong = ("ANOMALYD_ALERTS_COOLDOWN", "10m");
+    refused(
+        "",
+        &[wrong],
+        &[],
+        &["ANOMALYD_ALERTS_COOLDOWN", "`ANOMALYD__ALERTS__COOLDOWN`"],
+    );
+    // Others are nobody's business.
+    let others = [
+        ("ANOMALYD_CONFIG", "x"),
+        ("ANOMALYD_TEST_BROKERS", "x"),
+        ("ANOMALYD_NAME", "x"),
+    ];
+    assert!(load("", &others, &[]).is_ok());
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::SpanRelativeTo;
 use jiff::fmt::friendly::SpanParser;
+use serde::Deserialize;
 use serde::de::{self, Deserializer};
 use serde::ser::Serializer;
 
@@ -111,6 +112,33 @@ impl de::Visitor<'_> for Text {
     fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
         Ok(text.to_owned())
     }
+}
+
+/// One text, or a list of them.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "text, or a list of texts")]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    fn all(self) -> Vec<String> {
+        match self {
+            Self::One(text) => vec![text],
+            Self::Many(texts) => texts,
+        }
+    }
+}
+
+/// Reads a list, or the one that it would have.
+pub fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    Ok(OneOrMany::deserialize(from)?.all())
+}
+
+/// Reads a text, or a list of what it has between commas.
+pub fn with_commas<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    Ok(OneOrMany::deserialize(from)?.all().join(","))
 }
 
 #[cfg(test)]

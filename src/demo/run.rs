@@ -1,6 +1,7 @@
 //! The demo's course of events: broker, history, daemon, model, faults, and the table at the end.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -28,6 +29,10 @@ use crate::service::error::ServiceError;
 use crate::service::run::{self as service, Running};
 use crate::time::{Clock, SystemClock, Timestamp};
 
+/// How long the story takes unless told otherwise.
+pub const LENGTH: Duration = Duration::from_secs(90);
+/// The variable that stands for the page's token in the demo's settings.
+const TOKEN: &str = "ANOMALYD_DEMO_TOKEN";
 /// Plant time that passes in a second of ours.
 const SPEED: f64 = 40.0;
 /// Plant time that has passed when the demo begins: three shifts of load cycles.
@@ -57,8 +62,8 @@ const TOPICS: [(&str, i32); 7] = [
 /// How the demo is told.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How long it takes, from the start of the daemon to the table.
-    pub length: Duration,
+    /// How long it takes, from the start of the daemon to the table; `None`: as long as [`LENGTH`], and then it goes on until it is stopped.
+    pub length: Option<Duration>,
     /// A real Kafka to use in place of the embedded broker.
     pub brokers: Option<String>,
     /// Of the plant, its noise and its faults.
@@ -105,13 +110,13 @@ pub fn run(options: &Options, out: impl Write) -> Result<(), DemoError> {
     let place = Place::new(options, &*clock)?;
     introduce(&mut story, &place)?;
 
-    let config = Config::load(&sources(options, &place))?;
+    let token = uuid::Uuid::new_v4().simple().to_string();
+    let config = Config::load(&sources(options, &place, &token))?;
     place.create_topics(&config, &clock)?;
+    let length = options.length.unwrap_or(LENGTH);
     let pace = Pace {
         speed: SPEED,
-        origin: clock
-            .now()
-            .minus((options.length + MODEL_MAX).mul_f64(SPEED)),
+        origin: clock.now().minus((length + MODEL_MAX).mul_f64(SPEED)),
     };
     let target = Target {
         brokers: place.brokers.clone(),
@@ -145,7 +150,15 @@ pub fn run(options: &Options, out: impl Write) -> Result<(), DemoError> {
         delays: Vec::new(),
     };
     telling.live = telling.clock.monotonic();
-    let outcome = telling.tell(options.length);
+    let known = config
+        .http_token
+        .as_ref()
+        .is_some_and(|set| set.is_of(&token));
+    telling.show_address(known.then_some(token.as_str()))?;
+    let outcome = telling.tell(length);
+    if let (None, Ok(kept)) = (options.length, &outcome) {
+        telling.stay(kept)?;
+    }
     telling.running.stop_handle().stop();
     let stopped = telling.running.wait();
     let verdict = outcome?;
@@ -233,7 +246,7 @@ fn introduce<W: Write>(story: &mut Story<W>, place: &Place) -> io::Result<()> {
     ))
 }
 
-fn sources(options: &Options, place: &Place) -> Sources {
+fn sources(options: &Options, place: &Place, token: &str) -> Sources {
     let delivery = if place.embedded.is_some() {
         "at_least_once"
     } else {
@@ -256,13 +269,14 @@ fn sources(options: &Options, place: &Place) -> Sources {
         format!("alerts.false_alarm_rate=\"{FALSE_ALARMS}/day\""),
         "training.interval=10m".to_owned(),
         "http.listen=127.0.0.1:0".to_owned(),
+        format!("http.token=${{env:{TOKEN}}}"),
         // The embedded broker answers a fetch only when its wait is over.
         "kafka.properties.fetch.wait.max.ms=20".to_owned(),
     ];
     set.extend(options.set.iter().cloned());
     Sources {
         files: options.files.clone(),
-        environment: Vec::new(),
+        environment: vec![(TOKEN.to_owned(), token.to_owned())],
         set,
     }
 }
@@ -301,12 +315,6 @@ impl<W: Write> Telling<W> {
 
     /// From the first live record to the table. The outer error is a failure, the inner one a promise not kept.
     fn tell(&mut self, length: Duration) -> Result<Result<(), String>, DemoError> {
-        if let Some(address) = self.running.http() {
-            let text = format!(
-                "the daemon runs: status page at http://{address}/, metrics at http://{address}/metrics"
-            );
-            self.story.line(self.at(), About::Setup, &text)?;
-        }
         let text = "no model yet: records are scored by each pump's own median and spread";
         self.story.line(self.at(), About::Model, text)?;
         self.await_model()?;
@@ -346,6 +354,29 @@ impl<W: Write> Telling<W> {
         };
         self.story.table(&board, &figures)?;
         Ok(promise(&board, &figures))
+    }
+
+    /// Shows where the page is, so that nobody overlooks it; with the token nobody has to type it.
+    fn show_address(&mut self, token: Option<&str>) -> io::Result<()> {
+        match self.running.http() {
+            Some(address) => self.story.address(&page_address(address, token)),
+            None => Ok(()),
+        }
+    }
+
+    /// After the story: the plant catches up with the clock and goes on at the speed of life, without faults, until somebody ends it.
+    fn stay(&mut self, kept: &Result<(), String>) -> Result<(), DemoError> {
+        if let Err(problem) = kept {
+            self.story
+                .text(&format!("\nthis time it did not go as promised: {problem}"))?;
+        }
+        self.story.text("\nThe story is over; the plant and the daemon go on, at the speed of life. Ctrl-C ends them.")?;
+        let mut board = Scoreboard::new(Vec::new(), GRACE);
+        loop {
+            let live = self.clock.monotonic().saturating_sub(self.live);
+            self.gateway.catch_up_to_now(live)?;
+            self.look(&mut board)?;
+        }
     }
 
     /// Lets the plant run without faults until there is a model.
@@ -427,6 +458,12 @@ impl<W: Write> Telling<W> {
     }
 }
 
+/// The address of the page, which takes the token along behind `#`: it is not sent to the server.
+fn page_address(address: SocketAddr, token: Option<&str>) -> String {
+    let token = token.map_or_else(String::new, |token| format!("#token={token}"));
+    format!("http://{address}/{token}")
+}
+
 /// What the demo promises: all faults found, at most one wrong sensor, false alarms within the budget.
 fn promise(board: &Scoreboard, figures: &Figures) -> Result<(), String> {
     let findings = board.findings();
@@ -470,14 +507,21 @@ mod tests {
             embedded: None,
         };
         let options = Options {
-            length: Duration::from_secs(90),
+            length: None,
             brokers: None,
             seed: 0,
             files: Vec::new(),
             set: Vec::new(),
             colour: false,
         };
-        let config = Config::load(&sources(&options, &place)).unwrap();
+        let config = Config::load(&sources(&options, &place, "0123456789abcdef")).unwrap();
+        assert!(
+            config
+                .http_token
+                .as_ref()
+                .unwrap()
+                .is_of("0123456789abcdef")
+        );
         let made: Vec<String> = TOPICS.iter().map(|(name, _)| place.topic(name)).collect();
         let outputs = config.output_topics();
         let mut used: Vec<String> = admin::plan(&outputs, config.shared_topics(), PARTITIONS)
@@ -488,5 +532,15 @@ mod tests {
         for topic in used {
             assert!(made.contains(&topic), "{topic} is not made");
         }
+    }
+
+    #[test]
+    fn the_token_comes_with_the_address_where_it_is_the_demo_s_own() {
+        let address = ([127, 0, 0, 1], 9464).into();
+        assert_eq!(page_address(address, None), "http://127.0.0.1:9464/");
+        assert_eq!(
+            page_address(address, Some("abc")),
+            "http://127.0.0.1:9464/#token=abc"
+        );
     }
 }

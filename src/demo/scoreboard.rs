@@ -192,6 +192,7 @@ mod tests {
             }],
             suppressed: None,
             abandoned: false,
+            url: None,
             within: None,
             scored_by: ScoredBy::Model(ModelVersion(1)),
             input: InputRef {

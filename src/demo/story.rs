@@ -85,6 +85,14 @@ impl<W: Write> Story<W> {
         self.out.flush()
     }
 
+    /// Where the page is, large.
+    pub fn address(&mut self, address: &str) -> io::Result<()> {
+        let line = "─".repeat(address.chars().count() + 23);
+        let address = self.paint(address, "1;4;36");
+        let text = format!("\n  ┌{line}┐\n  │  open in a browser:  {address} │\n  └{line}┘\n");
+        self.text(&text)
+    }
+
     /// An alert as it came; `fault` is what it belongs to.
     pub fn alert(&mut self, at: Duration, alert: &Alert, fault: Option<&Fault>) -> io::Result<()> {
         match (alert.event, fault) {
@@ -197,4 +205,25 @@ fn describe(alert: &Alert) -> String {
         ));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_stands_in_a_frame_that_fits() {
+        let mut out = Vec::new();
+        Story::new(&mut out, false)
+            .address("http://127.0.0.1:9464/")
+            .unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let widths: Vec<usize> = text
+            .trim_matches('\n')
+            .lines()
+            .map(|line| line.chars().count())
+            .collect();
+        assert_eq!(widths, [49; 3], "{text}");
+        assert!(text.contains("http://127.0.0.1:9464/"));
+    }
 }

@@ -137,6 +137,8 @@ pub struct Params {
     pub detector: Arc<str>,
     /// The consumer group that the state belongs to; empty where there is none.
     pub group: String,
+    /// The address by which people reach the page, without a slash at its end: alerts name it; `None`: they do not.
+    pub public_url: Option<Arc<str>>,
     /// The false-alarm budget.
     pub budget: Budget,
     /// The time scales, in records, that evidence gathers over: ascending, at most [`SCALES_MAX`].
@@ -186,6 +188,7 @@ impl Default for Params {
         Self {
             detector: "anomalyd".into(),
             group: String::new(),
+            public_url: None,
             budget: Budget::PerKeyDay(1.0 / 7.0),
             time_scales: vec![1, 5, 30, 300],
             close_evidence: 8.0,

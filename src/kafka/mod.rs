@@ -13,6 +13,7 @@
 //! (waiting).
 
 pub mod admin;
+pub mod alert_log;
 mod busy_wait;
 pub mod check;
 mod context;

@@ -14,7 +14,7 @@ use ndarray::{Array2, ArrayView1};
 use super::output::{self, Cause};
 use super::prepare::{Event, Prepared, Step, Work};
 use super::windows::Group;
-use super::{Column, Outbox, Tally, Watched};
+use super::{Column, Outbox, Tally, Watched, Watching};
 use crate::alert::{AlertEvent, ScoredBy};
 use crate::detect::Params;
 use crate::detect::clock::Moment;
@@ -40,15 +40,18 @@ pub(super) struct EventEmitter<'a> {
     pub tally: Tally,
     pub alerted: Vec<Timestamp>,
     pub watched: Vec<Watched>,
-    /// Every judged record is shown, not a sample.
-    pub watch_all: bool,
+    /// Records that were judged so far.
+    pub judged: usize,
+    pub watching: Watching,
 }
 
 /// Without a model, a record with a smaller p-value is not learnt as normal.
 const SUSPICIOUS: f64 = 1e-3;
 
-/// Calm records of a batch that are shown to people who watch.
+/// Calm records of a batch that are shown to people who watch, from all over the batch ...
 const WATCHED_MAX: usize = 32;
+/// ... and those of which is shown what was expected: that is worked out for each by itself, and must cost next to nothing.
+const EXPLAINED_MAX: usize = 8;
 
 /// A record with its score, while it is evaluated.
 #[derive(Clone, Copy, Debug)]
@@ -239,9 +242,10 @@ impl EventEmitter<'_> {
         } else {
             self.tally.scored += 1;
         }
-        if self.watch_all || self.watched.len() < WATCHED_MAX || open {
+        if self.watching == Watching::All || self.is_one_of(WATCHED_MAX) || open {
             self.watch(work, &scored, (open, warming));
         }
+        self.judged += 1;
         if self.params.emit_scores {
             let cause = self
                 .cause(work, scored.step, scored.slot)
@@ -372,6 +376,24 @@ impl EventEmitter<'_> {
             .push(output::drift(self.params, cause, turn));
     }
 
+    /// Whether the record at hand is one of at most `most` that lie evenly in the batch; those of fewer are among those of more.
+    fn is_one_of(&self, most: usize) -> bool {
+        let finest = self.batch.len().div_ceil(WATCHED_MAX).max(1);
+        let apart = self.batch.len().div_ceil(most).next_multiple_of(finest);
+        self.judged.is_multiple_of(apart.max(1))
+    }
+
+    /// What was expected of a record.
+    fn expected(&self, work: &Work<'_>, scored: &ScoredRecord<'_>) -> Vec<f64> {
+        match (&scored.season, &work.model) {
+            (None, Some(model)) => {
+                let key = &work.slots[scored.slot].key.0;
+                model.expected_of(key, scored.window)
+            }
+            _ => self.explained(work, scored).1,
+        }
+    }
+
     fn watch(
         &mut self,
         work: &Work<'_>,
@@ -379,7 +401,17 @@ impl EventEmitter<'_> {
         (alert, warming_up): (bool, bool),
     ) {
         if let Ok(found) = &self.decoded.outcomes[scored.step.record] {
+            let explains = self.watching == Watching::Explained
+                && !warming_up
+                && self.is_one_of(EXPLAINED_MAX);
+            let (row, expected) = if explains {
+                (scored.row.to_vec(), self.expected(work, scored))
+            } else {
+                Default::default()
+            };
             self.watched.push(Watched {
+                row,
+                expected,
                 key: found.key.clone(),
                 time: found.time,
                 p_value: scored.reading.p,
@@ -392,7 +424,7 @@ impl EventEmitter<'_> {
                     Some(_) => ScoredBy::Seasonal,
                     None => work.scored_by(),
                 },
-                window: if self.watch_all {
+                window: if self.watching == Watching::All {
                     scored.window.to_vec()
                 } else {
                     Vec::new()

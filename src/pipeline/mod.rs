@@ -29,7 +29,7 @@ pub use snapshot::{
 };
 pub use types::{
     Assigned, Column, ColumnsDiffer, Discarded, OpenEpisode, Outbox, PartitionAssignment,
-    RestoreError, StateEntry, Suppressed, Tally, Watched, WrongClock, WrongClocks,
+    RestoreError, StateEntry, Suppressed, Tally, Watched, Watching, WrongClock, WrongClocks,
 };
 
 use crate::detect::Params;
@@ -54,7 +54,7 @@ pub struct Staged {
     pub tally: Tally,
     /// Kafka timestamps of the records that caused alerts: for the latency from record to alert.
     pub alerted: Vec<Timestamp>,
-    /// A sample of what was judged, for people who watch: the first few records, and all that counted as anomalous.
+    /// What people who watch are shown of what was judged.
     pub watched: Vec<Watched>,
     /// Keys whose clocks were found to be wrong, each once.
     pub wrong_clocks: Vec<WrongClock>,
@@ -78,8 +78,8 @@ pub struct Pipeline {
     partitions: BTreeMap<TopicPartition, PartitionState>,
     /// What people said of episodes, once it was heard.
     said: Option<Arc<Said>>,
-    /// [`Staged::watched`] has every record that was judged.
-    watch_all: bool,
+    /// What [`Staged::watched`] has.
+    watching: Watching,
 }
 
 /// What a staged batch makes of one partition.
@@ -115,14 +115,14 @@ impl Pipeline {
             digests: Vec::new(),
             partitions: BTreeMap::new(),
             said: None,
-            watch_all: false,
+            watching: Watching::default(),
         }
     }
 
-    /// The same, with every judged record in [`Staged::watched`]: for files, where each line gets its score.
+    /// The same, with this in [`Staged::watched`].
     #[must_use]
-    pub fn watching_all(mut self) -> Self {
-        self.watch_all = true;
+    pub fn watching(mut self, watching: Watching) -> Self {
+        self.watching = watching;
         self
     }
 
@@ -343,7 +343,8 @@ impl Pipeline {
             tally: Tally::default(),
             alerted: Vec::new(),
             watched: Vec::new(),
-            watch_all: self.watch_all,
+            judged: 0,
+            watching: self.watching,
         };
         emitter.emit_all(&mut prepared);
         let EventEmitter {
@@ -590,3 +591,5 @@ mod season_tests;
 mod tests;
 #[cfg(test)]
 mod time_tests;
+#[cfg(test)]
+mod watch_tests;

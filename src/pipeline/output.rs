@@ -43,8 +43,11 @@ pub(super) fn alert(
     (id, kind, event): (EpisodeId, AlertKind, AlertEvent),
     p: f64,
 ) -> Alert {
+    // A detector's name and a topic's have nothing that an address must escape.
+    let address = |page: &Arc<str>| format!("{page}/episode/{id}");
     Alert {
         schema: SCHEMA,
+        url: params.public_url.as_ref().map(address),
         id,
         event,
         kind,

@@ -105,6 +105,18 @@ pub struct Tally {
     pub held_back: u64,
 }
 
+/// What people who watch are shown of the records that were judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Watching {
+    /// A sample, and all that lie in an episode.
+    #[default]
+    Sample,
+    /// The same, and of some of the sample what they were and what was expected: for the live page.
+    Explained,
+    /// All, with their windows: for files, where each line gets its score.
+    All,
+}
+
 /// A judged record, for people who watch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Watched {
@@ -128,6 +140,10 @@ pub struct Watched {
     pub scored_by: ScoredBy,
     /// The window that was judged, `W · D` values, NaN where missing. Empty unless every judged record is watched.
     pub window: Vec<f64>,
+    /// Its D values, NaN where missing. Empty unless it was explained.
+    pub row: Vec<f64>,
+    /// What was expected of it, D values. Empty unless it was explained.
+    pub expected: Vec<f64>,
 }
 
 /// A feature column, as the schema resolved it.

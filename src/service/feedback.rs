@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::metrics::Metrics;
-use super::status::{FeedbackStatus, Status};
+use super::status::Status;
 use super::watch::watch;
 use crate::kafka::KafkaFailure;
 use crate::kafka::feedback::FeedbackTopic;
@@ -70,9 +70,8 @@ impl Listening {
             // A worker that is gone needs to hear nothing.
             worker.send(Arc::clone(said)).unwrap_or_default();
         }
-        let found = FeedbackStatus::of(said, self.topic.unreadable());
+        let found = self.status.feedback(said, self.topic.unreadable());
         self.metrics.count_feedback(&found);
-        self.status.feedback(found);
     }
 }
 

@@ -1,5 +1,5 @@
-//! `/metrics`, `/healthz`, `/readyz`, `/status` and the page, on a thread of their own with a current-thread runtime: the only place where
-//! anything is `async`. Reads shared state, never the pipeline, and changes nothing: whoever reaches it may look, and no more.
+//! `/metrics`, `/healthz`, `/readyz`, `/status`, the page and the API (`api`), on a thread of their own with a current-thread runtime: the only place
+//! where anything is `async`. Reads shared state, never the pipeline. Whoever reaches it may look; to change anything takes a token.
 //!
 //! Clients may be slow, many, or mean. Connections are few and short, and the oldest makes room for a new one: so `/healthz` answers whatever the
 //! others do, and Kafka keeps its file descriptors.
@@ -7,32 +7,27 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Query, State};
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::map_response;
-use axum::response::{Html, IntoResponse, Json, Response};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state, map_response};
+use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use prometheus::{Registry, TextEncoder};
-use serde::Deserialize;
+use prometheus::{IntCounterVec, TextEncoder};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use super::status::Status;
-use crate::time::Clock;
+use super::sources::Sources;
+use super::{api, pages};
 
-/// The page: one file, nothing from elsewhere.
-const PAGE: &str = include_str!("page.html");
-
-/// What the page may load and whom it may talk to: itself.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// What pages may load and whom they may talk to: this server. No script and no style lies in a page.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Connections at a time.
 const CONNECTIONS_MAX: usize = 64;
@@ -45,17 +40,6 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
 /// After a connection could not be accepted, for want of file descriptors perhaps.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
-
-/// What the answers are made from.
-#[derive(Clone, Debug)]
-pub struct Sources {
-    /// The metrics.
-    pub registry: Registry,
-    /// What the process is doing.
-    pub status: Arc<Status>,
-    /// For the age of the last step.
-    pub clock: Arc<dyn Clock>,
-}
 
 /// The running server. Dropping it stops it.
 #[derive(Debug)]
@@ -145,44 +129,50 @@ async fn serve(listener: &tokio::net::TcpListener, router: Router) {
     }
 }
 
-/// The page without its script, and the script: the policy lets no script run that lies in a page.
-fn page() -> (String, &'static str) {
-    let (before, rest) = PAGE.split_once("<script>").unwrap_or((PAGE, ""));
-    let (script, after) = rest.split_once("</script>").unwrap_or((rest, ""));
-    let page = format!("{before}<script src=\"page.js\" defer></script>{after}");
-    (page, script)
-}
-
 fn router(sources: Sources) -> Router {
-    let (page, script) = page();
-    Router::new()
-        .route("/", get(async move || Html(page)))
-        .route(
-            "/page.js",
-            get(async move || {
-                (
-                    [(header::CONTENT_TYPE, "text/javascript; charset=utf-8")],
-                    script,
-                )
-            }),
-        )
+    let requests = sources.metrics.requests.clone();
+    pages::router()
+        .merge(api::router())
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/status", get(status))
-        .route("/scores", get(scores))
         .with_state(sources)
-        .layer(map_response(async |mut response: Response| {
-            let headers = response.headers_mut();
-            for (name, value) in [
-                (header::CONTENT_SECURITY_POLICY, POLICY),
-                (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-                (header::REFERRER_POLICY, "no-referrer"),
-            ] {
-                headers.insert(name, HeaderValue::from_static(value));
-            }
-            response
-        }))
+        .layer(map_response(protect))
+        .layer(from_fn_with_state(requests, count))
+}
+
+/// Says what a browser may do with an answer.
+async fn protect(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "same-origin",
+        ),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Counts a request by what it asked for: what is none of ours is one series, whatever it says.
+async fn count(State(requests): State<IntCounterVec>, request: Request, next: Next) -> Response {
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    let path = path.as_ref().map_or("other", MatchedPath::as_str);
+    let endpoint = path.replace("{*", "{");
+    let endpoint = if endpoint == "/api/{path}" {
+        "other"
+    } else {
+        &endpoint
+    };
+    let code = response.status();
+    requests.with_label_values(&[endpoint, code.as_str()]).inc();
+    response
 }
 
 async fn metrics(State(sources): State<Sources>) -> Response {
@@ -218,25 +208,21 @@ async fn status(State(sources): State<Sources>) -> Response {
     Json(sources.status.view()).into_response()
 }
 
-/// `/scores?after=N`
-#[derive(Debug, Deserialize)]
-struct After {
-    #[serde(default)]
-    after: u64,
-}
-
-async fn scores(State(sources): State<Sources>, Query(query): Query<After>) -> Response {
-    Json(sources.status.scores(query.after)).into_response()
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::TcpStream;
 
+    use std::sync::Arc;
+
+    use prometheus::Registry;
+
     use super::*;
+    use crate::config::Config;
     use crate::service::metrics::Metrics;
+    use crate::service::sources::{Access, LateChanges};
     use crate::service::status::ProcessInfo;
+    use crate::service::status::Status;
     use crate::stream::TopicPartition;
     use crate::time::{ManualClock, Timestamp};
 
@@ -254,13 +240,20 @@ mod tests {
         (head[9..12].parse().unwrap(), body.to_owned())
     }
 
-    fn server() -> Server {
-        let sources = Sources {
-            registry: Registry::new(),
+    fn sources() -> Sources {
+        let registry = Registry::new();
+        let config = Config::load(&crate::config::Sources::default()).unwrap();
+        Sources {
+            metrics: Metrics::register(&registry, "d").unwrap(),
+            registry,
             status: Arc::new(Status::new(ProcessInfo::default())),
             clock: Arc::new(ManualClock::at(Timestamp(1_000_000))),
-        };
-        Server::start(([127, 0, 0, 1], 0).into(), sources).unwrap()
+            access: Access::new(&config, LateChanges::default()),
+        }
+    }
+
+    fn server() -> Server {
+        Server::start(([127, 0, 0, 1], 0).into(), sources()).unwrap()
     }
 
     #[test]
@@ -303,49 +296,63 @@ mod tests {
     }
 
     #[test]
-    fn the_page_runs_no_script_but_its_own_and_nothing_can_be_changed() {
+    fn pages_run_no_script_but_their_own_and_what_only_looks_takes_no_post() {
         let server = server();
-        let mut stream = TcpStream::connect(server.address()).unwrap();
-        write!(
-            stream,
-            "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        )
-        .unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        assert!(
-            text.contains("content-security-policy: default-src 'none'; script-src 'self';"),
-            "{text}"
-        );
-        assert!(!text.contains("<script>") && text.contains("<script src=\"page.js\""));
-        let (code, script) = ask(&server, "/page.js");
-        assert!(code == 200 && script.contains("fetch("), "{script}");
-        let mut stream = TcpStream::connect(server.address()).unwrap();
-        write!(
-            stream,
-            "POST /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-        )
-        .unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        assert!(text.starts_with("HTTP/1.1 405"), "{text}");
+        let said = |request: &str| {
+            let mut stream = TcpStream::connect(server.address()).unwrap();
+            write!(stream, "{request}\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).unwrap();
+            text
+        };
+        for page in [
+            "/",
+            "/episode/d/t/0/1",
+            "/key/pump%201",
+            "/models",
+            "/settings",
+        ] {
+            let text = said(&format!("GET {page} HTTP/1.1"));
+            assert!(text.starts_with("HTTP/1.1 200") && text.contains("<title>anomalyd"));
+            let policy =
+                "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self';";
+            assert!(text.contains(policy), "{text}");
+            assert!(
+                !text.contains("<script>") && !text.contains("<style") && !text.contains("style=")
+            );
+        }
+        for asset in ["app.js", "style.css"] {
+            let text = said(&format!("GET /assets/{asset} HTTP/1.1"));
+            assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+            // Nothing is put into a page as markup, and nothing is loaded from elsewhere.
+            for word in [
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "document.write",
+                "eval(",
+                "://",
+            ] {
+                assert!(
+                    !text
+                        .replace("http://www.w3.org/2000/svg", "")
+                        .contains(word),
+                    "{asset}: {word}"
+                );
+            }
+        }
+        assert_eq!(ask(&server, "/assets/nothing.js").0, 404);
+        for path in ["/status", "/metrics", "/", "/api/v1/keys"] {
+            let text = said(&format!("POST {path} HTTP/1.1"));
+            assert!(text.starts_with("HTTP/1.1 405"), "{text}");
+        }
     }
 
     #[test]
     fn every_address_answers() {
-        let registry = Registry::new();
-        let metrics = Metrics::register(&registry, "d").unwrap();
-        let status = Arc::new(Status::new(ProcessInfo::default()));
-        let clock = Arc::new(ManualClock::at(Timestamp(1_000_000)));
-        let server = Server::start(
-            ([127, 0, 0, 1], 0).into(),
-            Sources {
-                registry,
-                status: Arc::clone(&status),
-                clock,
-            },
-        )
-        .unwrap();
+        let sources = sources();
+        let (metrics, status) = (sources.metrics.clone(), Arc::clone(&sources.status));
+        let server = Server::start(([127, 0, 0, 1], 0).into(), sources).unwrap();
         metrics.consumed.inc_by(7);
         let (code, body) = ask(&server, "/metrics");
         assert_eq!(code, 200);
@@ -362,12 +369,11 @@ mod tests {
         let (_, body) = ask(&server, "/status");
         let view: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(view["partitions"][0]["partition"], 3);
-        status.score("k", Timestamp(5), 0.25, false);
-        let (_, body) = ask(&server, "/scores?after=0");
-        let points: serde_json::Value = serde_json::from_str(&body).unwrap();
-        assert_eq!(points[0]["p_value"], 0.25);
-        assert_eq!(ask(&server, "/scores?after=1").1, "[]");
         assert!(ask(&server, "/").1.contains("<title>anomalyd"));
         assert_eq!(ask(&server, "/nowhere").0, 404);
+        assert_eq!(ask(&server, "/nowhere/else").0, 404);
+        let count = |labels: [&str; 2]| metrics.requests.with_label_values(&labels).get();
+        assert_eq!(count(["/healthz", "503"]), 1);
+        assert_eq!(count(["other", "404"]), 2);
     }
 }

@@ -102,6 +102,8 @@ pub struct Metrics {
     pub verdicts: IntCounterVec,
     /// When each worker last finished a step.
     pub last_step: GaugeVec,
+    /// Requests that HTTP answered, by endpoint and status code.
+    pub requests: IntCounterVec,
 }
 
 /// What a metric is called, and says of itself.
@@ -320,6 +322,11 @@ const TABLE: &[Entry] = &[
         &["worker"],
         "When a worker last said that it goes on, in seconds since 1970: at each step of its loop, and while it waits for Kafka; stands still only if the worker hangs.",
     ),
+    entry(
+        "anomalyd_http_requests_total",
+        &["endpoint", "code"],
+        "Requests that HTTP answered, by endpoint (its path as docs/openapi.json writes it; other: any that is none) and status code: 401 are wrong tokens.",
+    ),
 ];
 
 /// A type of metric, made of what the table says.
@@ -419,6 +426,7 @@ impl Metrics {
             training_seconds: make.metric("anomalyd_training_seconds")?,
             verdicts: make.metric("anomalyd_gate_verdicts_total")?,
             last_step: make.metric("anomalyd_last_step_timestamp_seconds")?,
+            requests: make.metric("anomalyd_http_requests_total")?,
         };
         metrics.begin();
         Ok(metrics)
@@ -501,6 +509,7 @@ pub fn describe() -> prometheus::Result<Vec<Described>> {
     // A family without series would not be gathered.
     metrics.lag.with_label_values(&["topic", "0"]);
     metrics.last_step.with_label_values(&["0"]);
+    metrics.requests.with_label_values(&["/", "200"]);
     Ok(registry
         .gather()
         .into_iter()

@@ -4,6 +4,9 @@
 //! there are), `observe` (events to metrics and status), `metrics` (every name), `status` (what people see), `http` (who answers), `log`,
 //! `signal`.
 
+pub mod api;
+pub mod change;
+pub mod episodes;
 pub mod error;
 mod feedback;
 mod from_config;
@@ -12,9 +15,13 @@ pub mod log;
 pub mod metrics;
 pub mod models;
 pub mod observe;
+mod pages;
 mod prepare;
+pub mod recent;
 pub mod run;
 pub mod schema;
 pub mod signal;
+pub mod sources;
 pub mod status;
 mod watch;
+pub mod words;

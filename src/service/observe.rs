@@ -198,10 +198,7 @@ impl worker::Observer for WorkerObserver {
         for clock in batch.wrong_clocks {
             name_wrong(clock);
         }
-        for seen in batch.watched {
-            self.status
-                .score(&seen.key.0, seen.time, seen.p_value, seen.alert);
-        }
+        self.status.watched(batch.watched);
     }
 
     fn aborted(&mut self, took: Duration) {

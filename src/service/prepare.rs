@@ -65,11 +65,7 @@ fn prepare(
     waiting: &Waiting<'_>,
 ) -> Result<Prepared, ServiceError> {
     let connection = config.connection();
-    // Short, so that it is soon said what is waited for, and so that no worker waits long for who holds the store.
-    let brief = watchdog.clone().with_limits(Limits {
-        retry: BRIEF,
-        ..watchdog.limits()
-    });
+    let brief = briefly(watchdog);
     let store = |watchdog: &Watchdog| {
         AnyStore::open(config, &connection, Arc::clone(clock), watchdog.clone())
     };
@@ -97,6 +93,14 @@ fn prepare(
         training: store(watchdog)?,
         schema: Arc::new(schema),
         champion,
+    })
+}
+
+/// Waits only for a short time, so that it is soon said what is waited for, and so that no worker waits long for who holds the store.
+pub(super) fn briefly(watchdog: &Watchdog) -> Watchdog {
+    watchdog.clone().with_limits(Limits {
+        retry: BRIEF,
+        ..watchdog.limits()
     })
 }
 

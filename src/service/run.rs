@@ -11,16 +11,18 @@ use std::time::Duration;
 
 use prometheus::Registry;
 
+use super::change::Controls;
 use super::error::ServiceError;
 use super::feedback::{self, Listener, Listening, SharedListening};
 use super::from_config::{plan, process_info, session_settings};
-use super::http::{self, Server};
+use super::http::Server;
 use super::metrics::Metrics;
 use super::models::{Follower, SharedStore};
 use super::observe::{TrainingObserver, WorkerGauges, WorkerObserver, stepped};
 use super::prepare::{self, Prepared};
 use super::schema::Waiting;
 use super::signal::Request;
+use super::sources::{Access, LateChanges, Sources as HttpSources};
 use super::status::Status;
 use crate::config::Config;
 use crate::kafka::KafkaFailure;
@@ -30,7 +32,7 @@ use crate::kafka::settings::Connection;
 use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::model::card::Said;
 use crate::model::trained::TrainedModel;
-use crate::pipeline::{Column, Pipeline};
+use crate::pipeline::{Column, Pipeline, Watching};
 use crate::port::{History, ModelStore};
 use crate::record::decode::Decoder;
 use crate::record::schema::Schema;
@@ -130,7 +132,15 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
     let registry = Registry::new();
     let metrics = Metrics::register(&registry, &config.name)?;
     let status = Arc::new(Status::new(process_info(config, &*clock)));
-    let server = serve(config, registry, &status, &clock)?;
+    let changes = LateChanges::default();
+    let sources = HttpSources {
+        registry,
+        metrics: metrics.clone(),
+        status: Arc::clone(&status),
+        clock: Arc::clone(&clock),
+        access: Access::new(config, Arc::clone(&changes)),
+    };
+    let server = serve(config, sources)?;
     let (wake, woken) = channel();
     let waiting = Waiting {
         stop: &stop,
@@ -144,6 +154,7 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
         schema,
         champion,
     } = prepare::patiently(config, (&clock, &watchdog), &status, &waiting)?;
+    status.columns(schema.columns());
     let shared: SharedStore = Arc::new(Mutex::new(shared));
     let (listening, said) = listen(config, feedback, (&metrics, &status));
     let sources = Sources {
@@ -152,6 +163,17 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
         schema: Arc::clone(&schema),
     };
     let (trainer, control) = trainer(config, sources, (&metrics, &status, &clock));
+    let controls = Controls {
+        config: config.clone(),
+        store: Arc::clone(&shared),
+        trainer: control.clone(),
+        status: Arc::clone(&status),
+        first: first_partition(config),
+        clock: Arc::clone(&clock),
+        watchdog: prepare::briefly(&watchdog),
+    };
+    // It is set once, here.
+    changes.set(Arc::new(controls)).unwrap_or_default();
     let (ended_sender, ended) = channel();
     let crew = Crew {
         config,
@@ -454,7 +476,11 @@ fn work(number: usize, context: WorkerContext) -> Result<(), WorkerError<KafkaFa
         clock,
         stop,
     };
-    let pipeline = Pipeline::new(Arc::clone(&config.detect), columns);
+    let watching = match config.http {
+        Some(_) => Watching::Explained,
+        None => Watching::Sample,
+    };
+    let pipeline = Pipeline::new(Arc::clone(&config.detect), columns).watching(watching);
     let settings = Settings {
         poll_max: POLL_MAX,
         dead_letters_max: Some(u64::from(config.input.dead_letters_max)),
@@ -473,19 +499,9 @@ fn first_partition(config: &Config) -> TopicPartition {
     TopicPartition::new(first, 0)
 }
 
-fn serve(
-    config: &Config,
-    registry: Registry,
-    status: &Arc<Status>,
-    clock: &Arc<dyn Clock>,
-) -> Result<Option<Server>, ServiceError> {
+fn serve(config: &Config, sources: HttpSources) -> Result<Option<Server>, ServiceError> {
     let Some(address) = config.http else {
         return Ok(None);
-    };
-    let sources = http::Sources {
-        registry,
-        status: Arc::clone(status),
-        clock: Arc::clone(clock),
     };
     let server = Server::start(address, sources).map_err(|error| ServiceError::Io {
         what: "listening for HTTP (`http.listen`)",

@@ -2,25 +2,21 @@
 //!
 //! Written by the workers and the trainer, read by HTTP; one lock, held for moments. Nothing here reaches an output of the pipeline.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::alert::{Alert, AlertEvent, AlertKind, Severity};
+use super::episodes::{EpisodeDetail, EpisodeStatus, Episodes};
+use super::recent::{Overview, Recent, Series, Wanted};
+use crate::alert::Alert;
 use crate::kafka::publish::Delivery;
 use crate::model::card::{Card, Feedback, Said};
-use crate::pipeline::{OpenEpisode, Suppressed, WrongClock};
-use crate::stream::{EpisodeId, TopicPartition};
+use crate::pipeline::{OpenEpisode, Watched, WrongClock};
+use crate::stream::TopicPartition;
 use crate::time::Timestamp;
 
-/// Scores kept for the page.
-const SCORES_MAX: usize = 600;
-/// Closed episodes kept for the page.
-const CLOSED_MAX: usize = 50;
-/// Scores of one second that are kept: a page shows the shape, not every record.
-const SCORES_PER_SECOND: u32 = 20;
 /// A worker that did not say for this long that it goes on hangs.
 const STEP_MAX: Duration = Duration::from_secs(60);
 
@@ -137,32 +133,6 @@ impl FeedbackStatus {
     }
 }
 
-/// An episode as the page shows it.
-#[derive(Clone, Debug, Serialize)]
-pub struct EpisodeStatus {
-    /// The partition: whoever holds it knows whether the episode is still open.
-    #[serde(skip)]
-    at: TopicPartition,
-    /// Its id.
-    pub id: EpisodeId,
-    /// Whose.
-    pub key: String,
-    /// `low` to `critical`.
-    pub severity: Severity,
-    /// `score`, `silence` or `storm`.
-    pub kind: AlertKind,
-    /// When it probably began, RFC 3339.
-    pub since: String,
-    /// When it ended, RFC 3339.
-    pub ended: Option<String>,
-    /// Its features with the largest shares.
-    pub features: Vec<(String, f64)>,
-    /// The largest score so far.
-    pub peak: f64,
-    /// Why nobody was told of it, `storm` or `dismissed`; null if somebody was.
-    pub suppressed: Option<&'static str>,
-}
-
 /// A key whose clock is wrong.
 #[derive(Clone, Debug, Serialize)]
 pub struct ClockStatus {
@@ -176,21 +146,6 @@ pub struct ClockStatus {
     pub ahead_seconds: f64,
 }
 
-/// One score on the page.
-#[derive(Clone, Debug, Serialize)]
-pub struct ScorePoint {
-    /// Its number; the page asks for those after the last it has.
-    pub number: u64,
-    /// Event time in milliseconds since 1970.
-    pub time: i64,
-    /// Whose.
-    pub key: String,
-    /// The probability that a normal record scores as high.
-    pub p_value: f64,
-    /// Whether the record lies in an open episode.
-    pub alert: bool,
-}
-
 #[derive(Debug, Default)]
 struct Inner {
     steps: BTreeMap<usize, Timestamp>,
@@ -199,13 +154,11 @@ struct Inner {
     training: Option<TrainingStatus>,
     training_waits: Option<String>,
     feedback: FeedbackStatus,
-    open: BTreeMap<EpisodeId, EpisodeStatus>,
-    closed: VecDeque<EpisodeStatus>,
+    said: Arc<Said>,
+    episodes: Episodes,
+    recent: Recent,
     /// By worker.
     clocks: BTreeMap<usize, Vec<ClockStatus>>,
-    scores: VecDeque<ScorePoint>,
-    next_score: u64,
-    second: (i64, u32),
     budget: f64,
     /// Why Kafka is waited for before anything can begin.
     waits: Option<String>,
@@ -242,6 +195,10 @@ pub struct View {
     pub feedback: FeedbackStatus,
     /// The p-value at which a record counts as anomalous; 0 if not known yet.
     pub budget: f64,
+    /// Now by the records' own time, in milliseconds since 1970; null before the first one.
+    pub newest: Option<i64>,
+    /// The features; none while they are not settled.
+    pub columns: Vec<String>,
     /// Open episodes.
     pub episodes: Vec<EpisodeStatus>,
     /// Closed episodes, the newest first.
@@ -294,6 +251,11 @@ impl Status {
         self.lock().partitions.insert(at.clone(), partition);
     }
 
+    /// Whether a partition is held.
+    pub fn holds(&self, at: &TopicPartition) -> bool {
+        self.lock().partitions.contains_key(at)
+    }
+
     /// A partition's state is restored.
     pub fn restored(&self, at: &TopicPartition) {
         if let Some(partition) = self.lock().partitions.get_mut(at) {
@@ -305,7 +267,7 @@ impl Status {
     pub fn revoked(&self, at: &TopicPartition) {
         let mut inner = self.lock();
         inner.partitions.remove(at);
-        inner.open.retain(|_, episode| episode.at != *at);
+        inner.episodes.revoked(at);
     }
 
     /// What is open on the partitions `held` by a worker: restored episodes come, those that ended in a replay go. What was made known by
@@ -315,27 +277,7 @@ impl Status {
         held: impl IntoIterator<Item = &'a TopicPartition>,
         open: &[OpenEpisode],
     ) {
-        let held: BTreeSet<&TopicPartition> = held.into_iter().collect();
-        let mut inner = self.lock();
-        let mut before = std::mem::take(&mut inner.open);
-        for found in open.iter().filter(|found| held.contains(&found.at)) {
-            let known = before.remove(&found.id);
-            let episode = EpisodeStatus {
-                at: found.at.clone(),
-                id: found.id.clone(),
-                key: found.key.clone(),
-                severity: found.severity,
-                kind: found.kind,
-                since: found.since.rfc3339(),
-                ended: None,
-                features: known.map_or_else(Vec::new, |known| known.features),
-                peak: found.peak,
-                suppressed: found.suppressed.map(Suppressed::name),
-            };
-            inner.open.insert(episode.id.clone(), episode);
-        }
-        before.retain(|_, episode| !held.contains(&episode.at));
-        inner.open.append(&mut before);
+        self.lock().episodes.open(held, open);
     }
 
     /// The keys of a worker whose clocks are wrong, the worst of them.
@@ -369,9 +311,13 @@ impl Status {
         self.lock().budget = p;
     }
 
-    /// What people said of episodes.
-    pub fn feedback(&self, feedback: FeedbackStatus) {
-        self.lock().feedback = feedback;
+    /// What people said of episodes, beside so many records that could not be read.
+    pub fn feedback(&self, said: &Arc<Said>, unreadable: u64) -> FeedbackStatus {
+        let found = FeedbackStatus::of(said, unreadable);
+        let mut inner = self.lock();
+        inner.said = Arc::clone(said);
+        inner.feedback = found.clone();
+        found
     }
 
     /// Why there is no model, or no new one.
@@ -386,74 +332,53 @@ impl Status {
 
     /// An alert was published.
     pub fn alert(&self, alert: &Alert) {
-        let mut episode = EpisodeStatus {
-            at: alert.input.at.clone(),
-            id: alert.id.clone(),
-            key: alert.key.0.to_string(),
-            severity: alert.severity,
-            kind: alert.kind,
-            since: alert.approx_anomaly_start_time.rfc3339(),
-            ended: alert.end_time.map(Timestamp::rfc3339),
-            features: alert
-                .relevant_attribution
-                .iter()
-                .take(3)
-                .map(|part| (part.feature.clone(), part.share))
-                .collect(),
-            peak: alert.peak_score,
-            suppressed: None,
-        };
         let mut inner = self.lock();
-        if matches!(alert.event, AlertEvent::Close) {
-            // The record that closes an episode is a normal one: what made the episode is known from when it was worst.
-            if let Some(open) = inner.open.remove(&episode.id) {
-                episode.features = open.features;
-            }
-            inner.closed.push_front(episode);
-            inner.closed.truncate(CLOSED_MAX);
-        } else {
-            inner.closed.retain(|closed| closed.id != episode.id);
-            inner.open.insert(episode.id.clone(), episode);
+        let Inner {
+            episodes, recent, ..
+        } = &mut *inner;
+        episodes.alert(alert, recent);
+    }
+
+    /// What the features are called, once they are known.
+    pub fn columns(&self, columns: &[String]) {
+        self.lock().recent.name_columns(columns);
+    }
+
+    /// Records were judged.
+    pub fn watched(&self, watched: &[Watched]) {
+        let mut inner = self.lock();
+        for seen in watched {
+            inner.recent.take(seen);
         }
     }
 
-    /// A record was scored. Of one second only the first few and all anomalous ones are kept.
-    pub fn score(&self, key: &str, time: Timestamp, p_value: f64, alert: bool) {
-        let mut inner = self.lock();
-        let second = time.0.div_euclid(1000);
-        if inner.second.0 != second {
-            inner.second = (second, 0);
-        }
-        if inner.second.1 >= SCORES_PER_SECOND && !alert {
-            return;
-        }
-        inner.second.1 += 1;
-        inner.next_score += 1;
-        let point = ScorePoint {
-            number: inner.next_score,
-            time: time.0,
-            key: key.to_owned(),
-            p_value,
-            alert,
-        };
-        if inner.scores.len() == SCORES_MAX {
-            inner.scores.pop_front();
-        }
-        inner.scores.push_back(point);
-    }
-
-    /// The scores after number `after`.
-    pub fn scores(&self, after: u64) -> Vec<ScorePoint> {
+    /// Open episodes, the worst first, and closed ones, the newest first.
+    pub fn episodes(&self) -> (Vec<EpisodeStatus>, Vec<EpisodeStatus>) {
         let inner = self.lock();
-        inner
-            .scores
-            .iter()
-            .filter(|point| point.number > after)
-            .cloned()
-            .collect()
+        let said = &inner.said;
+        (
+            inner.episodes.all_open(said),
+            inner.episodes.all_closed(said),
+        )
     }
 
-    /// Everything but the scores.
+    /// All that is known of an episode.
+    pub fn episode(&self, id: &str) -> Option<EpisodeDetail> {
+        let inner = self.lock();
+        inner.episodes.detail(id, &inner.said)
+    }
+
+    /// The last `most` records of a key between two times.
+    pub fn series(&self, key: &str, between: (i64, i64), most: usize) -> Option<Series> {
+        self.lock().recent.series(key, between, most)
+    }
+
+    /// Keys over time, the strangest first.
+    pub fn overview(&self, wanted: Wanted<'_>) -> Overview {
+        self.lock().recent.overview(wanted)
+    }
+
+    /// Everything but the records.
     pub fn view(&self) -> View {
         let inner = self.lock();
         let waiting = not_ready(&inner);
@@ -467,8 +392,10 @@ impl Status {
             training_waits: inner.training_waits.clone(),
             feedback: inner.feedback.clone(),
             budget: inner.budget,
-            episodes: inner.open.values().cloned().collect(),
-            closed: inner.closed.iter().cloned().collect(),
+            newest: inner.recent.newest(),
+            columns: inner.recent.columns().to_vec(),
+            episodes: inner.episodes.all_open(&inner.said),
+            closed: inner.episodes.all_closed(&inner.said),
             wrong_clocks: inner.clocks.values().flatten().cloned().collect(),
         }
     }
@@ -553,82 +480,6 @@ mod tests {
     }
 
     #[test]
-    fn scores_are_bounded_and_anomalous_ones_always_kept() {
-        let status = Status::new(ProcessInfo::default());
-        for n in 0..100 {
-            status.score("k", Timestamp(n), 0.5, false);
-        }
-        assert_eq!(status.scores(0).len(), SCORES_PER_SECOND as usize);
-        status.score("k", Timestamp(999), 1e-9, true);
-        let last = status.scores(20);
-        assert_eq!((last.len(), last[0].alert), (1, true));
-        for second in 0..2_000 {
-            status.score("k", Timestamp(second * 1_000), 0.5, false);
-        }
-        assert_eq!(status.scores(0).len(), SCORES_MAX);
-    }
-
-    fn opened(id: &str, partition: i32) -> Alert {
-        serde_json::from_value(serde_json::json!({
-            "schema": 1, "id": id, "event": "open", "kind": "score", "detector": "d", "key": "k",
-            "data_time": "2026-01-01T00:00:00Z", "approx_anomaly_start_time": "2026-01-01T00:00:00Z",
-            "anomaly_score": 9.0, "peak_score": 9.0, "anomaly_grade": 1.0, "confidence": 1.0, "severity": "high",
-            "p_value": 1e-9, "threshold": 2.0, "records": 1, "model_version": 1,
-            "evidence": 20.7, "evidence_threshold": 9.2, "evidence_records": 1,
-            "relevant_attribution": [{"feature": "faulty", "share": 1.0, "actual": 9.0, "expected": 1.0}],
-            "input": {"topic": "t", "partition": partition, "offset": 1},
-        }))
-        .unwrap()
-    }
-
-    #[test]
-    fn open_episodes_are_those_of_the_partitions_held() {
-        let status = Status::new(ProcessInfo::default());
-        let ids = || -> Vec<String> {
-            status
-                .view()
-                .episodes
-                .iter()
-                .map(|e| e.id.to_string())
-                .collect()
-        };
-        let [zero, one] = [0, 1].map(|partition| TopicPartition::new("t", partition));
-        status.alert(&opened("a", 0));
-        status.alert(&opened("b", 1));
-        // What was restored shows; what ended while it was replayed goes; what an alert said of it is kept.
-        let restored = |id: &str| OpenEpisode {
-            at: zero.clone(),
-            id: id.into(),
-            key: "k".to_owned(),
-            kind: AlertKind::Score,
-            severity: Severity::High,
-            since: Timestamp(0),
-            peak: 3.0,
-            suppressed: None,
-        };
-        status.open([&zero], &[restored("a"), restored("c")]);
-        assert_eq!(ids(), ["a", "b", "c"]);
-        assert_eq!(status.view().episodes[0].features[0].0, "faulty");
-        // What nobody was told of says so, until somebody is.
-        let held = OpenEpisode {
-            suppressed: Some(Suppressed::Dismissed),
-            ..restored("c")
-        };
-        status.open([&zero], std::slice::from_ref(&held));
-        let suppressed = || status.view().episodes.last().unwrap().suppressed;
-        assert_eq!(suppressed(), Some("dismissed"));
-        status.alert(&opened("c", 0));
-        assert_eq!(suppressed(), None);
-        status.open([&zero], &[restored("c")]);
-        assert_eq!(ids(), ["b", "c"]);
-        // A partition that goes takes its episodes along.
-        status.revoked(&zero);
-        assert_eq!(ids(), ["b"]);
-        status.revoked(&one);
-        assert!(ids().is_empty());
-    }
-
-    #[test]
     fn precision_is_the_share_of_faults_among_what_was_called_right_or_wrong() {
         let [wrong, right, normal] = Feedback::ALL;
         let said = |of: &[(&str, Feedback)]| {
@@ -649,18 +500,5 @@ mod tests {
         assert_eq!((all.precision, all.unreadable), (Some(0.75), 5));
         assert_eq!(said(&[("a", normal)]).precision, None);
         assert_eq!(said(&[("a", wrong)]).precision, Some(0.0));
-    }
-
-    #[test]
-    fn a_closed_episode_shows_what_made_it_and_not_the_normal_record_that_closed_it() {
-        let status = Status::new(ProcessInfo::default());
-        let mut alert = opened("e", 0);
-        status.alert(&alert);
-        alert.event = AlertEvent::Close;
-        alert.relevant_attribution[0].feature = "calm".to_owned();
-        status.alert(&alert);
-        let inner = status.lock();
-        assert!(inner.open.is_empty());
-        assert_eq!(inner.closed[0].features[0].0, "faulty");
     }
 }

@@ -1,7 +1,9 @@
 //! What commands on files share: tables of rows from files or stretches of topics, training on them, synthetic records.
 //!
-//! Next: [`table`] and [`topic`] (what is read), [`training`] (`train`, and models made again from their cards), [`sample`] (synthetic records).
+//! Next: [`table`] and [`topic`] (what is read), [`training`] (`train`, and models made again from their cards), [`sample`] (synthetic records),
+//! [`propose`] (a configuration from a sample).
 
+pub mod propose;
 pub mod sample;
 pub mod table;
 pub mod topic;

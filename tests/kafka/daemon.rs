@@ -210,6 +210,16 @@ impl Daemon {
 
     /// What it answers to a request, head and body, if it serves HTTP by now.
     pub fn ask(&self, page: &str) -> Option<(u16, String)> {
+        self.request(&format!("GET {page}"), "")
+    }
+
+    /// What it answers to who has the token and asks it to change something.
+    pub fn post(&self, path: &str, token: &str) -> Option<(u16, String)> {
+        let head = format!("Authorization: Bearer {token}\r\nContent-Length: 0\r\n");
+        self.request(&format!("POST {path}"), &head)
+    }
+
+    fn request(&self, what: &str, head: &str) -> Option<(u16, String)> {
         let log = self.log();
         let address = log
             .split("serving HTTP")
@@ -220,7 +230,7 @@ impl Daemon {
         let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).ok()?;
         write!(
             stream,
-            "GET {page} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            "{what} HTTP/1.1\r\nHost: x\r\n{head}Connection: close\r\n\r\n"
         )
         .ok()?;
         let mut text = String::new();

@@ -87,6 +87,39 @@ fn heard(daemon: &mut Daemon, episodes: u64) {
     });
 }
 
+/// What the API tells of an episode, and what can be done by it alone: the episode is dismissed, after all that cannot be done was tried.
+fn by_http(site: &Site, daemon: &Daemon, id: &str) {
+    let post = |path: &str, token: &str| {
+        let (code, text) = daemon.post(&format!("/api/v1/{path}"), token).unwrap();
+        let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
+        (code, body.to_owned())
+    };
+    let right = "0123456789abcdef";
+    assert_eq!(post(&format!("episodes/{id}/dismiss"), "wrong").0, 401);
+    assert_eq!(post("episodes/pumps/x/0/1/dismiss", right).0, 404);
+    let undo = post(&format!("episodes/{id}/dismiss?undo=true"), right);
+    assert!(
+        undo.0 == 409 && undo.1.contains("nothing to take back"),
+        "{undo:?}"
+    );
+    let (code, episode) = daemon.ask(&format!("/api/v1/episodes/{id}")).unwrap();
+    assert!(
+        code == 200 && episode.contains("\"cause\":\"flow "),
+        "{episode}"
+    );
+    let address = format!("https://plant.example/episode/{id}");
+    assert!(episode.contains(&address), "{episode}");
+    let alerts = cluster::read_committed(&site.brokers, &site.output("g", "alerts"));
+    assert!(alerts[0].text().contains(&address));
+    let (code, models) = daemon.ask("/api/v1/models").unwrap();
+    assert!(code == 200 && models.contains("\"in_use\":1"), "{models}");
+    assert_eq!(post("models/1/promote", right).0, 200);
+    assert_eq!(post("models/77/promote", right).0, 404);
+    assert_eq!(post("models/rollback", right).0, 409);
+    let (code, text) = post(&format!("episodes/{id}/dismiss"), right);
+    assert!(code == 200 && text.contains("training learns"), "{text}");
+}
+
 #[test]
 fn what_is_dismissed_under_way_is_held_back_until_that_is_taken_back() {
     let Some(brokers) = cluster::brokers() else {
@@ -94,7 +127,12 @@ fn what_is_dismissed_under_way_is_held_back_until_that_is_taken_back() {
     };
     let plant = plant::seeded(MACHINES, 1_600, 1_600);
     let site = binary::site(brokers, "said", &plant);
-    let set = ["alerts.false_alarm_rate=0.00001", "alerts.cooldown=1s"];
+    let set = [
+        "alerts.false_alarm_rate=0.00001",
+        "alerts.cooldown=1s",
+        "http.token=0123456789abcdef",
+        "http.public_url=https://plant.example",
+    ];
     let start = binary::start("g", &set);
     site.create_topics(start);
     binary::feed(&site, plant.records(0, 500, PARTITIONS as usize));
@@ -117,8 +155,12 @@ fn what_is_dismissed_under_way_is_held_back_until_that_is_taken_back() {
         &format!("pumps/{}/0/1", site.input()),
         Some("rubbish"),
     );
-    let (code, text) = site.ask(&["episodes", "dismiss", id], start);
-    assert_eq!(code, 0, "{text}");
+    by_http(&site, &daemon, id);
+    let (code, text) = site.ask(&["episodes", "list"], start);
+    assert!(
+        code == 0 && text.contains("learnt: false positive"),
+        "{text}"
+    );
     heard(&mut daemon, 1);
     assert_eq!(daemon.metric("anomalyd_feedback_unreadable"), 1);
     story.goes_on(&mut daemon, false);
@@ -133,5 +175,11 @@ fn what_is_dismissed_under_way_is_held_back_until_that_is_taken_back() {
     heard(&mut daemon, 0);
     story.goes_on(&mut daemon, true);
     assert_eq!(told(&site).len(), 2);
+    let runs = daemon.metric("anomalyd_training_runs_total");
+    let (code, _) = daemon.post("/api/v1/retrain", "0123456789abcdef").unwrap();
+    assert_eq!(code, 202);
+    cluster::wait_for("a training", Duration::from_secs(60), || {
+        daemon.metric("anomalyd_training_runs_total") > runs
+    });
     assert!(daemon.terminate().0.success());
 }

@@ -87,6 +87,17 @@ impl TrainedModel {
         found
     }
 
+    /// What is expected of the newest record of one window of a key (W · D raw values), in the key's own units, D values.
+    pub fn expected_of(&self, key: &str, window: &[f64]) -> Vec<f64> {
+        let mut rows = window.to_vec();
+        self.levels.apply(key, &mut rows);
+        let view = ArrayView2::from_shape((1, rows.len()), &rows);
+        let found = self.expected(view.unwrap_or_else(|_| unreachable!("one window")));
+        let mut expected: Vec<f64> = found.into_iter().collect();
+        self.levels.undo(key, &mut expected);
+        expected
+    }
+
     /// The share of each measured column in the model's own score of one window.
     fn shares(&self, filled: &Filled, seen: &dyn Fn(usize) -> bool) -> Vec<f64> {
         let measured = self.scaler.measured().len();

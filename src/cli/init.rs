@@ -1,0 +1,179 @@
+//! `anomalyd config init`: a configuration file proposed from records that there are.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::args::ConfigInitArgs;
+use super::exit::Failure;
+use super::output::print;
+use crate::config::Config;
+use crate::kafka::history::{HistoryTopics, KafkaHistory};
+use crate::kafka::watchdog::{Watchdog, end_process};
+use crate::time::{Clock, SystemClock};
+use crate::tools::propose::{Leaves, Names, file, leaves, propose};
+
+/// Records that are looked at.
+const RECORDS: usize = 1_000;
+
+/// Proposes, and writes it where it is asked to; never over a file that is there.
+pub(super) fn run(config: &Config, arguments: &ConfigInitArgs) -> Result<(), Failure> {
+    let (sample, source, topic) = match (&arguments.from_topic, &arguments.from_file) {
+        (Some(topic), _) => (
+            of_topic(config, topic)?,
+            format!("the topic {topic}"),
+            topic.clone(),
+        ),
+        (None, Some(path)) => {
+            let stem = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or("records");
+            let topic = stem.split('.').next().unwrap_or("records").to_owned();
+            (of_file(path)?, path.display().to_string(), topic)
+        }
+        (None, None) => {
+            return Err(Failure::Usage(
+                "--from-topic or --from-file says what to look at".to_owned(),
+            ));
+        }
+    };
+    if sample.is_empty() {
+        return Err(Failure::Usage(format!(
+            "{source} has no record that is a JSON object or a row"
+        )));
+    }
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || "._-".contains(c) {
+            c
+        } else {
+            '-'
+        }
+    };
+    let topic: String = topic.chars().map(plain).collect();
+    let names = Names {
+        name: topic.rsplit('.').next().unwrap_or(&topic),
+        brokers: &config.kafka.brokers,
+        topic: &topic,
+        source: &source,
+    };
+    let text = file(&propose(&sample), &names);
+    let Some(out) = &arguments.out else {
+        return print(&text);
+    };
+    let wrong = |error: std::io::Error| Failure::Io(format!("{}: {error}", out.display()));
+    let mut made = File::create_new(out).map_err(wrong)?;
+    std::io::Write::write_all(&mut made, text.as_bytes()).map_err(wrong)?;
+    print(&format!(
+        "written to {}: look it over, then `anomalyd validate --config {}`\n",
+        out.display(),
+        out.display()
+    ))
+}
+
+fn of_topic(config: &Config, topic: &str) -> Result<Vec<Leaves>, Failure> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
+    let topics = HistoryTopics {
+        inputs: vec![topic.to_owned()],
+        ..config.history_topics()
+    };
+    let mut history = KafkaHistory::new(&config.connection(), topics, (clock, watchdog))?;
+    let batch = history.newest(RECORDS as i64)?;
+    let values = batch
+        .records()
+        .iter()
+        .filter_map(|record| batch.value(record));
+    let parsed = values.filter_map(|value| leaves(&serde_json::from_slice(value).ok()?));
+    let all: Vec<Leaves> = parsed.collect();
+    // As many of each partition.
+    let apart = all.len().div_ceil(RECORDS).max(1);
+    Ok(all.into_iter().step_by(apart).collect())
+}
+
+fn of_file(path: &Path) -> Result<Vec<Leaves>, Failure> {
+    let wrong = |error: std::io::Error| Failure::Io(format!("{}: {error}", path.display()));
+    let mut head = [0; 2];
+    let gzipped = fs::File::open(path)
+        .map_err(wrong)?
+        .read(&mut head)
+        .map_err(wrong)?
+        == 2
+        && head == [0x1f, 0x8b];
+    let plain = File::open(path).map_err(wrong)?;
+    let reader: Box<dyn Read> = if gzipped {
+        Box::new(flate2::read::GzDecoder::new(plain))
+    } else {
+        Box::new(plain)
+    };
+    let mut lines = Vec::new();
+    for line in BufReader::new(reader).lines().take(RECORDS + 1) {
+        lines.push(line.map_err(wrong)?);
+    }
+    Ok(rows(&lines))
+}
+
+/// The rows of a file's first lines: JSON objects, or cells under a header, parted by comma, semicolon or tab.
+fn rows(lines: &[String]) -> Vec<Leaves> {
+    let json = |line: &String| leaves(&serde_json::from_str(line).ok()?);
+    let Some(header) = lines.first() else {
+        return Vec::new();
+    };
+    if json(header).is_some() {
+        return lines.iter().filter_map(json).collect();
+    }
+    let count = |mark: char| header.matches(mark).count();
+    let mark = [',', ';', '\t']
+        .into_iter()
+        .max_by_key(|mark| count(*mark))
+        .unwrap_or(',');
+    let text = lines.join("\n");
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(mark as u8)
+        .flexible(true)
+        .from_reader(text.as_bytes());
+    let names: Vec<String> = reader.headers().map_or_else(
+        |_| Vec::new(),
+        |all| all.iter().map(|name| name.trim().to_owned()).collect(),
+    );
+    let row =
+        |record: csv::StringRecord| names.iter().cloned().zip(record.iter().map(cell)).collect();
+    reader.records().filter_map(Result::ok).map(row).collect()
+}
+
+/// A cell as JSON would have it.
+fn cell(text: &str) -> Value {
+    let text = text.trim();
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() => Value::from(number),
+        _ if text.is_empty() => Value::Null,
+        _ => Value::from(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_read_whatever_parts_their_cells() {
+        for (lines, mark) in [
+            (["a,b", "1,x"], ','),
+            (["a;b", "1;x"], ';'),
+            (["a\tb", "1\tx"], '\t'),
+            ([r#"{"a":1.0,"b":"x"}"#, ""], 'J'),
+        ] {
+            let found = rows(&lines.map(str::to_owned));
+            assert_eq!(found.len(), 1, "{mark}");
+            assert_eq!(
+                (&found[0]["a"], &found[0]["b"]),
+                (&Value::from(1.0), &Value::from("x")),
+                "{mark}"
+            );
+        }
+        assert!(rows(&[]).is_empty());
+    }
+}

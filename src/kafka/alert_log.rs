@@ -1,0 +1,69 @@
+//! The alerts topic, read back: for people who look at it on a terminal.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use rdkafka::message::Message as _;
+
+use super::KafkaFailure;
+use super::settings::Connection;
+use super::topic_reader::TopicReader;
+use super::watchdog::Watchdog;
+use crate::alert::Alert;
+use crate::stream::{Offset, Positions, Span, TopicPartition};
+use crate::time::Clock;
+
+/// The alerts topic, from some place on.
+#[derive(Debug)]
+pub struct AlertLog {
+    reader: TopicReader,
+    next: Positions,
+}
+
+impl AlertLog {
+    /// Begins so many messages before the end of each partition.
+    ///
+    /// # Errors
+    /// Where Kafka cannot be asked, or there is no such topic.
+    pub fn open(
+        connection: &Connection,
+        (topic, last): (&str, i64),
+        (clock, watchdog): (Arc<dyn Clock>, Watchdog),
+    ) -> Result<Self, KafkaFailure> {
+        let reader = TopicReader::new(connection, clock, watchdog)?;
+        let mut next = Positions::new();
+        for partition in 0..reader.partitions(topic)? {
+            let at = TopicPartition::new(topic, partition);
+            let (first, end) = reader.ends(&at)?;
+            next.insert(at, Offset(first.0.max(end.0.saturating_sub(last))));
+        }
+        Ok(Self { reader, next })
+    }
+
+    /// What came since, in the order of the records that caused it; what is no alert is passed over.
+    ///
+    /// # Errors
+    /// Where Kafka cannot be asked.
+    pub fn more(&mut self) -> Result<Vec<Alert>, KafkaFailure> {
+        let mut alerts: Vec<Alert> = Vec::new();
+        for (at, next) in &mut self.next {
+            let (first, end) = self.reader.ends(at)?;
+            let span = Span {
+                at: at.clone(),
+                from: (*next).max(first),
+                to: end,
+            };
+            if span.to <= span.from {
+                continue;
+            }
+            self.reader.read_spans(&[span], &mut |message| {
+                let read = message.payload().map(serde_json::from_slice);
+                alerts.extend(read.and_then(Result::ok));
+                Ok(ControlFlow::Continue(()))
+            })?;
+            *next = end;
+        }
+        alerts.sort_by_key(|alert| alert.data_time);
+        Ok(alerts)
+    }
+}

@@ -1,0 +1,469 @@
+//! `/api/v1`: what the page shows and does, for programs. docs/openapi.json describes it, and a test holds the two together.
+//!
+//! Whoever reaches it may look. To change anything takes `http.token`; without one it answers with the command that does it. What changes anything
+//! goes the way of the command line (`change`), on a thread of its own, one at a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{MethodRouter, get, post};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use super::change::{ChangeError, Changes, follows};
+use super::recent::Wanted;
+use super::sources::{Access, LateChanges, Sources};
+use super::words;
+use crate::config::Setting;
+use crate::model::card::{Card, Feedback, ModelVersion};
+
+/// Answers of lists that may be long have so many entries unless told otherwise, and at most.
+const KEYS: usize = 50;
+const KEYS_MAX: usize = 500;
+const POINTS: usize = 600;
+const POINTS_MAX: usize = 5_000;
+/// How much of the past keys are shown over, in minutes, and in how many bins.
+const MINUTES: u32 = 60;
+const MINUTES_MAX: u32 = 60 * 24 * 30;
+const BINS: usize = 60;
+const BINS_MAX: usize = 500;
+
+/// What the program answers: the description of all this.
+pub const OPENAPI: &str = include_str!("../../docs/openapi.json");
+
+/// One thing that can be asked.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// `get` or `post`.
+    pub method: &'static str,
+    /// Its path as OpenAPI writes it.
+    pub path: &'static str,
+    /// Its path as the router takes it.
+    route: &'static str,
+    handler: MethodRouter<Sources>,
+}
+
+fn endpoint(method: &'static str, path: &'static str, handler: MethodRouter<Sources>) -> Endpoint {
+    Endpoint {
+        method,
+        path,
+        // Ids of episodes have slashes: they are taken as they are, and escaped.
+        route: match path {
+            "/api/v1/episodes/{id}" => "/api/v1/episodes/{*id}",
+            path => path,
+        },
+        handler,
+    }
+}
+
+/// All that can be asked.
+#[must_use]
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        endpoint("get", "/api/v1/status", get(status)),
+        endpoint("get", "/api/v1/episodes", get(episodes)),
+        endpoint("get", "/api/v1/episodes/{id}", get(episode).post(say)),
+        endpoint("post", "/api/v1/episodes/{id}/dismiss", MethodRouter::new()),
+        endpoint("post", "/api/v1/episodes/{id}/confirm", MethodRouter::new()),
+        endpoint(
+            "post",
+            "/api/v1/episodes/{id}/new-normal",
+            MethodRouter::new(),
+        ),
+        endpoint("get", "/api/v1/keys", get(keys)),
+        endpoint("get", "/api/v1/keys/{key}/series", get(series)),
+        endpoint("get", "/api/v1/models", get(models)),
+        endpoint("get", "/api/v1/models/{version}", get(model)),
+        endpoint("post", "/api/v1/models/{version}/promote", post(promote)),
+        endpoint("post", "/api/v1/models/rollback", post(rollback)),
+        endpoint("post", "/api/v1/retrain", post(retrain)),
+        endpoint("get", "/api/v1/settings", get(settings)),
+        endpoint("get", "/api/v1/openapi.json", get(openapi)),
+    ]
+}
+
+/// The routes of all endpoints; what is said of an episode is routed with the episode.
+pub(super) fn router() -> Router<Sources> {
+    let routed = endpoints()
+        .into_iter()
+        .filter(|e| !e.path.starts_with("/api/v1/episodes/{id}/"));
+    routed
+        .fold(Router::new(), |router, e| router.route(e.route, e.handler))
+        .route("/api/{*path}", axum::routing::any(nowhere))
+}
+
+async fn nowhere() -> Response {
+    refuse(
+        StatusCode::NOT_FOUND,
+        "there is no such address; /api/v1/openapi.json has all",
+        None,
+    )
+}
+
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
+
+async fn status(State(sources): State<Sources>) -> Response {
+    Json(sources.status.view()).into_response()
+}
+
+async fn episodes(State(sources): State<Sources>) -> Response {
+    let (open, closed) = sources.status.episodes();
+    Json(json!({"open": open, "closed": closed})).into_response()
+}
+
+async fn episode(State(sources): State<Sources>, Path(id): Path<String>) -> Response {
+    match sources.status.episode(&id) {
+        Some(found) => Json(found).into_response(),
+        None => refuse(
+            StatusCode::NOT_FOUND,
+            &format!(
+                "no open or recent episode `{id}` is known here; another process of the group may know it, and its alerts do"
+            ),
+            None,
+        ),
+    }
+}
+
+/// `/api/v1/keys?search=...`
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+struct KeysQuery {
+    search: String,
+    most: usize,
+    minutes: u32,
+    bins: usize,
+}
+
+impl Default for KeysQuery {
+    fn default() -> Self {
+        Self {
+            search: String::new(),
+            most: KEYS,
+            minutes: MINUTES,
+            bins: BINS,
+        }
+    }
+}
+
+async fn keys(State(sources): State<Sources>, Query(query): Query<KeysQuery>) -> Response {
+    let wanted = Wanted {
+        search: &query.search,
+        most: query.most.min(KEYS_MAX),
+        span: i64::from(query.minutes.clamp(1, MINUTES_MAX)) * 60_000,
+        bins: query.bins.clamp(1, BINS_MAX),
+    };
+    Json(sources.status.overview(wanted)).into_response()
+}
+
+/// `/api/v1/keys/{key}/series?from=...`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct SeriesQuery {
+    from: Option<i64>,
+    to: Option<i64>,
+    most: Option<usize>,
+}
+
+async fn series(
+    State(sources): State<Sources>,
+    Path(key): Path<String>,
+    Query(query): Query<SeriesQuery>,
+) -> Response {
+    let between = (query.from.unwrap_or(i64::MIN), query.to.unwrap_or(i64::MAX));
+    let most = query.most.unwrap_or(POINTS).min(POINTS_MAX);
+    match sources.status.series(&key, between, most) {
+        Some(found) => Json(found).into_response(),
+        None => refuse(
+            StatusCode::NOT_FOUND,
+            &format!("no record of the key `{key}` was seen here lately"),
+            None,
+        ),
+    }
+}
+
+async fn settings(State(sources): State<Sources>) -> Response {
+    let settings: &[Setting] = &sources.access.settings;
+    Json(json!({"settings": settings})).into_response()
+}
+
+/// A stored model.
+fn told(card: &Card, champion: Option<ModelVersion>) -> Value {
+    let gate = &card.gate;
+    let reasons: Vec<String> = gate.reasons.iter().map(ToString::to_string).collect();
+    let count = |test: &dyn Fn(&crate::model::card::Exclusion) -> bool| {
+        card.exclusions
+            .iter()
+            .filter(|exclusion| test(exclusion))
+            .count()
+    };
+    json!({
+        "version": card.version,
+        "in_use": Some(card.version) == champion,
+        "kind": card.spec.kind,
+        "asked": card.asked,
+        "members": card.members,
+        "created": card.created.rfc3339(),
+        "program": card.program,
+        "columns": card.columns,
+        "promoted": gate.is_promoted(),
+        "verdict": gate.to_string(),
+        "reasons": reasons,
+        "findings": words::findings(&card.measures),
+        "measures": card.measures,
+        "rows": card.rows,
+        "read": card.spans.iter().map(|stretch| &stretch.span).collect::<Vec<_>>(),
+        "kept_out": {
+            "episodes": count(&|exclusion| !exclusion.let_in()),
+            "let_in": count(&|exclusion| exclusion.let_in()),
+            "suspects": card.suspects.len(),
+            "maintenance": card.maintenance.len(),
+            "waived": card.waived,
+        },
+    })
+}
+
+async fn models(State(sources): State<Sources>) -> Response {
+    let found = ask(&sources, |changes| changes.models()).await;
+    match found {
+        Ok((cards, champion)) => {
+            let models: Vec<Value> = cards
+                .iter()
+                .rev()
+                .map(|card| told(card, champion))
+                .collect();
+            Json(json!({"in_use": champion, "models": models})).into_response()
+        }
+        Err(refused) => refused,
+    }
+}
+
+/// The whole card of a model.
+async fn model(State(sources): State<Sources>, Path(version): Path<u64>) -> Response {
+    let found = ask(&sources, |changes| changes.models()).await;
+    let card = found.map(|(cards, _)| {
+        cards
+            .into_iter()
+            .find(|card| card.version == ModelVersion(version))
+    });
+    match card {
+        Ok(Some(card)) => Json(card).into_response(),
+        Ok(None) => refuse(
+            StatusCode::NOT_FOUND,
+            &format!("there is no model {version}"),
+            None,
+        ),
+        Err(refused) => refused,
+    }
+}
+
+/// `?undo=true`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Undo {
+    undo: bool,
+}
+
+async fn say(
+    State(sources): State<Sources>,
+    Path(path): Path<String>,
+    Query(Undo { undo }): Query<Undo>,
+    headers: HeaderMap,
+) -> Response {
+    let said = path
+        .rsplit_once('/')
+        .and_then(|(id, word)| Some((id.to_owned(), meant(word)?, word)));
+    let Some((id, says, word)) = said else {
+        return refuse(
+            StatusCode::NOT_FOUND,
+            "what can be said of an episode is dismiss, confirm and new-normal",
+            None,
+        );
+    };
+    let back = if undo { " --undo" } else { "" };
+    let command = format!("anomalyd episodes {word} {id}{back} {FILE}");
+    let done = change(&sources, &headers, &command, {
+        let id = id.clone();
+        move |changes| changes.say(&id, says, undo)
+    });
+    match done.await {
+        Ok(said) => Json(json!({
+            "episode": id,
+            "feedback": said.map(Feedback::name),
+            "message": follows(&id, said),
+        }))
+        .into_response(),
+        Err(refused) => refused,
+    }
+}
+
+/// What a word of the command line means.
+fn meant(word: &str) -> Option<Feedback> {
+    match word {
+        "dismiss" => Some(Feedback::FalsePositive),
+        "confirm" => Some(Feedback::TruePositive),
+        "new-normal" => Some(Feedback::NewNormal),
+        _ => None,
+    }
+}
+
+async fn promote(
+    State(sources): State<Sources>,
+    Path(version): Path<u64>,
+    headers: HeaderMap,
+) -> Response {
+    let command = format!("anomalyd models promote {version} {FILE}");
+    let version = ModelVersion(version);
+    let done = change(&sources, &headers, &command, move |changes| {
+        changes.promote(version)
+    });
+    done.await
+        .map_or_else(|refused| refused, |()| in_use(version))
+}
+
+async fn rollback(State(sources): State<Sources>, headers: HeaderMap) -> Response {
+    let command = format!("anomalyd models rollback {FILE}");
+    let done = change(&sources, &headers, &command, |changes| changes.rollback());
+    done.await.map_or_else(|refused| refused, in_use)
+}
+
+fn in_use(version: ModelVersion) -> Response {
+    let message =
+        format!("model {version} is in use; running daemons take it up with their next batch");
+    Json(json!({"in_use": version, "message": message})).into_response()
+}
+
+async fn retrain(State(sources): State<Sources>, headers: HeaderMap) -> Response {
+    let command = format!("kill -USR1 {}", std::process::id());
+    let done = change(&sources, &headers, &command, |changes| changes.retrain());
+    let message = "a training begins now, or when the one under way has ended";
+    match done.await {
+        Ok(()) => (StatusCode::ACCEPTED, Json(json!({"message": message}))).into_response(),
+        Err(refused) => refused,
+    }
+}
+
+/// What stands for the configuration in a command.
+const FILE: &str = "--config FILE";
+
+/// An answer that says why not, and which command would do it.
+fn refuse(status: StatusCode, why: &str, command: Option<&str>) -> Response {
+    let mut body = BTreeMap::from([("error", why)]);
+    body.extend(command.map(|command| ("command", command)));
+    (status, Json(body)).into_response()
+}
+
+/// Whether somebody may change something; if not, the answer that says so.
+fn admit(access: &Access, headers: &HeaderMap, command: &str) -> Result<(), Box<Response>> {
+    let refuse = |status, why| Err(Box::new(refuse(status, why, Some(command))));
+    let Some(token) = &access.token else {
+        return refuse(
+            StatusCode::FORBIDDEN,
+            "nothing can be changed here, for `http.token` is not set; this command does it",
+        );
+    };
+    if !same_origin(headers) {
+        return refuse(
+            StatusCode::FORBIDDEN,
+            "this comes from a page of somebody else",
+        );
+    }
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let given = given.and_then(|value| value.strip_prefix("Bearer "));
+    if given.is_some_and(|given| token.is_of(given.trim())) {
+        return Ok(());
+    }
+    let why = match given {
+        None => "this takes the token: `Authorization: Bearer TOKEN`",
+        Some(_) => "this is not the token",
+    };
+    refuse(StatusCode::UNAUTHORIZED, why).map_err(|mut response| {
+        let scheme = HeaderValue::from_static("Bearer");
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, scheme);
+        response
+    })
+}
+
+/// Whether a browser says that the request comes from a page of ours; programs say nothing.
+fn same_origin(headers: &HeaderMap) -> bool {
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+    };
+    match headers.get(header::ORIGIN) {
+        None => true,
+        Some(_) => {
+            let origin = text(header::ORIGIN).and_then(|origin| origin.split_once("://"));
+            origin.is_some_and(|(_, host)| Some(host) == text(header::HOST))
+        }
+    }
+}
+
+/// Changes something, if whoever asks may.
+async fn change<T: Send + 'static>(
+    sources: &Sources,
+    headers: &HeaderMap,
+    command: &str,
+    what: impl FnOnce(&dyn Changes) -> Result<T, ChangeError> + Send + 'static,
+) -> Result<T, Response> {
+    admit(&sources.access, headers, command).map_err(|refused| *refused)?;
+    tracing::info!(command, "changed by HTTP");
+    run(&sources.access.changes, &sources.access.changing, what).await
+}
+
+/// Asks Kafka for something.
+async fn ask<T: Send + 'static>(
+    sources: &Sources,
+    what: impl FnOnce(&dyn Changes) -> Result<T, ChangeError> + Send + 'static,
+) -> Result<T, Response> {
+    run(&sources.access.changes, &sources.access.asking, what).await
+}
+
+/// Runs something that takes its time on a thread of its own, unless as many as may run already do.
+async fn run<T: Send + 'static>(
+    changes: &LateChanges,
+    places: &Arc<Semaphore>,
+    what: impl FnOnce(&dyn Changes) -> Result<T, ChangeError> + Send + 'static,
+) -> Result<T, Response> {
+    let busy = |why| refuse(StatusCode::SERVICE_UNAVAILABLE, why, None);
+    let Some(changes) = changes.get().cloned() else {
+        return Err(busy("the process is still starting, or waits for Kafka"));
+    };
+    let Ok(place) = Arc::clone(places).try_acquire_owned() else {
+        return Err(busy("others are at it already: try again in a moment"));
+    };
+    let done = tokio::task::spawn_blocking(move || {
+        let done = what(&*changes);
+        drop(place);
+        done
+    });
+    match done.await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(failed(&error)),
+        Err(error) => Err(refuse(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            &error.to_string(),
+            None,
+        )),
+    }
+}
+
+fn failed(error: &ChangeError) -> Response {
+    let status = match error {
+        ChangeError::Unknown(_) => StatusCode::NOT_FOUND,
+        ChangeError::Impossible(_) => StatusCode::CONFLICT,
+        ChangeError::Store(_) | ChangeError::Kafka(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    refuse(status, &error.to_string(), None)
+}

@@ -1,0 +1,305 @@
+//! What people may change of a detector: what they say of its episodes, and which model is in use. The command line and the API both do it this way.
+
+use std::sync::{Arc, PoisonError};
+
+use super::models::{AnyStore, AnyStoreError, SharedStore};
+use super::status::Status;
+use crate::config::Config;
+use crate::kafka::KafkaFailure;
+use crate::kafka::history::KafkaHistory;
+use crate::kafka::watchdog::Watchdog;
+use crate::model::card::{Card, Exclusion, Feedback, ModelVersion, Said, Suspect};
+use crate::model::trained::TrainedModel;
+use crate::pipeline::EpisodeRecord;
+use crate::port::ModelStore;
+use crate::stream::TopicPartition;
+use crate::time::Clock;
+use crate::trainer::Control;
+
+/// Why nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// There is no such thing.
+    #[error("{0}")]
+    Unknown(String),
+    /// It cannot be done as things are.
+    #[error("{0}")]
+    Impossible(String),
+    /// The model store.
+    #[error(transparent)]
+    Store(#[from] AnyStoreError),
+    /// Kafka.
+    #[error(transparent)]
+    Kafka(#[from] KafkaFailure),
+}
+
+/// What the API asks for. One at a time is at work; each may take as long as Kafka does.
+pub trait Changes: std::fmt::Debug + Send + Sync {
+    /// Says what an episode was, or takes that back; answers what is known of it then.
+    fn say(&self, id: &str, says: Feedback, undo: bool) -> Result<Option<Feedback>, ChangeError>;
+    /// The cards of all stored models, and which is in use.
+    fn models(&self) -> Result<(Vec<Card>, Option<ModelVersion>), ChangeError>;
+    /// Takes a stored model into use.
+    fn promote(&self, version: ModelVersion) -> Result<(), ChangeError>;
+    /// Goes back to the version before the one in use; answers which that is.
+    fn rollback(&self) -> Result<ModelVersion, ChangeError>;
+    /// Trains now, if it is this process that trains.
+    fn retrain(&self) -> Result<(), ChangeError>;
+}
+
+/// [`Changes`] of a running daemon.
+#[derive(Debug)]
+pub struct Controls {
+    /// The configuration.
+    pub config: Config,
+    /// The store that all threads share.
+    pub store: SharedStore,
+    /// The trainer.
+    pub trainer: Control,
+    /// Who knows which partitions are held.
+    pub status: Arc<Status>,
+    /// The partition whose holder trains.
+    pub first: TopicPartition,
+    /// For the time at which something is said.
+    pub clock: Arc<dyn Clock>,
+    /// How long Kafka is waited for.
+    pub watchdog: Watchdog,
+}
+
+impl Controls {
+    fn with_store<T>(
+        &self,
+        then: impl FnOnce(&mut AnyStore) -> Result<T, ChangeError>,
+    ) -> Result<T, ChangeError> {
+        then(&mut self.store.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Changes for Controls {
+    fn say(&self, id: &str, says: Feedback, undo: bool) -> Result<Option<Feedback>, ChangeError> {
+        let waits = (Arc::clone(&self.clock), self.watchdog.clone());
+        let connection = self.config.connection();
+        let mut history = KafkaHistory::new(&connection, self.config.history_topics(), waits)?;
+        let known = self.with_store(|store| episodes(store, &mut history))?;
+        let says = judged(&known, id, says, undo)?;
+        history.say(&connection, (id, says), self.clock.now())?;
+        Ok(says)
+    }
+
+    fn models(&self) -> Result<(Vec<Card>, Option<ModelVersion>), ChangeError> {
+        self.with_store(|store| Ok((store.list()?, store.champion()?)))
+    }
+
+    fn promote(&self, version: ModelVersion) -> Result<(), ChangeError> {
+        self.with_store(|store| promote(store, version))
+    }
+
+    fn rollback(&self) -> Result<ModelVersion, ChangeError> {
+        self.with_store(rollback)
+    }
+
+    fn retrain(&self) -> Result<(), ChangeError> {
+        if !self.status.holds(&self.first) {
+            return Err(ChangeError::Impossible(format!(
+                "another process of the group trains: ask the one that holds {}",
+                self.first
+            )));
+        }
+        self.trainer.train_now();
+        Ok(())
+    }
+}
+
+/// What training knows of: flagged episodes, and what stood out in the history of the model in use before any model judged it.
+pub fn episodes(
+    store: &mut AnyStore,
+    history: &mut KafkaHistory,
+) -> Result<Vec<EpisodeRecord>, ChangeError> {
+    let mut episodes = history.episodes()?;
+    if let Some(champion) = store.champion()?
+        && let Some(model) = store.load(champion)?
+    {
+        let said = history.said()?;
+        episodes.extend(suspects(&model.card, &said));
+    }
+    Ok(episodes)
+}
+
+/// What stood out in the history of the model in use before any model judged it, as if it were episodes.
+#[must_use]
+pub fn suspects(card: &Card, said: &Said) -> Vec<EpisodeRecord> {
+    let record = |suspect: &Suspect| EpisodeRecord {
+        exclusion: Exclusion {
+            feedback: said.get(&suspect.exclusion.because).copied(),
+            ..suspect.exclusion.clone()
+        },
+        from_time: suspect.from_time,
+        held: false,
+        to_time: Some(suspect.to_time),
+    };
+    card.suspects.iter().map(record).collect()
+}
+
+/// The episode of this id.
+pub fn found<'a>(
+    episodes: &'a [EpisodeRecord],
+    id: &str,
+) -> Result<&'a EpisodeRecord, ChangeError> {
+    let mut alike = episodes.iter().filter(|n| n.exclusion.because == id);
+    alike.next().ok_or_else(|| {
+        ChangeError::Unknown(format!(
+            "there is no episode `{id}`: `anomalyd episodes list` shows those that training knows of; silences and storms are not learnt from"
+        ))
+    })
+}
+
+/// What is to be written of an episode when somebody `says` something of it, or takes that back: `None` forgets what was said.
+pub fn judged(
+    episodes: &[EpisodeRecord],
+    id: &str,
+    says: Feedback,
+    undo: bool,
+) -> Result<Option<Feedback>, ChangeError> {
+    undone(&found(episodes, id)?.exclusion, says, undo)
+}
+
+/// What is known of an episode once somebody `says` it, or takes that back.
+///
+/// # Errors
+/// If somebody takes back what nobody said.
+fn undone(
+    exclusion: &Exclusion,
+    says: Feedback,
+    undo: bool,
+) -> Result<Option<Feedback>, ChangeError> {
+    match exclusion.feedback {
+        _ if !undo => Ok(Some(says)),
+        Some(said) if said == says => Ok(None),
+        said => Err(ChangeError::Impossible(format!(
+            "nothing to take back: of `{}` it was not said that it is a {}, but {}",
+            exclusion.because,
+            word(says),
+            said.map_or("nothing", word)
+        ))),
+    }
+}
+
+/// What was said, in words.
+#[must_use]
+pub fn word(said: Feedback) -> &'static str {
+    match said {
+        Feedback::FalsePositive => "false positive",
+        Feedback::TruePositive => "true positive",
+        Feedback::NewNormal => "new normal",
+    }
+}
+
+/// What follows from what was said of an episode.
+#[must_use]
+pub fn follows(id: &str, said: Option<Feedback>) -> String {
+    match said {
+        Some(said) if said.lets_in() => {
+            format!("training learns the records of {id} from its next run on")
+        }
+        Some(_) => format!("training leaves the records of {id} out for good"),
+        None => format!("training leaves the records of {id} out again from its next run on"),
+    }
+}
+
+/// The model of this version; the champion if there is none.
+pub fn chosen(
+    store: &mut AnyStore,
+    version: Option<ModelVersion>,
+) -> Result<Arc<TrainedModel>, ChangeError> {
+    let version = match version {
+        Some(version) => version,
+        None => store.champion()?.ok_or_else(none_in_use)?,
+    };
+    store.load(version)?.ok_or_else(|| {
+        ChangeError::Unknown(format!(
+            "there is no model {version}: `anomalyd models list` shows those there are"
+        ))
+    })
+}
+
+fn none_in_use() -> ChangeError {
+    ChangeError::Impossible("no model is in use yet".to_owned())
+}
+
+/// Takes a stored version into use.
+pub fn promote(store: &mut AnyStore, version: ModelVersion) -> Result<(), ChangeError> {
+    chosen(store, Some(version))?;
+    Ok(store.promote(version)?)
+}
+
+/// Goes back to the version before the one in use; answers which that is.
+pub fn rollback(store: &mut AnyStore) -> Result<ModelVersion, ChangeError> {
+    let target = before(&store.list()?, store.champion()?)?;
+    promote(store, target)?;
+    Ok(target)
+}
+
+/// The newest version before the champion that the gate had promoted.
+fn before(cards: &[Card], champion: Option<ModelVersion>) -> Result<ModelVersion, ChangeError> {
+    let champion = champion.ok_or_else(none_in_use)?;
+    cards
+        .iter()
+        .filter(|card| card.version < champion && card.gate.is_promoted())
+        .map(|card| card.version)
+        .max()
+        .ok_or_else(|| {
+            ChangeError::Impossible(format!(
+                "there is no promoted model before {champion}, which is in use"
+            ))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::gate_report::{Decision, GateReport};
+    use crate::stream::Offset;
+
+    #[test]
+    fn only_what_was_said_is_taken_back() {
+        let exclusion = |feedback| Exclusion {
+            at: TopicPartition::new("in", 0),
+            key: "k".to_owned(),
+            from: Offset(1),
+            to: None,
+            because: "a".into(),
+            feedback,
+        };
+        let (nothing, fault) = (exclusion(None), exclusion(Some(Feedback::TruePositive)));
+        let says = Feedback::TruePositive;
+        assert_eq!(undone(&nothing, says, false).unwrap(), Some(says));
+        assert_eq!(undone(&fault, says, true).unwrap(), None);
+        for (exclusion, says) in [(&nothing, says), (&fault, Feedback::NewNormal)] {
+            let error = undone(exclusion, says, true).unwrap_err();
+            assert!(matches!(error, ChangeError::Impossible(_)), "{error}");
+        }
+    }
+
+    #[test]
+    fn rollback_goes_to_the_newest_promoted_version_before() {
+        let card = |version, decision| Card {
+            version: ModelVersion(version),
+            gate: GateReport {
+                decision,
+                ..GateReport::default()
+            },
+            ..Card::blank()
+        };
+        let cards = [
+            card(1, Decision::Promoted),
+            card(2, Decision::Promoted),
+            card(3, Decision::Rejected),
+            card(4, Decision::Promoted),
+        ];
+        let target = |champion| before(&cards, Some(ModelVersion(champion))).ok();
+        assert_eq!(target(4), Some(ModelVersion(2)));
+        assert_eq!(target(2), Some(ModelVersion(1)));
+        assert_eq!(target(1), None);
+        assert!(before(&cards, None).is_err());
+    }
+}

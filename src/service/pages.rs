@@ -1,0 +1,45 @@
+//! The pages: one document whose script asks the API, with nothing from elsewhere and no build step. What the script draws follows from the address.
+
+use axum::Router;
+use axum::extract::Path;
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+
+use super::sources::Sources;
+
+/// The document of all pages.
+const PAGE: &str = include_str!("page/index.html");
+
+/// What it loads: name, type and content.
+const ASSETS: [(&str, &str, &str); 5] = [
+    ("app.js", SCRIPT, include_str!("page/app.js")),
+    ("views.js", SCRIPT, include_str!("page/views.js")),
+    ("charts.js", SCRIPT, include_str!("page/charts.js")),
+    ("tools.js", SCRIPT, include_str!("page/tools.js")),
+    (
+        "style.css",
+        "text/css; charset=utf-8",
+        include_str!("page/style.css"),
+    ),
+];
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// The addresses of pages.
+pub(super) fn router() -> Router<Sources> {
+    let page = || get(async || Html(PAGE));
+    Router::new()
+        .route("/", page())
+        .route("/episode/{*id}", page())
+        .route("/key/{*key}", page())
+        .route("/models", page())
+        .route("/settings", page())
+        .route("/assets/{name}", get(asset))
+}
+
+async fn asset(Path(name): Path<String>) -> Response {
+    match ASSETS.iter().find(|(known, _, _)| *known == name) {
+        Some((_, kind, content)) => ([(header::CONTENT_TYPE, *kind)], *content).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}

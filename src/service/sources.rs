@@ -1,0 +1,62 @@
+//! What HTTP answers from.
+
+use std::sync::{Arc, OnceLock};
+
+use prometheus::Registry;
+use tokio::sync::Semaphore;
+
+use super::change::Changes;
+use super::metrics::Metrics;
+use super::status::Status;
+use crate::config::{Config, Setting, TokenDigest};
+use crate::time::Clock;
+
+/// Questions to Kafka at a time.
+const ASKING_MAX: usize = 4;
+
+/// What the answers are made from.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// All metrics.
+    pub registry: Registry,
+    /// Counts requests.
+    pub metrics: Metrics,
+    /// What the process is doing.
+    pub status: Arc<Status>,
+    /// For the age of the last step.
+    pub clock: Arc<dyn Clock>,
+    /// What may be changed, and by whom.
+    pub access: Access,
+}
+
+/// What can be changed, once the process has what it takes.
+pub type LateChanges = Arc<OnceLock<Arc<dyn Changes>>>;
+
+/// What may be changed, and by whom.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// The settings in effect.
+    pub settings: Arc<[Setting]>,
+    /// Who has it may change things; `None`: nobody may.
+    pub token: Option<TokenDigest>,
+    /// Changes things.
+    pub changes: LateChanges,
+    /// Changes that may be at work ...
+    pub changing: Arc<Semaphore>,
+    /// ... and questions to Kafka.
+    pub asking: Arc<Semaphore>,
+}
+
+impl Access {
+    /// Of a configuration; nothing can be changed until `changes` is set.
+    #[must_use]
+    pub fn new(config: &Config, changes: LateChanges) -> Self {
+        Self {
+            settings: config.settings().into(),
+            token: config.http_token.clone(),
+            changes,
+            changing: Arc::new(Semaphore::new(1)),
+            asking: Arc::new(Semaphore::new(ASKING_MAX)),
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! A configuration for records that nobody has described: what is the key, the time, a feature, a category. A guess from a sample, with a reason for
+//! each, for a person to look over.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use crate::record::timestamp;
+use crate::time::Timestamp;
+
+/// Times that people have records of: from 2000 to 2100, in milliseconds.
+const TIMES: std::ops::Range<i64> = 946_684_800_000..4_102_444_800_000;
+/// Values of a text at most that make it a category.
+const CATEGORY_MAX: usize = 12;
+/// The share of records that must have a field for it to count.
+const COMMON: f64 = 0.5;
+/// What fields are called that name a machine, or a time.
+const KEY_WORDS: [&str; 14] = [
+    "key", "machine", "pump", "device", "sensor", "host", "unit", "meter", "asset", "station",
+    "site", "serial", "name", "id",
+];
+const TIME_WORDS: [&str; 7] = [
+    "ts",
+    "time",
+    "timestamp",
+    "datetime",
+    "date",
+    "at",
+    "created",
+];
+
+/// A record as its leaves, by path.
+pub type Leaves = BTreeMap<String, Value>;
+
+/// The leaves of a JSON object, by dotted path; `None` of anything else.
+#[must_use]
+pub fn leaves(record: &Value) -> Option<Leaves> {
+    let mut leaves = Leaves::new();
+    descend(record.as_object()?, "", &mut leaves);
+    Some(leaves)
+}
+
+fn descend(object: &serde_json::Map<String, Value>, prefix: &str, into: &mut Leaves) {
+    for (name, value) in object {
+        let path = format!("{prefix}{name}");
+        match value {
+            Value::Object(inner) => descend(inner, &format!("{path}."), into),
+            value => {
+                into.insert(path, value.clone());
+            }
+        }
+    }
+}
+
+/// What a field was in the sample.
+#[derive(Debug, Default)]
+struct Field {
+    records: usize,
+    numbers: usize,
+    texts: usize,
+    times: usize,
+    /// Values as text; no more are kept than tell what it is.
+    values: BTreeSet<String>,
+    first: Option<f64>,
+    constant: bool,
+    rises: bool,
+    last: f64,
+}
+
+impl Field {
+    fn take(&mut self, value: &Value) {
+        self.records += 1;
+        let text = match value {
+            Value::String(text) => {
+                self.texts += 1;
+                text.clone()
+            }
+            Value::Number(number) => {
+                self.numbers += 1;
+                self.number(number.as_f64().unwrap_or(f64::NAN));
+                number.to_string()
+            }
+            Value::Bool(is) => {
+                self.numbers += 1;
+                self.number(f64::from(u8::from(*is)));
+                is.to_string()
+            }
+            _ => return,
+        };
+        let time = timestamp::read(&text);
+        self.times += usize::from(time.is_ok_and(|Timestamp(ms)| TIMES.contains(&ms)));
+        self.values.insert(text);
+    }
+
+    fn number(&mut self, value: f64) {
+        if self.first.is_none() {
+            (self.constant, self.rises) = (true, true);
+            self.last = value;
+        }
+        let first = *self.first.get_or_insert(value);
+        self.constant &= value.to_bits() == first.to_bits();
+        self.rises &= self.last <= value;
+        self.last = value;
+    }
+
+    fn is_time(&self) -> bool {
+        0 < self.times && self.times == self.numbers + self.texts
+    }
+
+    fn is_number(&self) -> bool {
+        0 < self.numbers && self.texts == 0
+    }
+
+    fn is_text(&self) -> bool {
+        0 < self.texts && self.numbers == 0
+    }
+}
+
+/// What was guessed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proposal {
+    /// Records that were looked at.
+    pub records: usize,
+    /// The field of the key, and how many keys there were; `None`: Kafka's key.
+    pub key: Option<(String, usize)>,
+    /// The field of the event time; `None`: Kafka's timestamp.
+    pub timestamp: Option<String>,
+    /// Fields that are numbers.
+    pub features: Vec<String>,
+    /// Texts of few values.
+    pub categories: BTreeMap<String, Vec<String>>,
+    /// Fields that are left out, and why.
+    pub left_out: Vec<(String, &'static str)>,
+}
+
+/// Guesses from a sample of records.
+#[must_use]
+pub fn propose(sample: &[Leaves]) -> Proposal {
+    let mut fields: BTreeMap<String, Field> = BTreeMap::new();
+    for record in sample {
+        for (path, value) in record {
+            fields.entry(path.clone()).or_default().take(value);
+        }
+    }
+    let mut proposal = Proposal {
+        records: sample.len(),
+        timestamp: best(&fields, &TIME_WORDS, Field::is_time),
+        ..Proposal::default()
+    };
+    let time = proposal.timestamp.clone();
+    let keyed = best(&fields, &KEY_WORDS, is_key);
+    let keyed = keyed.filter(|path| Some(path) != time.as_ref());
+    proposal.key = keyed.map(|path| {
+        let keys = fields.get(&path).map_or(0, |field| field.values.len());
+        (path, keys)
+    });
+    let key = proposal.key.as_ref().map(|(path, _)| path.clone());
+    for (path, field) in &fields {
+        if Some(path) != time.as_ref() && Some(path) != key.as_ref() {
+            place(path, field, sample.len(), &mut proposal);
+        }
+    }
+    proposal
+}
+
+/// The field that fits best: one that is called so, or else the first.
+fn best(
+    fields: &BTreeMap<String, Field>,
+    words: &[&str],
+    fits: impl Fn(&Field) -> bool,
+) -> Option<String> {
+    let called = |path: &str| {
+        let name = path.rsplit('.').next().unwrap_or(path).to_lowercase();
+        let place = |word: &&str| name == **word || name.split('_').any(|part| part == *word);
+        words.iter().position(place).unwrap_or(words.len())
+    };
+    let fitting = fields.iter().filter(|(_, field)| fits(field));
+    fitting
+        .min_by_key(|(path, _)| called(path))
+        .map(|(path, _)| path.clone())
+}
+
+/// Whether a field can name a machine: a text of several values that come again and again.
+fn is_key(field: &Field) -> bool {
+    let again = 3 * field.values.len() <= field.records;
+    !field.is_time() && again && 2 <= field.values.len() && field.is_text()
+}
+
+fn place(path: &str, field: &Field, records: usize, into: &mut Proposal) {
+    let common = COMMON * records as f64 <= field.records as f64;
+    let reason = if !common {
+        "few records have it"
+    } else if field.is_time() {
+        "a time, but not the one of the event"
+    } else if field.is_text() && (2..=CATEGORY_MAX).contains(&field.values.len()) {
+        let values = field.values.iter().cloned().collect();
+        into.categories.insert(path.to_owned(), values);
+        return;
+    } else if field.is_text() {
+        "a text"
+    } else if !field.is_number() {
+        "neither a number nor a text"
+    } else if field.constant {
+        "always the same"
+    } else if field.rises && field.values.len() == field.records {
+        "it only rises: a counter, or a number of the record"
+    } else {
+        into.features.push(path.to_owned());
+        return;
+    };
+    into.left_out.push((path.to_owned(), reason));
+}
+
+/// What stands at the head of the file that is written.
+#[derive(Clone, Debug)]
+pub struct Names<'a> {
+    /// The detector's.
+    pub name: &'a str,
+    /// Kafka's addresses.
+    pub brokers: &'a str,
+    /// The input.
+    pub topic: &'a str,
+    /// What was looked at.
+    pub source: &'a str,
+}
+
+/// The proposal as a configuration file, with what was thought.
+#[must_use]
+pub fn file(proposal: &Proposal, names: &Names<'_>) -> String {
+    let text = |text: &str| Value::from(text).to_string();
+    let list = |texts: &[String]| Value::from(texts.to_vec()).to_string();
+    let mut out = format!(
+        "# Proposed by `anomalyd config init` from {} records of {}: look it over, then `anomalyd validate`.\n\n",
+        proposal.records, names.source
+    );
+    let mut line = |text: &str| writeln!(out, "{text}").unwrap_or_default();
+    line(&format!("name = {}\n", text(names.name)));
+    line(&format!("[kafka]\nbrokers = {}\n", text(names.brokers)));
+    line(&format!("[input]\ntopics = [{}]", text(names.topic)));
+    line(&format!(
+        "group = {}",
+        text(&format!("anomalyd-{}", names.name))
+    ));
+    match &proposal.key {
+        Some((key, keys)) => line(&format!(
+            "key = [{}]{:>30}",
+            text(key),
+            format!("# {keys} of them in the sample: each is judged by itself")
+        )),
+        None => line(
+            "# key = [\"...\"]                # no field names a machine: Kafka's key is taken",
+        ),
+    }
+    match &proposal.timestamp {
+        Some(time) => line(&format!("timestamp = {}", text(time))),
+        None => line(
+            "# timestamp = \"...\"            # no field is a time: Kafka's timestamp is taken",
+        ),
+    }
+    if proposal.features.is_empty() {
+        line(
+            "# features = [...]               # no field is a number that changes: every number is taken",
+        );
+    } else {
+        line(&format!("features = {}", list(&proposal.features)));
+    }
+    for (path, why) in &proposal.left_out {
+        line(&format!("# left out: {} ({why})", text(path)));
+    }
+    if !proposal.categories.is_empty() {
+        line(
+            "\n# By what the features are judged; values that are not named here count as none of them.\n[input.categories]",
+        );
+        for (path, values) in &proposal.categories {
+            line(&format!("{} = {}", text(path), list(values)));
+        }
+    }
+    line(&format!(
+        "\n[output]\nalerts = {}",
+        text(&format!("{}.alerts", names.topic))
+    ));
+    line(
+        "\n[alerts]\n# False alarms that you accept, for each key: also /hour, /day, /month, and \"1/day/fleet\" for all keys together.\nfalse_alarm_rate = \"1/week\"",
+    );
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Sources};
+    use serde_json::json;
+
+    fn sample(records: usize) -> Vec<Leaves> {
+        let record = |i: usize| {
+            json!({
+                "ts": format!("2026-03-01T12:{:02}:{:02}Z", i / 60 % 60, i % 60),
+                "pump": format!("P-{}", i % 5),
+                "mode": if i.is_multiple_of(7) { "eco" } else { "full" },
+                "motor": {"temperature": 60.0 + (i * 37 % 11) as f64, "current": (i * 31 % 17) as f64},
+                "sequence": i, "firmware": 3, "note": format!("free text {i}"), "seen": 1_772_366_400 + (i * 7 % 5), "tags": ["a"],
+            })
+        };
+        (0..records).filter_map(|i| leaves(&record(i))).collect()
+    }
+
+    #[test]
+    fn key_time_features_and_categories_are_told_apart() {
+        let found = propose(&sample(300));
+        assert_eq!(found.key, Some(("pump".to_owned(), 5)));
+        assert_eq!(found.timestamp.as_deref(), Some("ts"));
+        assert_eq!(found.features, ["motor.current", "motor.temperature"]);
+        assert_eq!(found.categories["mode"], ["eco", "full"]);
+        let left: Vec<&str> = found
+            .left_out
+            .iter()
+            .map(|(path, _)| path.as_str())
+            .collect();
+        assert_eq!(left, ["firmware", "note", "seen", "sequence", "tags"]);
+        assert_eq!(propose(&[]), Proposal::default());
+    }
+
+    #[test]
+    fn what_is_proposed_is_valid_and_read_as_it_was_meant() {
+        let names = Names {
+            name: "pumps",
+            brokers: "k:9092",
+            topic: "plant.pumps",
+            source: "the topic plant.pumps",
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let load = |text: &str| {
+            let path = folder.path().join("a.toml");
+            std::fs::write(&path, text).unwrap();
+            let sources = Sources {
+                files: vec![path],
+                ..Sources::default()
+            };
+            Config::load(&sources).unwrap_or_else(|problems| unreachable!("{problems}: {text}"))
+        };
+        let config = load(&file(&propose(&sample(300)), &names));
+        assert_eq!(config.input.key, ["pump"]);
+        assert_eq!(config.input.timestamp, "ts");
+        assert_eq!(config.input.categories["mode"], ["eco", "full"]);
+        assert_eq!(config.output.alerts, "plant.pumps.alerts");
+        // Nothing that can be told: everything is as it comes.
+        let config = load(&file(&propose(&[]), &names));
+        assert!(config.input.key.is_empty() && config.input.schema().is_auto());
+    }
+}

@@ -1,0 +1,301 @@
+//! The HTTP API against its description, and who may change what.
+#![cfg(feature = "daemon")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test's helpers"
+)]
+
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::mpsc::channel;
+
+use anomalyd::service::api::{OPENAPI, endpoints};
+use anomalyd::service::http::Server;
+use schema::valid;
+use serde_json::{Value, json};
+use shown::{TOKEN, shown};
+
+#[path = "shared/schema.rs"]
+mod schema;
+#[path = "shared/shown.rs"]
+mod shown;
+
+/// Status code, head and body of one request.
+fn request(server: &Server, method: &str, path: &str, headers: &str) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    let end = "Connection: close\r\nContent-Length: 0\r\n\r\n";
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: x:1\r\n{headers}{end}"
+    )
+    .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    (
+        head[9..12].parse().unwrap(),
+        head.to_owned(),
+        body.to_owned(),
+    )
+}
+
+fn get(server: &Server, path: &str) -> (u16, Value) {
+    let (code, _, body) = request(server, "GET", path, "");
+    (code, serde_json::from_str(&body).unwrap())
+}
+
+fn post(server: &Server, path: &str, headers: &str) -> (u16, Value) {
+    let (code, _, body) = request(server, "POST", path, headers);
+    (code, serde_json::from_str(&body).unwrap())
+}
+
+fn bearer(token: &str) -> String {
+    format!("Authorization: Bearer {token}\r\n")
+}
+
+/// A schema with what it refers to in its place.
+fn inlined(value: &Value, all: &Value) -> Value {
+    match value {
+        Value::Object(fields) => match fields.get("$ref") {
+            Some(to) => {
+                let path = to.as_str().unwrap().trim_start_matches('#');
+                inlined(all.pointer(path).unwrap(), all)
+            }
+            None => fields
+                .iter()
+                .map(|(name, part)| (name.clone(), inlined(part, all)))
+                .collect(),
+        },
+        Value::Array(parts) => parts.iter().map(|part| inlined(part, all)).collect(),
+        other => other.clone(),
+    }
+}
+
+/// What the description says of an answer.
+fn described(method: &str, path: &str, code: u16) -> Value {
+    let all: Value = serde_json::from_str(OPENAPI).unwrap();
+    let answer = &all["paths"][path][method]["responses"][code.to_string()];
+    let schema = &answer["content"]["application/json"]["schema"];
+    assert!(
+        schema.is_object(),
+        "{method} {path} {code} is not described"
+    );
+    inlined(schema, &all)
+}
+
+#[test]
+fn the_description_has_what_can_be_asked_and_nothing_else() {
+    let all: Value = serde_json::from_str(OPENAPI).unwrap();
+    let described: BTreeSet<(String, String)> = all["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .flat_map(|(path, methods)| {
+            let methods = methods.as_object().unwrap().keys();
+            methods.map(|method| (method.clone(), path.clone()))
+        })
+        .collect();
+    let there: BTreeSet<(String, String)> = endpoints()
+        .iter()
+        .map(|e| (e.method.to_owned(), e.path.to_owned()))
+        .collect();
+    assert_eq!(described, there);
+    let shown = shown(&[], true);
+    assert_eq!(get(&shown.server, "/api/v1/openapi.json"), (200, all));
+    // Whatever changes anything asks for the token, and nothing else does.
+    let secret = |(method, path): &(String, String)| {
+        let all: Value = serde_json::from_str(OPENAPI).unwrap();
+        all["paths"][path][method].get("security").is_some()
+    };
+    assert!(there.iter().all(|e| secret(e) == (e.0 == "post")));
+}
+
+#[test]
+fn every_answer_is_as_it_is_described() {
+    let shown = shown(&["http.token=0123456789abcdef"], true);
+    for (path, asked, code) in [
+        ("/api/v1/status", "/api/v1/status", 200),
+        ("/api/v1/episodes", "/api/v1/episodes", 200),
+        ("/api/v1/episodes/{id}", "/api/v1/episodes/d/t/0/1", 200),
+        (
+            "/api/v1/episodes/{id}",
+            "/api/v1/episodes/d%2Ft%2F0%2F2",
+            200,
+        ),
+        ("/api/v1/episodes/{id}", "/api/v1/episodes/d/t/0/9", 404),
+        (
+            "/api/v1/keys",
+            "/api/v1/keys?search=PUMP&bins=5&most=3&minutes=10",
+            200,
+        ),
+        (
+            "/api/v1/keys/{key}/series",
+            "/api/v1/keys/pump%201%2F%CE%B1/series?most=3",
+            200,
+        ),
+        (
+            "/api/v1/keys/{key}/series",
+            "/api/v1/keys/nobody/series",
+            404,
+        ),
+        ("/api/v1/models", "/api/v1/models", 200),
+        ("/api/v1/models/{version}", "/api/v1/models/3", 200),
+        ("/api/v1/models/{version}", "/api/v1/models/4", 404),
+        ("/api/v1/settings", "/api/v1/settings", 200),
+    ] {
+        let (found, body) = get(&shown.server, asked);
+        assert_eq!(found, code, "{asked}: {body}");
+        assert!(
+            valid(&described("get", path, code), &body),
+            "{asked}: {body}"
+        );
+    }
+    let (_, detail) = get(&shown.server, "/api/v1/episodes/d/t/0/1");
+    assert!(
+        detail["cause"]
+            .as_str()
+            .unwrap()
+            .starts_with("x 61.0, expected 49.0"),
+        "{detail}"
+    );
+    assert_eq!(detail["similar"][0]["feedback"], "false_positive");
+    let (_, series) = get(
+        &shown.server,
+        "/api/v1/keys/pump%201%2F%CE%B1/series?most=3",
+    );
+    assert_eq!(series["points"].as_array().unwrap().len(), 3);
+    assert_eq!(series["points"][2]["values"], json!([61.0, null]));
+    let (_, settings) = get(&shown.server, "/api/v1/settings");
+    assert!(!settings.to_string().contains(TOKEN), "{settings}");
+    let none = get(&shown.server, "/api/v1/nothing");
+    assert_eq!(none.0, 404);
+}
+
+const CHANGES: [(&str, &str, u16, &str); 6] = [
+    (
+        "/api/v1/episodes/{id}/dismiss",
+        "/api/v1/episodes/d/t/0/1/dismiss",
+        200,
+        "anomalyd episodes dismiss d/t/0/1 --config FILE",
+    ),
+    (
+        "/api/v1/episodes/{id}/confirm",
+        "/api/v1/episodes/d%2Ft%2F0%2F1/confirm",
+        200,
+        "anomalyd episodes confirm d/t/0/1 --config FILE",
+    ),
+    (
+        "/api/v1/episodes/{id}/new-normal",
+        "/api/v1/episodes/d/t/0/1/new-normal?undo=true",
+        200,
+        "anomalyd episodes new-normal d/t/0/1 --undo --config FILE",
+    ),
+    (
+        "/api/v1/models/{version}/promote",
+        "/api/v1/models/3/promote",
+        200,
+        "anomalyd models promote 3 --config FILE",
+    ),
+    (
+        "/api/v1/models/rollback",
+        "/api/v1/models/rollback",
+        409,
+        "anomalyd models rollback --config FILE",
+    ),
+    ("/api/v1/retrain", "/api/v1/retrain", 202, "kill -USR1"),
+];
+
+#[test]
+fn without_a_token_nothing_changes_and_the_answer_is_the_command_that_does() {
+    let shown = shown(&[], true);
+    for (path, asked, _, command) in CHANGES {
+        for headers in [String::new(), bearer(TOKEN), bearer("")] {
+            let (code, body) = post(&shown.server, asked, &headers);
+            assert_eq!(code, 403, "{asked}");
+            assert!(
+                body["command"].as_str().unwrap().starts_with(command),
+                "{body}"
+            );
+            assert!(valid(&described("post", path, 403), &body), "{body}");
+        }
+    }
+    assert!(shown.notes.taken().is_empty());
+}
+
+#[test]
+fn who_has_the_token_changes_things_and_nobody_else() {
+    let shown = shown(&["http.token=0123456789abcdef"], true);
+    let wrong = [
+        String::new(),
+        bearer("0123456789abcdeF"),
+        bearer(""),
+        format!("Authorization: {TOKEN}\r\n"),
+    ];
+    for (path, asked, _, _) in CHANGES {
+        for headers in &wrong {
+            let (code, head, body) = request(&shown.server, "POST", asked, headers);
+            assert_eq!(code, 401, "{asked}");
+            assert!(head.contains("www-authenticate: Bearer"), "{head}");
+            let body = serde_json::from_str(&body).unwrap();
+            assert!(valid(&described("post", path, 401), &body), "{body}");
+        }
+        // A page of somebody else that learnt the token gets nowhere, either.
+        let foreign = bearer(TOKEN) + "Origin: http://evil:1\r\n";
+        assert_eq!(post(&shown.server, asked, &foreign).0, 403);
+    }
+    assert!(shown.notes.taken().is_empty());
+    for (path, asked, expected, _) in CHANGES {
+        let own = bearer(TOKEN) + "Origin: http://x:1\r\n";
+        let (code, body) = post(&shown.server, asked, &own);
+        assert_eq!(code, expected, "{body}");
+        assert!(valid(&described("post", path, code), &body), "{body}");
+    }
+    assert_eq!(
+        shown.notes.taken(),
+        [
+            "d/t/0/1 false_positive false",
+            "d/t/0/1 true_positive false",
+            "d/t/0/1 new_normal true",
+            "promote 3",
+            "rollback",
+            "retrain",
+        ]
+    );
+    let asked = |path: &str| post(&shown.server, path, &bearer(TOKEN)).0;
+    assert_eq!(asked("/api/v1/episodes/d/t/0/404/dismiss"), 404);
+    assert_eq!(asked("/api/v1/episodes/d/t/0/1/praise"), 404);
+    let (_, _, metrics) = request(&shown.server, "GET", "/metrics", "");
+    let count =
+        r#"anomalyd_http_requests_total{code="401",detector="d",endpoint="/api/v1/retrain"} 4"#;
+    assert!(metrics.contains(count), "{metrics}");
+}
+
+#[test]
+fn nothing_changes_before_there_is_something_to_change_and_one_change_comes_after_another() {
+    let shown = shown(&["http.token=0123456789abcdef"], false);
+    let retrain = || post(&shown.server, "/api/v1/retrain", &bearer(TOKEN));
+    let (code, body) = retrain();
+    assert_eq!(code, 503);
+    assert!(
+        body["error"].as_str().unwrap().contains("starting"),
+        "{body}"
+    );
+    assert_eq!(get(&shown.server, "/api/v1/models").0, 503);
+    shown.late.set(shown.notes.clone()).unwrap();
+    let ((begun, begins), (go_on, goes_on)) = (channel(), channel());
+    *shown.notes.hold.lock().unwrap() = Some((begun, goes_on));
+    std::thread::scope(|scope| {
+        let first = scope.spawn(retrain);
+        begins.recv().unwrap();
+        let (code, body) = retrain();
+        assert_eq!(code, 503);
+        assert!(body["error"].as_str().unwrap().contains("others"), "{body}");
+        // Whoever only looks is not in the way.
+        assert_eq!(get(&shown.server, "/api/v1/status").0, 200);
+        go_on.send(()).unwrap();
+        assert_eq!(first.join().unwrap().0, 202);
+    });
+    assert_eq!(retrain().0, 202);
+}

@@ -1,0 +1,313 @@
+//! The pages in a real browser: Chromium without a window, over its debugging pipe. Skipped, with a word, where there is none.
+#![cfg(feature = "daemon")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test's helpers"
+)]
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+use shown::{TOKEN, shown};
+
+#[expect(dead_code, reason = "others use the rest")]
+#[path = "shared/shown.rs"]
+mod shown;
+
+/// The browser, if there is one.
+fn chromium() -> Option<PathBuf> {
+    let named = [
+        "chromium",
+        "chromium-browser",
+        "google-chrome",
+        "google-chrome-stable",
+    ];
+    let path = std::env::var_os("PATH")?;
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let each = named
+        .iter()
+        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
+    let given = std::env::var_os("ANOMALYD_CHROMIUM").map(PathBuf::from);
+    given.or_else(|| each.into_iter().find(|path| path.is_file()))
+}
+
+/// A browser with one tab.
+struct Browser {
+    child: Child,
+    to: File,
+    from: BufReader<File>,
+    session: Option<String>,
+    next: u64,
+    /// What the browser complained of.
+    problems: Vec<String>,
+    _folder: tempfile::TempDir,
+}
+
+impl Browser {
+    fn start(program: &PathBuf) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let [to, from] = ["to", "from"].map(|name| folder.path().join(name));
+        let made = Command::new("mkfifo").args([&to, &from]).status().unwrap();
+        assert!(made.success());
+        let script = r#"exec "$0" --headless=new --no-sandbox --disable-gpu --no-first-run --user-data-dir="$3" --remote-debugging-pipe about:blank 3<"$1" 4>"$2""#;
+        let child = Command::new("sh")
+            .args(["-c", script])
+            .args([program, &to, &from, &folder.path().join("profile")])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // In the order in which the shell opens them: each waits for the other end.
+        let to = OpenOptions::new().write(true).open(to).unwrap();
+        let from = BufReader::new(File::open(from).unwrap());
+        let mut browser = Self {
+            child,
+            to,
+            from,
+            session: None,
+            next: 0,
+            problems: Vec::new(),
+            _folder: folder,
+        };
+        let tab = browser.call("Target.createTarget", &json!({"url": "about:blank"}));
+        let whose = json!({"targetId": tab["targetId"], "flatten": true});
+        let session = browser.call("Target.attachToTarget", &whose);
+        browser.session = session["sessionId"].as_str().map(str::to_owned);
+        for domain in ["Page", "Runtime", "Log"] {
+            browser.call(&format!("{domain}.enable"), &json!({}));
+        }
+        browser
+    }
+
+    fn send(&mut self, method: &str, parameters: &Value) -> u64 {
+        self.next += 1;
+        let mut message = json!({"id": self.next, "method": method, "params": parameters});
+        if let Some(session) = &self.session {
+            message["sessionId"] = json!(session);
+        }
+        self.to.write_all(message.to_string().as_bytes()).unwrap();
+        self.to.write_all(&[0]).unwrap();
+        self.to.flush().unwrap();
+        self.next
+    }
+
+    fn receive(&mut self) -> Value {
+        let mut bytes = Vec::new();
+        self.from.read_until(0, &mut bytes).unwrap();
+        assert_eq!(bytes.pop(), Some(0), "the browser has ended");
+        let message: Value = serde_json::from_slice(&bytes).unwrap();
+        let parameters = &message["params"];
+        let problem = match message["method"].as_str() {
+            Some("Runtime.exceptionThrown") => Some(parameters["exceptionDetails"].to_string()),
+            Some("Log.entryAdded") => Some(parameters["entry"].to_string()),
+            Some("Runtime.consoleAPICalled") => Some(parameters["args"].to_string()),
+            _ => None,
+        };
+        self.problems.extend(problem);
+        message
+    }
+
+    fn call(&mut self, method: &str, parameters: &Value) -> Value {
+        let id = self.send(method, parameters);
+        loop {
+            let mut message = self.receive();
+            if message["id"] == id {
+                assert!(message.get("error").is_none(), "{method}: {message}");
+                return message["result"].take();
+            }
+        }
+    }
+
+    /// Opens a page, and waits until it has drawn what is known.
+    fn open(&mut self, url: &str) {
+        self.call("Page.navigate", &json!({"url": url}));
+        self.until(&format!(
+            "location.pathname === new URL('{url}').pathname && document.getElementById('main')?.dataset.drawn === 'yes'"
+        ));
+    }
+
+    /// Waits until an expression holds: it is looked at with each change of the document. A page that goes away takes what waits in it along.
+    fn until(&mut self, expression: &str) {
+        let waits = format!(
+            "new Promise(done => {{ const look = () => ({expression}) && done(true); look(); new MutationObserver(look).observe(document, {{ subtree: true, childList: true, attributes: true, characterData: true }}); }})"
+        );
+        let asked = json!({"expression": waits, "awaitPromise": true, "returnByValue": true});
+        loop {
+            let id = self.send("Runtime.evaluate", &asked);
+            let answer = loop {
+                let message = self.receive();
+                if message["id"] == id {
+                    break message;
+                }
+            };
+            if answer["result"]["result"]["value"] == json!(true) {
+                return;
+            }
+            let gone = answer.to_string();
+            let moved = ["navigat", "context", "collected"]
+                .iter()
+                .any(|word| gone.contains(word));
+            assert!(moved, "{expression}: {gone}");
+        }
+    }
+
+    /// What an expression is.
+    fn value(&mut self, expression: &str) -> Value {
+        let asked = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
+        let mut answer = self.call("Runtime.evaluate", &asked);
+        assert!(
+            answer.get("exceptionDetails").is_none(),
+            "{expression}: {answer}"
+        );
+        answer["result"]["value"].take()
+    }
+
+    fn text(&mut self) -> String {
+        let text = self.value("document.body.innerText");
+        text.as_str().unwrap().to_owned()
+    }
+
+    fn key(&mut self, key: &str) {
+        for kind in ["keyDown", "keyUp"] {
+            let code = if key == "Tab" { 9 } else { 13 };
+            let pressed = json!({"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, "text": if key == "Enter" { "\r" } else { "" }});
+            self.call("Input.dispatchKeyEvent", &pressed);
+        }
+    }
+
+    /// How wide its window is, and whether people want it dark.
+    fn look_like(&mut self, width: u32, scheme: &str) {
+        let size = json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false});
+        self.call("Emulation.setDeviceMetricsOverride", &size);
+        let scheme = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+        self.call("Emulation.setEmulatedMedia", &scheme);
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// What is wrong for people who see badly, have no mouse, or a narrow screen: text that stands out too little, things without a name, a page wider than its window.
+const FLAWS: &str = r"(() => {
+  const flaws = [];
+  const light = ([r, g, b]) => { const [x, y, z] = [r, g, b].map(c => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4); return 0.2126 * x + 0.7152 * y + 0.0722 * z; };
+  const parse = text => text.match(/[\d.]+/g).map(Number);
+  const ground = e => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] === 1) return c; } return [255, 255, 255]; };
+  for (const e of document.body.querySelectorAll('*')) {
+    if (e.closest('svg') || e.classList.contains('skip') || !e.checkVisibility() || e.tagName === 'NOSCRIPT') continue;
+    if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue;
+    const [a, b] = [light(parse(getComputedStyle(e).color)), light(ground(e))].sort((x, y) => y - x);
+    const ratio = (a + 0.05) / (b + 0.05);
+    if (ratio < 4.5 && !e.disabled) flaws.push(`contrast ${ratio.toFixed(1)}: ${e.tagName} ${e.textContent.slice(0, 40)}`);
+  }
+  for (const e of document.querySelectorAll('a, button, input, select, svg[role=img], summary')) {
+    const label = e.getAttribute('aria-label') || e.textContent.trim() || (e.id && document.querySelector(`label[for=${e.id}]`)?.textContent);
+    if (!label) flaws.push(`no name: ${e.outerHTML.slice(0, 80)}`);
+  }
+  const wide = document.documentElement.scrollWidth - innerWidth;
+  if (wide > 0) flaws.push(`wider than its window by ${wide}`);
+  if (document.querySelectorAll('h1').length !== 1) flaws.push('not one main heading');
+  return flaws;
+})()";
+
+#[test]
+fn the_pages_say_what_is_wrong_and_can_be_told_what_it_was() {
+    let Some(program) = chromium() else {
+        println!("skipped: there is no Chromium in PATH (nor ANOMALYD_CHROMIUM)");
+        return;
+    };
+    let shown = shown(&["http.token=0123456789abcdef"], true);
+    let at = format!("http://{}", shown.server.address());
+    let mut browser = Browser::start(&program);
+    let pages = [
+        ("/", "One episode is open: pump 1/α is not as it should be."),
+        ("/episode/d/t/0/1", "x 61.0, expected 49.0 (+19 spreads)"),
+        ("/episode/d/t/0/9", "An episode that is not known here"),
+        ("/key/pump%201%2F%CE%B1", "How rare each record is"),
+        ("/models", "it finds 50 % of the faults"),
+        ("/settings", "http.token"),
+    ];
+    for (width, scheme) in [
+        (1280, "light"),
+        (1280, "dark"),
+        (390, "light"),
+        (390, "dark"),
+    ] {
+        browser.look_like(width, scheme);
+        for (path, words) in pages {
+            browser.open(&format!("{at}{path}"));
+            let text = browser.text();
+            assert!(text.contains(words), "{path}: {text}");
+            let flaws = browser.value(FLAWS);
+            assert_eq!(flaws, json!([]), "{path} at {width}, {scheme}");
+        }
+    }
+    // That an episode is not known is all that the browser may complain of.
+    let known = |problem: &String| !problem.contains("/api/v1/episodes/d%2Ft%2F0%2F9");
+    let problems: Vec<&String> = browser.problems.iter().filter(|p| known(p)).collect();
+    assert_eq!(problems, Vec::<&String>::new());
+
+    // From the sentence to the cause is one step, and the keyboard suffices.
+    browser.open(&format!("{at}/"));
+    browser.key("Tab");
+    assert_eq!(browser.value("document.activeElement.className"), "skip");
+    browser.value(
+        "[...document.querySelectorAll('#main a')].find(a => a.href.includes('/episode/')).focus()",
+    );
+    browser.key("Enter");
+    browser.until("location.pathname === '/episode/d/t/0/1' && document.getElementById('main')?.dataset.drawn === 'yes'");
+    let drawn = "document.querySelectorAll('svg.chart path.actual').length > 0 && document.querySelectorAll('svg.chart circle').length > 100";
+    browser.until(drawn);
+
+    // Who presses a button is asked for the token first, and told of the command.
+    browser.value("[...document.querySelectorAll('button')].find(b => b.textContent === 'False alarm').click()");
+    browser.until("document.querySelector('input[type=password]')");
+    assert!(
+        browser
+            .text()
+            .contains("anomalyd episodes dismiss d/t/0/1 --config FILE")
+    );
+    assert!(shown.notes.taken().is_empty());
+    browser.value(&format!("document.querySelector('input[type=password]').value = '{TOKEN}'; document.querySelector('form').requestSubmit()"));
+    browser.until("document.body.innerText.includes('training learns the records of d/t/0/1')");
+    assert_eq!(shown.notes.taken(), ["d/t/0/1 false_positive false"]);
+
+    // A token that comes with the address is kept for the tab, and no longer shown.
+    browser.value("sessionStorage.clear()");
+    browser.open(&format!("{at}/models#token={TOKEN}"));
+    assert_eq!(
+        browser.value("[sessionStorage.getItem('token'), location.hash]"),
+        json!([TOKEN, ""])
+    );
+    browser.value(
+        "[...document.querySelectorAll('button')].find(b => b.textContent === 'Train now').click()",
+    );
+    browser.until("document.body.innerText.includes('a training begins now')");
+    assert_eq!(shown.notes.taken(), ["retrain"]);
+}
+
+#[test]
+fn a_page_that_complains_would_be_noticed() {
+    let Some(program) = chromium() else {
+        println!("skipped: there is no Chromium in PATH (nor ANOMALYD_CHROMIUM)");
+        return;
+    };
+    let mut browser = Browser::start(&program);
+    let page = "data:text/html,<h1 style='color:%23eee'>pale</h1><button></button><div style='width:5000px'>wide</div><script>throw 1</script>";
+    browser.call("Page.navigate", &json!({"url": page}));
+    browser.until("document.querySelector('div') && document.querySelector('script')");
+    let flaws = browser.value(FLAWS).to_string();
+    for word in ["contrast", "no name", "wider"] {
+        assert!(flaws.contains(word), "{word} is not among {flaws}");
+    }
+    assert!(!browser.problems.is_empty());
+}

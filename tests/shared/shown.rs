@@ -1,0 +1,182 @@
+//! A server with something of everything to show, and who notes what it is asked to change.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex};
+
+use anomalyd::alert::{Alert, ScoredBy};
+use anomalyd::config::{Config, Sources as Settings};
+use anomalyd::model::card::{Card, Feedback, ModelVersion, Said};
+use anomalyd::pipeline::{Watched, WrongClock};
+use anomalyd::record::Key;
+use anomalyd::service::change::{ChangeError, Changes};
+use anomalyd::service::http::Server;
+use anomalyd::service::metrics::Metrics;
+use anomalyd::service::sources::{Access, LateChanges, Sources};
+use anomalyd::service::status::{ProcessInfo, Status, TrainingStatus};
+use anomalyd::stream::TopicPartition;
+use anomalyd::time::{ManualClock, Timestamp};
+use prometheus::Registry;
+use serde_json::json;
+
+/// When the fault began: the alerts say it, too.
+const BEGAN: i64 = 1_767_225_600_000;
+
+/// What may change things.
+pub const TOKEN: &str = "0123456789abcdef";
+
+/// Notes what it is asked to do, and does nothing.
+#[derive(Debug, Default)]
+pub struct Notes {
+    asked: Mutex<Vec<String>>,
+    /// Says when it is at work, and waits until it may go on.
+    pub hold: Mutex<Option<(Sender<()>, Receiver<()>)>>,
+}
+
+impl Notes {
+    fn note(&self, what: String) {
+        self.asked.lock().unwrap().push(what);
+        if let Some((begun, go_on)) = self.hold.lock().unwrap().take() {
+            begun.send(()).unwrap();
+            go_on.recv().unwrap();
+        }
+    }
+
+    pub fn taken(&self) -> Vec<String> {
+        std::mem::take(&mut *self.asked.lock().unwrap())
+    }
+}
+
+impl Changes for Notes {
+    fn say(&self, id: &str, says: Feedback, undo: bool) -> Result<Option<Feedback>, ChangeError> {
+        self.note(format!("{id} {} {undo}", says.name()));
+        if id == "d/t/0/404" {
+            return Err(ChangeError::Unknown("no such episode".to_owned()));
+        }
+        Ok((!undo).then_some(says))
+    }
+
+    fn models(&self) -> Result<(Vec<Card>, Option<ModelVersion>), ChangeError> {
+        let mut card = Card::blank();
+        card.version = ModelVersion(3);
+        card.measures = BTreeMap::from([("recall".to_owned(), 0.5)]);
+        Ok((vec![card], Some(ModelVersion(3))))
+    }
+
+    fn promote(&self, version: ModelVersion) -> Result<(), ChangeError> {
+        self.note(format!("promote {version}"));
+        Ok(())
+    }
+
+    fn rollback(&self) -> Result<ModelVersion, ChangeError> {
+        self.note("rollback".to_owned());
+        Err(ChangeError::Impossible("there is none before".to_owned()))
+    }
+
+    fn retrain(&self) -> Result<(), ChangeError> {
+        self.note("retrain".to_owned());
+        Ok(())
+    }
+}
+
+/// A server with something to show, and who notes what it is asked to change.
+pub struct Shown {
+    pub server: Server,
+    pub notes: Arc<Notes>,
+    pub late: LateChanges,
+}
+
+/// With these settings; `ready`: things can be changed.
+pub fn shown(set: &[&str], ready: bool) -> Shown {
+    let config = Config::load(&Settings {
+        set: set.iter().map(|set| (*set).to_owned()).collect(),
+        ..Settings::default()
+    })
+    .unwrap();
+    let registry = Registry::new();
+    let late = LateChanges::default();
+    let notes = Arc::new(Notes::default());
+    if ready {
+        late.set(notes.clone()).unwrap();
+    }
+    let status = Arc::new(Status::new(ProcessInfo {
+        detector: "pumps".to_owned(),
+        started: "2026-01-01T00:00:00Z".to_owned(),
+        ..ProcessInfo::default()
+    }));
+    seen(&status);
+    let sources = Sources {
+        metrics: Metrics::register(&registry, "d").unwrap(),
+        registry,
+        status,
+        clock: Arc::new(ManualClock::at(Timestamp(1_000_000))),
+        access: Access::new(&config, Arc::clone(&late)),
+    };
+    let server = Server::start(([127, 0, 0, 1], 0).into(), sources).unwrap();
+    Shown {
+        server,
+        notes,
+        late,
+    }
+}
+
+/// Something of everything.
+fn seen(status: &Status) {
+    let at = TopicPartition::new("t", 0);
+    status.assigned(&at, false);
+    status.columns(&["x".to_owned(), "y".to_owned()]);
+    status.model(&Card::blank());
+    status.training(TrainingStatus {
+        ended: "2026-01-01T00:00:00Z".to_owned(),
+        outcome: "promoted".to_owned(),
+        ..TrainingStatus::default()
+    });
+    let key = || Key(Arc::from("pump 1/α"));
+    status.clocks(
+        0,
+        &[WrongClock {
+            at,
+            key: key(),
+            ahead_ms: -5,
+        }],
+    );
+    // A record a second, with a fault from the 300th on.
+    let record = |second: i64| Watched {
+        key: key(),
+        time: Timestamp(BEGAN + 1000 * (second - 300)),
+        p_value: if second < 300 { 0.5 } else { 1e-9 },
+        alert: second >= 300,
+        by_model: None,
+        warming_up: false,
+        record: 0,
+        score: 1.0,
+        scored_by: ScoredBy::Seasonal,
+        window: Vec::new(),
+        row: vec![if second < 300 { 49.5 } else { 61.0 }, f64::NAN],
+        expected: vec![49.0, 1.0],
+    };
+    let records: Vec<Watched> = (0..600).map(record).collect();
+    status.watched(&records);
+    for (id, event) in [
+        ("d/t/0/1", "open"),
+        ("d/t/0/2", "open"),
+        ("d/t/0/2", "close"),
+    ] {
+        status.alert(&alert(id, event));
+    }
+    let said = Said::from([("d/t/0/2".into(), Feedback::FalsePositive)]);
+    status.feedback(&Arc::new(said), 0);
+}
+
+fn alert(id: &str, event: &str) -> Alert {
+    serde_json::from_value(json!({
+        "schema": 1, "id": id, "event": event, "kind": "score", "detector": "d", "key": "pump 1/α",
+        "data_time": "2026-01-01T00:00:00Z", "approx_anomaly_start_time": "2026-01-01T00:00:00Z",
+        "anomaly_score": 9.0, "peak_score": 9.0, "anomaly_grade": 1.0, "confidence": 1.0, "severity": "high",
+        "p_value": 1e-9, "threshold": 2.0, "records": 1, "model_version": 1,
+        "evidence": 20.7, "evidence_threshold": 9.2, "evidence_records": 1,
+        "relevant_attribution": [{"feature": "x", "share": 1.0, "actual": 61.0, "expected": 49.0}],
+        "input": {"topic": "t", "partition": 0, "offset": 1},
+    }))
+    .unwrap()
+}

@@ -121,6 +121,31 @@ pub fn principal_axes(
     ))
 }
 
+/// Mean of rows, `n × width`, and the variances and axes of their covariance, as [`principal_axes`] has them. Of fewer rows than inputs the products of
+/// rows with each other have the same variances, and are the smaller problem.
+///
+/// # Errors
+/// As [`principal_axes`].
+pub fn axes_of_rows(
+    rows: ArrayView2<'_, f32>,
+) -> Result<(Array1<f64>, Array1<f64>, Array2<f64>), FitError> {
+    if rows.nrows() < rows.ncols() {
+        let n = rows.nrows().max(1) as f64;
+        let mut centred = rows.mapv(f64::from);
+        let mean = centred.sum_axis(Axis(0)) / n;
+        centred -= &mean;
+        let (variances, weights) = principal_axes((centred.dot(&centred.t()) / n).view())?;
+        let lengths = variances.mapv(|variance| (n * variance).sqrt());
+        let axes = weights.dot(&centred) / &lengths.insert_axis(Axis(1));
+        if orthonormal(axes.view()) {
+            return Ok((mean, variances, axes));
+        }
+    }
+    let (mean, covariance) = moments(rows);
+    let (variances, axes) = principal_axes(covariance.view())?;
+    Ok((mean, variances, axes))
+}
+
 /// The widest covariance that linfa-reduction is asked for.
 const ITERATIVE_WIDTH_MAX: usize = 64;
 
@@ -221,6 +246,21 @@ mod tests {
         let (one, _) = principal_axes(Array2::ones((4, 4)).view()).unwrap();
         assert_eq!(one.len(), 1);
         assert!((one[0] - 4.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn axes_of_few_rows_are_those_of_their_covariance() {
+        let mut rng = Seed(3).rng();
+        for (n, width) in [(1, 4), (12, 30), (40, 150), (40, 7)] {
+            let rows = Array2::from_shape_fn((n, width), |_| rng.gen_range(-1.0_f32..2.0));
+            let (mean, covariance) = moments(rows.view());
+            let (found, variances, axes) = axes_of_rows(rows.view()).unwrap();
+            assert!((&found - &mean).iter().all(|off| off.abs() < 1e-9));
+            let back = axes.t().dot(&(&axes * &variances.insert_axis(Axis(1))));
+            let worst = (&back - &covariance).fold(0.0, |w: f64, v| w.max(v.abs()));
+            assert!(worst < 1e-6, "{n} rows of {width}: off by {worst}");
+            assert!(axes.nrows() < n.max(2) || n > width);
+        }
     }
 
     #[test]

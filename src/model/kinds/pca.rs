@@ -12,7 +12,7 @@ use rand::Rng;
 use rand_distr::StandardNormal;
 
 use crate::model::chunks::CHUNK;
-use crate::model::linalg::{first, first_rows, moments, principal_axes, slice_of};
+use crate::model::linalg::{axes_of_rows, first, first_rows, slice_of};
 use crate::model::spec::{ModelSpec, Statistic};
 use crate::model::tensors::{ModelFileError, Tensors};
 use crate::model::{Build, FitData, FitError, Kind, Monitor};
@@ -350,8 +350,7 @@ struct Subspace {
 impl Subspace {
     /// All axes that have variance.
     fn fit(rows: ArrayView2<'_, f32>) -> Result<Self, FitError> {
-        let (mean, covariance) = moments(rows);
-        let (variances, axes) = principal_axes(covariance.view())?;
+        let (mean, variances, axes) = axes_of_rows(rows)?;
         Ok(Self {
             mean,
             axes,

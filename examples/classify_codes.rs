@@ -118,6 +118,7 @@ fn job() -> TrainJob {
         episodes: anomalyd::train::evidence::EpisodeSettings::default(),
         champion: None,
         change: None,
+        gaps: true,
         remake: None,
         params: Params::default(),
     }

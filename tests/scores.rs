@@ -70,6 +70,7 @@ fn trained(kind: &str, window: usize, history: &Array2<f64>, spec: ModelSpec) ->
         episodes: anomalyd::train::evidence::EpisodeSettings::default(),
         champion: None,
         change: None,
+        gaps: true,
         remake: None,
         params: Params::default(),
     };

@@ -40,7 +40,7 @@ impl Folds {
             let (train, validation) = split::validated(&fold.rest, &job.spec, usage);
             let seed = job.seed.child("fold").nth(i as u64);
             let fitted = fit::weights(job, windows, (&train, &validation), seed, monitor)?;
-            let shared = (seed, Some(FOLDS));
+            let shared = (seed, job.gaps.then_some(FOLDS));
             seen.push(HeldOut::of(&fitted.model, windows, &fold.held_out, shared));
             last = Some((fitted, fold.held_out));
         }

@@ -67,7 +67,12 @@ pub(super) fn fit(
         return Ok(fitted);
     }
     let held_out = held_out(&[&split.calibrate, &split.validation, &split.train]);
-    let seen = HeldOut::of(&fitted.model, windows, held_out, (job.seed, Some(1)));
+    let seen = HeldOut::of(
+        &fitted.model,
+        windows,
+        held_out,
+        (job.seed, job.gaps.then_some(1)),
+    );
     seen.calibrate(job, &mut fitted.model);
     fitted.gaps = seen.gaps;
     Ok(fitted)

@@ -10,11 +10,14 @@ use crate::detect::Budget;
 use crate::model::FitError;
 use crate::model::card::{Card, Exclusion, Maintenance, ModelVersion, Said, Stretch, Usage};
 use crate::model::gate_report::Change;
-use crate::model::spec::ModelSpec;
+use crate::model::spec::{Combine, ModelSpec};
 use crate::model::trained::TrainedModel;
 use crate::record::schema::{ContextColumns, SchemaSpec};
 use crate::seed::Seed;
 use crate::time::Timestamp;
+
+/// Records of a window that the gate's baseline looks at.
+const BASELINE_RECORDS: usize = 10;
 
 /// Folds that calibrate where no windows are held back for it.
 pub(super) const FOLDS: usize = 4;
@@ -182,6 +185,8 @@ pub struct TrainJob {
     pub champion: Option<Arc<TrainedModel>>,
     /// What the last model before this one was rejected for, if only for earlier records.
     pub change: Option<Change>,
+    /// Whether what gaps make of scores is calibrated: not of a model that only says how many faults are found.
+    pub gaps: bool,
     /// Make again the model of this card: its verdict and measures are taken over instead of asking the gate.
     pub remake: Option<Card>,
     /// How rows are used.
@@ -215,6 +220,7 @@ impl TrainJob {
             episodes: settings.episodes.clone(),
             champion: None,
             change: None,
+            gaps: true,
             remake: None,
             params: settings.params,
         }
@@ -247,13 +253,19 @@ impl TrainJob {
         })
     }
 
-    /// The same with principal components, without the rows: the line that the gate draws.
-    pub(super) fn plain(&self) -> Self {
+    /// The same with principal components, without the rows: the line that the gate draws. Of long windows they are those of the newest records,
+    /// as in the pool: the whole of one has more inputs than a covariance is known of. `gaps`: whether it may judge windows with gaps.
+    pub(super) fn plain(&self, gaps: bool) -> Self {
+        let mut spec = self.spec.clone();
+        if spec.window > BASELINE_RECORDS {
+            spec.kind = "ensemble".to_owned();
+            spec.ensemble.members = vec![format!("pca:last={BASELINE_RECORDS}")];
+            spec.ensemble.combine = Combine::Quantile;
+        } else {
+            spec.kind = "pca".to_owned();
+        }
         Self {
-            spec: ModelSpec {
-                kind: "pca".to_owned(),
-                ..self.spec.clone()
-            },
+            spec,
             rows: Vec::new(),
             detector: self.detector.clone(),
             version: self.version,
@@ -271,6 +283,7 @@ impl TrainJob {
             episodes: self.episodes.clone(),
             champion: self.champion.clone(),
             change: None,
+            gaps,
             remake: None,
             params: self.params,
         }

@@ -234,17 +234,31 @@ fn stand_in(
     if gate::is_plain(&job.spec.kind) {
         return Ok((made, None));
     }
-    let baseline = match Calibrated::fit(&job.plain(), windows, made.usage, monitor) {
-        Ok(baseline) => baseline,
-        Err(error) if error.is_cancelled() => return Err(error),
-        // A baseline that cannot be fitted draws no line.
-        Err(_) => return Ok((made, None)),
+    let fit = |gaps, monitor: &mut dyn Monitor| {
+        match Calibrated::fit(&job.plain(gaps), windows, made.usage, monitor) {
+            Err(error) if error.is_cancelled() => Err(error),
+            // A baseline that cannot be fitted draws no line.
+            other => Ok(other.ok()),
+        }
     };
     let tried = gate.tried(made.tried());
-    match gate.instead(&tried, baseline.tried(), measures) {
-        Some(instead) => Ok((baseline, Some(instead))),
-        None => Ok((made, None)),
-    }
+    // In place of the pool it only stands where that is no model at all: what is seldom wanted is calibrated for gaps when it is.
+    let complete = !gate::is_pool(&job.spec.kind);
+    let Some(baseline) = fit(complete, monitor)? else {
+        return Ok((made, None));
+    };
+    let Some(instead) = gate.instead(&tried, baseline.tried(), measures) else {
+        return Ok((made, None));
+    };
+    let baseline = if complete {
+        Some(baseline)
+    } else {
+        fit(true, monitor)?
+    };
+    Ok(match baseline {
+        Some(baseline) => (baseline, Some(instead)),
+        None => (made, None),
+    })
 }
 
 /// A monitor that only asks whether to stop.

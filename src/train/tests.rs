@@ -58,6 +58,7 @@ pub(super) fn job(n: usize, kind: &str, window: usize) -> TrainJob {
         episodes: EpisodeSettings::default(),
         champion: None,
         change: None,
+        gaps: true,
         remake: None,
         params: Params {
             rows_min: 100,

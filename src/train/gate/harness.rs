@@ -196,6 +196,7 @@ pub fn job(kind: &str, window: usize, rows: PartitionRows, seed: Seed) -> TrainJ
         episodes: EpisodeSettings::default(),
         champion: None,
         change: None,
+        gaps: true,
         remake: None,
         params: Params {
             rows_min: 30,

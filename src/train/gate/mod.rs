@@ -160,8 +160,7 @@ impl<'a> Gate<'a> {
         let broken = tried.broken.is_some();
         // Not of the default pool: on eight tables of real anomalies it ranks with a mean AP of 0.61 where principal components, which find more of
         // what is injected, have 0.44 (docs/quality.md).
-        let pool = self.job.spec.kind == "auto";
-        (broken || !pool && self.significant(all)).then(|| Instead {
+        (broken || !is_pool(&self.job.spec.kind) && self.significant(all)).then(|| Instead {
             of: self.job.spec.kind.clone(),
             recall: (!broken).then_some(all.ours),
             baseline: all.theirs,
@@ -530,6 +529,11 @@ fn broken(model: &TrainedModel, scores: &[f64]) -> Option<Reason> {
     let weights = model.broken_weights();
     let scores = scores.iter().filter(|score| !score.is_finite()).count();
     (weights + scores > 0).then_some(Reason::NotFinite { weights, scores })
+}
+
+/// Whether a kind is the default pool.
+pub(super) fn is_pool(kind: &str) -> bool {
+    kind == "auto"
 }
 
 /// Whether a kind needs no baseline: it is one, or plainer.

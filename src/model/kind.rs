@@ -30,6 +30,12 @@ pub trait Kind: fmt::Debug + Send + Sync {
         self.score(rows, seeds)
     }
 
+    /// How much of a surprise the newest record of each row is to a forecast from those before it, squared, for kinds that have one: 1 where the mean of the last
+    /// records' ([`crate::stats::memory`]) seldom is larger. Rows may lie apart in memory.
+    fn surprise(&self, _rows: ArrayView2<'_, f32>) -> Option<Array1<f32>> {
+        None
+    }
+
     /// What the model would have expected in place of each row: `n × width`, in scaled units.
     fn expected(&self, rows: ArrayView2<'_, f32>) -> Array2<f32>;
 

@@ -9,6 +9,7 @@ use crate::detect::Budget;
 use crate::model::card::{Exclusion, Feedback, Maintenance, ModelVersion};
 use crate::model::gate_report::Reason;
 use crate::model::spec::{ModelSpec, Scaling};
+use crate::model::trained::{Strips, WindowAt};
 use crate::record::Key;
 use crate::seed::Seed;
 use crate::stream::{Offset, TopicPartition};
@@ -585,6 +586,45 @@ fn a_card_decides_how_rows_are_used() {
     };
     let again = trained(&again).model;
     assert_eq!(again.to_bytes().unwrap(), original.to_bytes().unwrap());
+}
+
+#[test]
+fn windows_are_judged_where_they_lie_as_they_are_by_themselves() {
+    for kind in ["auto", "autoencoder"] {
+        let mut job = job(1500, kind, 5);
+        job.spec.network.epochs = 2;
+        let model = trained(&job).model;
+        let rows = rows(420);
+        // Two strips, and windows in the order of records, which goes from one to the other; with a gap, and without.
+        for gap in [false, true] {
+            let strip = |from: usize, to: usize| {
+                let mut values: Vec<f64> = (from..to).flat_map(|i| rows.row(i).to_vec()).collect();
+                if gap && from == 0 {
+                    values[301] = f64::NAN;
+                }
+                values
+            };
+            let (first, second) = (strip(0, 260), strip(260, 420));
+            let at = |strip, end| WindowAt { strip, end };
+            let windows: Vec<WindowAt> = (5..=160)
+                .flat_map(|end| [at(1, end), at(0, end)])
+                .chain((161..=260).map(|end| at(0, end)))
+                .collect();
+            let seeds: Vec<Seed> = (0..windows.len() as u64).map(Seed).collect();
+            let strips = Strips {
+                strips: &[&first, &second],
+                windows: &windows,
+            };
+            let found = model.judge_strips(strips, &seeds);
+            let alone = |at: &WindowAt| {
+                let strip = if at.strip == 0 { &first } else { &second };
+                strip[(at.end - 5) * 3..at.end * 3].to_vec()
+            };
+            let numbers = windows.iter().flat_map(alone).collect();
+            let copies = ndarray::Array2::from_shape_vec((windows.len(), 15), numbers).unwrap();
+            assert_eq!(found, model.judge(copies.view(), &seeds), "{kind}, {gap}");
+        }
+    }
 }
 
 /// A stream without faults, trained on again and again; what counts as anomalous is kept out, as episodes of one record. Alerts by thirds of

@@ -299,7 +299,8 @@ impl Member {
 
     /// Its scores of whole rows, in the common measure.
     fn measured(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed], training: bool) -> Array1<f32> {
-        let seen = if !training && rows.is_standard_layout() && self.takes_rows_apart() {
+        let in_pieces = rows.ncols() <= 1 || rows.strides()[1] == 1;
+        let seen = if !training && in_pieces && self.takes_rows_apart() {
             newest(rows, self.card.inputs).into()
         } else {
             self.view(rows)
@@ -361,6 +362,11 @@ impl Kind for Ensemble {
     /// The weighted mean of the members' scores in the common measure.
     fn score(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed]) -> Array1<f32> {
         self.combined(rows, seeds, false)
+    }
+
+    /// Members that cannot have them copied.
+    fn takes_rows_apart(&self) -> bool {
+        true
     }
 
     fn score_training(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed]) -> Array1<f32> {

@@ -2,6 +2,7 @@
 
 use ndarray::{Array2, ArrayView2, Axis, Slice, Zip};
 
+use super::beside::Beside;
 use super::{Filled, TrainedModel};
 use crate::model::gaps::Line;
 use crate::seed::Seed;
@@ -33,7 +34,9 @@ impl TrainedModel {
             !window[(0, record * columns + measured.column(place))].is_nan()
         };
         let mut shares = self.shares(&filled, &seen);
-        if let (Some(judge), Some(peak)) = (&self.sensors, filled.peaks.first()) {
+        let gaps = filled.missing[0] > 0.0;
+        let beside = self.beside(self.scaler.transform(window).view(), gaps);
+        if let (Some(judge), Some(peak)) = (&self.sensors, beside.peaks.first()) {
             let records = filled.rows.ncols() / measured.len();
             let observed: Vec<bool> = (0..measured.len())
                 .map(|place| (0..records).any(|record| seen(record * measured.len() + place)))
@@ -52,7 +55,7 @@ impl TrainedModel {
             // Each has a say by how sure it is.
             let sure = |p_value: f64| (-p_value.ln()).clamp(1e-3, SURE);
             let mut p_value = judge.p_value(peak.size, peak.missing);
-            if let (Some(judge), Some(peak)) = (&self.means, filled.means.first()) {
+            if let (Some(judge), Some(peak)) = (&self.means, beside.means.first()) {
                 p_value = p_value.min(judge.p_value(peak.size, peak.missing));
             }
             let (own, theirs) = (sure(own), sure(p_value));
@@ -60,7 +63,7 @@ impl TrainedModel {
                 *share = (own * *share + theirs * blame) / (own + theirs);
             }
             let whole = own + theirs;
-            blame_still(&mut shares, &filled, whole);
+            blame_still(&mut shares, &beside, whole);
         }
         // What is context is never to blame.
         let mut whole = vec![0.0; columns];
@@ -154,8 +157,8 @@ fn normalise(shares: &mut [f64]) {
 }
 
 /// Lets a column that stands still have its say in the shares of what others are so sure of, in nats.
-fn blame_still(shares: &mut [f64], filled: &Filled, others: f64) {
-    let Some(still) = filled.still.first().filter(|still| still.p < 1.0) else {
+fn blame_still(shares: &mut [f64], beside: &Beside, others: f64) {
+    let Some(still) = beside.still.first().filter(|still| still.p < 1.0) else {
         return;
     };
     let sure = (-still.p.ln()).min(SURE);

@@ -2,10 +2,10 @@
 //!
 //! The only way to score: the daemon, `score`, `backtest` and training itself all call [`TrainedModel::judge`], so that replay equals live.
 
-use ndarray::{Array2, ArrayView1, ArrayView2, Axis, Zip};
+use ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
 use std::sync::Arc;
 
-use self::strips::rows_of;
+use self::beside::Beside;
 use super::Model;
 use super::card::{Card, ModelVersion};
 use super::chunks::CHUNK;
@@ -22,6 +22,7 @@ use crate::simd::{Loop, wide};
 use crate::stats::calibration::{Calibration, CalibrationSet};
 use crate::stats::evidence::EvidenceLaw;
 
+mod beside;
 mod explain;
 mod strips;
 
@@ -68,54 +69,62 @@ pub struct Judged {
     pub score: Vec<f64>,
     /// The probability that a normal record scores as high; n numbers in (0, 1].
     pub p_value: Vec<f64>,
+    /// How much of a surprise each newest record is ([`super::Kind::surprise`]); n, or none of kinds that do not forecast.
+    pub surprise: Vec<f64>,
 }
 
-/// The model's own scores, and the fraction of inputs that was missing behind each.
+/// The model's own scores, the fraction of inputs that was missing behind each, and what is said beside it.
+#[derive(Default)]
 struct RawScores {
     scores: Vec<f64>,
+    surprise: Vec<f64>,
     missing: Vec<f64>,
     lines: Vec<Line>,
-    peaks: Vec<Peak>,
-    means: Vec<Peak>,
-    still: Vec<Still>,
-}
-
-/// What [`Sensors`] say of the newest record of a window, or of its means.
-#[derive(Clone, Copy)]
-struct Peak {
-    /// The largest residual; NaN if nothing was observed.
-    size: f64,
-    /// The share of the record's columns that was missing.
-    missing: f64,
-}
-
-impl RawScores {
-    fn with_capacity(n: usize) -> Self {
-        Self {
-            scores: Vec::with_capacity(n),
-            missing: Vec::with_capacity(n),
-            lines: Vec::new(),
-            peaks: Vec::with_capacity(n),
-            means: Vec::new(),
-            still: Vec::new(),
-        }
-    }
+    beside: Beside,
 }
 
 /// Scaled windows without gaps, and where the gaps were.
 struct Filled {
-    /// `n × (W · D)`, finite.
+    /// `n × (W · M)`, finite.
     rows: Array2<f32>,
     /// Fraction of inputs missing, n numbers.
     missing: Vec<f64>,
     /// What brings a score to that of a complete window, n, or none where nothing is missing.
     lines: Vec<Line>,
-    /// n, or none where no sensors judge.
-    peaks: Vec<Peak>,
-    /// The same of means.
-    means: Vec<Peak>,
-    /// n, or none where nobody looks.
-    still: Vec<Still>,
+}
+
+impl RawScores {
+    /// Adds the model's own of windows, each in one piece.
+    fn add(&mut self, model: &Model, rows: ArrayView2<'_, f32>, seeds: &[Seed]) {
+        let wide = |scores: Array1<f32>| scores.into_iter().map(f64::from);
+        if let Some(surprise) = model.surprise(rows) {
+            self.surprise.extend(wide(surprise));
+        }
+        let scores = if model.takes_rows_apart() || rows.is_standard_layout() {
+            model.score(rows, seeds)
+        } else {
+            model.score(rows.to_owned().view(), seeds)
+        };
+        self.scores.extend(wide(scores));
+    }
+
+    /// Those of complete windows at these places.
+    fn picked(&self, places: impl ExactSizeIterator<Item = usize> + Clone) -> Self {
+        fn those<T: Copy>(said: &[T], places: impl Iterator<Item = usize>) -> Vec<T> {
+            places.filter_map(|at| said.get(at).copied()).collect()
+        }
+        Self {
+            scores: those(&self.scores, places.clone()),
+            surprise: those(&self.surprise, places.clone()),
+            missing: vec![0.0; places.len()],
+            lines: Vec::new(),
+            beside: Beside {
+                peaks: those(&self.beside.peaks, places.clone()),
+                means: those(&self.beside.means, places.clone()),
+                still: those(&self.beside.still, places),
+            },
+        }
+    }
 }
 
 impl TrainedModel {
@@ -185,53 +194,14 @@ impl TrainedModel {
     /// If there is not one seed a window.
     pub fn judge(&self, windows: ArrayView2<'_, f64>, seeds: &[Seed]) -> Judged {
         assert_eq!(windows.nrows(), seeds.len(), "one seed a window");
-        self.judged(self.raw(windows, seeds))
-    }
-
-    /// Judges n windows that share rows; bit for bit what [`Self::judge`] says of each, but every row is scaled once, not W times.
-    ///
-    /// # Panics
-    /// If there is not one seed a window, or a window does not lie in its strip.
-    pub fn judge_strips(&self, Strips { strips, windows }: Strips<'_>, seeds: &[Seed]) -> Judged {
-        assert_eq!(windows.len(), seeds.len(), "one seed a window");
-        let (columns, width) = (self.card.columns.len(), self.width());
-        let pieces = windows.chunks(CHUNK).zip(seeds.chunks(CHUNK));
-        let mut raw = RawScores::with_capacity(windows.len());
-        if width == columns {
-            for (windows, seeds) in pieces {
-                let rows = rows_of(strips, windows, width);
-                self.add_scores(self.fill(rows.view()), seeds, &mut raw);
-            }
-            return self.judged(raw);
-        }
-        let scaled: Vec<Array2<f32>> = strips
-            .iter()
-            .map(|strip| {
-                let rows = ArrayView2::from_shape((strip.len() / columns, columns), strip);
-                self.scaler
-                    .transform(rows.unwrap_or_else(|_| unreachable!("strips are rows")))
-            })
-            .collect();
-        for (windows, seeds) in pieces {
-            let (inputs, measured) = (self.inputs(), self.scaler.measured().len());
-            let mut rows = Vec::with_capacity(windows.len() * inputs);
-            for at in windows {
-                let strip = scaled[at.strip].as_slice().unwrap_or_default();
-                let end = at.end * measured;
-                rows.extend_from_slice(&strip[end - inputs..end]);
-            }
-            let rows = Array2::from_shape_vec((windows.len(), inputs), rows)
-                .unwrap_or_else(|_| unreachable!("windows are W · M inputs"));
-            self.add_scores(self.fill_scaled(rows), seeds, &mut raw);
-        }
-        self.judged(raw)
+        self.judged(self.raw(windows, seeds, true))
     }
 
     /// The model's own scores of n windows, and the fraction of each window's inputs that was missing: what calibrations are fitted on.
     pub fn raw_scores(&self, windows: ArrayView2<'_, f64>, seeds: &[Seed]) -> (Vec<f64>, Vec<f64>) {
         let RawScores {
             scores, missing, ..
-        } = self.raw(windows, seeds);
+        } = self.raw(windows, seeds, false);
         (scores, missing)
     }
 
@@ -251,51 +221,48 @@ impl TrainedModel {
         [newest, means]
     }
 
-    fn raw(&self, windows: ArrayView2<'_, f64>, seeds: &[Seed]) -> RawScores {
-        let mut raw = RawScores::with_capacity(windows.nrows());
+    /// The model's own scores, and where asked for what the judges beside it say.
+    fn raw(&self, windows: ArrayView2<'_, f64>, seeds: &[Seed], judges: bool) -> RawScores {
+        let mut raw = RawScores::default();
         // In pieces that stay in the cache, from scaling to the score, whatever the kind and however wide the window.
         let pieces = windows.axis_chunks_iter(Axis(0), CHUNK);
         for (piece, seeds) in pieces.zip(seeds.chunks(CHUNK)) {
-            self.add_scores(self.fill(piece), seeds, &mut raw);
+            let rows = self.scaler.transform(piece);
+            self.add_scores(rows, seeds, judges, &mut raw);
         }
         raw
     }
 
-    fn add_scores(&self, filled: Filled, seeds: &[Seed], raw: &mut RawScores) {
-        let scores = self.model.score(filled.rows.view(), seeds);
-        raw.scores
-            .extend(scores.iter().map(|&score| f64::from(score)));
+    /// Adds those of scaled windows, `n × (W · M)`.
+    fn add_scores(&self, rows: Array2<f32>, seeds: &[Seed], judges: bool, raw: &mut RawScores) {
+        let gaps = has_gaps(&rows);
+        if judges {
+            raw.beside.extend(self.beside(rows.view(), gaps));
+        }
+        let filled = self.filled(rows, gaps);
+        raw.add(&self.model, filled.rows.view(), seeds);
         if !filled.lines.is_empty() {
             // Those before had no gaps.
             raw.lines.resize(raw.missing.len(), Line::SAME);
             raw.lines.extend(filled.lines);
         }
         raw.missing.extend(filled.missing);
-        raw.peaks.extend(filled.peaks);
-        raw.means.extend(filled.means);
-        raw.still.extend(filled.still);
     }
 
     /// What raw scores mean.
     fn judged(&self, raw: RawScores) -> Judged {
         let mut judged = Judged {
             score: raw.scores,
+            surprise: raw.surprise,
             p_value: Vec::with_capacity(raw.missing.len()),
         };
         for (at, (score, missing)) in judged.score.iter_mut().zip(raw.missing).enumerate() {
             let line = raw.lines.get(at).copied().unwrap_or(Line::SAME);
             *score = line.of(*score);
-            let mut p_value = self.p_value(*score, missing);
-            if let (Some(judge), Some(peak)) = (&self.sensors, raw.peaks.get(at)) {
-                p_value = judge.beside(p_value, peak.size, peak.missing);
-            }
-            if let (Some(judge), Some(peak)) = (&self.means, raw.means.get(at)) {
-                p_value = judge.beside(p_value, peak.size, peak.missing);
-            }
-            if let Some(still) = raw.still.get(at).filter(|still| still.p < 1.0) {
-                p_value = sensors::together(p_value, still.p);
-            }
-            judged.p_value.push(p_value);
+            let own = self.p_value(*score, missing);
+            judged
+                .p_value
+                .push(self.with_those_beside(own, &raw.beside, at));
         }
         judged
     }
@@ -303,15 +270,9 @@ impl TrainedModel {
     /// For each of n windows, `n × (W · D)` raw values, the column that stands still the most strangely. Empty where nobody looks.
     pub fn still(&self, windows: ArrayView2<'_, f64>) -> Vec<Still> {
         match &self.held {
-            Some(_) => self.standing_still(&self.scaler.transform(windows)),
+            Some(_) => self.standing_still(self.scaler.transform(windows).view()),
             None => Vec::new(),
         }
-    }
-
-    fn standing_still(&self, rows: &Array2<f32>) -> Vec<Still> {
-        let judge = self.held.as_ref();
-        let all = judge.map(|held| rows.rows().into_iter().map(|row| held.judge(row)));
-        all.map_or_else(Vec::new, Iterator::collect)
     }
 
     /// The model's code of n windows (`n × code`), for kinds that have one.
@@ -331,32 +292,22 @@ impl TrainedModel {
     /// Scales windows and fills what is missing with what the model expects there.
     fn fill(&self, windows: ArrayView2<'_, f64>) -> Filled {
         assert_eq!(windows.ncols(), self.width(), "windows are W · D wide");
-        self.fill_scaled(self.scaler.transform(windows))
+        let rows = self.scaler.transform(windows);
+        let gaps = has_gaps(&rows);
+        self.filled(rows, gaps)
     }
 
     /// Fills what is missing of scaled windows with what the model expects there.
-    fn fill_scaled(&self, mut rows: Array2<f32>) -> Filled {
-        // Nearly always nothing is missing, and one look over all tells faster than one over each.
-        let gaps = wide(CountGaps {
-            values: rows.as_slice_memory_order().unwrap_or_default(),
-        });
-        if gaps == 0 {
+    fn filled(&self, mut rows: Array2<f32>, gaps: bool) -> Filled {
+        self.cut_off(&mut rows);
+        if !gaps {
             let missing = vec![0.0; rows.nrows()];
-            let (peaks, means) = self.peaks(&rows, false);
-            let still = self.standing_still(&rows);
-            self.cut_off(&mut rows);
             return Filled {
                 rows,
                 missing,
                 lines: Vec::new(),
-                peaks,
-                means,
-                still,
             };
         }
-        let still = self.standing_still(&rows);
-        let (peaks, means) = self.peaks(&rows, true);
-        self.cut_off(&mut rows);
         let measured = self.scaler.measured().len();
         let missing: Vec<f64> = rows
             .rows()
@@ -381,9 +332,6 @@ impl TrainedModel {
             rows,
             missing,
             lines,
-            peaks,
-            means,
-            still,
         }
     }
 
@@ -393,18 +341,6 @@ impl TrainedModel {
         if self.sensors.is_some() {
             self.scaler.cut_off(rows);
         }
-    }
-
-    /// What the sensors say of the newest records of scaled windows, and of their means.
-    fn peaks(&self, rows: &Array2<f32>, gaps: bool) -> (Vec<Peak>, Vec<Peak>) {
-        let newest = self.sensors.as_ref().map_or_else(Vec::new, |judge| {
-            peaks_of(judge, sensors::newest(rows.view(), judge.columns()), gaps)
-        });
-        let means = self.means.as_ref().map_or_else(Vec::new, |judge| {
-            let means = sensors::means(rows.view(), judge.columns());
-            peaks_of(judge, means.view(), gaps)
-        });
-        (newest, means)
     }
 
     /// Replaces NaN in scaled rows: by what the other columns let expect at that moment, then by what the model expects, a few times over.
@@ -449,19 +385,13 @@ impl Loop for CountGaps<'_> {
     }
 }
 
-/// What a judge says of n records of M columns.
-fn peaks_of(judge: &Sensors, records: ArrayView2<'_, f32>, gaps: bool) -> Vec<Peak> {
-    let sizes = judge.peaks(records, gaps).into_iter().zip(records.rows());
-    let missing = |record: ArrayView1<'_, f32>| {
-        let missing = record.iter().filter(|value| value.is_nan()).count();
-        missing as f64 / record.len() as f64
-    };
-    sizes
-        .map(|(size, record)| Peak {
-            size,
-            missing: if gaps { missing(record) } else { 0.0 },
-        })
-        .collect()
+/// Nearly always nothing is missing, and one look over all tells faster than one over each.
+fn has_gaps(rows: &Array2<f32>) -> bool {
+    let values = rows.as_slice_memory_order();
+    values.map_or_else(
+        || rows.iter().any(|value| value.is_nan()),
+        |values| wide(CountGaps { values }) > 0,
+    )
 }
 
 #[cfg(test)]

@@ -276,6 +276,7 @@ impl Seen {
         let told = |judged: &Judged| Judged {
             score: judged.p_value.iter().map(|p| -p.ln()).collect(),
             p_value: judged.p_value.clone(),
+            surprise: Vec::new(),
         };
         Self {
             clean: told(&self.clean),

@@ -15,6 +15,7 @@ use crate::detect::seasonal::{Season, Seasons, TERMS, Tally};
 use crate::detect::silence::Rhythm;
 use crate::detect::within::{KeyEpisodes, Within};
 use crate::model::card::ModelVersion;
+use crate::stats::memory::Memory;
 use crate::stream::Offset;
 use crate::time::Timestamp;
 
@@ -22,7 +23,7 @@ use crate::time::Timestamp;
 pub(super) const FORMAT: u8 = 2;
 
 /// The version that keys begin with.
-const KEY_FORMAT: u8 = 6;
+const KEY_FORMAT: u8 = 7;
 
 /// Little-endian numbers, one after the other.
 #[derive(Debug, Default)]
@@ -446,6 +447,8 @@ pub(super) fn write_key(state: &KeyState) -> Vec<u8> {
     to.all(state.last_values.len(), state.last_values.iter());
     to.key_episodes(&state.episodes);
     to.drift(&state.drift);
+    to.f64(state.surprise.mean);
+    to.u8(state.surprise.records);
     to.u64(state.model.0);
     to.u64(state.cold.seen);
     to.all(state.cold.rows.len(), state.cold.rows.iter());
@@ -486,6 +489,10 @@ pub(super) fn read_key(bytes: &[u8]) -> Option<KeyState> {
     let last_values: Vec<f64> = from.all()?;
     let episodes = from.key_episodes()?;
     let drift = from.drift()?;
+    let surprise = Memory {
+        mean: from.f64()?,
+        records: from.u8()?,
+    };
     let model = ModelVersion(from.u64()?);
     let cold = ColdStart {
         seen: from.u64()?,
@@ -505,6 +512,7 @@ pub(super) fn read_key(bytes: &[u8]) -> Option<KeyState> {
         last_values,
         episodes,
         drift,
+        surprise,
         model,
         cold,
         season,
@@ -659,6 +667,10 @@ mod tests {
                 level: 2.25,
                 drifting: true,
             },
+            surprise: Memory {
+                mean: 1.75,
+                records: 3,
+            },
             model: ModelVersion(4),
             cold: ColdStart {
                 seen: 5,
@@ -682,6 +694,7 @@ mod tests {
             assert_eq!(write_key(&back), bytes);
             assert_eq!(back.episodes, state.episodes);
             assert_eq!(back.drift, state.drift);
+            assert_eq!(back.surprise, state.surprise);
             assert_eq!(back.season, state.season);
             assert_eq!((back.clock, back.rhythm), (state.clock, state.rhythm));
             assert!(back.rows.get(1).is_none_or(|value| value.is_nan()));

@@ -26,6 +26,7 @@ use crate::detect::seasonal::SeasonReading;
 use crate::model::trained::Judged;
 use crate::record::dead_letter::Refusal;
 use crate::record::{DecodedBatch, RecordBatch};
+use crate::stats::memory::Memory;
 use crate::stream::EpisodeId;
 use crate::time::Timestamp;
 
@@ -62,14 +63,28 @@ struct ScoredRecord<'a> {
     row: &'a [f64],
     window: &'a [f64],
     reading: Reading,
-    /// The score as it goes out: the reading's, but of the season only where something begins.
+    /// The score as it goes out: the reading's, but of the season only where something begins, and of a model that forecasts with what is remembered of
+    /// surprises.
     emitted_score: f64,
+    /// How much of a surprise the record is to a model that forecasts.
+    surprise: Option<f64>,
     clock: Moment,
     cold: bool,
     /// What the season of the key says, if it judges.
     season: Option<SeasonReading>,
     /// The model's code of the window, if it goes out.
     code: Option<ArrayView1<'a, f32>>,
+}
+
+impl ScoredRecord<'_> {
+    /// Lets what is remembered of the key's surprises have its say in the score that goes out, as much as what is strange now: both are 1 where they are
+    /// strange as one record of a hundred. P-values are of what is strange now alone; what lasts, evidence gathers.
+    fn remember(&mut self, memory: &mut Memory) {
+        if let Some(surprise) = self.surprise {
+            let held = memory.add(surprise).sqrt();
+            self.emitted_score = f64::midpoint(self.emitted_score, held);
+        }
+    }
 }
 
 impl Cause<'_> {
@@ -141,6 +156,7 @@ impl EventEmitter<'_> {
                             time,
                         },
                         emitted_score: score,
+                        surprise: judged.surprise.get(row).copied(),
                         clock,
                         cold: group.model.is_none(),
                         season: None,
@@ -334,7 +350,11 @@ impl EventEmitter<'_> {
                 evidence.change_model();
                 state.drift.change_model();
             }
-            if !warming {
+            if warming {
+                // What came before a silence is not remembered.
+                state.surprise = Memory::default();
+            } else {
+                scored.remember(&mut state.surprise);
                 scored.reading.by_model = Some(scored.reading.p);
                 scored.reading.p = evidence.by_key(scored.reading.p);
             }

@@ -19,6 +19,7 @@ use crate::detect::within::KeyEpisodes;
 use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
 use crate::record::Key;
+use crate::stats::memory::Memory;
 use crate::stream::{EpisodeId, Offset, TopicPartition};
 use crate::time::Timestamp;
 
@@ -48,6 +49,8 @@ pub(super) struct KeyState {
     pub episodes: KeyEpisodes,
     /// Whether its records have become more surprising, for good.
     pub drift: Drift,
+    /// How much of a surprise its last records were to the model's forecast.
+    pub surprise: Memory,
     /// What judged its last record; 0: no model.
     pub model: ModelVersion,
     /// What it looked like before there was a model; empty under a model.
@@ -70,6 +73,7 @@ impl KeyState {
             last_values: Vec::new(),
             episodes: KeyEpisodes::default(),
             drift: Drift::default(),
+            surprise: Memory::default(),
             model: ModelVersion(0),
             cold: ColdStart::default(),
             season: None,

@@ -2,6 +2,7 @@
 
 pub mod calibration;
 pub mod evidence;
+pub mod memory;
 pub mod metrics;
 pub mod order;
 #[cfg(test)]

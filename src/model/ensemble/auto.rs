@@ -14,6 +14,7 @@
 //! centre. Each part of the window is judged beside two subspaces, if there are rows enough to know the smaller variances: nobody can say
 //! how much of what moves together is worth keeping, a fault that moves along the components of the larger subspace only shows beside the
 //! smaller one, and one that is smaller than what the latter leaves out only beside the former.
+//! Beside them a ridge forecast says how much of a surprise each record is ([`Kind::surprise`]); what is remembered of that ranks records, and has no say in p-values.
 //! Measures are multiples of the 99 % quantile, because how far a residual exceeds normal is worth knowing there.
 //!
 //! docs/quality.md has what each is worth, by ablation.
@@ -22,6 +23,7 @@ use ndarray::{Array1, Array2, ArrayView2};
 
 use crate::model::ensemble::Ensemble;
 use crate::model::ensemble::dependence::dependence;
+use crate::model::ensemble::forecast::Forecast;
 use crate::model::spec::{Combine, EnsembleSpec, ModelSpec};
 use crate::model::tensors::{ModelFileError, Tensors};
 use crate::model::{Build, FitData, FitError, Kind, Monitor};
@@ -56,9 +58,12 @@ const ROWS_AN_INPUT: usize = 10;
 /// On windows, the newest record's weight for each other member.
 const NEWEST: f64 = 1.0 / 6.0;
 
-/// An [`Ensemble`] whose members and rule follow from the window.
+/// An [`Ensemble`] whose members and rule follow from the window; on windows with a forecast beside it.
 #[derive(Debug)]
-pub struct Auto(Ensemble);
+pub struct Auto {
+    pool: Ensemble,
+    forecast: Option<Forecast>,
+}
 
 impl Build for Auto {
     /// Fits the pool.
@@ -79,19 +84,22 @@ impl Build for Auto {
             let found = dependence(data.train.view(), seed.child("dependence"));
             (over_records(found), Combine::Tail)
         };
-        Ensemble::fit(
-            &spec
-                .clone()
-                .with(|spec| spec.ensemble = EnsembleSpec { members, combine }),
-            data,
-            seed,
-            monitor,
-        )
-        .map(Self)
+        let ensemble = EnsembleSpec { members, combine };
+        let pool = spec.clone().with(|spec| spec.ensemble = ensemble);
+        let pool = Ensemble::fit(&pool, data, seed, monitor)?;
+        let forecast = (spec.window > 1)
+            .then(|| Forecast::fit(data, spec.window, spec.trim))
+            .transpose()?;
+        Ok(Self { pool, forecast })
     }
 
     fn load(from: &Tensors) -> Result<Self, ModelFileError> {
-        Ensemble::load(from).map(Self)
+        let pool = Ensemble::load(from)?;
+        let forecast = from.get::<bool>("forecast")?;
+        let forecast = forecast
+            .then(|| Forecast::load(&from.nested("forecast."), pool.width()))
+            .transpose()?;
+        Ok(Self { pool, forecast })
     }
 }
 
@@ -151,43 +159,58 @@ fn thousandths(weight: f64) -> f64 {
 
 impl Kind for Auto {
     fn width(&self) -> usize {
-        self.0.width()
+        self.pool.width()
     }
 
     fn score(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed]) -> Array1<f32> {
-        self.0.score(rows, seeds)
+        self.pool.score(rows, seeds)
+    }
+
+    fn takes_rows_apart(&self) -> bool {
+        self.pool.takes_rows_apart()
     }
 
     fn score_training(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed]) -> Array1<f32> {
-        self.0.score_training(rows, seeds)
+        self.pool.score_training(rows, seeds)
     }
 
     fn expected(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
-        self.0.expected(rows)
+        self.pool.expected(rows)
     }
 
     fn reconstructs(&self) -> bool {
-        self.0.reconstructs()
+        self.pool.reconstructs()
     }
 
     fn contributions(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
-        self.0.contributions(rows)
+        self.pool.contributions(rows)
     }
 
     fn code(&self, rows: ArrayView2<'_, f32>) -> Option<Array2<f32>> {
-        self.0.code(rows)
+        self.pool.code(rows)
     }
 
     fn sample(&self, n: usize, seed: Seed, truncation: f32) -> Option<Array2<f32>> {
-        self.0.sample(n, seed, truncation)
+        self.pool.sample(n, seed, truncation)
     }
 
     fn members(&self) -> Vec<String> {
-        self.0.members()
+        self.pool.members()
+    }
+
+    fn surprise(&self, rows: ArrayView2<'_, f32>) -> Option<Array1<f32>> {
+        let forecast = self.forecast.as_ref();
+        forecast.map(|forecast| forecast.surprise(rows))
     }
 
     fn save(&self, to: &mut Tensors) {
-        self.0.save(to);
+        self.pool.save(to);
+        to.set("forecast", &self.forecast.is_some());
+        if let Some(forecast) = &self.forecast {
+            let mut inner = Tensors::default();
+            forecast.save(&mut inner);
+            to.nest("forecast.", inner);
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod auto;
 mod dependence;
+mod forecast;
 mod measure;
 
 use ndarray::{Array1, Array2, ArrayView2, Axis, CowArray, Ix2};

@@ -22,9 +22,9 @@ mod loops;
 
 pub use loops::expanded;
 
-/// Bound of what a model sees of a command. How many of its spreads it is away says how rare it was, not how far anything went: beyond this, a rare one
-/// would be as loud as a measurement that leaves all bounds.
-const COMMAND_CLIP: f32 = 4.0;
+/// Bound of what a model sees of a command, in its spreads. Which of its values it has is all there is to see: how many spreads away that is says how rare
+/// it was, not how far anything went, and a rare one would be as loud as a measurement that leaves all bounds.
+const COMMAND_CLIP: f32 = 1.0;
 
 /// A fitted scaler of D columns to the M of them that are measured: scaled = bounded((value − centre) / spread), or with ranks
 /// bounded(normal score of the value's rank).
@@ -502,11 +502,11 @@ mod tests {
         let records: Vec<f64> = (0..500).flat_map(record).collect();
         let records = ArrayView2::from_shape((500, 3), &records).unwrap();
         let scaler = Scaler::fit(records, Scaling::Robust, 10.0).unwrap();
-        assert_eq!(scaler.bounds, [10.0, 4.0, 10.0]);
+        assert_eq!(scaler.bounds, [10.0, 1.0, 10.0]);
         let mut seen = scaler.transform(array![[1e3, 1.0, -5.0, 1e3, f64::NAN, 5.0]].view());
         scaler.cut_off(&mut seen);
         let seen = seen.row(0).to_vec();
-        assert_eq!(seen[..4], [10.0, 4.0, -5.0, 10.0]);
+        assert_eq!(seen[..4], [10.0, 1.0, -5.0, 10.0]);
         assert!(seen[4].is_nan() && (seen[5] - 5.0).abs() < 1e-6);
         // Of few records, two values say nothing.
         let few = records.split_at(Axis(0), 15).0;

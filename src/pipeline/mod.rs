@@ -585,6 +585,8 @@ mod dismissed_tests;
 #[cfg(test)]
 mod drift_tests;
 #[cfg(test)]
+mod law_tests;
+#[cfg(test)]
 mod season_tests;
 #[cfg(test)]
 mod tests;

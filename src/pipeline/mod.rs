@@ -586,6 +586,8 @@ mod dismissed_tests;
 #[cfg(test)]
 mod drift_tests;
 #[cfg(test)]
+mod law_tests;
+#[cfg(test)]
 mod memory_tests;
 #[cfg(test)]
 mod season_tests;

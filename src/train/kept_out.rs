@@ -74,3 +74,75 @@ impl KeptOut {
         job.spans.is_empty() || spans.any(whole)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tests::job;
+    use super::*;
+    use crate::model::card::Feedback;
+    use crate::record::Key;
+    use crate::stream::{EpisodeId, Offset, TopicPartition};
+    use crate::time::Timestamp;
+
+    /// Records of three keys, some of whose neighbours were not sampled: offsets ascend, and not one by one.
+    fn rows(keys: &[(usize, i64)]) -> PartitionRows {
+        let mut rows = PartitionRows::new(TopicPartition::new("t", 0), 1);
+        let mut offset = 0;
+        for &(key, step) in keys {
+            offset += step;
+            let key = Key(format!("k{key}").into());
+            rows.push(&key, Timestamp(offset), Offset(offset), &[0.0]);
+        }
+        rows
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_flagged_and_its_guard_are_kept_out_and_nothing_else(
+            keys in proptest::collection::vec((0_usize..3, 1_i64..4), 1..60),
+            flagged in proptest::collection::vec(
+                (0_usize..4, 0_i64..120, proptest::option::of(0_i64..60), 0_usize..4), 0..4),
+            guard in 0_u64..5,
+        ) {
+            let rows = rows(&keys);
+            let exclusion = |&(key, from, length, feedback): &(usize, i64, Option<i64>, usize)| Exclusion {
+                at: rows.at.clone(),
+                key: format!("k{key}"),
+                from: Offset(from),
+                to: length.map(|length| Offset(from + length)),
+                because: EpisodeId::new("d", &rows.at, Offset(from)),
+                feedback: [None, Some(Feedback::FalsePositive), Some(Feedback::TruePositive), Some(Feedback::NewNormal)][feedback],
+            };
+            let exclusions: Vec<Exclusion> = flagged.iter().map(exclusion).collect();
+            let mut job = job(100, "pca", 1);
+            job.params.guard = guard;
+            let out = KeptOut::of(&job, &rows, (&exclusions, &[]));
+            // Record by record: it is flagged, or fewer than `guard` records of its key lie between it and the flagged stretch.
+            let hits = |i: usize, exclusion: &Exclusion| {
+                let own = |j: &usize| rows.key_number(*j) == rows.key_number(i);
+                let before = (0..rows.len()).filter(own).filter(|&j| rows.offset(j) < exclusion.from);
+                let after = (0..rows.len()).filter(own).filter(|&j| exclusion.to.is_some_and(|to| to.max(exclusion.from) <= rows.offset(j)));
+                let guard = guard as usize;
+                let near = if rows.offset(i) < exclusion.from {
+                    before.filter(|&j| i < j).count() < guard
+                } else if exclusion.to.is_some_and(|to| to.max(exclusion.from) <= rows.offset(i)) {
+                    after.filter(|&j| j < i).count() < guard
+                } else {
+                    true
+                };
+                rows.keys()[rows.key_number(i)].0.as_ref() == exclusion.key && near
+            };
+            let lets_in = |e: &&Exclusion| matches!(e.feedback, Some(Feedback::FalsePositive | Feedback::NewNormal));
+            for i in 0..rows.len() {
+                let mut of = exclusions.iter().filter(|e| !lets_in(e) && hits(i, e));
+                prop_assert_eq!(out.long[i] || out.short[i], of.next().is_some(), "record {}", i);
+                // What somebody confirmed, and what is not over, is no false alarm.
+                let sure = |e: &&Exclusion| e.to.is_none() || e.feedback == Some(Feedback::TruePositive);
+                let mut of = exclusions.iter().filter(|e| !lets_in(e) && sure(e) && hits(i, e));
+                prop_assert_eq!(out.long[i], of.next().is_some(), "record {} for good", i);
+            }
+        }
+    }
+}

@@ -418,7 +418,7 @@ async fn change<T: Send + 'static>(
     what: impl FnOnce(&dyn Changes) -> Result<T, ChangeError> + Send + 'static,
 ) -> Result<T, Response> {
     admit(&sources.access, headers, command).map_err(|refused| *refused)?;
-    tracing::info!(command, "changed by HTTP");
+    tracing::info!(command, "asked for by HTTP");
     run(&sources.access.changes, &sources.access.changing, what).await
 }
 

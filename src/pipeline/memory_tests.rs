@@ -32,24 +32,27 @@ impl Kind for Forecasting {
     fn save(&self, _to: &mut Tensors) {}
 }
 
-fn ready(state: Vec<StateEntry>, committed: i64) -> Pipeline {
-    let mut pipeline = super::tests::pipeline(
-        Params {
-            window: 2,
-            snapshot_records: 3,
-            ..params()
-        },
-        Missing::Mask,
-    );
-    let Some(mut forecasting) = Arc::into_inner(model(1, 2)) else {
+fn forecasting() -> Arc<TrainedModel> {
+    let Some(mut model) = Arc::into_inner(model(1, 2)) else {
         panic!("it is ours alone");
     };
-    forecasting.model = Model::new("robust_z", Box::new(Forecasting));
-    pipeline.promote(Arc::new(forecasting)).unwrap();
-    pipeline
-        .assign(&assignment(committed, state), None)
-        .unwrap();
-    pipeline
+    model.model = Model::new("robust_z", Box::new(Forecasting));
+    Arc::new(model)
+}
+
+/// A pipeline with this state, and from where on it is to be replayed.
+fn ready(state: Vec<StateEntry>, committed: i64) -> (Pipeline, i64) {
+    let params = Params {
+        window: 2,
+        snapshot_records: 1,
+        ..params()
+    };
+    let mut pipeline = super::tests::pipeline(params, Missing::Mask);
+    pipeline.promote(forecasting()).unwrap();
+    let restored = pipeline.assign(&assignment(committed, state), Some(forecasting()));
+    let restored = restored.unwrap();
+    assert_eq!(restored.discarded, None);
+    (pipeline, restored.read_from.0)
 }
 
 /// Scores and p-values of records of key `a` with these numbers, a second apart from `time` (in seconds) on.
@@ -66,7 +69,7 @@ fn scores(pipeline: &mut Pipeline, (offset, time): (i64, i64), values: &[f64]) -
 
 #[test]
 fn a_surprise_is_remembered_in_scores_and_not_in_p_values() {
-    let mut pipeline = ready(Vec::new(), 0);
+    let (mut pipeline, _) = ready(Vec::new(), 0);
     let mut found = scores(&mut pipeline, (0, 0), &[0.0, 0.0, 6.0, 0.0]);
     found.extend(scores(&mut pipeline, (4, 4), &[0.0]));
     // The first fills the window. Then half the root of the mean of the squares: 0; 0, 36; 0, 36, 0; 0, 36, 0, 0.
@@ -79,23 +82,29 @@ fn a_surprise_is_remembered_in_scores_and_not_in_p_values() {
 
 #[test]
 fn what_came_before_a_silence_is_not_remembered() {
-    let mut pipeline = ready(Vec::new(), 0);
-    scores(&mut pipeline, (0, 0), &[0.0, 0.0, 6.0, 0.0]);
-    let later = scores(&mut pipeline, (4, 1_000_000), &[0.0, 0.0, 0.0]);
+    let (mut pipeline, _) = ready(Vec::new(), 0);
+    let mut values = [0.0; 60];
+    values[58] = 6.0;
+    let before = scores(&mut pipeline, (0, 0), &values);
+    assert!(before[59].0 > 0.5, "{before:?}");
+    let later = scores(&mut pipeline, (60, 10_000_000), &[0.0, 0.0, 0.0]);
     assert!(later.iter().all(|(score, _)| *score < 1e-9), "{later:?}");
 }
 
 #[test]
 fn a_restart_remembers_as_much() {
-    let mut pipeline = ready(Vec::new(), 0);
+    let (mut pipeline, _) = ready(Vec::new(), 0);
     let rows: [super::tests::Row<'_>; 4] = [
         (0, "a", 0, &[0.0, 0.0]),
         (1, "a", 1000, &[0.0, 0.0]),
         (2, "a", 2000, &[6.0, 0.0]),
         (3, "a", 3000, &[0.0, 0.0]),
     ];
-    let (outbox, _) = work(&mut pipeline, &rows);
-    let mut restarted = ready(outbox.state, 4);
+    work(&mut pipeline, &rows[..3]);
+    let (outbox, _) = work(&mut pipeline, &rows[3..]);
+    let (mut restarted, from) = ready(outbox.state, 4);
+    assert!(from > 2, "the surprise is in the snapshot, {from}");
+    work(&mut restarted, &rows[from as usize..]);
     let values = [0.0, 1.0];
     let wanted = scores(&mut pipeline, (4, 4), &values);
     assert_eq!(scores(&mut restarted, (4, 4), &values), wanted);

@@ -10,12 +10,17 @@ use crate::model::trained::TrainedModel;
 use crate::tools::ToolError;
 use crate::tools::table::Table;
 
-/// Writes under a temporary name, then renames.
+/// Writes under a temporary name, then renames. Links are followed, and what is no file (`/dev/null`, a pipe) is written into instead of replaced.
 pub fn whole(path: &Path, bytes: &[u8]) -> Result<(), ToolError> {
     let file = |error| ToolError::File {
         path: path.to_owned(),
         error,
     };
+    let real = fs::canonicalize(path);
+    let path = real.as_deref().unwrap_or(path);
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return fs::write(path, bytes).map_err(file);
+    }
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.part", std::process::id()));
     let draft = path.with_file_name(name);
@@ -106,4 +111,32 @@ fn number(text: &mut String, value: f64) {
 fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     // Formatting into a string does not fail.
     text.write_fmt(arguments).unwrap_or_default();
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::{FileTypeExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_is_written_into_and_links_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let [null, link, target] = ["null", "link", "target"].map(|name| folder.path().join(name));
+        symlink("/dev/null", &null).unwrap();
+        whole(&null, b"nobody reads this").unwrap();
+        assert!(fs::symlink_metadata(&null).unwrap().is_symlink());
+        let device = fs::metadata("/dev/null").unwrap().file_type();
+        assert!(device.is_char_device());
+
+        symlink(&target, &link).unwrap();
+        for text in [b"one", b"two"] {
+            fs::write(&target, b"old").unwrap();
+            whole(&link, text).unwrap();
+            assert_eq!(fs::read(&target).unwrap(), text);
+            assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        }
+        let left = fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, 3, "no draft stays");
+    }
 }

@@ -10,16 +10,16 @@
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use serde_json::{Value, json};
-use shown::{TOKEN, shown};
+use shown::{Shown, TOKEN, shown};
 
 #[expect(dead_code, reason = "others use the rest")]
 #[path = "shared/shown.rs"]
 mod shown;
 
-/// The browser, if there is one.
+/// Where the browser is; says so where there is none.
 fn chromium() -> Option<PathBuf> {
     let named = [
         "chromium",
@@ -27,13 +27,17 @@ fn chromium() -> Option<PathBuf> {
         "google-chrome",
         "google-chrome-stable",
     ];
-    let path = std::env::var_os("PATH")?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
     let each = named
         .iter()
         .flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
     let given = std::env::var_os("ANOMALYD_CHROMIUM").map(PathBuf::from);
-    given.or_else(|| each.into_iter().find(|path| path.is_file()))
+    let found = given.or_else(|| each.into_iter().find(|path| path.is_file()));
+    if found.is_none() {
+        println!("skipped: there is no Chromium in PATH (nor ANOMALYD_CHROMIUM)");
+    }
+    found
 }
 
 /// A browser with one tab.
@@ -58,7 +62,7 @@ impl Browser {
         let child = Command::new("sh")
             .args(["-c", script])
             .args([program, &to, &from, &folder.path().join("profile")])
-            .stderr(Stdio::null())
+            .stderr(File::create(folder.path().join("stderr")).unwrap())
             .spawn()
             .unwrap();
         // In the order in which the shell opens them: each waits for the other end.
@@ -219,15 +223,36 @@ const FLAWS: &str = r"(() => {
   return flaws;
 })()";
 
+/// The pages of a daemon of which one episode is open, and a browser.
+struct Visit {
+    shown: Shown,
+    at: String,
+    browser: Browser,
+}
+
+impl Visit {
+    /// `None`, with a word, where there is no browser.
+    fn begin() -> Option<Self> {
+        let program = chromium()?;
+        let shown = shown(&[&format!("http.token={TOKEN}")], true);
+        Some(Self {
+            at: format!("http://{}", shown.server.address()),
+            shown,
+            browser: Browser::start(&program),
+        })
+    }
+}
+
 #[test]
-fn the_pages_say_what_is_wrong_and_can_be_told_what_it_was() {
-    let Some(program) = chromium() else {
-        println!("skipped: there is no Chromium in PATH (nor ANOMALYD_CHROMIUM)");
+fn the_pages_say_what_is_wrong_and_are_drawn_well_wide_and_narrow_light_and_dark() {
+    let Some(Visit {
+        at,
+        mut browser,
+        shown: _shown,
+    }) = Visit::begin()
+    else {
         return;
     };
-    let shown = shown(&["http.token=0123456789abcdef"], true);
-    let at = format!("http://{}", shown.server.address());
-    let mut browser = Browser::start(&program);
     let pages = [
         ("/", "One episode is open: pump 1/α is not as it should be."),
         ("/episode/d/t/0/1", "x 61.0, expected 49.0 (+19 spreads)"),
@@ -255,7 +280,18 @@ fn the_pages_say_what_is_wrong_and_can_be_told_what_it_was() {
     let known = |problem: &String| !problem.contains("/api/v1/episodes/d%2Ft%2F0%2F9");
     let problems: Vec<&String> = browser.problems.iter().filter(|p| known(p)).collect();
     assert_eq!(problems, Vec::<&String>::new());
+}
 
+#[test]
+fn the_pages_can_be_told_what_an_episode_was() {
+    let Some(Visit {
+        at,
+        mut browser,
+        shown,
+    }) = Visit::begin()
+    else {
+        return;
+    };
     // From the sentence to the cause is one step, and the keyboard suffices.
     browser.open(&format!("{at}/"));
     browser.key("Tab");
@@ -298,7 +334,6 @@ fn the_pages_say_what_is_wrong_and_can_be_told_what_it_was() {
 #[test]
 fn a_page_that_complains_would_be_noticed() {
     let Some(program) = chromium() else {
-        println!("skipped: there is no Chromium in PATH (nor ANOMALYD_CHROMIUM)");
         return;
     };
     let mut browser = Browser::start(&program);

@@ -57,9 +57,7 @@ enum Ended {
 /// The daemon, at work.
 #[derive(Debug)]
 pub struct Running {
-    status: Arc<Status>,
-    metrics: Metrics,
-    server: Option<Server>,
+    shell: Shell,
     stop: Arc<AtomicBool>,
     ended: Receiver<Ended>,
     stop_handle: StopHandle,
@@ -68,7 +66,6 @@ pub struct Running {
     /// Dropping them wakes those who follow the store and the feedback.
     wake: Vec<Sender<()>>,
     helpers: Vec<JoinHandle<()>>,
-    clock: Arc<dyn Clock>,
 }
 
 /// Ends a running daemon from another thread: a signal handler, or the demo's clock.
@@ -125,22 +122,49 @@ pub fn run(config: &Config) -> Result<(), ServiceError> {
     running.wait()
 }
 
+/// What is there before anything is read: people see from the first moment on what is waited for.
+#[derive(Debug)]
+struct Shell {
+    clock: Arc<dyn Clock>,
+    watchdog: Watchdog,
+    metrics: Metrics,
+    status: Arc<Status>,
+    /// What people may change; they are answered that it starts until it is set.
+    changes: LateChanges,
+    server: Option<Server>,
+}
+
+impl Shell {
+    fn open(config: &Config, stop: &Arc<AtomicBool>) -> Result<Self, ServiceError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let watchdog = Watchdog::start(Arc::clone(&clock), end_process).with_stop(Arc::clone(stop));
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry, &config.name)?;
+        let status = Arc::new(Status::new(process_info(config, &*clock)));
+        let changes = LateChanges::default();
+        let sources = HttpSources {
+            registry,
+            metrics: metrics.clone(),
+            status: Arc::clone(&status),
+            clock: Arc::clone(&clock),
+            access: Access::new(config, Arc::clone(&changes)),
+        };
+        let server = serve(config, sources)?;
+        Ok(Self {
+            clock,
+            watchdog,
+            metrics,
+            status,
+            changes,
+            server,
+        })
+    }
+}
+
 /// Starts everything and returns while it works. `stop` ends a start that waits, and later every thread.
 pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceError> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let watchdog = Watchdog::start(Arc::clone(&clock), end_process).with_stop(Arc::clone(&stop));
-    let registry = Registry::new();
-    let metrics = Metrics::register(&registry, &config.name)?;
-    let status = Arc::new(Status::new(process_info(config, &*clock)));
-    let changes = LateChanges::default();
-    let sources = HttpSources {
-        registry,
-        metrics: metrics.clone(),
-        status: Arc::clone(&status),
-        clock: Arc::clone(&clock),
-        access: Access::new(config, Arc::clone(&changes)),
-    };
-    let server = serve(config, sources)?;
+    let shell = Shell::open(config, &stop)?;
+    let (clock, status, metrics) = (&shell.clock, &shell.status, &shell.metrics);
     let (wake, woken) = channel();
     let waiting = Waiting {
         stop: &stop,
@@ -153,47 +177,41 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
         training,
         schema,
         champion,
-    } = prepare::patiently(config, (&clock, &watchdog), &status, &waiting)?;
+    } = prepare::patiently(config, (clock, &shell.watchdog), status, &waiting)?;
     status.columns(schema.columns());
-    let shared: SharedStore = Arc::new(Mutex::new(shared));
-    let (listening, said) = listen(config, feedback, (&metrics, &status));
-    let sources = Sources {
-        history,
-        store: training,
-        schema: Arc::clone(&schema),
-    };
-    let (trainer, control) = trainer(config, sources, (&metrics, &status, &clock));
+    let store: SharedStore = Arc::new(Mutex::new(shared));
+    let (listening, said) = listen(config, feedback, (metrics, status));
+    let sources = (history, training, &schema);
+    let (trainer, control) = trainer(config, sources, (metrics, status, clock));
     let controls = Controls {
         config: config.clone(),
-        store: Arc::clone(&shared),
+        store: Arc::clone(&store),
         trainer: control.clone(),
-        status: Arc::clone(&status),
+        status: Arc::clone(status),
         first: first_partition(config),
-        clock: Arc::clone(&clock),
-        watchdog: prepare::briefly(&watchdog),
+        clock: Arc::clone(clock),
+        watchdog: prepare::briefly(&shell.watchdog),
     };
     // It is set once, here.
-    changes.set(Arc::new(controls)).unwrap_or_default();
+    shell.changes.set(Arc::new(controls)).unwrap_or_default();
     let (ended_sender, ended) = channel();
     let crew = Crew {
         config,
         schema: &schema,
-        store: &shared,
+        store: &store,
         listening: &listening,
         control: &control,
-        observed: (&metrics, &status),
-        clock: &clock,
-        watchdog: &watchdog,
+        shell: &shell,
         stop: &stop,
     };
     let promotions = crew.start(said, champion.as_ref(), &ended_sender)?;
     let follower = Follower {
-        store: shared,
         workers: promotions,
         current: champion.as_ref().map(|model| model.card.version),
         metrics: metrics.clone(),
         stop: Arc::clone(&stop),
         wake: woken,
+        store,
     };
     let (listener, wake_listener) = Listener::new(listening, &stop);
     let helpers = vec![
@@ -203,9 +221,7 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
     ];
     log_start(config, &schema);
     Ok(Running {
-        status,
-        metrics,
-        server,
+        shell,
         stop,
         ended,
         stop_handle: StopHandle(ended_sender),
@@ -213,7 +229,6 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
         control,
         wake: vec![wake, wake_listener],
         helpers,
-        clock,
     })
 }
 
@@ -231,9 +246,14 @@ fn listen(
 /// What trains, and what tells it to.
 fn trainer<H: History, S: ModelStore>(
     config: &Config,
-    sources: Sources<H, S>,
+    (history, store, schema): (H, S, &Arc<Schema>),
     (metrics, status, clock): (&Metrics, &Arc<Status>, &Arc<dyn Clock>),
 ) -> (Trainer<H, S>, Control) {
+    let sources = Sources {
+        history,
+        store,
+        schema: Arc::clone(schema),
+    };
     let observer = TrainingObserver::new(metrics.clone(), Arc::clone(status), Arc::clone(clock));
     Trainer::new(sources, plan(config), Arc::clone(clock), Arc::new(observer))
 }
@@ -254,9 +274,7 @@ struct Crew<'a> {
     store: &'a SharedStore,
     listening: &'a SharedListening,
     control: &'a Control,
-    observed: (&'a Metrics, &'a Arc<Status>),
-    clock: &'a Arc<dyn Clock>,
-    watchdog: &'a Watchdog,
+    shell: &'a Shell,
     stop: &'a Arc<AtomicBool>,
 }
 
@@ -292,7 +310,7 @@ impl Crew<'_> {
         instance: &str,
         gauges: &WorkerGauges,
     ) -> WorkerContext {
-        let (metrics, status) = self.observed;
+        let (metrics, status) = (&self.shell.metrics, &self.shell.status);
         WorkerContext {
             config: self.config.clone(),
             connection: self.config.connection(),
@@ -310,17 +328,23 @@ impl Crew<'_> {
                 Arc::clone(&self.config.detect),
             ),
             stop: Arc::clone(self.stop),
-            clock: Arc::clone(self.clock),
+            clock: Arc::clone(&self.shell.clock),
             watchdog: self.watchdog(worker),
         }
     }
 
     /// The watchdog of a worker, which tells of its life and of what it waits for.
     fn watchdog(&self, worker: usize) -> Watchdog {
-        let (metrics, status) = self.observed;
-        let (metrics, clock) = (metrics.clone(), Arc::clone(self.clock));
+        let Shell {
+            clock,
+            watchdog,
+            metrics,
+            status,
+            ..
+        } = self.shell;
+        let (metrics, clock) = (metrics.clone(), Arc::clone(clock));
         let (beats, waits) = (Arc::clone(status), Arc::clone(status));
-        self.watchdog
+        watchdog
             .clone()
             .with_beat(move || stepped(&metrics, &beats, worker, clock.now()))
             .with_waits(move |what| waits.worker_waits(worker, what))
@@ -330,17 +354,17 @@ impl Crew<'_> {
 impl Running {
     /// What people see.
     pub fn status(&self) -> &Arc<Status> {
-        &self.status
+        &self.shell.status
     }
 
     /// What Prometheus sees.
     pub fn metrics(&self) -> &Metrics {
-        &self.metrics
+        &self.shell.metrics
     }
 
     /// Where HTTP is served, if it is.
     pub fn http(&self) -> Option<std::net::SocketAddr> {
-        self.server.as_ref().map(Server::address)
+        self.shell.server.as_ref().map(Server::address)
     }
 
     /// Stops it from another thread.
@@ -357,9 +381,9 @@ impl Running {
         self.stop.store(true, Ordering::Relaxed);
         self.control.stop();
         self.wake.clear();
-        let deadline = self.clock.monotonic() + STOP_MAX;
+        let deadline = self.shell.clock.monotonic() + STOP_MAX;
         while left > 0 {
-            let wait = deadline.saturating_sub(self.clock.monotonic());
+            let wait = deadline.saturating_sub(self.shell.clock.monotonic());
             match self.ended.recv_timeout(wait) {
                 Ok(ended) => {
                     let later = Self::note(ended, &mut left);
@@ -372,8 +396,8 @@ impl Running {
         }
         for helper in self.helpers.drain(..) {
             // Training is cancelled at its next epoch; the process does not wait longer than it promised.
-            if helper.is_finished() || self.clock.monotonic() < deadline {
-                wait_for(&helper, deadline, &*self.clock);
+            if helper.is_finished() || self.shell.clock.monotonic() < deadline {
+                wait_for(&helper, deadline, &*self.shell.clock);
             }
         }
         tracing::info!("stopped");

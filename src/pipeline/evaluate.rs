@@ -118,8 +118,7 @@ impl EventEmitter<'_> {
         } = prepared;
         for step in steps.iter() {
             let work = &mut works[step.work];
-            let raw = &self.batch.records()[step.record];
-            let emit = raw.offset >= work.base.emit_from;
+            let emit = self.batch.records()[step.record].offset >= work.base.emit_from;
             match step.event {
                 Event::Dead => self.dead(step, emit),
                 Event::Late => self.late(step, emit),
@@ -129,39 +128,12 @@ impl EventEmitter<'_> {
                     warming,
                     clock,
                 } => {
-                    let judged = &judged[work.group];
-                    let group = &groups[work.group];
-                    let (score, p) = match group.model {
-                        Some(_) => (
-                            judged.score[row],
-                            if warming { 1.0 } else { judged.p_value[row] },
-                        ),
-                        None => (0.0, 1.0),
-                    };
-                    let time = match &self.decoded.outcomes[step.record] {
-                        Ok(found) => found.time,
-                        Err(_) => unreachable!("only records that could be read are judged"),
-                    };
-                    let window = group.window(row, self.decoded);
-                    let scored = ScoredRecord {
-                        step,
-                        slot,
-                        row: &window[window.len() - self.columns.len()..],
-                        window,
-                        reading: Reading {
-                            p,
-                            by_model: None,
-                            score,
-                            offset: raw.offset,
-                            time,
-                        },
-                        emitted_score: score,
-                        surprise: judged.surprise.get(row).copied(),
-                        clock,
-                        cold: group.model.is_none(),
-                        season: None,
-                        code: codes[work.group].as_ref().map(|codes| codes.row(row)),
-                    };
+                    let group = work.group;
+                    let said = (&groups[group], &judged[group], codes[group].as_ref());
+                    let mut scored = self.scored(step, (slot, row, clock), said);
+                    if warming {
+                        scored.reading.p = 1.0;
+                    }
                     self.judged(work, scored, warming, emit);
                 }
                 Event::Silent { slot, info, clock } => {
@@ -171,6 +143,47 @@ impl EventEmitter<'_> {
                 Event::Spoke { slot, info } => self.spoke(work, step, (slot, info), emit),
                 Event::Forget { slot } => self.forget(work, step, slot, emit),
             }
+        }
+    }
+
+    /// The record in `row` of its group as it was judged, for the key in `slot`.
+    fn scored<'s>(
+        &self,
+        step: &'s Step,
+        (slot, row, clock): (usize, usize, Moment),
+        (group, judged, codes): (&'s Group, &Judged, Option<&'s Array2<f32>>),
+    ) -> ScoredRecord<'s>
+    where
+        Self: 's,
+    {
+        let time = match &self.decoded.outcomes[step.record] {
+            Ok(found) => found.time,
+            Err(_) => unreachable!("only records that could be read are judged"),
+        };
+        let (score, p) = match group.model {
+            Some(_) => (judged.score[row], judged.p_value[row]),
+            None => (0.0, 1.0),
+        };
+        let decoded: &'s DecodedBatch = self.decoded;
+        let window = group.window(row, decoded);
+        ScoredRecord {
+            step,
+            slot,
+            row: &window[window.len() - self.columns.len()..],
+            window,
+            reading: Reading {
+                p,
+                by_model: None,
+                score,
+                offset: self.batch.records()[step.record].offset,
+                time,
+            },
+            emitted_score: score,
+            surprise: judged.surprise.get(row).copied(),
+            clock,
+            cold: group.model.is_none(),
+            season: None,
+            code: codes.map(|codes| codes.row(row)),
         }
     }
 

@@ -13,6 +13,7 @@ pub mod file;
 pub mod gaps;
 pub mod gate_report;
 pub mod held;
+pub mod judges;
 pub mod kind;
 pub mod kinds;
 pub mod levels;

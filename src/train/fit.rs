@@ -14,6 +14,7 @@ use super::split::{Split, Window};
 use super::window::Windows;
 use crate::model::gaps::{self, Gaps, Pairs, Way};
 use crate::model::held::{Held, Still};
+use crate::model::judges::Judges;
 use crate::model::scale::Scaler;
 use crate::model::sensors::{self, Sensors};
 use crate::model::trained::TrainedModel;
@@ -121,9 +122,11 @@ pub(super) fn weights(
     let model = KINDS.fit(&job.spec, &data, seed, &mut losses)?;
     let model = TrainedModel {
         levels: windows.levels().clone(),
-        sensors,
-        means,
-        held,
+        judges: Judges {
+            sensors,
+            means,
+            held,
+        },
         ..TrainedModel::uncalibrated(card::begun(job, windows), scaler, model)
     };
     Ok(Fitted {
@@ -348,7 +351,7 @@ impl HeldOut {
         } else {
             Gaps::fit(&self.gaps)
         };
-        let judges = [&mut model.sensors, &mut model.means];
+        let judges = [&mut model.judges.sensors, &mut model.judges.means];
         for (judge, sizes) in judges.into_iter().zip(&self.sizes) {
             if sizes.nrows() < self.len() {
                 *judge = None;
@@ -372,7 +375,9 @@ impl HeldOut {
                 .calibration
                 .at(self.missing[i])
                 .p_value(self.scores[i]);
-            let judges = [&model.sensors, &model.means].into_iter().zip(&self.sizes);
+            let judges = [&model.judges.sensors, &model.judges.means]
+                .into_iter()
+                .zip(&self.sizes);
             for (judge, sizes) in judges {
                 let Some(judge) = judge else { continue };
                 let sizes = sizes.row(i);
@@ -432,7 +437,7 @@ fn contributions(model: &TrainedModel, held_out: ArrayView2<'_, f64>) -> Vec<f64
         return vec![0.0; model.inputs()];
     }
     let rows = model.scaler.transform(held_out);
-    let rows = inputs(rows, &model.scaler, model.sensors.as_ref());
+    let rows = inputs(rows, &model.scaler, model.judges.sensors.as_ref());
     let contributions = model.model.contributions(rows.view());
     contributions
         .columns()

@@ -24,6 +24,7 @@ use super::split::Window;
 use super::window::Windows;
 use crate::model::card::{Card, Exclusion, Suspect};
 use crate::model::held::Held;
+use crate::model::judges::Judges;
 use crate::model::scale::Scaler;
 use crate::model::sensors::{self, Sensors};
 use crate::model::spec::{ModelSpec, PcaSpec, Statistic};
@@ -359,9 +360,11 @@ impl<'a> Judge<'a> {
             ..card::begun(job, windows)
         };
         let mut model = TrainedModel {
-            sensors,
-            means,
-            held,
+            judges: Judges {
+                sensors,
+                means,
+                held,
+            },
             ..TrainedModel::uncalibrated(card, scaler, model)
         };
         model.normal_contribution = fit::normal_contribution(&model, raw.view());

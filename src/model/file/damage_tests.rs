@@ -51,7 +51,7 @@ fn models() -> Vec<TrainedModel> {
         })
         .collect();
     let validation = correlated(200, 6, Seed(9));
-    models[0].sensors = Some(Sensors::fit(
+    models[0].judges.sensors = Some(Sensors::fit(
         data.train.view(),
         validation.view(),
         (0.0, 10.0),

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::KINDS;
 use crate::model::card::{Card, FORMAT};
 use crate::model::held::Held;
+use crate::model::judges::Judges;
 use crate::model::levels::Levels;
 use crate::model::reservoir::Reservoir;
 use crate::model::scale::Scaler;
@@ -60,15 +61,15 @@ impl TrainedModel {
         tensors.set("calibration", &self.calibration);
         tensors.set("evidence", &self.evidence.as_deref());
         tensors.set("gaps", &self.gaps);
-        if let Some(sensors) = &self.sensors {
+        if let Some(sensors) = &self.judges.sensors {
             sensors.save(&mut tensors);
         }
-        if let Some(means) = &self.means {
+        if let Some(means) = &self.judges.means {
             let mut inner = Tensors::default();
             means.save(&mut inner);
             tensors.nest("means.", inner);
         }
-        tensors.set("held", &self.held);
+        tensors.set("held", &self.judges.held);
         self.reservoir.save(&mut tensors);
         Golden::of(self).save(&mut tensors);
         let metadata = Metadata {
@@ -138,9 +139,11 @@ impl TrainedModel {
             levels: Levels::load(&tensors)?,
             scaler: Scaler::load(&tensors)?,
             model: KINDS.load(&tensors.get::<String>("kind")?, &tensors.nested("model."))?,
-            sensors: Sensors::load(&tensors)?,
-            means: Sensors::load(&tensors.nested("means."))?,
-            held: tensors.get::<Option<Held>>("held")?,
+            judges: Judges {
+                sensors: Sensors::load(&tensors)?,
+                means: Sensors::load(&tensors.nested("means."))?,
+                held: tensors.get::<Option<Held>>("held")?,
+            },
             calibration: tensors.get::<CalibrationSet>("calibration")?,
             gaps: tensors.get("gaps")?,
             normal_contribution: tensors.get1("normal_contribution")?.to_vec(),
@@ -155,7 +158,12 @@ impl TrainedModel {
                 "the law of evidence has numbers that cannot be used".to_owned(),
             ));
         }
-        if model.held.as_ref().is_some_and(|held| !held.is_sound()) {
+        if model
+            .judges
+            .held
+            .as_ref()
+            .is_some_and(|held| !held.is_sound())
+        {
             return Err(ModelFileError::Invalid(
                 "`held` has numbers that are no probabilities".to_owned(),
             ));
@@ -191,9 +199,17 @@ impl TrainedModel {
             )));
         }
         let measured = self.scaler.measured().len();
-        let sensors = self.sensors.as_ref().map_or(measured, Sensors::columns);
-        let means = self.means.as_ref().map_or(measured, Sensors::columns);
-        let held = self.held.as_ref().map_or(measured, Held::columns);
+        let sensors = self
+            .judges
+            .sensors
+            .as_ref()
+            .map_or(measured, Sensors::columns);
+        let means = self
+            .judges
+            .means
+            .as_ref()
+            .map_or(measured, Sensors::columns);
+        let held = self.judges.held.as_ref().map_or(measured, Held::columns);
         let parts = [
             ("sensors.mean", sensors, measured),
             ("means.sensors.mean", means, measured),

@@ -2,9 +2,9 @@
 
 use ndarray::{Array2, ArrayView2, Axis, Slice, Zip};
 
-use super::beside::Beside;
 use super::{Filled, TrainedModel};
 use crate::model::gaps::Line;
+use crate::model::judges::Beside;
 use crate::seed::Seed;
 
 /// The −ln p from which on nobody is surer of what is to blame.
@@ -35,8 +35,10 @@ impl TrainedModel {
         };
         let mut shares = self.shares(&filled, &seen);
         let gaps = filled.missing[0] > 0.0;
-        let beside = self.beside(self.scaler.transform(window).view(), gaps);
-        if let (Some(judge), Some(peak)) = (&self.sensors, beside.peaks.first()) {
+        let beside = self
+            .judges
+            .judge(self.scaler.transform(window).view(), gaps);
+        if let (Some(judge), Some(peak)) = (&self.judges.sensors, beside.peaks.first()) {
             let records = filled.rows.ncols() / measured.len();
             let observed: Vec<bool> = (0..measured.len())
                 .map(|place| (0..records).any(|record| seen(record * measured.len() + place)))
@@ -55,7 +57,7 @@ impl TrainedModel {
             // Each has a say by how sure it is.
             let sure = |p_value: f64| (-p_value.ln()).clamp(1e-3, SURE);
             let mut p_value = judge.p_value(peak.size, peak.missing);
-            if let (Some(judge), Some(peak)) = (&self.means, beside.means.first()) {
+            if let (Some(judge), Some(peak)) = (&self.judges.means, beside.means.first()) {
                 p_value = p_value.min(judge.p_value(peak.size, peak.missing));
             }
             let (own, theirs) = (sure(own), sure(p_value));

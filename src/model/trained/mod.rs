@@ -5,12 +5,12 @@
 use ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
 use std::sync::Arc;
 
-use self::beside::Beside;
 use super::Model;
 use super::card::{Card, ModelVersion};
 use super::chunks::CHUNK;
 use super::gaps::{Gaps, Line};
-use super::held::{Held, Still};
+use super::held::Still;
+use super::judges::{Beside, Judges};
 use super::levels::Levels;
 use super::reservoir::Reservoir;
 use super::scale::Scaler;
@@ -22,7 +22,6 @@ use crate::simd::{Loop, wide};
 use crate::stats::calibration::{Calibration, CalibrationSet};
 use crate::stats::evidence::EvidenceLaw;
 
-mod beside;
 mod explain;
 mod strips;
 
@@ -43,12 +42,8 @@ pub struct TrainedModel {
     pub scaler: Scaler,
     /// The model, on W · M scaled inputs.
     pub model: Model,
-    /// Judges each column of the newest record beside the model, whatever its kind; `None`: the model alone judges.
-    pub sensors: Option<Sensors>,
-    /// The same for the means of the window's columns: an offset that is small beside a single record's noise, but lasts. `None` of single records.
-    pub means: Option<Sensors>,
-    /// Looks for columns that stand still, beside both; `None` for windows that are too short.
-    pub held: Option<Held>,
+    /// What judges beside the model, whatever its kind.
+    pub judges: Judges,
     /// From scores to p-values.
     pub calibration: CalibrationSet,
     /// From scores of windows with gaps to those of complete ones.
@@ -165,9 +160,7 @@ impl TrainedModel {
             card,
             levels: Levels::default(),
             scaler,
-            sensors: None,
-            means: None,
-            held: None,
+            judges: Judges::default(),
             calibration: CalibrationSet::uniform(Calibration::fit(&[])),
             gaps: Gaps::default(),
             normal_contribution: vec![1.0; model.width()],
@@ -206,15 +199,15 @@ impl TrainedModel {
     }
 
     /// The size of each measured column's residual in the newest record of n windows, `n × M`, NaN where it was not observed, and in their means:
-    /// what the calibrations of [`Self::sensors`] and [`Self::means`] are fitted on. Empty without these.
+    /// what the calibrations of [`Judges::sensors`] and [`Judges::means`] are fitted on. Empty without these.
     pub fn sizes(&self, windows: ArrayView2<'_, f64>) -> [Array2<f32>; 2] {
         let none = || Array2::zeros((0, 0));
-        let newest = self.sensors.as_ref().map_or_else(none, |sensors| {
+        let newest = self.judges.sensors.as_ref().map_or_else(none, |sensors| {
             let older = windows.ncols() - self.card.columns.len();
             let newest = windows.split_at(Axis(1), older).1;
             sensors.sizes(self.scaler.transform(newest).view())
         });
-        let means = self.means.as_ref().map_or_else(none, |judge| {
+        let means = self.judges.means.as_ref().map_or_else(none, |judge| {
             let rows = self.scaler.transform(windows);
             judge.sizes(sensors::means(rows.view(), judge.columns()).view())
         });
@@ -237,7 +230,7 @@ impl TrainedModel {
     fn add_scores(&self, rows: Array2<f32>, seeds: &[Seed], judges: bool, raw: &mut RawScores) {
         let gaps = has_gaps(&rows);
         if judges {
-            raw.beside.extend(self.beside(rows.view(), gaps));
+            raw.beside.extend(self.judges.judge(rows.view(), gaps));
         }
         let filled = self.filled(rows, gaps);
         raw.add(&self.model, filled.rows.view(), seeds);
@@ -260,17 +253,18 @@ impl TrainedModel {
             let line = raw.lines.get(at).copied().unwrap_or(Line::SAME);
             *score = line.of(*score);
             let own = self.p_value(*score, missing);
-            judged
-                .p_value
-                .push(self.with_those_beside(own, &raw.beside, at));
+            let together = self.judges.together(own, &raw.beside, at);
+            judged.p_value.push(together);
         }
         judged
     }
 
     /// For each of n windows, `n × (W · D)` raw values, the column that stands still the most strangely. Empty where nobody looks.
     pub fn still(&self, windows: ArrayView2<'_, f64>) -> Vec<Still> {
-        match &self.held {
-            Some(_) => self.standing_still(self.scaler.transform(windows).view()),
+        match &self.judges.held {
+            Some(_) => self
+                .judges
+                .standing_still(self.scaler.transform(windows).view()),
             None => Vec::new(),
         }
     }
@@ -338,7 +332,7 @@ impl TrainedModel {
     /// Cuts scaled values off at the bound: what a kind sees. How far beyond it they lie, the judges of sensors say; where there are none, the kind
     /// sees all of it.
     fn cut_off(&self, rows: &mut Array2<f32>) {
-        if self.sensors.is_some() {
+        if self.judges.sensors.is_some() {
             self.scaler.cut_off(rows);
         }
     }
@@ -346,12 +340,13 @@ impl TrainedModel {
     /// Replaces NaN in scaled rows: by what the other columns let expect at that moment, then by what the model expects, a few times over.
     fn fill_gaps(&self, rows: &mut Array2<f32>) {
         let gaps = rows.mapv(f32::is_nan);
-        if let Some(judge) = &self.sensors {
+        if let Some(judge) = &self.judges.sensors {
             judge.fill(rows);
         }
         rows.mapv_inplace(|value| if value.is_nan() { 0.0 } else { value });
         // What columns say of each other is all there is within a record; a window has a course, too.
-        let alone = self.sensors.as_ref().is_some_and(Sensors::fills) && self.card.spec.window == 1;
+        let alone =
+            self.judges.sensors.as_ref().is_some_and(Sensors::fills) && self.card.spec.window == 1;
         if alone || !self.model.reconstructs() {
             return;
         }

@@ -121,7 +121,8 @@ impl TrainedModel {
         for (piece, seeds) in by_place.chunks(CHUNK).enumerate() {
             let first = piece * CHUNK;
             let view = |rows| overlapping(rows, first, (seeds.len(), window));
-            all.beside.extend(self.beside(view(&scaled.rows), false));
+            all.beside
+                .extend(self.judges.judge(view(&scaled.rows), false));
             all.add(&self.model, view(&cut), seeds);
         }
         all.picked(windows.iter().map(|at| scaled.first(*at, window)))

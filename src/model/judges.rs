@@ -3,13 +3,23 @@
 
 use ndarray::{ArrayView1, ArrayView2};
 
-use super::TrainedModel;
-use crate::model::held::Still;
-use crate::model::sensors::{self, Sensors};
+use super::held::{Held, Still};
+use super::sensors::{self, Sensors};
+
+/// The judges beside a model.
+#[derive(Debug, Default)]
+pub struct Judges {
+    /// Judges each column of the newest record; `None`: there are too many columns, or too few records to calibrate it on.
+    pub sensors: Option<Sensors>,
+    /// The same for the means of the window's columns: an offset that is small beside a single record's noise, but lasts. `None` of single records.
+    pub means: Option<Sensors>,
+    /// Looks for columns that stand still; `None` for windows that are too short.
+    pub held: Option<Held>,
+}
 
 /// What they say of n windows.
-#[derive(Default)]
-pub(super) struct Beside {
+#[derive(Debug, Default)]
+pub struct Beside {
     /// Of newest records; n, or none where no sensors judge.
     pub peaks: Vec<Peak>,
     /// The same of means.
@@ -19,8 +29,8 @@ pub(super) struct Beside {
 }
 
 /// What [`Sensors`] say of the newest record of a window, or of its means.
-#[derive(Clone, Copy)]
-pub(super) struct Peak {
+#[derive(Clone, Copy, Debug)]
+pub struct Peak {
     /// The largest residual; NaN if nothing was observed.
     pub size: f64,
     /// The share of the record's columns that was missing.
@@ -36,9 +46,9 @@ impl Beside {
     }
 }
 
-impl TrainedModel {
+impl Judges {
     /// What they say of scaled windows, `n × (W · M)` each of them in one piece, as they are beyond the bound; NaN where `gaps` are.
-    pub(super) fn beside(&self, rows: ArrayView2<'_, f32>, gaps: bool) -> Beside {
+    pub fn judge(&self, rows: ArrayView2<'_, f32>, gaps: bool) -> Beside {
         let peaks = self.sensors.as_ref().map_or_else(Vec::new, |judge| {
             peaks_of(judge, sensors::newest(rows, judge.columns()), gaps)
         });
@@ -54,14 +64,14 @@ impl TrainedModel {
     }
 
     /// For each scaled window the column that stands still the most strangely; empty where nobody looks.
-    pub(super) fn standing_still(&self, rows: ArrayView2<'_, f32>) -> Vec<Still> {
+    pub fn standing_still(&self, rows: ArrayView2<'_, f32>) -> Vec<Still> {
         let judge = self.held.as_ref();
         let all = judge.map(|held| rows.rows().into_iter().map(|row| held.judge(row)));
         all.map_or_else(Vec::new, Iterator::collect)
     }
 
     /// The p-value of window `at`, of which the model's own is `p_value`.
-    pub(super) fn with_those_beside(&self, mut p_value: f64, said: &Beside, at: usize) -> f64 {
+    pub fn together(&self, mut p_value: f64, said: &Beside, at: usize) -> f64 {
         for (judge, peaks) in [(&self.sensors, &said.peaks), (&self.means, &said.means)] {
             if let (Some(judge), Some(peak)) = (judge, peaks.get(at)) {
                 p_value = judge.beside(p_value, peak.size, peak.missing);

@@ -120,42 +120,21 @@ impl From<AnyStoreError> for Failure {
 mod tests {
     use super::*;
     use crate::model::gate_report::{Decision, GateReport};
-    use crate::model::spec::ModelSpec;
-    use crate::seed::Seed;
-    use crate::time::Timestamp;
 
     fn card(version: u64, decision: Decision) -> Card {
         Card {
             format: 1,
             version: ModelVersion(version),
             detector: "d".to_owned(),
-            created: Timestamp(0),
             columns: vec!["a".to_owned()],
-            spec: ModelSpec::default(),
-            schema: None,
-            seed: Seed(1),
-            spans: Vec::new(),
-            source: None,
-            asked: None,
-            exclusions: Vec::new(),
-            suspects: Vec::new(),
-            maintenance: Vec::new(),
-            waived: false,
-            judged_from: Vec::new(),
             rows: [("fit".to_owned(), 700)].into(),
-            usage: None,
             records_per_key_day: 1.0,
-            time_scales: Vec::new(),
-            close_evidence: 0.0,
-            losses: Vec::new(),
-            members: Vec::new(),
-            member_losses: Vec::new(),
-            measures: std::collections::BTreeMap::new(),
             gate: GateReport {
                 decision,
                 ..GateReport::default()
             },
             program: "test".to_owned(),
+            ..Card::blank()
         }
     }
 

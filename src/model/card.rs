@@ -199,6 +199,9 @@ pub struct Card {
     pub created: Timestamp,
     /// Names of the D feature columns, in order.
     pub columns: Vec<String>,
+    /// Those of them that count ([`super::scale::counters`]): what they count from one record to the next is judged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counters: Vec<String>,
     /// The checked model settings, complete with defaults.
     pub spec: ModelSpec,
     /// The kind that was asked for, where the baseline took its place: `spec` names what was made.
@@ -265,6 +268,7 @@ impl Card {
             detector: "anomalyd".to_owned(),
             created: Timestamp(0),
             columns: Vec::new(),
+            counters: Vec::new(),
             spec: ModelSpec::default(),
             schema: None,
             seed: Seed(1),

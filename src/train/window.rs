@@ -12,6 +12,7 @@ use crate::detect::pace::Sequence;
 use crate::detect::windowing::{self, LateRecords};
 use crate::model::card::{Exclusion, Stretch, Suspect, Usage};
 use crate::model::levels::Levels;
+use crate::model::scale::counters::Counters;
 use crate::model::spec::ModelSpec;
 use crate::record::Key;
 use crate::stream::{Offset, TopicPartition};
@@ -304,6 +305,26 @@ impl<'a> Windows<'a> {
     /// The values of windows, `n × (W · D)`, as they were observed.
     pub fn raw(&self, windows: &[Window]) -> Array2<f64> {
         self.recent(windows, self.length)
+    }
+
+    /// The columns that count, by the newest step of each of these windows.
+    pub fn counters(&self, windows: &[Window]) -> Counters {
+        let columns = self.job.columns.len();
+        let mut values = Vec::with_capacity(2 * windows.len() * columns);
+        let mut runs = Vec::with_capacity(windows.len());
+        for window in windows {
+            let newest = window.first + self.length - 1;
+            if let Some(before) = newest.checked_sub(1) {
+                values.extend_from_slice(
+                    &self.runs[window.run][before * columns..(newest + 1) * columns],
+                );
+                runs.push(window.run);
+            }
+        }
+        let steps = Array2::from_shape_vec((runs.len(), 2 * columns), values)
+            .unwrap_or_else(|error| unreachable!("steps are of two records: {error}"));
+        let context = self.job.context_columns();
+        Counters::find(steps.view(), &runs, |column| !context.has(column))
     }
 
     /// The values of the newest `length` records of windows, `n × (length · D)`, as they were observed.

@@ -5,9 +5,10 @@
 //! count as not observed in the fit and are as far as a number gets afterwards. Categorical columns are [`super::context`]: they are not
 //! among the scaled ones.
 
-use ndarray::{Array2, ArrayView1, ArrayView2};
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis, Slice};
 
 use self::column::{fit_column, is_command, own_scale};
+use self::counters::Counters;
 use self::loops::{CutOff, ScaleAll, compress, within};
 use super::FitError;
 use super::context::{Context, Found};
@@ -18,6 +19,7 @@ use crate::record::schema::ContextColumns;
 use crate::simd::wide;
 
 mod column;
+pub mod counters;
 mod loops;
 
 pub use loops::expanded;
@@ -42,6 +44,11 @@ pub struct Scaler {
     pub ranks: Vec<Ranks>,
     /// Which columns condition instead of being measured, and how; `None`: all are measured.
     pub context: Option<Context>,
+    /// Which columns count: centre and spread are those of what they count from one record to the next.
+    pub counters: Counters,
+    /// Which of the M measured columns were more often missing than there. Where they are missing they are taken for usual: else hardly a window would
+    /// be whole, and what is judged by whole windows alone not judged at all.
+    pub sparse: Vec<usize>,
 }
 
 impl Scaler {
@@ -97,12 +104,33 @@ impl Scaler {
             bounds: Vec::new(),
             ranks: Vec::new(),
             context,
+            counters: Counters::default(),
+            sparse: Vec::new(),
         };
+        scaler.sparse = scaler.sparse_of(records);
         scaler.bounds = scaler.bounds_of(records);
         if scaling == Scaling::RankGauss {
             scaler.ranks = scaler.fit_ranks(records);
         }
         Ok(scaler)
+    }
+
+    /// [`Self::fit_given`] on the newest records of windows, `n × (W · D)`, of which these columns count.
+    ///
+    /// # Errors
+    /// As [`Self::fit`].
+    pub fn fit_windows(
+        windows: ArrayView2<'_, f64>,
+        (counters, given): (Counters, ContextColumns),
+        columns: usize,
+        (scaling, clip): (Scaling, f32),
+    ) -> Result<Self, FitError> {
+        let seen = counters.increments(windows, columns);
+        let newest = seen.slice_axis(Axis(1), Slice::from(seen.ncols() - columns..));
+        Ok(Self {
+            counters,
+            ..Self::fit_given(newest, given, scaling, clip)?
+        })
     }
 
     /// From where on a model sees no more of each measured column.
@@ -116,6 +144,16 @@ impl Scaler {
             }
         };
         (0..self.measured().len()).map(of).collect()
+    }
+
+    /// Which measured columns are more often missing than there.
+    fn sparse_of(&self, records: ArrayView2<'_, f64>) -> Vec<usize> {
+        let missing = |place: &usize| {
+            let column = records.column(self.measured().column(*place));
+            column.iter().filter(|value| value.is_nan()).count()
+        };
+        let sparse = |place: &usize| 2 * missing(place) > records.nrows();
+        (0..self.measured().len()).filter(sparse).collect()
     }
 
     /// Maps to normal scores of each measured column, of what the context leaves of it.
@@ -176,7 +214,7 @@ impl Scaler {
         spread
     }
 
-    /// Scales records or windows, `n × (W · D)`, to f32, `n × (W · M)`; NaN stays NaN.
+    /// Scales windows, `n × (W · D)`, to f32, `n × (W · M)`; NaN stays NaN, unless it is usual. Where nothing counts, records may be scaled one by one.
     ///
     /// # Panics
     /// If the width is no multiple of D.
@@ -187,6 +225,7 @@ impl Scaler {
             "{} inputs, {columns} columns",
             rows.ncols()
         );
+        let rows = self.counters.increments(rows, columns);
         let standard = rows.as_standard_layout();
         let values = standard.as_slice().unwrap_or_default();
         let measured = self.measured().len();
@@ -225,6 +264,11 @@ impl Scaler {
         }
         if self.clip > 0.0 {
             compress(&mut scaled, self.clip);
+        }
+        for &place in &self.sparse {
+            for value in scaled.iter_mut().skip(place).step_by(measured) {
+                *value = if value.is_nan() { 0.0 } else { *value };
+            }
         }
         Array2::from_shape_vec((rows.nrows(), rows.ncols() / columns * measured), scaled)
             .unwrap_or_else(|_| unreachable!("as many numbers as there were"))
@@ -298,6 +342,8 @@ impl Scaler {
         if let Some(context) = &self.context {
             to.set("scaler.context", context);
         }
+        to.set("scaler.counters", &self.counters);
+        to.set("scaler.sparse", &self.sparse);
     }
 
     /// Reads back what [`Self::save`] wrote.
@@ -321,6 +367,8 @@ impl Scaler {
             } else {
                 None
             },
+            counters: from.get("scaler.counters")?,
+            sparse: from.get("scaler.sparse")?,
         };
         let columns = scaler.centre.len();
         if !(scaler.context.iter()).all(|context: &Context| context.is_whole(columns)) {
@@ -336,6 +384,8 @@ impl Scaler {
                 .iter()
                 .all(|value| value.is_finite() && *value > 0.0)
             && scaler.clip >= 0.0
+            && scaler.counters.fit(columns)
+            && scaler.sparse.iter().all(|at| *at < scaler.measured().len())
             && !scaler.measured().is_empty()
             && scaler.bounds.len() == scaler.measured().len()
             && (scaler.bounds.iter()).all(|bound| (0.0..=scaler.clip).contains(bound))
@@ -386,7 +436,7 @@ impl Measured<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::{Axis, array};
+    use ndarray::array;
     use proptest::prelude::*;
 
     fn close(found: f64, wanted: f64) {
@@ -475,8 +525,24 @@ mod tests {
         assert_eq!((scaler.centre[1], scaler.spread[1]), (0.0, 1.0));
         let scaled = scaler.transform(records.view());
         assert!((scaled[[0, 0]] + 1.0).abs() < 1e-6);
-        assert!(scaled[[1, 0]].is_nan() && scaled[[0, 1]].is_nan());
+        assert!(scaled[[1, 0]].is_nan());
         assert!((scaled[[3, 0]] - 5.0 * (1.0 + 2e8_f32.ln())).abs() < 1e-3);
+    }
+
+    #[test]
+    fn what_is_missing_more_often_than_not_is_taken_for_usual() {
+        let records = Array2::from_shape_fn((100, 3), |(i, column)| {
+            let there = i.is_multiple_of([1, 2, 3][column]);
+            if there { (i * 7 % 11) as f64 } else { f64::NAN }
+        });
+        let scaler = Scaler::fit(records.view(), Scaling::Standard, 10.0).unwrap();
+        assert_eq!(scaler.sparse, [2]);
+        let scaled = scaler.transform(array![[1.0, f64::NAN, f64::NAN, 1.0, 2.0, 9.0]].view());
+        assert!(scaled[[0, 1]].is_nan() && scaled[[0, 2]].abs() < 1e-9);
+        assert!(scaled[[0, 5]] > 0.5);
+        let mut file = Tensors::default();
+        scaler.save(&mut file);
+        assert_eq!(Scaler::load(&file).unwrap(), scaler);
     }
 
     #[test]
@@ -488,6 +554,8 @@ mod tests {
             bounds: vec![10.0; 2],
             ranks: Vec::new(),
             context: None,
+            counters: Counters::default(),
+            sparse: Vec::new(),
         };
         let scaled = scaler.transform(array![[2.0, 20.0, 3.0, 0.0]].view());
         assert_eq!(scaled, array![[1.0, 2.0, 2.0, -2.0]]);
@@ -543,6 +611,8 @@ mod tests {
             bounds: vec![10.0],
             ranks: Vec::new(),
             context: None,
+            counters: Counters::default(),
+            sparse: Vec::new(),
         };
         let raw = array![[9.0], [10.0], [-20.0], [1e3], [1e30], [f64::INFINITY]];
         let scaled = scaler.transform(raw.view());

@@ -50,13 +50,14 @@ impl TrainedModel {
     pub fn judge_strips(&self, Strips { strips, windows }: Strips<'_>, seeds: &[Seed]) -> Judged {
         assert_eq!(windows.len(), seeds.len(), "one seed a window");
         let width = self.width();
-        if width == self.card.columns.len() {
+        if width == self.card.columns.len() || !self.scaler.counters.is_empty() {
+            // What was counted is of a window: rows cannot be scaled by themselves.
             let mut raw = RawScores::default();
             let pieces = windows.chunks(CHUNK).zip(seeds.chunks(CHUNK));
             for (windows, seeds) in pieces {
-                let rows = self
-                    .scaler
-                    .transform(rows_of(strips, windows, width).view());
+                let columns = self.card.columns.len();
+                let rows = windows_of(strips, windows, (width, columns));
+                let rows = self.scaler.transform(rows.view());
                 self.add_scores(rows, seeds, true, &mut raw);
             }
             return self.judged(raw);
@@ -149,21 +150,25 @@ fn overlapping(
         .unwrap_or_else(|error| unreachable!("windows lie within: {error}"))
 }
 
-/// Windows of one row, one after another: as they lie, or else copied.
-fn rows_of<'a>(strips: &[&'a [f64]], windows: &[WindowAt], width: usize) -> CowArray<'a, f64, Ix2> {
+/// Windows of so many numbers, one after another: where they are single records as they lie, or else copied.
+fn windows_of<'a>(
+    strips: &[&'a [f64]],
+    windows: &[WindowAt],
+    (width, columns): (usize, usize),
+) -> CowArray<'a, f64, Ix2> {
     let shape = (windows.len(), width);
     let first = windows[0];
     let together = (first.end..)
         .zip(windows)
         .all(|(end, at)| at.strip == first.strip && at.end == end);
-    if together {
+    if together && width == columns {
         let from = (first.end - 1) * width;
         let rows = &strips[first.strip][from..from + windows.len() * width];
         return ArrayView2::from_shape(shape, rows)
             .unwrap_or_else(|_| unreachable!("as many rows as windows"))
             .into();
     }
-    let row = |at: &WindowAt| &strips[at.strip][(at.end - 1) * width..at.end * width];
+    let row = |at: &WindowAt| &strips[at.strip][at.end * columns - width..at.end * columns];
     let rows: Vec<f64> = windows.iter().flat_map(row).copied().collect();
     Array2::from_shape_vec(shape, rows)
         .unwrap_or_else(|_| unreachable!("as many rows as windows"))

@@ -348,10 +348,12 @@ impl<'a> Gate<'a> {
     /// The first feature whose spread the model takes for another than it was. Only features that varied can tell.
     fn scale(&self, ground: &Ground, model: &TrainedModel) -> Option<Reason> {
         let columns = self.job.columns.len();
-        let first = ground.windows.ncols() - columns;
-        let newest = ground
-            .windows
-            .slice_axis(ndarray::Axis(1), ndarray::Slice::from(first..));
+        let seen = model
+            .scaler
+            .counters
+            .increments(ground.windows.view(), columns);
+        let first = seen.ncols() - columns;
+        let newest = seen.slice_axis(ndarray::Axis(1), ndarray::Slice::from(first..));
         let earlier = Scaler::fit(newest, model.card.spec.scale, 0.0).ok()?;
         // Of a feature that moves now and then, the spread is one thing by quantiles and another by squares, and either may come and go.
         let squared = Scaler::fit(newest, Scaling::Standard, 0.0).ok()?;

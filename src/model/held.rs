@@ -26,17 +26,17 @@ pub struct Held {
     again: Vec<f64>,
 }
 
-/// The column that stands still the most strangely.
+/// The column of a window that does something the most strangely by itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Still {
-    /// The probability that some column of a normal window stands still as long; 1 where none does.
+pub struct OfColumn {
+    /// The probability that some column of a normal window does so; 1 where none does.
     pub p: f64,
     /// Which of the M columns it is.
     pub column: usize,
 }
 
-impl Still {
-    /// Nothing stands still.
+impl OfColumn {
+    /// No column does.
     pub const NOTHING: Self = Self { p: 1.0, column: 0 };
 }
 
@@ -98,10 +98,10 @@ impl Held {
 
     /// Looks at one window of W · M values.
     #[must_use]
-    pub fn judge(&self, window: ArrayView1<'_, f32>) -> Still {
+    pub fn judge(&self, window: ArrayView1<'_, f32>) -> OfColumn {
         let columns = self.columns();
         let records = window.len() / columns;
-        let mut still = Still::NOTHING;
+        let mut still = OfColumn::NOTHING;
         if !self.some_repeats(window) {
             return still;
         }
@@ -117,7 +117,7 @@ impl Held {
             }
             let p = self.share[column] * self.again[column].powi(run as i32 - 1);
             if p < still.p {
-                still = Still { p, column };
+                still = OfColumn { p, column };
             }
         }
         if still.p < 1.0 {
@@ -223,7 +223,7 @@ mod tests {
         let mut all = windows(100, 1);
         let held = Held::fit(all.view(), 2).unwrap();
         all.fill(f32::NAN);
-        assert_eq!(held.judge(all.row(0)), Still::NOTHING);
+        assert_eq!(held.judge(all.row(0)), OfColumn::NOTHING);
         // Of what always stood still, standing still is no news.
         let always = Held::fit(Array2::zeros((1000, 20)).view(), 2).unwrap();
         assert!(always.judge(Array1::zeros(20).view()).p > 0.98);

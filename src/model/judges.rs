@@ -1,10 +1,12 @@
-//! What stands beside the model, whatever its kind: the judges of single columns, of the newest record and of the window's means, and of columns that
-//! stand still. Each says how strange a window is by itself; the p-value is what all of them let expect together.
+//! What stands beside the model, whatever its kind: the judges of single columns, of the newest record and of the window's means, of columns that
+//! stand still, and of values beyond all that were. Each says how strange a window is by itself; the p-value is what all of them let expect together.
 
-use ndarray::{ArrayView1, ArrayView2};
+use ndarray::{ArrayView1, ArrayView2, Axis, Slice};
 
-use super::held::{Held, Still};
+use super::edges::Edges;
+use super::held::{Held, OfColumn};
 use super::sensors::{self, Sensors};
+use super::tensors::{ModelFileError, Tensors};
 
 /// The judges beside a model.
 #[derive(Debug, Default)]
@@ -15,6 +17,8 @@ pub struct Judges {
     pub means: Option<Sensors>,
     /// Looks for columns that stand still; `None` for windows that are too short.
     pub held: Option<Held>,
+    /// Looks for values beyond all that a column ever took; `None` where too little was fitted on.
+    pub edges: Option<Edges>,
 }
 
 /// What they say of n windows.
@@ -24,8 +28,8 @@ pub struct Beside {
     pub peaks: Vec<Peak>,
     /// The same of means.
     pub means: Vec<Peak>,
-    /// n, or none where nobody looks.
-    pub still: Vec<Still>,
+    /// Of columns that stand still or lie beyond their edges; n, or none where nobody looks.
+    pub single: Vec<OfColumn>,
 }
 
 /// What [`Sensors`] say of the newest record of a window, or of its means.
@@ -42,7 +46,7 @@ impl Beside {
     pub fn extend(&mut self, other: Self) {
         self.peaks.extend(other.peaks);
         self.means.extend(other.means);
-        self.still.extend(other.still);
+        self.single.extend(other.single);
     }
 }
 
@@ -59,15 +63,69 @@ impl Judges {
         Beside {
             peaks,
             means,
-            still: self.standing_still(rows),
+            single: self.single_columns(rows),
         }
     }
 
-    /// For each scaled window the column that stands still the most strangely; empty where nobody looks.
-    pub fn standing_still(&self, rows: ArrayView2<'_, f32>) -> Vec<Still> {
-        let judge = self.held.as_ref();
-        let all = judge.map(|held| rows.rows().into_iter().map(|row| held.judge(row)));
-        all.map_or_else(Vec::new, Iterator::collect)
+    /// For each scaled window the column that stands still, or lies beyond all that it ever was, the most strangely; empty where nobody looks.
+    pub fn single_columns(&self, rows: ArrayView2<'_, f32>) -> Vec<OfColumn> {
+        if self.held.is_none() && self.edges.is_none() {
+            return Vec::new();
+        }
+        let judge = |row: ArrayView1<'_, f32>| {
+            let still = self.held.as_ref().map(|held| held.judge(row));
+            let beyond = self.edges.as_ref().map(|edges| {
+                let older = row.len() - edges.columns();
+                edges.judge(row.slice_axis(Axis(0), Slice::from(older..)))
+            });
+            let both = still.into_iter().chain(beyond);
+            both.min_by(|a, b| a.p.total_cmp(&b.p))
+                .unwrap_or(OfColumn::NOTHING)
+        };
+        rows.rows().into_iter().map(judge).collect()
+    }
+
+    /// Writes them.
+    pub fn save(&self, to: &mut Tensors) {
+        if let Some(sensors) = &self.sensors {
+            sensors.save(to);
+        }
+        if let Some(means) = &self.means {
+            let mut inner = Tensors::default();
+            means.save(&mut inner);
+            to.nest("means.", inner);
+        }
+        to.set("held", &self.held);
+        to.set("edges", &self.edges);
+    }
+
+    /// Reads back what [`Self::save`] wrote.
+    ///
+    /// # Errors
+    /// If a part is absent, or its numbers cannot be used.
+    pub fn load(from: &Tensors) -> Result<Self, ModelFileError> {
+        let judges = Self {
+            sensors: Sensors::load(from)?,
+            means: Sensors::load(&from.nested("means."))?,
+            held: from.get("held")?,
+            edges: from.get("edges")?,
+        };
+        let unsound = [
+            (
+                "held",
+                judges.held.as_ref().is_some_and(|held| !held.is_sound()),
+            ),
+            (
+                "edges",
+                judges.edges.as_ref().is_some_and(|edges| !edges.is_sound()),
+            ),
+        ];
+        match unsound.iter().find(|(_, unsound)| *unsound) {
+            Some((name, _)) => Err(ModelFileError::Invalid(format!(
+                "`{name}` has numbers that cannot be used"
+            ))),
+            None => Ok(judges),
+        }
     }
 
     /// The p-value of window `at`, of which the model's own is `p_value`.
@@ -77,8 +135,8 @@ impl Judges {
                 p_value = judge.beside(p_value, peak.size, peak.missing);
             }
         }
-        match said.still.get(at).filter(|still| still.p < 1.0) {
-            Some(still) => sensors::together(p_value, still.p),
+        match said.single.get(at).filter(|single| single.p < 1.0) {
+            Some(single) => sensors::together(p_value, single.p),
             None => p_value,
         }
     }

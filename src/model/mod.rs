@@ -8,6 +8,7 @@ pub mod card;
 pub mod check;
 mod chunks;
 pub mod context;
+pub mod edges;
 pub mod ensemble;
 pub mod file;
 pub mod gaps;

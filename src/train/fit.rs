@@ -12,8 +12,10 @@ use super::evidence;
 use super::job::{TrainError, TrainJob};
 use super::split::{Split, Window};
 use super::window::Windows;
+use crate::model::card::Card;
+use crate::model::edges::Edges;
 use crate::model::gaps::{self, Gaps, Pairs, Way};
-use crate::model::held::{Held, Still};
+use crate::model::held::{Held, OfColumn};
 use crate::model::judges::Judges;
 use crate::model::scale::Scaler;
 use crate::model::sensors::{self, Sensors};
@@ -21,7 +23,6 @@ use crate::model::trained::TrainedModel;
 use crate::model::{FitData, KINDS, Monitor};
 use crate::seed::Seed;
 use crate::stats::calibration::{Calibration, CalibrationSet};
-use crate::stats::order::quantile_sorted;
 
 /// An input's normal contribution is at least this share of the mean over all inputs: what never varied is not infinitely to blame.
 const CONTRIBUTION_FLOOR: f32 = 0.01;
@@ -96,8 +97,9 @@ pub(super) fn weights(
             rows: windows.rows,
         });
     }
-    let context = job.context_columns();
-    let scaler = Scaler::fit_given(newest, context, job.spec.scale, job.spec.clip)?;
+    let how = (job.spec.scale, job.spec.clip);
+    let given = (windows.counters(train), job.context_columns());
+    let scaler = Scaler::fit_windows(raw.view(), given, columns, how)?;
     let (scaled, unseen) = (
         scaler.transform(raw.view()),
         scaler.transform(windows.matrix(validation).view()),
@@ -113,6 +115,8 @@ pub(super) fn weights(
     });
     let means = means(job, (scaled.view(), unseen.view()), measured);
     let held = Held::fit(scaled.view(), measured);
+    let runs: Vec<usize> = train.iter().map(Window::run).collect();
+    let edges = Edges::fit(sensors::newest(scaled.view(), measured), &runs);
     let inputs = |rows| inputs(rows, &scaler, sensors.as_ref());
     let data = FitData {
         train: inputs(scaled),
@@ -120,14 +124,20 @@ pub(super) fn weights(
     };
     let mut losses = Losses::new(monitor);
     let model = KINDS.fit(&job.spec, &data, seed, &mut losses)?;
+    let counters = scaler.counters.columns().iter();
+    let card = Card {
+        counters: counters.map(|&at| job.columns[at].clone()).collect(),
+        ..card::begun(job, windows)
+    };
     let model = TrainedModel {
         levels: windows.levels().clone(),
         judges: Judges {
             sensors,
             means,
             held,
+            edges,
         },
-        ..TrainedModel::uncalibrated(card::begun(job, windows), scaler, model)
+        ..TrainedModel::uncalibrated(card, scaler, model)
     };
     Ok(Fitted {
         model,
@@ -193,22 +203,22 @@ fn returning(
     let calm = Calibration::fit(&sorted);
     let least = 1.0 / (RETURN_FACTOR * n as f64);
     let budget = job.budget.p_value(windows.records_per_key_day);
-    let strange = quantile_sorted(&sorted, 1.0 - budget);
     // Each flagged record makes as many windows strange as a window has records.
     let expected = budget * (n * job.spec.window) as f64;
     let mut room = (RETURN_SHARE * expected + RETURN_SHARE) as usize;
     let rows = windows.matrix(&flagged);
-    let scores = model
-        .raw_scores(rows.view(), &seeds(rows.nrows(), job.seed))
-        .0;
-    let mut by_score: Vec<(f64, Window)> = scores.into_iter().zip(flagged).collect();
-    by_score.sort_by(|a, b| a.0.total_cmp(&b.0));
+    // By all that judges: what only those beside the model see is ordinary by its score.
+    let judged = model.judge(rows.view(), &seeds(rows.nrows(), job.seed));
+    let by_score = judged.score.iter().map(|score| calm.p_value(*score));
+    let rarer = by_score.zip(&judged.p_value).map(|(a, b)| a.min(*b));
+    let mut by_rarity: Vec<(f64, Window)> = rarer.zip(flagged).collect();
+    by_rarity.sort_by(|a, b| b.0.total_cmp(&a.0));
     let mut back = Vec::new();
-    for (score, window) in by_score {
-        if score.is_nan() || calm.p_value(score) < least {
+    for (p, window) in by_rarity {
+        if p.is_nan() || p < least {
             break;
         }
-        if score > strange {
+        if p < budget {
             if room == 0 {
                 break;
             }
@@ -274,8 +284,8 @@ pub(super) struct HeldOut {
     contributions: Vec<f64>,
     /// What the sensors say of each, and of its means: sizes of residuals, `n × M`; no rows where a fold was too small for them.
     sizes: [Array2<f32>; 2],
-    /// Which column of each stands still, where somebody looks.
-    still: Vec<Still>,
+    /// What single columns of each do, where somebody looks.
+    single: Vec<OfColumn>,
 }
 
 impl HeldOut {
@@ -301,7 +311,7 @@ impl HeldOut {
             places,
             contributions: contributions(model, held_out),
             sizes: model.sizes(held_out),
-            still: model.still(held_out),
+            single: model.single_columns(held_out),
         }
     }
 
@@ -320,7 +330,7 @@ impl HeldOut {
                 *ours = Array2::default((0, 0));
             }
         }
-        self.still.extend_from_slice(&later.still);
+        self.single.extend_from_slice(&later.single);
         for (way, pairs) in &later.gaps {
             match self.gaps.iter_mut().find(|(ours, _)| ours == way) {
                 Some((_, ours)) => ours.extend(pairs),
@@ -385,8 +395,8 @@ impl HeldOut {
                 let missing = missing as f64 / sizes.len().max(1) as f64;
                 p = judge.beside(p, sensors::peak(sizes), missing);
             }
-            if let Some(still) = self.still.get(i).filter(|still| still.p < 1.0) {
-                p = sensors::together(p, still.p);
+            if let Some(single) = self.single.get(i).filter(|single| single.p < 1.0) {
+                p = sensors::together(p, single.p);
             }
             match sequences.last_mut() {
                 Some(sequence) if before == Some((run, number)) => sequence.push(p),

@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ndarray::{Array2, ArrayView2, Axis, Slice};
+use ndarray::{Array2, ArrayView2, Axis};
 
 use super::card;
 use super::fit;
@@ -334,8 +334,8 @@ impl<'a> Judge<'a> {
         };
         let raw = levels.apply(fitted, windows.recent(fitted, length));
         let columns = job.columns.len();
-        let newest = raw.slice_axis(Axis(1), Slice::from(raw.ncols() - columns..));
-        let scaler = Scaler::fit_given(newest, job.context_columns(), spec.scale, spec.clip)?;
+        let given = (windows.counters(fitted), job.context_columns());
+        let scaler = Scaler::fit_windows(raw.view(), given, columns, (spec.scale, spec.clip))?;
         let (scaled, measured) = (scaler.transform(raw.view()), scaler.measured().len());
         let judge_of = |records: ArrayView2<'_, f32>| {
             let unseen = Array2::zeros((0, measured));
@@ -364,6 +364,8 @@ impl<'a> Judge<'a> {
                 sensors,
                 means,
                 held,
+                // Blocks that were judged by others may lie beyond them, as weeks lie beyond weekends.
+                edges: None,
             },
             ..TrainedModel::uncalibrated(card, scaler, model)
         };
@@ -386,7 +388,7 @@ impl<'a> Judge<'a> {
             scores.extend(self.model.raw_scores(rows.view(), &seeds).0);
             let [_, sizes] = self.model.sizes(rows.view());
             residuals.extend(sizes.rows().into_iter().map(sensors::peak));
-            let found = self.model.still(rows.view()).into_iter();
+            let found = self.model.single_columns(rows.view()).into_iter();
             still.extend(found.map(|still| (-still.p.ln() / STILL).min(BOUND)));
         }
         let counted = [scores, residuals].into_iter().map(in_spreads);

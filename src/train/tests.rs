@@ -14,6 +14,7 @@ use crate::record::Key;
 use crate::seed::Seed;
 use crate::stream::{Offset, TopicPartition};
 use crate::time::Timestamp;
+use ndarray::Array2;
 use rand::Rng;
 
 /// Two keys in one partition; three features of which the third is the sum of the others, and noise.
@@ -432,6 +433,71 @@ fn a_fault_that_is_kept_out_changes_nothing() {
         trained(&clean).model.to_bytes().unwrap(),
         trained(&faulty).model.to_bytes().unwrap()
     );
+}
+
+/// The same rows, but for what `change` makes of them, by their place.
+fn changed(rows: &PartitionRows, change: impl Fn(usize, &mut [f64])) -> PartitionRows {
+    let mut changed = PartitionRows::new(TopicPartition::new("t", 0), 3);
+    for i in 0..rows.len() {
+        let (key, mut row) = (&rows.keys()[rows.key_number(i)], rows.row(i).to_vec());
+        change(i, &mut row);
+        changed.push(key, rows.time(i), rows.offset(i), &row);
+    }
+    changed
+}
+
+#[test]
+fn a_fault_that_only_those_beside_the_model_see_does_not_come_back_into_the_calibration() {
+    let mut job = job(8000, "pca", 10);
+    job.exclusions = vec![flagged(7000, Some(7400))];
+    let clean = trained(&job).model.evidence.clone().unwrap();
+    // A stuck sensor at its commonest value, and the sum with it: ordinary by every error of reconstruction.
+    let stuck = |i: usize, row: &mut [f64]| {
+        if (7000..7400).contains(&i) && i % 2 == 0 {
+            row[2] -= row[0];
+            row[0] = 0.0;
+        }
+    };
+    job.rows = vec![changed(&job.rows[0], stuck)];
+    let faulty = trained(&job).model.evidence.clone().unwrap();
+    for (scale, (with, without)) in faulty
+        .independent
+        .iter()
+        .zip(&clean.independent)
+        .enumerate()
+    {
+        let same = (with / without).ln().abs() < 0.5;
+        assert!(same, "scale {scale}: {with} instead of {without}");
+    }
+}
+
+#[test]
+fn a_counter_is_judged_by_what_it_counts() {
+    for window in [1, 10] {
+        let mut job = job(6000, "pca", window);
+        job.rows = vec![changed(&job.rows[0], |i, row| row[0] += 5.0 * i as f64)];
+        let model = trained(&job).model;
+        assert_eq!(model.card.counters, ["x"]);
+        // Long after, where no counter ever stood.
+        let own = |at: usize| if at % 2 == 0 { 0.3 } else { 0.0 };
+        let later = |at: usize| 1e6 + 10.0 * at as f64 + own(at);
+        let row = |at: usize| [later(at), 0.02 * at as f64, own(at) + 0.02 * at as f64];
+        let windows = |rows: Vec<[f64; 3]>| {
+            let width = 3 * rows.len();
+            Array2::from_shape_vec((1, width), rows.concat()).unwrap()
+        };
+        let calm = windows((0..window).map(row).collect());
+        let p = |windows: &Array2<f64>| model.judge(windows.view(), &[Seed(1)]).p_value[0];
+        assert!(p(&calm) > 1e-2, "window {window}: {}", p(&calm));
+        if window > 1 {
+            // It stands, and it counts five times as much.
+            let mut fast = calm.clone();
+            fast[(0, 27)] += 50.0;
+            assert!(p(&fast) < 1e-3, "{}", p(&fast));
+            let expected = model.expected_of("a", fast.row(0).as_slice().unwrap());
+            assert!((expected[0] - later(9)).abs() < 5.0, "{expected:?}");
+        }
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::KINDS;
 use crate::model::card::{Card, FORMAT};
+use crate::model::edges::Edges;
 use crate::model::held::Held;
 use crate::model::judges::Judges;
 use crate::model::levels::Levels;
@@ -61,15 +62,7 @@ impl TrainedModel {
         tensors.set("calibration", &self.calibration);
         tensors.set("evidence", &self.evidence.as_deref());
         tensors.set("gaps", &self.gaps);
-        if let Some(sensors) = &self.judges.sensors {
-            sensors.save(&mut tensors);
-        }
-        if let Some(means) = &self.judges.means {
-            let mut inner = Tensors::default();
-            means.save(&mut inner);
-            tensors.nest("means.", inner);
-        }
-        tensors.set("held", &self.judges.held);
+        self.judges.save(&mut tensors);
         self.reservoir.save(&mut tensors);
         Golden::of(self).save(&mut tensors);
         let metadata = Metadata {
@@ -139,11 +132,7 @@ impl TrainedModel {
             levels: Levels::load(&tensors)?,
             scaler: Scaler::load(&tensors)?,
             model: KINDS.load(&tensors.get::<String>("kind")?, &tensors.nested("model."))?,
-            judges: Judges {
-                sensors: Sensors::load(&tensors)?,
-                means: Sensors::load(&tensors.nested("means."))?,
-                held: tensors.get::<Option<Held>>("held")?,
-            },
+            judges: Judges::load(&tensors)?,
             calibration: tensors.get::<CalibrationSet>("calibration")?,
             gaps: tensors.get("gaps")?,
             normal_contribution: tensors.get1("normal_contribution")?.to_vec(),
@@ -156,16 +145,6 @@ impl TrainedModel {
         if model.evidence.as_ref().is_some_and(|law| !law.is_sound()) {
             return Err(ModelFileError::Invalid(
                 "the law of evidence has numbers that cannot be used".to_owned(),
-            ));
-        }
-        if model
-            .judges
-            .held
-            .as_ref()
-            .is_some_and(|held| !held.is_sound())
-        {
-            return Err(ModelFileError::Invalid(
-                "`held` has numbers that are no probabilities".to_owned(),
             ));
         }
         model.check_widths()?;
@@ -210,10 +189,12 @@ impl TrainedModel {
             .as_ref()
             .map_or(measured, Sensors::columns);
         let held = self.judges.held.as_ref().map_or(measured, Held::columns);
+        let edges = self.judges.edges.as_ref().map_or(measured, Edges::columns);
         let parts = [
             ("sensors.mean", sensors, measured),
             ("means.sensors.mean", means, measured),
             ("held", held, measured),
+            ("edges", edges, measured),
             (
                 "levels.shared",
                 self.levels.columns().unwrap_or(columns),

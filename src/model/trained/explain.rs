@@ -65,7 +65,7 @@ impl TrainedModel {
                 *share = (own * *share + theirs * blame) / (own + theirs);
             }
             let whole = own + theirs;
-            blame_still(&mut shares, &beside, whole);
+            blame_single(&mut shares, &beside, whole);
         }
         // What is context is never to blame.
         let mut whole = vec![0.0; columns];
@@ -125,11 +125,16 @@ impl TrainedModel {
 
     fn expected_newest(&self, windows: ArrayView2<'_, f64>, filled: &Filled) -> Array2<f64> {
         let (columns, measured) = (self.card.columns.len(), self.scaler.measured().len());
-        let newest_of = |width: usize, columns: usize| Slice::from(width - columns..);
+        let newest_of = |width: usize, columns: usize| Slice::from(width - columns..width);
         let expected = self.model.expected(filled.rows.view());
         let newest = expected.slice_axis(Axis(1), newest_of(expected.ncols(), measured));
         let like = windows.slice_axis(Axis(1), newest_of(windows.ncols(), columns));
-        self.scaler.inverse(newest, Some(like))
+        let mut newest = self.scaler.inverse(newest, Some(like));
+        if windows.ncols() > columns {
+            let before = windows.slice_axis(Axis(1), newest_of(windows.ncols() - columns, columns));
+            self.scaler.counters.stand(&mut newest, before);
+        }
+        newest
     }
 
     /// The scaled inputs of one window as they are beyond the bound, with what is missing as it was filled.
@@ -158,14 +163,14 @@ fn normalise(shares: &mut [f64]) {
     }
 }
 
-/// Lets a column that stands still have its say in the shares of what others are so sure of, in nats.
-fn blame_still(shares: &mut [f64], beside: &Beside, others: f64) {
-    let Some(still) = beside.still.first().filter(|still| still.p < 1.0) else {
+/// Lets a column that is strange by itself have its say in the shares of what others are so sure of, in nats.
+fn blame_single(shares: &mut [f64], beside: &Beside, others: f64) {
+    let Some(single) = beside.single.first().filter(|single| single.p < 1.0) else {
         return;
     };
-    let sure = (-still.p.ln()).min(SURE);
+    let sure = (-single.p.ln()).min(SURE);
     for (column, share) in shares.iter_mut().enumerate() {
-        let blame = if column == still.column { sure } else { 0.0 };
+        let blame = if column == single.column { sure } else { 0.0 };
         *share = (others * *share + blame) / (others + sure);
     }
 }

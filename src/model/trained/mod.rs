@@ -9,11 +9,12 @@ use super::Model;
 use super::card::{Card, ModelVersion};
 use super::chunks::CHUNK;
 use super::gaps::{Gaps, Line};
-use super::held::Still;
+use super::held::OfColumn;
 use super::judges::{Beside, Judges};
 use super::levels::Levels;
 use super::reservoir::Reservoir;
 use super::scale::Scaler;
+use super::scale::counters::Counters;
 use super::sensors::{self, Sensors};
 use super::spec::{ModelSpec, Scaling};
 use crate::model::kinds::robust_z::RobustZ;
@@ -116,7 +117,7 @@ impl RawScores {
             beside: Beside {
                 peaks: those(&self.beside.peaks, places.clone()),
                 means: those(&self.beside.means, places.clone()),
-                still: those(&self.beside.still, places),
+                single: those(&self.beside.single, places),
             },
         }
     }
@@ -146,6 +147,8 @@ impl TrainedModel {
             bounds: vec![0.0; columns.len()],
             ranks: Vec::new(),
             context: None,
+            counters: Counters::default(),
+            sparse: Vec::new(),
         };
         let model = Model::new("robust_z", Box::new(RobustZ::new(width)));
         Self {
@@ -203,9 +206,13 @@ impl TrainedModel {
     pub fn sizes(&self, windows: ArrayView2<'_, f64>) -> [Array2<f32>; 2] {
         let none = || Array2::zeros((0, 0));
         let newest = self.judges.sensors.as_ref().map_or_else(none, |sensors| {
-            let older = windows.ncols() - self.card.columns.len();
-            let newest = windows.split_at(Axis(1), older).1;
-            sensors.sizes(self.scaler.transform(newest).view())
+            if self.scaler.counters.is_empty() {
+                let older = windows.ncols() - self.card.columns.len();
+                let newest = windows.split_at(Axis(1), older).1;
+                return sensors.sizes(self.scaler.transform(newest).view());
+            }
+            let rows = self.scaler.transform(windows);
+            sensors.sizes(sensors::newest(rows.view(), sensors.columns()))
         });
         let means = self.judges.means.as_ref().map_or_else(none, |judge| {
             let rows = self.scaler.transform(windows);
@@ -259,14 +266,10 @@ impl TrainedModel {
         judged
     }
 
-    /// For each of n windows, `n × (W · D)` raw values, the column that stands still the most strangely. Empty where nobody looks.
-    pub fn still(&self, windows: ArrayView2<'_, f64>) -> Vec<Still> {
-        match &self.judges.held {
-            Some(_) => self
-                .judges
-                .standing_still(self.scaler.transform(windows).view()),
-            None => Vec::new(),
-        }
+    /// For each of n windows, `n × (W · D)` raw values, what [`Judges::single_columns`] says.
+    pub fn single_columns(&self, windows: ArrayView2<'_, f64>) -> Vec<OfColumn> {
+        self.judges
+            .single_columns(self.scaler.transform(windows).view())
     }
 
     /// The model's code of n windows (`n × code`), for kinds that have one.

@@ -171,7 +171,7 @@ impl AlertEvent {
 pub enum AlertKind {
     /// Records that score too high.
     Score,
-    /// A key that went silent for longer than it ever did. It has no record to attribute, so no shares.
+    /// A key that went silent for longer than it ever did: it has no record to attribute, so no shares. Or features that its records lack, which share it.
     Silence,
     /// So many episodes opened at once that the rest are held back: one alert for all of them, of key `*`.
     Storm,

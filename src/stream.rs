@@ -120,6 +120,18 @@ impl EpisodeId {
         Self::made(detector, at, after, "-silence")
     }
 
+    /// Of the absence of features that the records of a key lack from `after` on.
+    #[must_use]
+    pub fn of_absence(detector: &str, at: &TopicPartition, after: Offset) -> Self {
+        Self::made(detector, at, after, "-absence")
+    }
+
+    /// Whether it is of features that records lack.
+    #[must_use]
+    pub fn is_of_absence(&self) -> bool {
+        self.0.ends_with("-absence")
+    }
+
     /// Of the storm that began with the record at `onset`.
     #[must_use]
     pub fn of_storm(detector: &str, at: &TopicPartition, onset: Offset) -> Self {
@@ -194,12 +206,14 @@ mod tests {
         let made = [
             (EpisodeId::new("pumps", &at, onset), ""),
             (EpisodeId::of_silence("pumps", &at, onset), "-silence"),
+            (EpisodeId::of_absence("pumps", &at, onset), "-absence"),
             (EpisodeId::of_storm("pumps", &at, onset), "-storm"),
             (EpisodeId::of_drift("pumps", &at, onset), "-drift"),
         ];
         for (id, what) in made {
             assert_eq!(id, format!("pumps/plant.records/7/42{what}").as_str());
             assert_eq!(id.onset(), Some(onset));
+            assert_eq!(id.is_of_absence(), what == "-absence");
         }
         assert_eq!(EpisodeId::from("anything").onset(), None);
     }

@@ -1,8 +1,9 @@
 //! From p-values to episodes, for one key. Pure numbers in, verdicts out.
 //!
 //! Next: [`evidence`] (what a key's records gather), [`episode`] (open, update, close), [`cold`] (scores before there is a model), [`drift`] (what rises and stays), [`seasonal`]
-//! (a single feature's own past), [`pace`] (which records are neighbours), [`windowing`] (which of them make windows), [`clock`] (what time it is, by many keys), [`silence`], [`feedback`] (what is held back).
+//! (a single feature's own past), [`pace`] (which records are neighbours), [`windowing`] (which of them make windows), [`clock`] (what time it is, by many keys), [`silence`] (of keys), [`absence`] (of features), [`feedback`] (what is held back).
 
+pub mod absence;
 pub mod clock;
 pub mod cold;
 pub mod drift;

@@ -1,5 +1,8 @@
 //! A key's state as bytes, and back, bit for bit: little-endian, the version first.
 
+mod absence;
+mod season;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -11,7 +14,6 @@ use crate::detect::drift::Drift;
 use crate::detect::episode::{Episode, EpisodeState};
 use crate::detect::evidence::{Evidence, Place};
 use crate::detect::pace::{Pace, Sequence};
-use crate::detect::seasonal::{Season, Seasons, TERMS, Tally};
 use crate::detect::silence::Rhythm;
 use crate::detect::within::{KeyEpisodes, Within};
 use crate::model::card::ModelVersion;
@@ -23,7 +25,7 @@ use crate::time::Timestamp;
 pub(super) const FORMAT: u8 = 2;
 
 /// The version that keys begin with.
-const KEY_FORMAT: u8 = 7;
+const KEY_FORMAT: u8 = 8;
 
 /// Little-endian numbers, one after the other.
 #[derive(Debug, Default)]
@@ -50,35 +52,6 @@ impl Writer {
         for value in values {
             self.f64(*value);
         }
-    }
-    fn season(&mut self, season: &Season) {
-        self.u64(season.seen);
-        self.f64(season.origin);
-        self.f64(season.largest);
-        self.all(season.weights.len(), season.weights.iter());
-        self.all(season.ignorance.len(), season.ignorance.iter());
-        self.f64(season.drift);
-        self.i64(season.since.0);
-        self.f64(season.level);
-        for error in season.errors {
-            self.f64(error);
-        }
-        for tally in season.tallies.iter().chain([&season.strange]) {
-            self.u64(tally.total);
-            self.u64(tally.until);
-            self.u64(tally.cells.len() as u64);
-            for (cell, count) in &tally.cells {
-                self.i64(i64::from(*cell));
-                self.u64(u64::from(*count));
-            }
-        }
-        self.u64(season.waiting.len() as u64);
-        for counted in &season.waiting {
-            for number in counted {
-                self.f64(*number);
-            }
-        }
-        self.f64(season.held);
     }
     fn clock(&mut self, clock: &KeyClock) {
         self.i64(clock.born.0);
@@ -232,54 +205,6 @@ impl Reader<'_> {
     fn all<C: FromIterator<f64>>(&mut self) -> Option<C> {
         let len = self.len(8)?;
         (0..len).map(|_| self.f64()).collect()
-    }
-    fn tally(&mut self) -> Option<Tally> {
-        let (total, until) = (self.u64()?, self.u64()?);
-        let mut cells = Vec::new();
-        for _ in 0..self.len(16)? {
-            let cell = i32::try_from(self.i64()?).ok()?;
-            cells.push((cell, u32::try_from(self.u64()?).ok()?));
-        }
-        Some(Tally {
-            cells,
-            total,
-            until,
-        })
-    }
-    /// The seasons that end an entry: none, that which judges, or that and the one that ranks.
-    #[expect(clippy::option_option, reason = "unreadable, none, or one")]
-    fn seasons(&mut self) -> Option<Option<Box<Seasons>>> {
-        if self.0.is_empty() {
-            return Some(None);
-        }
-        let judge = self.season()?;
-        let ranking = if self.flag()? {
-            Some(self.season()?)
-        } else {
-            None
-        };
-        Some(Some(Box::new(Seasons { judge, ranking })))
-    }
-    fn season(&mut self) -> Option<Season> {
-        let season = Season {
-            seen: self.u64()?,
-            origin: self.f64()?,
-            largest: self.f64()?,
-            weights: self.all()?,
-            ignorance: self.all()?,
-            drift: self.f64()?,
-            since: self.time()?,
-            level: self.f64()?,
-            errors: [self.f64()?, self.f64()?],
-            tallies: [self.tally()?, self.tally()?],
-            strange: self.tally()?,
-            waiting: (0..self.len(24)?)
-                .map(|_| Some([self.f64()?, self.f64()?, self.f64()?]))
-                .collect::<Option<_>>()?,
-            held: self.f64()?,
-        };
-        let shape = (season.weights.len(), season.ignorance.len());
-        (shape == (0, 0) || shape == (TERMS, TERMS * TERMS)).then_some(season)
     }
     fn count(&mut self) -> Option<u32> {
         u32::try_from(self.u64()?).ok()
@@ -443,6 +368,7 @@ pub(super) fn write_key(state: &KeyState) -> Vec<u8> {
         to.i64(silence.since.0);
     }
     to.u8(u8::from(state.silence_suppressed));
+    to.absences(&state.absences);
     to.all(state.rows.len(), state.rows.iter());
     to.all(state.last_values.len(), state.last_values.iter());
     to.key_episodes(&state.episodes);
@@ -485,6 +411,7 @@ pub(super) fn read_key(bytes: &[u8]) -> Option<KeyState> {
         None
     };
     let silence_suppressed = from.flag()?;
+    let absences = from.absences()?;
     let rows: VecDeque<f64> = from.all()?;
     let last_values: Vec<f64> = from.all()?;
     let episodes = from.key_episodes()?;
@@ -508,6 +435,7 @@ pub(super) fn read_key(bytes: &[u8]) -> Option<KeyState> {
         rhythm,
         silence,
         silence_suppressed,
+        absences,
         rows,
         last_values,
         episodes,
@@ -520,217 +448,4 @@ pub(super) fn read_key(bytes: &[u8]) -> Option<KeyState> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn season() -> Season {
-        Season {
-            seen: 7,
-            origin: 20.5,
-            largest: 21.0,
-            weights: vec![0.1; TERMS],
-            ignorance: vec![0.2; TERMS * TERMS],
-            drift: -0.3,
-            since: Timestamp(77),
-            level: 0.5,
-            errors: [0.2, 0.4],
-            tallies: [
-                Tally {
-                    cells: vec![(-9, 2), (4, 5)],
-                    total: 7,
-                    until: 250,
-                },
-                Tally::default(),
-            ],
-            strange: Tally {
-                cells: vec![(3, 7)],
-                total: 7,
-                until: 249,
-            },
-            waiting: vec![[1.5, 0.5, 7.0]],
-            held: 2.5,
-        }
-    }
-
-    fn episode() -> Episode {
-        Episode {
-            onset: Offset(3),
-            onset_time: Timestamp(-4),
-            peak_score: 0.1 + 0.2,
-            peak_p: 1e-300,
-            strength: 12.5,
-            peak_strength: 13.5,
-            threshold: 9.25,
-            level: 3.5,
-            calm: 0.75,
-            scale: 30,
-            severity: Severity::High,
-            records: 9,
-            last: Place {
-                record: 8,
-                offset: Offset(11),
-                time: Timestamp(6),
-            },
-            recurred: 2,
-            suppressed: true,
-        }
-    }
-
-    fn clock() -> KeyClock {
-        KeyClock {
-            time: Timestamp(7),
-            heard: Timestamp(-7),
-            since: (Timestamp(5), Timestamp(-6)),
-            records: 7,
-            rate: Rate::Steady,
-            ahead: i64::MIN,
-            sequence: Sequence {
-                last: Some(Timestamp(8)),
-                pace: Pace {
-                    longest: 9,
-                    steps: 8,
-                },
-            },
-            skew: -10,
-            streak: 3,
-            told: true,
-            ..KeyClock::new(Offset(2))
-        }
-    }
-
-    fn evidence() -> Evidence {
-        let mut evidence = Evidence {
-            levels: [1.0, 2.0, 3.0, 4.0],
-            usual_sum: 12.25,
-            usual_records: 11.0,
-            ..Evidence::default()
-        };
-        evidence.since[2] = Place {
-            record: 1,
-            offset: Offset(2),
-            time: Timestamp(3),
-        };
-        evidence
-    }
-
-    fn sample() -> KeyState {
-        let episode = episode();
-        KeyState {
-            newest: Timestamp(7),
-            last_offset: Offset(12),
-            rhythm: Rhythm {
-                last: Timestamp(6),
-                longest_gap: Duration::from_millis(5),
-                records: 4,
-                era: 2,
-            },
-            clock: clock(),
-            silence: Some(Silence {
-                after: Offset(11),
-                since: Timestamp(5),
-            }),
-            silence_suppressed: true,
-            rows: VecDeque::from([1.0, f64::NAN, -0.0, f64::MIN_POSITIVE]),
-            last_values: vec![f64::NAN, 2.0],
-            episodes: KeyEpisodes {
-                own: EpisodeState {
-                    records: 40,
-                    first: Timestamp(1),
-                    evidence: evidence(),
-                    open: Some(episode),
-                    closed: Some((Timestamp(99), 1)),
-                },
-                within: Some(Box::new(Within {
-                    records: 301,
-                    mean: 6.0,
-                    variance: 0.25,
-                    quantile: 7.0,
-                    excess: 0.5,
-                    episodes: EpisodeState {
-                        records: 1,
-                        open: Some(episode),
-                        ..EpisodeState::default()
-                    },
-                })),
-            },
-            drift: Drift {
-                sum: 0.25,
-                records: 17,
-                first: episode.last,
-                usual: 1.25,
-                own_sum: 3.5,
-                own_blocks: 3,
-                streak: 2,
-                evidence: 7.5,
-                since: evidence().since[2],
-                level: 2.25,
-                drifting: true,
-            },
-            surprise: Memory {
-                mean: 1.75,
-                records: 3,
-            },
-            model: ModelVersion(4),
-            cold: ColdStart {
-                seen: 5,
-                rows: VecDeque::from([0.3]),
-                centre: vec![0.1],
-                spread: vec![0.0],
-            },
-            season: Some(Box::new(Seasons {
-                judge: season(),
-                ranking: Some(season()),
-            })),
-        }
-    }
-
-    #[test]
-    fn a_key_comes_back_bit_for_bit() {
-        let fresh = KeyState::begin(KeyClock::new(Offset(0)), Timestamp(3), 0);
-        for state in [sample(), fresh] {
-            let bytes = write_key(&state);
-            let back = read_key(&bytes).unwrap();
-            assert_eq!(write_key(&back), bytes);
-            assert_eq!(back.episodes, state.episodes);
-            assert_eq!(back.drift, state.drift);
-            assert_eq!(back.surprise, state.surprise);
-            assert_eq!(back.season, state.season);
-            assert_eq!((back.clock, back.rhythm), (state.clock, state.rhythm));
-            assert!(back.rows.get(1).is_none_or(|value| value.is_nan()));
-        }
-    }
-
-    #[test]
-    fn a_truncated_or_longer_or_newer_key_is_refused() {
-        let bytes = write_key(&sample());
-        // What comes before the seasons is a whole key without any.
-        let old = write_key(&KeyState {
-            season: None,
-            ..sample()
-        });
-        for len in (0..bytes.len()).filter(|len| *len != old.len()) {
-            assert!(read_key(&bytes[..len]).is_none(), "{len}");
-        }
-        assert!(read_key(&old).is_some_and(|state| state.season.is_none()));
-        let mut longer = bytes.clone();
-        longer.push(0);
-        assert!(read_key(&longer).is_none());
-        let mut newer = bytes;
-        newer[0] = KEY_FORMAT + 1;
-        assert!(read_key(&newer).is_none());
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let mut bytes = bytes;
-            if let Some(first) = bytes.first_mut() {
-                *first = KEY_FORMAT;
-            }
-            if let Some(state) = read_key(&bytes) {
-                prop_assert_eq!(write_key(&state), bytes);
-            }
-        }
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! The second half of staging: everything that depends on scores, in the order of the records. Episodes open and close, messages are
 //! written, records are counted. A record below its partition's `emit_from` changes state here like any other, and emits nothing.
 
+mod absence;
 mod alerts;
 mod episodes;
 mod held;
@@ -228,6 +229,7 @@ impl EventEmitter<'_> {
         emit: bool,
     ) {
         self.end_storm(work, &scored, emit);
+        self.absences(work, &scored, emit);
         warming = self.read(work, &mut scored, warming);
         if !warming && !scored.cold {
             self.drift(work, &scored, emit);

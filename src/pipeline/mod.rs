@@ -578,6 +578,8 @@ impl PartitionState {
 }
 
 #[cfg(test)]
+mod absence_tests;
+#[cfg(test)]
 mod bound_tests;
 #[cfg(test)]
 mod damage_tests;

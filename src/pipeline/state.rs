@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{OpenEpisode, Suppressed, WrongClock};
 use crate::alert::{AlertKind, Severity};
 use crate::detect::Params;
+use crate::detect::absence::Absences;
 use crate::detect::clock::{KeyClock, StreamClock};
 use crate::detect::cold::{self, ColdStart};
 use crate::detect::drift::Drift;
@@ -41,6 +42,8 @@ pub(super) struct KeyState {
     pub silence: Option<Silence>,
     /// No alert of the present silence was emitted: it began in a storm.
     pub silence_suppressed: bool,
+    /// Which features its records lack.
+    pub absences: Absences,
     /// Its last rows, oldest first, D numbers each: none if windows are one record long.
     pub rows: VecDeque<f64>,
     /// The last observed value of each column; empty unless a column's policy asks for it.
@@ -69,6 +72,7 @@ impl KeyState {
             clock,
             silence: None,
             silence_suppressed: false,
+            absences: Absences::default(),
             rows: VecDeque::new(),
             last_values: Vec::new(),
             episodes: KeyEpisodes::default(),
@@ -94,6 +98,9 @@ const ENTRY: usize = 640;
 /// What its two seasons take.
 const SEASON: usize = 2 * (8 * (TERMS * (TERMS + 1)) + 4096);
 
+/// What is remembered of a feature that records lacked, in bytes.
+pub(super) const ABSENCE: usize = 30;
+
 /// The bytes that the entry of a key takes in the state topic, at most. A law and not a measurement, so that it does not depend on how a stream
 /// was cut into batches.
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +111,7 @@ impl Weight {
     pub fn of(params: &Params, columns: usize, cold: bool) -> Self {
         let rows = if cold { cold::ROWS_MAX + 2 } else { 0 } + params.window + 1;
         let season = if params.seasonal { SEASON } else { 0 };
-        Self((ENTRY + season + 8 * columns * rows) as u64)
+        Self((ENTRY + season + columns * (8 * rows + ABSENCE)) as u64)
     }
 
     /// How many keys there is room for in `bytes`, if their names are `names` bytes long altogether for `keys` of them.
@@ -453,6 +460,13 @@ impl PartitionState {
                 let begun = (id, silence.since);
                 add(&key.0, AlertKind::Silence, begun, found, suppressed);
             }
+            for absence in entry.state.absences.open() {
+                let id = EpisodeId::of_absence(detector, &self.at, absence.after);
+                let found = (Severity::Medium, absence.strangeness);
+                let suppressed = absence.suppressed.then_some(Suppressed::Storm);
+                let begun = (id, absence.since);
+                add(&key.0, AlertKind::Silence, begun, found, suppressed);
+            }
         }
     }
 
@@ -485,6 +499,7 @@ impl PartitionState {
         let open = |entry: &KeyEntry| {
             entry.state.episodes.all_open().count() as u64
                 + u64::from(entry.state.silence.is_some())
+                + entry.state.absences.open().count() as u64
         };
         // A sum: the order cannot reach it.
         #[expect(clippy::iter_over_hash_type, reason = "a sum has no order")]

@@ -284,6 +284,9 @@ fn restored(found: &OpenEpisode, known: Option<Known>) -> Known {
         None => (None, None, VecDeque::new()),
     };
     let untold = || match found.kind {
+        AlertKind::Silence if found.id.is_of_absence() => {
+            "features are missing for longer than ever before".to_owned()
+        }
         AlertKind::Silence => "silent for longer than ever before".to_owned(),
         _ if found.suppressed.is_some() => "held back: no alert has said why".to_owned(),
         _ => "it opened before this process started: its alerts say why".to_owned(),

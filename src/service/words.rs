@@ -14,10 +14,32 @@ const NEAR: f64 = 1.5;
 #[must_use]
 pub fn cause(alert: &Alert, spread: impl Fn(&str) -> Option<f64>) -> String {
     match alert.kind {
-        AlertKind::Silence => "silent for longer than ever before".to_owned(),
+        AlertKind::Silence => silence(alert),
         AlertKind::Storm => storm(alert.suppressed),
         AlertKind::Score => score(alert, &spread),
     }
+}
+
+/// Of a key that says nothing, or of features that its records lack.
+fn silence(alert: &Alert) -> String {
+    let gone: Vec<&str> = alert
+        .relevant_attribution
+        .iter()
+        .filter(|part| part.share > 0.0)
+        .map(|part| part.feature.as_str())
+        .collect();
+    if gone.is_empty() {
+        return "silent for longer than ever before".to_owned();
+    }
+    let named = gone[..gone.len().min(NAMED_MAX)].join(", ");
+    let more = match gone.len() - gone.len().min(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "no {named}{more} in {} records, for longer than ever before",
+        alert.records
+    )
 }
 
 fn storm(suppressed: Option<u64>) -> String {

@@ -2,6 +2,7 @@
 
 use super::{EventEmitter, ScoredRecord};
 use crate::alert::{Alert, AlertEvent};
+use crate::detect::absence::Turn;
 use crate::detect::episode::{Episode, Reading};
 use crate::detect::feedback::Pattern;
 use crate::pipeline::dismissed::worst;
@@ -80,6 +81,7 @@ impl EventEmitter<'_> {
         let drift = state.drift.forget();
         let silence = state.silence.take();
         let info = silence.map(|silence| SilenceInfo::new(silence, state, state.rhythm.last));
+        let absent: Vec<Turn> = std::mem::take(&mut state.absences).open().collect();
         let inner = state.episodes.end_within();
         let outer = state.episodes.own.open.take();
         for (episode, outer) in inner
@@ -104,6 +106,9 @@ impl EventEmitter<'_> {
         }
         if let Some(info) = info {
             self.spoke(work, step, (slot, info), emit);
+        }
+        for turn in absent {
+            self.came_back(work, (step, slot), &turn, emit);
         }
         if let Some(turn) = drift {
             let cause = self.cause(work, step, slot);

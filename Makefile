@@ -9,7 +9,7 @@ PROFILE ?= quick
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test lint quality proofs fuzz chaos measure bench bench-kafka build release docs clean-kafka
+.PHONY: help demo demo-kafka test lint quality streams proofs fuzz chaos measure bench bench-kafka build release docs clean-kafka
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -39,6 +39,12 @@ quality: ## detection quality on labelled data, beside the peers' figures (needs
 	$(CARGO) build --profile $(PROFILE) --bin anomalyd
 	@[ -x scripts/quality.sh ] || { echo "scripts/quality.sh is not there yet" >&2; exit 1; }
 	scripts/quality.sh
+
+streams: ## what is told of simulated streams of ten kinds under plain defaults (a quarter of an hour)
+	@scripts/bootstrap.sh
+	$(CARGO) build --profile $(PROFILE) --bin anomalyd
+	@[ -x target/quality-venv/bin/python ] || { python3 -m venv target/quality-venv && target/quality-venv/bin/pip install --quiet pandas scikit-learn; }
+	target/quality-venv/bin/python scripts/streams.py --bin target/$(PROFILE)/anomalyd
 
 proofs: ## the promises about false alarms and training, by simulation with fixed seeds, with their figures (minutes)
 	@scripts/bootstrap.sh

@@ -18,7 +18,7 @@
 //! | 7 | [`port`] |
 //! | 8 | [`trainer`] |
 //! | 9 | [`worker`] |
-//! | 10 | `store` |
+//! | 10 | `store`, `https` |
 //! | 11 | `kafka` |
 //! | 12 | `config` |
 //! | 13 | `tools`, `service` |
@@ -53,6 +53,8 @@ pub mod trainer;
 
 pub mod worker;
 
+#[cfg(feature = "daemon")]
+pub mod https;
 #[cfg(feature = "daemon")]
 pub mod store;
 

@@ -22,7 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["port"],
     &["trainer"],
     &["worker"],
-    &["store"],
+    &["store", "https"],
     &["kafka"],
     &["config"],
     &["tools", "service"],

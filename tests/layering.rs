@@ -24,6 +24,7 @@ const LAYERS: &[&[&str]] = &[
     &["worker"],
     &["store", "https"],
     &["kafka"],
+    &["notify"],
     &["config"],
     &["tools", "service"],
     &["backtest"],

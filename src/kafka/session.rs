@@ -493,17 +493,7 @@ impl Drop for KafkaSession {
         let Some(consumer) = self.consumer.take() else {
             return;
         };
-        let waiting = consumer.context().close();
-        let mut answers = Vec::new();
-        for rebalance in waiting {
-            answers.push(match rebalance {
-                Rebalance::Assign(partitions) => context::take(&consumer, &bare(&partitions)),
-                Rebalance::Revoke(partitions) => context::give_back(&consumer, &bare(&partitions)),
-            });
-        }
-        for error in answers.into_iter().filter_map(Result::err) {
-            tracing::debug!(%error, "answering a rebalance while leaving");
-        }
+        context::answer_all(&consumer);
         self.watchdog.close("leaving the group", consumer);
     }
 }

@@ -20,6 +20,8 @@ mod echo;
 mod endpoint;
 #[path = "kafka/feedback.rs"]
 mod feedback;
+#[path = "kafka/notify.rs"]
+mod notify;
 #[path = "kafka/outage.rs"]
 mod outage;
 #[path = "kafka/places.rs"]

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::load::Loaded;
+use super::notify;
 use super::problem::Problem;
 use super::raw::{Rate, Raw};
 use super::settings::{Config, TokenDigest};
-use super::units::format_duration;
+use super::units::{format_duration, plain_name};
 use crate::detect::cold::ROWS_MAX;
 use crate::detect::{Budget, Params};
 use crate::kafka::admin::MESSAGE_MAX;
@@ -57,6 +58,10 @@ pub fn check(loaded: &Loaded) -> (Config, Vec<Problem>) {
     windows_fit(raw, &mut found);
     batch(raw, &mut found);
     log(raw, &mut found);
+    let (endpoints, problems) = notify::check(&raw.notify);
+    for (key, problem) in problems {
+        found.add(&key, problem);
+    }
     let config = Config {
         name: raw.name.clone(),
         instance: raw.instance.clone(),
@@ -65,6 +70,7 @@ pub fn check(loaded: &Loaded) -> (Config, Vec<Problem>) {
         seed: Seed(raw.seed),
         kafka: raw.kafka.clone(),
         tokens,
+        notify: endpoints,
         input: raw.input.clone(),
         output: raw.output.clone(),
         model: raw.model.clone(),
@@ -81,14 +87,6 @@ pub fn check(loaded: &Loaded) -> (Config, Vec<Problem>) {
         origins: loaded.origins.clone(),
     };
     (config, found.0)
-}
-
-/// A name that can be part of topic names, transactional ids and metric labels.
-fn plain_name(name: &str) -> bool {
-    (1..=100).contains(&name.len())
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 
 fn top(raw: &Raw, found: &mut Found) {

@@ -6,6 +6,7 @@
 pub mod check;
 mod exclude;
 pub mod load;
+pub mod notify;
 mod problem;
 pub mod raw;
 pub mod secret;

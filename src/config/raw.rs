@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::exclude;
+use super::notify::Notify;
 use super::units::{one_or_many, optional_text, optional_time, time, with_commas};
 use crate::detect::Params;
 use crate::kafka::publish::Delivery;
@@ -36,6 +37,8 @@ pub struct Raw {
     pub delivery: Delivery,
     /// The root of all randomness.
     pub seed: u64,
+    /// `[[notify]]`
+    pub notify: Vec<Notify>,
     /// `[kafka]`
     pub kafka: Kafka,
     /// `[input]`
@@ -76,6 +79,7 @@ impl Default for Raw {
             workers: 1,
             delivery: Delivery::ExactlyOnce,
             seed: 1,
+            notify: Vec::new(),
             kafka: Kafka::default(),
             input: Input::default(),
             output: Output::default(),

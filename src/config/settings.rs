@@ -17,6 +17,7 @@ use crate::kafka::settings::Connection;
 use crate::kafka::tokens::TokenSource;
 use crate::kafka::topics::OutputTopics;
 use crate::model::spec::ModelSpec;
+use crate::notify::endpoint::Endpoint;
 use crate::seed::Seed;
 use crate::train::evidence::EpisodeSettings;
 use crate::train::{self, TrainSettings};
@@ -38,6 +39,8 @@ pub struct Config {
     pub kafka: raw::Kafka,
     /// Where tokens come from, with OAUTHBEARER.
     pub tokens: Option<TokenSource>,
+    /// Whom `anomalyd notify` tells of alerts.
+    pub notify: Vec<Endpoint>,
     /// What is read.
     pub input: raw::Input,
     /// What is written.
@@ -132,6 +135,14 @@ impl Config {
             group: self.input.group.clone(),
             properties,
             tokens: self.tokens.clone(),
+        }
+    }
+
+    /// How to reach Kafka as the group that reads alerts for `endpoint`.
+    pub fn notify_connection(&self, endpoint: &Endpoint) -> Connection {
+        Connection {
+            group: endpoint.group(&self.input.group),
+            ..self.connection()
         }
     }
 

@@ -94,6 +94,22 @@ fn floats(_: usize, numbers: &[String]) -> Vec<u8> {
         .collect()
 }
 
+/// `machine-3,2026-11-24T…,0.123456,…`.
+fn csv(record: usize, numbers: &[String]) -> String {
+    let (machine, seconds) = (record % 28, record % 60);
+    let numbers = numbers.join(",");
+    format!("machine-{machine},2026-11-24T00:04:{seconds:02}.123Z,{numbers}")
+}
+
+/// The flat record as a CloudEvent in structured mode, with key and time.
+fn event(record: usize, numbers: &[String]) -> String {
+    let (machine, seconds) = (record % 28, record % 60);
+    let data = flat(record, numbers);
+    format!(
+        "{{\"specversion\":\"1.0\",\"id\":\"{record}\",\"source\":\"/plant\",\"type\":\"reading\",\"subject\":\"machine-{machine}\",\"time\":\"2026-11-24T00:04:{seconds:02}.123Z\",\"data\":{data}}}"
+    )
+}
+
 fn decode(c: &mut Criterion) {
     let names: Vec<String> = (0..NUMBERS).map(|at| format!("\"f{at:02}\"")).collect();
     let names = names.join(",");
@@ -114,6 +130,20 @@ fn decode(c: &mut Criterion) {
                 "{{\"features\":{{\"array\":\"values\",\"len\":{NUMBERS}}},\"key\":[\"key\"]}}"
             ),
             batch(array),
+        ),
+        (
+            "csv_38_key_and_time",
+            format!(
+                "{{\"format\":\"csv\",\"csv\":{{\"columns\":[\"machine\",\"ts\",{names}]}},\"features\":[{names}],\"key\":[\"machine\"],\"timestamp\":\"ts\"}}"
+            ),
+            batch(csv),
+        ),
+        (
+            "cloudevents_38_key_and_time",
+            format!(
+                "{{\"envelope\":\"cloudevents\",\"features\":[{names}],\"key\":[\"ce_subject\"],\"timestamp\":\"ce_time\"}}"
+            ),
+            batch(event),
         ),
         (
             "f32_38",

@@ -16,7 +16,7 @@ use crate::kafka::admin::MESSAGE_MAX;
 use crate::kafka::oauth;
 use crate::kafka::settings::{check_property, refused};
 use crate::kafka::tokens::TokenSource;
-use crate::record::schema::{Features, Format};
+use crate::record::schema::{Features, Format, STAND_IN};
 use crate::seed::Seed;
 
 /// librdkafka's default for `max.poll.interval.ms`.
@@ -166,7 +166,7 @@ fn input(raw: &Raw, found: &mut Found) {
         // The features are found later; what is said about them is checked now, as if they were those that it names.
         let named = input.missing_for.keys().cloned();
         let features = named.filter(|path| !input.categories.contains_key(path));
-        stand_in.features = Features::List(features.chain(["\u{0}".to_owned()]).collect());
+        stand_in.features = Features::List(features.chain([STAND_IN.to_owned()]).collect());
     }
     if let Err(problems) = stand_in.check() {
         for problem in problems {

@@ -20,6 +20,8 @@ use crate::model::card::Maintenance;
 use crate::model::spec::ModelSpec;
 use crate::record::Missing;
 use crate::record::calendar::CalendarSpec;
+use crate::record::csv_spec::CsvSpec;
+use crate::record::envelope::Envelope;
 use crate::record::schema::{Features, Format, SchemaSpec};
 
 /// The whole file.
@@ -176,6 +178,10 @@ pub struct Input {
     pub start: Start,
     /// How a value is encoded.
     pub format: Format,
+    /// What is around a record.
+    pub envelope: Envelope,
+    /// What a line of CSV has.
+    pub csv: CsvSpec,
     /// Field paths that make the key, or one; empty: Kafka's key.
     #[serde(deserialize_with = "one_or_many")]
     pub key: Vec<String>,
@@ -205,6 +211,8 @@ impl Default for Input {
             group: "anomalyd".to_owned(),
             start: Start::Latest,
             format: Format::Json,
+            envelope: Envelope::None,
+            csv: CsvSpec::default(),
             key: Vec::new(),
             timestamp: String::new(),
             features: Features::default(),
@@ -230,6 +238,8 @@ impl Input {
     pub fn schema(&self) -> SchemaSpec {
         SchemaSpec {
             format: self.format,
+            envelope: self.envelope,
+            csv: self.csv.clone(),
             key: self.key.clone(),
             timestamp: self.timestamp.clone(),
             features: self.features.clone(),

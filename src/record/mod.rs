@@ -1,14 +1,19 @@
 //! Records: from the bytes of a Kafka message to a row of numbers.
 //!
 //! Pure: no I/O, no clock. What cannot be read is a [`DecodeError`], which becomes a dead letter; never a panic, never a silent drop.
-//! Next: `schema` (which fields are features), `calendar` (the hour as context), `decode` (bytes into rows), `json` (by serde_json), `json_template` (by the learnt bytes between
-//! the values, much faster, same results), `dead_letter` and `limit` (what becomes of the rest).
+//! Next: `schema` (which fields are features), `envelope` and `event` (what is around a record), `calendar` (the hour as context), `decode` (bytes into rows), `json` (by serde_json), `json_template` (by the learnt bytes between
+//! the values, much faster, same results), `csv` and `floats`, `dead_letter` and `limit` (what becomes of the rest).
 
 pub mod auto;
 pub mod calendar;
+mod csv;
+pub mod csv_spec;
 pub mod dead_letter;
 pub mod decode;
+pub mod envelope;
+pub mod event;
 pub mod feedback;
+mod fields;
 mod floats;
 mod json;
 mod json_template;
@@ -226,8 +231,8 @@ pub enum DecodeError {
     /// The value is null: a tombstone says nothing to score.
     #[error("value is null")]
     NullValue,
-    /// The value is not one JSON object in UTF-8.
-    #[error("value is not a JSON object: {0}")]
+    /// The value is not what its format asks for: one JSON object in UTF-8, a line of CSV.
+    #[error("{0}")]
     Syntax(String),
     /// A field that must be there is not, or has an unusable value.
     #[error("field `{field}`: {problem}")]

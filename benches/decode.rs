@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::hint::black_box;
 use std::sync::Arc;
 
+use anomalyd::record::avro_schema::{Writer, Writers};
 use anomalyd::record::decode::Decoder;
 use anomalyd::record::schema::{Schema, SchemaSpec};
 use anomalyd::record::{DecodedBatch, RecordBatch};
@@ -85,6 +86,39 @@ fn array(record: usize, numbers: &[String]) -> String {
     )
 }
 
+/// The same numbers as doubles of an Avro record, after its key and time.
+fn avro(record: usize, numbers: &[String]) -> Vec<u8> {
+    let machine = format!("machine-{}", record % 28);
+    let mut value = vec![0, 0, 0, 0, 7, machine.len() as u8 * 2];
+    value.extend(machine.as_bytes());
+    let mut rest = (1_700_000_000_000 + record as u64) * 2;
+    while rest > 0x7f {
+        value.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    value.push(rest as u8);
+    for number in numbers {
+        let number = number.parse::<f64>().unwrap_or(f64::NAN);
+        value.extend(number.to_le_bytes());
+    }
+    value
+}
+
+/// A batch of them, which has their schema.
+fn avro_batch() -> RecordBatch {
+    let fields: Vec<String> = (0..NUMBERS)
+        .map(|at| format!("{{\"name\":\"f{at:02}\",\"type\":\"double\"}}"))
+        .collect();
+    let schema = format!(
+        "{{\"type\":\"record\",\"name\":\"R\",\"fields\":[{{\"name\":\"machine\",\"type\":\"string\"}},{{\"name\":\"ts\",\"type\":\"long\"}},{}]}}",
+        fields.join(",")
+    );
+    let mut made = batch(avro);
+    let writer = Writer::parse(&schema).map(Arc::new);
+    made.set_writers(Arc::new(Writers([(7, writer)].into())));
+    made
+}
+
 /// The same numbers as 32-bit floats, little end first.
 fn floats(_: usize, numbers: &[String]) -> Vec<u8> {
     let number = |text: &String| text.parse::<f32>().unwrap_or(f32::NAN);
@@ -110,10 +144,11 @@ fn event(record: usize, numbers: &[String]) -> String {
     )
 }
 
-fn decode(c: &mut Criterion) {
+/// Names, schemas and records.
+fn cases() -> Vec<(&'static str, String, RecordBatch)> {
     let names: Vec<String> = (0..NUMBERS).map(|at| format!("\"f{at:02}\"")).collect();
     let names = names.join(",");
-    let cases = [
+    vec![
         (
             "flat_38",
             format!("{{\"features\":[{names}]}}"),
@@ -139,6 +174,13 @@ fn decode(c: &mut Criterion) {
             batch(csv),
         ),
         (
+            "avro_38_key_and_time",
+            format!(
+                "{{\"format\":\"avro\",\"features\":[{names}],\"key\":[\"machine\"],\"timestamp\":\"ts\"}}"
+            ),
+            avro_batch(),
+        ),
+        (
             "cloudevents_38_key_and_time",
             format!(
                 "{{\"envelope\":\"cloudevents\",\"features\":[{names}],\"key\":[\"ce_subject\"],\"timestamp\":\"ce_time\"}}"
@@ -150,7 +192,11 @@ fn decode(c: &mut Criterion) {
             format!("{{\"format\":\"f32\",\"features\":[{names}]}}"),
             batch(floats),
         ),
-    ];
+    ]
+}
+
+fn decode(c: &mut Criterion) {
+    let cases = cases();
     let mut group = c.benchmark_group("decode");
     group.sample_size(30);
     group.throughput(Throughput::Elements(RECORDS as u64));
@@ -160,10 +206,9 @@ fn decode(c: &mut Criterion) {
             ("template", Decoder::new(schema(spec))),
             ("serde", Decoder::without_templates(schema(spec))),
         ];
-        // Floats have no template to learn: one way.
-        let ways = ways
-            .into_iter()
-            .take(if spec.contains("f32") { 1 } else { 2 });
+        // Only JSON has a template to learn.
+        let json = !spec.contains("\"format\"");
+        let ways = ways.into_iter().take(if json { 2 } else { 1 });
         for (way, mut decoder) in ways {
             let mut decoded = DecodedBatch::default();
             group.bench_with_input(BenchmarkId::new(way, &name), batch, |bencher, batch| {

@@ -67,6 +67,7 @@ fn every_example_loads() {
                 "SLACK_HOOK",
                 "PAGERDUTY_KEY",
                 "WEBHOOK_SECRET",
+                "REGISTRY_PASSWORD",
             ]
             .map(|name| (name.to_owned(), "a-secret".to_owned()))
             .to_vec(),

@@ -6,6 +6,8 @@
     reason = "a test may panic, wait and read the clock"
 )]
 
+#[path = "kafka/avro.rs"]
+mod avro;
 #[path = "kafka/binary.rs"]
 mod binary;
 #[path = "kafka/chaos.rs"]

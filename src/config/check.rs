@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::load::Loaded;
-use super::notify;
 use super::problem::Problem;
 use super::raw::{Rate, Raw};
 use super::settings::{Config, TokenDigest};
 use super::units::{format_duration, plain_name};
+use super::{notify, registry};
 use crate::detect::cold::ROWS_MAX;
 use crate::detect::{Budget, Params};
 use crate::kafka::admin::MESSAGE_MAX;
@@ -71,6 +71,7 @@ pub fn check(loaded: &Loaded) -> (Config, Vec<Problem>) {
         kafka: raw.kafka.clone(),
         tokens,
         notify: endpoints,
+        schemas: registry::check(raw, &mut |key, problem| found.add(key, problem)),
         input: raw.input.clone(),
         output: raw.output.clone(),
         model: raw.model.clone(),
@@ -156,10 +157,10 @@ fn input(raw: &Raw, found: &mut Found) {
     );
     let schema = input.schema();
     found.require(
-        input.format != Format::F32 || !schema.is_auto(),
+        !matches!(input.format, Format::F32 | Format::Avro) || !schema.is_auto(),
         "input.features",
         quoted("auto"),
-        "a list of names or { array = \"name\", len = N } where `input.format` is \"f32\": such a record does not say what it has",
+        "a list of names or { array = \"name\", len = N } where `input.format` is \"f32\" or \"avro\": such a record does not say what it has",
     );
     let mut stand_in = schema;
     if stand_in.is_auto() {

@@ -9,6 +9,7 @@ pub mod load;
 pub mod notify;
 mod problem;
 pub mod raw;
+mod registry;
 pub mod secret;
 mod settings;
 pub mod units;

@@ -182,6 +182,10 @@ pub struct Input {
     pub envelope: Envelope,
     /// What a line of CSV has.
     pub csv: CsvSpec,
+    /// `[input.avro]`
+    pub avro: Avro,
+    /// `[input.registry]`
+    pub registry: Registry,
     /// Field paths that make the key, or one; empty: Kafka's key.
     #[serde(deserialize_with = "one_or_many")]
     pub key: Vec<String>,
@@ -213,6 +217,8 @@ impl Default for Input {
             format: Format::Json,
             envelope: Envelope::None,
             csv: CsvSpec::default(),
+            avro: Avro::default(),
+            registry: Registry::default(),
             key: Vec::new(),
             timestamp: String::new(),
             features: Features::default(),
@@ -223,6 +229,37 @@ impl Default for Input {
             late_after: None,
             dead_letters_max: 5_000,
         }
+    }
+}
+
+/// Records in Avro.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Avro {
+    /// The schema of all records; empty: each value begins with the id of its own.
+    pub schema: String,
+}
+
+/// Where schemas are that values have the ids of.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Registry {
+    /// Its address; empty: there is none.
+    pub url: String,
+    /// Who asks; empty: nobody.
+    pub user: String,
+    /// The password.
+    pub password: String,
+    /// Certificates, PEM, of who may vouch for it; empty: those of the machine.
+    pub ca_file: String,
+}
+
+impl fmt::Debug for Registry {
+    /// Leaves the password out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
     }
 }
 
@@ -240,6 +277,7 @@ impl Input {
             format: self.format,
             envelope: self.envelope,
             csv: self.csv.clone(),
+            avro: self.avro.schema.clone(),
             key: self.key.clone(),
             timestamp: self.timestamp.clone(),
             features: self.features.clone(),

@@ -13,6 +13,7 @@ use crate::kafka::admin::SharedTopics;
 use crate::kafka::history::HistoryTopics;
 use crate::kafka::oauth;
 use crate::kafka::publish::Delivery;
+use crate::kafka::schemas::SchemaSource;
 use crate::kafka::settings::Connection;
 use crate::kafka::tokens::TokenSource;
 use crate::kafka::topics::OutputTopics;
@@ -41,6 +42,8 @@ pub struct Config {
     pub tokens: Option<TokenSource>,
     /// Whom `anomalyd notify` tells of alerts.
     pub notify: Vec<Endpoint>,
+    /// Where the schemas of records are.
+    pub schemas: Option<SchemaSource>,
     /// What is read.
     pub input: raw::Input,
     /// What is written.
@@ -135,6 +138,7 @@ impl Config {
             group: self.input.group.clone(),
             properties,
             tokens: self.tokens.clone(),
+            schemas: self.schemas.clone(),
         }
     }
 

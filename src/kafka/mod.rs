@@ -36,6 +36,7 @@ mod partition;
 pub mod publish;
 pub mod reconnecting;
 mod restore;
+pub mod schemas;
 pub mod session;
 pub mod settings;
 pub mod start_offset;

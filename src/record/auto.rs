@@ -43,7 +43,7 @@ impl SchemaSpec {
         for sample in samples {
             match self.format {
                 Format::Csv => look_at_line(sample, self, &mut fields),
-                Format::Json | Format::F32 => look(sample, &mut fields),
+                Format::Json | Format::F32 | Format::Avro => look(sample, &mut fields),
             }
         }
         let taken: BTreeSet<&String> = self

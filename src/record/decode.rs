@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 
+use super::avro;
 use super::csv;
 use super::envelope::Envelope;
 use super::event::Event;
@@ -32,6 +33,7 @@ pub struct Decoder {
     templates: Option<JsonTemplates>,
     seen: Seen,
     line: csv::Line,
+    known: avro::Known,
     parts: Parts,
     text: String,
 }
@@ -53,6 +55,7 @@ impl Decoder {
             templates: None,
             seen: Seen::default(),
             line: csv::Line::default(),
+            known: avro::Known::default(),
             parts: Parts::default(),
             text: String::new(),
         }
@@ -75,6 +78,7 @@ impl Decoder {
         let columns = self.schema.columns().len();
         decoded.columns = columns;
         decoded.values.resize(batch.len() * columns, f64::NAN);
+        self.known.writers = batch.writers().cloned();
         decoded.outcomes.clear();
         decoded.outcomes.reserve(batch.len());
         for (record, row) in batch
@@ -125,6 +129,7 @@ impl Decoder {
             templates,
             seen,
             line,
+            known,
             parts,
             text,
         } = self;
@@ -142,6 +147,7 @@ impl Decoder {
         let mut row = Row::new(schema, row, parts, given);
         match (schema.format(), templates) {
             (Format::F32, _) => floats::read(value, &mut row)?,
+            (Format::Avro, _) => avro::read(value, &mut row, known)?,
             (Format::Csv, _) => csv::read(value, &mut row, &schema.csv, line)?,
             (Format::Json, None) => json::read(value, &mut row, seen)?,
             (Format::Json, Some(templates)) => {

@@ -4,10 +4,12 @@
 //! backslash makes it part of a name. Next: `auto` finds the features of a record that nobody has listed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::Missing;
+use super::avro_schema::Writer;
 use super::calendar::{self, Calendar, CalendarSpec};
 use super::csv_spec::{CsvSpec, Layout};
 use super::envelope::{Attribute, Envelope, FromEvent};
@@ -33,6 +35,8 @@ pub enum Format {
     F32,
     /// One line of CSV.
     Csv,
+    /// A record in Avro, by one schema for all, or with the id of its own before it.
+    Avro,
 }
 
 /// The features, as users list them.
@@ -81,6 +85,9 @@ pub struct SchemaSpec {
     /// What a line has, with [`Format::Csv`].
     #[serde(skip_serializing_if = "CsvSpec::is_default")]
     pub csv: CsvSpec,
+    /// The schema that all records were written by, as JSON, with [`Format::Avro`]; empty: each value begins with the id of its own.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub avro: String,
     /// The fields that form the key; none: Kafka's key.
     pub key: Vec<String>,
     /// The field that has the event time; empty: Kafka's timestamp.
@@ -117,6 +124,7 @@ pub struct Schema {
     envelope: Envelope,
     pub(super) from_event: FromEvent,
     pub(super) csv: Layout,
+    pub(super) writer: Option<Arc<Writer>>,
     columns: Vec<String>,
     missing: Vec<Missing>,
     /// The root, at index 0, is the record's object.
@@ -265,7 +273,7 @@ impl SchemaSpec {
         let calendar = builder.calendar(self);
         let mut csv = Layout::default();
         match self.format {
-            Format::Json => {}
+            Format::Json | Format::Avro => {}
             Format::F32 => builder.floats(self),
             Format::Csv => csv = builder.csv(self),
         }
@@ -273,6 +281,7 @@ impl SchemaSpec {
             let problem = "is of use where `format` is \"csv\" only".to_owned();
             builder.problem("csv", problem);
         }
+        let writer = builder.writer(self);
         if builder.problems.is_empty() {
             Ok(Schema {
                 context: self.context_columns(&builder.columns),
@@ -280,6 +289,7 @@ impl SchemaSpec {
                 envelope: self.envelope,
                 from_event: builder.from_event,
                 csv,
+                writer,
                 columns: builder.columns,
                 missing: builder.missing,
                 nodes: builder.nodes,
@@ -468,6 +478,22 @@ impl Builder {
         });
         self.nodes[parent].children.insert(name.into(), child);
         child
+    }
+
+    /// The schema that all records were written by, if there is one.
+    fn writer(&mut self, spec: &SchemaSpec) -> Option<Arc<Writer>> {
+        if spec.avro.is_empty() {
+            return None;
+        }
+        if spec.format != Format::Avro {
+            let problem = "is of use where `format` is \"avro\" only".to_owned();
+            self.problem("avro", problem);
+        }
+        let writer = Writer::parse(&spec.avro);
+        writer
+            .map_err(|problem| self.problem("avro", problem))
+            .ok()
+            .map(Arc::new)
     }
 
     /// Which field each cell of a line is.

@@ -26,6 +26,7 @@ pub fn describe() -> prometheus::Result<Vec<Described>> {
     // A family without series would not be gathered.
     metrics.lag.with_label_values(&["topic", "0"]);
     metrics.last_step.with_label_values(&["0"]);
+    metrics.waits.with_label_values(&["0"]);
     metrics.requests.with_label_values(&["/", "200"]);
     Ok(registry
         .gather()

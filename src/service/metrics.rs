@@ -102,6 +102,8 @@ pub struct Metrics {
     pub verdicts: IntCounterVec,
     /// When each worker last finished a step.
     pub last_step: GaugeVec,
+    /// Whether each worker waits long for something.
+    pub waits: IntGaugeVec,
     /// Requests that HTTP answered, by endpoint and status code.
     pub requests: IntCounterVec,
 }
@@ -327,6 +329,11 @@ pub(super) const TABLE: &[Entry] = &[
         "When a worker last said that it goes on, in seconds since 1970: at each step of its loop, and while it waits for Kafka; stands still only if the worker hangs.",
     ),
     entry(
+        "anomalyd_worker_waits",
+        &["worker"],
+        "1 while a worker has long been waiting for Kafka, or for the schema registry; the log, /readyz and /status say why.",
+    ),
+    entry(
         "anomalyd_http_requests_total",
         &["endpoint", "code"],
         "Requests that HTTP answered, by endpoint (its path as docs/openapi.json writes it; other: any that is none) and status code: 401 are wrong tokens.",
@@ -435,6 +442,7 @@ impl Metrics {
             training_seconds: make.metric("anomalyd_training_seconds")?,
             verdicts: make.metric("anomalyd_gate_verdicts_total")?,
             last_step: make.metric("anomalyd_last_step_timestamp_seconds")?,
+            waits: make.metric("anomalyd_worker_waits")?,
             requests: make.metric("anomalyd_http_requests_total")?,
         };
         metrics.begin();

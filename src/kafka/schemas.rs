@@ -12,7 +12,6 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::KafkaFailure;
-use super::topic_reader::Between;
 use super::watchdog::Watchdog;
 use crate::https::{self, Authorities, printable};
 use crate::record::RecordBatch;
@@ -88,6 +87,9 @@ impl PartialEq for SchemaSource {
 }
 
 impl Eq for SchemaSource {}
+
+/// What is done between two attempts; its error ends them.
+type Between<'a> = dyn FnMut() -> Result<(), KafkaFailure> + 'a;
 
 /// What the registry says of an id: a schema, or why it is of no use.
 type Found = Result<Arc<Writer>, String>;

@@ -216,6 +216,7 @@ impl std::fmt::Debug for Connection {
             .field("group", &self.group)
             .field("properties", &self.properties.keys())
             .field("tokens", &self.tokens)
+            .field("schemas", &self.schemas)
             .finish()
     }
 }

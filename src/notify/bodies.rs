@@ -164,7 +164,9 @@ pub(super) fn alertmanager(
     let each = alerts.iter().flat_map(|alert| {
         let had = SEVERITIES
             .into_iter()
-            .filter(|severity| *severity <= alert.severity);
+            .filter(|severity| *severity <= alert.severity)
+            // One that has just begun had no other.
+            .filter(|severity| alert.event != AlertEvent::Open || *severity == alert.severity);
         had.map(|severity| postable(alert, severity, own, now, words))
     });
     each.collect()
@@ -283,6 +285,7 @@ mod tests {
             ends(&of("close", "medium")),
             [pair("low", false), pair("medium", false)]
         );
+        assert_eq!(ends(&of("open", "high")), [pair("high", true)]);
         let one = &of("open", "low")[0];
         assert_eq!(one["labels"]["episode"], "pumps/records/3/1");
         assert_eq!(

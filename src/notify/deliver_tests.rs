@@ -154,8 +154,9 @@ struct Plan {
 fn run(endpoint_: super::super::endpoint::Endpoint, plan: Plan) -> Ran {
     let clock = Arc::new(ManualClock::at(Timestamp(0)));
     let stop = Arc::new(AtomicBool::new(false));
-    let (committed, asked, before): (Arc<Mutex<Vec<i64>>>, Arc<Mutex<Vec<_>>>, Arc<Mutex<Vec<_>>>) =
-        Default::default();
+    let committed = Arc::new(Mutex::new(Vec::new()));
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let before = Arc::new(Mutex::new(Vec::new()));
     let source = Script {
         clock: Arc::clone(&clock),
         coming: plan.coming,

@@ -104,7 +104,7 @@ impl HttpPost {
 
 impl Post for HttpPost {
     fn post(&mut self, message: &Message, now: Timestamp) -> Answer {
-        let answer = match self.send(message, now) {
+        match self.send(message, now) {
             Ok((code, after, said)) => {
                 judge(code, after.as_deref(), &self.endpoint.redacted(&said), now)
             }
@@ -113,8 +113,7 @@ impl Post for HttpPost {
                 why: self.endpoint.redacted(&error.to_string()),
                 after: None,
             },
-        };
-        answer
+        }
     }
 }
 

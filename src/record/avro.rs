@@ -113,11 +113,11 @@ impl Binder<'_> {
                 Step::Record(of.collect::<Result<_, _>>()?)
             }
             Type::Map(values) if !field.children.is_empty() => {
-                let mut of = FxHashMap::default();
-                for (name, child) in &field.children {
-                    of.insert(name.clone(), self.step(*values, Some(*child))?);
-                }
-                Step::Map(of, *values)
+                let of = field.children.iter().map(|(name, child)| {
+                    let step = self.step(*values, Some(*child))?;
+                    Ok::<_, String>((name.clone(), step))
+                });
+                Step::Map(of.collect::<Result<_, _>>()?, *values)
             }
             Type::Array(items) => match field.uses[..] {
                 [Use::Array(first, len)] => Step::Array(*items, node, (first, len)),
@@ -191,13 +191,10 @@ pub(super) fn read(value: &[u8], row: &mut Row<'_>, known: &mut Known) -> Result
         parts: PARTS_MAX.saturating_add(value.len()),
         problem: None,
     };
-    let read = reader.walk(&bound.root).and_then(|()| {
-        if reader.at == value.len() {
-            Ok(())
-        } else {
-            Err("goes on")
-        }
-    });
+    let mut read = reader.walk(&bound.root);
+    if read.is_ok() && reader.at < value.len() {
+        read = Err("goes on");
+    }
     let at = reader.at;
     match (read, reader.problem) {
         (Err(problem), _) => Err(syntax(&format!(

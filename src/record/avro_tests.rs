@@ -260,7 +260,7 @@ fn a_value_that_lies_is_a_dead_letter_and_takes_no_time() {
     // Itself within itself, for ever.
     part(
         r#"{"name":"a","type":["null","R"]}"#,
-        &[2; 100_000],
+        &vec![2; 100_000],
         "nests too deep",
     );
     part(r#"{"name":"a","type":"R"}"#, &[], "nests too deep");

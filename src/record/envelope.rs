@@ -15,6 +15,10 @@ pub enum Envelope {
 
 impl Envelope {
     /// Whether there is none.
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde's `skip_serializing_if` hands a reference"
+    )]
     pub(super) fn is_none(&self) -> bool {
         *self == Self::None
     }

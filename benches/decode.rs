@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::hint::black_box;
 use std::sync::Arc;
 
+use anomalyd::record::avro_schema::{Writer, Writers};
 use anomalyd::record::decode::Decoder;
 use anomalyd::record::schema::{Schema, SchemaSpec};
 use anomalyd::record::{DecodedBatch, RecordBatch};
@@ -85,6 +86,39 @@ fn array(record: usize, numbers: &[String]) -> String {
     )
 }
 
+/// The same numbers as doubles of an Avro record, after its key and time.
+fn avro(record: usize, numbers: &[String]) -> Vec<u8> {
+    let machine = format!("machine-{}", record % 28);
+    let mut value = vec![0, 0, 0, 0, 7, machine.len() as u8 * 2];
+    value.extend(machine.as_bytes());
+    let mut rest = (1_700_000_000_000 + record as u64) * 2;
+    while rest > 0x7f {
+        value.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    value.push(rest as u8);
+    for number in numbers {
+        let number = number.parse::<f64>().unwrap_or(f64::NAN);
+        value.extend(number.to_le_bytes());
+    }
+    value
+}
+
+/// A batch of them, which has their schema.
+fn avro_batch() -> RecordBatch {
+    let fields: Vec<String> = (0..NUMBERS)
+        .map(|at| format!("{{\"name\":\"f{at:02}\",\"type\":\"double\"}}"))
+        .collect();
+    let schema = format!(
+        "{{\"type\":\"record\",\"name\":\"R\",\"fields\":[{{\"name\":\"machine\",\"type\":\"string\"}},{{\"name\":\"ts\",\"type\":\"long\"}},{}]}}",
+        fields.join(",")
+    );
+    let mut made = batch(avro);
+    let writer = Writer::parse(&schema).map(Arc::new);
+    made.set_writers(Arc::new(Writers([(7, writer)].into())));
+    made
+}
+
 /// The same numbers as 32-bit floats, little end first.
 fn floats(_: usize, numbers: &[String]) -> Vec<u8> {
     let number = |text: &String| text.parse::<f32>().unwrap_or(f32::NAN);
@@ -94,10 +128,27 @@ fn floats(_: usize, numbers: &[String]) -> Vec<u8> {
         .collect()
 }
 
-fn decode(c: &mut Criterion) {
+/// `machine-3,2026-11-24T…,0.123456,…`.
+fn csv(record: usize, numbers: &[String]) -> String {
+    let (machine, seconds) = (record % 28, record % 60);
+    let numbers = numbers.join(",");
+    format!("machine-{machine},2026-11-24T00:04:{seconds:02}.123Z,{numbers}")
+}
+
+/// The flat record as a CloudEvent in structured mode, with key and time.
+fn event(record: usize, numbers: &[String]) -> String {
+    let (machine, seconds) = (record % 28, record % 60);
+    let data = flat(record, numbers);
+    format!(
+        "{{\"specversion\":\"1.0\",\"id\":\"{record}\",\"source\":\"/plant\",\"type\":\"reading\",\"subject\":\"machine-{machine}\",\"time\":\"2026-11-24T00:04:{seconds:02}.123Z\",\"data\":{data}}}"
+    )
+}
+
+/// Names, schemas and records.
+fn cases() -> Vec<(&'static str, String, RecordBatch)> {
     let names: Vec<String> = (0..NUMBERS).map(|at| format!("\"f{at:02}\"")).collect();
     let names = names.join(",");
-    let cases = [
+    vec![
         (
             "flat_38",
             format!("{{\"features\":[{names}]}}"),
@@ -116,11 +167,36 @@ fn decode(c: &mut Criterion) {
             batch(array),
         ),
         (
+            "csv_38_key_and_time",
+            format!(
+                "{{\"format\":\"csv\",\"csv\":{{\"columns\":[\"machine\",\"ts\",{names}]}},\"features\":[{names}],\"key\":[\"machine\"],\"timestamp\":\"ts\"}}"
+            ),
+            batch(csv),
+        ),
+        (
+            "avro_38_key_and_time",
+            format!(
+                "{{\"format\":\"avro\",\"features\":[{names}],\"key\":[\"machine\"],\"timestamp\":\"ts\"}}"
+            ),
+            avro_batch(),
+        ),
+        (
+            "cloudevents_38_key_and_time",
+            format!(
+                "{{\"envelope\":\"cloudevents\",\"features\":[{names}],\"key\":[\"ce_subject\"],\"timestamp\":\"ce_time\"}}"
+            ),
+            batch(event),
+        ),
+        (
             "f32_38",
             format!("{{\"format\":\"f32\",\"features\":[{names}]}}"),
             batch(floats),
         ),
-    ];
+    ]
+}
+
+fn decode(c: &mut Criterion) {
+    let cases = cases();
     let mut group = c.benchmark_group("decode");
     group.sample_size(30);
     group.throughput(Throughput::Elements(RECORDS as u64));
@@ -130,10 +206,9 @@ fn decode(c: &mut Criterion) {
             ("template", Decoder::new(schema(spec))),
             ("serde", Decoder::without_templates(schema(spec))),
         ];
-        // Floats have no template to learn: one way.
-        let ways = ways
-            .into_iter()
-            .take(if spec.contains("f32") { 1 } else { 2 });
+        // Only JSON has a template to learn.
+        let json = !spec.contains("\"format\"");
+        let ways = ways.into_iter().take(if json { 2 } else { 1 });
         for (way, mut decoder) in ways {
             let mut decoded = DecodedBatch::default();
             group.bench_with_input(BenchmarkId::new(way, &name), batch, |bencher, batch| {

@@ -210,6 +210,7 @@ fn consume_and_decode(task: &str) {
         group: format!("{topic}-alone"),
         properties: std::collections::BTreeMap::new(),
         tokens: None,
+        schemas: None,
     };
     let consumer: BaseConsumer = connection.member(0).create().unwrap();
     let mut list = TopicPartitionList::new();

@@ -18,13 +18,14 @@
 //! | 7 | [`port`] |
 //! | 8 | [`trainer`] |
 //! | 9 | [`worker`] |
-//! | 10 | `store` |
+//! | 10 | `store`, `https` |
 //! | 11 | `kafka` |
-//! | 12 | `config` |
-//! | 13 | `tools`, `service` |
-//! | 14 | `backtest` |
-//! | 15 | `demo` |
-//! | 16 | `cli` |
+//! | 12 | `notify` |
+//! | 13 | `config` |
+//! | 14 | `tools`, `service` |
+//! | 15 | `backtest` |
+//! | 16 | `demo` |
+//! | 17 | `cli` |
 //!
 //! ARCHITECTURE.md has the map, the glossary and the invariants.
 
@@ -54,10 +55,15 @@ pub mod trainer;
 pub mod worker;
 
 #[cfg(feature = "daemon")]
+pub mod https;
+#[cfg(feature = "daemon")]
 pub mod store;
 
 #[cfg(feature = "daemon")]
 pub mod kafka;
+
+#[cfg(feature = "daemon")]
+pub mod notify;
 
 #[cfg(feature = "daemon")]
 pub mod config;

@@ -62,7 +62,15 @@ fn every_example_loads() {
         let path = entry.unwrap().path();
         let sources = Sources {
             files: vec![path.clone()],
-            environment: vec![("KAFKA_PASSWORD".to_owned(), "a secret".to_owned())],
+            environment: [
+                "KAFKA_PASSWORD",
+                "SLACK_HOOK",
+                "PAGERDUTY_KEY",
+                "WEBHOOK_SECRET",
+                "REGISTRY_PASSWORD",
+            ]
+            .map(|name| (name.to_owned(), "a-secret".to_owned()))
+            .to_vec(),
             ..Sources::default()
         };
         if let Err(problems) = Config::load(&sources) {

@@ -410,6 +410,7 @@ fn what_is_read_ends_where_it_was_to_end_and_not_where_a_replica_does() {
         group: "g".to_owned(),
         properties: BTreeMap::new(),
         tokens: None,
+        schemas: None,
     };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let watchdog = Watchdog::start(Arc::clone(&clock), end_process).with_limits(Limits {
@@ -469,6 +470,7 @@ fn history_is_found_where_brokers_know_no_times() {
         group: "g".to_owned(),
         properties: BTreeMap::new(),
         tokens: None,
+        schemas: None,
     };
     let topics = HistoryTopics {
         detector: "d".to_owned(),
@@ -499,6 +501,7 @@ fn settings_that_nobody_tells_are_not_waited_for() {
         group: "g".to_owned(),
         properties: BTreeMap::new(),
         tokens: None,
+        schemas: None,
     };
     let began = Instant::now();
     assert!(admin::forgets(&connection, &echo.state()).is_none());

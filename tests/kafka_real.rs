@@ -6,6 +6,8 @@
     reason = "a test may panic, wait and read the clock"
 )]
 
+#[path = "kafka/avro.rs"]
+mod avro;
 #[path = "kafka/binary.rs"]
 mod binary;
 #[path = "kafka/chaos.rs"]
@@ -20,6 +22,8 @@ mod echo;
 mod endpoint;
 #[path = "kafka/feedback.rs"]
 mod feedback;
+#[path = "kafka/notify.rs"]
+mod notify;
 #[path = "kafka/outage.rs"]
 mod outage;
 #[path = "kafka/places.rs"]

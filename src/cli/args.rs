@@ -83,6 +83,13 @@ Trains a model now on SIGUSR1, if it is the process of the group that trains (th
   anomalyd run --config pumps.toml
   anomalyd run --config pumps.toml --set workers=4 --log-level info,anomalyd::kafka=debug")]
     Run,
+    /// Tell people of alerts: webhooks, Slack, PagerDuty, Alertmanager ([[notify]]), until stopped
+    #[command(after_help = "\
+Reads the alerts topic, a consumer group an endpoint, and posts to what [[notify]] names: at least once, from where it left off.
+A group that is new begins with the alerts that come. Stops on SIGTERM or Ctrl-C after the request in flight.
+
+  anomalyd notify --config pumps.toml --set http.listen=:9465     beside a daemon on the same machine")]
+    Notify,
     /// See it work: a simulated plant with faults against the real daemon, no setup
     #[command(
         after_help = "  anomalyd demo                       embedded broker: the story, and then the plant as it goes on, until Ctrl-C

@@ -8,13 +8,18 @@ use crate::config::Config;
 use crate::config::raw::LogFormat;
 use crate::demo::run::{self as demo, DemoError};
 use crate::service::error::ServiceError;
-use crate::service::log;
 use crate::service::run as service;
+use crate::service::{log, notifying};
 use crate::worker::WorkerError;
 
 /// The daemon, until it is told to stop.
 pub fn run(config: &Config) -> Result<(), Failure> {
     Ok(service::run(config)?)
+}
+
+/// What tells people of alerts, until it is told to stop.
+pub fn notify(config: &Config) -> Result<(), Failure> {
+    Ok(notifying::run(config)?)
 }
 
 /// The demo, on standard output.

@@ -85,6 +85,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
             print(&String::from_utf8_lossy(&page))
         }
         Command::Run => daemon::run(&load()?),
+        Command::Notify => daemon::notify(&load()?),
         Command::Demo(arguments) => daemon::demo(arguments, &cli.settings),
         Command::Backtest(arguments) => files::backtest(&load()?, arguments),
         Command::Score(arguments) => files::score(&load()?, arguments),

@@ -8,14 +8,15 @@ use super::load::Loaded;
 use super::problem::Problem;
 use super::raw::{Rate, Raw};
 use super::settings::{Config, TokenDigest};
-use super::units::format_duration;
+use super::units::{format_duration, plain_name};
+use super::{notify, registry};
 use crate::detect::cold::ROWS_MAX;
 use crate::detect::{Budget, Params};
 use crate::kafka::admin::MESSAGE_MAX;
 use crate::kafka::oauth;
 use crate::kafka::settings::{check_property, refused};
 use crate::kafka::tokens::TokenSource;
-use crate::record::schema::{Features, Format};
+use crate::record::schema::{Features, Format, STAND_IN};
 use crate::seed::Seed;
 
 /// librdkafka's default for `max.poll.interval.ms`.
@@ -57,6 +58,10 @@ pub fn check(loaded: &Loaded) -> (Config, Vec<Problem>) {
     windows_fit(raw, &mut found);
     batch(raw, &mut found);
     log(raw, &mut found);
+    let (endpoints, problems) = notify::check(&raw.notify);
+    for (key, problem) in problems {
+        found.add(&key, problem);
+    }
     let config = Config {
         name: raw.name.clone(),
         instance: raw.instance.clone(),
@@ -65,6 +70,8 @@ pub fn check(loaded: &Loaded) -> (Config, Vec<Problem>) {
         seed: Seed(raw.seed),
         kafka: raw.kafka.clone(),
         tokens,
+        notify: endpoints,
+        schemas: registry::check(raw, &mut |key, problem| found.add(key, problem)),
         input: raw.input.clone(),
         output: raw.output.clone(),
         model: raw.model.clone(),
@@ -81,14 +88,6 @@ pub fn check(loaded: &Loaded) -> (Config, Vec<Problem>) {
         origins: loaded.origins.clone(),
     };
     (config, found.0)
-}
-
-/// A name that can be part of topic names, transactional ids and metric labels.
-fn plain_name(name: &str) -> bool {
-    (1..=100).contains(&name.len())
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 
 fn top(raw: &Raw, found: &mut Found) {
@@ -158,17 +157,17 @@ fn input(raw: &Raw, found: &mut Found) {
     );
     let schema = input.schema();
     found.require(
-        input.format != Format::F32 || !schema.is_auto(),
+        !matches!(input.format, Format::F32 | Format::Avro) || !schema.is_auto(),
         "input.features",
         quoted("auto"),
-        "a list of names or { array = \"name\", len = N } where `input.format` is \"f32\": such a record does not say what it has",
+        "a list of names or { array = \"name\", len = N } where `input.format` is \"f32\" or \"avro\": such a record does not say what it has",
     );
     let mut stand_in = schema;
     if stand_in.is_auto() {
         // The features are found later; what is said about them is checked now, as if they were those that it names.
         let named = input.missing_for.keys().cloned();
         let features = named.filter(|path| !input.categories.contains_key(path));
-        stand_in.features = Features::List(features.chain(["\u{0}".to_owned()]).collect());
+        stand_in.features = Features::List(features.chain([STAND_IN.to_owned()]).collect());
     }
     if let Err(problems) = stand_in.check() {
         for problem in problems {

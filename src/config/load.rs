@@ -60,6 +60,13 @@ fn hide(table: &mut Table, prefix: &str, hidden: &BTreeSet<String>) {
         let key = join(prefix, name);
         match value {
             Value::Table(inner) => hide(inner, &key, hidden),
+            Value::Array(values) if values.iter().any(Value::is_table) => {
+                for (number, value) in values.iter_mut().enumerate() {
+                    if let Value::Table(inner) = value {
+                        hide(inner, &format!("{key}[{number}]"), hidden);
+                    }
+                }
+            }
             // That there is no secret is none.
             Value::String(text) if text.is_empty() => {}
             _ if hidden.contains(&key) || secret::looks_secret(&key) => {
@@ -122,22 +129,25 @@ fn merge(
     let mut builder = ::config::Config::builder()
         .set_default("model.window", MODEL_WINDOW as i64)
         .unwrap_or_default();
-    let mut hidden = BTreeSet::new();
+    let mut hidden: BTreeSet<String> = BTreeSet::new();
     let mut revealed = Vec::new();
     let mut origins = BTreeMap::new();
     for layer in layers {
         let mut table = Table::new();
         for mut leaf in layer {
-            match dereference(&mut leaf.value, &lookup, &mut revealed) {
-                Ok(true) => {
-                    leaf.text = true;
-                    hidden.insert(leaf.key());
-                }
-                Ok(false) => {
-                    hidden.remove(&leaf.key());
-                }
+            let key = leaf.key();
+            // What an earlier layer referred to is no more.
+            hidden.retain(|known| *known != key && !known.starts_with(&format!("{key}[")));
+            let before = hidden.len();
+            let mut references = References {
+                lookup: &lookup,
+                revealed: &mut revealed,
+                hidden: &mut hidden,
+            };
+            match references.resolve(&mut leaf.value, &key) {
+                Ok(()) => leaf.text |= before < hidden.len() && leaf.value.is_str(),
                 Err(problem) => {
-                    problems.push(Problem::at(leaf.key(), problem, &leaf.origin));
+                    problems.push(Problem::at(key, problem, &leaf.origin));
                     continue;
                 }
             }
@@ -315,25 +325,39 @@ fn split(key: &str) -> Vec<String> {
     key.split('.').map(str::to_owned).collect()
 }
 
-/// Resolves references in all texts of a value; whether there were any.
-fn dereference(
-    value: &mut Value,
-    lookup: &dyn Fn(&str) -> Option<String>,
-    revealed: &mut Vec<String>,
-) -> Result<bool, String> {
-    match value {
-        Value::String(text) if secret::is_reference(text) => {
-            *text = secret::resolve(text, lookup, revealed)?;
-            Ok(true)
-        }
-        Value::Array(values) => {
-            let mut any = false;
-            for value in values {
-                any |= dereference(value, lookup, revealed)?;
+/// References to what lies elsewhere, as they are resolved.
+struct References<'a> {
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+    /// What they stood for.
+    revealed: &'a mut Vec<String>,
+    /// Where they stood.
+    hidden: &'a mut BTreeSet<String>,
+}
+
+impl References<'_> {
+    /// In all texts of a value: of a list of tables each of its own, of another list as a whole.
+    fn resolve(&mut self, value: &mut Value, key: &str) -> Result<(), String> {
+        match value {
+            Value::String(text) if secret::is_reference(text) => {
+                *text = secret::resolve(text, self.lookup, self.revealed)?;
+                self.hidden.insert(key.to_owned());
             }
-            Ok(any)
+            Value::Array(values) => {
+                for (number, value) in values.iter_mut().enumerate() {
+                    match value {
+                        Value::Table(_) => self.resolve(value, &format!("{key}[{number}]"))?,
+                        value => self.resolve(value, key)?,
+                    }
+                }
+            }
+            Value::Table(table) => {
+                for (name, value) in table {
+                    self.resolve(value, &join(key, name))?;
+                }
+            }
+            _ => {}
         }
-        _ => Ok(false),
+        Ok(())
     }
 }
 
@@ -407,6 +431,14 @@ fn insert(table: &mut Table, path: &[String], value: Value) {
 /// A type error in the user's words: the key, its value, what is allowed; for an unknown key the nearest known one.
 fn explain(leaf: &Leaf, message: &str, known: &Table) -> Problem {
     let key = leaf.key();
+    let tables = leaf
+        .value
+        .as_array()
+        .is_some_and(|values| values.iter().any(Value::is_table));
+    if tables {
+        // The list itself may hold secrets, and is long.
+        return Problem::at(key, message.trim().to_owned(), &leaf.origin);
+    }
     if message.contains("unknown field") {
         let mut keys = Vec::new();
         known_keys(known, "", &mut keys);

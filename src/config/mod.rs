@@ -6,8 +6,10 @@
 pub mod check;
 mod exclude;
 pub mod load;
+pub mod notify;
 mod problem;
 pub mod raw;
+mod registry;
 pub mod secret;
 mod settings;
 pub mod units;

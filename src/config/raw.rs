@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::exclude;
+use super::notify::Notify;
 use super::units::{one_or_many, optional_text, optional_time, time, with_commas};
 use crate::detect::Params;
 use crate::kafka::publish::Delivery;
@@ -19,6 +20,8 @@ use crate::model::card::Maintenance;
 use crate::model::spec::ModelSpec;
 use crate::record::Missing;
 use crate::record::calendar::CalendarSpec;
+use crate::record::csv_spec::CsvSpec;
+use crate::record::envelope::Envelope;
 use crate::record::schema::{Features, Format, SchemaSpec};
 
 /// The whole file.
@@ -36,6 +39,8 @@ pub struct Raw {
     pub delivery: Delivery,
     /// The root of all randomness.
     pub seed: u64,
+    /// `[[notify]]`
+    pub notify: Vec<Notify>,
     /// `[kafka]`
     pub kafka: Kafka,
     /// `[input]`
@@ -76,6 +81,7 @@ impl Default for Raw {
             workers: 1,
             delivery: Delivery::ExactlyOnce,
             seed: 1,
+            notify: Vec::new(),
             kafka: Kafka::default(),
             input: Input::default(),
             output: Output::default(),
@@ -172,6 +178,14 @@ pub struct Input {
     pub start: Start,
     /// How a value is encoded.
     pub format: Format,
+    /// What is around a record.
+    pub envelope: Envelope,
+    /// What a line of CSV has.
+    pub csv: CsvSpec,
+    /// `[input.avro]`
+    pub avro: Avro,
+    /// `[input.registry]`
+    pub registry: Registry,
     /// Field paths that make the key, or one; empty: Kafka's key.
     #[serde(deserialize_with = "one_or_many")]
     pub key: Vec<String>,
@@ -201,6 +215,10 @@ impl Default for Input {
             group: "anomalyd".to_owned(),
             start: Start::Latest,
             format: Format::Json,
+            envelope: Envelope::None,
+            csv: CsvSpec::default(),
+            avro: Avro::default(),
+            registry: Registry::default(),
             key: Vec::new(),
             timestamp: String::new(),
             features: Features::default(),
@@ -211,6 +229,37 @@ impl Default for Input {
             late_after: None,
             dead_letters_max: 5_000,
         }
+    }
+}
+
+/// Records in Avro.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Avro {
+    /// The schema of all records; empty: each value begins with the id of its own.
+    pub schema: String,
+}
+
+/// Where schemas are that values have the ids of.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Registry {
+    /// Its address; empty: there is none.
+    pub url: String,
+    /// Who asks; empty: nobody.
+    pub user: String,
+    /// The password.
+    pub password: String,
+    /// Certificates, PEM, of who may vouch for it; empty: those of the machine.
+    pub ca_file: String,
+}
+
+impl fmt::Debug for Registry {
+    /// Leaves the password out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
     }
 }
 
@@ -226,6 +275,9 @@ impl Input {
     pub fn schema(&self) -> SchemaSpec {
         SchemaSpec {
             format: self.format,
+            envelope: self.envelope,
+            csv: self.csv.clone(),
+            avro: self.avro.schema.clone(),
             key: self.key.clone(),
             timestamp: self.timestamp.clone(),
             features: self.features.clone(),

@@ -13,10 +13,12 @@ use crate::kafka::admin::SharedTopics;
 use crate::kafka::history::HistoryTopics;
 use crate::kafka::oauth;
 use crate::kafka::publish::Delivery;
+use crate::kafka::schemas::SchemaSource;
 use crate::kafka::settings::Connection;
 use crate::kafka::tokens::TokenSource;
 use crate::kafka::topics::OutputTopics;
 use crate::model::spec::ModelSpec;
+use crate::notify::endpoint::Endpoint;
 use crate::seed::Seed;
 use crate::train::evidence::EpisodeSettings;
 use crate::train::{self, TrainSettings};
@@ -38,6 +40,10 @@ pub struct Config {
     pub kafka: raw::Kafka,
     /// Where tokens come from, with OAUTHBEARER.
     pub tokens: Option<TokenSource>,
+    /// Whom `anomalyd notify` tells of alerts.
+    pub notify: Vec<Endpoint>,
+    /// Where the schemas of records are.
+    pub schemas: Option<SchemaSource>,
     /// What is read.
     pub input: raw::Input,
     /// What is written.
@@ -132,6 +138,15 @@ impl Config {
             group: self.input.group.clone(),
             properties,
             tokens: self.tokens.clone(),
+            schemas: self.schemas.clone(),
+        }
+    }
+
+    /// How to reach Kafka as the group that reads alerts for `endpoint`.
+    pub fn notify_connection(&self, endpoint: &Endpoint) -> Connection {
+        Connection {
+            group: endpoint.group(&self.input.group),
+            ..self.connection()
         }
     }
 

@@ -459,6 +459,39 @@ fn settings_say_where_they_come_from_and_hide_secrets() {
 }
 
 #[test]
+fn secrets_of_a_list_of_tables_come_by_reference_and_are_hidden() {
+    let text = "[[notify]]\nkind = \"webhook\"\nurl = \"https://a.example/${env:HOOK}\"\nsecret = \"plain-secret\"\nname = \"a\"
+        [[notify]]\nkind = \"slack\"\nurl = \"https://b.example/\"";
+    let hook = ("HOOK", "hunter2");
+    let config = load(text, &[hook], &[]).unwrap();
+    assert_eq!(config.notify[0].url, "https://a.example/hunter2");
+    let shown = &config.shown;
+    assert!(shown.contains("https://b.example/") && shown.contains("name = \"a\""));
+    assert!(
+        !shown.contains("hunter2") && !shown.contains("plain-secret"),
+        "{shown}"
+    );
+    // A later layer's list takes the place of the whole one.
+    let set = "notify=[{ kind = \"slack\", url = \"https://c.example/\" }]";
+    let config = load(text, &[hook], &[set]).unwrap();
+    assert_eq!(
+        (config.notify.len(), &*config.notify[0].url),
+        (1, "https://c.example/")
+    );
+    assert!(config.shown.contains("https://c.example/"));
+    let wrong = text.replace("name", "nmae");
+    let problems = load(&wrong, &[hook], &[]).unwrap_err().to_string();
+    assert!(
+        problems.contains("nmae") && problems.contains("rate_limit"),
+        "{problems}"
+    );
+    assert!(
+        !problems.contains("hunter2") && !problems.contains("plain-secret"),
+        "{problems}"
+    );
+}
+
+#[test]
 fn tokens_that_are_short_and_addresses_that_are_none_are_refused() {
     for (set, word) in [
         ("http.token=short", "16 characters"),

@@ -1,4 +1,4 @@
-//! Durations as people write them: `"30s"`, `"1h30m"`, `"10 minutes"`. A bare number is refused, because nobody can see its unit.
+//! Names, and durations as people write them: `"30s"`, `"1h30m"`, `"10 minutes"`. A bare number is refused, because nobody can see its unit.
 
 use std::fmt;
 use std::time::Duration;
@@ -129,6 +129,14 @@ impl OneOrMany {
             Self::Many(texts) => texts,
         }
     }
+}
+
+/// A name that can be part of topic names, transactional ids and metric labels.
+pub(super) fn plain_name(name: &str) -> bool {
+    (1..=100).contains(&name.len())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 
 /// Reads a list, or the one that it would have.

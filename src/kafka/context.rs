@@ -16,7 +16,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::util::Timeout;
 
-use super::places;
+use super::{bare, places};
 use crate::stream::{Offset, TopicPartition};
 
 /// What the group coordinator wants.
@@ -148,6 +148,20 @@ pub(super) fn give_back<C: ConsumerContext>(
     match consumer.rebalance_protocol() {
         RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
         RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.unassign(),
+    }
+}
+
+/// Answers what waits for an answer; from now on rebalances are answered as they come. Only then a member can leave.
+pub(super) fn answer_all(consumer: &BaseConsumer<MemberContext>) {
+    let mut answers = Vec::new();
+    for rebalance in consumer.context().close() {
+        answers.push(match rebalance {
+            Rebalance::Assign(partitions) => take(consumer, &bare(&partitions)),
+            Rebalance::Revoke(partitions) => give_back(consumer, &bare(&partitions)),
+        });
+    }
+    for error in answers.into_iter().filter_map(Result::err) {
+        tracing::debug!(%error, "answering a rebalance while leaving");
     }
 }
 

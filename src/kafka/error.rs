@@ -38,6 +38,14 @@ pub enum KafkaFailure {
         /// Whether a setting must change, here or there.
         refused: bool,
     },
+    /// The schema registry refuses us.
+    #[error("schema registry `{url}`: {problem}")]
+    Registry {
+        /// Its address.
+        url: String,
+        /// What it said, or what is wrong with a setting.
+        problem: String,
+    },
     /// A topic that must exist does not.
     #[error(
         "topic `{0}` does not exist: `anomalyd topics create` makes the daemon's own topics, and with --input-partitions N the input too"
@@ -176,6 +184,7 @@ impl KafkaFailure {
             | Self::Undecided { .. } => true,
             Self::Client(_)
             | Self::Refused { .. }
+            | Self::Registry { .. }
             | Self::TooLarge { .. }
             | Self::Stopped
             | Self::Fenced(_)
@@ -209,6 +218,7 @@ impl KafkaFailure {
             Self::Client(_)
             | Self::Fenced(_)
             | Self::Refused { .. }
+            | Self::Registry { .. }
             | Self::TooLarge { .. }
             | Self::NoTopic(_)
             | Self::Forgets { .. }

@@ -10,6 +10,7 @@ use super::KafkaFailure;
 use super::feedback::{self, Tail};
 use super::fetch::{headers, timestamp};
 use super::restore::{self, StateTopic};
+use super::schemas::SchemaSource;
 use super::settings::Connection;
 use super::topic_reader::{TopicReader, nothing};
 use super::watchdog::Watchdog;
@@ -40,6 +41,8 @@ pub struct KafkaHistory {
     reader: TopicReader,
     topics: HistoryTopics,
     feedback: Tail,
+    schemas: Option<SchemaSource>,
+    watchdog: Watchdog,
 }
 
 impl KafkaHistory {
@@ -50,7 +53,9 @@ impl KafkaHistory {
         (clock, watchdog): (Arc<dyn Clock>, Watchdog),
     ) -> Result<Self, KafkaFailure> {
         Ok(Self {
-            reader: TopicReader::new(connection, clock, watchdog)?,
+            reader: TopicReader::new(connection, clock, watchdog.clone())?,
+            schemas: connection.schemas.clone(),
+            watchdog,
             feedback: Tail::new(&topics.feedback, &topics.detector),
             topics,
         })
@@ -213,6 +218,9 @@ impl History for KafkaHistory {
     fn read(&mut self, span: &Span) -> Result<RecordBatch, KafkaFailure> {
         let mut batch = RecordBatch::default();
         self.read_into(span, &mut batch)?;
+        if let Some(schemas) = &self.schemas {
+            schemas.complete(&mut batch, &self.watchdog, &mut nothing)?;
+        }
         Ok(batch)
     }
 

@@ -13,6 +13,7 @@
 //! (waiting).
 
 pub mod admin;
+pub mod alert_group;
 pub mod alert_log;
 mod busy_wait;
 pub mod check;
@@ -20,7 +21,7 @@ mod context;
 mod encode;
 #[cfg(test)]
 #[path = "../../tests/kafka/endpoint.rs"]
-mod endpoint;
+pub(crate) mod endpoint;
 mod error;
 mod error_class;
 pub mod feedback;
@@ -35,6 +36,7 @@ mod partition;
 pub mod publish;
 pub mod reconnecting;
 mod restore;
+pub mod schemas;
 pub mod session;
 pub mod settings;
 pub mod start_offset;

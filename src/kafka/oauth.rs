@@ -7,16 +7,13 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::Value;
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
 use super::KafkaFailure;
+use crate::https::{self, Authorities, is_http, printable};
 use crate::time::Timestamp;
 
 /// The longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
-
-/// How much of what an endpoint says of an error is passed on, in characters.
-const SAID_MAX: usize = 200;
 
 /// What all of librdkafka's settings of this begin with.
 const PREFIX: &str = "sasl.oauthbearer.";
@@ -30,17 +27,6 @@ pub struct OauthSettings {
     scope: Option<String>,
     extensions: Vec<(String, String)>,
     authorities: Authorities,
-}
-
-/// Who may vouch for the endpoint.
-#[derive(Clone, PartialEq, Eq)]
-enum Authorities {
-    /// Those of the machine.
-    Machine,
-    /// Those in a file.
-    File(String),
-    /// These.
-    Pem(String),
 }
 
 impl std::fmt::Debug for OauthSettings {
@@ -214,13 +200,6 @@ impl Taking<'_> {
     }
 }
 
-fn is_http(url: &str) -> bool {
-    let parsed = url.parse::<ureq::http::Uri>().ok();
-    parsed.is_some_and(|url| {
-        matches!(url.scheme_str(), Some("https" | "http")) && url.host().is_some()
-    })
-}
-
 /// `name=value`, as RFC 7628 allows it.
 fn extension(pair: &str) -> Option<(String, String)> {
     let (name, value) = pair.split_once('=')?;
@@ -297,16 +276,7 @@ impl OauthSettings {
 
     /// Asks the endpoint, for at most `limit`, from looking up its host to the last byte. `now` is when it is asked.
     pub(super) fn fetch(&self, now: Timestamp, limit: Duration) -> Result<Token, NoToken> {
-        let agent = ureq::Agent::new_with_config(
-            ureq::Agent::config_builder()
-                .timeout_global(Some(limit))
-                // What is sent is not for others.
-                .max_redirects(0)
-                .http_status_as_error(false)
-                .tls_config(self.tls()?)
-                .user_agent("anomalyd")
-                .build(),
-        );
+        let agent = self.agent(limit)?;
         let mut form = vec![("grant_type", "client_credentials")];
         form.extend(self.scope.as_deref().map(|scope| ("scope", scope)));
         let credentials = STANDARD.encode(format!("{}:{}", self.client, self.secret));
@@ -331,44 +301,13 @@ impl OauthSettings {
         })
     }
 
-    fn tls(&self) -> Result<TlsConfig, NoToken> {
-        let pem = match &self.authorities {
-            Authorities::Machine => None,
-            Authorities::Pem(pem) => Some(("https.ca.pem", pem.as_bytes().to_vec())),
-            Authorities::File(path) => {
-                let read = std::fs::read(path).map_err(|error| {
-                    NoToken::refused(format!(
-                        "https.ca.location: file `{path}` cannot be read: {error}"
-                    ))
-                });
-                Some(("https.ca.location", read?))
-            }
+    fn agent(&self, limit: Duration) -> Result<ureq::Agent, NoToken> {
+        let name = match self.authorities {
+            Authorities::Pem(_) => "https.ca.pem",
+            Authorities::Machine | Authorities::File(_) => "https.ca.location",
         };
-        let roots = match pem {
-            None => RootCerts::PlatformVerifier,
-            Some((name, pem)) => RootCerts::from(
-                certificates(&pem)
-                    .map_err(|problem| NoToken::refused(format!("{name}: {problem}")))?,
-            ),
-        };
-        Ok(TlsConfig::builder()
-            .provider(TlsProvider::NativeTls)
-            .root_certs(roots)
-            .build())
-    }
-}
-
-fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, String> {
-    let mut found = Vec::new();
-    for item in parse_pem(pem) {
-        if let PemItem::Certificate(certificate) = item.map_err(|error| error.to_string())? {
-            found.push(certificate);
-        }
-    }
-    if found.is_empty() {
-        Err("no certificates in PEM".to_owned())
-    } else {
-        Ok(found)
+        https::agent(&self.authorities, limit)
+            .map_err(|problem| NoToken::refused(format!("{name}: {problem}")))
     }
 }
 
@@ -422,11 +361,6 @@ fn error(status: u16, json: Option<&Value>) -> NoToken {
         300..500 => NoToken::refused(problem),
         _ => NoToken::passing(problem),
     }
-}
-
-fn printable(text: &str) -> String {
-    let printable = text.chars().filter(|char| !char.is_control());
-    printable.take(SAID_MAX).collect()
 }
 
 /// In seconds; some write the number as a text.

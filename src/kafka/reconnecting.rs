@@ -258,6 +258,7 @@ mod tests {
                 group: name("g"),
                 properties: std::collections::BTreeMap::new(),
                 tokens: None,
+                schemas: None,
             },
             inputs: vec![name("in")],
             topics: OutputTopics {

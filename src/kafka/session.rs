@@ -25,7 +25,7 @@ use super::settings::Connection;
 use super::start_offset::{self, Known, Start};
 use super::tokens::Authenticated;
 use super::topic_ids::{Ids, TopicIds};
-use super::topic_reader::TopicReader;
+use super::topic_reader::{TopicReader, nothing};
 use super::topics::{self, OutputTopics};
 use super::watchdog::Watchdog;
 use super::{CALL_MAX, KafkaFailure, bare, joined, list};
@@ -195,14 +195,39 @@ impl KafkaSession {
             self.ids.check(client, now, &self.watchdog)?;
         }
         self.seek_due()?;
-        let batch = self.read_batch(until)?;
+        let mut batch = self.read_batch(until)?;
         self.note_fetched(&batch);
+        self.find_schemas(&mut batch)?;
         Ok(if batch.is_empty() {
             self.spare = batch;
             Input::Idle
         } else {
             Input::Batch(batch)
         })
+    }
+
+    /// Finds the schemas that records were written by. While the registry is away the member is polled, so that the group does not drop it; a rebalance
+    /// waits, for what was read has no other way than on.
+    fn find_schemas(&mut self, batch: &mut RecordBatch) -> Result<(), KafkaFailure> {
+        let Some(schemas) = self.settings.connection.schemas.clone() else {
+            return Ok(());
+        };
+        if schemas.lacks(batch, &self.watchdog).is_empty() {
+            return schemas.complete(batch, &self.watchdog, &mut nothing);
+        }
+        self.hold(BaseConsumer::pause)?;
+        let mut alive = KeepAlive::new(self.consumer()?, &*self.clock, &self.watchdog);
+        let found = schemas.complete(batch, &self.watchdog, &mut || match alive.go_on() {
+            Err(KafkaFailure::Rebalanced) => Ok(()),
+            gone_on => gone_on,
+        });
+        let (strayed, out_of_range) = (alive.strayed, alive.out_of_range);
+        self.out_of_range |= out_of_range;
+        for at in &strayed {
+            self.partitions.fetch_again(at);
+        }
+        found?;
+        self.hold(BaseConsumer::resume)
     }
 
     /// Statistics come through the same queue as records do. So when a batch ended because the queue was empty, all that was fetched before
@@ -493,17 +518,7 @@ impl Drop for KafkaSession {
         let Some(consumer) = self.consumer.take() else {
             return;
         };
-        let waiting = consumer.context().close();
-        let mut answers = Vec::new();
-        for rebalance in waiting {
-            answers.push(match rebalance {
-                Rebalance::Assign(partitions) => context::take(&consumer, &bare(&partitions)),
-                Rebalance::Revoke(partitions) => context::give_back(&consumer, &bare(&partitions)),
-            });
-        }
-        for error in answers.into_iter().filter_map(Result::err) {
-            tracing::debug!(%error, "answering a rebalance while leaving");
-        }
+        context::answer_all(&consumer);
         self.watchdog.close("leaving the group", consumer);
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 
+use super::schemas::SchemaSource;
 use super::tokens::{Authenticated, NativeClient, TokenSource};
 use super::watchdog::Watchdog;
 use super::{KafkaFailure, oauth};
@@ -203,6 +204,8 @@ pub struct Connection {
     pub properties: BTreeMap<String, String>,
     /// Where tokens come from, with OAUTHBEARER.
     pub tokens: Option<TokenSource>,
+    /// Where the schemas of records are, where values have the ids of theirs.
+    pub schemas: Option<SchemaSource>,
 }
 
 impl std::fmt::Debug for Connection {
@@ -213,6 +216,7 @@ impl std::fmt::Debug for Connection {
             .field("group", &self.group)
             .field("properties", &self.properties.keys())
             .field("tokens", &self.tokens)
+            .field("schemas", &self.schemas)
             .finish()
     }
 }
@@ -383,6 +387,7 @@ mod tests {
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
             tokens: None,
+            schemas: None,
         }
     }
 

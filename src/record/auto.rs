@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::calendar;
-use super::schema::{Features, SchemaSpec, join_path};
+use super::csv;
+use super::schema::{Features, Format, SchemaSpec, join_path};
 
 /// What one field was in the samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +41,10 @@ impl SchemaSpec {
         }
         let mut fields = BTreeMap::new();
         for sample in samples {
-            look(sample, &mut fields);
+            match self.format {
+                Format::Csv => look_at_line(sample, self, &mut fields),
+                Format::Json | Format::F32 | Format::Avro => look(sample, &mut fields),
+            }
         }
         let taken: BTreeSet<&String> = self
             .key
@@ -121,6 +125,21 @@ fn numbers(fields: &BTreeMap<String, Seen>) -> Vec<String> {
         .filter(|(_, seen)| **seen == Seen::Number)
         .map(|(path, _)| path.clone())
         .collect()
+}
+
+/// Adds what one line of CSV shows.
+fn look_at_line(value: &[u8], spec: &SchemaSpec, fields: &mut BTreeMap<String, Seen>) {
+    for (column, number) in spec.csv.columns.iter().zip(csv::look(value, &spec.csv)) {
+        let seen = match number {
+            None => continue,
+            Some(true) => Seen::Number,
+            Some(false) => Seen::Other,
+        };
+        let before = fields.entry(column.clone()).or_insert_with(|| seen.clone());
+        if *before != seen {
+            *before = Seen::Other;
+        }
+    }
 }
 
 /// Adds what one record shows. serde_json's own depth limit bounds the recursion.

@@ -7,12 +7,16 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 
+use super::avro;
+use super::csv;
+use super::envelope::Envelope;
+use super::event::Event;
 use super::floats;
 use super::json::{self, Seen};
 use super::json_template::JsonTemplates;
-use super::row::{Parts, Row};
+use super::row::{Given, Parts, Row};
 use super::schema::{Format, KEY_MAX, Schema};
-use super::{DecodeError, Decoded, DecodedBatch, Key, RecordBatch};
+use super::{DecodeError, Decoded, DecodedBatch, Header, Key, RecordBatch};
 use crate::time::Timestamp;
 
 /// Keys remembered at most; beyond, all are forgotten and learnt again.
@@ -28,6 +32,8 @@ pub struct Decoder {
     keys: FxHashSet<Key>,
     templates: Option<JsonTemplates>,
     seen: Seen,
+    line: csv::Line,
+    known: avro::Known,
     parts: Parts,
     text: String,
 }
@@ -48,6 +54,8 @@ impl Decoder {
             keys: FxHashSet::default(),
             templates: None,
             seen: Seen::default(),
+            line: csv::Line::default(),
+            known: avro::Known::default(),
             parts: Parts::default(),
             text: String::new(),
         }
@@ -70,6 +78,7 @@ impl Decoder {
         let columns = self.schema.columns().len();
         decoded.columns = columns;
         decoded.values.resize(batch.len() * columns, f64::NAN);
+        self.known.writers = batch.writers().cloned();
         decoded.outcomes.clear();
         decoded.outcomes.reserve(batch.len());
         for (record, row) in batch
@@ -77,17 +86,13 @@ impl Decoder {
             .iter()
             .zip(decoded.values.chunks_exact_mut(columns))
         {
-            let outcome = self.decode_one(
-                batch.key(record),
-                batch.value(record),
-                record.timestamp,
-                row,
-            );
+            let message = (batch.key(record), batch.value(record), &*record.headers);
+            let outcome = self.decode_message(message, record.timestamp, row);
             decoded.outcomes.push(outcome);
         }
     }
 
-    /// Decodes one message into `row`, which has a place for each column. The row of a message that cannot be read is all NaN.
+    /// Decodes one message without headers, as [`Self::decode_message`].
     pub fn decode_one(
         &mut self,
         key: Option<&[u8]>,
@@ -95,7 +100,17 @@ impl Decoder {
         timestamp: Timestamp,
         row: &mut [f64],
     ) -> Result<Decoded, DecodeError> {
-        let outcome = self.read(key, value, timestamp, row);
+        self.decode_message((key, value, &[]), timestamp, row)
+    }
+
+    /// Decodes one message, its key, value and headers, into `row`, which has a place for each column. The row of a message that cannot be read is all NaN.
+    pub fn decode_message(
+        &mut self,
+        (key, value, headers): (Option<&[u8]>, Option<&[u8]>, &[Header]),
+        timestamp: Timestamp,
+        row: &mut [f64],
+    ) -> Result<Decoded, DecodeError> {
+        let outcome = self.read((key, value, headers), timestamp, row);
         if outcome.is_err() {
             row.fill(f64::NAN);
         }
@@ -104,8 +119,7 @@ impl Decoder {
 
     fn read(
         &mut self,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
+        (key, value, headers): (Option<&[u8]>, Option<&[u8]>, &[Header]),
         timestamp: Timestamp,
         row: &mut [f64],
     ) -> Result<Decoded, DecodeError> {
@@ -114,15 +128,27 @@ impl Decoder {
             keys,
             templates,
             seen,
+            line,
+            known,
             parts,
             text,
         } = self;
         let value = value.ok_or(DecodeError::NullValue)?;
+        let event;
+        let (value, given) = match schema.envelope() {
+            Envelope::None => (value, Given::default()),
+            Envelope::CloudEvents => {
+                event = Event::open(value, headers)?;
+                (event.data()?, event.given(&schema.from_event)?)
+            }
+        };
         let features = row.len() - usize::from(schema.calendar().is_some());
         let (row, of_calendar) = row.split_at_mut(features);
-        let mut row = Row::new(schema, row, parts);
+        let mut row = Row::new(schema, row, parts, given);
         match (schema.format(), templates) {
             (Format::F32, _) => floats::read(value, &mut row)?,
+            (Format::Avro, _) => avro::read(value, &mut row, known)?,
+            (Format::Csv, _) => csv::read(value, &mut row, &schema.csv, line)?,
             (Format::Json, None) => json::read(value, &mut row, seen)?,
             (Format::Json, Some(templates)) => {
                 if !templates.read(value, &mut row) {

@@ -37,7 +37,10 @@ impl Seen {
 /// Reads one record into an empty row.
 pub(super) fn read(value: &[u8], row: &mut Row<'_>, seen: &mut Seen) -> Result<(), DecodeError> {
     let text = std::str::from_utf8(value).map_err(|error| {
-        DecodeError::Syntax(format!("invalid UTF-8 after byte {}", error.valid_up_to()))
+        syntax(format_args!(
+            "invalid UTF-8 after byte {}",
+            error.valid_up_to()
+        ))
     })?;
     seen.record += 1;
     seen.nodes.resize(row.schema.nodes.len(), 0);
@@ -49,11 +52,15 @@ pub(super) fn read(value: &[u8], row: &mut Row<'_>, seen: &mut Seen) -> Result<(
     };
     reader
         .object(text, 0)
-        .map_err(|error| DecodeError::Syntax(error.to_string()))?;
+        .map_err(|error| syntax(format_args!("{error}")))?;
     match reader.problem {
         Some(problem) => Err(problem),
         None => row.finish(),
     }
+}
+
+fn syntax(problem: fmt::Arguments<'_>) -> DecodeError {
+    DecodeError::Syntax(format!("value is not a JSON object: {problem}"))
 }
 
 /// Where a record's fields go while it is read, and the first unusable one.

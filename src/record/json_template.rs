@@ -370,6 +370,7 @@ mod tests {
     use proptest::sample::Index;
 
     use super::super::decode::Decoder;
+    use super::super::row::Given;
     use super::super::row::Parts;
     use super::super::schema::SchemaSpec;
     use super::super::{DecodeError, Decoded};
@@ -391,7 +392,7 @@ mod tests {
         let mut parts = Parts::default();
         let hit = templates.read(
             text.as_bytes(),
-            &mut Row::new(schema, &mut values, &mut parts),
+            &mut Row::new(schema, &mut values, &mut parts, Given::default()),
         );
         if !hit {
             templates.learn(text.as_bytes(), schema);
@@ -450,7 +451,7 @@ mod tests {
             let text = LEARNT.replace(from, to);
             let mut values = [0.0; 5];
             let mut parts = Parts::default();
-            let mut row = Row::new(&schema, &mut values, &mut parts);
+            let mut row = Row::new(&schema, &mut values, &mut parts, Given::default());
             assert!(!templates.read(text.as_bytes(), &mut row), "{text}");
             assert!(values.iter().all(|value| value.is_nan()), "{text}");
         }
@@ -653,9 +654,9 @@ mod tests {
                 let mut parts = Parts::default();
                 // Until it knows how the numbers are written.
                 for _ in 0..SHAPE_EVERY {
-                    let _ = template.read(&good, &mut Row::new(&schema, &mut values, &mut parts));
+                    let _ = template.read(&good, &mut Row::new(&schema, &mut values, &mut parts, Given::default()));
                 }
-                let taken = template.read(&value, &mut Row::new(&schema, &mut values, &mut parts));
+                let taken = template.read(&value, &mut Row::new(&schema, &mut values, &mut parts, Given::default()));
                 prop_assert!(taken.is_none() || is_json_object(&value), "{}", String::from_utf8_lossy(&value));
             }
         }

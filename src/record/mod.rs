@@ -1,14 +1,21 @@
 //! Records: from the bytes of a Kafka message to a row of numbers.
 //!
 //! Pure: no I/O, no clock. What cannot be read is a [`DecodeError`], which becomes a dead letter; never a panic, never a silent drop.
-//! Next: `schema` (which fields are features), `calendar` (the hour as context), `decode` (bytes into rows), `json` (by serde_json), `json_template` (by the learnt bytes between
-//! the values, much faster, same results), `dead_letter` and `limit` (what becomes of the rest).
+//! Next: `schema` (which fields are features), `envelope` and `event` (what is around a record), `calendar` (the hour as context), `decode` (bytes into rows), `json` (by serde_json), `json_template` (by the learnt bytes between
+//! the values, much faster, same results), `csv`, `floats` and `avro` (by schemas that `avro_schema` reads), `dead_letter` and `limit` (what becomes of the rest).
 
 pub mod auto;
+pub mod avro;
+pub mod avro_schema;
 pub mod calendar;
+mod csv;
+pub mod csv_spec;
 pub mod dead_letter;
 pub mod decode;
+pub mod envelope;
+pub mod event;
 pub mod feedback;
+mod fields;
 mod floats;
 mod json;
 mod json_template;
@@ -88,9 +95,20 @@ pub struct RecordBatch {
     bytes: Vec<u8>,
     records: Vec<RawRecord>,
     header_bytes: usize,
+    writers: Option<Arc<avro_schema::Writers>>,
 }
 
 impl RecordBatch {
+    /// Says what is known of the schemas that its records were written by. Whoever makes a batch looks them up, for reading it is to depend on nothing else.
+    pub fn set_writers(&mut self, writers: Arc<avro_schema::Writers>) {
+        self.writers = Some(writers);
+    }
+
+    /// What is known of the schemas that its records were written by.
+    pub fn writers(&self) -> Option<&Arc<avro_schema::Writers>> {
+        self.writers.as_ref()
+    }
+
     /// Adds a message.
     #[expect(
         clippy::too_many_arguments,
@@ -190,6 +208,7 @@ impl RecordBatch {
         self.bytes.clear();
         self.records.clear();
         self.header_bytes = 0;
+        self.writers = None;
     }
 }
 
@@ -226,8 +245,8 @@ pub enum DecodeError {
     /// The value is null: a tombstone says nothing to score.
     #[error("value is null")]
     NullValue,
-    /// The value is not one JSON object in UTF-8.
-    #[error("value is not a JSON object: {0}")]
+    /// The value is not what its format asks for: one JSON object in UTF-8, a line of CSV, Avro by its schema.
+    #[error("{0}")]
     Syntax(String),
     /// A field that must be there is not, or has an unusable value.
     #[error("field `{field}`: {problem}")]

@@ -1,6 +1,6 @@
 //! One row in the making: where both ways of reading put what they find, so that a value means the same however it was read.
 
-use super::schema::{Node, Schema, Use};
+use super::schema::{KEY_FIELDS_MAX, Node, Schema, Use};
 use super::{DecodeError, Missing, timestamp};
 use crate::time::Timestamp;
 
@@ -65,22 +65,38 @@ impl Parts {
     }
 }
 
+/// What is known of a record before it is read, by what is around it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Given<'a> {
+    /// Parts of the key.
+    pub key: [Option<&'a str>; KEY_FIELDS_MAX],
+    /// The event time.
+    pub time: Option<Timestamp>,
+}
+
 /// The row of one record while it is read.
 #[derive(Debug)]
 pub(super) struct Row<'a> {
     pub schema: &'a Schema,
     values: &'a mut [f64],
     parts: &'a mut Parts,
+    given: Given<'a>,
     observed: usize,
 }
 
 impl<'a> Row<'a> {
     /// An empty row of all features; the column of the calendar is not among them.
-    pub fn new(schema: &'a Schema, values: &'a mut [f64], parts: &'a mut Parts) -> Self {
+    pub fn new(
+        schema: &'a Schema,
+        values: &'a mut [f64],
+        parts: &'a mut Parts,
+        given: Given<'a>,
+    ) -> Self {
         let mut row = Self {
             schema,
             values,
             parts,
+            given,
             observed: 0,
         };
         row.clear();
@@ -92,17 +108,18 @@ impl<'a> Row<'a> {
         self.values.len()
     }
 
-    /// Forgets what was found.
+    /// Forgets what was found, but not what was given.
     pub fn clear(&mut self) {
         self.values.fill(f64::NAN);
         self.observed = 0;
-        self.parts.time = None;
+        self.parts.time = self.given.time;
         self.parts
             .key
             .resize_with(self.schema.key.len(), Default::default);
-        for (found, text) in &mut self.parts.key {
-            *found = false;
+        for ((found, text), given) in self.parts.key.iter_mut().zip(self.given.key) {
+            *found = given.is_some();
             text.clear();
+            text.push_str(given.unwrap_or_default());
         }
     }
 

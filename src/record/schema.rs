@@ -4,12 +4,18 @@
 //! backslash makes it part of a name. Next: `auto` finds the features of a record that nobody has listed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use super::Missing;
+use super::avro_schema::Writer;
 use super::calendar::{self, Calendar, CalendarSpec};
+use super::csv_spec::{CsvSpec, Layout};
+use super::envelope::{Attribute, Envelope, FromEvent};
+pub use super::fields::STAND_IN;
+use super::fields::split_path;
+pub(super) use super::fields::{Node, Use, join_path};
 use super::problem::SchemaProblem;
 
 /// Feature columns a record may have at most.
@@ -27,6 +33,10 @@ pub enum Format {
     Json,
     /// One 32-bit float for each feature, little end first, and nothing else: the key and the time are Kafka's.
     F32,
+    /// One line of CSV.
+    Csv,
+    /// A record in Avro, by one schema for all, or with the id of its own before it.
+    Avro,
 }
 
 /// The features, as users list them.
@@ -69,6 +79,15 @@ impl Default for Features {
 pub struct SchemaSpec {
     /// How the bytes are read.
     pub format: Format,
+    /// What is around a record.
+    #[serde(skip_serializing_if = "Envelope::is_none")]
+    pub envelope: Envelope,
+    /// What a line has, with [`Format::Csv`].
+    #[serde(skip_serializing_if = "CsvSpec::is_default")]
+    pub csv: CsvSpec,
+    /// The schema that all records were written by, as JSON, with [`Format::Avro`]; empty: each value begins with the id of its own.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub avro: String,
     /// The fields that form the key; none: Kafka's key.
     pub key: Vec<String>,
     /// The field that has the event time; empty: Kafka's timestamp.
@@ -89,32 +108,6 @@ pub struct SchemaSpec {
 /// The longest key that is taken, in bytes of its text: a key is in its state, and twice in each alert and score.
 pub const KEY_MAX: usize = 4096;
 
-/// What a leaf of the tree of fields is used for; one field may have several uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Use {
-    /// A number or boolean in this column.
-    Column(usize),
-    /// One of [`Schema::categories`].
-    Category(usize),
-    /// An array of numbers: the first column, and how many.
-    Array(usize, usize),
-    /// A part of the key.
-    Key(usize),
-    /// The event time.
-    Time,
-}
-
-/// A field that the schema names, or an object on the way to one.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Node {
-    /// Its path, for messages.
-    pub path: String,
-    /// The fields below it, by name.
-    pub children: FxHashMap<Box<str>, usize>,
-    /// What it is used for, if it is a leaf.
-    pub uses: Vec<Use>,
-}
-
 /// A field that is one-hot encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Category {
@@ -128,6 +121,10 @@ pub(super) struct Category {
 #[derive(Clone, Debug)]
 pub struct Schema {
     format: Format,
+    envelope: Envelope,
+    pub(super) from_event: FromEvent,
+    pub(super) csv: Layout,
+    pub(super) writer: Option<Arc<Writer>>,
     columns: Vec<String>,
     missing: Vec<Missing>,
     /// The root, at index 0, is the record's object.
@@ -170,6 +167,11 @@ impl Schema {
     /// How the bytes are read.
     pub fn format(&self) -> Format {
         self.format
+    }
+
+    /// What is around a record.
+    pub fn envelope(&self) -> Envelope {
+        self.envelope
     }
 
     /// The columns that are context.
@@ -230,12 +232,23 @@ impl SchemaSpec {
         offset.is_some_and(|offset| !offset.is_empty())
     }
 
+    /// The attribute of an event that a name means, where there are events.
+    fn attribute(&self, name: &str) -> Option<Attribute> {
+        match self.envelope {
+            Envelope::None => None,
+            Envelope::CloudEvents => Attribute::named(name),
+        }
+    }
+
     /// Checks everything and says all that is wrong at once.
     pub fn check(&self) -> Result<Schema, Vec<SchemaProblem>> {
         let mut builder = Builder::default();
         builder.nodes.push(Node::default());
         builder.features(self);
-        builder.place("timestamp", &self.timestamp, Use::Time);
+        builder.from_event.time = self.attribute(&self.timestamp);
+        if builder.from_event.time.is_none() {
+            builder.place("timestamp", &self.timestamp, Use::Time);
+        }
         if self.key.len() > KEY_FIELDS_MAX {
             let problem = format!(
                 "at most {KEY_FIELDS_MAX} fields may form the key, but there are {}",
@@ -250,17 +263,33 @@ impl SchemaSpec {
                     "a field path must not be empty".into(),
                 );
             }
-            builder.place(&format!("key[{part}]"), path, Use::Key(part));
+            let attribute = self.attribute(path);
+            builder.from_event.key.push(attribute);
+            if attribute.is_none() {
+                builder.place(&format!("key[{part}]"), path, Use::Key(part));
+            }
         }
         builder.policies(self);
         let calendar = builder.calendar(self);
-        if self.format == Format::F32 {
-            builder.floats(self);
+        let mut csv = Layout::default();
+        match self.format {
+            Format::Json | Format::Avro => {}
+            Format::F32 => builder.floats(self),
+            Format::Csv => csv = builder.csv(self),
         }
+        if self.format != Format::Csv && !self.csv.is_default() {
+            let problem = "is of use where `format` is \"csv\" only".to_owned();
+            builder.problem("csv", problem);
+        }
+        let writer = builder.writer(self);
         if builder.problems.is_empty() {
             Ok(Schema {
                 context: self.context_columns(&builder.columns),
                 format: self.format,
+                envelope: self.envelope,
+                from_event: builder.from_event,
+                csv,
+                writer,
                 columns: builder.columns,
                 missing: builder.missing,
                 nodes: builder.nodes,
@@ -284,6 +313,7 @@ struct Builder {
     missing: Vec<Missing>,
     nodes: Vec<Node>,
     categories: Vec<Category>,
+    from_event: FromEvent,
     problems: Vec<SchemaProblem>,
 }
 
@@ -450,6 +480,33 @@ impl Builder {
         child
     }
 
+    /// The schema that all records were written by, if there is one.
+    fn writer(&mut self, spec: &SchemaSpec) -> Option<Arc<Writer>> {
+        if spec.avro.is_empty() {
+            return None;
+        }
+        if spec.format != Format::Avro {
+            let problem = "is of use where `format` is \"avro\" only".to_owned();
+            self.problem("avro", problem);
+        }
+        let writer = Writer::parse(&spec.avro);
+        writer
+            .map_err(|problem| self.problem("avro", problem))
+            .ok()
+            .map(Arc::new)
+    }
+
+    /// Which field each cell of a line is.
+    fn csv(&mut self, spec: &SchemaSpec) -> Layout {
+        if let Features::Array { .. } = spec.features {
+            let problem = "a line of CSV has no array: list the columns".to_owned();
+            self.problem("features.array", problem);
+        }
+        let (layout, problems) = Layout::new(&spec.csv, &self.nodes);
+        self.problems.extend(problems);
+        layout
+    }
+
     /// An array of floats has neither key nor time nor words.
     fn floats(&mut self, spec: &SchemaSpec) {
         for (key, used) in [
@@ -488,33 +545,6 @@ impl Builder {
             .iter()
             .map(|owner| *spec.missing_for.get(owner).unwrap_or(&spec.missing))
             .collect();
-    }
-}
-
-/// The names in a path; `None` if it is not one.
-pub(super) fn split_path(path: &str) -> Option<Vec<String>> {
-    let mut names = vec![String::new()];
-    let mut characters = path.chars();
-    while let Some(character) = characters.next() {
-        match character {
-            '.' => names.push(String::new()),
-            '\\' => match characters.next()? {
-                escaped @ ('.' | '\\') => names.last_mut()?.push(escaped),
-                _ => return None,
-            },
-            plain => names.last_mut()?.push(plain),
-        }
-    }
-    names.iter().all(|name| !name.is_empty()).then_some(names)
-}
-
-/// `name` within the object at `parent` (empty: the record itself), as a path.
-pub(super) fn join_path(parent: &str, name: &str) -> String {
-    let name = name.replace('\\', "\\\\").replace('.', "\\.");
-    if parent.is_empty() {
-        name
-    } else {
-        format!("{parent}.{name}")
     }
 }
 

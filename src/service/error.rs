@@ -37,6 +37,17 @@ pub enum ServiceError {
         /// Why.
         error: WorkerError<KafkaFailure>,
     },
+    /// An endpoint of `[[notify]]` cannot be used.
+    #[error("notify endpoint `{name}`: {problem}")]
+    Endpoint {
+        /// Which.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// There is nobody to tell.
+    #[error("there is no [[notify]] in the configuration: nobody to tell of alerts")]
+    Nobody,
     /// A thread panicked: a mistake in this program.
     #[error("worker {0} panicked")]
     Panicked(usize),
@@ -73,7 +84,9 @@ impl ServiceError {
         self.kafka().is_some_and(KafkaFailure::is_configuration)
             || matches!(
                 self,
-                Self::Schema(SchemaError::Problems(_) | SchemaError::TooWide(_))
+                Self::Endpoint { .. }
+                    | Self::Nobody
+                    | Self::Schema(SchemaError::Problems(_) | SchemaError::TooWide(_))
                     | Self::Worker {
                         error: WorkerError::Restore(RestoreError::Foreign { .. }),
                         ..

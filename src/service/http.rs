@@ -19,7 +19,7 @@ use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use prometheus::{IntCounterVec, TextEncoder};
+use prometheus::{IntCounterVec, Registry, TextEncoder};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
@@ -52,6 +52,11 @@ pub struct Server {
 impl Server {
     /// Listens at `address` (port 0: any free one) and answers until dropped.
     pub fn start(address: SocketAddr, sources: Sources) -> io::Result<Self> {
+        Self::serving(address, router(sources))
+    }
+
+    /// The same, of other pages.
+    pub(super) fn serving(address: SocketAddr, router: Router) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -66,7 +71,7 @@ impl Server {
                     let listener = tokio::net::TcpListener::from_std(listener)?;
                     // Not a graceful shutdown: that would wait for every kept-alive connection of a browser.
                     tokio::select! {
-                        () = serve(&listener, router(sources)) => {}
+                        () = serve(&listener, router) => {}
                         _ = stopped => {}
                     }
                     Ok::<(), io::Error>(())
@@ -143,7 +148,7 @@ fn router(sources: Sources) -> Router {
 }
 
 /// Says what a browser may do with an answer.
-async fn protect(mut response: Response) -> Response {
+pub(super) async fn protect(mut response: Response) -> Response {
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),
@@ -176,7 +181,12 @@ async fn count(State(requests): State<IntCounterVec>, request: Request, next: Ne
 }
 
 async fn metrics(State(sources): State<Sources>) -> Response {
-    match TextEncoder::new().encode_to_string(&sources.registry.gather()) {
+    exported(&sources.registry)
+}
+
+/// What Prometheus reads.
+pub(super) fn exported(registry: &Registry) -> Response {
+    match TextEncoder::new().encode_to_string(&registry.gather()) {
         Ok(text) => (
             [(
                 header::CONTENT_TYPE,
@@ -197,7 +207,7 @@ async fn readyz(State(sources): State<Sources>) -> (StatusCode, String) {
     verdict(sources.status.not_ready())
 }
 
-fn verdict(problem: Option<String>) -> (StatusCode, String) {
+pub(super) fn verdict(problem: Option<String>) -> (StatusCode, String) {
     match problem {
         None => (StatusCode::OK, "ok\n".to_owned()),
         Some(problem) => (StatusCode::SERVICE_UNAVAILABLE, problem + "\n"),
@@ -214,8 +224,6 @@ mod tests {
     use std::net::TcpStream;
 
     use std::sync::Arc;
-
-    use prometheus::Registry;
 
     use super::*;
     use crate::config::Config;

@@ -102,13 +102,15 @@ pub struct Metrics {
     pub verdicts: IntCounterVec,
     /// When each worker last finished a step.
     pub last_step: GaugeVec,
+    /// Whether each worker waits long for something.
+    pub waits: IntGaugeVec,
     /// Requests that HTTP answered, by endpoint and status code.
     pub requests: IntCounterVec,
 }
 
 /// What a metric is called, and says of itself.
-struct Entry {
-    name: &'static str,
+pub(super) struct Entry {
+    pub(super) name: &'static str,
     labels: &'static [&'static str],
     /// Upper bounds of a histogram's buckets, in seconds.
     bounds: &'static [f64],
@@ -116,7 +118,11 @@ struct Entry {
 }
 
 /// A counter or a gauge.
-const fn entry(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Entry {
+pub(super) const fn entry(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Entry {
     timer(name, labels, &[], help)
 }
 
@@ -136,7 +142,7 @@ const fn timer(
 }
 
 /// All metrics: names, labels and help.
-const TABLE: &[Entry] = &[
+pub(super) const TABLE: &[Entry] = &[
     entry(
         "anomalyd_build_info",
         &["version"],
@@ -323,6 +329,11 @@ const TABLE: &[Entry] = &[
         "When a worker last said that it goes on, in seconds since 1970: at each step of its loop, and while it waits for Kafka; stands still only if the worker hangs.",
     ),
     entry(
+        "anomalyd_worker_waits",
+        &["worker"],
+        "1 while a worker has long been waiting for Kafka, or for the schema registry; the log and /status say why.",
+    ),
+    entry(
         "anomalyd_http_requests_total",
         &["endpoint", "code"],
         "Requests that HTTP answered, by endpoint (its path as docs/openapi.json writes it; other: any that is none) and status code: 401 are wrong tokens.",
@@ -330,7 +341,7 @@ const TABLE: &[Entry] = &[
 ];
 
 /// A type of metric, made of what the table says.
-trait Made: prometheus::core::Collector + Clone + Sized + 'static {
+pub(super) trait Made: prometheus::core::Collector + Clone + Sized + 'static {
     fn made(opts: Opts, entry: &Entry) -> prometheus::Result<Self>;
 }
 
@@ -366,15 +377,16 @@ impl Made for HistogramVec {
 }
 
 /// Makes metrics and registers them.
-struct Maker<'a> {
-    registry: &'a Registry,
-    detector: &'a str,
+pub(super) struct Maker<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) detector: &'a str,
+    pub(super) table: &'static [Entry],
 }
 
 impl Maker<'_> {
     /// The metric of the table that is called so.
-    fn metric<M: Made>(&self, name: &str) -> prometheus::Result<M> {
-        let entry = TABLE.iter().find(|entry| entry.name == name);
+    pub(super) fn metric<M: Made>(&self, name: &str) -> prometheus::Result<M> {
+        let entry = self.table.iter().find(|entry| entry.name == name);
         let entry =
             entry.ok_or_else(|| prometheus::Error::Msg(format!("{name} is in no table")))?;
         let opts = Opts::new(name, entry.help).const_label("detector", self.detector);
@@ -387,7 +399,11 @@ impl Maker<'_> {
 impl Metrics {
     /// Makes all metrics and registers them. An error is a bug: a name twice, or an illegal one.
     pub fn register(registry: &Registry, detector: &str) -> prometheus::Result<Self> {
-        let make = Maker { registry, detector };
+        let make = Maker {
+            registry,
+            detector,
+            table: TABLE,
+        };
         let build: IntGaugeVec = make.metric("anomalyd_build_info")?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let metrics = Self {
@@ -426,6 +442,7 @@ impl Metrics {
             training_seconds: make.metric("anomalyd_training_seconds")?,
             verdicts: make.metric("anomalyd_gate_verdicts_total")?,
             last_step: make.metric("anomalyd_last_step_timestamp_seconds")?,
+            waits: make.metric("anomalyd_worker_waits")?,
             requests: make.metric("anomalyd_http_requests_total")?,
         };
         metrics.begin();
@@ -489,88 +506,9 @@ impl Metrics {
     }
 }
 
-/// One metric as docs and tests see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Described {
-    /// Its name.
-    pub name: String,
-    /// `counter`, `gauge` or `histogram`.
-    pub kind: &'static str,
-    /// Its labels, without `detector`, which all have.
-    pub labels: Vec<String>,
-    /// Its help text.
-    pub help: String,
-}
-
-/// All metrics there are, by name. Every family is described, those without series too.
-pub fn describe() -> prometheus::Result<Vec<Described>> {
-    let registry = Registry::new();
-    let metrics = Metrics::register(&registry, "detector")?;
-    // A family without series would not be gathered.
-    metrics.lag.with_label_values(&["topic", "0"]);
-    metrics.last_step.with_label_values(&["0"]);
-    metrics.requests.with_label_values(&["/", "200"]);
-    Ok(registry
-        .gather()
-        .into_iter()
-        .map(|family| {
-            let kind = match family.get_field_type() {
-                prometheus::proto::MetricType::COUNTER => "counter",
-                prometheus::proto::MetricType::HISTOGRAM => "histogram",
-                _ => "gauge",
-            };
-            let labels = family.get_metric().first().map_or_else(Vec::new, |metric| {
-                metric
-                    .get_label()
-                    .iter()
-                    .map(|label| label.name().to_owned())
-                    .filter(|name| name != "detector")
-                    .collect()
-            });
-            Described {
-                name: family.name().to_owned(),
-                kind,
-                labels,
-                help: family.help().to_owned(),
-            }
-        })
-        .collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_ours_with_help_and_units() {
-        let all = describe().unwrap();
-        assert_eq!(all.len(), TABLE.len());
-        for metric in all {
-            assert!(metric.name.starts_with("anomalyd_"), "{}", metric.name);
-            assert!(
-                metric.help.ends_with('.'),
-                "{}: {}",
-                metric.name,
-                metric.help
-            );
-            assert_eq!(
-                metric.kind == "counter",
-                metric.name.ends_with("_total"),
-                "{}",
-                metric.name
-            );
-            assert_eq!(
-                metric.kind == "histogram",
-                metric.name.ends_with("_seconds")
-                    && !["timestamp", "skew"]
-                        .iter()
-                        .any(|word| metric.name.contains(word)),
-                "{}",
-                metric.name
-            );
-            assert!(!metric.labels.iter().any(|label| label == "key"));
-        }
-    }
 
     #[test]
     fn help_names_every_reason() {

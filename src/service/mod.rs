@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod change;
+pub mod described;
 pub mod episodes;
 pub mod error;
 mod feedback;
@@ -14,6 +15,7 @@ pub mod http;
 pub mod log;
 pub mod metrics;
 pub mod models;
+pub mod notifying;
 pub mod observe;
 mod pages;
 mod prepare;

@@ -342,12 +342,16 @@ impl Crew<'_> {
             status,
             ..
         } = self.shell;
+        let waiting = metrics.waits.with_label_values(&[&worker.to_string()]);
         let (metrics, clock) = (metrics.clone(), Arc::clone(clock));
         let (beats, waits) = (Arc::clone(status), Arc::clone(status));
         watchdog
             .clone()
             .with_beat(move || stepped(&metrics, &beats, worker, clock.now()))
-            .with_waits(move |what| waits.worker_waits(worker, what))
+            .with_waits(move |what| {
+                waiting.set(i64::from(what.is_some()));
+                waits.worker_waits(worker, what);
+            })
     }
 }
 

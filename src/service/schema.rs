@@ -11,6 +11,7 @@ use crate::kafka::KafkaFailure;
 use crate::kafka::history::KafkaHistory;
 use crate::model::card::ModelVersion;
 use crate::port::ModelStore;
+use crate::record::event;
 use crate::record::problem::{self, SchemaProblem};
 use crate::record::schema::{Features, Schema, SchemaSpec};
 
@@ -111,11 +112,13 @@ fn peek(
     let mut said = false;
     while !waiting.stop.load(Ordering::Relaxed) {
         let batch = history.newest(PEEK)?;
-        let samples = batch
+        let envelope = spec.envelope;
+        let samples: Vec<_> = batch
             .records()
             .iter()
-            .filter_map(|record| batch.value(record));
-        if spec.resolve(samples) {
+            .filter_map(|record| event::record(envelope, batch.value(record)?, &record.headers))
+            .collect();
+        if spec.resolve(samples.iter().map(|sample| &**sample)) {
             return Ok(());
         }
         if !said {

@@ -181,7 +181,7 @@ pub struct View {
     pub process: ProcessInfo,
     /// Whether partitions are held and restored.
     pub ready: bool,
-    /// Why it is not ready, as `/readyz` says it.
+    /// Why it is not ready, as `/readyz` says it; else what a worker that holds partitions has long been waiting for.
     pub waiting: Option<String>,
     /// Partitions held.
     pub partitions: Vec<PartitionStatus>,
@@ -381,11 +381,14 @@ impl Status {
     /// Everything but the records.
     pub fn view(&self) -> View {
         let inner = self.lock();
-        let waiting = not_ready(&inner);
+        let not_ready = not_ready(&inner);
+        let mut workers = inner.workers_wait.iter();
+        let of_worker = workers.next();
+        let of_worker = of_worker.map(|(worker, why)| format!("worker {worker} waits: {why}"));
         View {
             process: self.process.clone(),
-            ready: waiting.is_none(),
-            waiting,
+            ready: not_ready.is_none(),
+            waiting: not_ready.or(of_worker),
             partitions: inner.partitions.values().cloned().collect(),
             model: inner.model.clone(),
             training: inner.training.clone(),
@@ -459,6 +462,9 @@ mod tests {
         // What another worker waits for is no concern of this partition's.
         status.worker_waits(1, Some("an end".to_owned()));
         assert_eq!(status.not_ready(), None);
+        let view = status.view();
+        let waits = Some("worker 1 waits: an end".to_owned());
+        assert_eq!((view.ready, view.waiting), (true, waits));
         status.revoked(&at);
         let why = Some("waiting for Kafka: an end".to_owned());
         assert_eq!(status.not_ready(), why);

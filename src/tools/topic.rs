@@ -7,6 +7,7 @@ use super::table::{Places, Table};
 use crate::config::Config;
 use crate::port::Ranges;
 use crate::record::decode::Decoder;
+use crate::record::event;
 use crate::record::problem;
 use crate::record::schema::Schema;
 use crate::record::{DecodedBatch, Key, Missing, RecordBatch};
@@ -99,7 +100,11 @@ pub fn read<H: Ranges>(
                 Some(decoder) => decoder,
                 None => {
                     let values = batch.records().iter().take(PEEK);
-                    let values: Vec<&[u8]> = values.filter_map(|r| batch.value(r)).collect();
+                    let envelope = config.input.envelope;
+                    let values: Vec<_> = values
+                        .filter_map(|r| event::record(envelope, batch.value(r)?, &r.headers))
+                        .collect();
+                    let values: Vec<&[u8]> = values.iter().map(|value| &**value).collect();
                     decoder.insert(Decoder::new(Arc::new(schema(config, columns, &values)?)))
                 }
             };

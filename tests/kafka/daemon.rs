@@ -155,6 +155,11 @@ impl Site {
 
     /// Starts `anomalyd run`.
     pub fn run(&self, start: Start<'_>) -> Daemon {
+        self.spawn("run", start)
+    }
+
+    /// Starts a command that goes on until it is told to end.
+    pub fn spawn(&self, command: &str, start: Start<'_>) -> Daemon {
         let log = self.path(&format!("{}-{}.log", start.group, start.instance));
         let file = std::fs::File::options()
             .create(true)
@@ -163,7 +168,7 @@ impl Site {
             .expect("a log file");
         let begins = file.metadata().expect("its length").len() as usize;
         let child = self
-            .command(&["run"], start)
+            .command(&[command], start)
             .stderr(file)
             .spawn()
             .expect("a child");

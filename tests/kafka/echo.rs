@@ -148,6 +148,7 @@ impl Echo {
                 group: self.name.clone(),
                 properties: self.properties.clone(),
                 tokens: None,
+                schemas: None,
             },
             inputs: vec![self.input()],
             topics: OutputTopics {

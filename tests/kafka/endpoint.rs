@@ -1,4 +1,4 @@
-//! A token endpoint (RFC 6749, section 4.4) for tests: it answers as it is told to and remembers what it was asked.
+//! An endpoint for tests, of tokens (RFC 6749, section 4.4) and of what is posted: it answers as it is told to and remembers what it was asked.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -17,6 +17,8 @@ pub(crate) enum Answer {
     Token { seconds: u64, told: bool },
     /// A status with a body.
     Status(u16, String),
+    /// 429, with so many seconds in `Retry-After`.
+    Later(u64),
     /// Nothing, for as long as it exists.
     Hang,
     /// The end of the connection.
@@ -28,6 +30,8 @@ pub(crate) enum Answer {
 pub(crate) struct Asked {
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: String,
+    /// The status that it was answered with; 0: none.
+    pub(crate) status: u16,
 }
 
 struct State {
@@ -106,11 +110,22 @@ fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
     let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
     reader.read_exact(&mut body)?;
     asked.body = String::from_utf8(body).unwrap();
-    state.asked.lock().unwrap().push(asked);
     let answer = state.answer.lock().unwrap().clone();
+    asked.status = match &answer {
+        Answer::Token { .. } => 200,
+        Answer::Status(status, _) => *status,
+        Answer::Later(_) => 429,
+        Answer::Hang | Answer::HangUp => 0,
+    };
+    state.asked.lock().unwrap().push(asked);
+    let mut after = String::new();
     let (status, body) = match answer {
         Answer::Token { seconds, told } => (200, token_answer(seconds, told)),
         Answer::Status(status, body) => (status, body),
+        Answer::Later(seconds) => {
+            after = format!("Retry-After: {seconds}\r\n");
+            (429, "slowly".to_owned())
+        }
         Answer::HangUp => return Ok(()),
         Answer::Hang => {
             while !state.ended.load(Ordering::SeqCst) {
@@ -122,7 +137,7 @@ fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
     let length = body.len();
     write!(
         stream,
-        "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nLocation: http://127.0.0.1:1/\r\n{after}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     )
 }
 

@@ -28,6 +28,7 @@ fn connection(brokers: &str, group: &str) -> Connection {
         group: group.to_owned(),
         properties: BTreeMap::new(),
         tokens: None,
+        schemas: None,
     }
 }
 

@@ -1,0 +1,84 @@
+//! Asking other servers by HTTP: who may vouch for them, and for how long they are waited for. Whoever asks says what an answer means.
+
+use std::time::Duration;
+
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+
+/// How much of what a server says of an error is passed on, in characters.
+const SAID_MAX: usize = 200;
+
+/// Who may vouch for a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Authorities {
+    /// Those of the machine.
+    Machine,
+    /// Those in a file, PEM.
+    File(String),
+    /// These, PEM.
+    Pem(String),
+}
+
+impl Authorities {
+    /// # Errors
+    /// What is wrong with the file or the text, in words.
+    fn roots(&self) -> Result<RootCerts, String> {
+        match self {
+            Self::Machine => Ok(RootCerts::PlatformVerifier),
+            Self::Pem(pem) => Ok(RootCerts::from(certificates(pem.as_bytes())?)),
+            Self::File(path) => {
+                let pem = std::fs::read(path)
+                    .map_err(|error| format!("file `{path}` cannot be read: {error}"))?;
+                Ok(RootCerts::from(certificates(&pem)?))
+            }
+        }
+    }
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, String> {
+    let mut found = Vec::new();
+    for item in parse_pem(pem) {
+        if let PemItem::Certificate(certificate) = item.map_err(|error| error.to_string())? {
+            found.push(certificate);
+        }
+    }
+    if found.is_empty() {
+        Err("no certificates in PEM".to_owned())
+    } else {
+        Ok(found)
+    }
+}
+
+/// What asks. A request lasts for at most `limit`, from looking up the host to the last byte; no redirection is followed, for what is sent is not for
+/// others; a status is a value.
+///
+/// # Errors
+/// What is wrong with `authorities`, in words.
+pub fn agent(authorities: &Authorities, limit: Duration) -> Result<ureq::Agent, String> {
+    let tls = TlsConfig::builder()
+        .provider(TlsProvider::NativeTls)
+        .root_certs(authorities.roots()?)
+        .build();
+    Ok(ureq::Agent::new_with_config(
+        ureq::Agent::config_builder()
+            .timeout_global(Some(limit))
+            .max_redirects(0)
+            .http_status_as_error(false)
+            .tls_config(tls)
+            .user_agent("anomalyd")
+            .build(),
+    ))
+}
+
+/// Whether `url` is `http://` or `https://` with a host.
+pub fn is_http(url: &str) -> bool {
+    let parsed = url.parse::<ureq::http::Uri>().ok();
+    parsed.is_some_and(|url| {
+        matches!(url.scheme_str(), Some("https" | "http")) && url.host().is_some()
+    })
+}
+
+/// The beginning of what a server says, fit for a line of the log.
+pub fn printable(text: &str) -> String {
+    let printable = text.chars().filter(|char| !char.is_control());
+    printable.take(SAID_MAX).collect()
+}

@@ -1,0 +1,260 @@
+//! `anomalyd notify`: a thread an endpoint, HTTP, signals.
+//!
+//! Next: `metrics` (every name), `status` (what people see).
+
+pub mod metrics;
+pub mod status;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::middleware::map_response;
+use axum::response::{Json, Response};
+use axum::routing::get;
+use prometheus::Registry;
+
+use self::metrics::NotifyMetrics;
+use self::status::NotifyStatus;
+use super::error::ServiceError;
+use super::http::{Server, exported, protect, verdict};
+use super::signal::{self, Request};
+use super::words;
+use crate::alert::Alert;
+use crate::config::Config;
+use crate::kafka::KafkaFailure;
+use crate::kafka::alert_group::AlertGroup;
+use crate::kafka::settings::Connection;
+use crate::kafka::watchdog::{Watchdog, end_process};
+use crate::notify::deliver::{Around, Event, Notifier};
+use crate::notify::endpoint::Endpoint;
+use crate::notify::post::HttpPost;
+use crate::seed::Seed;
+use crate::time::{Clock, SystemClock};
+
+/// Beyond the longest request: how long the threads have to end after a signal.
+const END_MAX: Duration = Duration::from_secs(5);
+/// After Kafka could not be used.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// What pages read.
+#[derive(Clone)]
+struct Shown {
+    registry: Registry,
+    status: Arc<NotifyStatus>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What the thread of an endpoint takes along.
+#[derive(Clone)]
+struct Thread {
+    endpoint: Endpoint,
+    connection: Connection,
+    topic: String,
+    status: Arc<NotifyStatus>,
+    clock: Arc<dyn Clock>,
+    stop: Arc<AtomicBool>,
+    watchdog: Watchdog,
+    seed: Seed,
+}
+
+/// How a thread ended.
+type Ended = Result<(), ServiceError>;
+
+/// Tells all endpoints of alerts until SIGTERM, SIGINT, or a failure that does not pass.
+pub fn run(config: &Config) -> Result<(), ServiceError> {
+    let timeouts = config.notify.iter().map(|endpoint| endpoint.timeout);
+    let longest = timeouts.max().ok_or(ServiceError::Nobody)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let stop = Arc::new(AtomicBool::new(false));
+    let (ended, endings) = channel();
+    listen(longest + END_MAX, &stop)?;
+    let watchdog = Watchdog::start(Arc::clone(&clock), end_process).with_stop(Arc::clone(&stop));
+    let registry = Registry::new();
+    let metrics = NotifyMetrics::register(&registry, &config.name)?;
+    let each = config.notify.iter();
+    let named = each.map(|one| (one.name.as_str(), one.kind.name(), one.timeout));
+    let status = Arc::new(NotifyStatus::new(named, metrics));
+    let shown = Shown {
+        registry,
+        status: Arc::clone(&status),
+        clock: Arc::clone(&clock),
+    };
+    let _server = serve(config, shown)?;
+    for endpoint in &config.notify {
+        let thread = Thread {
+            endpoint: endpoint.clone(),
+            connection: config.notify_connection(endpoint),
+            topic: config.output.alerts.clone(),
+            status: Arc::clone(&status),
+            clock: Arc::clone(&clock),
+            stop: Arc::clone(&stop),
+            watchdog: watchdog.clone(),
+            seed: config.seed.child("notify"),
+        };
+        start(thread, &ended)?;
+    }
+    tracing::info!(
+        endpoints = config.notify.len(),
+        topic = config.output.alerts,
+        "telling of alerts"
+    );
+    wait(config.notify.len(), &endings, &stop)
+}
+
+/// Until all threads have ended: the first that fails ends the others.
+fn wait(
+    threads: usize,
+    endings: &std::sync::mpsc::Receiver<Ended>,
+    stop: &AtomicBool,
+) -> Result<(), ServiceError> {
+    let mut outcome = Ok(());
+    for ended in endings.iter().take(threads) {
+        stop.store(true, Ordering::Relaxed);
+        outcome = outcome.and(ended);
+    }
+    tracing::info!("stopped");
+    outcome
+}
+
+/// Hears signals.
+fn listen(limit: Duration, stop: &Arc<AtomicBool>) -> Result<(), ServiceError> {
+    let stop = Arc::clone(stop);
+    spawn("signals", move || {
+        signal::listen(limit, |request| {
+            if let Request::Stop(name) = request {
+                tracing::info!(signal = name, "stopping after the requests in flight");
+                stop.store(true, Ordering::Relaxed);
+            }
+        });
+    })
+}
+
+fn start(thread: Thread, ended: &Sender<Ended>) -> Result<(), ServiceError> {
+    let ended = ended.clone();
+    spawn("notify", move || {
+        let body = std::panic::AssertUnwindSafe(|| notify(&thread));
+        let outcome = std::panic::catch_unwind(body).unwrap_or(Err(ServiceError::Helper("notify")));
+        ended.send(outcome).unwrap_or_default();
+    })
+}
+
+/// The body of an endpoint's thread. An outage is a new beginning: what was not committed is read again.
+fn notify(thread: &Thread) -> Ended {
+    let Thread {
+        endpoint,
+        status,
+        clock,
+        stop,
+        ..
+    } = thread;
+    let name = endpoint.name.clone();
+    let beat = {
+        let (status, clock, name) = (Arc::clone(status), Arc::clone(clock), name.clone());
+        move || status.beat(&name, clock.now())
+    };
+    let waits = {
+        let (status, name) = (Arc::clone(status), name.clone());
+        move |what| status.note(&name, Event::Waits(what))
+    };
+    let watchdog = thread.watchdog.clone().with_beat(beat).with_waits(waits);
+    loop {
+        let outcome = session(thread, &watchdog);
+        match outcome {
+            Ok(()) | Err(ServiceError::Kafka(KafkaFailure::Stopped)) => return Ok(()),
+            Err(error) if stop.load(Ordering::Relaxed) => {
+                tracing::info!(endpoint = name, %error, "stopped while Kafka was away");
+                return Ok(());
+            }
+            Err(error) if error.passes() => {
+                tracing::warn!(endpoint = name, %error, "Kafka is away: waiting for it");
+                status.note(&name, Event::Waits(Some(error.to_string())));
+                if watchdog.pause(AGAIN_AFTER).is_err() {
+                    return Ok(());
+                }
+            }
+            failed => return failed,
+        }
+    }
+}
+
+/// One membership of the endpoint's group.
+fn session(thread: &Thread, watchdog: &Watchdog) -> Ended {
+    let Thread {
+        endpoint,
+        status,
+        clock,
+        ..
+    } = thread;
+    let poster = HttpPost::new(endpoint).map_err(|problem| ServiceError::Endpoint {
+        name: endpoint.name.clone(),
+        problem,
+    })?;
+    let waits = (Arc::clone(clock), watchdog.clone());
+    let group = AlertGroup::join(&thread.connection, &thread.topic, waits)?;
+    let (heard, name) = (Arc::clone(status), endpoint.name.clone());
+    heard.note(&name, Event::Waits(None));
+    let around = Around {
+        observer: Arc::new(move |event| heard.note(&name, event)),
+        clock: Arc::clone(clock),
+        stop: Arc::clone(&thread.stop),
+        words: cause,
+        seed: thread.seed,
+    };
+    Ok(Notifier::new(endpoint.clone(), (group, poster), around).run()?)
+}
+
+/// What an alert says.
+fn cause(alert: &Alert) -> String {
+    words::cause(alert, |_| None)
+}
+
+fn serve(config: &Config, shown: Shown) -> Result<Option<Server>, ServiceError> {
+    let Some(address) = config.http else {
+        return Ok(None);
+    };
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/status", get(status))
+        .with_state(shown)
+        .layer(map_response(protect));
+    let server = Server::serving(address, router).map_err(|error| ServiceError::Io {
+        what: "listening for HTTP (`http.listen`; a daemon on this machine has its own)",
+        error,
+    })?;
+    tracing::info!(address = %server.address(), "serving HTTP");
+    Ok(Some(server))
+}
+
+async fn metrics(State(shown): State<Shown>) -> Response {
+    exported(&shown.registry)
+}
+
+async fn healthz(State(shown): State<Shown>) -> (StatusCode, String) {
+    verdict(shown.status.hangs(shown.clock.now()))
+}
+
+async fn readyz(State(shown): State<Shown>) -> (StatusCode, String) {
+    verdict(shown.status.not_ready())
+}
+
+async fn status(State(shown): State<Shown>) -> Json<serde_json::Value> {
+    Json(serde_json::json!({ "endpoints": shown.status.view() }))
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), ServiceError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map(drop)
+        .map_err(|error| ServiceError::Io {
+            what: "starting a thread",
+            error,
+        })
+}

@@ -15,7 +15,7 @@ pub mod log;
 pub mod metrics;
 pub mod models;
 pub mod observe;
-mod pages;
+pub(crate) mod pages;
 mod prepare;
 pub mod recent;
 pub mod run;

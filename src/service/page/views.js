@@ -1,5 +1,6 @@
 // What each page shows. A view builds its parts once and is then told what is known, again and again.
-import { ask, buttons, clock, command, episodeLink, fill, h, keyLink, many, number, percent, s, span, when } from './tools.js';
+import { clock, fill, h, many, number, percent, s, span, when } from './dom.js';
+import { ask, buttons, command, episodeLink, keyLink } from './tools.js';
 import { bar, chance, chart, level, levels, rare, strip } from './charts.js';
 
 const WORDS = { false_positive: 'a false alarm', true_positive: 'a fault', new_normal: 'the new normal' };

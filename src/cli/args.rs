@@ -170,7 +170,7 @@ pub struct DemoArgs {
 /// What is read: a file, or a stretch of the configuration's topics.
 #[derive(Clone, Debug, Args)]
 pub struct SourceArgs {
-    /// CSV with a header or JSON lines, gzipped or not
+    /// CSV with a header (parted by comma, semicolon or tab) or JSON lines, gzipped or not, or Parquet; - is standard input
     #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
     /// Instead of a file, the records of [input]'s topics from this time on, by Kafka's timestamps (RFC 3339)
@@ -192,7 +192,7 @@ pub struct TableArgs {
     /// Column that names the record's key; several make it together
     #[arg(long, value_name = "COLUMN")]
     pub key: Vec<String>,
-    /// Column with the event time; without one, rows are a second apart
+    /// Column with the event time; looked for if left out, and where there is none, rows are a second apart
     #[arg(long, value_name = "COLUMN")]
     pub timestamp: Option<String>,
     /// Column with labels (not 0: anomalous), left out of the features

@@ -159,7 +159,7 @@ Asks /healthz at http.listen; --ready asks /readyz.")]
 /// `demo`
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
-    /// End after this long, with a table of faults and findings
+    /// End after this long; the story takes about a minute and a half, and is cut short by less
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     pub length: Option<std::time::Duration>,
     /// Seed of the plant and its faults

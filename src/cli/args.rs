@@ -137,6 +137,9 @@ trained. The daemon goes by its clock, with jitter, and by what is committed; a 
     /// Look at the settings in effect
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look at records that could not be read
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
     /// Create the topics that the daemon writes
     #[command(subcommand)]
     Topics(TopicsCommand),
@@ -323,6 +326,18 @@ pub enum ModelsCommand {
         /// The version; the one in use if left out.
         version: Option<u64>,
     },
+    /// In what two versions differ: settings, what they were made from, what the gate measured
+    #[command(after_help = "  anomalyd models diff 3 4 --config pumps.toml
+  anomalyd models diff 3 --config pumps.toml --json     with the one in use")]
+    Diff {
+        /// The one.
+        a: u64,
+        /// The other; the one in use if left out.
+        b: Option<u64>,
+        /// As a JSON list of what differs
+        #[arg(long)]
+        json: bool,
+    },
     /// Take a stored version into use; running daemons follow within seconds
     Promote {
         /// The version.
@@ -433,12 +448,36 @@ impl From<Least> for crate::alert::Severity {
 pub enum ConfigCommand {
     /// All settings in effect, secrets hidden, with where each comes from
     Show(ConfigShowArgs),
+    /// A JSON Schema of configuration files, for editors that complete and check them
+    #[command(after_help = "  anomalyd config schema > anomalyd.schema.json
+and in the first line of a file:   #:schema ./anomalyd.schema.json")]
+    Schema,
     /// Look at a thousand records, and propose a file: key, time, features, categories
     #[command(
         after_help = "  anomalyd config init --from-topic plant.pumps --brokers kafka-1:9092 --out pumps.toml
   anomalyd config init --from-file pump.csv"
     )]
     Init(ConfigInitArgs),
+}
+
+/// `dead-letters`
+#[derive(Debug, Subcommand)]
+pub enum DeadLettersCommand {
+    /// The last ones: which record, why, and what it was
+    #[command(after_help = "  anomalyd dead-letters list --config pumps.toml
+  anomalyd dead-letters list --config pumps.toml -n 1000 --json | jq -r .reason | sort | uniq -c")]
+    List(DeadLettersListArgs),
+}
+
+/// `dead-letters list`
+#[derive(Clone, Debug, Args)]
+pub struct DeadLettersListArgs {
+    /// So many of those that there are
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    pub last: usize,
+    /// A JSON object a line
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `config init`

@@ -10,7 +10,7 @@ use super::evaluate::Trained;
 pub use super::input::ReportInput;
 use super::report::{Budgeted, Report, TrainingRow, number};
 use super::summary;
-use crate::alert::Alert;
+use crate::alert::{Alert, ScoredBy};
 use crate::detect::episode::Rule;
 use crate::model::card::Card;
 use crate::model::{KINDS, Trait};
@@ -64,7 +64,7 @@ pub fn report(input: ReportInput<'_>) -> Report {
         scores: outcome.lines.iter().map(|line| line.score).collect(),
         p_values: outcome.lines.iter().map(|line| line.p_value).collect(),
         warming_up: (0..table.len())
-            .map(|row| row < warmup || outcome.lines[row].scored_by.version().is_none())
+            .map(|row| row < warmup || outcome.lines[row].scored_by == ScoredBy::ColdStart)
             .collect(),
         labels: table.labels.clone().unwrap_or_default(),
         budget,
@@ -105,9 +105,9 @@ fn subtitle(input: ReportInput<'_>) -> String {
         n => format!(" of {n} keys"),
     };
     format!(
-        "{} rows{keys}, {} features. Model {}, window {}, first fitted on {} rows. Budget of false alarms: {budget}.",
+        "{} rows{keys}, {}. Model {}, window {}, first fitted on {} rows. Budget of false alarms: {budget}.",
         table.len(),
-        table.columns.len(),
+        summary::many(table.columns.len(), "feature"),
         spec.kind,
         spec.window,
         input.warmup.min(table.len()),

@@ -5,7 +5,7 @@ use noise::noise;
 
 use super::evaluate::{Outcome, Warmup, Watch, backtest, score};
 use super::story::{self, ReportInput};
-use crate::alert::AlertEvent;
+use crate::alert::{AlertEvent, ScoredBy};
 use crate::config::{Config, Sources};
 use crate::detect::Params;
 use crate::model::Unwatched;
@@ -547,6 +547,45 @@ fn a_report_tells_of_each_keys_own_records() {
             .figures
             .contains(&("VUS-PR".to_owned(), "–".to_owned()))
     );
+}
+
+#[test]
+fn a_report_of_a_single_feature_has_what_its_season_judged_and_expected() {
+    let lines = rows(900, 700);
+    let lines = lines.iter().map(|[_, b]| format!("{b}\n"));
+    let table = table(
+        &format!("b\n{}", lines.collect::<String>()),
+        &Roles::default(),
+    );
+    let set = [
+        "model.kind=auto",
+        "model.window=1",
+        "training.interval=3650d",
+    ];
+    let outcome = tested(&set, &table, 300);
+    assert_eq!(outcome.lines[850].scored_by, ScoredBy::Seasonal);
+    assert!(outcome.expected[&850].is_finite());
+    let report = story::report(ReportInput {
+        budgets: &[],
+        nothing: None,
+        config: &config(&set),
+        table: &table,
+        outcome: &outcome,
+        warmup: 300,
+        sentence: "",
+        figures: &[],
+        timed: false,
+    });
+    assert!(report.warming_up[299] && !report.warming_up[300]);
+    let worst = report.episodes.iter().find(|e| e.from >= 690).unwrap();
+    let trace = worst.trace.as_ref().unwrap();
+    assert!(
+        trace
+            .points
+            .iter()
+            .all(|point| point.expected[0].is_finite())
+    );
+    assert!(trace.spreads[0].is_some());
 }
 
 /// Models of a daemon: one champion, and what its trainer made.

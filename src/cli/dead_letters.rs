@@ -17,20 +17,26 @@ const VALUE_MAX: usize = 120;
 
 /// Lists the last dead letters.
 pub(super) fn list(config: &Config, arguments: &DeadLettersListArgs) -> Result<(), Failure> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
-    let topic = config.output.dead_letters.as_str();
-    let most = i64::try_from(arguments.last).unwrap_or(i64::MAX);
-    let mut letters = last(&config.connection(), (topic, most), (clock, watchdog))?;
-    letters.drain(..letters.len().saturating_sub(arguments.last));
+    let letters = read(config, arguments.last)?;
     if !arguments.json {
-        return print(&shown(&letters, topic));
+        return print(&shown(&letters, &config.output.dead_letters));
     }
     for letter in &letters {
         let line = serde_json::to_string(letter);
         print(&(line.map_err(|error| Failure::Internal(error.to_string()))? + "\n"))?;
     }
     Ok(())
+}
+
+/// The last letters of all partitions.
+fn read(config: &Config, most: usize) -> Result<Vec<Letter>, Failure> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
+    let of_each = i64::try_from(most).unwrap_or(i64::MAX);
+    let topic = (config.output.dead_letters.as_str(), of_each);
+    let mut letters = last(&config.connection(), topic, (clock, watchdog))?;
+    letters.drain(..letters.len().saturating_sub(most));
+    Ok(letters)
 }
 
 /// A few lines a letter, the oldest first, and how many there are for each reason.
@@ -80,7 +86,74 @@ fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use rdkafka::ClientConfig;
+    use rdkafka::message::{Header, OwnedHeaders};
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+
     use super::*;
+    use crate::config::Sources;
+    use crate::demo::broker::EmbeddedBroker;
+    use crate::record::dead_letter::{DeadLetter, Refusal};
+    use crate::stream::{Offset, TopicPartition};
+
+    #[test]
+    fn the_last_letters_of_all_partitions_are_read_back_as_they_were_written() {
+        let broker = EmbeddedBroker::start(&[("dead", 2)]).unwrap();
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", broker.address())
+            .create()
+            .unwrap();
+        for offset in 0..5 {
+            let letter = DeadLetter {
+                detector: "pumps".into(),
+                at: TopicPartition::new("records", 3),
+                offset: Offset(offset),
+                timestamp: Timestamp(1_760_000_000_000 + offset),
+                key: Some(b"pump".to_vec()),
+                value: Some(b"{".to_vec()),
+                headers: Vec::new(),
+                reason: Refusal::Late(Duration::from_secs(5)),
+            };
+            let mut headers = OwnedHeaders::new();
+            for header in letter.all_headers() {
+                headers = headers.insert(Header {
+                    key: &header.name,
+                    value: header.value.as_deref(),
+                });
+            }
+            let message = BaseRecord::to("dead")
+                .key("pump")
+                .payload("{")
+                .partition(i32::from(offset % 2 == 0))
+                .timestamp(letter.timestamp.0)
+                .headers(headers);
+            producer.send(message).map_err(|(error, _)| error).unwrap();
+        }
+        producer.flush(Duration::from_secs(30)).unwrap();
+        let sources = Sources {
+            set: vec![
+                format!("kafka.brokers={}", broker.address()),
+                "output.dead_letters=dead".to_owned(),
+            ],
+            ..Sources::default()
+        };
+        let found = read(&Config::load(&sources).unwrap(), 3).unwrap();
+        let places: Vec<i64> = found.iter().map(|letter| letter.offset).collect();
+        assert_eq!(places, [2, 3, 4]);
+        let newest = &found[2];
+        assert_eq!((newest.topic.as_str(), newest.partition), ("records", 3));
+        assert_eq!(
+            (newest.reason.as_str(), newest.key.as_deref()),
+            ("late", Some("pump"))
+        );
+        assert!(
+            newest.message.contains("more than 5s older"),
+            "{}",
+            newest.message
+        );
+    }
 
     #[test]
     fn letters_are_told_with_their_reason_and_nothing_that_a_terminal_obeys() {

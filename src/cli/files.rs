@@ -67,6 +67,7 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
         None => {
             let roles = roles(config, &arguments.table);
             let (table, _) = rows(config, &arguments.source, (roles, None))?;
+            noted(&table);
             training::train(config, &table, now, &mut monitor)?
         }
     };
@@ -107,6 +108,13 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
         }
     }
     print(&text)
+}
+
+/// Says what was found out by itself.
+fn noted(table: &Table) {
+    for note in &table.notes {
+        tracing::info!("{}: {note}", table.path);
+    }
 }
 
 /// How many keys are judged by levels of their own; nothing where keys are alike.
@@ -199,6 +207,7 @@ pub(super) fn score(config: &Config, arguments: &ScoreArgs) -> Result<(), Failur
     roles.features = Some(model.card.columns.clone());
     let columns = model.card.columns.clone();
     let (table, _) = rows(config, &arguments.source, (roles, Some(&columns)))?;
+    noted(&table);
     let kind = model.card.spec.kind.clone();
     let bar = rows_bar(table.len());
     let seen = |rows| bar.set_position(rows as u64);

@@ -67,7 +67,7 @@ fn facts(card: &Card) -> Vec<(String, Value)> {
     facts.extend(rows.map(|(name, count)| (format!("rows: {name}"), (*count).into())));
     let measures = card.measures.iter();
     facts.extend(measures.map(|(name, value)| (format!("measured: {name}"), (*value).into())));
-    facts.retain(|(_, value)| *value != Value::from("") && !value.is_null());
+    facts.retain(|(_, value)| value.as_str() != Some("") && !value.is_null());
     facts
 }
 

@@ -46,11 +46,18 @@ pub struct Acts {
     /// The false alarm that somebody dismissed.
     dismissed: Option<EpisodeId>,
     held_back: bool,
-    /// When the last training had ended as another was asked for.
-    asked: Option<Option<String>>,
-    trained: bool,
+    asked: Asked,
     sabotage: Option<Receiver<Result<String, String>>>,
     refused: bool,
+}
+
+/// The training that somebody asks for.
+#[derive(Debug)]
+enum Asked {
+    NotYet,
+    /// When the last one before had ended, if there was one.
+    After(Option<String>),
+    Done,
 }
 
 /// A line of the story.
@@ -65,8 +72,7 @@ impl Acts {
             changes: running.changes(),
             dismissed: None,
             held_back: false,
-            asked: None,
-            trained: false,
+            asked: Asked::NotYet,
             sabotage: None,
             refused: false,
         }
@@ -120,25 +126,23 @@ impl Acts {
 
     fn retrain(&mut self, place: f64, running: &Running, lasts: bool) -> Option<Line> {
         let ended = || running.status().view().training;
-        let Some(before) = &self.asked else {
-            if place < RETRAIN.0 || (!lasts && place < RETRAIN.1) {
-                return None;
+        let before = match &self.asked {
+            Asked::Done => return None,
+            Asked::NotYet if place < RETRAIN.0 || (!lasts && place < RETRAIN.1) => return None,
+            Asked::NotYet => {
+                self.asked = Asked::After(ended().map(|training| training.ended));
+                let text = match self.changes.as_ref()?.retrain() {
+                    Ok(()) => {
+                        "somebody asks for a training, while the drift of pump-4 goes on".to_owned()
+                    }
+                    Err(error) => format!("no training can be asked for: {error}"),
+                };
+                return Some((About::People, text));
             }
-            self.asked = Some(ended().map(|training| training.ended));
-            let asked = self.changes.as_ref()?.retrain();
-            let text = match asked {
-                Ok(()) => {
-                    "somebody asks for a training, while the drift of pump-4 goes on".to_owned()
-                }
-                Err(error) => format!("no training can be asked for: {error}"),
-            };
-            return Some((About::People, text));
+            Asked::After(before) => before.as_ref(),
         };
-        let training = ended().filter(|training| Some(&training.ended) != before.as_ref())?;
-        if self.trained {
-            return None;
-        }
-        self.trained = true;
+        let training = ended().filter(|training| Some(&training.ended) != before)?;
+        self.asked = Asked::Done;
         let kept_out = self.changes.as_ref().and_then(|changes| {
             let (cards, _) = changes.models().ok()?;
             let newest = cards.into_iter().max_by_key(|card| card.version)?;
@@ -192,7 +196,10 @@ impl Acts {
     pub fn missing(&self) -> Option<&'static str> {
         [
             (self.dismissed.is_some(), "no false alarm was dismissed"),
-            (self.trained, "the training that was asked for did not end"),
+            (
+                matches!(self.asked, Asked::Done),
+                "the training that was asked for did not end",
+            ),
             (self.refused, "the model that learnt nonsense was not tried"),
         ]
         .into_iter()

@@ -304,8 +304,8 @@ mod tests {
     #[test]
     fn the_record_that_is_rarest_tells_most() {
         let of = |p_value, anomaly_score| Alert {
-            p_value,
             anomaly_score,
+            p_value,
             ..alert(Vec::new())
         };
         assert!(tells_more(&of(1e-9, 1.0), &of(1e-6, 5.0)));

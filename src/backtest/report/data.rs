@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::chart::surprise;
 use super::html::put;
 use super::{Report, Trace, budgets};
+use crate::record::Key;
 use crate::stats::metrics::segments;
 
 /// Keys that have a lane; those with the strangest records are kept.
@@ -82,8 +83,7 @@ impl Report {
             let bins = lane.bins.iter().map(|bin| bin.map_or(Value::Null, digits));
             json!({"key": name, "bins": bins.collect::<Vec<Value>>(), "labels": lane.labels})
         });
-        let keys: std::collections::BTreeSet<&str> =
-            self.keys.iter().map(|key| key.as_str()).collect();
+        let keys: std::collections::BTreeSet<&str> = self.keys.iter().map(Key::as_str).collect();
         let data = json!({
             "timed": !self.times.is_empty(),
             "from": from,

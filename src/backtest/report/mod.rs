@@ -189,15 +189,21 @@ impl Report {
         self.cards(&mut out);
         out.push_str("<section><h2>More</h2>");
         folded(&mut out, "How surprising each record was", |out| {
-            self.surprise(out)
+            self.surprise(out);
         });
-        folded(&mut out, "Scores and thresholds", |out| self.scores(out));
+        folded(&mut out, "Scores and thresholds", |out| {
+            self.scores(out);
+        });
         if !self.attribution.is_empty() && !self.scores.is_empty() {
             let title = "Which features were to blame, over time";
-            folded(&mut out, title, |out| self.attribution(out));
+            folded(&mut out, title, |out| {
+                self.attribution(out);
+            });
         }
         if !self.figures.is_empty() {
-            folded(&mut out, "Figures", |out| self.figures(out));
+            folded(&mut out, "Figures", |out| {
+                self.figures(out);
+            });
         }
         folded(&mut out, "Models and calibration", |out| {
             self.calibration(out);

@@ -41,7 +41,7 @@ function choose(budget) {
   const without = budget.configured ? [] : budget.spans.filter(span => span[3] < 0);
   const others = document.getElementById('others');
   others.hidden = budget.configured;
-  others.textContent = budget.configured ? '' : `${without.length ? `${many(without.length, 'more episode')} would have opened than have a card: ${without.slice(0, 12).map(span => `${span[0] < 0 ? '' : `${data.lanes[span[0]].key} `}${moment(span[1], data.to)}`).join(', ')}${without.length > 12 ? ', …' : ''}. ` : ''}Cards of episodes that this budget would not have opened are faint.`;
+  others.textContent = budget.configured ? '' : `${without.length ? `Beside those with a card ${many(without.length, 'episode')} would have opened: ${without.slice(0, 12).map(span => `${span[0] < 0 ? '' : `${data.lanes[span[0]].key} `}${moment(span[1], data.to)}`).join(', ')}${without.length > 12 ? ' and so on' : ''}. ` : ''}Cards of episodes that this budget would not have opened are faint.`;
 }
 
 /** A card's features over what was expected of them, and the evidence below. */

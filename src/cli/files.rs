@@ -66,8 +66,7 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
         }
         None => {
             let roles = roles(config, &arguments.table);
-            let (table, _) = rows(config, &arguments.source, (roles, None))?;
-            noted(&table);
+            let table = noted(rows(config, &arguments.source, (roles, None))?);
             training::train(config, &table, now, &mut monitor)?
         }
     };
@@ -111,10 +110,11 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
 }
 
 /// Says what was found out by itself.
-fn noted(table: &Table) {
+fn noted((table, _): (Table, bool)) -> Table {
     for note in &table.notes {
         tracing::info!("{}: {note}", table.path);
     }
+    table
 }
 
 /// How many keys are judged by levels of their own; nothing where keys are alike.
@@ -206,8 +206,7 @@ pub(super) fn score(config: &Config, arguments: &ScoreArgs) -> Result<(), Failur
     let mut roles = roles(config, &arguments.table);
     roles.features = Some(model.card.columns.clone());
     let columns = model.card.columns.clone();
-    let (table, _) = rows(config, &arguments.source, (roles, Some(&columns)))?;
-    noted(&table);
+    let table = noted(rows(config, &arguments.source, (roles, Some(&columns)))?);
     let kind = model.card.spec.kind.clone();
     let bar = rows_bar(table.len());
     let seen = |rows| bar.set_position(rows as u64);

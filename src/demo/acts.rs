@@ -1,10 +1,8 @@
-//! What people do in the story: they dismiss a false alarm, ask for a training while a fault lasts, and bring a model that learnt nonsense.
+//! What people do in the story: they dismiss a false alarm, ask for a training while a fault lasts, and bring a model that learnt the wrong units.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
-
-use rand::Rng as _;
 
 use super::faults::{Fault, routines};
 use super::gateway::STEP;
@@ -29,13 +27,15 @@ use crate::train;
 
 /// From where in the story on somebody asks for a training, as soon as the drift is told of, and at the latest.
 const RETRAIN: (f64, f64) = (0.28, 0.40);
-/// Where somebody brings the model that learnt nonsense.
+/// Where somebody brings the model that learnt the wrong units.
 const SABOTAGE: f64 = 0.72;
-/// Readings of each pump that such a model is made from, and the share of them that is nonsense: the gate tries it on the rest.
+/// Readings of each pump that such a model is made from, and the share of them that is wrong: the gate tries it on the rest.
 const READINGS: usize = 2_000;
 /// Readings before them, in which pumps warm up.
 const WARMING: usize = 1_200;
-const NONSENSE: f64 = 0.85;
+const WRONG: f64 = 0.855;
+/// By what they are too large.
+const UNITS: f64 = 1.25;
 
 /// What was done so far.
 #[derive(Debug)]
@@ -48,6 +48,7 @@ pub struct Acts {
     held_back: bool,
     asked: Asked,
     sabotage: Option<Receiver<Result<String, String>>>,
+    sabotage_over: bool,
     refused: bool,
 }
 
@@ -74,6 +75,7 @@ impl Acts {
             held_back: false,
             asked: Asked::NotYet,
             sabotage: None,
+            sabotage_over: false,
             refused: false,
         }
     }
@@ -163,9 +165,9 @@ impl Acts {
         ))
     }
 
-    /// A model that learnt scrambled sensors is held against the one in use, by the gate that every model passes.
+    /// A model that learnt the wrong units is held against the one in use, by the gate that every model passes.
     fn sabotage(&mut self, place: f64) -> Option<Line> {
-        if self.refused || place < SABOTAGE {
+        if self.sabotage_over || place < SABOTAGE {
             return None;
         }
         let Some(verdict) = &self.sabotage else {
@@ -173,10 +175,10 @@ impl Acts {
             let (config, seed) = (self.config.clone(), self.seed);
             thread::spawn(move || {
                 // Who asked may have ended.
-                send.send(scrambled(&config, seed)).unwrap_or_default();
+                send.send(brought(&config, seed)).unwrap_or_default();
             });
             self.sabotage = Some(receive);
-            let text = "somebody brings a model that was trained on scrambled sensors";
+            let text = "somebody brings a model that was trained on readings in other units";
             return Some((About::People, text.to_owned()));
         };
         let said = match verdict.try_recv() {
@@ -184,10 +186,11 @@ impl Acts {
             Err(TryRecvError::Disconnected) => Err("it was not tried".to_owned()),
             Ok(said) => said,
         };
-        self.refused = true;
+        self.sabotage_over = true;
+        self.refused = said.is_ok();
         let text = match said {
             Ok(verdict) => format!("the gate refuses it, and the model in use goes on: {verdict}"),
-            Err(problem) => format!("it does not get far: {problem}"),
+            Err(problem) => format!("it is not refused: {problem}"),
         };
         Some((About::Model, text))
     }
@@ -200,22 +203,25 @@ impl Acts {
                 matches!(self.asked, Asked::Done),
                 "the training that was asked for did not end",
             ),
-            (self.refused, "the model that learnt nonsense was not tried"),
+            (
+                self.refused,
+                "the model that learnt the wrong units was not refused",
+            ),
         ]
         .into_iter()
         .find_map(|(done, what)| (!done).then_some(what))
     }
 }
 
-/// Trains on readings whose sensors change places from one to the next, and answers what the gate says of the model; an error if it accepts it.
-fn scrambled(config: &Config, seed: Seed) -> Result<String, String> {
+/// Trains on readings in other units, and answers what the gate says of the model; an error if it accepts it.
+fn brought(config: &Config, seed: Seed) -> Result<String, String> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
     let now = clock.now();
     let mut store =
         AnyStore::open(config, &config.connection(), clock, watchdog).map_err(|e| e.to_string())?;
     let champion = chosen(&mut store, None).map_err(|error| error.to_string())?;
-    verdict(config, &nonsense(seed), champion, now)
+    verdict(config, &wrong(seed), champion, now)
 }
 
 fn verdict(
@@ -225,7 +231,7 @@ fn verdict(
     now: Timestamp,
 ) -> Result<String, String> {
     let mut config = config.clone();
-    // The quickest kind: which one it is makes no difference to nonsense.
+    // The quickest kind: which one it is makes no difference.
     "pca".clone_into(&mut config.model.kind);
     let run = Run {
         version: ModelVersion::default().0 + 1,
@@ -245,18 +251,12 @@ fn verdict(
     Ok(candidate.verdict.to_string())
 }
 
-/// Readings of two pumps, in most of which each sensor is of another moment than the others.
-fn nonsense(seed: Seed) -> Table {
+/// Readings of two pumps, most of them in other units: what a model learns from them is not how the plant is.
+fn wrong(seed: Seed) -> Table {
     let mut table = honest(seed);
-    let mut random = seed.child("nonsense").rng();
-    let scrambled = (NONSENSE * table.len() as f64) as usize;
-    for sensor in 0..SENSORS.len() {
-        // Fisher and Yates: what a sensor read is all there, in another order.
-        for row in (1..scrambled).rev() {
-            let other = random.gen_range(0..=row);
-            let at = |row: usize| row * SENSORS.len() + sensor;
-            table.values.swap(at(row), at(other));
-        }
+    let rows = (WRONG * table.len() as f64) as usize;
+    for value in &mut table.values[..rows * SENSORS.len()] {
+        *value *= UNITS;
     }
     table
 }
@@ -291,7 +291,7 @@ mod tests {
     use crate::config::Sources;
 
     #[test]
-    fn the_gate_refuses_a_model_that_learnt_nonsense_for_what_it_flags() {
+    fn the_gate_refuses_a_model_that_learnt_the_wrong_units_for_what_it_flags() {
         let sources = Sources {
             files: Vec::new(),
             environment: Vec::new(),
@@ -302,7 +302,7 @@ mod tests {
         let champion = training::train(&config, &readings, Timestamp(0), &mut Unwatched).unwrap();
         let champion = Arc::new(champion.model);
         let said = |table: &Table| verdict(&config, table, Arc::clone(&champion), Timestamp(0));
-        let refused = said(&nonsense(Seed(7))).unwrap();
+        let refused = said(&wrong(Seed(7))).unwrap();
         assert!(refused.contains("rejected: flags"), "{refused}");
         // That is not said of a model of the same readings in their order.
         let other = said(&readings).unwrap_or_else(|accepted| accepted);

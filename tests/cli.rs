@@ -235,6 +235,20 @@ impl Folder {
     }
 }
 
+/// What a backtest says: the whole in a sentence, trainings in a line, not a line for each; and one line before it begins.
+fn told_in_words(out: &str, err: &str) {
+    assert!(
+        out.lines().next().unwrap().contains(" in 20 hours; "),
+        "{out}"
+    );
+    assert_eq!(out.matches("2 trainings on the way: ").count(), 1, "{out}");
+    assert_eq!(err.lines().count(), 1, "{err}");
+    assert!(
+        err.contains("1,800 rows of 2 features, the first 600 to learn from"),
+        "{err}"
+    );
+}
+
 #[test]
 fn a_backtest_writes_a_report_that_needs_nothing_else() {
     let folder = Folder::new();
@@ -266,18 +280,18 @@ fn a_backtest_writes_a_report_that_needs_nothing_else() {
     ]);
     assert_eq!(code, 0, "{err}");
     assert!(
-        out.contains("row 600: model 1: promoted") && out.contains("VUS-PR"),
+        out.contains("1 of 1 labelled fault found") && out.contains("VUS-PR"),
         "{out}"
     );
+    told_in_words(&out, &err);
     assert!(
         !err.contains("eta"),
         "a progress bar although not a terminal: {err}"
     );
     let html = folder.text("pump.html");
-    for forbidden in [
-        "http:", "https:", "<script", "src=", "url(", "@import", "<link",
-    ] {
-        assert!(!html.contains(forbidden), "{forbidden}");
+    let plain = html.replace("http://www.w3.org/2000/svg", "");
+    for forbidden in ["http:", "https:", "src=", "url(", "@import", "<link"] {
+        assert!(!plain.contains(forbidden), "{forbidden}");
     }
     for section in [
         "pump.csv",
@@ -290,11 +304,85 @@ fn a_backtest_writes_a_report_that_needs_nothing_else() {
         "Losses of model",
         "Trainings",
         "average precision",
-        "prefers-color-scheme:dark",
+        "prefers-color-scheme: dark",
+        "labelled fault found, ",
     ] {
         assert!(html.contains(section), "{section}");
     }
     assert_eq!(folder.text("scores.csv").lines().count(), 1801);
+}
+
+#[test]
+fn a_backtest_finds_the_time_and_what_parts_cells_and_reads_standard_input() {
+    let folder = Folder::new();
+    let common = [
+        "-s",
+        "model.kind=pca",
+        "--labels",
+        "fault",
+        "--warmup",
+        "200",
+    ];
+    let plain = csv(&rows(400, 300));
+    let (input, parted) = (folder.path("plain.csv"), folder.path("parted.csv"));
+    fs::write(&input, &plain).unwrap();
+    fs::write(&parted, plain.replace(',', ";")).unwrap();
+    let named = [
+        &["backtest", "--input", &input, "--timestamp", "time"][..],
+        &common,
+    ]
+    .concat();
+    let (code, scores, err) = outcome(&named);
+    assert_eq!(code, 0, "{err}");
+    let found = [&["backtest", "--input", &parted][..], &common].concat();
+    let (code, out, err) = outcome(&found);
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        err.contains("cells parted by `;`; times are from `time` (--timestamp"),
+        "{err}"
+    );
+    assert!(scores == out);
+
+    let piped = [&["backtest", "--input", "-"][..], &common].concat();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_anomalyd"))
+        .args(&piped)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), plain.as_bytes()).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    assert!(ended.status.success());
+    assert!(scores.as_bytes() == ended.stdout);
+    let err = String::from_utf8_lossy(&ended.stderr);
+    assert!(err.starts_with("standard input: 400 rows"), "{err}");
+}
+
+#[test]
+fn a_backtest_refuses_what_nothing_can_come_of_and_says_what_to_do() {
+    let folder = Folder::new();
+    let input = folder.path("pump.csv");
+    fs::write(&input, csv(&rows(400, 100))).unwrap();
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["--warmup", "400"], 64, "--warmup 133 leaves most of them"),
+        (
+            &["--labels", "fault", "--warmup", "300"],
+            64,
+            "--warmup 100 ends before the first of them",
+        ),
+        (
+            &["--ignore", "a", "--ignore", "b", "--ignore", "fault"],
+            74,
+            "no column with numbers to learn from",
+        ),
+    ];
+    for (more, code, words) in cases {
+        let line = [&["backtest", "--input", &input][..], more].concat();
+        let (found, _, err) = outcome(&line);
+        assert_eq!(found, *code, "{err}");
+        assert!(err.contains(words), "{err}");
+    }
 }
 
 #[test]

@@ -84,6 +84,12 @@ fn the_configuration_is_documented() {
 }
 
 #[test]
+fn editors_know_the_configuration() {
+    let schema = serde_json::to_string_pretty(&anomalyd::config::schema::schema()).unwrap();
+    hold("docs/configuration.schema.json", &(schema + "\n"));
+}
+
+#[test]
 fn the_metrics_are_documented() {
     let mut out = String::from(
         "# Metrics\n\nWritten by `make docs` from src/service/metrics.rs. All have the label `detector` besides those named here. \

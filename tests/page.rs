@@ -331,6 +331,124 @@ fn the_pages_can_be_told_what_an_episode_was() {
     assert_eq!(shown.notes.taken(), ["retrain"]);
 }
 
+/// The report of a backtest: two pumps, one of which goes wrong twice, the second time less so.
+fn report(folder: &std::path::Path) -> String {
+    let mut text = "time,pump,flow,pressure,fault\n".to_owned();
+    for i in 0..1500_u32 {
+        for pump in ["one & <only>", "two"] {
+            let wave = (f64::from(i) / 9.0).sin() + f64::from(i * 7919 % 97) / 97.0;
+            let by = match i {
+                1000..1040 => 8.0,
+                1200..1210 => 1.6,
+                _ => 0.0,
+            };
+            let fault = by > 0.0 && pump != "two";
+            let other = wave + f64::from(i * 104_729 % 89) / 300.0 + if fault { by } else { 0.0 };
+            let (day, hour, minute) = (1 + i / 1440, i / 60 % 24, i % 60);
+            text += &format!(
+                "2026-03-{day:02}T{hour:02}:{minute:02}:00Z,{pump},{wave},{other},{}\n",
+                u8::from(fault)
+            );
+        }
+    }
+    let [input, report] = ["pumps.csv", "pumps.html"].map(|name| folder.join(name));
+    std::fs::write(&input, text).unwrap();
+    let done = Command::new(env!("CARGO_BIN_EXE_anomalyd"))
+        .args([
+            "backtest",
+            "--key",
+            "pump",
+            "--labels",
+            "fault",
+            "--warmup",
+            "800",
+            "-s",
+            "model.kind=pca",
+        ])
+        .args([
+            "-s",
+            "alerts.false_alarm_rate=1/month",
+            "-s",
+            "training.interval=30d",
+        ])
+        .arg("--input")
+        .arg(&input)
+        .arg("--report")
+        .arg(&report)
+        .output()
+        .unwrap();
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    format!("file://{}", report.display())
+}
+
+#[test]
+fn a_report_is_drawn_well_and_its_slider_tells_what_another_budget_would_have_opened() {
+    let Some(program) = chromium() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let at = report(folder.path());
+    let mut browser = Browser::start(&program);
+    for (width, scheme) in [
+        (1280, "light"),
+        (1280, "dark"),
+        (390, "light"),
+        (390, "dark"),
+    ] {
+        browser.look_like(width, scheme);
+        browser.open(&at);
+        // Everything must be readable, also what is folded away.
+        browser
+            .value("document.querySelectorAll('details').forEach(part => { part.open = true; })");
+        assert_eq!(browser.value(FLAWS), json!([]), "at {width}, {scheme}");
+    }
+    let text = browser.text();
+    for words in [
+        "labelled fault",
+        "one & <only>: pressure",
+        "expected",
+        "Evidence",
+        "Budget of false alarms",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    // A card has its features over what was expected, and the evidence; a lane leads to it, by the keyboard as well.
+    let drawn = "document.querySelectorAll('.card svg.chart path.actual').length > 1 && document.querySelectorAll('.card svg.chart path.expected').length > 0 && document.querySelectorAll('.card svg.chart path.band').length > 0";
+    browser.until(drawn);
+    browser.value("document.querySelector('.marks a').focus()");
+    browser.key("Enter");
+    browser.until("location.hash === '#e0' && document.activeElement.id === 'e0'");
+
+    // The slider goes to budgets that open more, and back.
+    let marks = "document.querySelectorAll('.marks .opened').length";
+    let own = browser.value(marks);
+    let said = "document.getElementById('said').textContent";
+    assert!(
+        browser
+            .value(said)
+            .as_str()
+            .unwrap()
+            .contains("\"1/month\" (configured): ")
+    );
+    browser.value("(() => { const rate = document.getElementById('rate'); rate.value = rate.max; rate.dispatchEvent(new Event('input')); })()");
+    assert!(
+        browser
+            .value(said)
+            .as_str()
+            .unwrap()
+            .contains("\"4/hour\": ")
+    );
+    let more = browser.value(marks);
+    assert!(more.as_u64() > own.as_u64(), "{more} of {own}");
+    browser.value("(() => { const rate = document.getElementById('rate'); rate.value = rate.defaultValue; rate.dispatchEvent(new Event('input')); })()");
+    assert_eq!(browser.value(marks), own);
+    assert_eq!(browser.problems, Vec::<String>::new());
+}
+
 #[test]
 fn a_page_that_complains_would_be_noticed() {
     let Some(program) = chromium() else {

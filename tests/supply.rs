@@ -17,7 +17,10 @@ const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 /// Packages that are built in several versions, and who asks for the old one.
 const TWICE: &[(&str, &str)] = &[
     ("approx", "alga, which linfa's sprs uses, has 0.3"),
-    ("getrandom", "rand 0.8 has 0.2"),
+    (
+        "getrandom",
+        "rand 0.8 has 0.2, const-random, which parquet's ahash uses, 0.3",
+    ),
     ("hashbrown", "safetensors has 0.16"),
     ("itertools", "ndarray-stats and criterion have 0.13"),
     ("num-complex", "alga has 0.2"),

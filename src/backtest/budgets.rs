@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use super::evaluate::Outcome;
 use crate::alert::ScoredBy;
 use crate::detect::episode::{Change, EpisodeState, Reading, Rule};
+use crate::detect::evidence::Place;
 use crate::detect::{BUDGET_MAX, Budget, Params};
 use crate::model::trained::TrainedModel;
 use crate::stream::Offset;
@@ -16,17 +17,37 @@ use crate::tools::table::Table;
 /// The budgets that are shown beside the configured one, as the configuration has them.
 const SHOWN: [&str; 4] = ["1/month", "1/week", "1/day", "1/hour"];
 
+/// The budgets that the report's slider goes through, beside the configured one.
+const LADDER: [&str; 9] = [
+    "1/month", "2/month", "1/week", "3/week", "1/day", "3/day", "10/day", "1/hour", "4/hour",
+];
+
 /// What one budget would have come to.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Row {
     /// The budget as the configuration has it.
     pub setting: String,
     /// Whether it is the configured one.
     pub configured: bool,
+    /// Whether the table of budgets has it; else only the report's slider goes through it.
+    pub in_table: bool,
     /// Episodes that opened.
     pub episodes: usize,
     /// What labels say; `None` without labels.
     pub labelled: Option<Labelled>,
+    /// The episodes by key, rows of the table.
+    pub spans: Vec<Opened>,
+}
+
+/// An episode that a budget would have opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Where it probably began: a row of the table.
+    pub onset: usize,
+    /// The row that opened it.
+    pub opened: usize,
+    /// Its last row.
+    pub last: usize,
 }
 
 /// Episodes against labels.
@@ -52,22 +73,38 @@ struct Span {
     to: usize,
 }
 
-/// A row for each budget; that of `params` is among them. Rows before `warmup` are judged, but not counted.
+/// A row for each budget, the smallest first; that of `params` is among them. Rows before `warmup` are judged, but not counted.
 #[must_use]
 pub fn table(params: &Params, table: &Table, outcome: &Outcome, warmup: usize) -> Vec<Row> {
-    let shown = SHOWN
+    let shown = LADDER
         .iter()
         .filter_map(|text| Some(((*text).to_owned(), Budget::parse(text)?)));
     let mut budgets: Vec<(String, Budget)> = shown.collect();
     if budgets.iter().all(|(_, budget)| *budget != params.budget) {
         budgets.push((setting(params.budget), params.budget));
     }
-    let rows = budgets.into_iter().map(|(setting, budget)| Row {
-        setting,
-        configured: budget == params.budget,
-        ..row(params, budget, (table, outcome), warmup)
+    let mut models = outcome.models.iter().rev();
+    let latest = models.find_map(|trained| trained.model.as_deref());
+    let allows = |budget: Budget| Rule::of(&with(params, budget), latest).per_record();
+    budgets.sort_by(|a, b| allows(a.1).total_cmp(&allows(b.1)));
+    let rows = budgets.into_iter().map(|(setting, budget)| {
+        let configured = budget == params.budget;
+        Row {
+            in_table: configured || SHOWN.contains(&setting.as_str()),
+            setting,
+            configured,
+            ..row(params, budget, (table, outcome), warmup)
+        }
     });
     rows.collect()
+}
+
+/// The same parameters with another budget.
+fn with(params: &Params, budget: Budget) -> Params {
+    Params {
+        budget,
+        ..params.clone()
+    }
 }
 
 /// A budget as the configuration has it.
@@ -85,13 +122,20 @@ fn row(
     (table, outcome): (&Table, &Outcome),
     warmup: usize,
 ) -> Row {
-    let episodes = replay(params, budget, table, outcome);
+    let episodes = replay(params, budget, (table, outcome), None);
     let counted = |rows: &[usize], span: &Span| rows[span.opened] >= warmup;
     let rows = by_key(table);
     let all = episodes.iter().flat_map(|(key, spans)| {
         let rows = &rows[key];
-        spans.iter().filter(move |span| counted(rows, span))
+        let counted = spans.iter().filter(move |span| counted(rows, span));
+        counted.map(move |span| Opened {
+            onset: rows[span.onset],
+            opened: rows[span.opened],
+            last: rows[span.to.max(span.opened + 1) - 1],
+        })
     });
+    let mut spans: Vec<Opened> = all.collect();
+    spans.sort_by_key(|span| (span.opened, span.onset));
     let labelled = table.labels.as_ref().map(|labels| {
         let mut found = Found::default();
         for (key, rows) in &rows {
@@ -101,15 +145,23 @@ fn row(
         found.figures()
     });
     Row {
-        setting: String::new(),
-        configured: false,
-        episodes: all.count(),
+        episodes: spans.len(),
         labelled,
+        spans,
+        ..Row::default()
     }
 }
 
+/// How strong the evidence of its key is at each row under the configured budget, in nats; NaN where nothing was judged.
+pub(super) fn strengths(params: &Params, table: &Table, outcome: &Outcome) -> Vec<f64> {
+    let mut strengths = vec![f64::NAN; table.len()];
+    let mut note = |row: usize, strength: f64| strengths[row] = strength;
+    replay(params, params.budget, (table, outcome), Some(&mut note));
+    strengths
+}
+
 /// The rows of each key, in order.
-fn by_key(table: &Table) -> BTreeMap<&str, Vec<usize>> {
+pub(super) fn by_key(table: &Table) -> BTreeMap<&str, Vec<usize>> {
     let mut rows: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (row, key) in table.keys.iter().enumerate() {
         rows.entry(key.0.as_ref()).or_default().push(row);
@@ -126,17 +178,14 @@ struct KeyReplay {
     spans: Vec<Span>,
 }
 
-/// The episodes of each key under another budget, by the state machine of the pipeline.
+/// The episodes of each key under another budget, by the state machine of the pipeline. `told`: the strength of the evidence at each row.
 fn replay<'a>(
     params: &Params,
     budget: Budget,
-    table: &'a Table,
-    outcome: &Outcome,
+    (table, outcome): (&'a Table, &Outcome),
+    mut told: Option<&mut dyn FnMut(usize, f64)>,
 ) -> BTreeMap<&'a str, Vec<Span>> {
-    let params = Params {
-        budget,
-        ..params.clone()
-    };
+    let params = with(params, budget);
     let mut keys: BTreeMap<&str, KeyReplay> = BTreeMap::new();
     let mut rules = rules(&params, None);
     let mut models = outcome.models.iter().peekable();
@@ -168,6 +217,15 @@ fn replay<'a>(
             ScoredBy::Model(_) => &rules.0,
             ScoredBy::ColdStart | ScoredBy::Seasonal => &rules.1,
         };
+        if let Some(told) = &mut told {
+            let place = Place {
+                record: key.episodes.records + 1,
+                offset: reading.offset,
+                time: reading.time,
+            };
+            let mut evidence = key.episodes.evidence.clone();
+            told(row, evidence.gather(&rule.law, reading.p, place).strength);
+        }
         match key.episodes.judge(rule, reading) {
             Change::Opened(episode) => key.spans.push(Span {
                 onset: usize::try_from(episode.onset.0).unwrap_or(at),
@@ -344,7 +402,7 @@ pub(super) fn value(setting: &str) -> String {
 #[must_use]
 pub fn shown(rows: &[Row], nothing: Option<&str>, warmup: usize) -> String {
     let mut text = format!("what a budget would have opened after the first {warmup} rows:\n");
-    for row in rows {
+    for row in rows.iter().filter(|row| row.in_table) {
         let value = value(&row.setting);
         write!(
             text,

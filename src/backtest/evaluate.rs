@@ -1,5 +1,6 @@
 //! `score` and `backtest`: a verdict a row.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::feedback::Script;
@@ -41,6 +42,8 @@ pub struct Outcome {
     pub models: Vec<Trained>,
     /// Windows of rows in alerts, a bounded number of them.
     pub windows: Windows,
+    /// What its season expected of a row with a single feature, by row.
+    pub expected: BTreeMap<usize, f64>,
     /// Codes of the rows, if they were asked for.
     pub codes: Option<Vec<Option<Vec<f32>>>>,
     /// What was said on the way.
@@ -55,6 +58,7 @@ impl Outcome {
             drifts: replay.drifts,
             models,
             windows: replay.windows,
+            expected: replay.expected,
             codes: replay.codes,
             feedback: replay.feedback,
         }

@@ -64,6 +64,8 @@ pub(super) struct Replay<'a> {
     pub drifts: u64,
     /// Windows of some anomalous rows that a model judged.
     pub windows: Windows,
+    /// What its season expected of a row with a single feature, by row.
+    pub expected: BTreeMap<usize, f64>,
     /// Codes of the rows, if they were asked for; none of rows that no model with a code judged.
     pub codes: Option<Vec<Option<Vec<f32>>>>,
     /// What somebody says on the way ...
@@ -172,6 +174,7 @@ impl<'a> Replay<'a> {
             alerts: Vec::new(),
             drifts: 0,
             windows: Windows::default(),
+            expected: BTreeMap::new(),
             codes: None,
             script: Script::default(),
             feedback: FeedbackCounts::default(),
@@ -277,6 +280,9 @@ impl<'a> Replay<'a> {
                 alert: judged.alert,
                 scored_by: judged.scored_by,
             };
+            if let [expected] = judged.expected[..] {
+                self.expected.insert(row, expected);
+            }
             if judged.alert && judged.scored_by.version().is_some() {
                 self.windows.add(row, judged.window);
             }

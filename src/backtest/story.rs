@@ -1,45 +1,23 @@
 //! From what came of a backtest to the [`Report`] of it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use ndarray::ArrayView2;
 
-use super::budgets::Row;
-use super::evaluate::{Outcome, Trained};
-use super::report::{EpisodeRow, Report, TrainingRow, number};
-use crate::alert::{Alert, AlertEvent, AlertKind};
-use crate::config::Config;
+use super::budgets::{self, Row};
+use super::cards;
+use super::evaluate::Trained;
+pub use super::input::ReportInput;
+use super::report::{Budgeted, Report, TrainingRow, number};
+use super::summary;
+use crate::alert::{Alert, ScoredBy};
 use crate::detect::episode::Rule;
-use crate::model::card::{Card, ModelVersion};
-use crate::model::trained::TrainedModel;
+use crate::model::card::Card;
 use crate::model::{KINDS, Trait};
-use crate::stream::EpisodeId;
 use crate::tools::table::Table;
 
 /// Milliseconds of a day.
 const DAY_MS: f64 = 86_400_000.0;
-
-/// What a report is made of.
-#[derive(Clone, Copy, Debug)]
-pub struct ReportInput<'a> {
-    /// The settings.
-    pub config: &'a Config,
-    /// What was replayed.
-    pub table: &'a Table,
-    /// What came of it.
-    pub outcome: &'a Outcome,
-    /// Rows at the beginning that only the first model learnt from.
-    pub warmup: usize,
-    /// Figures against labels, by name; none without labels.
-    pub figures: &'a [(&'static str, f64)],
-    /// What other budgets would have opened ...
-    pub budgets: &'a [Row],
-    /// ... and how near the configured one came, if it opened nothing.
-    pub nothing: Option<&'a str>,
-    /// Whether rows have times of their own.
-    pub timed: bool,
-}
 
 /// The report.
 pub fn report(input: ReportInput<'_>) -> Report {
@@ -50,7 +28,8 @@ pub fn report(input: ReportInput<'_>) -> Report {
         ..
     } = input;
     let budget = budget(input);
-    let episodes = episodes(table, outcome);
+    let strengths = budgets::strengths(&input.config.detect, table, outcome);
+    let episodes = cards::episodes(input, &strengths);
     let mut figures = counts(input, episodes.len());
     figures.extend(input.figures.iter().map(|&(name, value)| {
         let value = if value.is_nan() {
@@ -62,7 +41,12 @@ pub fn report(input: ReportInput<'_>) -> Report {
     }));
     Report {
         title: table.path.clone(),
-        budgets: input.budgets.to_vec(),
+        sentence: input.sentence.to_owned(),
+        budgets: input
+            .budgets
+            .iter()
+            .map(|row| budgeted(input, row))
+            .collect(),
         nothing: input.nothing.map(str::to_owned),
         subtitle: subtitle(input),
         figures,
@@ -71,17 +55,35 @@ pub fn report(input: ReportInput<'_>) -> Report {
         } else {
             Vec::new()
         },
+        places: if input.timed {
+            table.times.iter().map(|time| time.0).collect()
+        } else {
+            (0..table.len() as i64).collect()
+        },
+        keys: table.keys.clone(),
         scores: outcome.lines.iter().map(|line| line.score).collect(),
         p_values: outcome.lines.iter().map(|line| line.p_value).collect(),
         warming_up: (0..table.len())
-            .map(|row| row < warmup || outcome.lines[row].scored_by.version().is_none())
+            .map(|row| row < warmup || outcome.lines[row].scored_by == ScoredBy::ColdStart)
             .collect(),
         labels: table.labels.clone().unwrap_or_default(),
         budget,
         episodes,
         trainings: outcome.models.iter().map(|t| training(t, budget)).collect(),
         features: table.columns.clone(),
-        attribution: attribution(table, outcome),
+        attribution: attribution(input),
+    }
+}
+
+/// A budget with what it would have come to, in words.
+fn budgeted(input: ReportInput<'_>, row: &Row) -> Budgeted {
+    let mut words = summary::many(row.episodes, "episode");
+    if let Some(found) = &row.labelled {
+        words += &format!("; {}", summary::against(found, input.timed));
+    }
+    Budgeted {
+        words,
+        row: row.clone(),
     }
 }
 
@@ -103,9 +105,9 @@ fn subtitle(input: ReportInput<'_>) -> String {
         n => format!(" of {n} keys"),
     };
     format!(
-        "{} rows{keys}, {} features. Model {}, window {}, first fitted on {} rows. Budget of false alarms: {budget}.",
+        "{} rows{keys}, {}. Model {}, window {}, first fitted on {} rows. Budget of false alarms: {budget}.",
         table.len(),
-        table.columns.len(),
+        summary::many(table.columns.len(), "feature"),
         spec.kind,
         spec.window,
         input.warmup.min(table.len()),
@@ -170,82 +172,10 @@ fn losses(card: &Card) -> Vec<(String, Vec<(f64, f64)>)> {
         .collect()
 }
 
-/// Episodes from their alerts, in the order in which they opened.
-fn episodes(table: &Table, outcome: &Outcome) -> Vec<EpisodeRow> {
-    let mut found: Vec<EpisodeRow> = Vec::new();
-    let mut place: BTreeMap<&EpisodeId, usize> = BTreeMap::new();
-    let alerts = outcome.alerts.iter();
-    for (row, alert) in alerts.filter(|(_, alert)| alert.kind != AlertKind::Storm) {
-        let at = *place.entry(&alert.id).or_insert_with(|| {
-            found.push(EpisodeRow {
-                key: alert.key.0.to_string(),
-                from: onset(table, alert, *row),
-                to: table.len(),
-                records: 0,
-                kind: alert.kind,
-                severity: alert.severity,
-                p_value: alert.p_value,
-                features: Vec::new(),
-                labelled: None,
-            });
-            found.len() - 1
-        });
-        let episode = &mut found[at];
-        episode.severity = episode.severity.max(alert.severity);
-        // The features of the worst record are the ones to look at.
-        if alert.p_value <= episode.p_value {
-            episode.p_value = alert.p_value;
-            episode.features = alert
-                .relevant_attribution
-                .iter()
-                .map(|part| (part.feature.clone(), part.share))
-                .collect();
-        }
-        // An episode that opens again after a close has the same id.
-        episode.to = match alert.event {
-            AlertEvent::Close => (row + 1).max(episode.from + 1),
-            AlertEvent::Open | AlertEvent::Update => table.len(),
-        };
-    }
-    for episode in &mut found {
-        let own = |row: &usize| *table.keys[*row].0 == *episode.key && !table.empty[*row];
-        let rows = (episode.from..episode.to).filter(own);
-        episode.records = rows.clone().count();
-        if let Some(labels) = &table.labels {
-            episode.labelled = Some(rows.clone().any(|row| labels[row]));
-        }
-        // Alerts do not tell of every record: the worst of all is among the rows.
-        if episode.kind == AlertKind::Score {
-            let p_values = rows.map(|row| outcome.lines[row].p_value);
-            episode.p_value = p_values.fold(episode.p_value, f64::min);
-        }
-    }
-    found
-}
-
-/// The row that an episode's id names, at or before the one that opened it.
-fn onset(table: &Table, alert: &Alert, opened: usize) -> usize {
-    let Some(offset) = alert.id.onset() else {
-        return opened;
-    };
-    match &table.places {
-        None => usize::try_from(offset.0).unwrap_or(0).min(opened),
-        Some(places) => {
-            let part = places.rows[opened].0;
-            let at = (0..=opened).rfind(|&row| places.rows[row] == (part, offset));
-            at.unwrap_or(opened)
-        }
-    }
-}
-
 /// Shares of the features in the scores of records in episodes: by the model that judged each, or, of the cold start, as its alerts input.
-fn attribution(table: &Table, outcome: &Outcome) -> Vec<(usize, Vec<f64>)> {
-    let models: BTreeMap<ModelVersion, &Arc<TrainedModel>> = outcome
-        .models
-        .iter()
-        .filter_map(|trained| trained.model.as_ref())
-        .map(|model| (model.card.version, model))
-        .collect();
+fn attribution(input: ReportInput<'_>) -> Vec<(usize, Vec<f64>)> {
+    let (table, outcome) = (input.table, input.outcome);
+    let models = cards::models(input);
     let mut shares = attributed_by_alerts(table, &outcome.alerts);
     for (row, window) in outcome.windows.iter() {
         if let Some(version) = outcome.lines[row].scored_by.version()

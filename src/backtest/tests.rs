@@ -5,7 +5,7 @@ use noise::noise;
 
 use super::evaluate::{Outcome, Warmup, Watch, backtest, score};
 use super::story::{self, ReportInput};
-use crate::alert::AlertEvent;
+use crate::alert::{AlertEvent, ScoredBy};
 use crate::config::{Config, Sources};
 use crate::detect::Params;
 use crate::model::Unwatched;
@@ -93,6 +93,17 @@ fn a_backtest_scores_first_learns_after_and_finds_the_fault() {
     }
     assert!((705..730).all(|row| found.lines[row].alert));
     assert!(found.lines[..700].iter().filter(|line| line.alert).count() < 20);
+}
+
+#[test]
+fn nothing_is_trained_that_would_judge_nothing() {
+    // The next training would be due at the end of the rows.
+    let table = table(&csv(&rows(500, 1000)), &Roles::default());
+    let found = tested(&["training.every_records=200"], &table, 300);
+    let at: Vec<usize> = found.models.iter().map(|trained| trained.row).collect();
+    assert_eq!(at, [300]);
+    // As if nothing were to be judged at all.
+    assert!(tested(&[], &table, 500).models.is_empty());
 }
 
 #[test]
@@ -459,6 +470,32 @@ fn codes_are_those_of_the_scores_topic() {
     assert_eq!(staged.outbox.scores.len(), codes.len());
 }
 
+/// An episode's course is that of its key, with what was expected of each record, and leaves the band where it began.
+fn course_is_of_its_key(worst: &super::report::EpisodeRow) {
+    let trace = worst.trace.as_ref().unwrap();
+    assert!(worst.cause.starts_with("b "), "{}", worst.cause);
+    assert!(trace.points.iter().all(|point| point.row % 2 == 0));
+    let spread = trace.spreads[0].unwrap();
+    let far = |point: &super::report::Point| (point.values[0] - point.expected[0]).abs() / spread;
+    let (inside, before): (Vec<_>, Vec<_>) = trace
+        .points
+        .iter()
+        .partition(|point| (1200..1260).contains(&point.row));
+    assert!(inside.iter().all(|point| far(point) > 3.0));
+    assert!(
+        before
+            .iter()
+            .filter(|point| point.row < 1200)
+            .all(|point| far(point) < 6.0)
+    );
+    assert!(
+        trace
+            .points
+            .iter()
+            .any(|point| point.strength >= trace.threshold)
+    );
+}
+
 #[test]
 fn a_report_tells_of_each_keys_own_records() {
     let (one, two) = (rows(700, 600), rows(700, 10_000));
@@ -488,6 +525,7 @@ fn a_report_tells_of_each_keys_own_records() {
         table: &table,
         outcome: &outcome,
         warmup: 800,
+        sentence: "",
         figures: &[("VUS-PR", f64::NAN)],
         timed: false,
     });
@@ -495,7 +533,8 @@ fn a_report_tells_of_each_keys_own_records() {
     assert_eq!((worst.key.as_str(), worst.labelled), ("one", Some(true)));
     // About as many as the fault has, though those of the other key lie between them.
     assert!((28..60).contains(&worst.records) && worst.to - worst.from >= 2 * worst.records - 1);
-    assert!(worst.p_value < 1e-3 && worst.features[0].0 == "b");
+    course_is_of_its_key(worst);
+    assert!(worst.p_value < 1e-3 && worst.features[0].name == "b");
     assert!(
         report
             .attribution
@@ -508,6 +547,45 @@ fn a_report_tells_of_each_keys_own_records() {
             .figures
             .contains(&("VUS-PR".to_owned(), "–".to_owned()))
     );
+}
+
+#[test]
+fn a_report_of_a_single_feature_has_what_its_season_judged_and_expected() {
+    let lines = rows(900, 700);
+    let lines = lines.iter().map(|[_, b]| format!("{b}\n"));
+    let table = table(
+        &format!("b\n{}", lines.collect::<String>()),
+        &Roles::default(),
+    );
+    let set = [
+        "model.kind=auto",
+        "model.window=1",
+        "training.interval=3650d",
+    ];
+    let outcome = tested(&set, &table, 300);
+    assert_eq!(outcome.lines[850].scored_by, ScoredBy::Seasonal);
+    assert!(outcome.expected[&850].is_finite());
+    let report = story::report(ReportInput {
+        budgets: &[],
+        nothing: None,
+        config: &config(&set),
+        table: &table,
+        outcome: &outcome,
+        warmup: 300,
+        sentence: "",
+        figures: &[],
+        timed: false,
+    });
+    assert!(report.warming_up[299] && !report.warming_up[300]);
+    let worst = report.episodes.iter().find(|e| e.from >= 690).unwrap();
+    let trace = worst.trace.as_ref().unwrap();
+    assert!(
+        trace
+            .points
+            .iter()
+            .all(|point| point.expected[0].is_finite())
+    );
+    assert!(trace.spreads[0].is_some());
 }
 
 /// Models of a daemon: one champion, and what its trainer made.
@@ -626,7 +704,8 @@ fn the_configured_budget_opens_what_the_run_opened() {
     let outcome = tested(&set, &table, 300);
     let params = &config(&set).detect;
     let found = super::budgets::table(params, &table, &outcome, 300);
-    assert_eq!(found.len(), 5);
+    assert_eq!(found.len(), 10);
+    assert_eq!(found.iter().filter(|row| row.in_table).count(), 5);
     let own = found.iter().find(|row| row.configured).unwrap();
     let opened = outcome
         .alerts
@@ -671,8 +750,16 @@ fn where_nothing_opened_it_says_what_would_have() {
         assert!(own.episodes > 0, "{said}");
         let said = super::budgets::nothing_opened(&found, params, (&table, &outcome), 300);
         assert_eq!(said, None);
+        let budgeted = |row: &super::budgets::Row| super::report::Budgeted {
+            row: row.clone(),
+            words: String::new(),
+        };
         let report = super::report::Report {
-            budgets: found,
+            budgets: found.iter().map(budgeted).collect(),
+            keys: table.keys.clone(),
+            places: (0..table.len() as i64).collect(),
+            p_values: vec![0.5; table.len()],
+            warming_up: vec![false; table.len()],
             ..super::report::Report::default()
         };
         let html = report.html();

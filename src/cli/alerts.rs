@@ -113,10 +113,14 @@ pub(super) fn show(config: &Config, arguments: &EpisodeShowArgs) -> Result<(), F
 
 /// An episode by what was told of it, the oldest first.
 fn shown(told: &[Alert]) -> String {
-    let worst = told
-        .iter()
-        .rev()
-        .find(|alert| alert.event != AlertEvent::Close);
+    let each = told.iter().filter(|alert| alert.event != AlertEvent::Close);
+    let worst = each.reduce(|worst, alert| {
+        if words::tells_more(alert, worst) {
+            alert
+        } else {
+            worst
+        }
+    });
     let Some(worst) = worst.or_else(|| told.last()) else {
         return String::new();
     };

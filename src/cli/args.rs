@@ -144,6 +144,9 @@ trained. The daemon goes by its clock, with jitter, and by what is committed; a 
     /// Look at the settings in effect
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look at records that could not be read
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
     /// Create the topics that the daemon writes
     #[command(subcommand)]
     Topics(TopicsCommand),
@@ -166,7 +169,7 @@ Asks /healthz at http.listen; --ready asks /readyz.")]
 /// `demo`
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
-    /// End after this long, with a table of faults and findings
+    /// End after this long; the story takes about a minute and a half, and is cut short by less
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     pub length: Option<std::time::Duration>,
     /// Seed of the plant and its faults
@@ -177,7 +180,7 @@ pub struct DemoArgs {
 /// What is read: a file, or a stretch of the configuration's topics.
 #[derive(Clone, Debug, Args)]
 pub struct SourceArgs {
-    /// CSV with a header or JSON lines, gzipped or not
+    /// CSV with a header (parted by comma, semicolon or tab) or JSON lines, gzipped or not, or Parquet; - is standard input
     #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
     /// Instead of a file, the records of [input]'s topics from this time on, by Kafka's timestamps (RFC 3339)
@@ -199,7 +202,7 @@ pub struct TableArgs {
     /// Column that names the record's key; several make it together
     #[arg(long, value_name = "COLUMN")]
     pub key: Vec<String>,
-    /// Column with the event time; without one, rows are a second apart
+    /// Column with the event time; looked for if left out, and where there is none, rows are a second apart
     #[arg(long, value_name = "COLUMN")]
     pub timestamp: Option<String>,
     /// Column with labels (not 0: anomalous), left out of the features
@@ -330,6 +333,18 @@ pub enum ModelsCommand {
         /// The version; the one in use if left out.
         version: Option<u64>,
     },
+    /// In what two versions differ: settings, what they were made from, what the gate measured
+    #[command(after_help = "  anomalyd models diff 3 4 --config pumps.toml
+  anomalyd models diff 3 --config pumps.toml --json     with the one in use")]
+    Diff {
+        /// The one.
+        a: u64,
+        /// The other; the one in use if left out.
+        b: Option<u64>,
+        /// As a JSON list of what differs
+        #[arg(long)]
+        json: bool,
+    },
     /// Take a stored version into use; running daemons follow within seconds
     Promote {
         /// The version.
@@ -440,12 +455,36 @@ impl From<Least> for crate::alert::Severity {
 pub enum ConfigCommand {
     /// All settings in effect, secrets hidden, with where each comes from
     Show(ConfigShowArgs),
+    /// A JSON Schema of configuration files, for editors that complete and check them
+    #[command(after_help = "  anomalyd config schema > anomalyd.schema.json
+and in the first line of a file:   #:schema ./anomalyd.schema.json")]
+    Schema,
     /// Look at a thousand records, and propose a file: key, time, features, categories
     #[command(
         after_help = "  anomalyd config init --from-topic plant.pumps --brokers kafka-1:9092 --out pumps.toml
   anomalyd config init --from-file pump.csv"
     )]
     Init(ConfigInitArgs),
+}
+
+/// `dead-letters`
+#[derive(Debug, Subcommand)]
+pub enum DeadLettersCommand {
+    /// The last ones: which record, why, and what it was
+    #[command(after_help = "  anomalyd dead-letters list --config pumps.toml
+  anomalyd dead-letters list --config pumps.toml -n 1000 --json | jq -r .reason | sort | uniq -c")]
+    List(DeadLettersListArgs),
+}
+
+/// `dead-letters list`
+#[derive(Clone, Debug, Args)]
+pub struct DeadLettersListArgs {
+    /// So many of those that there are
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    pub last: usize,
+    /// A JSON object a line
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `config init`

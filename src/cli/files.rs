@@ -1,21 +1,21 @@
 //! `train`, `score` and `backtest`: a file or a stretch of a topic in, files out; figures on standard output, or on standard error where that is taken by scores.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
 use super::args::{BacktestArgs, ScoreArgs, SourceArgs, TableArgs, TrainArgs};
 use super::exit::Failure;
-use super::output::print;
+use super::output::{print, say};
 use crate::backtest::budgets;
 use crate::backtest::evaluate::{self, Outcome, Warmup, Watch};
 use crate::backtest::feedback::Script;
 use crate::backtest::figures::{self, VUS_WINDOW};
 use crate::backtest::story::{self, ReportInput};
+use crate::backtest::summary::{self, Judged};
 use crate::backtest::write;
 use crate::config::Config;
 use crate::detect::episode::pace;
@@ -66,7 +66,7 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
         }
         None => {
             let roles = roles(config, &arguments.table);
-            let (table, _) = rows(config, &arguments.source, (roles, None))?;
+            let table = noted(rows(config, &arguments.source, (roles, None))?);
             training::train(config, &table, now, &mut monitor)?
         }
     };
@@ -107,6 +107,14 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
         }
     }
     print(&text)
+}
+
+/// Says what was found out by itself.
+fn noted((table, _): (Table, bool)) -> Table {
+    for note in &table.notes {
+        tracing::info!("{}: {note}", table.path);
+    }
+    table
 }
 
 /// How many keys are judged by levels of their own; nothing where keys are alike.
@@ -198,7 +206,7 @@ pub(super) fn score(config: &Config, arguments: &ScoreArgs) -> Result<(), Failur
     let mut roles = roles(config, &arguments.table);
     roles.features = Some(model.card.columns.clone());
     let columns = model.card.columns.clone();
-    let (table, _) = rows(config, &arguments.source, (roles, Some(&columns)))?;
+    let table = noted(rows(config, &arguments.source, (roles, Some(&columns)))?);
     let kind = model.card.spec.kind.clone();
     let bar = rows_bar(table.len());
     let seen = |rows| bar.set_position(rows as u64);
@@ -210,7 +218,8 @@ pub(super) fn score(config: &Config, arguments: &ScoreArgs) -> Result<(), Failur
         return Err(Failure::Usage(problem));
     }
     let found = measure(&table, &outcome, 0, arguments.vus_window);
-    tell(&table, &outcome, (&found, ""), arguments.output.as_deref())
+    let text = counted(&table, &outcome) + &figures::shown(&found);
+    tell((&table, &outcome), &text, arguments.output.as_deref())
 }
 
 /// `anomalyd backtest`
@@ -218,6 +227,71 @@ pub(super) fn backtest(config: &Config, arguments: &BacktestArgs) -> Result<(), 
     let roles = roles(config, &arguments.table);
     let (table, timed) = rows(config, &arguments.source, (roles, None))?;
     let warmup = arguments.warmup.unwrap_or(config.training.rows_min);
+    summary::check(&table, warmup)?;
+    say(&begins(&table, warmup));
+    let script = match &arguments.feedback {
+        Some(path) => Script::read(path, &table)?,
+        None => Script::default(),
+    };
+    let outcome = replay(config, (&table, script), arguments, warmup)?;
+    let found = measure(&table, &outcome, warmup, arguments.vus_window);
+    let budgets = budgets::table(&config.detect, &table, &outcome, warmup);
+    let nothing = budgets::nothing_opened(&budgets, &config.detect, (&table, &outcome), warmup);
+    let sentence = summary::sentence(Judged {
+        table: &table,
+        outcome: &outcome,
+        warmup,
+        budgets: &budgets,
+        timed,
+    });
+    let mut text = format!(
+        "{sentence}\n{}{}\n",
+        counted(&table, &outcome),
+        summary::trainings(&outcome)
+    );
+    text += &figures::shown(&found);
+    text += &budgets::shown(&budgets, nothing.as_deref(), warmup);
+    if let Some(path) = &arguments.report {
+        let report = story::report(ReportInput {
+            config,
+            table: &table,
+            outcome: &outcome,
+            warmup,
+            sentence: &sentence,
+            figures: &found,
+            budgets: &budgets,
+            nothing: nothing.as_deref(),
+            timed,
+        });
+        let html = report.html();
+        write::whole(path, html.as_bytes())?;
+        text += &format!("the report: {}\n", path.display());
+    }
+    tell((&table, &outcome), &text, arguments.output.as_deref())
+}
+
+/// What a backtest says before it begins: what is read, and what was found out by itself.
+fn begins(table: &Table, warmup: usize) -> String {
+    let mut text = format!(
+        "{}: {} rows of {}, the first {} to learn from",
+        table.path,
+        HumanCount(table.len() as u64),
+        summary::many(table.columns.len(), "feature"),
+        HumanCount(warmup as u64)
+    );
+    for note in &table.notes {
+        text += &format!("; {note}");
+    }
+    text + "\n"
+}
+
+/// The rows through the pipeline, with one bar for all of it.
+fn replay(
+    config: &Config,
+    (table, script): (&Table, Script),
+    arguments: &BacktestArgs,
+    warmup: usize,
+) -> Result<Outcome, Failure> {
     let bar = rows_bar(table.len());
     let mut watch = Watch {
         rows: &|rows| {
@@ -230,35 +304,9 @@ pub(super) fn backtest(config: &Config, arguments: &BacktestArgs) -> Result<(), 
         rows: warmup,
         as_live: arguments.as_live,
     };
-    let script = match &arguments.feedback {
-        Some(path) => Script::read(path, &table)?,
-        None => Script::default(),
-    };
-    let outcome = evaluate::backtest_with(config, &table, (first, script), &mut watch)?;
+    let outcome = evaluate::backtest_with(config, table, (first, script), &mut watch)?;
     bar.finish_and_clear();
-    let found = measure(&table, &outcome, warmup, arguments.vus_window);
-    let rows = budgets::table(&config.detect, &table, &outcome, warmup);
-    let nothing = budgets::nothing_opened(&rows, &config.detect, (&table, &outcome), warmup);
-    let more = budgets::shown(&rows, nothing.as_deref(), warmup);
-    if let Some(path) = &arguments.report {
-        let report = story::report(ReportInput {
-            config,
-            table: &table,
-            outcome: &outcome,
-            warmup,
-            figures: &found,
-            budgets: &rows,
-            nothing: nothing.as_deref(),
-            timed,
-        });
-        write::whole(path, report.html().as_bytes())?;
-    }
-    tell(
-        &table,
-        &outcome,
-        (&found, &more),
-        arguments.output.as_deref(),
-    )
+    Ok(outcome)
 }
 
 /// The figures of the rows from `begin` on, if there are labels.
@@ -277,34 +325,12 @@ fn measure(
     figures::figures(keys, &labels[begin..], lines, window)
 }
 
-/// Writes scores, and says what came of it.
-fn tell(
-    table: &Table,
-    outcome: &Outcome,
-    (found, more): (&[(&'static str, f64)], &str),
-    output: Option<&Path>,
-) -> Result<(), Failure> {
-    let scores = write::scores(table, outcome);
-    let mut text = String::new();
-    for trained in &outcome.models {
-        let version = trained
-            .model
-            .as_ref()
-            .map_or(0, |model| model.card.version.0);
-        let number = if version > 0 {
-            format!("model {version}")
-        } else {
-            "no model".to_owned()
-        };
-        writeln!(text, "row {}: {number}: {}", trained.row, trained.verdict).unwrap_or_default();
-    }
+/// Rows and alerts, in a line; and what was said on the way, in another.
+fn counted(table: &Table, outcome: &Outcome) -> String {
     let flagged = outcome.lines.iter().filter(|line| line.alert).count();
     let (rows, drifts) = (table.len(), outcome.drifts);
-    writeln!(
-        text,
-        "{rows} rows, {flagged} of them in alerts; keys that began to drift: {drifts}"
-    )
-    .unwrap_or_default();
+    let mut text =
+        format!("{rows} rows, {flagged} of them in alerts; keys that began to drift: {drifts}\n");
     let heard = outcome.feedback;
     if heard.statements > 0 {
         writeln!(
@@ -314,15 +340,23 @@ fn tell(
         )
         .unwrap_or_default();
     }
-    text.push_str(&figures::shown(found));
-    text.push_str(more);
+    text
+}
+
+/// Writes scores, and says what came of it.
+fn tell(
+    (table, outcome): (&Table, &Outcome),
+    text: &str,
+    output: Option<&Path>,
+) -> Result<(), Failure> {
+    let scores = write::scores(table, outcome);
     match output {
         Some(path) => {
             write::whole(path, scores.as_bytes())?;
-            print(&text)
+            print(text)
         }
         None => {
-            drop(io::stderr().write_all(text.as_bytes()));
+            say(text);
             print(&scores)
         }
     }
@@ -361,7 +395,13 @@ fn rows(
     (roles, columns): (Roles, Option<&[String]>),
 ) -> Result<(Table, bool), Failure> {
     if let Some(path) = &source.input {
-        return Ok((read(path, &roles)?, roles.timestamp.is_some()));
+        let roles = Roles {
+            find_time: true,
+            ..roles
+        };
+        let table = read(path, &roles)?;
+        let timed = !table.schema.timestamp.is_empty();
+        return Ok((table, timed));
     }
     let Some(from) = source.from else {
         let problem = "what is to be read? --input FILE, or --from TIME for records of the configuration's topics";
@@ -420,7 +460,7 @@ impl Monitor for Epochs {
             self.fits += 1;
         }
         self.bar.set_message(format!(
-            "fit {}, epoch {}: loss {train:.4}, validation {validation:.4}",
+            "training: fit {}, epoch {}: loss {train:.4}, validation {validation:.4}",
             self.fits,
             epoch + 1
         ));

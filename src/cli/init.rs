@@ -5,8 +5,6 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::args::ConfigInitArgs;
 use super::exit::Failure;
 use super::output::print;
@@ -15,6 +13,7 @@ use crate::kafka::history::{HistoryTopics, KafkaHistory};
 use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::time::{Clock, SystemClock};
 use crate::tools::propose::{Leaves, Names, file, leaves, propose};
+use crate::tools::table::head;
 
 /// Records that are looked at.
 const RECORDS: usize = 1_000;
@@ -109,71 +108,10 @@ fn of_file(path: &Path) -> Result<Vec<Leaves>, Failure> {
     } else {
         Box::new(plain)
     };
-    let mut lines = Vec::new();
+    let mut text = Vec::new();
     for line in BufReader::new(reader).lines().take(RECORDS + 1) {
-        lines.push(line.map_err(wrong)?);
+        text.extend_from_slice(line.map_err(wrong)?.as_bytes());
+        text.push(b'\n');
     }
-    Ok(rows(&lines))
-}
-
-/// The rows of a file's first lines: JSON objects, or cells under a header, parted by comma, semicolon or tab.
-fn rows(lines: &[String]) -> Vec<Leaves> {
-    let json = |line: &String| leaves(&serde_json::from_str(line).ok()?);
-    let Some(header) = lines.first() else {
-        return Vec::new();
-    };
-    if json(header).is_some() {
-        return lines.iter().filter_map(json).collect();
-    }
-    let count = |mark: char| header.matches(mark).count();
-    let mark = [',', ';', '\t']
-        .into_iter()
-        .max_by_key(|mark| count(*mark))
-        .unwrap_or(',');
-    let text = lines.join("\n");
-    let mut reader = csv::ReaderBuilder::new()
-        .delimiter(mark as u8)
-        .flexible(true)
-        .from_reader(text.as_bytes());
-    let names: Vec<String> = reader.headers().map_or_else(
-        |_| Vec::new(),
-        |all| all.iter().map(|name| name.trim().to_owned()).collect(),
-    );
-    let row =
-        |record: csv::StringRecord| names.iter().cloned().zip(record.iter().map(cell)).collect();
-    reader.records().filter_map(Result::ok).map(row).collect()
-}
-
-/// A cell as JSON would have it.
-fn cell(text: &str) -> Value {
-    let text = text.trim();
-    match text.parse::<f64>() {
-        Ok(number) if number.is_finite() => Value::from(number),
-        _ if text.is_empty() => Value::Null,
-        _ => Value::from(text),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_are_read_whatever_parts_their_cells() {
-        for (lines, mark) in [
-            (["a,b", "1,x"], ','),
-            (["a;b", "1;x"], ';'),
-            (["a\tb", "1\tx"], '\t'),
-            ([r#"{"a":1.0,"b":"x"}"#, ""], 'J'),
-        ] {
-            let found = rows(&lines.map(str::to_owned));
-            assert_eq!(found.len(), 1, "{mark}");
-            assert_eq!(
-                (&found[0]["a"], &found[0]["b"]),
-                (&Value::from(1.0), &Value::from("x")),
-                "{mark}"
-            );
-        }
-        assert!(rows(&[]).is_empty());
-    }
+    Ok(head::rows(&text, RECORDS))
 }

@@ -6,12 +6,14 @@
 mod alerts;
 pub mod args;
 mod daemon;
+mod dead_letters;
 mod episodes;
 pub mod exit;
 mod files;
 mod healthcheck;
 mod init;
 mod models;
+mod models_diff;
 mod output;
 mod sample;
 mod settings;
@@ -26,8 +28,8 @@ use clap::{CommandFactory as _, Parser as _};
 
 use crate::config::{Config, Problems, Sources};
 use args::{
-    AlertsCommand, Cli, Command, ConfigCommand, EpisodesCommand, ModelsCommand, Settings,
-    TopicsCommand,
+    AlertsCommand, Cli, Command, ConfigCommand, DeadLettersCommand, EpisodesCommand, ModelsCommand,
+    Settings, TopicsCommand,
 };
 use exit::Failure;
 use output::print;
@@ -74,6 +76,10 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Alerts(AlertsCommand::Tail(arguments)) => alerts::tail(&load()?, arguments),
         Command::Config(ConfigCommand::Init(arguments)) => init::run(&load()?, arguments),
         Command::Config(ConfigCommand::Show(arguments)) => settings::show(&load()?, arguments),
+        Command::Config(ConfigCommand::Schema) => settings::schema(),
+        Command::DeadLetters(DeadLettersCommand::List(arguments)) => {
+            dead_letters::list(&load()?, arguments)
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "anomalyd", &mut script);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::args::ModelsCommand;
 use super::exit::Failure;
+use super::models_diff;
 use super::output::print;
 use crate::config::Config;
 use crate::kafka::watchdog::{Watchdog, end_process};
@@ -29,6 +30,17 @@ pub(super) fn run(config: &Config, command: &ModelsCommand) -> Result<(), Failur
             let card = serde_json::to_string_pretty(&model.card)
                 .map_err(|error| Failure::Internal(error.to_string()))?;
             print(&(card + "\n"))
+        }
+        ModelsCommand::Diff { a, b, json } => {
+            let first = chosen(&mut store, Some(ModelVersion(*a)))?;
+            let second = chosen(&mut store, b.map(ModelVersion))?;
+            let found = models_diff::differences(&first.card, &second.card);
+            if !json {
+                let names = [first.card.version.0, second.card.version.0];
+                return print(&models_diff::shown(&found, names));
+            }
+            let text = serde_json::to_string_pretty(&found);
+            print(&(text.map_err(|error| Failure::Internal(error.to_string()))? + "\n"))
         }
         ModelsCommand::Promote { version } => {
             let version = ModelVersion(*version);

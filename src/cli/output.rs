@@ -1,4 +1,4 @@
-//! Standard output.
+//! Standard output, and standard error for what is said beside it.
 
 use std::io::{self, Write as _};
 
@@ -11,4 +11,9 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+/// Writes to standard error, where nobody may be listening.
+pub(super) fn say(text: &str) {
+    drop(io::stderr().write_all(text.as_bytes()));
 }

@@ -1,4 +1,4 @@
-//! `anomalyd config show`: the settings in effect, and where each comes from.
+//! `anomalyd config show`: the settings in effect, and where each comes from; and `config schema`: what settings there are, for editors.
 
 use std::fmt::Write as _;
 
@@ -17,6 +17,12 @@ pub(super) fn show(config: &Config, arguments: &ConfigShowArgs) -> Result<(), Fa
         return print(&(json.map_err(|error| Failure::Internal(error.to_string()))? + "\n"));
     }
     print(&listed(&settings))
+}
+
+/// `anomalyd config schema`
+pub(super) fn schema() -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(&crate::config::schema::schema());
+    print(&(text.map_err(|error| Failure::Internal(error.to_string()))? + "\n"))
 }
 
 fn listed(settings: &[Setting]) -> String {

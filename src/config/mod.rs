@@ -1,7 +1,7 @@
 //! The configuration: the only reader of files and the environment.
 //!
 //! `raw` has the sections with their defaults; `load` merges the layers; `check` turns the result into a [`Config`] (`settings`), or into
-//! all problems at once. Parameters live with what they configure, in lower layers; this module only fills them.
+//! all problems at once; `schema` says to editors what there is. Parameters live with what they configure, in lower layers; this module only fills them.
 
 pub mod check;
 mod exclude;
@@ -10,6 +10,7 @@ pub mod notify;
 mod problem;
 pub mod raw;
 mod registry;
+pub mod schema;
 pub mod secret;
 mod settings;
 pub mod units;

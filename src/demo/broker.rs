@@ -46,12 +46,12 @@ mod tests {
 
     use super::*;
     use crate::demo::faults::story;
-    use crate::demo::gateway::{Gateway, Pace, Target};
+    use crate::demo::gateway::{Gateway, Target};
     use crate::seed::Seed;
     use crate::time::{Clock, SystemClock};
 
     #[test]
-    fn six_hours_of_history_fit() {
+    fn nine_minutes_of_history_fit() {
         let broker = EmbeddedBroker::start(&[("readings", 3)]).expect("a broker");
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let target = Target {
@@ -59,13 +59,10 @@ mod tests {
             topic: "readings".to_owned(),
             partitions: 3,
         };
-        let pace = Pace {
-            speed: 40.0,
-            origin: clock.now().minus(Duration::from_secs(6_000)),
-        };
-        let history = Duration::from_secs(6 * 3600);
+        let history = Duration::from_secs(540);
+        let origin = clock.now();
         let mut gateway =
-            Gateway::new(target, story(), (pace, history), Seed(1), clock).expect("a gateway");
+            Gateway::new(target, story(), (origin, history), Seed(1), clock).expect("a gateway");
         let sent = gateway.preload().expect("history arrives");
         assert_eq!(sent, 6 * 10_800);
         let consumer: BaseConsumer = ClientConfig::new()

@@ -39,6 +39,8 @@ pub struct Fault {
     pub to: f64,
     /// A sentence for the terminal.
     pub says: &'static str,
+    /// Whether it is no fault, though it looks like one: it is done on purpose.
+    pub routine: bool,
 }
 
 /// The story's six faults. They begin one after the other, each at another pump, after the model has been trained.
@@ -50,55 +52,83 @@ pub fn story() -> Vec<Fault> {
         from,
         to,
         says,
+        routine: false,
     };
     vec![
         fault(
-            Kind::Offset(6.0),
-            1,
-            &["bearing_temp_c"],
-            0.06,
-            0.18,
-            "offset: the bearing of pump-2 reads 6 °C too hot",
+            Kind::Silence,
+            2,
+            &[],
+            0.03,
+            0.97,
+            "silence: pump-3 stops sending, which is told of after a minute",
         ),
         fault(
-            Kind::Drift(1.2),
-            3,
+            Kind::Offset(0.6),
+            1,
             &["discharge_bar"],
-            0.16,
-            0.46,
-            "drift: the discharge pressure of pump-4 drifts away, by 1.2 bar in the end",
+            0.07,
+            0.17,
+            "offset: the discharge pressure of pump-2 reads 0.6 bar too high",
+        ),
+        fault(
+            Kind::Drift(120.0),
+            3,
+            &["speed_rpm"],
+            0.14,
+            0.84,
+            "drift: the tachometer of pump-4 drifts away, by 120 rpm in the end",
         ),
         fault(
             Kind::Stuck,
             0,
             &["flow_m3h"],
-            0.34,
-            0.50,
+            0.26,
+            0.38,
             "stuck: the flow meter of pump-1 repeats one value",
         ),
         fault(
             Kind::Noise(0.8),
             4,
             &["vibration_x_mms"],
-            0.48,
-            0.60,
+            0.36,
+            0.46,
             "noise: the vibration sensor of pump-5 goes wild",
         ),
         fault(
             Kind::Decoupled,
             5,
             &["motor_current_a", "motor_power_kw"],
-            0.60,
-            0.76,
+            0.56,
+            0.74,
             "decoupled: the motor current of pump-6 no longer follows its power",
         ),
-        fault(
-            Kind::Silence,
-            2,
-            &[],
-            0.74,
-            0.90,
-            "silence: pump-3 stops sending",
+    ]
+}
+
+/// What looks like a fault and is none: a seal is flushed, twice.
+pub fn routines() -> Vec<Fault> {
+    let flush = |by, from, to, says| Fault {
+        kind: Kind::Offset(by),
+        pump: 1,
+        sensors: &["seal_pressure_bar"],
+        from,
+        to,
+        says,
+        routine: true,
+    };
+    vec![
+        flush(
+            0.5,
+            0.50,
+            0.54,
+            "flush: the seal of pump-2 is flushed, as it must be now and then",
+        ),
+        flush(
+            0.4,
+            0.78,
+            0.82,
+            "flush: the seal of pump-2 is flushed again",
         ),
     ]
 }

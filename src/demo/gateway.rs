@@ -1,5 +1,6 @@
-//! The plant's gateway: turns simulated time into records in Kafka, history first, then live and sped up.
+//! The plant's gateway: turns a simulated plant into records in Kafka, history first, then live: the time of each record is the clock's.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,17 +13,10 @@ use super::plant::{Pump, record};
 use crate::seed::Seed;
 use crate::time::{Clock, Timestamp};
 
-/// Seconds of plant time between two readings of a pump.
+/// Seconds of a pump's life between two of its readings ...
 pub const STEP: f64 = 2.0;
-
-/// How the plant's time runs.
-#[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    /// Seconds of plant time in a second of ours.
-    pub speed: f64,
-    /// The plant's time when live sending begins.
-    pub origin: Timestamp,
-}
+/// ... which are so far apart in time: its load cycles take a minute instead of forty.
+pub const APART: Duration = Duration::from_millis(50);
 
 /// Sends the readings of all pumps.
 pub struct Gateway {
@@ -30,9 +24,10 @@ pub struct Gateway {
     topic: String,
     partitions: i32,
     clock: Arc<dyn Clock>,
-    pace: Pace,
-    pumps: Vec<(Pump, Fault, Memory)>,
-    /// Steps of plant time since the beginning of history.
+    /// When live sending begins.
+    origin: Timestamp,
+    pumps: Vec<(Pump, Vec<(Fault, Memory)>)>,
+    /// Readings of each pump since the beginning of history.
     step: u64,
     history_steps: u64,
     sent: u64,
@@ -59,11 +54,11 @@ pub struct Target {
 }
 
 impl Gateway {
-    /// A plant with one pump a fault, which has run for `history` when live sending begins.
+    /// A plant of as many pumps as there are faults at, which has run for `history` when live sending begins, at `origin`.
     pub fn new(
         target: Target,
         faults: Vec<Fault>,
-        (pace, history): (Pace, Duration),
+        (origin, history): (Timestamp, Duration),
         seed: Seed,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, KafkaError> {
@@ -73,24 +68,25 @@ impl Gateway {
             .set("linger.ms", "20")
             .set("queue.buffering.max.messages", "200000")
             .create()?;
-        let mut faults = faults;
-        faults.sort_by_key(|fault| fault.pump);
-        let pumps = faults
-            .into_iter()
-            .map(|fault| {
-                let memory = Memory::new(seed.nth(fault.pump as u64));
-                (Pump::new(fault.pump, seed), fault, memory)
-            })
-            .collect();
+        let mut pumps: BTreeMap<usize, (Pump, Vec<(Fault, Memory)>)> = BTreeMap::new();
+        for fault in faults {
+            let fresh = || (Pump::new(fault.pump, seed), Vec::new());
+            let memory = Memory::new(seed.nth(fault.pump as u64));
+            pumps
+                .entry(fault.pump)
+                .or_insert_with(fresh)
+                .1
+                .push((fault, memory));
+        }
         Ok(Self {
             producer,
             topic: target.topic,
             partitions: target.partitions,
             clock,
-            pace,
-            pumps,
+            origin,
+            pumps: pumps.into_values().collect(),
             step: 0,
-            history_steps: (history.as_secs_f64() / STEP) as u64,
+            history_steps: steps(history),
             sent: 0,
         })
     }
@@ -110,7 +106,7 @@ impl Gateway {
         live: Duration,
         place: impl Fn(Timestamp) -> f64,
     ) -> Result<(), KafkaError> {
-        let due = self.history_steps + (live.as_secs_f64() * self.pace.speed / STEP) as u64;
+        let due = self.history_steps + steps(live);
         while self.step < due {
             self.send_step(place(self.plant_time()))?;
         }
@@ -118,25 +114,10 @@ impl Gateway {
         Ok(())
     }
 
-    /// The same without faults, but never what would be later than now: the plant catches up with the clock, and then runs with it.
-    pub fn catch_up_to_now(&mut self, live: Duration) -> Result<(), KafkaError> {
-        let due = self.history_steps + (live.as_secs_f64() * self.pace.speed / STEP) as u64;
-        while self.step < due && self.plant_time() <= self.clock.now() {
-            self.send_step(-1.0)?;
-        }
-        self.producer.poll(Duration::ZERO);
-        Ok(())
-    }
-
     /// The plant's time of the next reading.
     pub fn plant_time(&self) -> Timestamp {
-        let steps = self.step as f64 - self.history_steps as f64;
-        Timestamp(self.pace.origin.0 + (steps * STEP * 1000.0) as i64)
-    }
-
-    /// The plant's time when live sending began.
-    pub fn origin(&self) -> Timestamp {
-        self.pace.origin
+        let steps = self.step as i64 - self.history_steps as i64;
+        Timestamp(self.origin.0 + steps * APART.as_millis() as i64)
     }
 
     /// Records sent so far.
@@ -148,14 +129,17 @@ impl Gateway {
         let time = self.plant_time();
         let stamp = time.0.min(self.clock.now().0);
         let seconds = self.step as f64 * STEP;
-        for (pump, fault, memory) in &mut self.pumps {
-            let reading = pump.read(seconds, STEP);
-            let Some(reading) = memory.distort(fault, place, reading) else {
+        for (at, (pump, faults)) in self.pumps.iter_mut().enumerate() {
+            let mut reading = Some(pump.read(seconds, STEP));
+            for (fault, memory) in faults {
+                reading = reading.and_then(|reading| memory.distort(fault, place, reading));
+            }
+            let Some(reading) = reading else {
                 continue;
             };
             let value = record(&pump.name, time.0, &reading);
             // Two pumps a partition at least, so that one's silence is noticed by the other's records.
-            let partition = i32::try_from(fault.pump).unwrap_or(0) % self.partitions;
+            let partition = i32::try_from(at).unwrap_or(0) % self.partitions;
             let mut message = BaseRecord::to(&self.topic)
                 .key(&pump.name)
                 .payload(&value)
@@ -178,8 +162,14 @@ impl Gateway {
     pub fn turns(&self, before: f64, after: f64) -> Vec<(&Fault, bool)> {
         self.pumps
             .iter()
-            .filter(|(_, fault, _)| active(fault, before) != active(fault, after))
-            .map(|(_, fault, _)| (fault, active(fault, after)))
+            .flat_map(|(_, faults)| faults)
+            .filter(|(fault, _)| active(fault, before) != active(fault, after))
+            .map(|(fault, _)| (fault, active(fault, after)))
             .collect()
     }
+}
+
+/// Readings of a pump in this time.
+fn steps(time: Duration) -> u64 {
+    (time.as_millis() / APART.as_millis()) as u64
 }

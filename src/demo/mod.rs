@@ -3,8 +3,9 @@
 //! The embedded broker is librdkafka's mock cluster: no setup, but it ignores aborts, drops transactional offsets and fences nobody,
 //! so the demo runs at-least-once on it. `--brokers` tells the same story on a real Kafka, exactly-once.
 //!
-//! Next: `plant` and `faults` (the simulation, pure), `scoreboard` (alerts against faults), `story` (the terminal).
+//! Next: `plant` and `faults` (the simulation, pure), `scoreboard` (alerts against faults), `acts` (what people do in the story), `story` (the terminal).
 
+pub mod acts;
 pub mod broker;
 pub mod faults;
 pub mod gateway;

@@ -19,6 +19,8 @@ pub struct Scheduled {
     pub from: Timestamp,
     /// When it ends, event time.
     pub to: Timestamp,
+    /// When it must have been found.
+    pub due: Timestamp,
 }
 
 /// What became of one fault.
@@ -26,7 +28,9 @@ pub struct Scheduled {
 pub struct Finding {
     /// From the fault's beginning to the record that opened the episode, in the plant's time; `None`: not found.
     pub delay: Option<Duration>,
-    /// What the alert blamed: a feature, or "silence".
+    /// What the first alert blamed ...
+    pub first: Option<String>,
+    /// ... and what the strongest did: a feature, or "silence".
     pub named: Option<String>,
     /// Whether that is right.
     pub right: bool,
@@ -47,7 +51,9 @@ struct Episode {
     opened: Timestamp,
     kind: AlertKind,
     peak: f64,
+    first: Option<String>,
     named: Option<String>,
+    open: bool,
     fault: Option<usize>,
 }
 
@@ -71,7 +77,9 @@ impl Scoreboard {
                 opened,
                 kind: alert.kind,
                 peak: f64::MIN,
+                first: None,
                 named: None,
+                open: true,
                 fault,
             };
             self.episodes.insert(alert.id.clone(), episode);
@@ -81,6 +89,10 @@ impl Scoreboard {
             .relevant_attribution
             .first()
             .map(|top| top.feature.clone());
+        episode.open = alert.event != AlertEvent::Close;
+        if episode.first.is_none() {
+            episode.first.clone_from(&top);
+        }
         if alert.event != AlertEvent::Close && alert.anomaly_score > episode.peak && top.is_some() {
             episode.peak = alert.anomaly_score;
             episode.named = top;
@@ -103,9 +115,9 @@ impl Scoreboard {
                 .collect();
             episodes.sort_by_key(|episode| episode.opened);
             let first = episodes.first()?;
-            let named = match first.kind {
-                AlertKind::Silence => Some("silence".to_owned()),
-                AlertKind::Score | AlertKind::Storm => first.named.clone(),
+            let [at_first, named] = match first.kind {
+                AlertKind::Silence => [(); 2].map(|()| Some("silence".to_owned())),
+                AlertKind::Score | AlertKind::Storm => [first.first.clone(), first.named.clone()],
             };
             let right = match (&named, first.kind) {
                 (Some(_), AlertKind::Silence) => scheduled.fault.sensors.is_empty(),
@@ -114,15 +126,22 @@ impl Scoreboard {
             };
             Some(Finding {
                 delay: Some(first.opened.since(scheduled.from)),
+                first: at_first,
                 named,
                 right,
             })
         };
-        self.schedule
-            .iter()
-            .enumerate()
+        let faults = self.schedule.iter().enumerate();
+        faults
+            .filter(|(_, scheduled)| !scheduled.fault.routine)
             .map(|(index, scheduled)| (scheduled, of(index, scheduled).unwrap_or_default()))
             .collect()
+    }
+
+    /// Whether an episode of this key is open.
+    pub fn is_open(&self, key: &str) -> bool {
+        let mut all = self.episodes.values();
+        all.any(|episode| episode.open && episode.key == key)
     }
 
     /// Keys of the episodes that no fault explains.
@@ -132,11 +151,6 @@ impl Scoreboard {
             .values()
             .filter(|episode| episode.fault.is_none());
         unexplained.map(|episode| episode.key.as_str()).collect()
-    }
-
-    /// The faults, as they were planned.
-    pub fn schedule(&self) -> &[Scheduled] {
-        &self.schedule
     }
 }
 
@@ -156,6 +170,7 @@ mod tests {
                 key: format!("pump-{}", fault.pump + 1),
                 from: Timestamp((fault.from * 1e6) as i64),
                 to: Timestamp((fault.to * 1e6) as i64),
+                due: Timestamp((fault.to * 1e6) as i64),
                 fault,
             })
             .collect();
@@ -207,24 +222,27 @@ mod tests {
         let mut board = board();
         assert!(
             board
-                .see(&alert("a", "pump-2", 65_000, "bearing_temp_c", 5.0))
+                .see(&alert("a", "pump-2", 75_000, "discharge_bar", 5.0))
                 .is_some()
         );
         let findings = board.findings();
-        assert_eq!(findings[0].1.delay, Some(Duration::from_secs(5)));
-        assert!(findings[0].1.right);
-        assert_eq!(findings[1].1, Finding::default());
+        assert_eq!(findings[1].1.delay, Some(Duration::from_secs(5)));
+        assert!(findings[1].1.right);
+        assert_eq!(findings[0].1, Finding::default());
         assert!(board.false_alarms().is_empty());
     }
 
     #[test]
     fn the_peak_names_the_sensor() {
         let mut board = board();
-        board.see(&alert("a", "pump-2", 65_000, "flow_m3h", 5.0));
-        assert!(!board.findings()[0].1.right);
-        board.see(&alert("a", "pump-2", 66_000, "bearing_temp_c", 9.0));
-        board.see(&alert("a", "pump-2", 67_000, "flow_m3h", 6.0));
-        assert!(board.findings()[0].1.right);
+        board.see(&alert("a", "pump-2", 75_000, "flow_m3h", 5.0));
+        assert!(!board.findings()[1].1.right);
+        board.see(&alert("a", "pump-2", 76_000, "discharge_bar", 9.0));
+        board.see(&alert("a", "pump-2", 77_000, "flow_m3h", 6.0));
+        assert!(board.findings()[1].1.right);
+        // What it was at first is remembered, too.
+        assert_eq!(board.findings()[1].1.first.as_deref(), Some("flow_m3h"));
+        assert!(board.is_open("pump-2") && !board.is_open("pump-1"));
     }
 
     #[test]
@@ -232,12 +250,12 @@ mod tests {
         let mut board = board();
         assert!(
             board
-                .see(&alert("a", "pump-2", 1_000, "bearing_temp_c", 5.0))
+                .see(&alert("a", "pump-2", 1_000, "discharge_bar", 5.0))
                 .is_none()
         );
         assert!(
             board
-                .see(&alert("b", "pump-1", 65_000, "bearing_temp_c", 5.0))
+                .see(&alert("b", "pump-1", 65_000, "discharge_bar", 5.0))
                 .is_none()
         );
         assert_eq!(board.false_alarms(), ["pump-2", "pump-1"]);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::faults::Fault;
 use super::scoreboard::{Finding, Scheduled, Scoreboard};
 use crate::alert::{Alert, AlertEvent, AlertKind};
+use crate::time::Timestamp;
 
 /// Writes the story.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub enum About {
     Closed,
     /// An alert that no fault explains.
     FalseAlarm,
+    /// What people do.
+    People,
 }
 
 impl About {
@@ -40,6 +43,7 @@ impl About {
             Self::Alert => ("ALERT", "1;31"),
             Self::Closed => ("closed", "32"),
             Self::FalseAlarm => ("FALSE", "1;35"),
+            Self::People => ("people", "34"),
         }
     }
 }
@@ -55,6 +59,8 @@ pub struct Figures {
     pub latency: Option<(Duration, Duration)>,
     /// False alarms that the budget allows over the story.
     pub budget: u64,
+    /// Until when records were sent.
+    pub until: Timestamp,
 }
 
 impl<W: Write> Story<W> {
@@ -116,11 +122,11 @@ impl<W: Write> Story<W> {
     pub fn table(&mut self, board: &Scoreboard, figures: &Figures) -> io::Result<()> {
         writeln!(
             self.out,
-            "\n{:<8} {:<10} {:<6} {:>9}  {:<28} right sensor",
-            "pump", "fault", "found", "delay", "named"
+            "\n{:<8} {:<10} {:<8} {:>7}  {:<18} {:<18} right sensor",
+            "pump", "fault", "found", "delay", "at first", "at its worst"
         )?;
         for (scheduled, finding) in board.findings() {
-            let row = self.row(scheduled, &finding);
+            let row = self.row(scheduled, &finding, figures.until);
             writeln!(self.out, "{row}")?;
         }
         let alarms = board.false_alarms();
@@ -134,10 +140,13 @@ impl<W: Write> Story<W> {
             .iter()
             .filter(|(_, finding)| finding.right)
             .count();
-        let total = board.schedule().len();
+        let due = |(scheduled, finding): &(&Scheduled, Finding)| {
+            finding.delay.is_some() || scheduled.due <= figures.until
+        };
+        let total = board.findings().iter().filter(|each| due(each)).count();
         writeln!(
             self.out,
-            "\nfound {found} of {total} faults, the right sensor named for {right}"
+            "\nfound {found} of {total} faults that there was time for, the right sensor named for {right}"
         )?;
         writeln!(
             self.out,
@@ -163,19 +172,26 @@ impl<W: Write> Story<W> {
         self.out.flush()
     }
 
-    fn row(&self, scheduled: &Scheduled, finding: &Finding) -> String {
+    fn row(&self, scheduled: &Scheduled, finding: &Finding, until: Timestamp) -> String {
         let kind = scheduled.fault.says.split(':').next().unwrap_or_default();
         let delay = finding
             .delay
-            .map_or_else(|| "–".to_owned(), |d| format!("{} s", d.as_secs()));
+            .map_or_else(|| "–".to_owned(), |d| format!("{:.1} s", d.as_secs_f64()));
         let yes =
             |is: bool| self.paint(if is { "yes" } else { "no " }, if is { "32" } else { "31" });
+        let (found, right) = if finding.delay.is_none() && until < scheduled.due {
+            ("not yet".to_owned(), "–".to_owned())
+        } else {
+            (yes(finding.delay.is_some()), yes(finding.right))
+        };
+        // Colours take no room.
+        let pad = " ".repeat(if found == "not yet" { 1 } else { 5 });
+        let name = |name: &Option<String>| name.clone().unwrap_or_else(|| "–".to_owned());
         format!(
-            "{:<8} {kind:<10} {}    {delay:>9}  {:<28} {}",
+            "{:<8} {kind:<10} {found}{pad} {delay:>7}  {:<18} {:<18} {right}",
             scheduled.key,
-            yes(finding.delay.is_some()),
-            finding.named.as_deref().unwrap_or("–"),
-            yes(finding.right),
+            name(&finding.first),
+            name(&finding.named),
         )
     }
 }

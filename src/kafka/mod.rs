@@ -18,6 +18,7 @@ pub mod alert_log;
 mod busy_wait;
 pub mod check;
 mod context;
+pub mod dead_letter_log;
 mod encode;
 #[cfg(test)]
 #[path = "../../tests/kafka/endpoint.rs"]

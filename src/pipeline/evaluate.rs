@@ -439,7 +439,9 @@ impl EventEmitter<'_> {
             let explains = self.watching == Watching::Explained
                 && !warming_up
                 && self.is_one_of(EXPLAINED_MAX);
-            let (row, expected) = if explains {
+            // A window tells later what a model expected, but not what a season did.
+            let seasonal = self.watching == Watching::All && scored.season.is_some();
+            let (row, expected) = if explains || seasonal {
                 (scored.row.to_vec(), self.expected(work, scored))
             } else {
                 Default::default()

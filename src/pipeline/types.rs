@@ -142,7 +142,7 @@ pub struct Watched {
     pub window: Vec<f64>,
     /// Its D values, NaN where missing. Empty unless it was explained.
     pub row: Vec<f64>,
-    /// What was expected of it, D values. Empty unless it was explained.
+    /// What was expected of it, D values. Empty unless it was explained, or every record is watched and the season of its key judged it.
     pub expected: Vec<f64>,
 }
 

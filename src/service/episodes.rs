@@ -188,18 +188,19 @@ impl Episodes {
                 told: VecDeque::new(),
             };
         };
-        if closes && before.worst.is_some() {
-            // The record that closes an episode is a normal one: what made the episode is known from when it was worst.
-            status.features = before.status.features;
-            status.cause = before.status.cause;
-        }
+        // The record that closes an episode is a normal one, and a later one may be less strange: what made the episode is told by the strangest.
+        let worst = match before.worst {
+            Some(worst) if closes || !words::tells_more(alert, &worst) => {
+                status.features = before.status.features;
+                status.cause = before.status.cause;
+                Some(worst)
+            }
+            _ if closes => None,
+            _ => Some(alert.clone()),
+        };
         Known {
             status,
-            worst: if closes {
-                before.worst
-            } else {
-                Some(alert.clone())
-            },
+            worst,
             told: before.told,
         }
     }

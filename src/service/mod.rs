@@ -17,7 +17,7 @@ pub mod metrics;
 pub mod models;
 pub mod notifying;
 pub mod observe;
-mod pages;
+pub(crate) mod pages;
 mod prepare;
 pub mod recent;
 pub mod run;

@@ -11,17 +11,21 @@ use super::sources::Sources;
 /// The document of all pages.
 const PAGE: &str = include_str!("page/index.html");
 
+/// Elements, numbers and times in a browser; a backtest's report has them, too.
+pub(crate) const DOM: &str = include_str!("page/dom.js");
+/// Charts over time.
+pub(crate) const CHARTS: &str = include_str!("page/charts.js");
+/// How pages look.
+pub(crate) const STYLE: &str = include_str!("page/style.css");
+
 /// What it loads: name, type and content.
-const ASSETS: [(&str, &str, &str); 5] = [
+const ASSETS: [(&str, &str, &str); 6] = [
     ("app.js", SCRIPT, include_str!("page/app.js")),
     ("views.js", SCRIPT, include_str!("page/views.js")),
-    ("charts.js", SCRIPT, include_str!("page/charts.js")),
+    ("charts.js", SCRIPT, CHARTS),
+    ("dom.js", SCRIPT, DOM),
     ("tools.js", SCRIPT, include_str!("page/tools.js")),
-    (
-        "style.css",
-        "text/css; charset=utf-8",
-        include_str!("page/style.css"),
-    ),
+    ("style.css", "text/css; charset=utf-8", STYLE),
 ];
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 

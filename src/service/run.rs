@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use prometheus::Registry;
 
-use super::change::Controls;
+use super::change::{Changes, Controls};
 use super::error::ServiceError;
 use super::feedback::{self, Listener, Listening, SharedListening};
 use super::from_config::{plan, process_info, session_settings};
@@ -369,6 +369,11 @@ impl Running {
     /// Where HTTP is served, if it is.
     pub fn http(&self) -> Option<std::net::SocketAddr> {
         self.shell.server.as_ref().map(Server::address)
+    }
+
+    /// What may change it, as its API does.
+    pub fn changes(&self) -> Option<Arc<dyn Changes>> {
+        self.shell.changes.get().cloned()
     }
 
     /// Stops it from another thread.

@@ -42,6 +42,17 @@ fn silence(alert: &Alert) -> String {
     )
 }
 
+/// Whether an alert tells more of its episode than an earlier one: its record is at least as rare. The latest may be of a record that is strange only by
+/// what went before it.
+#[must_use]
+pub fn tells_more(alert: &Alert, before: &Alert) -> bool {
+    match alert.p_value.total_cmp(&before.p_value) {
+        std::cmp::Ordering::Less => true,
+        std::cmp::Ordering::Equal => alert.anomaly_score >= before.anomaly_score,
+        std::cmp::Ordering::Greater => false,
+    }
+}
+
 fn storm(suppressed: Option<u64>) -> String {
     match suppressed {
         Some(1) => "one episode was held back while many opened at once".to_owned(),
@@ -310,6 +321,19 @@ mod tests {
             cause(&lasting, |_| Some(1.0)),
             "motor.temperature 47.0, expected 49.2 (−2.2 spreads); weak, but it lasts: over 30 records"
         );
+    }
+
+    #[test]
+    fn the_record_that_is_rarest_tells_most() {
+        let of = |p_value, anomaly_score| Alert {
+            anomaly_score,
+            p_value,
+            ..alert(Vec::new())
+        };
+        assert!(tells_more(&of(1e-9, 1.0), &of(1e-6, 5.0)));
+        assert!(!tells_more(&of(1e-3, 9.0), &of(1e-6, 5.0)));
+        assert!(tells_more(&of(1e-9, 6.0), &of(1e-9, 5.0)));
+        assert!(!tells_more(&of(1e-9, 4.0), &of(1e-9, 5.0)));
     }
 
     #[test]

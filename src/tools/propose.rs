@@ -164,20 +164,38 @@ pub fn propose(sample: &[Leaves]) -> Proposal {
     proposal
 }
 
+/// The field of the event time among those that are `free`: a text that is a time, or a number that is called one, too.
+#[must_use]
+pub fn time_column(sample: &[Leaves], free: impl Fn(&str) -> bool) -> Option<String> {
+    let mut fields: BTreeMap<String, Field> = BTreeMap::new();
+    for record in sample {
+        for (path, value) in record.iter().filter(|(path, _)| free(path)) {
+            fields.entry(path.clone()).or_default().take(value);
+        }
+    }
+    fields.retain(|path, field| {
+        let is = field.is_time() && (field.records < 2 || field.values.len() > 1);
+        is && (field.is_text() || called(path, &TIME_WORDS) < TIME_WORDS.len())
+    });
+    best(&fields, &TIME_WORDS, Field::is_time)
+}
+
+/// Which of the words is a field's name, or a part of it; as many as there are: none.
+fn called(path: &str, words: &[&str]) -> usize {
+    let name = path.rsplit('.').next().unwrap_or(path).to_lowercase();
+    let place = |word: &&str| name == **word || name.split('_').any(|part| part == *word);
+    words.iter().position(place).unwrap_or(words.len())
+}
+
 /// The field that fits best: one that is called so, or else the first.
 fn best(
     fields: &BTreeMap<String, Field>,
     words: &[&str],
     fits: impl Fn(&Field) -> bool,
 ) -> Option<String> {
-    let called = |path: &str| {
-        let name = path.rsplit('.').next().unwrap_or(path).to_lowercase();
-        let place = |word: &&str| name == **word || name.split('_').any(|part| part == *word);
-        words.iter().position(place).unwrap_or(words.len())
-    };
     let fitting = fields.iter().filter(|(_, field)| fits(field));
     fitting
-        .min_by_key(|(path, _)| called(path))
+        .min_by_key(|(path, _)| called(path, words))
         .map(|(path, _)| path.clone())
 }
 

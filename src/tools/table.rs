@@ -1,6 +1,8 @@
-//! Tables: CSV with a header, or JSON lines; gzipped or not. Numbers become features, one row a record, in the file's order.
+//! Tables: CSV with a header, or JSON lines, gzipped or not; or Parquet. Numbers become features, one row a record, in the file's order.
 
 mod cells;
+pub mod head;
+mod parquet;
 mod read;
 
 use std::collections::BTreeMap;
@@ -22,6 +24,8 @@ pub struct Roles {
     pub key: Vec<String>,
     /// The column with the event time; none: a row a second, from 1970 on.
     pub timestamp: Option<String>,
+    /// Whether to look for the column with the event time where none is named.
+    pub find_time: bool,
     /// The column with labels.
     pub labels: Option<String>,
     /// Columns to leave out.
@@ -60,6 +64,7 @@ impl Roles {
         Self {
             key: schema.key.clone(),
             timestamp: Some(schema.timestamp.clone()).filter(|path| !path.is_empty()),
+            find_time: false,
             labels: None,
             ignore: Vec::new(),
             features: Some(columns.to_vec()),
@@ -114,6 +119,8 @@ pub struct Table {
     pub labels: Option<Vec<bool>>,
     /// Columns without a single number, which are therefore no features.
     pub ignored: Vec<String>,
+    /// What was found out by itself, in words.
+    pub notes: Vec<String>,
     /// How rows were read, but for features: for the card.
     pub schema: SchemaSpec,
     /// Where rows that come from a topic are; `None`: rows of a file, which stand in a partition of their own.

@@ -7,7 +7,7 @@ use serde_json::Value;
 pub fn valid(schema: &Value, value: &Value) -> bool {
     let rules = schema.as_object().unwrap();
     rules.iter().all(|(rule, says)| match rule.as_str() {
-        "$schema" | "title" | "description" => true,
+        "$schema" | "title" | "description" | "default" => true,
         "oneOf" => {
             let all = says.as_array().unwrap().iter();
             all.filter(|one| valid(one, value)).count() == 1

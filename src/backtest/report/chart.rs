@@ -315,13 +315,23 @@ impl Chart {
         }
     }
 
-    /// Writes the chart over rows; `times` has a text for each row, or none.
-    pub fn write(&self, out: &mut String, times: &[String], label: impl Fn(f64) -> String) {
-        self.write_with(out, &ticks(self.across.1 as usize, times), label);
+    /// Writes the chart over rows; `name` says what it shows, `times` has a text for each row, or none.
+    pub fn write(
+        &self,
+        out: &mut String,
+        (name, times): (&str, &[String]),
+        label: impl Fn(f64) -> String,
+    ) {
+        self.write_with(out, (name, &ticks(self.across.1 as usize, times)), label);
     }
 
     /// Writes the chart with these texts below, evenly spread.
-    pub fn write_with(&self, out: &mut String, ticks: &[String], label: impl Fn(f64) -> String) {
+    pub fn write_with(
+        &self,
+        out: &mut String,
+        (name, ticks): (&str, &[String]),
+        label: impl Fn(f64) -> String,
+    ) {
         put(
             out,
             format_args!(
@@ -342,8 +352,10 @@ impl Chart {
         put(
             out,
             format_args!(
-                "</div><div class=\"plot\" style=\"height:{}px\"><svg viewBox=\"0 0 1000 1000\" preserveAspectRatio=\"none\" role=\"img\">{}</svg></div><div class=\"xs\">",
-                self.height_px, self.body
+                "</div><div class=\"plot\" style=\"height:{}px\"><svg viewBox=\"0 0 1000 1000\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{}\">{}</svg></div><div class=\"xs\">",
+                self.height_px,
+                escape(name),
+                self.body
             ),
         );
         for tick in ticks {

@@ -1,23 +1,28 @@
-//! The report of a backtest: one HTML file that needs nothing else. No script, nothing loaded; lines are inline SVG, all text is HTML,
-//! so that it stays readable on a telephone.
+//! The report of a backtest: one HTML file that needs nothing else. Nothing is loaded, and no script but its own may run: that draws what changes with the
+//! budget, and each episode's course, as the daemon's pages do. All else is there without it: text in HTML, lines in inline SVG.
 //!
-//! Pure: series in, text out. Next: `chart` (axes, lines, downsampling).
+//! Pure: series in, text out. Next: `chart` (axes, lines, downsampling), `cards` (an episode each), `data` (what the script reads), `models` (what is folded away).
 
 mod budgets;
+mod cards;
 mod chart;
+mod data;
 mod html;
+mod models;
+
+use base64::Engine as _;
+use sha2::{Digest as _, Sha256};
 
 use super::budgets::Row;
 use crate::alert::{AlertKind, Severity};
+use crate::record::Key;
+use crate::service::pages;
 pub(super) use chart::number;
 use chart::{Axis, Chart, surprise};
 use html::{escape, put};
 
 /// Trainings beyond which their marks are faint and their table scrolls.
 const TRAININGS_MANY: usize = 24;
-
-/// Episodes that the table lists; the worst are kept.
-const EPISODES_MAX: usize = 60;
 
 /// Features that the map of attribution shows; those with the largest shares are kept.
 const FEATURES_MAX: usize = 20;
@@ -30,12 +35,18 @@ const CELLS: usize = 120;
 pub struct Report {
     /// What was replayed.
     pub title: String,
+    /// What came of it, in a sentence.
+    pub sentence: String,
     /// One line below it: settings in brief.
     pub subtitle: String,
     /// Name and value of each figure, as text.
     pub figures: Vec<(String, String)>,
     /// Event times, for the axis; empty: rows are counted instead.
     pub times: Vec<String>,
+    /// Where each row lies across: event time in ms, or its number where rows have no times.
+    pub places: Vec<i64>,
+    /// Keys.
+    pub keys: Vec<Key>,
     /// Scores.
     pub scores: Vec<f64>,
     /// P-values in (0, 1].
@@ -47,7 +58,7 @@ pub struct Report {
     /// The p-value at or below which a record counts as anomalous.
     pub budget: f64,
     /// What other budgets would have opened.
-    pub budgets: Vec<Row>,
+    pub budgets: Vec<Budgeted>,
     /// How near the configured one came, if it opened nothing.
     pub nothing: Option<String>,
     /// Episodes.
@@ -58,6 +69,58 @@ pub struct Report {
     pub features: Vec<String>,
     /// Shares of the features (summing to 1) in the scores of some rows.
     pub attribution: Vec<(usize, Vec<f64>)>,
+}
+
+/// What a budget would have come to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Budgeted {
+    /// The budget, and its episodes.
+    pub row: Row,
+    /// The same in words.
+    pub words: String,
+}
+
+/// A feature's part in an episode.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Feature {
+    /// Its name.
+    pub name: String,
+    /// Its share, from 0 to 1.
+    pub share: f64,
+    /// What it was; `None` if it was not observed.
+    pub actual: Option<f64>,
+    /// What was expected of it.
+    pub expected: f64,
+    /// By how many usual distances it lies above that, if they are known.
+    pub spreads: Option<f64>,
+}
+
+/// The course of an episode's features.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trace {
+    /// The features.
+    pub columns: Vec<String>,
+    /// How far each usually is from what is expected of it, if that is known.
+    pub spreads: Vec<Option<f64>>,
+    /// How strong evidence must be, in nats.
+    pub threshold: f64,
+    /// Records of the key, in order.
+    pub points: Vec<Point>,
+}
+
+/// A record of an episode's course. NaN where something is not known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Point {
+    /// Its row.
+    pub row: usize,
+    /// Whether it lies in an episode.
+    pub alert: bool,
+    /// How strong the evidence was, in nats.
+    pub strength: f64,
+    /// The features' values ...
+    pub values: Vec<f64>,
+    /// ... and what was expected of them.
+    pub expected: Vec<f64>,
 }
 
 /// One episode.
@@ -77,10 +140,16 @@ pub struct EpisodeRow {
     pub severity: Severity,
     /// Its smallest p-value.
     pub p_value: f64,
-    /// The features most to blame, with their shares.
-    pub features: Vec<(String, f64)>,
+    /// What caused it, in words.
+    pub cause: String,
+    /// The features most to blame.
+    pub features: Vec<Feature>,
     /// Whether it overlaps a label; `None` without labels.
     pub labelled: Option<bool>,
+    /// Whether it is one of the worst, which have a card each ...
+    pub card: bool,
+    /// ... and their course, if that can be shown.
+    pub trace: Option<Trace>,
 }
 
 /// One training.
@@ -106,43 +175,84 @@ pub struct TrainingRow {
     pub losses: Vec<(String, Vec<(f64, f64)>)>,
 }
 
+/// The script's part that draws the report.
+const SCRIPT: &str = include_str!("report.js");
+
 impl Report {
     /// The whole file.
     pub fn html(&self) -> String {
+        let script = script();
         let mut out = String::with_capacity(1 << 18);
-        self.head(&mut out);
-        self.surprise(&mut out);
-        self.scores(&mut out);
-        self.attribution(&mut out);
-        self.episodes(&mut out);
-        self.budgets(&mut out);
-        out.push_str("<div class=\"pair\">");
-        self.calibration(&mut out);
-        self.losses(&mut out);
-        out.push_str("</div>");
-        self.trainings(&mut out);
-        out.push_str("<footer>anomalyd ");
+        self.head(&mut out, &script);
+        self.budget(&mut out);
+        self.lanes(&mut out);
+        self.cards(&mut out);
+        out.push_str("<section><h2>More</h2>");
+        folded(&mut out, "How surprising each record was", |out| {
+            self.surprise(out);
+        });
+        folded(&mut out, "Scores and thresholds", |out| {
+            self.scores(out);
+        });
+        if !self.attribution.is_empty() && !self.scores.is_empty() {
+            let title = "Which features were to blame, over time";
+            folded(&mut out, title, |out| {
+                self.attribution(out);
+            });
+        }
+        if !self.figures.is_empty() {
+            folded(&mut out, "Figures", |out| {
+                self.figures(out);
+            });
+        }
+        folded(&mut out, "Models and calibration", |out| {
+            self.calibration(out);
+            self.losses(out);
+            self.trainings(out);
+        });
+        out.push_str("</section></main><footer>anomalyd ");
         out.push_str(env!("CARGO_PKG_VERSION"));
-        out.push_str("</footer></main></body></html>\n");
+        out.push_str("</footer><script type=\"application/json\" id=\"data\">");
+        out.push_str(&self.data());
+        put(
+            &mut out,
+            format_args!("</script><script type=\"module\">{script}</script></body></html>\n"),
+        );
         out
     }
 
-    fn head(&self, out: &mut String) {
+    fn head(&self, out: &mut String, script: &str) {
         let title = escape(&self.title);
+        let hash = base64::prelude::BASE64_STANDARD.encode(Sha256::digest(script));
         out.push_str("<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">");
+        put(
+            out,
+            format_args!(
+                "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'\">"
+            ),
+        );
         out.push_str("<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">");
         out.push_str("<meta name=\"color-scheme\" content=\"light dark\"><title>");
         out.push_str(&title);
         out.push_str("</title><style>");
+        out.push_str(pages::STYLE);
         out.push_str(include_str!("style.css"));
         put(
             out,
-            format_args!("</style></head><body><main><h1>{title}</h1>"),
+            format_args!(
+                "</style></head><body><a class=\"skip\" href=\"#main\">Skip to the content</a><header><span id=\"name\">{title}</span></header><main id=\"main\" tabindex=\"-1\"><section class=\"health\"><h1>{}</h1><p class=\"dim\">{}</p></section>",
+                escape(if self.sentence.is_empty() {
+                    &self.title
+                } else {
+                    &self.sentence
+                }),
+                escape(&self.subtitle)
+            ),
         );
-        put(
-            out,
-            format_args!("<p>{}</p><div class=\"tiles\">", escape(&self.subtitle)),
-        );
+    }
+
+    fn figures(&self, out: &mut String) {
+        out.push_str("<div class=\"tiles\">");
         for (name, value) in &self.figures {
             let (name, value) = (escape(name), escape(value));
             put(
@@ -192,15 +302,15 @@ impl Report {
         }
         chart.series(&values, "score");
         chart.horizontal(limit, "limit");
-        out.push_str("<h2>How surprising each record was</h2><p>Powers of ten of the p-value: 3 means that one normal record in a thousand is as strange. Comparable from model to model.</p>");
-        chart.write(out, &self.times, number);
-        out.push_str("<div class=\"key\"><span><i style=\"background:var(--score)\"></i>surprise</span><span><i style=\"background:var(--limit)\"></i>budget</span><span><i style=\"background:var(--alert)\"></i>episodes</span>");
+        out.push_str("<p>Powers of ten of the p-value: 3 means that one normal record in a thousand is as strange. Comparable from model to model.</p>");
+        chart.write(out, ("surprise of each record", &self.times), number);
+        out.push_str("<div class=\"key\"><span><i style=\"background:var(--score)\"></i>surprise</span><span><i style=\"background:var(--red)\"></i>budget</span><span><i style=\"background:var(--red)\"></i>episodes</span>");
         if !self.labels.is_empty() {
             out.push_str(
                 "<span><i style=\"background:var(--label);opacity:.4\"></i>labelled</span>",
             );
         }
-        out.push_str("<span><i style=\"background:var(--model)\"></i>trainings (faint: rejected)</span><span><i style=\"background:var(--line)\"></i>warming up</span></div>");
+        out.push_str("<span><i style=\"background:var(--green)\"></i>trainings (faint: rejected)</span><span><i style=\"background:var(--line)\"></i>warming up</span></div>");
     }
 
     fn scores(&self, out: &mut String) {
@@ -222,14 +332,11 @@ impl Report {
                 chart.level(threshold, training.row, to, "limit");
             }
         }
-        out.push_str("<h2>Scores and thresholds</h2><p>The models' own scores, on a logarithmic scale; each model has its own threshold for the same budget.</p>");
-        chart.write(out, &self.times, number);
+        out.push_str("<p>The models' own scores, on a logarithmic scale; each model has its own threshold for the same budget.</p>");
+        chart.write(out, ("scores and thresholds", &self.times), number);
     }
 
     fn attribution(&self, out: &mut String) {
-        if self.attribution.is_empty() || self.scores.is_empty() {
-            return;
-        }
         let mut cells = vec![vec![0.0_f64; self.features.len()]; CELLS];
         for (row, shares) in &self.attribution {
             let cell = (row * CELLS / self.scores.len()).min(CELLS - 1);
@@ -242,7 +349,7 @@ impl Report {
         let mut order: Vec<usize> = (0..self.features.len()).collect();
         order.sort_by(|&a, &b| total(b).total_cmp(&total(a)).then(a.cmp(&b)));
         order.truncate(FEATURES_MAX);
-        out.push_str("<h2>Which features were to blame, over time</h2><p>Share of each feature in the scores of anomalous records, by time; the stronger the colour, the more.");
+        out.push_str("<p>Share of each feature in the scores of anomalous records, by time; the stronger the colour, the more.");
         if order.len() < self.features.len() {
             put(
                 out,
@@ -284,249 +391,34 @@ impl Report {
         }
         out.push_str("</div></div>");
     }
+}
 
-    fn episodes(&self, out: &mut String) {
-        put(
-            out,
-            format_args!("<h2>Episodes: {}</h2>", self.episodes.len()),
-        );
-        if self.episodes.is_empty() {
-            out.push_str("<p>None opened.</p>");
-            return;
-        }
-        let mut worst: Vec<&EpisodeRow> = self.episodes.iter().collect();
-        worst.sort_by(|a, b| a.p_value.total_cmp(&b.p_value).then(a.from.cmp(&b.from)));
-        if worst.len() > EPISODES_MAX {
-            put(
-                out,
-                format_args!("<p>The {EPISODES_MAX} worst, in order of time.</p>"),
-            );
-            worst.truncate(EPISODES_MAX);
-        }
-        worst.sort_by_key(|episode| (episode.from, episode.to));
-        out.push_str("<div class=\"scroll\"><table class=\"eps\"><tr><th>from</th><th class=\"n\">records</th>");
-        // Rows of a file without a key all have the same, empty one.
-        let keyed = self.episodes.iter().any(|episode| !episode.key.is_empty());
-        out.push_str(if keyed { "<th>key</th>" } else { "" });
-        out.push_str("<th>severity</th><th class=\"n\">p-value</th><th>most to blame</th>");
-        out.push_str(if self.labels.is_empty() {
-            "</tr>"
-        } else {
-            "<th>labelled</th></tr>"
-        });
-        for episode in worst {
-            self.episode(out, episode, keyed);
-        }
-        out.push_str("</table></div>");
+/// The script of the report: the pages' elements and charts, and what draws this one, as one module.
+fn script() -> String {
+    let parts = [pages::DOM, pages::CHARTS, SCRIPT];
+    let lines = parts.iter().flat_map(|part| part.lines());
+    let kept = lines.filter(|line| !line.starts_with("import "));
+    let mut script = String::new();
+    for line in kept {
+        script.push_str(line.strip_prefix("export ").unwrap_or(line));
+        script.push('\n');
     }
+    script
+}
 
-    /// One row of the table.
-    fn episode(&self, out: &mut String, episode: &EpisodeRow, keyed: bool) {
-        let from = self
-            .times
-            .get(episode.from)
-            .map_or_else(|| episode.from.to_string(), |time| escape(&second(time)));
-        let key = if keyed {
-            format!("<td>{}</td>", escape(&episode.key))
-        } else {
-            String::new()
-        };
-        let (severity, class) = match episode.severity {
-            Severity::Low => ("low", "low"),
-            Severity::Medium => ("medium", "medium"),
-            Severity::High => ("high", "high"),
-            Severity::Critical => ("critical", "critical"),
-        };
-        let severity = if episode.kind == AlertKind::Silence {
-            "silence"
-        } else {
-            severity
-        };
-        // How rare it is beyond what the charts show, no model knows.
-        let p_value = if episode.p_value < chart::P_MIN {
-            format!("&lt;{:.0e}", chart::P_MIN)
-        } else {
-            format!("{:.0e}", episode.p_value)
-        };
-        put(
-            out,
-            format_args!(
-                "<tr><td>{from}</td><td class=\"n\" data-h=\"records\">{}</td>{key}<td class=\"sev {class}\">{severity}</td><td class=\"n\" data-h=\"p-value\">{p_value}</td><td class=\"b\">",
-                episode.records
-            ),
-        );
-        for (name, share) in episode.features.iter().take(3) {
-            let width = (share * 80.0).round();
-            put(
-                out,
-                format_args!(
-                    "<div class=\"bar\"><i style=\"width:{width}px\"></i>{} {:.0} %</div>",
-                    escape(name),
-                    share * 100.0
-                ),
-            );
-        }
-        out.push_str("</td>");
-        if !self.labels.is_empty() {
-            let hit = episode.labelled == Some(true);
-            out.push_str(if hit {
-                "<td class=\"promoted\" data-h=\"labelled\">yes</td>"
-            } else {
-                "<td class=\"critical\" data-h=\"labelled\">no</td>"
-            });
-        }
-        out.push_str("</tr>");
-    }
-
-    /// Observed against claimed tail probabilities, of rows that are not labelled.
-    fn calibration(&self, out: &mut String) {
-        let judged = |i: &usize| {
-            !self.warming_up.get(*i).copied().unwrap_or(false)
-                && !self.labels.get(*i).copied().unwrap_or(false)
-        };
-        let mut claimed: Vec<f64> = (0..self.p_values.len())
-            .filter(judged)
-            .map(|i| surprise(self.p_values[i]))
-            .collect();
-        claimed.sort_by(|a, b| b.total_cmp(a));
-        if claimed.len() < 10 {
-            return;
-        }
-        out.push_str("<section><h2>Calibration</h2><p>Powers of ten of the p-values of records that are not labelled: up, what they are; across, what they would be if all were normal. On the dashed line the budget is kept exactly; above it, there are more alerts than that.");
-        let n = claimed.len() as f64;
-        let points: Vec<(f64, f64)> = (0..claimed.len())
-            .filter(|rank| {
-                *rank < 40 || rank.is_power_of_two() || rank % (claimed.len() / 150 + 1) == 0
-            })
-            .map(|rank| (-((rank as f64 + 0.5) / n).log10(), claimed[rank]))
-            .collect();
-        let right = points[0].0;
-        let top = (right * 2.0).min(points[0].1.max(right)).max(1.0);
-        if points[0].1 > top {
-            out.push_str(" Dots at the upper edge lie beyond it.");
-        }
-        out.push_str("</p>");
-        // Room for whole dots at the edges.
-        let edge = right * 1.02;
-        let mut chart = Chart::over((0.0, edge), Axis::linear(0.0, top * 1.03), 260);
-        let points: Vec<(f64, f64)> = points.iter().map(|&(x, y)| (x, y.min(top))).collect();
-        chart.line(&[(0.0, 0.0), (right, right)], "diagonal");
-        chart.dots(&points, "dot");
-        let ticks: Vec<String> = (0..5)
-            .map(|i| format!("{:.1}", edge * f64::from(i) / 4.0))
-            .collect();
-        chart.write_with(out, &ticks, number);
-        out.push_str("</section>");
-    }
-
-    fn losses(&self, out: &mut String) {
-        let mut made = self.trainings.iter().rev().filter(|t| t.version > 0);
-        let Some(newest) = made.next() else {
-            return;
-        };
-        let with = std::iter::once(newest)
-            .chain(made)
-            .find(|t| !t.losses.is_empty());
-        let Some(last) = with else {
-            put(
-                out,
-                format_args!(
-                    "<section><h2>Losses</h2><p>A model of kind {} has no course of losses to show: nothing in it is fitted epoch by epoch.</p></section>",
-                    escape(&newest.kind)
-                ),
-            );
-            return;
-        };
-        put(
-            out,
-            format_args!(
-                "<section><h2>Losses of model {}</h2><p>Mean loss by epoch, on fitted records and on later ones that only validate.</p>",
-                last.version
-            ),
-        );
-        for (name, losses) in &last.losses {
-            if last.losses.len() > 1 || *name != last.kind {
-                put(out, format_args!("<h3>member {}</h3>", escape(name)));
-            }
-            course(out, losses);
-        }
-        out.push_str("<div class=\"key\"><span><i style=\"background:var(--score)\"></i>fitted</span><span><i style=\"background:var(--limit)\"></i>validation</span></div></section>");
-    }
-
-    fn trainings(&self, out: &mut String) {
-        if self.trainings.is_empty() {
-            return;
-        }
-        let tall = if self.trainings.len() > TRAININGS_MANY {
-            " tall"
-        } else {
-            ""
-        };
-        put(
-            out,
-            format_args!("<h2>Trainings</h2><div class=\"scroll{tall}\">"),
-        );
-        out.push_str("<table><tr><th class=\"n\">model</th><th class=\"n\">before row</th><th class=\"o\">kind</th><th class=\"n o\">windows</th><th class=\"n\">injected faults found</th><th>verdict</th></tr>");
-        for training in &self.trainings {
-            let recall = training
-                .recall
-                .map_or_else(String::new, |r| format!("{:.0} %", 100.0 * r));
-            let version = match training.version {
-                0 => "–".to_owned(),
-                number => number.to_string(),
-            };
-            let class = if training.promoted {
-                "w promoted"
-            } else {
-                "w critical"
-            };
-            put(
-                out,
-                format_args!(
-                    "<tr><td class=\"n\">{version}</td><td class=\"n\">{}</td><td class=\"o\">{}</td><td class=\"n o\">{}</td><td class=\"n\">{recall}</td><td class=\"{class}\">{}</td></tr>",
-                    training.row,
-                    escape(&training.kind),
-                    training.rows,
-                    escape(&training.verdict)
-                ),
-            );
-        }
-        out.push_str("</table></div>");
-    }
+/// A part that is folded away until somebody asks for it.
+fn folded(out: &mut String, title: &str, part: impl FnOnce(&mut String)) {
+    put(
+        out,
+        format_args!("<details><summary>{}</summary>", escape(title)),
+    );
+    part(out);
+    out.push_str("</details>");
 }
 
 /// An RFC 3339 time to the second, as people write it.
 fn second(time: &str) -> String {
     time.get(..19).unwrap_or(time).replacen('T', " ", 1)
-}
-
-/// A chart of losses by epoch.
-fn course(out: &mut String, losses: &[(f64, f64)]) {
-    let all: Vec<f64> = losses.iter().flat_map(|&(a, b)| [a, b]).collect();
-    let axis = if all.iter().all(|&loss| loss > 0.0) {
-        Axis::logarithmic(&all)
-    } else {
-        // A density's losses may be below 0.
-        let most = all.iter().copied().fold(f64::MIN, f64::max);
-        Axis::linear(all.iter().copied().fold(f64::MAX, f64::min), most)
-    };
-    let mut chart = Chart::over((1.0, losses.len() as f64), axis, 260);
-    let line = |pick: fn(&(f64, f64)) -> f64| -> Vec<(f64, f64)> {
-        let places = losses.iter().enumerate();
-        places
-            .map(|(i, pair)| ((i + 1) as f64, pick(pair)))
-            .collect()
-    };
-    chart.line(&line(|pair| pair.0), "score");
-    chart.line(&line(|pair| pair.1), "second");
-    let epochs = losses.len();
-    let ticks = if epochs > 4 {
-        vec![1, epochs.div_ceil(2), epochs]
-    } else {
-        (1..=epochs).collect()
-    };
-    let ticks: Vec<String> = ticks.iter().map(usize::to_string).collect();
-    chart.write_with(out, &ticks, number);
 }
 
 #[cfg(test)]

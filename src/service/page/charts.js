@@ -1,5 +1,5 @@
 // Charts in SVG: what was seen over what was expected, p-values, and keys over time. Each says in words what it shows, and can be read with a pointer or with the arrow keys.
-import { clock, h, number, s } from './tools.js';
+import { clock, h, number, s } from './dom.js';
 
 const LEFT = 46, RIGHT = 8, TOP = 8, BOTTOM = 18;
 
@@ -24,9 +24,9 @@ function runs(xs, ys) {
 
 /**
  * A chart of `points` ({ time, ... }) between `from` and `to`. `lines`: { name, of, kind } with kind `actual`, `expected` or `dots`; `band`: { low, high } of a point;
- * `limits`: { at, kind } in y; `marks`: { time, kind, name }; `label(y)` of the axis; `tell(point)` in words. Answers a figure.
+ * `limits`: { at, kind } in y; `marks`: { time, kind, name }; `label(y)` of the axis; `tell(point)` in words; `moment(time, near)` where it is no time. Answers a figure.
  */
-export function chart({ title, points, from, to, lines, band, limits = [], marks = [], label = number, tell, tall = false, range }) {
+export function chart({ title, points, from, to, lines, band, limits = [], marks = [], label = number, tell, tall = false, range, moment = clock }) {
   const output = h('output');
   const svg = s('svg', { class: tall ? 'chart tall' : 'chart', role: 'img', tabindex: 0 });
   const figure = h('figure', {}, h('figcaption', {}, h('b', {}, title), output), svg);
@@ -56,7 +56,7 @@ export function chart({ title, points, from, to, lines, band, limits = [], marks
       if (line.kind === 'dots') shown.forEach((point, place) => { const value = at(line.of(point)); if (value !== null) parts.push(s('circle', { class: point.alert ? 'dot alert' : 'dot', cx: xs[place].toFixed(1), cy: value.toFixed(1), r: point.alert ? 3 : 2 })); });
       else for (const run of runs(xs, shown.map(point => at(line.of(point))))) parts.push(s('path', { class: line.kind, d: path(run) }));
     }
-    parts.push(s('text', { x: LEFT, y: height - 4 }, clock(from, to)), s('text', { x: width - RIGHT, y: height - 4, 'text-anchor': 'end' }, clock(to, to)));
+    parts.push(s('text', { x: LEFT, y: height - 4 }, moment(from, to)), s('text', { x: width - RIGHT, y: height - 4, 'text-anchor': 'end' }, moment(to, to)));
     const cursor = s('line', { class: 'cursor', y1: TOP, y2: height - BOTTOM, x1: -9, x2: -9 });
     svg.replaceChildren(...parts, cursor);
     let place = shown.length - 1;
@@ -64,7 +64,7 @@ export function chart({ title, points, from, to, lines, band, limits = [], marks
       place = Math.min(shown.length - 1, Math.max(0, next));
       if (!shown[place]) return;
       cursor.setAttribute('x1', xs[place]); cursor.setAttribute('x2', xs[place]);
-      output.textContent = `${clock(shown[place].time, to)}: ${tell(shown[place])}`;
+      output.textContent = `${moment(shown[place].time, to)}: ${tell(shown[place])}`;
     };
     svg.onpointermove = event => {
       const box = svg.getBoundingClientRect(), where = (event.clientX - box.left) / box.width * width;
@@ -91,16 +91,16 @@ export const level = rarity => LEVELS.findIndex(([below]) => rarity < below);
 export const levels = LEVELS.map(([, words]) => words);
 
 /** A key's bins as a row of squares. */
-export function strip(key, bins, from, to) {
+export function strip(key, bins, from, to, moment = clock) {
   const svg = s('svg', { viewBox: `0 0 ${bins.length} 1`, preserveAspectRatio: 'none', role: 'img' });
   let worst = 0, worstAt = 0;
   bins.forEach((rarity, place) => {
     if (rarity === null) return;
     if (rarity > worst) { worst = rarity; worstAt = place; }
     const time = from + (to - from) * place / bins.length;
-    svg.append(s('rect', { class: `h${level(rarity)}`, x: place, y: 0, width: 1.02, height: 1 }, s('title', {}, `${key}, ${clock(time, to)}: ${levels[level(rarity)]} (p = ${chance(rarity)})`)));
+    svg.append(s('rect', { class: `h${level(rarity)}`, x: place, y: 0, width: 1.02, height: 1 }, s('title', {}, `${key}, ${moment(time, to)}: ${levels[level(rarity)]} (p = ${chance(rarity)})`)));
   });
-  svg.setAttribute('aria-label', `${key}: ${worst ? `strangest ${levels[level(worst)]}, at ${clock(from + (to - from) * worstAt / bins.length, to)}` : 'no records'}`);
+  svg.setAttribute('aria-label', `${key}: ${worst ? `strangest ${levels[level(worst)]}, at ${moment(from + (to - from) * worstAt / bins.length, to)}` : 'no records'}`);
   return svg;
 }
 

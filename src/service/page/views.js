@@ -1,5 +1,6 @@
 // What each page shows. A view builds its parts once and is then told what is known, again and again.
-import { ask, buttons, clock, command, episodeLink, fill, h, keyLink, many, number, percent, s, span, when } from './tools.js';
+import { clock, fill, h, many, number, percent, s, span, when } from './dom.js';
+import { ask, buttons, command, episodeLink, keyLink } from './tools.js';
 import { bar, chance, chart, level, levels, rare, strip } from './charts.js';
 
 const WORDS = { false_positive: 'a false alarm', true_positive: 'a fault', new_normal: 'the new normal' };
@@ -54,7 +55,8 @@ const prose = text => text.split('`').map((part, at) => at % 2 ? h('code', {}, p
 export function home(root) {
   const top = h('section', { class: 'health' }), open = h('section'), waits = h('section', { hidden: true }), closed = h('section'), more = h('section');
   const search = h('input', { type: 'search', id: 'search', placeholder: 'part of a key', autocomplete: 'off', oninput: () => refresh() });
-  const minutes = h('select', { id: 'minutes', onchange: () => refresh() }, [[15, '15 minutes'], [60, 'hour'], [360, '6 hours'], [1440, 'day'], [10080, 'week']].map(([value, text]) => h('option', { value, selected: value === 60 }, text)));
+  let chosen = false;
+  const minutes = h('select', { id: 'minutes', onchange: () => { chosen = true; refresh(); } }, [[5, '5 minutes'], [15, '15 minutes'], [60, 'hour'], [360, '6 hours'], [1440, 'day'], [10080, 'week']].map(([value, text]) => h('option', { value, selected: value === 60 }, text)));
   const rows = h('div', { class: 'strip' }), note = h('p', { class: 'dim small' });
   const legend = h('div', { class: 'legend' }, levels.map((words, at) => h('span', {}, s('svg', { viewBox: '0 0 1 1', 'aria-hidden': 'true' }, s('rect', { class: `h${at}`, width: 1, height: 1 })), words)));
   const heat = h('section', {}, h('h2', {}, 'Keys over time, the strangest first'), h('div', { class: 'tools' }, h('label', { for: 'search' }, 'Find'), search, h('label', { for: 'minutes' }, 'of the last'), minutes), rows, legend, note);
@@ -66,6 +68,9 @@ export function home(root) {
   const ask_keys = () => ask(`keys?most=40&minutes=${minutes.value}&bins=60&search=${encodeURIComponent(search.value)}`);
   const refresh = async () => drawHeat(await ask_keys());
   return async status => {
+    // Of a process that has just started there is no hour to show.
+    const up = (Date.now() - Date.parse(status.started)) / 60000;
+    if (!chosen) minutes.value = up < 5 ? 5 : up < 15 ? 15 : 60;
     const now = nowBy(status), [state, sentence] = health(status);
     top.className = `health ${state}`;
     fill(top, [state, sentence, judge(status), flow(status)], () => [h('h1', {}, sentence), h('p', { class: 'dim' }, `${judge(status)} ${flow(status)}`)]);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::super::ToolError;
-use super::{Roles, Table};
+use super::{Roles, Table, head};
 use crate::record::calendar::{self, Calendar};
 use crate::record::{Key, Missing, problem, timestamp};
 use crate::time::Timestamp;
@@ -46,6 +46,8 @@ pub(super) struct Cells<'a> {
     index: BTreeMap<String, usize>,
     /// The line of each row.
     lines: Vec<u64>,
+    /// What was found out by itself.
+    pub(super) notes: Vec<String>,
 }
 
 impl<'a> Cells<'a> {
@@ -56,6 +58,7 @@ impl<'a> Cells<'a> {
             columns: Vec::new(),
             index: BTreeMap::new(),
             lines: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -75,7 +78,7 @@ impl<'a> Cells<'a> {
     }
 
     /// The column of this name; a new one is empty in all rows so far.
-    fn column(&mut self, name: &str) -> usize {
+    pub(super) fn column(&mut self, name: &str) -> usize {
         if let Some(&column) = self.index.get(name) {
             return column;
         }
@@ -90,11 +93,12 @@ impl<'a> Cells<'a> {
     }
 
     pub(super) fn csv(&mut self, content: &[u8]) -> Result<(), ToolError> {
-        let head = content.split(|&byte| byte == b'\n').next().unwrap_or(b"");
-        let separator = [b',', b';', b'\t']
-            .into_iter()
-            .max_by_key(|&byte| (head.split(|&b| b == byte).count(), byte == b','))
-            .unwrap_or(b',');
+        let separator = head::separator(content);
+        match separator {
+            b';' => self.notes.push("cells parted by `;`".to_owned()),
+            b'\t' => self.notes.push("cells parted by tabs".to_owned()),
+            _ => {}
+        }
         let mut reader = csv::ReaderBuilder::new()
             .delimiter(separator)
             .trim(csv::Trim::All)
@@ -179,7 +183,7 @@ impl<'a> Cells<'a> {
     }
 
     /// Puts a cell into the row that is being read.
-    fn put(&mut self, column: usize, line: u64, text: &str) {
+    pub(super) fn put(&mut self, column: usize, line: u64, text: &str) {
         let rows = self.lines.len();
         let column = &mut self.columns[column];
         if let Some(texts) = &mut column.texts {
@@ -198,7 +202,7 @@ impl<'a> Cells<'a> {
         }
     }
 
-    fn end_row(&mut self, line: u64) {
+    pub(super) fn end_row(&mut self, line: u64) {
         self.lines.push(line);
     }
 
@@ -266,6 +270,7 @@ impl<'a> Cells<'a> {
             values,
             empty,
             ignored,
+            notes: self.notes,
             places: None,
         })
     }
@@ -311,7 +316,7 @@ impl<'a> Cells<'a> {
         }
         if features.is_empty() {
             return Err(self.table(format!(
-                "has no column with numbers to learn from; its columns are {}",
+                "has no column with numbers to learn from: its columns are {}. Is another file meant, or does --ignore, --key or --timestamp name too many?",
                 self.names()
             )));
         }

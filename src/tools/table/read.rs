@@ -7,18 +7,25 @@ use flate2::read::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 
 use super::super::ToolError;
+use super::super::propose::Leaves;
 use super::cells::Cells;
-use super::{Roles, Table};
+use super::{Roles, Table, head, parquet};
 
 impl Table {
-    /// Reads a file.
+    /// Reads a file; `-` is standard input.
     pub fn read(path: &Path, roles: &Roles) -> Result<Self, ToolError> {
         let file = |error| ToolError::File {
             path: path.to_owned(),
             error,
         };
-        let bytes = std::fs::read(path).map_err(file)?;
-        let name = path.display().to_string();
+        let (name, bytes) = if path == Path::new("-") {
+            let mut bytes = Vec::new();
+            std::io::stdin().read_to_end(&mut bytes).map_err(file)?;
+            ("standard input".to_owned(), bytes)
+        } else {
+            let bytes = std::fs::read(path).map_err(file)?;
+            (path.display().to_string(), bytes)
+        };
         if bytes.starts_with(&[0x1f, 0x8b]) {
             let mut content = Vec::new();
             let mut decoder = MultiGzDecoder::new(bytes.as_slice());
@@ -29,7 +36,7 @@ impl Table {
         }
     }
 
-    /// Reads a file's content; a first character `{` means JSON lines.
+    /// Reads a file's content: Parquet by its mark; a first character `{` means JSON lines.
     pub fn parse(
         path: &str,
         sha256: String,
@@ -37,15 +44,48 @@ impl Table {
         roles: &Roles,
     ) -> Result<Self, ToolError> {
         let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
-        let mut cells = Cells::new(path, roles);
+        let rows = if content.starts_with(parquet::MAGIC) {
+            Some(parquet::rows(content).map_err(|problem| ToolError::Table {
+                path: path.to_owned(),
+                problem,
+            })?)
+        } else {
+            None
+        };
+        let (roles, note) = with_time(roles, || match &rows {
+            Some(rows) => parquet::leaves(rows, ROWS),
+            None => head::rows(content, ROWS),
+        });
+        let mut cells = Cells::new(path, &roles);
         let first = content.iter().find(|byte| !byte.is_ascii_whitespace());
-        match first {
-            Some(b'{') => cells.json_lines(content)?,
-            Some(_) => cells.csv(content)?,
-            None => return Err(cells.table("is empty".to_owned())),
+        match (&rows, first) {
+            (Some(rows), _) => parquet::fill(&mut cells, rows),
+            (None, Some(b'{')) => cells.json_lines(content)?,
+            (None, Some(_)) => cells.csv(content)?,
+            (None, None) => return Err(cells.table("is empty".to_owned())),
         }
+        cells.notes.extend(note);
         cells.finish(sha256)
     }
+}
+
+/// Rows that are looked at to find the time.
+const ROWS: usize = 1_000;
+
+/// The same roles, with the column of the event time if one is to be found; and what to say of it.
+fn with_time(roles: &Roles, sample: impl Fn() -> Vec<Leaves>) -> (Roles, Option<String>) {
+    let mut roles = roles.clone();
+    if !roles.find_time || roles.timestamp.is_some() {
+        return (roles, None);
+    }
+    roles.timestamp = head::time(&sample(), &roles);
+    let note = match &roles.timestamp {
+        Some(name) => format!("times are from `{name}` (--timestamp names another column)"),
+        None => {
+            "no column of times, so rows count as a second apart (--timestamp names one)".to_owned()
+        }
+    };
+    (roles, Some(note))
 }
 
 /// sha256 in hexadecimal.

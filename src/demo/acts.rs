@@ -46,6 +46,8 @@ pub struct Acts {
     /// The false alarm that somebody dismissed.
     dismissed: Option<EpisodeId>,
     held_back: bool,
+    /// Alerts of a routine after it had been dismissed.
+    told_again: u32,
     asked: Asked,
     sabotage: Option<Receiver<Result<String, String>>>,
     sabotage_over: bool,
@@ -73,6 +75,7 @@ impl Acts {
             changes: running.changes(),
             dismissed: None,
             held_back: false,
+            told_again: 0,
             asked: Asked::NotYet,
             sabotage: None,
             sabotage_over: false,
@@ -83,7 +86,11 @@ impl Acts {
     /// An alert came: that of a routine is dismissed, once.
     pub fn hear(&mut self, alert: &Alert, fault: Option<&Fault>) -> Option<Line> {
         let routine = fault.is_some_and(|fault| fault.routine);
-        if !routine || alert.event != AlertEvent::Open || self.dismissed.is_some() {
+        if !routine || alert.event != AlertEvent::Open {
+            return None;
+        }
+        if self.dismissed.is_some() {
+            self.told_again += 1;
             return None;
         }
         let said = self
@@ -117,7 +124,10 @@ impl Acts {
         self.held_back = true;
         let suppressed = &running.metrics().suppressed;
         let held = suppressed.with_label_values(&["dismissed"]).get();
-        Some(if held > 0 {
+        Some(if self.told_again > 0 {
+            let text = "it was flushed again, and told of: it looked worse than the one that had been dismissed";
+            (About::People, text.to_owned())
+        } else if held > 0 {
             let text = "it was flushed again, and nobody was told: one like it had been dismissed";
             (About::People, text.to_owned())
         } else {

@@ -83,8 +83,8 @@ pub fn story() -> Vec<Fault> {
             Kind::Stuck,
             0,
             &["flow_m3h"],
-            0.26,
-            0.38,
+            0.24,
+            0.42,
             "stuck: the flow meter of pump-1 repeats one value",
         ),
         fault(
@@ -119,13 +119,13 @@ pub fn routines() -> Vec<Fault> {
     };
     vec![
         flush(
-            0.5,
+            0.6,
             0.50,
             0.54,
             "flush: the seal of pump-2 is flushed, as it must be now and then",
         ),
         flush(
-            0.4,
+            0.3,
             0.78,
             0.82,
             "flush: the seal of pump-2 is flushed again",

@@ -121,14 +121,15 @@ pub fn principal_axes(
     ))
 }
 
+/// The mean of rows, the variances along their principal axes, and these axes, one a row.
+pub type MeanAndAxes = (Array1<f64>, Array1<f64>, Array2<f64>);
+
 /// Mean of rows, `n × width`, and the variances and axes of their covariance, as [`principal_axes`] has them. Of fewer rows than inputs the products of
 /// rows with each other have the same variances, and are the smaller problem.
 ///
 /// # Errors
 /// As [`principal_axes`].
-pub fn axes_of_rows(
-    rows: ArrayView2<'_, f32>,
-) -> Result<(Array1<f64>, Array1<f64>, Array2<f64>), FitError> {
+pub fn axes_of_rows(rows: ArrayView2<'_, f32>) -> Result<MeanAndAxes, FitError> {
     if rows.nrows() < rows.ncols() {
         let n = rows.nrows().max(1) as f64;
         let mut centred = rows.mapv(f64::from);

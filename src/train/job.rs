@@ -258,11 +258,11 @@ impl TrainJob {
     pub(super) fn plain(&self, gaps: bool) -> Self {
         let mut spec = self.spec.clone();
         if spec.window > BASELINE_RECORDS {
-            spec.kind = "ensemble".to_owned();
+            "ensemble".clone_into(&mut spec.kind);
             spec.ensemble.members = vec![format!("pca:last={BASELINE_RECORDS}")];
             spec.ensemble.combine = Combine::Quantile;
         } else {
-            spec.kind = "pca".to_owned();
+            "pca".clone_into(&mut spec.kind);
         }
         Self {
             spec,

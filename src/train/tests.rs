@@ -453,7 +453,7 @@ fn a_fault_that_only_those_beside_the_model_see_does_not_come_back_into_the_cali
     let clean = trained(&job).model.evidence.clone().unwrap();
     // A stuck sensor at its commonest value, and the sum with it: ordinary by every error of reconstruction.
     let stuck = |i: usize, row: &mut [f64]| {
-        if (7000..7400).contains(&i) && i % 2 == 0 {
+        if (7000..7400).contains(&i) && i.is_multiple_of(2) {
             row[2] -= row[0];
             row[0] = 0.0;
         }
@@ -479,7 +479,7 @@ fn a_counter_is_judged_by_what_it_counts() {
         let model = trained(&job).model;
         assert_eq!(model.card.counters, ["x"]);
         // Long after, where no counter ever stood.
-        let own = |at: usize| if at % 2 == 0 { 0.3 } else { 0.0 };
+        let own = |at: usize| if at.is_multiple_of(2) { 0.3 } else { 0.0 };
         let later = |at: usize| 1e6 + 10.0 * at as f64 + own(at);
         let row = |at: usize| [later(at), 0.02 * at as f64, own(at) + 0.02 * at as f64];
         let windows = |rows: Vec<[f64; 3]>| {

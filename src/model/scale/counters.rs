@@ -131,7 +131,7 @@ mod tests {
     /// Steps of one run through values.
     fn found(values: impl Fn(usize) -> f64) -> bool {
         let steps = Array2::from_shape_fn((3000, 2), |(i, after)| values(i + after));
-        !Counters::find(steps.view(), &[0; 3000], |_| true).is_empty()
+        !Counters::find(steps.view(), &vec![0; 3000], |_| true).is_empty()
     }
 
     #[test]

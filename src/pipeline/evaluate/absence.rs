@@ -36,9 +36,9 @@ impl EventEmitter<'_> {
         self.tally.opened += 1;
         if allowed {
             let shares: Vec<f64> = (0..self.columns.len())
-                .map(|column| match turn.columns.contains(&column) {
-                    true => 1.0 / turn.columns.len() as f64,
-                    false => 0.0,
+                .map(|column| {
+                    let gone = turn.columns.contains(&column);
+                    f64::from(u8::from(gone)) / turn.columns.len() as f64
                 })
                 .collect();
             let expected = self.explained(work, scored).1;

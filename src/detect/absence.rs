@@ -9,7 +9,7 @@ use crate::stream::Offset;
 use crate::time::Timestamp;
 
 /// Records with a feature before its absence can mean anything.
-const SEEN_MIN: u32 = 5 * RECORDS_MIN as u32;
+const SEEN_MIN: u32 = 2 * RECORDS_MIN as u32;
 
 /// What is known of a feature of a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -242,7 +242,7 @@ mod tests {
         let mut young = Absences::default();
         let rows: Vec<&[f64]> = (0..60)
             .map(|i| -> &[f64] {
-                if i < 40 { &[1.0] } else { &[NAN] }
+                if i < 15 { &[1.0] } else { &[NAN] }
             })
             .collect();
         assert_eq!(turns(&mut young, 0, &rows), []);

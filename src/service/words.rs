@@ -158,7 +158,12 @@ fn pair(a: f64, b: f64) -> [String; 2] {
     } else {
         3
     };
-    [a, b].map(|value| number(value, decimals))
+    let both = [a, b].map(|value| number(value, decimals));
+    if both[0] == both[1] && apart > 0.0 {
+        // Counters that stand high.
+        return [a, b].map(|value| format!("{value:.decimals$}"));
+    }
+    both
 }
 
 /// A number with at most so many decimals.
@@ -354,6 +359,10 @@ mod tests {
         assert_eq!(both(1480.0, 900.0), "1480 900");
         assert_eq!(both(5.0, 5.0), "5.0 5.0");
         assert_eq!(both(3e12, 1.0), "3.000e12 1");
+        assert_eq!(
+            both(2_004_062_289.0, 2_004_063_019.6),
+            "2004062289 2004063020"
+        );
         assert_eq!(both(f64::NAN, 1.0), "NaN 1.0");
         assert_eq!(signed(-12_345.0), "under −1000");
         assert_eq!(spreads(2.0, 1.0, Some(0.0)), None);

@@ -91,6 +91,26 @@ fn what_is_told_of_a_feature_is_not_told_again_by_who_takes_over() {
 }
 
 #[test]
+fn how_sure_that_is_does_not_depend_on_how_the_stream_was_cut() {
+    let all: Vec<_> = rows(0, 100, WHOLE)
+        .into_iter()
+        .chain(rows(100, 120, GONE))
+        .collect();
+    let told = |size: usize| {
+        let mut pipeline = ready(watching(), 1);
+        let parts = all
+            .chunks(size)
+            .flat_map(|part| work(&mut pipeline, part).0.alerts);
+        parts.collect::<Vec<_>>()
+    };
+    let whole = told(120);
+    assert!((whole[0].p_value - 1.0 / 101.0).abs() < 1e-12);
+    for size in [1, 7, 50] {
+        assert_eq!(told(size), whole, "in parts of {size}");
+    }
+}
+
+#[test]
 fn a_storm_of_absences_is_one_alert() {
     let few = Params {
         storm_opens_max: 2,

@@ -13,7 +13,8 @@ impl EventEmitter<'_> {
     pub(super) fn absences(&mut self, work: &mut Work<'_>, scored: &ScoredRecord<'_>, emit: bool) {
         let row = self.decoded.row(scored.step.record);
         let state = &mut work.slots[scored.slot].state;
-        let before = state.rhythm.records.saturating_sub(1);
+        // Not those that were heard: the rhythm may be records ahead, to the end of the batch.
+        let before = state.episodes.own.records;
         let place = (scored.reading.offset, scored.reading.time);
         for turn in state.absences.take(row, before, place, self.params) {
             if turn.began {

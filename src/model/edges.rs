@@ -13,7 +13,6 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::held::OfColumn;
-use crate::stats::calibration::P_MIN;
 use crate::stats::order::quantile_sorted;
 
 /// Blocks of time, and records of each at least.
@@ -26,7 +25,7 @@ const TAIL: f64 = 0.98;
 /// The least scale, in spreads of the column.
 const SCALE_MIN: f64 = 0.02;
 
-/// From the scale of Gumbel's law to a standard deviation.
+/// From a standard deviation to the scale of Gumbel's law: √6 / π.
 const GUMBEL: f64 = 0.779_697;
 
 /// One end of a column's values.
@@ -95,7 +94,7 @@ impl Edges {
             && self.sides.iter().flatten().all(sound)
     }
 
-    /// The column of one scaled record that lies the furthest beyond an edge.
+    /// The column of one scaled record whose value beyond an edge is the rarest.
     #[must_use]
     pub fn judge(&self, record: ArrayView1<'_, f32>) -> OfColumn {
         let mut rarest = OfColumn::NOTHING;
@@ -111,11 +110,7 @@ impl Edges {
                 }
             }
         }
-        if rarest.p < 1.0 {
-            let none = 2.0 * self.columns() as f64 * (-rarest.p).ln_1p();
-            rarest.p = (-none.exp_m1()).clamp(P_MIN, 1.0);
-        }
-        rarest
+        rarest.among(2.0 * self.columns() as f64)
     }
 
     /// The probability of a value so far beyond an edge: the next of as many blocks and one more has the largest value, in one of its records.

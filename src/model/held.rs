@@ -12,7 +12,7 @@ use ndarray::{ArrayView1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
 use crate::simd::{BLOCK, Loop, block, blocks, wide};
-use crate::stats::calibration::P_MIN;
+use crate::stats::calibration::{P_MIN, any_of};
 
 /// Records of a window without which nothing is counted.
 const WINDOW_MIN: usize = 3;
@@ -38,6 +38,16 @@ pub struct OfColumn {
 impl OfColumn {
     /// No column does.
     pub const NOTHING: Self = Self { p: 1.0, column: 0 };
+
+    /// The rarest of so many, of which this is the probability by itself.
+    #[must_use]
+    pub fn among(self, tries: f64) -> Self {
+        let any = any_of(self.p, tries).clamp(P_MIN, 1.0);
+        Self {
+            p: if self.p < 1.0 { any } else { 1.0 },
+            ..self
+        }
+    }
 }
 
 impl Held {
@@ -120,12 +130,7 @@ impl Held {
                 still = OfColumn { p, column };
             }
         }
-        if still.p < 1.0 {
-            // 1 − (1 − p)ᴹ, also where p is too small for that.
-            let none = columns as f64 * (-still.p).ln_1p();
-            still.p = (-none.exp_m1()).clamp(P_MIN, 1.0);
-        }
-        still
+        still.among(columns as f64)
     }
 }
 

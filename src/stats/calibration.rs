@@ -25,6 +25,12 @@ const BODY_POINTS_MAX: usize = 1024;
 /// The smallest p-value that is ever answered: p-values are above 0, so that their logarithm exists.
 pub const P_MIN: f64 = 1e-300;
 
+/// The probability that any of `tries` is as rare as `each`: 1 − (1 − p)ⁿ, also where p is too small for that (Šidák, JASA 62, 1967).
+#[must_use]
+pub fn any_of(each: f64, tries: f64) -> f64 {
+    -(tries * (-each).ln_1p()).exp_m1()
+}
+
 /// The distribution of the scores of normal records, as held-out scores showed it. Scores are "higher is stranger".
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {

@@ -20,7 +20,7 @@ use super::linalg::slice_of;
 use super::scale::expanded;
 use crate::model::tensors::{ModelFileError, Tensors};
 use crate::simd::{BLOCK, Loop, block, blocks, wide};
-use crate::stats::calibration::Calibration;
+use crate::stats::calibration::{Calibration, any_of};
 use crate::stats::order::quantile_sorted;
 
 mod blame;
@@ -233,9 +233,8 @@ impl Sensors {
         if missing > 0.0 {
             each = each.max(self.gappy.p_value(peak));
         }
-        // 1 − (1 − p)ⁿ; p-values near 0 must not become 0.
-        let any = -(observed * (-each).ln_1p()).exp_m1();
-        any.clamp(each.min(1.0), 1.0)
+        // p-values near 0 must not become 0.
+        any_of(each, observed).clamp(each.min(1.0), 1.0)
     }
 
     /// Whether what is missing of a record is filled in as the others let expect.

@@ -223,6 +223,14 @@ const FLAWS: &str = r"(() => {
   return flaws;
 })()";
 
+/// Windows' widths, and whether it is day or night.
+const LOOKS: [(u32, &str); 4] = [
+    (1280, "light"),
+    (1280, "dark"),
+    (390, "light"),
+    (390, "dark"),
+];
+
 /// The pages of a daemon of which one episode is open, and a browser.
 struct Visit {
     shown: Shown,
@@ -261,12 +269,7 @@ fn the_pages_say_what_is_wrong_and_are_drawn_well_wide_and_narrow_light_and_dark
         ("/models", "it finds 50 % of the faults"),
         ("/settings", "http.token"),
     ];
-    for (width, scheme) in [
-        (1280, "light"),
-        (1280, "dark"),
-        (390, "light"),
-        (390, "dark"),
-    ] {
+    for (width, scheme) in LOOKS {
         browser.look_like(width, scheme);
         for (path, words) in pages {
             browser.open(&format!("{at}{path}"));
@@ -393,12 +396,7 @@ fn a_report_is_drawn_well_and_its_slider_tells_what_another_budget_would_have_op
     let folder = tempfile::tempdir().unwrap();
     let at = report(folder.path());
     let mut browser = Browser::start(&program);
-    for (width, scheme) in [
-        (1280, "light"),
-        (1280, "dark"),
-        (390, "light"),
-        (390, "dark"),
-    ] {
+    for (width, scheme) in LOOKS {
         browser.look_like(width, scheme);
         browser.open(&at);
         // Everything must be readable, also what is folded away.

@@ -10,7 +10,7 @@ use super::settings::Connection;
 use super::topic_reader::TopicReader;
 use super::watchdog::Watchdog;
 use crate::alert::Alert;
-use crate::stream::{Offset, Positions, Span, TopicPartition};
+use crate::stream::{Positions, Span};
 use crate::time::Clock;
 
 /// The alerts topic, from some place on.
@@ -31,12 +31,8 @@ impl AlertLog {
         (clock, watchdog): (Arc<dyn Clock>, Watchdog),
     ) -> Result<Self, KafkaFailure> {
         let reader = TopicReader::new(connection, clock, watchdog)?;
-        let mut next = Positions::new();
-        for partition in 0..reader.partitions(topic)? {
-            let at = TopicPartition::new(topic, partition);
-            let (first, end) = reader.ends(&at)?;
-            next.insert(at, Offset(first.0.max(end.0.saturating_sub(last))));
-        }
+        let spans = reader.last(topic, last)?.into_iter();
+        let next = spans.map(|span| (span.at, span.from)).collect();
         Ok(Self { reader, next })
     }
 

@@ -11,7 +11,6 @@ use super::settings::Connection;
 use super::topic_reader::TopicReader;
 use super::watchdog::Watchdog;
 use crate::record::dead_letter::PREFIX;
-use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::Clock;
 
 /// A dead letter, as its headers tell of it.
@@ -46,17 +45,7 @@ pub fn last(
 ) -> Result<Vec<Letter>, KafkaFailure> {
     let reader = TopicReader::new(connection, clock, watchdog)?;
     let mut letters = Vec::new();
-    for partition in 0..reader.partitions(topic)? {
-        let at = TopicPartition::new(topic, partition);
-        let (first, end) = reader.ends(&at)?;
-        let span = Span {
-            at,
-            from: Offset(first.0.max(end.0.saturating_sub(most))),
-            to: end,
-        };
-        if span.to <= span.from {
-            continue;
-        }
+    for span in reader.last(topic, most)? {
         reader.read_spans(&[span], &mut |message| {
             letters.push(letter(message));
             Ok(ControlFlow::Continue(()))

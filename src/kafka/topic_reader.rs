@@ -88,6 +88,20 @@ impl TopicReader {
         self.watermarks(&self.committed, at)
     }
 
+    /// The last `most` messages of each partition of a topic, or as many as there are.
+    pub fn last(&self, topic: &str, most: i64) -> Result<Vec<Span>, KafkaFailure> {
+        let span = |partition| {
+            let at = TopicPartition::new(topic, partition);
+            let (first, end) = self.ends(&at)?;
+            Ok(Span {
+                at,
+                from: Offset(first.0.max(end.0.saturating_sub(most))),
+                to: end,
+            })
+        };
+        (0..self.partitions(topic)?).map(span).collect()
+    }
+
     /// The group's committed offsets, once no transaction can change them any more; `None` where there is none.
     pub fn group_offsets(
         &self,

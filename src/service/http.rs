@@ -23,6 +23,7 @@ use prometheus::{IntCounterVec, Registry, TextEncoder};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use super::error::ServiceError;
 use super::sources::Sources;
 use super::{api, pages};
 
@@ -132,6 +133,20 @@ async fn serve(listener: &tokio::net::TcpListener, router: Router) {
         });
         connections.push_back(task.abort_handle());
     }
+}
+
+/// Starts a server where the configuration has an address for one. `what` is said where that fails.
+pub(super) fn if_wanted(
+    address: Option<SocketAddr>,
+    what: &'static str,
+    start: impl FnOnce(SocketAddr) -> io::Result<Server>,
+) -> Result<Option<Server>, ServiceError> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    let server = start(address).map_err(|error| ServiceError::Io { what, error })?;
+    tracing::info!(address = %server.address(), "serving HTTP");
+    Ok(Some(server))
 }
 
 fn router(sources: Sources) -> Router {

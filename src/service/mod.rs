@@ -25,5 +25,6 @@ pub mod schema;
 pub mod signal;
 pub mod sources;
 pub mod status;
+mod thread;
 mod watch;
 pub mod words;

@@ -15,7 +15,7 @@ use super::change::{Changes, Controls};
 use super::error::ServiceError;
 use super::feedback::{self, Listener, Listening, SharedListening};
 use super::from_config::{plan, process_info, session_settings};
-use super::http::Server;
+use super::http::{Server, if_wanted};
 use super::metrics::Metrics;
 use super::models::{Follower, SharedStore};
 use super::observe::{TrainingObserver, WorkerGauges, WorkerObserver, stepped};
@@ -24,6 +24,7 @@ use super::schema::Waiting;
 use super::signal::Request;
 use super::sources::{Access, LateChanges, Sources as HttpSources};
 use super::status::Status;
+use super::thread::spawn;
 use crate::config::Config;
 use crate::kafka::KafkaFailure;
 use crate::kafka::feedback::FeedbackTopic;
@@ -149,7 +150,11 @@ impl Shell {
             clock: Arc::clone(&clock),
             access: Access::new(config, Arc::clone(&changes)),
         };
-        let server = serve(config, sources)?;
+        let server = if_wanted(
+            config.http,
+            "listening for HTTP (`http.listen`)",
+            |address| Server::start(address, sources),
+        )?;
         Ok(Self {
             clock,
             watchdog,
@@ -532,18 +537,6 @@ fn first_partition(config: &Config) -> TopicPartition {
     TopicPartition::new(first, 0)
 }
 
-fn serve(config: &Config, sources: HttpSources) -> Result<Option<Server>, ServiceError> {
-    let Some(address) = config.http else {
-        return Ok(None);
-    };
-    let server = Server::start(address, sources).map_err(|error| ServiceError::Io {
-        what: "listening for HTTP (`http.listen`)",
-        error,
-    })?;
-    tracing::info!(address = %server.address(), "serving HTTP");
-    Ok(Some(server))
-}
-
 /// A thread beside the workers: if it ends before it is told to, so does the process.
 fn spawn_helper(
     name: &'static str,
@@ -557,16 +550,6 @@ fn spawn_helper(
             ended_sender.send(Ended::Helper(name)).unwrap_or_default();
         }
     })
-}
-
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ServiceError> {
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(body)
-        .map_err(|error| ServiceError::Io {
-            what: "starting a thread",
-            error,
-        })
 }
 
 #[cfg(test)]

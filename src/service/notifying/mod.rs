@@ -21,8 +21,9 @@ use prometheus::Registry;
 use self::metrics::NotifyMetrics;
 use self::status::NotifyStatus;
 use super::error::ServiceError;
-use super::http::{Server, exported, protect, verdict};
+use super::http::{Server, exported, if_wanted, protect, verdict};
 use super::signal::{self, Request};
+use super::thread::spawn;
 use super::words;
 use crate::alert::Alert;
 use crate::config::Config;
@@ -124,23 +125,25 @@ fn wait(
 /// Hears signals.
 fn listen(limit: Duration, stop: &Arc<AtomicBool>) -> Result<(), ServiceError> {
     let stop = Arc::clone(stop);
-    spawn("signals", move || {
+    let heard = spawn("signals", move || {
         signal::listen(limit, |request| {
             if let Request::Stop(name) = request {
                 tracing::info!(signal = name, "stopping after the requests in flight");
                 stop.store(true, Ordering::Relaxed);
             }
         });
-    })
+    });
+    heard.map(drop)
 }
 
 fn start(thread: Thread, ended: &Sender<Ended>) -> Result<(), ServiceError> {
     let ended = ended.clone();
-    spawn("notify", move || {
+    let started = spawn("notify", move || {
         let body = std::panic::AssertUnwindSafe(|| notify(&thread));
         let outcome = std::panic::catch_unwind(body).unwrap_or(Err(ServiceError::Helper("notify")));
         ended.send(outcome).unwrap_or_default();
-    })
+    });
+    started.map(drop)
 }
 
 /// The body of an endpoint's thread. An outage is a new beginning: what was not committed is read again.
@@ -214,9 +217,6 @@ fn cause(alert: &Alert) -> String {
 }
 
 fn serve(config: &Config, shown: Shown) -> Result<Option<Server>, ServiceError> {
-    let Some(address) = config.http else {
-        return Ok(None);
-    };
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
@@ -224,12 +224,11 @@ fn serve(config: &Config, shown: Shown) -> Result<Option<Server>, ServiceError> 
         .route("/status", get(status))
         .with_state(shown)
         .layer(map_response(protect));
-    let server = Server::serving(address, router).map_err(|error| ServiceError::Io {
-        what: "listening for HTTP (`http.listen`; a daemon on this machine has its own)",
-        error,
-    })?;
-    tracing::info!(address = %server.address(), "serving HTTP");
-    Ok(Some(server))
+    if_wanted(
+        config.http,
+        "listening for HTTP (`http.listen`; a daemon on this machine has its own)",
+        |address| Server::serving(address, router),
+    )
 }
 
 async fn metrics(State(shown): State<Shown>) -> Response {
@@ -246,15 +245,4 @@ async fn readyz(State(shown): State<Shown>) -> (StatusCode, String) {
 
 async fn status(State(shown): State<Shown>) -> Json<serde_json::Value> {
     Json(serde_json::json!({ "endpoints": shown.status.view() }))
-}
-
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), ServiceError> {
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(body)
-        .map(drop)
-        .map_err(|error| ServiceError::Io {
-            what: "starting a thread",
-            error,
-        })
 }

@@ -1,5 +1,10 @@
 //! Plain loops in the widest vectors that the processor has. The same additions in the same order: the same bits on every processor.
 
+pub mod product;
+
+use std::borrow::Cow;
+
+use ndarray::ArrayView1;
 use pulp::{Arch, NullaryFnOnce};
 
 /// A loop over plain numbers.
@@ -11,7 +16,7 @@ pub trait Loop {
     fn run(self) -> Self::Output;
 }
 
-/// Runs a loop in code that is compiled once more for processors with AVX2. It is the compiler that makes vectors of it, and it neither reorders nor
+/// Runs a loop in code that is compiled once more for processors with AVX2, and for such with AVX-512. It is the compiler that makes vectors of it, and it neither reorders nor
 /// fuses what is added and multiplied, so no bit depends on which was taken.
 #[inline]
 pub fn wide<L: Loop>(work: L) -> L::Output {
@@ -54,6 +59,12 @@ pub fn block_mut<T>(values: &mut [T], from: usize) -> &mut [T; BLOCK] {
     values[from..]
         .first_chunk_mut()
         .unwrap_or_else(|| unreachable!("blocks lie within"))
+}
+
+/// A row as a plain slice, copied where it does not lie in one piece.
+pub fn slice_of(row: ArrayView1<'_, f32>) -> Cow<'_, [f32]> {
+    row.to_slice()
+        .map_or_else(|| Cow::Owned(row.to_vec()), Cow::Borrowed)
 }
 
 #[cfg(test)]

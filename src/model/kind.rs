@@ -1,5 +1,6 @@
 //! What every kind of model is: the trait, what it is fitted on, and how it is found by its name.
 
+use std::any::Any;
 use std::fmt;
 use std::ops::{ControlFlow, Deref};
 
@@ -11,7 +12,7 @@ use crate::seed::Seed;
 
 /// What every kind of model can do once it is fitted. Inputs are scaled rows, `n × width` in f32, finite (missing values were
 /// filled in by [`trained::TrainedModel`]). Results are finite.
-pub trait Kind: fmt::Debug + Send + Sync {
+pub trait Kind: Any + fmt::Debug + Send + Sync {
     /// Inputs a row: W · D, window length times feature columns, oldest record first.
     fn width(&self) -> usize;
 
@@ -22,6 +23,21 @@ pub trait Kind: fmt::Debug + Send + Sync {
     /// Whether [`Self::score`] takes rows that lie apart in memory, each of them in one piece, and gives them the same bits.
     fn takes_rows_apart(&self) -> bool {
         false
+    }
+
+    /// Whether `larger` does all that this model does on its way to a score, and more.
+    fn is_part_of(&self, _larger: &dyn Kind) -> bool {
+        false
+    }
+
+    /// Scores by this model and by one that it [`Self::is_part_of`], for little more than the latter's cost. The same bits as apart.
+    fn score_with(
+        &self,
+        larger: &dyn Kind,
+        rows: ArrayView2<'_, f32>,
+        seeds: &[Seed],
+    ) -> [Array1<f32>; 2] {
+        [self.score(rows, seeds), larger.score(rows, seeds)]
     }
 
     /// As [`Self::score`], for rows that the model was fitted on. A kind that [`Trait::Remembers`] rows does not let one meet itself: a
@@ -182,6 +198,28 @@ pub trait Build: Kind + Sized + 'static {
         monitor: &mut dyn Monitor,
     ) -> Result<Self, FitError>;
 
+    /// What models of this kind on the same rows have in common, whatever else their settings are.
+    ///
+    /// # Errors
+    /// As [`Self::fit`].
+    fn share(_spec: &ModelSpec, _data: &FitData) -> Result<Box<dyn Any>, FitError> {
+        Ok(Box::new(()))
+    }
+
+    /// As [`Self::fit`], with what [`Self::share`] made of the same rows.
+    ///
+    /// # Errors
+    /// As [`Self::fit`].
+    fn fit_shared(
+        spec: &ModelSpec,
+        data: &FitData,
+        _shared: &dyn Any,
+        seed: Seed,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Self, FitError> {
+        Self::fit(spec, data, seed, monitor)
+    }
+
     /// Reads back what [`Kind::save`] wrote.
     ///
     /// # Errors
@@ -192,12 +230,18 @@ pub trait Build: Kind + Sized + 'static {
 /// [`Build::fit`] of some kind.
 type Fit = fn(&ModelSpec, &FitData, Seed, &mut dyn Monitor) -> Result<Box<dyn Kind>, FitError>;
 
+/// [`Build::fit_shared`] of some kind.
+type FitShared =
+    fn(&ModelSpec, &FitData, &dyn Any, Seed, &mut dyn Monitor) -> Result<Box<dyn Kind>, FitError>;
+
 /// One kind: its name in `model.kind`, what sets it apart, and how a model of it comes to be.
 #[derive(Clone, Copy, Debug)]
 pub struct KindEntry {
     name: &'static str,
     traits: &'static [Trait],
     fit: Fit,
+    share: fn(&ModelSpec, &FitData) -> Result<Box<dyn Any>, FitError>,
+    fit_shared: FitShared,
     load: fn(&Tensors) -> Result<Box<dyn Kind>, ModelFileError>,
 }
 
@@ -208,6 +252,10 @@ impl KindEntry {
             name,
             traits,
             fit: |spec, data, seed, monitor| Ok(Box::new(K::fit(spec, data, seed, monitor)?)),
+            share: K::share,
+            fit_shared: |spec, data, shared, seed, monitor| {
+                Ok(Box::new(K::fit_shared(spec, data, shared, seed, monitor)?))
+            },
             load: |from| Ok(Box::new(K::load(from)?)),
         }
     }
@@ -229,11 +277,38 @@ impl Kinds {
         seed: Seed,
         monitor: &mut dyn Monitor,
     ) -> Result<Model, FitError> {
-        let Some(entry) = self.find(&spec.kind) else {
-            let problem = format!("unknown model kind `{}`", spec.kind);
-            return Err(FitError::Library(problem));
-        };
+        let entry = self.to_fit(&spec.kind)?;
         (entry.fit)(spec, data, seed, monitor).map(|kind| Model::new(entry.name, kind))
+    }
+
+    /// [`Build::share`] of the kind that `spec.kind` names.
+    ///
+    /// # Errors
+    /// As [`Self::fit`].
+    pub fn share(&self, spec: &ModelSpec, data: &FitData) -> Result<Box<dyn Any>, FitError> {
+        (self.to_fit(&spec.kind)?.share)(spec, data)
+    }
+
+    /// As [`Self::fit`], with what [`Self::share`] made of the same rows.
+    ///
+    /// # Errors
+    /// As [`Self::fit`].
+    pub fn fit_shared(
+        &self,
+        spec: &ModelSpec,
+        data: &FitData,
+        shared: &dyn Any,
+        seed: Seed,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Model, FitError> {
+        let entry = self.to_fit(&spec.kind)?;
+        (entry.fit_shared)(spec, data, shared, seed, monitor)
+            .map(|kind| Model::new(entry.name, kind))
+    }
+
+    fn to_fit(&self, name: &str) -> Result<&'static KindEntry, FitError> {
+        let problem = || FitError::Library(format!("unknown model kind `{name}`"));
+        self.find(name).ok_or_else(problem)
     }
 
     /// Reads back the kind called `name` from what [`Kind::save`] wrote.

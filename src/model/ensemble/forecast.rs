@@ -8,10 +8,10 @@
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array1, Array2, ArrayView2, Axis, Slice};
 
-use crate::model::linalg::{cholesky, first, first_rows, slice_of};
+use crate::model::linalg::{cholesky, first, first_rows};
 use crate::model::tensors::{ModelFileError, Tensors};
 use crate::model::{FitData, FitError};
-use crate::simd::{BLOCK, Loop, block, blocks, wide};
+use crate::simd::{BLOCK, Loop, block, blocks, slice_of, wide};
 use crate::stats::memory::Memory;
 use crate::stats::order::quantile_sorted;
 

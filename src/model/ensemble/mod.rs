@@ -7,6 +7,8 @@ mod dependence;
 mod forecast;
 mod measure;
 
+use std::any::Any;
+
 use ndarray::{Array1, Array2, ArrayView2, Axis, CowArray, Ix2};
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +26,8 @@ use crate::seed::Seed;
 pub struct Ensemble {
     width: usize,
     members: Vec<Member>,
+    /// Which members are part of the next one. Not stored.
+    part_of_next: Vec<bool>,
 }
 
 /// A fitted member with what its score and its contributions normally are.
@@ -56,14 +60,42 @@ struct MemberCard {
 }
 
 impl Ensemble {
+    fn new(width: usize, members: Vec<Member>) -> Self {
+        let followed = members.windows(2).map(|pair| pair[0].is_part_of(&pair[1]));
+        Self {
+            width,
+            part_of_next: followed.chain([false]).collect(),
+            members,
+        }
+    }
+
     /// The weighted mean of the members' scores, of training rows or others.
     fn combined(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed], training: bool) -> Array1<f32> {
         let mut sum = Array1::zeros(rows.nrows());
         let mut weights = 0.0;
-        for member in &self.members {
-            let measured = member.measured(rows, seeds, training);
+        let mut add = |member: &Member, scores: Array1<f32>| {
+            let measured = scores.mapv_into(|score| member.measure.of(score));
             sum.scaled_add(member.card.weight, &measured);
             weights += member.card.weight;
+        };
+        let mut members = self.members.iter().zip(&self.part_of_next);
+        while let Some((member, &part_of_next)) = members.next() {
+            let seen = member.seen(rows, training);
+            let larger = (part_of_next && !training)
+                .then(|| members.next())
+                .flatten();
+            match larger {
+                None => add(
+                    member,
+                    raw_scores(&member.model, seen.view(), seeds, training),
+                ),
+                Some((larger, _)) => {
+                    let [own, of_larger] =
+                        member.model.score_with(&*larger.model, seen.view(), seeds);
+                    add(member, own);
+                    add(larger, of_larger);
+                }
+            }
         }
         sum / weights
     }
@@ -95,6 +127,7 @@ impl Build for Ensemble {
             .collect::<Result<_, _>>()?;
         let mut members: Vec<Option<Member>> = wanted.iter().map(|_| None).collect();
         let mut consensus = Consensus::default();
+        let mut hand: Option<AtHand> = None;
         for trimmed in [false, true] {
             for (place, member) in wanted
                 .iter()
@@ -106,18 +139,20 @@ impl Build for Ensemble {
                     .map(|share| consensus.nearest(data.train.nrows(), share));
                 let seed = seed.child(&member.to_string()).nth(place as u64);
                 monitor.member(&member.to_string());
-                let (fitted, scores) =
-                    Member::fit(spec, member, (data, kept.as_deref()), seed, monitor)?;
+                let at_hand = match hand.take() {
+                    Some(before) if before.serves(member) => before,
+                    _ => AtHand::of(spec, member, (data, kept.as_deref()))?,
+                };
+                let (fitted, scores) = Member::fit(spec, member, &at_hand, seed, monitor)?;
+                hand = Some(at_hand);
                 if !trimmed {
                     consensus.add(&fitted, scores);
                 }
                 members[place] = Some(fitted);
             }
         }
-        Ok(Self {
-            width: data.train.ncols(),
-            members: members.into_iter().flatten().collect(),
-        })
+        let members = members.into_iter().flatten().collect();
+        Ok(Self::new(data.train.ncols(), members))
     }
 
     fn load(from: &Tensors) -> Result<Self, ModelFileError> {
@@ -126,7 +161,7 @@ impl Build for Ensemble {
             .map(|place| Member::load(&from.nested(&prefix(place))))
             .collect::<Result<_, _>>()?;
         if !members.is_empty() && members.iter().all(|member| member.card.inputs <= width) {
-            Ok(Self { width, members })
+            Ok(Self::new(width, members))
         } else {
             Err(ModelFileError::Invalid(
                 "an ensemble's members do not fit its width".to_owned(),
@@ -175,69 +210,134 @@ impl Consensus {
     }
 }
 
-impl Member {
-    /// Fits on the rows of `data` (with the indices of the training rows that are used, if not all). Also gives its scores of all
-    /// training rows.
-    fn fit(
+/// What a member is fitted on: the next one may see the same rows.
+struct AtHand {
+    member: MemberSpec,
+    gauss: Option<Marginals>,
+    /// All training rows, where not all are fitted on.
+    train: Option<Array2<f32>>,
+    data: FitData,
+    /// What models of its kind have in common on these rows.
+    shared: Box<dyn Any>,
+}
+
+impl AtHand {
+    /// The rows of `data` (with the indices of the training rows that are used, if not all) as a member sees them.
+    fn of(
         spec: &ModelSpec,
         member: &MemberSpec,
         (data, kept): (&FitData, Option<&[usize]>),
+    ) -> Result<Self, FitError> {
+        let inputs = inputs(spec, member, data.train.ncols());
+        let gauss = member
+            .gauss
+            .then(|| Marginals::fit(newest(data.train.view(), inputs)));
+        let seen = |rows: &Array2<f32>| view(rows.view(), inputs, gauss.as_ref()).into_owned();
+        let (train, validation) = (seen(&data.train), seen(&data.validation));
+        let (train, all) = match kept {
+            Some(kept) => (train.select(Axis(0), kept), Some(train)),
+            None => (train, None),
+        };
+        let data = FitData { train, validation };
+        let shared = SIMPLE.share(&own_spec(spec, member), &data)?;
+        Ok(Self {
+            member: member.clone(),
+            gauss,
+            train: all,
+            data,
+            shared,
+        })
+    }
+
+    /// Whether it is what this member would be fitted on, too.
+    fn serves(&self, member: &MemberSpec) -> bool {
+        let MemberSpec {
+            kind,
+            last,
+            trim,
+            gauss,
+            ..
+        } = &self.member;
+        (kind, last, trim, gauss) == (&member.kind, &member.last, &member.trim, &member.gauss)
+    }
+
+    fn train(&self) -> &Array2<f32> {
+        self.train.as_ref().unwrap_or(&self.data.train)
+    }
+}
+
+/// How many records a member sees.
+fn records(spec: &ModelSpec, member: &MemberSpec) -> usize {
+    let window = spec.window.max(1);
+    member.last.unwrap_or(window).min(window)
+}
+
+/// How many of a row's inputs a member sees.
+fn inputs(spec: &ModelSpec, member: &MemberSpec, width: usize) -> usize {
+    width / spec.window.max(1) * records(spec, member)
+}
+
+/// What a member is, as a model by itself.
+fn own_spec(spec: &ModelSpec, member: &MemberSpec) -> ModelSpec {
+    ModelSpec {
+        kind: member.kind.clone(),
+        window: records(spec, member),
+        // Trimmed by the others' judgement, not once more by its own.
+        trim: if member.trim.is_some() {
+            0.0
+        } else {
+            spec.trim
+        },
+        knn: KnnSpec {
+            neighbours: member.neighbours.unwrap_or(spec.knn.neighbours),
+            ..spec.knn
+        },
+        pca: PcaSpec {
+            variance: member.variance.unwrap_or(spec.pca.variance),
+            ..spec.pca
+        },
+        ..spec.clone()
+    }
+}
+
+impl Member {
+    /// Fits on the rows at hand. Also gives its scores of all training rows.
+    fn fit(
+        spec: &ModelSpec,
+        member: &MemberSpec,
+        at_hand: &AtHand,
         seed: Seed,
         monitor: &mut dyn Monitor,
     ) -> Result<(Self, Array1<f32>), FitError> {
-        let width = data.train.ncols();
-        let window = spec.window.max(1);
-        let last = member.last.unwrap_or(window).min(window);
+        let AtHand { data, shared, .. } = at_hand;
+        let train = at_hand.train();
         let card = MemberCard {
             kind: member.kind.clone(),
             name: member.to_string(),
-            inputs: width / window * last,
+            inputs: train.ncols(),
             silent: member
                 .variance
                 .is_some_and(|share| share > spec.pca.variance),
             weight: member.weight,
             gauss: member.gauss,
         };
-        let gauss = member
-            .gauss
-            .then(|| Marginals::fit(newest(data.train.view(), card.inputs)));
-        let seen = |rows: &Array2<f32>| view(rows.view(), card.inputs, gauss.as_ref()).into_owned();
-        let (train, validation) = (seen(&data.train), seen(&data.validation));
-        let own_spec = ModelSpec {
-            kind: member.kind.clone(),
-            window: last,
-            // Trimmed by the others' judgement, not once more by its own.
-            trim: if kept.is_some() { 0.0 } else { spec.trim },
-            knn: KnnSpec {
-                neighbours: member.neighbours.unwrap_or(spec.knn.neighbours),
-                ..spec.knn
-            },
-            pca: PcaSpec {
-                variance: member.variance.unwrap_or(spec.pca.variance),
-                ..spec.pca
-            },
-            ..spec.clone()
-        };
-        let own_data = FitData {
-            train: kept.map_or_else(|| train.clone(), |kept| train.select(Axis(0), kept)),
-            validation,
-        };
-        let model = SIMPLE.fit(&own_spec, &own_data, seed, monitor)?;
+        let own_spec = own_spec(spec, member);
+        let model = SIMPLE.fit_shared(&own_spec, data, shared.as_ref(), seed, monitor)?;
         let of_training = raw_scores(&model, train.view(), &[], true);
         let mut scores = of_training.to_vec();
-        scores.extend(raw_scores(&model, own_data.validation.view(), &[], false));
-        let at_hand = if own_data.validation.nrows() > 0 {
-            &own_data.validation
+        scores.extend(raw_scores(&model, data.validation.view(), &[], false));
+        let at_hand_rows = if data.validation.nrows() > 0 {
+            &data.validation
         } else {
-            &train
+            train
         };
-        let normal = model.contributions(at_hand.view()).mean_axis(Axis(0));
+        let normal = model.contributions(at_hand_rows.view()).mean_axis(Axis(0));
         let normal = normal.unwrap_or_else(|| Array1::ones(card.inputs));
         // An input that never contributed must not divide by zero.
         let floor = (0.01 * normal.mean().unwrap_or(1.0)).max(1e-12);
         let member = Self {
             card,
-            gauss,
+            gauss: at_hand.gauss.clone(),
             model,
             measure: Measure::fit(spec.ensemble.combine, &scores),
             normal: normal.mapv(|share| share.max(floor)),
@@ -298,16 +398,29 @@ impl Member {
         self.gauss.is_none() && self.model.takes_rows_apart()
     }
 
-    /// Its scores of whole rows, in the common measure.
-    fn measured(&self, rows: ArrayView2<'_, f32>, seeds: &[Seed], training: bool) -> Array1<f32> {
+    /// Whether what it does is part of what another does with the same inputs.
+    fn is_part_of(&self, other: &Self) -> bool {
+        self.card.inputs == other.card.inputs
+            && self.gauss.is_none()
+            && other.gauss.is_none()
+            && self.model.is_part_of(&*other.model)
+    }
+
+    /// What it sees of whole rows, where they lie if it can.
+    fn seen<'a>(&self, rows: ArrayView2<'a, f32>, training: bool) -> CowArray<'a, f32, Ix2> {
         let in_pieces = rows.ncols() <= 1 || rows.strides()[1] == 1;
-        let seen = if !training && in_pieces && self.takes_rows_apart() {
+        if !training && in_pieces && self.takes_rows_apart() {
             newest(rows, self.card.inputs).into()
         } else {
             self.view(rows)
-        };
-        let scores = raw_scores(&self.model, seen.view(), seeds, training);
-        scores.mapv(|score| self.measure.of(score))
+        }
+    }
+
+    /// Its scores of whole rows, in the common measure.
+    fn measured(&self, rows: ArrayView2<'_, f32>) -> Array1<f32> {
+        let seen = self.seen(rows, false);
+        let scores = raw_scores(&self.model, seen.view(), &[], false);
+        scores.mapv_into(|score| self.measure.of(score))
     }
 }
 
@@ -412,7 +525,7 @@ impl Kind for Ensemble {
                 continue;
             }
             let seen = member.view(rows);
-            let parts = member.measured(rows, &[], false) * member.card.weight;
+            let parts = member.measured(rows) * member.card.weight;
             let mut shares = member.model.contributions(seen.view()) / &member.normal;
             for (mut row, part) in shares.rows_mut().into_iter().zip(parts) {
                 let total = row.sum();

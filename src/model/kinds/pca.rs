@@ -6,18 +6,20 @@
 //! drowns the others. T² is Hotelling's: the position within the subspace. See Qin, "Statistical process monitoring: basics and
 //! beyond", Journal of Chemometrics 2003, for both.
 
-use ndarray::linalg::general_mat_mul;
+use std::any::Any;
+
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use rand::Rng;
 use rand_distr::StandardNormal;
 
 use crate::model::chunks::CHUNK;
-use crate::model::linalg::{axes_of_rows, first, first_rows, slice_of};
+use crate::model::linalg::{axes_of_rows, first, first_rows};
 use crate::model::spec::{ModelSpec, Statistic};
 use crate::model::tensors::{ModelFileError, Tensors};
 use crate::model::{Build, FitData, FitError, Kind, Monitor};
 use crate::seed::Seed;
-use crate::simd::{BLOCK, Loop, block, block_mut, blocks, wide};
+use crate::simd::product::{Products, Weights};
+use crate::simd::{BLOCK, Loop, block, block_mut, blocks, slice_of, wide};
 
 /// Scaled units below which a residual is noise: a feature that is explained perfectly must not alarm over a small part of
 /// its usual spread.
@@ -46,17 +48,26 @@ pub struct Pca {
     /// One over that, and what the subspace leaves of the centre. Not stored.
     factor: Array1<f32>,
     offset: Array1<f32>,
+    /// The axes as products read them: to positions, and back. Not stored.
+    into: Weights,
+    back: Weights,
 }
 
 impl Pca {
     /// With what follows from the rest.
     fn complete(self) -> Self {
-        // By products of matrices: those of vectors have other bits where axes lie otherwise in memory, as they do once they were read.
+        let (into, back) = (Weights::new(self.axes.view()), Weights::new(self.axes.t()));
         let mean = self.mean.view().insert_axis(Axis(0));
-        let explained = mean.dot(&self.axes).dot(&self.axes.t());
+        let explained = back.of_first(self.components(), &into.of(mean));
+        let mut offset = self.mean.clone();
+        for (mean, explained) in offset.iter_mut().zip(explained.row(0)) {
+            *mean -= explained;
+        }
         Self {
             factor: self.residual_spread.mapv(f32::recip),
-            offset: &self.mean - &explained.row(0),
+            offset,
+            into,
+            back,
             ..self
         }
     }
@@ -69,9 +80,9 @@ impl Pca {
     /// Positions within the subspace, `n × k`, and residuals beside it, `n × width`.
     fn project(&self, rows: ArrayView2<'_, f32>) -> (Array2<f32>, Array2<f32>) {
         let centred = &rows - &self.mean;
-        let code = centred.dot(&self.axes);
-        let residual = centred - code.dot(&self.axes.t());
-        (code, residual)
+        let code = self.into.of(centred.view());
+        let explained = self.back.of_first(self.components(), &code);
+        (code.to_matrix(), centred - explained.to_matrix())
     }
 }
 
@@ -86,18 +97,36 @@ impl Build for Pca {
     fn fit(
         spec: &ModelSpec,
         data: &FitData,
-        _seed: Seed,
+        seed: Seed,
         monitor: &mut dyn Monitor,
     ) -> Result<Self, FitError> {
+        let shared = Self::share(spec, data)?;
+        Self::fit_shared(spec, data, shared.as_ref(), seed, monitor)
+    }
+
+    /// All axes that have variance.
+    fn share(spec: &ModelSpec, data: &FitData) -> Result<Box<dyn Any>, FitError> {
         let rows = data.rows("pca", 2)?;
         let first = Subspace::fit(data.train.view())?;
         let kept = first.nearest(data.train.view(), spec.trim);
-        let model = if kept.len() < rows {
+        Ok(Box::new(if kept.len() < rows {
             Subspace::fit(data.train.select(Axis(0), &kept).view())?
         } else {
             first
-        };
-        let model = model.truncated(spec.pca.variance);
+        }))
+    }
+
+    fn fit_shared(
+        spec: &ModelSpec,
+        data: &FitData,
+        shared: &dyn Any,
+        _seed: Seed,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Self, FitError> {
+        let all: &Subspace = shared
+            .downcast_ref()
+            .unwrap_or_else(|| unreachable!("what `share` made"));
+        let model = all.truncated(spec.pca.variance);
         let (trained, spread) = model.residual_spread(data, spec.trim);
         let held_out = model.mean_q(data.validation.view());
         monitor.step(0, trained, held_out)?;
@@ -113,6 +142,8 @@ impl Build for Pca {
             residual_spread: narrow(&spread),
             factor: Array1::zeros(0),
             offset: Array1::zeros(0),
+            into: Weights::none(),
+            back: Weights::none(),
         }
         .complete())
     }
@@ -127,6 +158,8 @@ impl Build for Pca {
             residual_spread: from.get1("residual_spread")?,
             factor: Array1::zeros(0),
             offset: Array1::zeros(0),
+            into: Weights::none(),
+            back: Weights::none(),
         };
         let (width, k) = model.axes.dim();
         if (
@@ -176,8 +209,53 @@ impl Kind for Pca {
         true
     }
 
+    fn is_part_of(&self, larger: &dyn Kind) -> bool {
+        let larger: &dyn Any = larger;
+        larger.downcast_ref().is_some_and(|larger: &Self| {
+            let by_feature = [self.statistic, larger.statistic] == [Statistic::Group; 2];
+            let (some, all) = (self.components(), larger.components());
+            by_feature
+                && some <= all
+                && self.mean == larger.mean
+                && self.axes == larger.axes.view().split_at(Axis(1), some).0
+        })
+    }
+
+    /// What the larger subspace explains begins with what this one does.
+    fn score_with(
+        &self,
+        larger: &dyn Kind,
+        rows: ArrayView2<'_, f32>,
+        seeds: &[Seed],
+    ) -> [Array1<f32>; 2] {
+        let other: &dyn Any = larger;
+        let Some(larger) = other.downcast_ref::<Self>() else {
+            return [self.score(rows, seeds), larger.score(rows, seeds)];
+        };
+        let (some, all) = (self.components(), larger.components());
+        let mut scores = [(); 2].map(|()| Vec::with_capacity(rows.nrows()));
+        for rows in rows.axis_chunks_iter(Axis(0), CHUNK) {
+            let code = larger.into.of(rows);
+            let mut explained = self.back.of_first(some, &code);
+            self.add_by_feature(rows, &explained, &mut scores[0]);
+            larger.back.go_on(some..all, &code, &mut explained);
+            larger.add_by_feature(rows, &explained, &mut scores[1]);
+        }
+        scores.map(Array1::from)
+    }
+
+    /// What is explained of rows less the centre is that of rows less that of the centre.
     fn expected(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
-        self.code_of(rows).dot(&self.axes.t()) + &self.mean
+        let mut expected = Vec::with_capacity(rows.len());
+        for rows in rows.axis_chunks_iter(Axis(0), CHUNK) {
+            let explained = self.back.of_first(self.components(), &self.into.of(rows));
+            for row in 0..rows.nrows() {
+                let pairs = explained.row(row).iter().zip(&self.offset);
+                expected.extend(pairs.map(|(explained, offset)| explained + offset));
+            }
+        }
+        Array2::from_shape_vec(rows.dim(), expected)
+            .unwrap_or_else(|_| unreachable!("as many as rows have"))
     }
 
     /// (rⱼ / σⱼ)² for Q; by feature, each root's parts in proportion to the squares. For T², the part of each input in Σ cₖ² / λₖ, none negative: the partial decomposition of Alcala and
@@ -228,41 +306,45 @@ impl Kind for Pca {
 
 impl Pca {
     /// [`Self::by_feature`] of the residuals, summed, over the width: the default statistic is on every record's way. Piece by piece, so that
-    /// what one product leaves behind is still in the cache for the next; rows are read where they lie. What is explained of rows less the centre is
-    /// that of rows less that of the centre, so it is only one subtraction for each input.
+    /// what one product leaves behind is still in the cache for the next; rows are read where they lie.
     fn by_feature_scores(&self, rows: ArrayView2<'_, f32>) -> Array1<f32> {
+        let mut scores = Vec::with_capacity(rows.nrows());
+        for rows in rows.axis_chunks_iter(Axis(0), CHUNK) {
+            let explained = self.back.of_first(self.components(), &self.into.of(rows));
+            self.add_by_feature(rows, &explained, &mut scores);
+        }
+        scores.into()
+    }
+
+    /// The scores of rows of which so much is explained: what is explained of rows less the centre is that of rows less that of the centre, so it is
+    /// only one subtraction for each input.
+    fn add_by_feature(
+        &self,
+        rows: ArrayView2<'_, f32>,
+        explained: &Products,
+        scores: &mut Vec<f32>,
+    ) {
         let (width, columns) = (self.width(), self.columns);
         let factor = self.factor.as_slice().unwrap_or_default();
         let offset = self.offset.as_slice().unwrap_or_default();
-        let mut scores = Vec::with_capacity(rows.nrows());
         let mut roots = vec![0.0; LANES * columns];
-        for rows in rows.axis_chunks_iter(Axis(0), CHUNK) {
-            // Laid out row by row, whatever the layout of the axes.
-            let (n, k) = (rows.nrows(), self.components());
-            let (mut code, mut explained) = (Array2::zeros((n, k)), Array2::zeros((n, width)));
-            general_mat_mul(1.0, &rows, &self.axes, 0.0, &mut code);
-            general_mat_mul(1.0, &code, &self.axes.t(), 0.0, &mut explained);
-            let pieces = explained.axis_chunks_iter(Axis(0), LANES);
-            for (rows, explained) in rows.axis_chunks_iter(Axis(0), LANES).zip(pieces) {
-                roots.fill(0.0);
-                let pairs = rows.rows().into_iter().zip(explained.rows());
-                for ((row, explained), roots) in pairs.zip(roots.chunks_exact_mut(columns)) {
-                    wide(RootsByFeature {
-                        row: &slice_of(row),
-                        explained: explained
-                            .to_slice()
-                            .unwrap_or_else(|| unreachable!("rows are laid out as such")),
-                        offset,
-                        factor,
-                        roots,
-                    });
-                }
-                let totals = side_by_side(&roots, columns);
-                let totals = totals.iter().take(rows.nrows());
-                scores.extend(totals.map(|total| total / width as f32));
+        let mut places = 0..rows.nrows();
+        for rows in rows.axis_chunks_iter(Axis(0), LANES) {
+            roots.fill(0.0);
+            let pairs = rows.rows().into_iter().zip(&mut places);
+            for ((row, place), roots) in pairs.zip(roots.chunks_exact_mut(columns)) {
+                wide(RootsByFeature {
+                    row: &slice_of(row),
+                    explained: explained.row(place),
+                    offset,
+                    factor,
+                    roots,
+                });
             }
+            let totals = side_by_side(&roots, columns);
+            let totals = totals.iter().take(rows.nrows());
+            scores.extend(totals.map(|total| total / width as f32));
         }
-        scores.into()
     }
 
     /// The root of the sum over the window's records of each feature's squares, `n × D`.
@@ -287,7 +369,7 @@ impl Pca {
     }
 
     fn code_of(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
-        (&rows - &self.mean).dot(&self.axes)
+        self.into.of((&rows - &self.mean).view()).to_matrix()
     }
 }
 
@@ -359,12 +441,12 @@ impl Subspace {
     }
 
     /// The fewest axes that hold `share` of the variance, but never all.
-    fn truncated(self, share: f64) -> Self {
+    fn truncated(&self, share: f64) -> Self {
         let k = enough(self.variances.view(), share).min(self.mean.len() - 1);
         Self {
             axes: first_rows(self.axes.view(), k).to_owned(),
             variances: first(self.variances.view(), k).to_owned(),
-            mean: self.mean,
+            mean: self.mean.clone(),
         }
     }
 
@@ -480,6 +562,8 @@ mod tests {
             residual_spread: array![1.0, 2.0],
             factor: Array1::zeros(0),
             offset: Array1::zeros(0),
+            into: Weights::none(),
+            back: Weights::none(),
         }
         .complete()
     }

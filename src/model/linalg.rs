@@ -1,7 +1,5 @@
 //! What several kinds need of linear algebra in f64: moments of rows, Cholesky factors, and principal axes by linfa-reduction.
 
-use std::borrow::Cow;
-
 use linfa::DatasetBase;
 use linfa::traits::Fit;
 use linfa_linalg::eigh::{EigSort, EighInto};
@@ -13,6 +11,9 @@ use super::FitError;
 
 /// Rows of a block that is widened to f64 at a time, so that a large training set is never held twice.
 const BLOCK_ROWS: usize = 1024;
+
+/// Columns of a block of a symmetric matrix: what lies above the diagonal's blocks need not be multiplied.
+const BLOCK_COLUMNS: usize = 48;
 
 /// Mean (`width`) and covariance (`width × width`, divided by n) of rows, `n × width`, n ≥ 1.
 pub fn moments(rows: ArrayView2<'_, f32>) -> (Array1<f64>, Array2<f64>) {
@@ -27,9 +28,25 @@ pub fn moments(rows: ArrayView2<'_, f32>) -> (Array1<f64>, Array2<f64>) {
     let mut covariance = Array2::zeros((rows.ncols(), rows.ncols()));
     for block in rows.axis_chunks_iter(Axis(0), BLOCK_ROWS) {
         let centred = block.mapv(f64::from) - &mean;
-        general_mat_mul(1.0 / n, &centred.t(), &centred, 1.0, &mut covariance);
+        add_squares(1.0 / n, &centred, &mut covariance);
+    }
+    let width = covariance.nrows();
+    for (i, j) in (0..width).flat_map(|i| (0..i).map(move |j| (i, j))) {
+        covariance[[j, i]] = covariance[[i, j]];
     }
     (mean, covariance)
+}
+
+/// Adds `factor` times rowsᵀ rows to a symmetric matrix, below its diagonal at least.
+fn add_squares(factor: f64, rows: &Array2<f64>, to: &mut Array2<f64>) {
+    for (place, below) in to.axis_chunks_iter_mut(Axis(0), BLOCK_COLUMNS).enumerate() {
+        let begin = place * BLOCK_COLUMNS;
+        let end = begin + below.nrows();
+        let left = rows.view().split_at(Axis(1), end).0;
+        let own = left.split_at(Axis(1), begin).1;
+        let mut below = below.split_at(Axis(1), end).0;
+        general_mat_mul(factor, &own.t(), &left, 1.0, &mut below);
+    }
 }
 
 /// The lower triangular L with L Lᵀ = `matrix`, or `None` if `matrix` is not positive definite.
@@ -67,10 +84,23 @@ pub fn invert_lower(lower: ArrayView2<'_, f64>) -> Array2<f64> {
     inverse
 }
 
-/// A row as a plain slice, copied where it does not lie in one piece.
-pub fn slice_of(row: ArrayView1<'_, f32>) -> Cow<'_, [f32]> {
-    row.to_slice()
-        .map_or_else(|| Cow::Owned(row.to_vec()), Cow::Borrowed)
+/// Puts L⁻¹ b in the place of b, for a lower triangular L without zeros on its diagonal.
+pub fn solve_lower(lower: ArrayView2<'_, f64>, b: &mut [f64]) {
+    for (i, row) in lower.rows().into_iter().enumerate() {
+        let (done, rest) = b.split_at_mut(i);
+        rest[0] = (rest[0] - first(row, i).dot(&ArrayView1::from(&*done))) / row[i];
+    }
+}
+
+/// Puts L⁻ᵀ b in the place of b.
+pub fn solve_upper(lower: ArrayView2<'_, f64>, b: &mut [f64]) {
+    for (i, row) in lower.rows().into_iter().enumerate().rev() {
+        b[i] /= row[i];
+        let solved = b[i];
+        for (value, weight) in b[..i].iter_mut().zip(row) {
+            *value -= weight * solved;
+        }
+    }
 }
 
 /// Variances in descending order, and the principal axes that belong to them (one a row), of a covariance matrix. Directions

@@ -11,8 +11,6 @@ use std::ops::Range;
 use ndarray::{Array2, ArrayView2};
 use pulp::{Arch, Simd, WithSimd};
 
-use super::slice_of;
-
 /// Vectors of outputs that are added up side by side: with [`ROWS`] and the inputs' they fill the registers.
 const VECTORS: usize = 3;
 
@@ -34,7 +32,7 @@ pub struct Weights {
 }
 
 /// Rows of numbers, some more at the end of each than belong to it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Products {
     values: Vec<f32>,
     rows: usize,
@@ -69,51 +67,50 @@ impl Weights {
         Self::new(ArrayView2::from(&[[0.0; 0]; 0]))
     }
 
-    /// The product of rows, `n × inputs`, with them.
-    pub fn of(&self, rows: ArrayView2<'_, f32>) -> Products {
-        let rows: Vec<_> = rows.rows().into_iter().map(slice_of).collect();
-        let rows: Vec<&[f32]> = rows.iter().map(AsRef::as_ref).collect();
-        let mut products = self.nothing(rows.len());
-        self.add(&rows, 0..self.inputs, &mut products);
-        products
+    /// Puts the product of rows, `n × inputs`, with them in the place of what is in `to`.
+    pub fn put(&self, rows: ArrayView2<'_, f32>, to: &mut Products) {
+        assert_eq!(rows.ncols(), self.inputs, "as many inputs");
+        let copied;
+        let lines: Option<Vec<&[f32]>> = rows.rows().into_iter().map(|r| r.to_slice()).collect();
+        let lines = match lines {
+            Some(lines) => lines,
+            None => {
+                copied = rows.iter().copied().collect::<Vec<f32>>();
+                copied.chunks(self.inputs).collect()
+            }
+        };
+        self.multiply(&lines, 0..self.inputs, to, false);
     }
 
-    /// The product of the first inputs of rows with the weights of those inputs.
+    /// Puts the product of the first inputs of rows with the weights of those inputs in the place of what is in `to`.
     ///
     /// # Panics
     /// If rows or weights have fewer inputs.
-    pub fn of_first(&self, inputs: usize, rows: &Products) -> Products {
-        let mut products = self.nothing(rows.len());
-        self.go_on(0..inputs, rows, &mut products);
-        products
+    pub fn put_first(&self, inputs: usize, rows: &Products, to: &mut Products) {
+        self.multiply(&rows.lines(), 0..inputs, to, false);
     }
 
     /// Adds the product of a range of rows' inputs with the weights of those inputs. After products of the inputs before, the bits are those of one product of all.
     ///
     /// # Panics
-    /// If rows or weights have fewer inputs, or `products` is not of as many rows and of these weights.
-    pub fn go_on(&self, inputs: Range<usize>, rows: &Products, products: &mut Products) {
-        let rows: Vec<&[f32]> = (0..rows.len()).map(|row| rows.row(row)).collect();
-        self.add(&rows, inputs, products);
+    /// If rows or weights have fewer inputs, or `to` is not of as many rows and of such weights.
+    pub fn go_on(&self, inputs: Range<usize>, rows: &Products, to: &mut Products) {
+        assert_eq!((to.rows, to.padded), (rows.rows, self.padded));
+        self.multiply(&rows.lines(), inputs, to, true);
     }
 
-    fn nothing(&self, rows: usize) -> Products {
-        Products {
-            values: vec![0.0; rows * self.padded],
-            rows,
-            outputs: self.outputs,
-            padded: self.padded,
+    fn multiply(&self, rows: &[&[f32]], inputs: Range<usize>, to: &mut Products, onto: bool) {
+        assert!(inputs.end <= self.inputs, "as many inputs");
+        if !onto {
+            (to.rows, to.outputs, to.padded) = (rows.len(), self.outputs, self.padded);
+            to.values.resize(rows.len() * self.padded, 0.0);
         }
-    }
-
-    fn add(&self, rows: &[&[f32]], inputs: Range<usize>, to: &mut Products) {
-        assert!(inputs.end <= self.inputs && to.padded == self.padded);
-        assert_eq!(to.rows, rows.len(), "as many rows");
         Arch::new().dispatch(Product {
             weights: self,
             rows,
             inputs,
             out: &mut to.values,
+            onto,
         });
     }
 }
@@ -128,6 +125,10 @@ impl Products {
     /// One row of them.
     pub fn row(&self, row: usize) -> &[f32] {
         &self.values[row * self.padded..][..self.outputs]
+    }
+
+    fn lines(&self) -> Vec<&[f32]> {
+        (0..self.rows).map(|row| self.row(row)).collect()
     }
 
     /// As a matrix.
@@ -150,12 +151,13 @@ impl WithSimd for Lanes {
     }
 }
 
-/// Adds a product to what is in `out`, `rows × padded`.
+/// Puts a product in the place of what is in `out`, `rows × padded`, or adds it to that.
 struct Product<'a> {
     weights: &'a Weights,
     rows: &'a [&'a [f32]],
     inputs: Range<usize>,
     out: &'a mut [f32],
+    onto: bool,
 }
 
 impl WithSimd for Product<'_> {
@@ -208,11 +210,11 @@ impl Product<'_> {
                 inputs[row] = &rows[row.min(rows.len() - 1)][self.inputs.clone()];
             }
             let places = out.chunks(self.weights.padded);
-            for (sums, place) in sums.iter_mut().zip(places) {
+            for (sums, place) in sums.iter_mut().zip(places).filter(|_| self.onto) {
                 let before = S::as_simd_f32s(&place[first..first + width]).0;
                 sums.copy_from_slice(before);
             }
-            add_up::<S, R, V>(simd, weights, inputs, &mut sums);
+            let sums = add_up::<S, R, V>(simd, weights, inputs, sums);
             let places = out.chunks_mut(self.weights.padded);
             for (sums, place) in sums.iter().zip(places) {
                 let after = S::as_mut_simd_f32s(&mut place[first..first + width]).0;
@@ -222,14 +224,14 @@ impl Product<'_> {
     }
 }
 
-/// Adds the product of R rows with V vectors of weights an input.
+/// Adds the product of R rows with V vectors of weights an input. Sums are handed over by value, or the compiler keeps them in memory.
 #[inline(always)]
 fn add_up<S: Simd, const R: usize, const V: usize>(
     simd: S,
     weights: &[[S::f32s; V]],
     rows: [&[f32]; R],
-    sums: &mut [[S::f32s; V]; R],
-) {
+    mut sums: [[S::f32s; V]; R],
+) -> [[S::f32s; V]; R] {
     let (blocks, rest) = weights.as_chunks::<STEPS>();
     for (block, weights) in blocks.iter().enumerate() {
         let mut values = [&[0.0; STEPS]; R];
@@ -253,6 +255,7 @@ fn add_up<S: Simd, const R: usize, const V: usize>(
             }
         }
     }
+    sums
 }
 
 #[cfg(test)]
@@ -265,6 +268,12 @@ mod tests {
     fn numbers(rows: usize, columns: usize, seed: u64) -> Array2<f32> {
         let mut rng = Seed(seed).rng();
         Array2::from_shape_simple_fn((rows, columns), || rng.gen_range(-2.0..2.0))
+    }
+
+    fn of(weights: &Weights, rows: ArrayView2<'_, f32>) -> Products {
+        let mut products = Products::default();
+        weights.put(rows, &mut products);
+        products
     }
 
     /// Inputs and outputs around the sizes of blocks and panels.
@@ -285,7 +294,7 @@ mod tests {
         for (seed, (inputs, outputs)) in SHAPES.into_iter().enumerate() {
             let weights = numbers(inputs, outputs, seed as u64);
             let rows = numbers(21, inputs, 100 + seed as u64);
-            let found = Weights::new(weights.view()).of(rows.view()).to_matrix();
+            let found = of(&Weights::new(weights.view()), rows.view()).to_matrix();
             let wanted = rows.mapv(f64::from).dot(&weights.mapv(f64::from));
             for (found, wanted) in found.iter().zip(&wanted) {
                 assert!(
@@ -301,11 +310,11 @@ mod tests {
         for (seed, (inputs, outputs)) in SHAPES.into_iter().enumerate() {
             let weights = Weights::new(numbers(inputs, outputs, seed as u64).view());
             let rows = numbers(21, inputs, 100 + seed as u64);
-            let all = weights.of(rows.view());
+            let all = of(&weights, rows.view());
             let columns = rows.t().as_standard_layout().into_owned();
-            let apart = weights.of(columns.t());
+            let apart = of(&weights, columns.t());
             for (place, row) in rows.axis_chunks_iter(Axis(0), 1).enumerate() {
-                assert_eq!(weights.of(row).row(0), all.row(place));
+                assert_eq!(of(&weights, row).row(0), all.row(place));
                 assert_eq!(apart.row(place), all.row(place));
             }
         }
@@ -315,40 +324,34 @@ mod tests {
     fn products_of_fewer_outputs_and_in_two_parts_have_the_same_bits() {
         for (seed, (inputs, outputs)) in SHAPES.into_iter().enumerate() {
             let weights = numbers(inputs, outputs, seed as u64);
-            let rows =
-                Weights::new(numbers(5, inputs, 50).view())
-                    .of(numbers(21, 5, 100 + seed as u64).view());
+            let before = Weights::new(numbers(5, inputs, 50).view());
+            let rows = of(&before, numbers(21, 5, 100 + seed as u64).view());
             let packed = Weights::new(weights.view());
-            let all = packed.of_first(inputs, &rows);
+            let (mut all, mut parts) = (Products::default(), Products::default());
+            packed.put_first(inputs, &rows, &mut all);
             let part = inputs / 3;
-            let mut parts = packed.of_first(part, &rows);
+            packed.put_first(part, &rows, &mut parts);
             packed.go_on(part..inputs, &rows, &mut parts);
             let fewer = outputs.div_ceil(2);
             let left = Weights::new(weights.view().split_at(Axis(1), fewer).0);
-            let left = left.of_first(inputs, &rows);
             for row in 0..rows.len() {
                 assert_eq!(parts.row(row), all.row(row));
-                assert_eq!(left.row(row), &all.row(row)[..fewer]);
+            }
+            // What was there before is gone.
+            left.put_first(inputs, &rows, &mut parts);
+            for row in 0..rows.len() {
+                assert_eq!(parts.row(row), &all.row(row)[..fewer]);
             }
         }
     }
 
     #[test]
     fn there_may_be_nothing_to_multiply() {
-        let weights = Weights::new(Array2::zeros((4, 0)).view());
-        assert_eq!(
-            weights.of(numbers(3, 4, 1).view()).to_matrix().dim(),
-            (3, 0)
-        );
-        let weights = Weights::new(numbers(0, 4, 1).view());
-        assert_eq!(
-            weights.of(Array2::zeros((3, 0)).view()).to_matrix(),
-            Array2::<f32>::zeros((3, 4))
-        );
-        let weights = Weights::new(numbers(4, 4, 1).view());
-        assert_eq!(
-            weights.of(Array2::zeros((0, 4)).view()).to_matrix().dim(),
-            (0, 4)
-        );
+        for (n, inputs, outputs) in [(3, 4, 0), (3, 0, 4), (0, 4, 4)] {
+            let weights = Weights::new(numbers(inputs, outputs, 1).view());
+            let products = of(&weights, numbers(n, inputs, 2).view()).to_matrix();
+            assert_eq!(products.dim(), (n, outputs));
+            assert!(products.iter().all(|&product| product == 0.0));
+        }
     }
 }

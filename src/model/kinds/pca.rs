@@ -12,7 +12,6 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use rand::Rng;
 use rand_distr::StandardNormal;
 
-use crate::model::chunks::CHUNK;
 use crate::model::linalg::{axes_of_rows, first, first_rows};
 use crate::model::spec::{ModelSpec, Statistic};
 use crate::model::tensors::{ModelFileError, Tensors};
@@ -27,6 +26,9 @@ const RESIDUAL_FLOOR: f64 = 0.1;
 
 /// The training rows' residuals count as this many of the held-out rows when the normal size of a residual is estimated.
 const PRIOR_ROWS: f64 = 100.0;
+
+/// Rows that are multiplied at a time: what one product leaves behind is still in the cache for the next.
+const PIECE: usize = 64;
 
 /// Rows that are summed side by side.
 const LANES: usize = 8;
@@ -58,7 +60,9 @@ impl Pca {
     fn complete(self) -> Self {
         let (into, back) = (Weights::new(self.axes.view()), Weights::new(self.axes.t()));
         let mean = self.mean.view().insert_axis(Axis(0));
-        let explained = back.of_first(self.components(), &into.of(mean));
+        let [mut code, mut explained] = [(); 2].map(|()| Products::default());
+        into.put(mean, &mut code);
+        back.put_first(self.axes.ncols(), &code, &mut explained);
         let mut offset = self.mean.clone();
         for (mean, explained) in offset.iter_mut().zip(explained.row(0)) {
             *mean -= explained;
@@ -80,8 +84,10 @@ impl Pca {
     /// Positions within the subspace, `n × k`, and residuals beside it, `n × width`.
     fn project(&self, rows: ArrayView2<'_, f32>) -> (Array2<f32>, Array2<f32>) {
         let centred = &rows - &self.mean;
-        let code = self.into.of(centred.view());
-        let explained = self.back.of_first(self.components(), &code);
+        let [mut code, mut explained] = [(); 2].map(|()| Products::default());
+        self.into.put(centred.view(), &mut code);
+        self.back
+            .put_first(self.components(), &code, &mut explained);
         (code.to_matrix(), centred - explained.to_matrix())
     }
 }
@@ -126,24 +132,28 @@ impl Build for Pca {
         let all: &Subspace = shared
             .downcast_ref()
             .unwrap_or_else(|| unreachable!("what `share` made"));
-        let model = all.truncated(spec.pca.variance);
-        let (trained, spread) = model.residual_spread(data, spec.trim);
-        let held_out = model.mean_q(data.validation.view());
-        monitor.step(0, trained, held_out)?;
+        let subspace = all.truncated(spec.pca.variance);
         let narrow = |values: &Array1<f64>| values.mapv(|value| value as f32);
-        Ok(Self {
+        let model = Self {
             statistic: spec.pca.statistic,
-            columns: model.mean.len() / spec.window.max(1),
-            mean: narrow(&model.mean),
-            axes: model.axes.t().mapv(|value| value as f32),
-            code_spread: model
+            columns: subspace.mean.len() / spec.window.max(1),
+            mean: narrow(&subspace.mean),
+            axes: subspace.axes.t().mapv(|value| value as f32),
+            code_spread: subspace
                 .variances
                 .mapv(|v| v.sqrt().max(RESIDUAL_FLOOR) as f32),
-            residual_spread: narrow(&spread),
+            residual_spread: Array1::ones(subspace.mean.len()),
             factor: Array1::zeros(0),
             offset: Array1::zeros(0),
             into: Weights::none(),
             back: Weights::none(),
+        }
+        .complete();
+        let sizes = ResidualSizes::of(&model, data, spec.trim);
+        monitor.step(0, sizes.trained, sizes.held_out)?;
+        Ok(Self {
+            residual_spread: narrow(&sizes.spread),
+            ..model
         }
         .complete())
     }
@@ -234,9 +244,10 @@ impl Kind for Pca {
         };
         let (some, all) = (self.components(), larger.components());
         let mut scores = [(); 2].map(|()| Vec::with_capacity(rows.nrows()));
-        for rows in rows.axis_chunks_iter(Axis(0), CHUNK) {
-            let code = larger.into.of(rows);
-            let mut explained = self.back.of_first(some, &code);
+        let [mut code, mut explained] = [(); 2].map(|()| Products::default());
+        for rows in rows.axis_chunks_iter(Axis(0), PIECE) {
+            larger.into.put(rows, &mut code);
+            self.back.put_first(some, &code, &mut explained);
             self.add_by_feature(rows, &explained, &mut scores[0]);
             larger.back.go_on(some..all, &code, &mut explained);
             larger.add_by_feature(rows, &explained, &mut scores[1]);
@@ -244,18 +255,8 @@ impl Kind for Pca {
         scores.map(Array1::from)
     }
 
-    /// What is explained of rows less the centre is that of rows less that of the centre.
     fn expected(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
-        let mut expected = Vec::with_capacity(rows.len());
-        for rows in rows.axis_chunks_iter(Axis(0), CHUNK) {
-            let explained = self.back.of_first(self.components(), &self.into.of(rows));
-            for row in 0..rows.nrows() {
-                let pairs = explained.row(row).iter().zip(&self.offset);
-                expected.extend(pairs.map(|(explained, offset)| explained + offset));
-            }
-        }
-        Array2::from_shape_vec(rows.dim(), expected)
-            .unwrap_or_else(|_| unreachable!("as many as rows have"))
+        self.by_explained(rows, |_, explained, offset| explained + offset)
     }
 
     /// (rⱼ / σⱼ)² for Q; by feature, each root's parts in proportion to the squares. For T², the part of each input in Σ cₖ² / λₖ, none negative: the partial decomposition of Alcala and
@@ -305,12 +306,15 @@ impl Kind for Pca {
 }
 
 impl Pca {
-    /// [`Self::by_feature`] of the residuals, summed, over the width: the default statistic is on every record's way. Piece by piece, so that
-    /// what one product leaves behind is still in the cache for the next; rows are read where they lie.
+    /// [`Self::by_feature`] of the residuals, summed, over the width: the default statistic is on every record's way. Rows are read where
+    /// they lie.
     fn by_feature_scores(&self, rows: ArrayView2<'_, f32>) -> Array1<f32> {
         let mut scores = Vec::with_capacity(rows.nrows());
-        for rows in rows.axis_chunks_iter(Axis(0), CHUNK) {
-            let explained = self.back.of_first(self.components(), &self.into.of(rows));
+        let [mut code, mut explained] = [(); 2].map(|()| Products::default());
+        for rows in rows.axis_chunks_iter(Axis(0), PIECE) {
+            self.into.put(rows, &mut code);
+            self.back
+                .put_first(self.components(), &code, &mut explained);
             self.add_by_feature(rows, &explained, &mut scores);
         }
         scores.into()
@@ -347,6 +351,38 @@ impl Pca {
         }
     }
 
+    /// Squared residuals of rows, `n × width`.
+    fn squared_residuals(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
+        self.by_explained(rows, |value, explained, offset| {
+            let residual = value - explained - offset;
+            residual * residual
+        })
+    }
+
+    /// Something of each input, of what is explained of it, and of what the subspace leaves of the centre.
+    fn by_explained(
+        &self,
+        rows: ArrayView2<'_, f32>,
+        each: impl Fn(f32, f32, f32) -> f32,
+    ) -> Array2<f32> {
+        let mut found = Vec::with_capacity(rows.len());
+        let [mut code, mut explained] = [(); 2].map(|()| Products::default());
+        for rows in rows.axis_chunks_iter(Axis(0), PIECE) {
+            self.into.put(rows, &mut code);
+            self.back
+                .put_first(self.components(), &code, &mut explained);
+            for (place, row) in rows.rows().into_iter().enumerate() {
+                let parts = explained.row(place).iter().zip(&self.offset);
+                let inputs = row.iter().zip(parts);
+                found.extend(
+                    inputs.map(|(&value, (&explained, &offset))| each(value, explained, offset)),
+                );
+            }
+        }
+        Array2::from_shape_vec(rows.dim(), found)
+            .unwrap_or_else(|_| unreachable!("one for each input"))
+    }
+
     /// The root of the sum over the window's records of each feature's squares, `n × D`.
     fn by_feature(&self, squares: &Array2<f32>) -> Array2<f32> {
         let mut sum = Array2::<f32>::zeros((squares.nrows(), self.columns));
@@ -369,7 +405,9 @@ impl Pca {
     }
 
     fn code_of(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
-        self.into.of((&rows - &self.mean).view()).to_matrix()
+        let mut code = Products::default();
+        self.into.put((&rows - &self.mean).view(), &mut code);
+        code.to_matrix()
     }
 }
 
@@ -450,45 +488,60 @@ impl Subspace {
         }
     }
 
-    /// Squared residuals of rows, `n × width`.
-    fn squared_residuals(&self, rows: ArrayView2<'_, f32>) -> Array2<f64> {
-        let mut residual = rows.mapv(f64::from) - &self.mean;
-        let code = residual.dot(&self.axes.t());
-        residual -= &code.dot(&self.axes);
-        residual.mapv_inplace(|value| value * value);
-        residual
-    }
-
-    /// Mean of Q, unwhitened, per input: the loss.
-    fn mean_q(&self, rows: ArrayView2<'_, f32>) -> f64 {
-        self.squared_residuals(rows).mean().unwrap_or(0.0)
-    }
-
     /// The rows that stay when the `trim` share with the largest Mahalanobis distance is left out, ascending. Not the largest
     /// residual: a fault that has bent an axis towards itself has none.
     fn nearest(&self, rows: ArrayView2<'_, f32>, trim: f32) -> Vec<usize> {
         let spread = self
             .variances
             .mapv(|variance| (variance + RESIDUAL_FLOOR * RESIDUAL_FLOOR).sqrt());
-        let code = (rows.mapv(f64::from) - &self.mean).dot(&self.axes.t()) / &spread;
-        keep_smallest(&code.mapv(|value| value * value).sum_axis(Axis(1)), trim)
+        let whiten = (&self.axes.t() / &spread).mapv(|value| value as f32);
+        let whiten = Weights::new(whiten.view());
+        let mean = self.mean.mapv(|value| value as f32).insert_axis(Axis(0));
+        let [mut code, mut centre] = [(); 2].map(|()| Products::default());
+        whiten.put(mean.view(), &mut centre);
+        let mut distances = Vec::with_capacity(rows.nrows());
+        for rows in rows.axis_chunks_iter(Axis(0), PIECE) {
+            whiten.put(rows, &mut code);
+            for row in 0..rows.nrows() {
+                let pairs = code.row(row).iter().zip(centre.row(0));
+                distances.push(pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum());
+            }
+        }
+        keep_smallest(&Array1::from(distances), trim)
     }
+}
 
-    /// The loss on training rows, and the normal size of each input's residual.
-    fn residual_spread(&self, data: &FitData, trim: f32) -> (f64, Array1<f64>) {
-        let mean_square = |rows: ArrayView2<'_, f32>| {
-            let squares = self.squared_residuals(rows);
-            let kept = keep_smallest(&squares.sum_axis(Axis(1)), trim);
-            let count = kept.len();
+/// What a subspace leaves of rows.
+struct ResidualSizes {
+    /// Mean of Q, unwhitened, per input: the loss on training rows without the strangest, and on all others.
+    trained: f64,
+    held_out: f64,
+    /// The normal size of each input's residual.
+    spread: Array1<f64>,
+}
+
+impl ResidualSizes {
+    fn of(model: &Pca, data: &FitData, trim: f32) -> Self {
+        let sums = |rows: ArrayView2<'_, f32>| {
+            let squares = model.squared_residuals(rows);
+            let rows = squares.rows().into_iter();
+            let totals: Array1<f64> = rows.map(|row| row.mapv(f64::from).sum()).collect();
+            let kept = keep_smallest(&totals, trim);
+            let mut sum = Array1::<f64>::zeros(model.width());
+            for &row in &kept {
+                sum.zip_mut_with(&squares.row(row), |sum, &square| *sum += f64::from(square));
+            }
+            let inputs = model.width() as f64;
             (
-                squares.select(Axis(0), &kept).sum_axis(Axis(0)),
-                count as f64,
+                sum,
+                kept.len() as f64,
+                totals.mean().unwrap_or(0.0) / inputs,
             )
         };
-        let (train, rows) = mean_square(data.train.view());
+        let (train, rows, _) = sums(data.train.view());
         let train = train / rows.max(1.0);
-        let (held_out, count) = mean_square(data.validation.view());
-        let blend = (held_out + &train * PRIOR_ROWS) / (count + PRIOR_ROWS);
+        let (others, count, held_out) = sums(data.validation.view());
+        let blend = (others + &train * PRIOR_ROWS) / (count + PRIOR_ROWS);
         let mut spread = blend.mapv(|square| (square + RESIDUAL_FLOOR * RESIDUAL_FLOOR).sqrt());
         for (j, column) in data.train.columns().into_iter().enumerate() {
             // An input that never changed has no normal size; the scaler's unit is the best guess.
@@ -497,7 +550,11 @@ impl Subspace {
                 spread[j] = 1.0;
             }
         }
-        (train.mean().unwrap_or(0.0), spread)
+        Self {
+            trained: train.mean().unwrap_or(0.0),
+            held_out,
+            spread,
+        }
     }
 }
 

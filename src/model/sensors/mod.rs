@@ -15,11 +15,10 @@ use std::f64::consts::PI;
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis};
 
-use self::precision::{regression, without};
-use super::linalg::slice_of;
+use self::precision::Gone;
 use super::scale::expanded;
 use crate::model::tensors::{ModelFileError, Tensors};
-use crate::simd::{BLOCK, Loop, block, blocks, wide};
+use crate::simd::{BLOCK, Loop, block, blocks, slice_of, wide};
 use crate::stats::calibration::{Calibration, any_of};
 use crate::stats::order::quantile_sorted;
 
@@ -71,8 +70,8 @@ pub struct Sensors {
     seen: [Array2<f32>; 2],
 }
 
-/// Precisions of what was observed, by what that was.
-type Patterns = BTreeMap<Vec<bool>, Array2<f64>>;
+/// What was missing of records, and what it leaves of each column's precision, by what was observed.
+type Patterns = BTreeMap<Vec<bool>, (Gone, Vec<f64>)>;
 
 impl Sensors {
     /// Calibrates on what was seen and on sizes of records that were not fitted on, `n × M`, NaN where something was missing, in order of
@@ -182,16 +181,24 @@ impl Sensors {
             let z = off.dot(&self.weights);
             sizes.assign(&z.row(0).mapv(f32::abs));
         } else if observed.contains(&true) {
-            let off = off.row(0).mapv(f64::from);
-            let precision = patterns
+            let mut off = off.row(0).mapv(f64::from);
+            let (gone, own) = patterns
                 .entry(observed.clone())
                 .or_insert_with_key(|observed| {
-                    let gone = (0..observed.len()).filter(|&column| !observed[column]);
-                    gone.fold(self.precision.clone(), without)
+                    let gone = Gone::of(&self.precision, observed);
+                    let columns = observed.iter().enumerate();
+                    let own = columns.map(|(column, &observed)| match observed {
+                        true => gone.own(&self.precision, column),
+                        false => f64::NAN,
+                    });
+                    let own = own.collect();
+                    (gone, own)
                 });
-            for (j, size) in sizes.iter_mut().enumerate() {
-                let own = precision[[j, j]].sqrt() * self.unit[j];
-                *size = (precision.row(j).dot(&off) / own).abs() as f32;
+            // Beside what they let expect, the others' residuals are those of the observed alone.
+            gone.fill(&self.precision, &mut off);
+            for (j, (size, own)) in sizes.iter_mut().zip(own).enumerate() {
+                let own = own.sqrt() * self.unit[j];
+                *size = (self.precision.row(j).dot(&off) / own).abs() as f32;
             }
         }
         for (size, observed) in sizes.iter_mut().zip(observed) {
@@ -248,24 +255,23 @@ impl Sensors {
         if !self.fills() {
             return;
         }
-        let mut known: BTreeMap<Vec<bool>, Array2<f64>> = BTreeMap::new();
+        let mut known: BTreeMap<Vec<bool>, Gone> = BTreeMap::new();
+        let mut off = Array1::zeros(columns);
         for mut row in rows.rows_mut() {
             for mut record in row.axis_chunks_iter_mut(Axis(0), columns) {
                 let observed: Vec<bool> = record.iter().map(|value| !value.is_nan()).collect();
                 if !observed.contains(&false) {
                     continue;
                 }
-                let gone: Vec<usize> = (0..columns).filter(|&column| !observed[column]).collect();
-                let seen: Vec<usize> = (0..columns).filter(|&column| observed[column]).collect();
-                let pull = known
+                for (off, (value, mean)) in off.iter_mut().zip(record.iter().zip(&self.mean)) {
+                    *off = f64::from(value - mean);
+                }
+                let gone = known
                     .entry(observed)
-                    .or_insert_with(|| regression(&self.precision, &gone, &seen));
-                let off: Array1<f64> = seen
-                    .iter()
-                    .map(|&column| f64::from(record[column] - self.mean[column]))
-                    .collect();
-                for (&column, value) in gone.iter().zip(&pull.dot(&off)) {
-                    record[column] = self.mean[column] + *value as f32;
+                    .or_insert_with_key(|observed| Gone::of(&self.precision, observed));
+                gone.fill(&self.precision, &mut off);
+                for &column in gone.columns() {
+                    record[column] = self.mean[column] + off[column] as f32;
                 }
             }
         }

@@ -88,6 +88,14 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
     if !card.members.is_empty() {
         text += &format!("its members: {}\n", card.members.join(", "));
     }
+    for (what, columns) in [("counters", &card.counters), ("trends", &card.trends)] {
+        if !columns.is_empty() {
+            text += &format!(
+                "{what}, judged by how they change: {}\n",
+                columns.join(", ")
+            );
+        }
+    }
     text += &unlike(card);
     text += &format!("{}\n", calibrated(card));
     text += &format!("gate: {}{}\n", candidate.verdict, measured(card));

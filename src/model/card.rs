@@ -199,9 +199,12 @@ pub struct Card {
     pub created: Timestamp,
     /// Names of the D feature columns, in order.
     pub columns: Vec<String>,
-    /// Those of them that count ([`super::scale::counters`]): what they count from one record to the next is judged.
+    /// Those of them that count ([`super::scale::changes`]): what they count from one record to the next is judged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counters: Vec<String>,
+    /// Those of them that went one way all the time: how they change from one record to the next is judged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trends: Vec<String>,
     /// The checked model settings, complete with defaults.
     pub spec: ModelSpec,
     /// The kind that was asked for, where the baseline took its place: `spec` names what was made.
@@ -269,6 +272,7 @@ impl Card {
             created: Timestamp(0),
             columns: Vec::new(),
             counters: Vec::new(),
+            trends: Vec::new(),
             spec: ModelSpec::default(),
             schema: None,
             seed: Seed(1),

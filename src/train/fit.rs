@@ -98,7 +98,7 @@ pub(super) fn weights(
         });
     }
     let how = (job.spec.scale, job.spec.clip);
-    let given = (windows.counters(train), job.context_columns());
+    let given = (windows.changes(train), job.context_columns());
     let scaler = Scaler::fit_windows(raw.view(), given, columns, how)?;
     let (scaled, unseen) = (
         scaler.transform(raw.view()),
@@ -124,9 +124,10 @@ pub(super) fn weights(
     };
     let mut losses = Losses::new(monitor);
     let model = KINDS.fit(&job.spec, &data, seed, &mut losses)?;
-    let counters = scaler.counters.columns().iter();
+    let names = |some: &[usize]| some.iter().map(|&at| job.columns[at].clone()).collect();
     let card = Card {
-        counters: counters.map(|&at| job.columns[at].clone()).collect(),
+        counters: names(&scaler.changes.counters),
+        trends: names(&scaler.changes.trends),
         ..card::begun(job, windows)
     };
     let model = TrainedModel {

@@ -334,7 +334,7 @@ impl<'a> Judge<'a> {
         };
         let raw = levels.apply(fitted, windows.recent(fitted, length));
         let columns = job.columns.len();
-        let given = (windows.counters(fitted), job.context_columns());
+        let given = (windows.changes(fitted), job.context_columns());
         let scaler = Scaler::fit_windows(raw.view(), given, columns, (spec.scale, spec.clip))?;
         let (scaled, measured) = (scaler.transform(raw.view()), scaler.measured().len());
         let judge_of = |records: ArrayView2<'_, f32>| {

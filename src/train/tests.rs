@@ -472,6 +472,30 @@ fn a_fault_that_only_those_beside_the_model_see_does_not_come_back_into_the_cali
 }
 
 #[test]
+fn a_trend_is_judged_by_how_it_changes() {
+    for window in [1, 10] {
+        let mut job = job(6000, "pca", window);
+        // The feature by itself: the one that goes with it stays where it is.
+        let falling = |i: usize, row: &mut [f64]| row[0] -= 0.005 * i as f64;
+        job.rows = vec![changed(&job.rows[0], falling)];
+        let model = trained(&job).model;
+        let trends: &[&str] = if window > 1 { &["x"] } else { &[] };
+        assert_eq!(model.card.trends, trends);
+        if window > 1 {
+            // Days later, where it never stood: as calm as then, and a jump.
+            let of_a = (0..window).map(|record| job.rows[0].row(5000 + 2 * record));
+            let mut later = Array2::from_shape_vec((1, 30), of_a.flatten().copied().collect());
+            let later = later.as_mut().unwrap();
+            later.iter_mut().step_by(3).for_each(|x| *x -= 100.0);
+            let p = |windows: &Array2<f64>| model.judge(windows.view(), &[Seed(1)]).p_value[0];
+            assert!(p(later) > 1e-2, "{}", p(later));
+            later[(0, 27)] -= 30.0;
+            assert!(p(later) < 1e-3, "{}", p(later));
+        }
+    }
+}
+
+#[test]
 fn a_counter_is_judged_by_what_it_counts() {
     for window in [1, 10] {
         let mut job = job(6000, "pca", window);

@@ -12,7 +12,7 @@ use crate::detect::pace::Sequence;
 use crate::detect::windowing::{self, LateRecords};
 use crate::model::card::{Exclusion, Stretch, Suspect, Usage};
 use crate::model::levels::Levels;
-use crate::model::scale::counters::Counters;
+use crate::model::scale::changes::Changes;
 use crate::model::spec::ModelSpec;
 use crate::record::Key;
 use crate::stream::{Offset, TopicPartition};
@@ -280,12 +280,18 @@ impl<'a> Windows<'a> {
     /// Learns what is usual for each key, from the windows that are fitted on: the others show how well that holds for what comes after.
     pub fn level(&mut self, usage: &Usage) {
         let fitted = self.split(usage, &self.job.spec).fitted;
+        let newest = self.recent(&fitted, 1);
+        let of_key = self.by_key(&fitted);
+        self.levels = Levels::fit(newest.view(), &of_key, &self.job.context_columns());
+    }
+
+    /// Which of these windows are of each key, in their order.
+    fn by_key(&self, windows: &[Window]) -> BTreeMap<&'a str, Vec<usize>> {
         let mut of_key: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-        for (row, window) in fitted.iter().enumerate() {
+        for (row, window) in windows.iter().enumerate() {
             of_key.entry(&self.place(window).1.0).or_default().push(row);
         }
-        let newest = self.recent(&fitted, 1);
-        self.levels = Levels::fit(newest.view(), &of_key, &self.job.context_columns());
+        of_key
     }
 
     /// What is usual for each key.
@@ -307,8 +313,8 @@ impl<'a> Windows<'a> {
         self.recent(windows, self.length)
     }
 
-    /// The columns that count, by the newest step of each of these windows.
-    pub fn counters(&self, windows: &[Window]) -> Counters {
+    /// The columns that are judged by their changes, by the newest records of these windows and the steps to them.
+    pub fn changes(&self, windows: &[Window]) -> Changes {
         let columns = self.job.columns.len();
         let mut values = Vec::with_capacity(2 * windows.len() * columns);
         let mut runs = Vec::with_capacity(windows.len());
@@ -324,7 +330,14 @@ impl<'a> Windows<'a> {
         let steps = Array2::from_shape_vec((runs.len(), 2 * columns), values)
             .unwrap_or_else(|error| unreachable!("steps are of two records: {error}"));
         let context = self.job.context_columns();
-        Counters::find(steps.view(), &runs, |column| !context.has(column))
+        let judged = |column| !context.has(column);
+        let counters = Changes::find(steps.view(), &runs, judged);
+        if self.length == 1 {
+            // Single records do not say how they changed.
+            return counters;
+        }
+        let newest = self.recent(windows, 1);
+        counters.with_trends(newest.view(), &self.by_key(windows), judged)
     }
 
     /// The values of the newest `length` records of windows, `n × (length · D)`, as they were observed.

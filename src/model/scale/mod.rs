@@ -7,8 +7,8 @@
 
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis, Slice};
 
+use self::changes::Changes;
 use self::column::{fit_column, is_command, own_scale};
-use self::counters::Counters;
 use self::loops::{CutOff, ScaleAll, compress, within};
 use super::FitError;
 use super::context::{Context, Found};
@@ -18,8 +18,8 @@ use crate::model::tensors::{ModelFileError, Tensors};
 use crate::record::schema::ContextColumns;
 use crate::simd::wide;
 
+pub mod changes;
 mod column;
-pub mod counters;
 mod loops;
 
 pub use loops::expanded;
@@ -45,7 +45,7 @@ pub struct Scaler {
     /// Which columns condition instead of being measured, and how; `None`: all are measured.
     pub context: Option<Context>,
     /// Which columns count: centre and spread are those of what they count from one record to the next.
-    pub counters: Counters,
+    pub changes: Changes,
     /// Which of the M measured columns were more often missing than there. Where they are missing they are taken for usual: else hardly a window would
     /// be whole, and what is judged by whole windows alone not judged at all.
     pub sparse: Vec<usize>,
@@ -104,7 +104,7 @@ impl Scaler {
             bounds: Vec::new(),
             ranks: Vec::new(),
             context,
-            counters: Counters::default(),
+            changes: Changes::default(),
             sparse: Vec::new(),
         };
         scaler.sparse = scaler.sparse_of(records);
@@ -115,20 +115,20 @@ impl Scaler {
         Ok(scaler)
     }
 
-    /// [`Self::fit_given`] on the newest records of windows, `n × (W · D)`, of which these columns count.
+    /// [`Self::fit_given`] on the newest records of windows, `n × (W · D)`, of which these columns are judged by their changes.
     ///
     /// # Errors
     /// As [`Self::fit`].
     pub fn fit_windows(
         windows: ArrayView2<'_, f64>,
-        (counters, given): (Counters, ContextColumns),
+        (changes, given): (Changes, ContextColumns),
         columns: usize,
         (scaling, clip): (Scaling, f32),
     ) -> Result<Self, FitError> {
-        let seen = counters.increments(windows, columns);
+        let seen = changes.of(windows, columns);
         let newest = seen.slice_axis(Axis(1), Slice::from(seen.ncols() - columns..));
         Ok(Self {
-            counters,
+            changes,
             ..Self::fit_given(newest, given, scaling, clip)?
         })
     }
@@ -225,7 +225,7 @@ impl Scaler {
             "{} inputs, {columns} columns",
             rows.ncols()
         );
-        let rows = self.counters.increments(rows, columns);
+        let rows = self.changes.of(rows, columns);
         let standard = rows.as_standard_layout();
         let values = standard.as_slice().unwrap_or_default();
         let measured = self.measured().len();
@@ -342,7 +342,7 @@ impl Scaler {
         if let Some(context) = &self.context {
             to.set("scaler.context", context);
         }
-        to.set("scaler.counters", &self.counters);
+        to.set("scaler.changes", &self.changes);
         to.set("scaler.sparse", &self.sparse);
     }
 
@@ -367,7 +367,7 @@ impl Scaler {
             } else {
                 None
             },
-            counters: from.get("scaler.counters")?,
+            changes: from.get("scaler.changes")?,
             sparse: from.get("scaler.sparse")?,
         };
         let columns = scaler.centre.len();
@@ -384,7 +384,7 @@ impl Scaler {
                 .iter()
                 .all(|value| value.is_finite() && *value > 0.0)
             && scaler.clip >= 0.0
-            && scaler.counters.fit(columns)
+            && scaler.changes.fit(columns)
             && scaler.sparse.iter().all(|at| *at < scaler.measured().len())
             && !scaler.measured().is_empty()
             && scaler.bounds.len() == scaler.measured().len()
@@ -554,7 +554,7 @@ mod tests {
             bounds: vec![10.0; 2],
             ranks: Vec::new(),
             context: None,
-            counters: Counters::default(),
+            changes: Changes::default(),
             sparse: Vec::new(),
         };
         let scaled = scaler.transform(array![[2.0, 20.0, 3.0, 0.0]].view());
@@ -611,7 +611,7 @@ mod tests {
             bounds: vec![10.0],
             ranks: Vec::new(),
             context: None,
-            counters: Counters::default(),
+            changes: Changes::default(),
             sparse: Vec::new(),
         };
         let raw = array![[9.0], [10.0], [-20.0], [1e3], [1e30], [f64::INFINITY]];

@@ -132,7 +132,7 @@ impl TrainedModel {
         let mut newest = self.scaler.inverse(newest, Some(like));
         if windows.ncols() > columns {
             let before = windows.slice_axis(Axis(1), newest_of(windows.ncols() - columns, columns));
-            self.scaler.counters.stand(&mut newest, before);
+            self.scaler.changes.stand(&mut newest, before);
         }
         newest
     }

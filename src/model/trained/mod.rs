@@ -14,7 +14,7 @@ use super::judges::{Beside, Judges};
 use super::levels::Levels;
 use super::reservoir::Reservoir;
 use super::scale::Scaler;
-use super::scale::counters::Counters;
+use super::scale::changes::Changes;
 use super::sensors::{self, Sensors};
 use super::spec::{ModelSpec, Scaling};
 use crate::model::kinds::robust_z::RobustZ;
@@ -147,7 +147,7 @@ impl TrainedModel {
             bounds: vec![0.0; columns.len()],
             ranks: Vec::new(),
             context: None,
-            counters: Counters::default(),
+            changes: Changes::default(),
             sparse: Vec::new(),
         };
         let model = Model::new("robust_z", Box::new(RobustZ::new(width)));
@@ -206,7 +206,7 @@ impl TrainedModel {
     pub fn sizes(&self, windows: ArrayView2<'_, f64>) -> [Array2<f32>; 2] {
         let none = || Array2::zeros((0, 0));
         let newest = self.judges.sensors.as_ref().map_or_else(none, |sensors| {
-            if self.scaler.counters.is_empty() {
+            if self.scaler.changes.is_empty() {
                 let older = windows.ncols() - self.card.columns.len();
                 let newest = windows.split_at(Axis(1), older).1;
                 return sensors.sizes(self.scaler.transform(newest).view());

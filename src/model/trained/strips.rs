@@ -50,8 +50,8 @@ impl TrainedModel {
     pub fn judge_strips(&self, Strips { strips, windows }: Strips<'_>, seeds: &[Seed]) -> Judged {
         assert_eq!(windows.len(), seeds.len(), "one seed a window");
         let width = self.width();
-        if width == self.card.columns.len() || !self.scaler.counters.is_empty() {
-            // What was counted is of a window: rows cannot be scaled by themselves.
+        if width == self.card.columns.len() || !self.scaler.changes.is_empty() {
+            // What changed is of a window: rows cannot be scaled by themselves.
             let mut raw = RawScores::default();
             let pieces = windows.chunks(CHUNK).zip(seeds.chunks(CHUNK));
             for (windows, seeds) in pieces {

@@ -348,10 +348,7 @@ impl<'a> Gate<'a> {
     /// The first feature whose spread the model takes for another than it was. Only features that varied can tell.
     fn scale(&self, ground: &Ground, model: &TrainedModel) -> Option<Reason> {
         let columns = self.job.columns.len();
-        let seen = model
-            .scaler
-            .counters
-            .increments(ground.windows.view(), columns);
+        let seen = model.scaler.changes.of(ground.windows.view(), columns);
         let first = seen.ncols() - columns;
         let newest = seen.slice_axis(ndarray::Axis(1), ndarray::Slice::from(first..));
         let earlier = Scaler::fit(newest, model.card.spec.scale, 0.0).ok()?;

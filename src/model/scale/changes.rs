@@ -1,0 +1,287 @@
+//! Columns whose changes are judged, because where they stand says only how long they have run.
+//!
+//! Counters only grow, until something is reset (bytes sent, energy used, errors so far): what one counted since the record before is what may be strange, as
+//! `rate()` of Prometheus has it. Trends go one way with noise on top (a filter that clogs, a battery that discharges, a disk that fills): tomorrow each stands
+//! where it never was. Such a process is made stationary by its differences (Box and Jenkins, "Time Series Analysis", 1970, chapter 4), and it is these that a model sees.
+
+use std::collections::BTreeMap;
+
+use ndarray::{Array2, ArrayView2, CowArray, Ix2};
+use rustc_hash::FxHashSet;
+use serde::{Deserialize, Serialize};
+
+use crate::stats::order::quantile_sorted;
+
+/// Steps up, of all steps, from which on a column may count, and at least.
+const UP_MIN: f64 = 0.01;
+const UPS_MIN: usize = 20;
+
+/// Steps down, of all steps, up to which they are resets; and of the steps up.
+const DOWN_MAX: f64 = 0.001;
+const DOWN_OF_UP: f64 = 0.02;
+
+/// The share of steps up that lead to where the key never was: the hour of the day goes up most of the time, too, but comes back.
+const NEW_MIN: f64 = 0.5;
+
+/// Blocks of a key's time whose medians all go one way where there is a trend: by chance, of blocks in any order, two in 40,320 do.
+const BLOCKS: usize = 8;
+
+/// Values in a block, at least.
+const BLOCK_MIN: usize = 20;
+
+/// How far a trend gets from its first block to its last, in spreads within a block, at least: what goes slower stays where it was for as long as a model is used.
+const FAR: f64 = 2.0;
+
+/// Which of D columns are judged by their changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    /// Those that count, ascending.
+    pub counters: Vec<usize>,
+    /// Those that go one way, ascending.
+    pub trends: Vec<usize>,
+}
+
+impl Changes {
+    /// Finds those that go one way for at least half of the keys, in values `n × D` whose rows are given by key, in order of time.
+    pub fn with_trends<K: Ord>(
+        self,
+        values: ArrayView2<'_, f64>,
+        of_key: &BTreeMap<K, Vec<usize>>,
+        judged: impl Fn(usize) -> bool,
+    ) -> Self {
+        let goes_one_way = |column: &usize| {
+            let of_column = |rows: &Vec<usize>| {
+                let values = rows.iter().map(|&row| values[[row, *column]]);
+                trends(values.filter(|value| value.is_finite()).collect())
+            };
+            let known: Vec<bool> = of_key.values().filter_map(of_column).collect();
+            let going = known.iter().filter(|&&goes| goes).count();
+            going > 0 && 2 * going >= known.len()
+        };
+        let others = |column: &usize| judged(*column) && !self.counters.contains(column);
+        let trends = (0..values.ncols()).filter(others).filter(goes_one_way);
+        Self {
+            trends: trends.collect(),
+            counters: self.counters,
+        }
+    }
+
+    /// Finds those that count in steps, `n × 2D` raw values: a record and the one of its key after it, each in one of several runs.
+    ///
+    /// # Panics
+    /// If there is not one run a step.
+    pub fn find(
+        steps: ArrayView2<'_, f64>,
+        runs: &[usize],
+        judged: impl Fn(usize) -> bool,
+    ) -> Self {
+        assert_eq!(steps.nrows(), runs.len(), "one run a step");
+        let columns = steps.ncols() / 2;
+        let counts = |column: &usize| {
+            let (before, after) = (steps.column(*column), steps.column(columns + column));
+            let both = || {
+                before
+                    .iter()
+                    .zip(after)
+                    .filter(|(a, b)| a.is_finite() && b.is_finite())
+            };
+            let (ups, downs) = (
+                both().filter(|(a, b)| b > a).count(),
+                both().filter(|(a, b)| b < a).count(),
+            );
+            let share = |count: usize, of: usize| count as f64 / of.max(1) as f64;
+            ups >= UPS_MIN
+                && share(ups, both().count()) >= UP_MIN
+                && share(downs, both().count()) <= DOWN_MAX
+                && share(downs, ups) <= DOWN_OF_UP
+                && share(places(after.iter().zip(before), runs), ups) >= NEW_MIN
+        };
+        let columns = (0..columns).filter(|at| judged(*at)).filter(counts);
+        Self {
+            counters: columns.collect(),
+            trends: Vec::new(),
+        }
+    }
+
+    /// Whether every column is judged by where it stands.
+    pub fn is_empty(&self) -> bool {
+        self.counters.is_empty() && self.trends.is_empty()
+    }
+
+    /// Whether they are among so many columns.
+    pub fn fit(&self, columns: usize) -> bool {
+        let among =
+            |some: &[usize]| some.is_sorted_by(|a, b| a < b) && some.iter().all(|at| *at < columns);
+        among(&self.counters)
+            && among(&self.trends)
+            && !self.trends.iter().any(|at| self.counters.contains(at))
+    }
+
+    /// Each column, and whether it counts.
+    fn columns(&self) -> impl Iterator<Item = (usize, bool)> {
+        let counters = self.counters.iter().map(|&at| (at, true));
+        counters.chain(self.trends.iter().map(|&at| (at, false)))
+    }
+
+    /// Windows, `n × (W · D)`, with the changes of these columns instead of where they stand. A reset leaves what was counted unknown (NaN); of the oldest
+    /// record a change is what it is of the next. Single records do not say what changed: 0.
+    pub fn of<'r>(&self, rows: ArrayView2<'r, f64>, columns: usize) -> CowArray<'r, f64, Ix2> {
+        if self.is_empty() {
+            return rows.into();
+        }
+        let mut rows: Array2<f64> = rows.to_owned();
+        for mut row in rows.rows_mut() {
+            for (column, counts) in self.columns() {
+                let places = || (column..row.len()).step_by(columns);
+                let values: Vec<f64> = places().map(|at| row[at]).collect();
+                let step = |pair: &[f64]| {
+                    let counted = pair[1] - pair[0];
+                    if counts && counted < 0.0 {
+                        f64::NAN
+                    } else {
+                        counted
+                    }
+                };
+                let mut steps: Vec<f64> = values.windows(2).map(step).collect();
+                steps.insert(0, steps.first().copied().unwrap_or(0.0));
+                for (at, step) in places().zip(steps) {
+                    row[at] = step;
+                }
+            }
+        }
+        rows.into()
+    }
+
+    /// Brings expected changes of newest records, `n × D`, to where their columns would stand, after `before`.
+    pub fn stand(&self, expected: &mut Array2<f64>, before: ArrayView2<'_, f64>) {
+        for (column, _) in self.columns() {
+            let mut expected = expected.column_mut(column);
+            expected += &before.column(column);
+        }
+    }
+}
+
+/// Whether a key's values go one way; nothing if they are too few to say.
+fn trends(values: Vec<f64>) -> Option<bool> {
+    if values.len() < BLOCKS * BLOCK_MIN {
+        return None;
+    }
+    let block = |place: usize| {
+        let ends = [place, place + 1].map(|end| end * values.len() / BLOCKS);
+        let mut block = values[ends[0]..ends[1]].to_vec();
+        block.sort_unstable_by(f64::total_cmp);
+        let [low, middle, high] = [0.16, 0.5, 0.84].map(|q| quantile_sorted(&block, q));
+        (middle, (high - low) / 2.0)
+    };
+    let (middles, mut spreads): (Vec<f64>, Vec<f64>) = (0..BLOCKS).map(block).unzip();
+    spreads.sort_unstable_by(f64::total_cmp);
+    let up = middles.is_sorted_by(|a, b| a < b);
+    let down = middles.is_sorted_by(|a, b| a > b);
+    let far = (middles[BLOCKS - 1] - middles[0]).abs();
+    Some((up || down) && far >= FAR * quantile_sorted(&spreads, 0.5))
+}
+
+/// How many places steps up lead to, of each run by itself.
+fn places<'v>(steps: impl Iterator<Item = (&'v f64, &'v f64)>, runs: &[usize]) -> usize {
+    let up = steps
+        .zip(runs)
+        .filter(|((after, before), _)| after > before);
+    let places: FxHashSet<(u64, usize)> = up
+        .map(|((after, _), run)| (after.to_bits(), *run))
+        .collect();
+    places.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    /// Steps of one run through values.
+    fn found(values: impl Fn(usize) -> f64) -> bool {
+        let steps = Array2::from_shape_fn((3000, 2), |(i, after)| values(i + after));
+        !Changes::find(steps.view(), &vec![0; 3000], |_| true).is_empty()
+    }
+
+    #[test]
+    fn what_only_grows_counts_and_what_comes_back_does_not() {
+        let noise = |i: usize| ((i * 7919) % 101) as f64;
+        assert!(found(|i| i as f64 * 1e6));
+        assert!(found(|i| (i / 40) as f64), "now and then");
+        assert!(
+            found(|i| (i % 1500) as f64 + 1e-6 * (i as f64)),
+            "one reset"
+        );
+        assert!(!found(noise));
+        assert!(!found(|i| i as f64 + noise(i)), "a trend");
+        assert!(!found(|i| (i / 10 % 24) as f64), "the hour of the day");
+        assert!(!found(|i| f64::from(u8::from(i > 1500))), "a setting");
+        assert!(!found(|_| f64::NAN));
+        assert!(!found(|i| (i % 200) as f64 + 1e-6 * (i as f64)), "a saw");
+        assert!(!found(|i| -(i as f64)));
+    }
+
+    #[test]
+    fn windows_have_what_was_counted() {
+        let counters = Changes {
+            counters: vec![1],
+            trends: Vec::new(),
+        };
+        let windows = array![
+            [1.0, 100.0, 2.0, 103.0, 3.0, 110.0],
+            [1.0, 100.0, 2.0, 4.0, 3.0, f64::NAN]
+        ];
+        let seen = counters.of(windows.view(), 2);
+        assert_eq!(seen.row(0).to_vec(), [1.0, 3.0, 2.0, 3.0, 3.0, 7.0]);
+        let reset = seen.row(1);
+        assert!([1, 3, 5].iter().all(|at| reset[*at].is_nan()), "{reset}");
+        let single = counters.of(array![[1.0, 1e9]].view(), 2).to_owned();
+        assert_eq!(single, array![[1.0, 0.0]]);
+        let mut expected = array![[5.0, 6.0]];
+        counters.stand(&mut expected, array![[2.0, 103.0]].view());
+        assert_eq!(expected, array![[5.0, 109.0]]);
+    }
+
+    /// Whether values that these functions of time make go one way, for the keys together.
+    fn trend(keys: &[&dyn Fn(f64) -> f64]) -> bool {
+        let n = 4000;
+        let values = Array2::from_shape_fn((n * keys.len(), 1), |(row, _)| {
+            let noise = ((row * 7919) % 997) as f64 / 997.0 - 0.5;
+            keys[row % keys.len()]((row / keys.len()) as f64 / n as f64) + noise
+        });
+        let rows = |key| (0..n).map(|i| i * keys.len() + key).collect();
+        let of_key = (0..keys.len()).map(|key| (key, rows(key))).collect();
+        let found = Changes::default().with_trends(values.view(), &of_key, |_| true);
+        found.trends == [0]
+    }
+
+    #[test]
+    fn what_goes_one_way_is_a_trend_and_what_comes_back_or_steps_is_not() {
+        assert!(trend(&[&|t| 3.0 * t]) && trend(&[&|t| -3.0 * t]));
+        assert!(trend(&[&|t| 5.0 * t.sqrt()]));
+        assert!(!trend(&[&|_| 0.0]));
+        assert!(!trend(&[&|t| 0.3 * t]), "too slow to get anywhere");
+        assert!(!trend(&[&|t| 3.0 * (9.0 * t).sin()]), "a daily course");
+        assert!(!trend(&[&|t| if t > 0.7 { 5.0 } else { 0.0 }]), "a step");
+        assert!(
+            !trend(&[&|t| (20.0 * (t - 0.7)).max(0.0)]),
+            "a ramp that begins late is a fault"
+        );
+        // Most keys decide.
+        assert!(trend(&[&|t| 3.0 * t, &|t| -4.0 * t, &|_| 0.0]));
+        assert!(!trend(&[&|t| 3.0 * t, &|_| 0.0, &|_| 0.0]));
+    }
+
+    #[test]
+    fn trends_are_seen_by_their_changes_both_ways() {
+        let changes = Changes {
+            counters: Vec::new(),
+            trends: vec![0],
+        };
+        let windows = array![[5.0, 7.0, 4.0, f64::NAN]];
+        let seen = changes.of(windows.view(), 1);
+        assert_eq!(seen.row(0).to_vec()[..3], [2.0, 2.0, -3.0]);
+        assert!(seen[[0, 3]].is_nan());
+        assert!(changes.fit(1) && !changes.fit(0));
+    }
+}

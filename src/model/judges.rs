@@ -1,7 +1,7 @@
 //! What stands beside the model, whatever its kind: the judges of single columns, of the newest record and of the window's means, of columns that
 //! stand still, and of values beyond all that were. Each says how strange a window is by itself; the p-value is what all of them let expect together.
 
-use ndarray::{ArrayView1, ArrayView2, Axis, Slice};
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis, Slice};
 
 use super::edges::Edges;
 use super::held::{Held, OfColumn};
@@ -57,7 +57,7 @@ impl Judges {
             peaks_of(judge, sensors::newest(rows, judge.columns()), gaps)
         });
         let means = self.means.as_ref().map_or_else(Vec::new, |judge| {
-            let means = sensors::means(rows, judge.columns());
+            let means = means_of(self.sensors.as_ref(), rows, judge.columns());
             peaks_of(judge, means.view(), gaps)
         });
         Beside {
@@ -140,6 +140,36 @@ impl Judges {
             None => p_value,
         }
     }
+}
+
+/// The means of windows, `n × M` of `n × (W · M)`; NaN where nothing was observed of a column. What was missing of a record counts as what `sensors` let the others expect
+/// there: that draws a mean towards what is usual, and no window has a wilder one for its gaps. Without them, a window that was observed in part has no means.
+pub fn means_of(
+    sensors: Option<&Sensors>,
+    rows: ArrayView2<'_, f32>,
+    columns: usize,
+) -> Array2<f32> {
+    let mut means = sensors::means(rows, columns);
+    let Some(sensors) = sensors.filter(|sensors| sensors.fills()) else {
+        return means;
+    };
+    let gappy = (0..rows.nrows()).filter(|&row| means.row(row).iter().any(|mean| mean.is_nan()));
+    let gappy: Vec<usize> = gappy.collect();
+    if gappy.is_empty() {
+        return means;
+    }
+    let mut filled = rows.select(Axis(0), &gappy);
+    sensors.fill(&mut filled);
+    let filled = sensors::means(filled.view(), columns);
+    for (&row, filled) in gappy.iter().zip(filled.rows()) {
+        for (column, (mean, filled)) in means.row_mut(row).iter_mut().zip(filled).enumerate() {
+            let mut values = rows.row(row).into_iter().skip(column).step_by(columns);
+            if values.any(|value| !value.is_nan()) {
+                *mean = *filled;
+            }
+        }
+    }
+    means
 }
 
 /// What a judge says of n records of M columns.

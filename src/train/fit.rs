@@ -16,7 +16,7 @@ use crate::model::card::Card;
 use crate::model::edges::Edges;
 use crate::model::gaps::{self, Gaps, Pairs, Way};
 use crate::model::held::{Held, OfColumn};
-use crate::model::judges::Judges;
+use crate::model::judges::{Judges, means_of};
 use crate::model::scale::Scaler;
 use crate::model::sensors::{self, Sensors};
 use crate::model::trained::TrainedModel;
@@ -113,7 +113,8 @@ pub(super) fn weights(
             (job.spec.trim, job.spec.clip),
         )
     });
-    let means = means(job, (scaled.view(), unseen.view()), measured);
+    let both = (scaled.view(), unseen.view());
+    let means = means(job, both, sensors.as_ref(), measured);
     let held = Held::fit(scaled.view(), measured);
     let runs: Vec<usize> = train.iter().map(Window::run).collect();
     let edges = Edges::fit(sensors::newest(scaled.view(), measured), &runs);
@@ -147,17 +148,18 @@ pub(super) fn weights(
     })
 }
 
-/// The judge of M columns' means over windows, where there are enough that were observed as a whole.
+/// The judge of M columns' means over windows, where there are enough.
 fn means(
     job: &TrainJob,
     (train, unseen): (ArrayView2<'_, f32>, ArrayView2<'_, f32>),
+    sensors: Option<&Sensors>,
     columns: usize,
 ) -> Option<Sensors> {
     if job.spec.window < 2 || columns > sensors::COLUMNS_MAX {
         return None;
     }
-    let train = sensors::means(train, columns);
-    let unseen = sensors::means(unseen, columns);
+    let train = means_of(sensors, train, columns);
+    let unseen = means_of(sensors, unseen, columns);
     let whole = sensors::whole(train.view());
     (whole >= MEANS_MIN && 2 * whole >= train.nrows())
         .then(|| Sensors::fit(train.view(), unseen.view(), (job.spec.trim, job.spec.clip)))

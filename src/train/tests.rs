@@ -525,6 +525,30 @@ fn a_counter_is_judged_by_what_it_counts() {
 }
 
 #[test]
+fn what_lasts_is_found_where_values_are_often_missing() {
+    let mut job = job(6000, "pca", 10);
+    // A third of one feature, a tenth of another: one window in three hundred has all of them.
+    let gappy = |i: usize, row: &mut [f64]| {
+        let chance = |of: usize| (i * 7919 + of * 104_729) % 1009;
+        row[0] = if chance(1) < 336 { f64::NAN } else { row[0] };
+        row[1] = if chance(2) < 101 { f64::NAN } else { row[1] };
+        row[2] += 1.2 * (chance(3) as f64 / 1009.0 - 0.5);
+    };
+    job.rows = vec![changed(&job.rows[0], gappy)];
+    let model = trained(&job).model;
+    // Each value is an ordinary one, but they agree.
+    let p = |offset: f64| {
+        let of_a = (0..10).map(|record| job.rows[0].row(5000 + 2 * record));
+        let mut window = Array2::from_shape_vec((1, 30), of_a.flatten().copied().collect());
+        let window = window.as_mut().unwrap();
+        let x = window.iter_mut().step_by(3);
+        x.for_each(|value| *value += offset);
+        model.judge(window.view(), &[Seed(1)]).p_value[0]
+    };
+    assert!(p(0.0) > 1e-2 && p(0.6) < 1e-3, "{} {}", p(0.0), p(0.6));
+}
+
+#[test]
 fn what_cannot_be_learnt_is_an_error_with_its_numbers() {
     let few = run(&job(50, "pca", 1), &|| false).unwrap_err();
     assert_eq!(

@@ -10,7 +10,7 @@ use super::card::{Card, ModelVersion};
 use super::chunks::CHUNK;
 use super::gaps::{Gaps, Line};
 use super::held::OfColumn;
-use super::judges::{Beside, Judges};
+use super::judges::{Beside, Judges, means_of};
 use super::levels::Levels;
 use super::reservoir::Reservoir;
 use super::scale::Scaler;
@@ -216,7 +216,8 @@ impl TrainedModel {
         });
         let means = self.judges.means.as_ref().map_or_else(none, |judge| {
             let rows = self.scaler.transform(windows);
-            judge.sizes(sensors::means(rows.view(), judge.columns()).view())
+            let sensors = self.judges.sensors.as_ref();
+            judge.sizes(means_of(sensors, rows.view(), judge.columns()).view())
         });
         [newest, means]
     }

@@ -269,6 +269,8 @@ fn a_backtest_writes_a_report_that_needs_nothing_else() {
         &report,
         "--output",
         &output,
+        "--alerts",
+        &folder.path("alerts.jsonl"),
         "-s",
         "model.kind=autoencoder",
         "-s",
@@ -310,6 +312,18 @@ fn a_backtest_writes_a_report_that_needs_nothing_else() {
         assert!(html.contains(section), "{section}");
     }
     assert_eq!(folder.text("scores.csv").lines().count(), 1801);
+    let alerts = folder.text("alerts.jsonl");
+    let alerts: Vec<serde_json::Value> = alerts
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let opens: Vec<&serde_json::Value> = alerts.iter().filter(|a| a["event"] == "open").collect();
+    assert!(!opens.is_empty() && opens.len() < alerts.len());
+    for alert in opens {
+        let closing =
+            |other: &&serde_json::Value| other["event"] == "close" && other["id"] == alert["id"];
+        assert!(alerts.iter().find(closing).is_some() || alert == alerts.last().unwrap());
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use super::evaluate::Outcome;
+use crate::alert::Alert;
 use crate::model::trained::TrainedModel;
 use crate::tools::ToolError;
 use crate::tools::table::Table;
@@ -56,6 +57,15 @@ pub fn model_bytes(model: &TrainedModel, path: &Path) -> Result<Vec<u8>, ToolErr
         path: path.to_owned(),
         error,
     })
+}
+
+/// Alerts as the daemon would send them: a JSON object a line.
+pub fn alerts(outcome: &Outcome) -> String {
+    let line = |(_, alert): &(usize, Alert)| {
+        let json = serde_json::to_string(alert);
+        json.unwrap_or_else(|error| unreachable!("alerts are plain structs: {error}")) + "\n"
+    };
+    outcome.alerts.iter().map(line).collect()
 }
 
 /// `score,p_value,alert,model_version`: a line a row, in full precision; empty where a row has no score. Of rows from a topic, `topic`,

@@ -234,6 +234,9 @@ pub struct BacktestArgs {
     /// Where to write a report: one HTML file with scores, episodes, models, attribution and calibration
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// Where to write what would have been told: an alert a line, as the alerts topic would have it (docs/alert.schema.json)
+    #[arg(long, value_name = "FILE")]
+    pub alerts: Option<PathBuf>,
     /// What somebody would have said of episodes: a JSON object a line, as {"feedback": "false_positive", "episode": ID, "at": TIME}; also true_positive, new_normal, undo and maintenance (key, from, to)
     #[arg(long, value_name = "FILE")]
     pub feedback: Option<PathBuf>,

@@ -275,6 +275,10 @@ pub(super) fn backtest(config: &Config, arguments: &BacktestArgs) -> Result<(), 
         write::whole(path, html.as_bytes())?;
         text += &format!("the report: {}\n", path.display());
     }
+    if let Some(path) = &arguments.alerts {
+        write::whole(path, write::alerts(&outcome).as_bytes())?;
+        text += &format!("the alerts: {}\n", path.display());
+    }
     tell((&table, &outcome), &text, arguments.output.as_deref())
 }
 

@@ -3,9 +3,10 @@
 //!
 //! How far the largest value of so many records lies from that of as many others is seen on blocks of the rows that were fitted on, in order of time, so
 //! that what drifts or comes in bursts has wide edges (block maxima: Coles, "An Introduction to Statistical Modeling of Extreme Values", 2001, chapter 3).
-//! Beyond the largest of all blocks the probability falls exponentially, as that of Gumbel's law does, in units of the block maxima's scale, or of the mean
-//! excess over the 98 % quantile where that is larger. Values of a slow column stay out there for long, and none of them is news beside the one before: the
-//! probability is taken to the power of the extremal index, one over the mean length of stays beyond that quantile (Leadbetter, Lindgren and Rootzén,
+//! Beyond the largest of all blocks the probability falls exponentially, as that of Gumbel's law does, in units of how far the three largest block maxima lie above the fourth in
+//! the mean (Weissman, "Estimation of Parameters and Large Quantiles Based on the k Largest Observations", JASA 73, 1978), or of the mean excess over the 98 % quantile where that
+//! is larger. Values of a slow column stay out there for long, and are as many times more frequent than stays are: the probability is divided by the extremal
+//! index, one over the mean length of stays beyond that quantile (Leadbetter, Lindgren and Rootzén,
 //! "Extremes and Related Properties of Random Sequences and Processes", 1983, section 3.7). The least of 2 M edges' probabilities is corrected for their number (Šidák, JASA 62, 1967).
 
 use ndarray::{ArrayView1, ArrayView2};
@@ -25,8 +26,8 @@ const TAIL: f64 = 0.98;
 /// The least scale, in spreads of the column.
 const SCALE_MIN: f64 = 0.02;
 
-/// From a standard deviation to the scale of Gumbel's law: √6 / π.
-const GUMBEL: f64 = 0.779_697;
+/// Largest block maxima whose mean excess over the next is a scale: where only some blocks hold a day's peak, the others' maxima say nothing of it.
+const TOP: usize = 3;
 
 /// One end of a column's values.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -118,7 +119,7 @@ impl Edges {
         let blocks = BLOCKS as f64;
         let largest = blocks / (blocks + 1.0) / self.records as f64;
         let p = largest * (-beyond / f64::from(edge.scale)).exp();
-        p.powf(f64::from(edge.index))
+        (p / f64::from(edge.index)).min(1.0)
     }
 }
 
@@ -137,10 +138,10 @@ impl Edge {
                 index: 1.0,
             };
         }
-        let n = maxima.len() as f64;
-        let mean = maxima.iter().sum::<f64>() / n;
-        let squares: f64 = maxima.iter().map(|largest| (largest - mean).powi(2)).sum();
-        let apart = (squares / (n - 1.0)).sqrt() * GUMBEL;
+        let mut maxima = maxima;
+        maxima.sort_unstable_by(f64::total_cmp);
+        let (others, top) = maxima.split_at(maxima.len() - TOP);
+        let apart = top.iter().sum::<f64>() / TOP as f64 - others[others.len() - 1];
         let mut sorted: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
         sorted.sort_unstable_by(f64::total_cmp);
         let tail = quantile_sorted(&sorted, TAIL);
@@ -184,6 +185,16 @@ mod tests {
             (_, 0) => ((i * 7919) % 101) as f32 / 101.0,
             _ => f32::NAN,
         })
+    }
+
+    #[test]
+    fn peaks_that_only_some_blocks_hold_and_that_last_have_edges_too() {
+        let noise = |i: usize| ((i * 7919) % 101) as f32 / 101.0;
+        let peak = |i: usize| if i % 250 < 30 { 10.0 } else { 0.0 };
+        let records = Array2::from_shape_fn((1200, 1), |(i, _)| peak(i) + noise(i));
+        let edges = Edges::fit(records.view(), &[0; 1200]).unwrap();
+        let p = |value: f32| edges.judge(array![value].view()).p;
+        assert!(p(11.0) > 1e-3 && p(16.0) < 1e-5, "{} {}", p(11.0), p(16.0));
     }
 
     #[test]

@@ -381,7 +381,7 @@ fn gone(status: &Status) {
     silence.relevant_attribution.clear();
     let mut absence = alert("d/t/0/6-absence", "open");
     absence.kind = AlertKind::Silence;
-    absence.relevant_attribution[0].feature = "y".to_owned();
+    "y".clone_into(&mut absence.relevant_attribution[0].feature);
     absence.relevant_attribution[0].actual = None;
     for alert in [silence, absence] {
         status.alert(&alert);

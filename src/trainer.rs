@@ -4,6 +4,7 @@
 //! never delays scoring: it has its own thread and its own reader of the log, and meets the workers only through the store.
 
 mod link;
+mod rate;
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -29,6 +30,7 @@ use crate::train::sample::{self, Sample};
 use crate::train::{self, Candidate, TrainData, TrainError, TrainJob, TrainSettings};
 pub(crate) use link::Order;
 pub use link::{Control, TrainerLink};
+use rate::Rate;
 
 /// How often a trainer without a model looks whether the log has enough records by now.
 const FIRST_TRY_EVERY: Duration = Duration::from_secs(2);
@@ -109,6 +111,8 @@ pub struct Trainer<H, S> {
     running: ModelVersion,
     /// Why there is no model, or no new one, as it was last said.
     waits: Option<Waits>,
+    /// How fast records come for a first model.
+    rate: Rate,
 }
 
 /// Where a trainer gets its data and leaves its models.
@@ -154,6 +158,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                 patience: FIRST_TRY_EVERY,
                 running: ModelVersion(0),
                 waits: None,
+                rate: Rate::default(),
             },
             control,
         )
@@ -317,10 +322,12 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
         let seed = self.plan.settings.seed_of(version);
         let available = self.available(now).map_err(|error| failed(&error))?;
         let held: u64 = available.iter().map(Span::len).sum();
-        if held < self.plan.settings.params.rows_min as u64 {
+        let needed = self.plan.settings.params.rows_min as u64;
+        if held < needed {
+            let left = self.rate.left(self.clock.monotonic(), held, needed);
             let reason = format!(
-                "the log has {held} records, but training needs {}: it waits for more",
-                self.plan.settings.params.rows_min
+                "the log has {held} records, but training needs {needed}: it waits for more{}",
+                left.map_or_else(String::new, |left| format!(", at this pace for {left}"))
             );
             return Err(Failure::NotYet {
                 version,

@@ -7,7 +7,7 @@
 )]
 
 use std::collections::BTreeSet;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::mpsc::channel;
 
@@ -28,7 +28,7 @@ fn request(server: &Server, method: &str, path: &str, headers: &str) -> (u16, St
     let end = "Connection: close\r\nContent-Length: 0\r\n\r\n";
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: x:1\r\n{headers}{end}"
+        "{method} {path} HTTP/1.1\r\nHost: localhost:1\r\n{headers}{end}"
     )
     .unwrap();
     let mut text = String::new();
@@ -163,10 +163,10 @@ fn every_answer_is_as_it_is_described() {
     assert_eq!(detail["similar"][0]["feedback"], "false_positive");
     let (_, series) = get(
         &shown.server,
-        "/api/v1/keys/pump%201%2F%CE%B1/series?most=3",
+        "/api/v1/keys/pump%201%2F%CE%B1/series?most=2",
     );
-    assert_eq!(series["points"].as_array().unwrap().len(), 3);
-    assert_eq!(series["points"][2]["values"], json!([61.0, null]));
+    assert_eq!(series["points"].as_array().unwrap().len(), 2);
+    assert_eq!(series["points"][1]["values"], json!([61.0, null]));
     let (_, settings) = get(&shown.server, "/api/v1/settings");
     assert!(!settings.to_string().contains(TOKEN), "{settings}");
     let none = get(&shown.server, "/api/v1/nothing");
@@ -247,7 +247,7 @@ fn who_has_the_token_changes_things_and_nobody_else() {
     }
     assert!(shown.notes.taken().is_empty());
     for (path, asked, expected, _) in CHANGES {
-        let own = bearer(TOKEN) + "Origin: http://x:1\r\n";
+        let own = bearer(TOKEN) + "Origin: http://localhost:1\r\n";
         let (code, body) = post(&shown.server, asked, &own);
         assert_eq!(code, expected, "{body}");
         assert!(valid(&described("post", path, code), &body), "{body}");
@@ -298,4 +298,100 @@ fn nothing_changes_before_there_is_something_to_change_and_one_change_comes_afte
         assert_eq!(first.join().unwrap().0, 202);
     });
     assert_eq!(retrain().0, 202);
+}
+
+/// The answer to a page of `origin` that was reached as `host`, whose visitor has the token.
+fn from_page(server: &Server, host: &str, origin: &str) -> u16 {
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    let token = bearer(TOKEN);
+    write!(
+        stream,
+        "POST /api/v1/retrain HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\n{token}Connection: close\r\nContent-Length: 0\r\n\r\n"
+    )
+    .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text[9..12].parse().unwrap()
+}
+
+#[test]
+fn a_page_changes_things_only_where_it_is_ours() {
+    let token = "http.token=0123456789abcdef";
+    let shown_as = shown(&[token, "http.public_url=https://Plant.example:443"], true);
+    let server = &shown_as.server;
+    for (host, origin) in [
+        ("127.0.0.1:9464", "http://127.0.0.1:9464"),
+        ("[::1]:9464", "http://[::1]:9464"),
+        ("LOCALHOST:9464", "http://localhost:9464"),
+        ("10.1.2.3", "http://10.1.2.3"),
+        // Behind a proxy that names the process as it knows it.
+        ("anomalyd:9464", "https://plant.example"),
+    ] {
+        assert_eq!(from_page(server, host, origin), 202, "{host} {origin}");
+    }
+    for (host, origin) in [
+        ("127.0.0.1:9464", "http://127.0.0.1:80"),
+        ("127.0.0.1:9464", "null"),
+        // A name that its owner let point here after the page was loaded.
+        ("evil.example:9464", "http://evil.example:9464"),
+        ("127.0.0.1.evil.example", "http://127.0.0.1.evil.example"),
+        ("evil.example", "https://plant.example.evil.example"),
+    ] {
+        assert_eq!(from_page(server, host, origin), 403, "{host} {origin}");
+    }
+}
+
+/// The next event, or comment, of a stream, without the empty line after it.
+fn event(stream: &mut impl BufRead) -> String {
+    let mut lines = String::new();
+    loop {
+        let mut line = String::new();
+        // An answer without a length comes in chunks: a line of hexadecimal digits, and an empty one after each.
+        assert!(stream.read_line(&mut line).unwrap() > 0, "it ended");
+        let text = line.trim_end();
+        if text.is_empty() && lines.contains(':') {
+            return lines;
+        }
+        if text.contains(':') {
+            lines += text;
+            lines += "\n";
+        }
+    }
+}
+
+fn watch(server: &Server) -> BufReader<TcpStream> {
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    write!(
+        stream,
+        "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    )
+    .unwrap();
+    BufReader::new(stream)
+}
+
+#[test]
+fn who_watches_is_told_of_each_change_and_only_so_many_may() {
+    let shown = shown(&[], true);
+    let mut stream = watch(&shown.server);
+    let head = event(&mut stream);
+    assert!(head.contains("content-type: text/event-stream"), "{head}");
+    assert_eq!(event(&mut stream), "retry: 2000\n");
+    let status = |text: &str| -> Value {
+        let data = text.strip_prefix("event: status\ndata: ").unwrap();
+        serde_json::from_str(data).unwrap()
+    };
+    let told = status(&event(&mut stream));
+    assert!(valid(&described("get", "/api/v1/status", 200), &told));
+    assert_eq!(told["training_waits"], Value::Null);
+    shown.status.training_waits(Some("more records".to_owned()));
+    let told = status(&event(&mut stream));
+    assert_eq!(told["training_waits"], "more records");
+
+    let mut others: Vec<BufReader<TcpStream>> = (1..16).map(|_| watch(&shown.server)).collect();
+    for other in &mut others {
+        assert!(event(other).contains("text/event-stream"));
+    }
+    let (code, refused) = get(&shown.server, "/api/v1/events");
+    assert_eq!(code, 503, "{refused}");
+    assert!(valid(&described("get", "/api/v1/events", 503), &refused));
 }

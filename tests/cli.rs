@@ -62,6 +62,9 @@ fn version_completions_and_the_manual_print() {
     );
     assert!(outcome(&["completions", "bash"]).1.contains("_anomalyd"));
     assert!(outcome(&["man"]).1.contains(".TH anomalyd"));
+    let page = outcome(&["man", "episodes", "show"]).1;
+    assert!(page.contains(".TH anomalyd-episodes-show"), "{page}");
+    assert_eq!(outcome(&["man", "episodes", "shown"]).0, 64);
     assert!(outcome(&["models", "kinds"]).1.contains("robust_z"));
 }
 

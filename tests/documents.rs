@@ -109,25 +109,72 @@ fn the_metrics_are_documented() {
     hold("docs/metrics.md", &out);
 }
 
+/// What the headings of a document are linked to by.
+fn headings(text: &str) -> impl Iterator<Item = String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings.map(|line| {
+        let words = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = words
+            .chars()
+            .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.collect::<String>().replace(' ', "-")
+    })
+}
+
+/// The documents of the book, by name.
+fn chapters() -> Vec<String> {
+    let files = fs::read_dir(root().join("docs")).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let is_text = |name: &str| Path::new(name).extension().is_some_and(|end| end == "md");
+    let chapter = |name: &String| is_text(name) && name != "SUMMARY.md";
+    let mut names: Vec<String> = names.filter(chapter).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_book_has_every_chapter_once_and_pictures_are_small() {
+    let summary = fs::read_to_string(root().join("docs/SUMMARY.md")).unwrap();
+    let links = summary.split("](").skip(1);
+    let mut named: Vec<&str> = links.map(|link| link.split(')').next().unwrap()).collect();
+    named.sort_unstable();
+    assert_eq!(named, chapters());
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let mut bytes = 0;
+    for picture in fs::read_dir(root().join("docs/pictures")).unwrap() {
+        let picture = picture.unwrap();
+        bytes += picture.metadata().unwrap().len();
+        let name = picture.file_name().into_string().unwrap();
+        assert!(readme.contains(&format!("docs/pictures/{name}")), "{name}");
+    }
+    assert!(bytes < 200_000, "{bytes} bytes of pictures");
+}
+
 #[test]
 fn documents_link_to_files_that_exist() {
-    for document in [
-        "README.md",
-        "ARCHITECTURE.md",
-        "CHANGELOG.md",
-        "docs/runbook.md",
-        "docs/reliability.md",
-        "docs/security.md",
-    ] {
+    let mut documents = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"]
+        .map(str::to_owned)
+        .to_vec();
+    documents.extend(chapters().iter().map(|name| format!("docs/{name}")));
+    documents.push("docs/SUMMARY.md".to_owned());
+    for document in &documents {
         let text = fs::read_to_string(root().join(document)).unwrap();
         let folder = Path::new(document).parent().unwrap();
         for link in text.split("](").skip(1) {
-            let link = link.split(')').next().unwrap().split('#').next().unwrap();
-            if !link.is_empty() && !link.contains("://") {
-                assert!(
-                    root().join(folder).join(link).exists(),
-                    "{document} links to {link}"
-                );
+            let link = link.split(')').next().unwrap();
+            if link.contains("://") {
+                continue;
+            }
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = match path {
+                "" => root().join(document),
+                path => root().join(folder).join(path),
+            };
+            assert!(target.exists(), "{document} links to {link}");
+            if !heading.is_empty() {
+                let text = fs::read_to_string(&target).unwrap();
+                let there = headings(&text).any(|found| found == heading);
+                assert!(there, "{document} links to {link}");
             }
         }
     }

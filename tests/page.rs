@@ -11,9 +11,16 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command};
+use std::sync::Arc;
 
+use anomalyd::alert::{AlertKind, ScoredBy};
+use anomalyd::model::card::Card;
+use anomalyd::pipeline::Watched;
+use anomalyd::record::Key;
+use anomalyd::service::status::Status;
+use anomalyd::time::Timestamp;
 use serde_json::{Value, json};
-use shown::{Shown, TOKEN, shown};
+use shown::{BEGAN, Shown, TOKEN, alert, shown};
 
 #[expect(dead_code, reason = "others use the rest")]
 #[path = "shared/shown.rs"]
@@ -178,7 +185,12 @@ impl Browser {
     fn key(&mut self, key: &str) {
         for kind in ["keyDown", "keyUp"] {
             let code = if key == "Tab" { 9 } else { 13 };
-            let pressed = json!({"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, "text": if key == "Enter" { "\r" } else { "" }});
+            let text = match key {
+                "Enter" => "\r",
+                "+" => "+",
+                _ => "",
+            };
+            let pressed = json!({"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, "text": text});
             self.call("Input.dispatchKeyEvent", &pressed);
         }
     }
@@ -265,8 +277,11 @@ fn the_pages_say_what_is_wrong_and_are_drawn_well_wide_and_narrow_light_and_dark
         ("/", "One episode is open: pump 1/α is not as it should be."),
         ("/episode/d/t/0/1", "x 61.0, expected 49.0 (+19 spreads)"),
         ("/episode/d/t/0/9", "An episode that is not known here"),
-        ("/key/pump%201%2F%CE%B1", "How rare each record is"),
-        ("/models", "it finds 50 % of the faults"),
+        ("/key/pump%201%2F%CE%B1", "Evidence that something is wrong"),
+        (
+            "/models",
+            "Refused: gives all held-out windows the same score.",
+        ),
         ("/settings", "http.token"),
     ];
     for (width, scheme) in LOOKS {
@@ -332,6 +347,133 @@ fn the_pages_can_be_told_what_an_episode_was() {
     );
     browser.until("document.body.innerText.includes('a training begins now')");
     assert_eq!(shown.notes.taken(), ["retrain"]);
+}
+
+/// Tells that a key sends nothing, and that records of another lack `y`, which counts.
+fn gone(status: &Status) {
+    let quiet = Key(Arc::from("quiet"));
+    let records: Vec<Watched> = (0..50)
+        .map(|second| Watched {
+            key: quiet.clone(),
+            time: Timestamp(BEGAN + 1000 * second),
+            p_value: 0.5,
+            evidence: 0.0,
+            evidence_threshold: 9.2,
+            alert: false,
+            by_model: None,
+            warming_up: false,
+            record: 0,
+            score: 1.0,
+            scored_by: ScoredBy::ColdStart,
+            window: Vec::new(),
+            row: vec![49.5, f64::from(second as i32)],
+            expected: vec![49.0, f64::from(second as i32) - 0.25],
+        })
+        .collect();
+    status.watched(&records);
+    let mut card = Card::blank();
+    card.counters = vec!["y".to_owned()];
+    status.model(&card);
+    let mut silence = alert("d/t/0/5-silence", "open");
+    silence.kind = AlertKind::Silence;
+    silence.key = quiet;
+    silence.approx_anomaly_start_time = Timestamp(BEGAN + 49_000);
+    silence.relevant_attribution.clear();
+    let mut absence = alert("d/t/0/6-absence", "open");
+    absence.kind = AlertKind::Silence;
+    "y".clone_into(&mut absence.relevant_attribution[0].feature);
+    absence.relevant_attribution[0].actual = None;
+    for alert in [silence, absence] {
+        status.alert(&alert);
+    }
+}
+
+#[test]
+fn what_does_not_come_and_what_counts_are_shown_as_such_without_being_asked_for() {
+    let Some(Visit {
+        at,
+        mut browser,
+        shown,
+    }) = Visit::begin()
+    else {
+        return;
+    };
+    browser.look_like(1280, "light");
+    browser.open(&format!("{at}/"));
+    // What is new comes by itself: the page asks for the status no second time, not even once.
+    gone(&shown.status);
+    browser.until("document.body.innerText.includes('silent for longer than ever before')");
+    browser.until("document.body.innerText.includes('no y in 1 record')");
+    let asked = browser.value("performance.getEntriesByType('resource').filter(e => e.name.endsWith('/api/v1/status')).length");
+    assert_eq!(asked, 0);
+    // A silent key has nothing strange to show, and stands among the first all the same.
+    browser.until(
+        "document.querySelector('.strip rect.silence') && document.querySelector('.strip a.open')",
+    );
+
+    browser.open(&format!("{at}/key/quiet"));
+    let text = browser.text();
+    assert!(text.contains("it is silent for longer"), "{text}");
+    assert!(
+        text.contains("y (counts: more or less than expected"),
+        "{text}"
+    );
+    browser.until("document.querySelectorAll('svg.chart rect.silence').length > 3 && document.querySelector('svg.chart path.bound')");
+    browser.open(&format!("{at}/episode/d/t/0/5-silence"));
+    let text = browser.text();
+    assert!(text.contains("quiet: no records"), "{text}");
+    assert!(text.contains("calling them false alarms would change nothing"));
+    browser.open(&format!("{at}/episode/d/t/0/6-absence"));
+    browser.until("[...document.querySelectorAll('svg.chart text')].some(text => text.textContent === 'no values')");
+    for (width, scheme) in LOOKS {
+        browser.look_like(width, scheme);
+        for path in [
+            "",
+            "key/quiet",
+            "episode/d/t/0/5-silence",
+            "episode/d/t/0/6-absence",
+        ] {
+            browser.open(&format!("{at}/{path}"));
+            assert_eq!(
+                browser.value(FLAWS),
+                json!([]),
+                "{path} at {width}, {scheme}"
+            );
+        }
+    }
+    assert_eq!(browser.problems, Vec::<String>::new());
+}
+
+#[test]
+fn charts_are_looked_at_closer_by_the_keyboard_and_all_of_a_page_at_once() {
+    let Some(Visit {
+        at,
+        mut browser,
+        shown: _shown,
+    }) = Visit::begin()
+    else {
+        return;
+    };
+    browser.look_like(1280, "light");
+    browser.open(&format!("{at}/key/pump%201%2F%CE%B1"));
+    let circles = "document.querySelectorAll('svg.chart circle').length";
+    browser.until(&format!("{circles} === 600"));
+    browser.value("document.getElementById('chart-x').focus()");
+    browser.key("ArrowLeft");
+    let said =
+        "document.getElementById('chart-x').closest('figure').querySelector('output').textContent";
+    browser.until(&format!("{said}.includes('61, expected 49')"));
+    // Half of the time, and less, in all charts; then all of it again, and the focus stays.
+    browser.key("+");
+    browser.until(&format!(
+        "{circles} < 400 && !document.getElementById('whole').hidden"
+    ));
+    browser.until("document.activeElement.id === 'chart-x'");
+    browser.key("Escape");
+    browser.until(&format!(
+        "{circles} === 600 && document.getElementById('whole').hidden"
+    ));
+    assert_eq!(browser.problems, Vec::<String>::new());
 }
 
 /// The report of a backtest: two pumps, one of which goes wrong twice, the second time less so.

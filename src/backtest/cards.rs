@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
 use super::budgets::by_key;
 use super::input::ReportInput;
 use super::report::{EpisodeRow, Feature, Point, Trace};
 use crate::alert::{Alert, AlertEvent, AlertKind};
+use crate::detect::windowing::{self, LateRecords};
 use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
 use crate::service::words;
-use crate::stream::EpisodeId;
+use crate::stream::{EpisodeId, Offset};
 use crate::tools::table::Table;
 
 /// Episodes that have a card; the worst are kept.
@@ -67,6 +70,8 @@ struct View<'a> {
     models: Models<'a>,
     /// The rows of each key.
     rows: BTreeMap<&'a str, Vec<usize>>,
+    /// Which rows came too late, and are in no window.
+    late: Vec<bool>,
     /// How far each column usually is from what is expected.
     spreads: Vec<Option<f64>>,
 }
@@ -79,6 +84,7 @@ impl<'a> View<'a> {
             strengths,
             models: models(input),
             rows: by_key(input.table),
+            late: late_rows(input),
             spreads: Vec::new(),
         };
         view.spreads = view.spreads();
@@ -204,28 +210,16 @@ impl<'a> View<'a> {
         let version = self.input.outcome.lines[row].scored_by.version()?;
         let model = self.models.get(&version)?;
         let columns = self.table.columns.len();
-        let width = model.width() / columns.max(1);
-        let from = (at + 1).checked_sub(width)?;
-        let fills = self.table.fill_last();
-        let mut window = Vec::with_capacity(model.width());
-        for place in from..=at {
-            window.extend_from_slice(self.table.row(rows[place]));
-            let begin = window.len() - columns;
-            for &column in &fills {
-                if window[begin + column].is_nan() {
-                    window[begin + column] = self.last(&rows[..place], column);
-                }
-            }
-        }
+        let length = model.width() / columns.max(1);
+        // What came too late is in no window.
+        let timely = rows[..=at].iter().rev().filter(|&&row| !self.late[row]);
+        let newest: Vec<&[f64]> = timely
+            .take(length + LOOK_BACK)
+            .map(|&row| self.table.row(row))
+            .collect();
+        let window = window(&newest, length, &self.table.fill_last())?;
         let expected = model.expected_of(self.table.keys[row].as_str(), &window);
         (expected.len() == columns).then_some(expected)
-    }
-
-    /// The last value of a column; NaN if it is long ago.
-    fn last(&self, before: &[usize], column: usize) -> f64 {
-        let values = before.iter().rev().take(LOOK_BACK);
-        let mut values = values.map(|&row| self.table.row(row)[column]);
-        values.find(|value| !value.is_nan()).unwrap_or(f64::NAN)
     }
 
     /// The course of what strayed most, from before the episode until after it. None of a silence.
@@ -277,6 +271,44 @@ impl<'a> View<'a> {
     }
 }
 
+/// The window of a key's latest records, the newest first, as scoring filled it: `fills` have the last value where one is missing. `None` if there are too few.
+fn window(newest: &[&[f64]], length: usize, fills: &[usize]) -> Option<Vec<f64>> {
+    let before = newest.len().checked_sub(length)?;
+    let mut last = vec![f64::NAN; newest.first()?.len()];
+    let mut window = Vec::with_capacity(length * last.len());
+    for (place, record) in newest.iter().rev().enumerate() {
+        let mut record = record.to_vec();
+        windowing::fill_last(fills.iter().copied(), &mut last, &mut record);
+        if place >= before {
+            window.extend(record);
+        }
+    }
+    Some(window)
+}
+
+/// Which rows came too late beside others of their key.
+fn late_rows(input: ReportInput<'_>) -> Vec<bool> {
+    let table = input.table;
+    let Some(bound) = input.config.detect.late_after else {
+        return vec![false; table.len()];
+    };
+    let mut numbers: FxHashMap<&str, usize> = FxHashMap::default();
+    let mut partitions: BTreeMap<usize, LateRecords> = BTreeMap::new();
+    let late = |row: usize| {
+        let next = numbers.len();
+        let key = *numbers.entry(table.keys[row].as_str()).or_insert(next);
+        let (part, offset) = match &table.places {
+            Some(places) => places.rows[row],
+            None => (0, Offset(row as i64)),
+        };
+        let records = partitions
+            .entry(part)
+            .or_insert_with(|| LateRecords::new(bound, input.config.model.window));
+        records.is_late(key, offset, table.times[row])
+    };
+    (0..table.len()).map(late).collect()
+}
+
 /// An episode of which an alert tells for the first time.
 fn opened(table: &Table, alert: &Alert, row: usize) -> EpisodeRow {
     EpisodeRow {
@@ -307,5 +339,21 @@ fn onset(table: &Table, alert: &Alert, opened: usize) -> usize {
             let at = (0..=opened).rfind(|&row| places.rows[row] == (part, offset));
             at.unwrap_or(opened)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_has_the_latest_records_in_their_order_with_last_values_from_before_it() {
+        let nan = f64::NAN;
+        let newest: [&[f64]; 4] = [&[nan, nan], &[3.0, 30.0], &[nan, 20.0], &[1.0, 10.0]];
+        let found = window(&newest, 3, &[0]).unwrap();
+        assert_eq!(found[..5], [1.0, 20.0, 3.0, 30.0, 3.0]);
+        assert!(found[5].is_nan());
+        assert_eq!(window(&newest[..2], 3, &[0]), None);
+        assert_eq!(window(&[], 0, &[]), None);
     }
 }

@@ -1,10 +1,13 @@
 //! What came of a backtest, in words.
 
+use std::collections::BTreeSet;
+
 use indicatif::HumanCount;
 
 use super::budgets::{Labelled, Row, value};
 use super::evaluate::Outcome;
 use crate::alert::{AlertEvent, AlertKind};
+use crate::stream::EpisodeId;
 use crate::tools::ToolError;
 use crate::tools::table::Table;
 
@@ -74,6 +77,11 @@ pub fn sentence(judged: Judged<'_>) -> String {
         many(opened(judged.outcome, judged.warmup), "episode"),
         length(judged)
     );
+    match gone_on(judged.outcome, judged.warmup) {
+        0 => {}
+        1 => text += ", beside one that had opened in the warm-up and went on",
+        more => text += &format!(", beside {more} that had opened in the warm-up and went on"),
+    }
     if let Some(found) = &labelled {
         text += &format!("; {}", against(found, judged.timed));
     }
@@ -101,6 +109,24 @@ pub fn opened(outcome: &Outcome, warmup: usize) -> usize {
         *row >= warmup && alert.event == AlertEvent::Open && alert.kind != AlertKind::Storm
     });
     opens.count()
+}
+
+/// Episodes that had opened in the warm-up and were told of after it: the report lists them, too.
+fn gone_on(outcome: &Outcome, warmup: usize) -> usize {
+    let told = || {
+        let alerts = outcome.alerts.iter();
+        alerts.filter(|(_, alert)| alert.kind != AlertKind::Storm)
+    };
+    let opened: BTreeSet<&EpisodeId> = told()
+        .filter(|(row, alert)| *row >= warmup && alert.event == AlertEvent::Open)
+        .map(|(_, alert)| &alert.id)
+        .collect();
+    let later = told().filter(|(row, _)| *row >= warmup);
+    let others: BTreeSet<&EpisodeId> = later
+        .map(|(_, alert)| &alert.id)
+        .filter(|id| !opened.contains(id))
+        .collect();
+    others.len()
 }
 
 /// How long was judged: event time, or rows where there is none.
@@ -247,6 +273,29 @@ mod tests {
             sentence(judged),
             "0 episodes in 14 days; 2 of 4 labelled faults found, 1 false, median delay 12 minutes; at 1/week it would have been 3 of 4 and 5 false"
         );
+        // One that opened in the warm-up and closes after it is listed by the report.
+        let alert = |event: &str| -> crate::alert::Alert {
+            serde_json::from_value(serde_json::json!({
+                "schema": 1, "id": "d/t/0/0", "event": event, "kind": "score", "detector": "d", "key": "k",
+                "data_time": "2026-01-01T00:00:00Z", "approx_anomaly_start_time": "2026-01-01T00:00:00Z",
+                "anomaly_score": 9.0, "peak_score": 9.0, "anomaly_grade": 1.0, "confidence": 1.0, "severity": "high",
+                "p_value": 1e-9, "threshold": 2.0, "records": 1, "model_version": 0,
+                "evidence": 20.7, "evidence_threshold": 9.2, "evidence_records": 1, "relevant_attribution": [],
+                "input": {"topic": "t", "partition": 0, "offset": 0},
+            }))
+            .unwrap()
+        };
+        let outcome = Outcome {
+            alerts: vec![(0, alert("open")), (2, alert("close"))],
+            ..Outcome::default()
+        };
+        let before = Judged {
+            outcome: &outcome,
+            ..judged
+        };
+        let said =
+            "0 episodes in 14 days, beside one that had opened in the warm-up and went on; 2 of 4";
+        assert!(sentence(before).starts_with(said), "{}", sentence(before));
         // Where nothing finds more, the one that is as good and quieter.
         let rows = [row("1/day", (3, 9), true), row("1/week", (3, 5), false)];
         let judged = Judged {

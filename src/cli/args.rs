@@ -161,9 +161,17 @@ Asks /healthz at http.listen; --ready asks /readyz.")]
         /// Which shell.
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
-    #[command(after_help = "  anomalyd man | man -l -")]
-    Man,
+    /// Print the manual page of the program, or of a command
+    #[command(after_help = "  anomalyd man | man -l -
+  anomalyd man episodes show | man -l -
+  anomalyd man --to /usr/local/share/man/man1     a page for each command")]
+    Man {
+        /// Which command.
+        command: Vec<String>,
+        /// Write the pages of all commands into this folder.
+        #[arg(long, value_name = "FOLDER", conflicts_with = "command")]
+        to: Option<std::path::PathBuf>,
+    },
 }
 
 /// `demo`
@@ -477,6 +485,40 @@ pub enum DeadLettersCommand {
     #[command(after_help = "  anomalyd dead-letters list --config pumps.toml
   anomalyd dead-letters list --config pumps.toml -n 1000 --json | jq -r .reason | sort | uniq -c")]
     List(DeadLettersListArgs),
+    /// Send records again, once their producer or the configuration is mended
+    #[command(
+        after_help = "  anomalyd dead-letters replay --config pumps.toml --reason not_json --dry-run   what would be sent, and where
+  anomalyd dead-letters replay --config pumps.toml --reason not_json             back to where they came from
+  anomalyd dead-letters replay --config pumps.toml --key P-17 --to plant.repair   into another topic, for somebody else
+
+Records go as they were: key, value, headers and timestamp, and the header anomalyd.replayed beside. What was sent again before, and could not be read once
+more, is passed over; so is what was too large for the dead-letter topic. Nothing is taken from that topic: run twice,
+it sends twice."
+    )]
+    Replay(DeadLettersReplayArgs),
+}
+
+/// `dead-letters replay`
+#[derive(Clone, Debug, Args)]
+pub struct DeadLettersReplayArgs {
+    /// So many of those that there are, before any filter
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1000)]
+    pub last: usize,
+    /// Only those with this reason; several times
+    #[arg(long = "reason", value_name = "REASON")]
+    pub reasons: Vec<String>,
+    /// Only those with this Kafka key; several times
+    #[arg(long = "key", value_name = "KEY")]
+    pub keys: Vec<String>,
+    /// Into this topic, instead of where they came from
+    #[arg(long, value_name = "TOPIC")]
+    pub to: Option<String>,
+    /// Those, too, that were sent again before
+    #[arg(long)]
+    pub again: bool,
+    /// Say what would be sent, and send nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `dead-letters list`

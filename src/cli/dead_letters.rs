@@ -1,14 +1,14 @@
-//! `anomalyd dead-letters`: what could not be read, and why.
+//! `anomalyd dead-letters`: what could not be read, and why; and once that is mended, again.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::args::DeadLettersListArgs;
+use super::args::{DeadLettersListArgs, DeadLettersReplayArgs};
 use super::exit::Failure;
 use super::output::print;
 use crate::config::Config;
-use crate::kafka::dead_letter_log::{Letter, last};
+use crate::kafka::dead_letter_log::{Letter, Original, last, last_originals, send};
 use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::time::{Clock, SystemClock, Timestamp};
 
@@ -28,13 +28,91 @@ pub(super) fn list(config: &Config, arguments: &DeadLettersListArgs) -> Result<(
     Ok(())
 }
 
-/// The last letters of all partitions.
-fn read(config: &Config, most: usize) -> Result<Vec<Letter>, Failure> {
+/// Sends records again.
+pub(super) fn replay(config: &Config, arguments: &DeadLettersReplayArgs) -> Result<(), Failure> {
+    let of_each = i64::try_from(arguments.last).unwrap_or(i64::MAX);
+    let topic = config.output.dead_letters.as_str();
+    let mut all = last_originals(&config.connection(), (topic, of_each), waits())?;
+    all.drain(..all.len().saturating_sub(arguments.last));
+    let (chosen, passed) = choose(&all, arguments, &config.input.topics);
+    if !arguments.dry_run {
+        send(&config.connection(), &chosen, arguments.to.as_deref())?;
+    }
+    print(&told(&chosen, &passed, arguments))
+}
+
+/// Which are sent again, and how many of those that fit are not, by why.
+fn choose<'l>(
+    all: &'l [Original],
+    arguments: &DeadLettersReplayArgs,
+    inputs: &[String],
+) -> (Vec<&'l Original>, BTreeMap<&'static str, usize>) {
+    let mut chosen = Vec::new();
+    let mut passed: BTreeMap<&'static str, usize> = BTreeMap::new();
+    for original in all {
+        let letter = &original.letter;
+        let fits = |wanted: &[String], own: &str| {
+            wanted.is_empty() || wanted.iter().any(|wanted| wanted == own)
+        };
+        let key = letter.key.as_deref().unwrap_or_default();
+        if !fits(&arguments.reasons, &letter.reason) || !fits(&arguments.keys, key) {
+            continue;
+        }
+        let why = if original.omitted {
+            "too large to be kept: their values were left out"
+        } else if original.was_replayed() && !arguments.again {
+            "sent again before (--again takes them, too)"
+        } else if arguments.to.is_none() && !inputs.contains(&letter.topic) {
+            "from a topic that is no input any more (--to says where)"
+        } else {
+            chosen.push(original);
+            continue;
+        };
+        *passed.entry(why).or_default() += 1;
+    }
+    (chosen, passed)
+}
+
+/// What was sent where, or would be, and what was not.
+fn told(
+    chosen: &[&Original],
+    passed: &BTreeMap<&'static str, usize>,
+    arguments: &DeadLettersReplayArgs,
+) -> String {
+    let mut to: BTreeMap<&str, usize> = BTreeMap::new();
+    for original in chosen {
+        let place = arguments.to.as_deref().unwrap_or(&original.letter.topic);
+        *to.entry(place).or_default() += 1;
+    }
+    let sent = if arguments.dry_run {
+        "would be sent"
+    } else {
+        "sent"
+    };
+    let mut out = String::new();
+    for (topic, count) in &to {
+        writeln!(out, "{count} {sent} to {topic}").unwrap_or_default();
+    }
+    if to.is_empty() {
+        writeln!(out, "none {sent}").unwrap_or_default();
+    }
+    for (why, count) in passed {
+        writeln!(out, "{count} passed over: {why}").unwrap_or_default();
+    }
+    out
+}
+
+fn waits() -> (Arc<dyn Clock>, Watchdog) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
+    (clock, watchdog)
+}
+
+/// The last letters of all partitions.
+fn read(config: &Config, most: usize) -> Result<Vec<Letter>, Failure> {
     let of_each = i64::try_from(most).unwrap_or(i64::MAX);
     let topic = (config.output.dead_letters.as_str(), of_each);
-    let mut letters = last(&config.connection(), topic, (clock, watchdog))?;
+    let mut letters = last(&config.connection(), topic, waits())?;
     letters.drain(..letters.len().saturating_sub(most));
     Ok(letters)
 }
@@ -98,6 +176,35 @@ mod tests {
     use crate::record::dead_letter::{DeadLetter, Refusal};
     use crate::stream::{Offset, TopicPartition};
 
+    /// A record that came too late.
+    fn refused(offset: i64) -> DeadLetter {
+        DeadLetter {
+            detector: "pumps".into(),
+            at: TopicPartition::new("records", 3),
+            offset: Offset(offset),
+            timestamp: Timestamp(1_760_000_000_000 + offset),
+            key: Some(b"pump".to_vec()),
+            value: Some(b"{".to_vec()),
+            headers: Vec::new(),
+            reason: Refusal::Late(Duration::from_secs(5)),
+        }
+    }
+
+    /// Writes a letter as the daemon does.
+    fn put(producer: &BaseProducer, letter: &DeadLetter, (key, value): (&str, &str), to: i32) {
+        let mut headers = OwnedHeaders::new();
+        for header in letter.all_headers() {
+            headers = headers.insert(Header {
+                key: &header.name,
+                value: header.value.as_deref(),
+            });
+        }
+        let message = BaseRecord::to("dead").key(key).payload(value);
+        let message = message.partition(to).headers(headers);
+        let message = message.timestamp(letter.timestamp.0);
+        producer.send(message).map_err(|(error, _)| error).unwrap();
+    }
+
     #[test]
     fn the_last_letters_of_all_partitions_are_read_back_as_they_were_written() {
         let broker = EmbeddedBroker::start(&[("dead", 2)]).unwrap();
@@ -106,30 +213,8 @@ mod tests {
             .create()
             .unwrap();
         for offset in 0..5 {
-            let letter = DeadLetter {
-                detector: "pumps".into(),
-                at: TopicPartition::new("records", 3),
-                offset: Offset(offset),
-                timestamp: Timestamp(1_760_000_000_000 + offset),
-                key: Some(b"pump".to_vec()),
-                value: Some(b"{".to_vec()),
-                headers: Vec::new(),
-                reason: Refusal::Late(Duration::from_secs(5)),
-            };
-            let mut headers = OwnedHeaders::new();
-            for header in letter.all_headers() {
-                headers = headers.insert(Header {
-                    key: &header.name,
-                    value: header.value.as_deref(),
-                });
-            }
-            let message = BaseRecord::to("dead")
-                .key("pump")
-                .payload("{")
-                .partition(i32::from(offset % 2 == 0))
-                .timestamp(letter.timestamp.0)
-                .headers(headers);
-            producer.send(message).map_err(|(error, _)| error).unwrap();
+            let partition = i32::from(offset % 2 == 0);
+            put(&producer, &refused(offset), ("pump", "{"), partition);
         }
         producer.flush(Duration::from_secs(30)).unwrap();
         let sources = Sources {
@@ -153,6 +238,95 @@ mod tests {
             "{}",
             newest.message
         );
+    }
+
+    #[test]
+    fn records_go_back_as_they_were() {
+        let broker = EmbeddedBroker::start(&[("dead", 1), ("records", 4)]).unwrap();
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", broker.address())
+            .create()
+            .unwrap();
+        let own = crate::record::Header {
+            name: "__connect.errors.topic".into(),
+            value: Some(b"another".to_vec().into()),
+        };
+        for (offset, key, value) in [(7, "pump", "{"), (8, "other", "}")] {
+            let letter = DeadLetter {
+                headers: vec![own.clone()],
+                ..refused(offset)
+            };
+            put(&producer, &letter, (key, value), 0);
+        }
+        producer.flush(Duration::from_secs(30)).unwrap();
+        let config = Config::load(&Sources {
+            set: vec![
+                format!("kafka.brokers={}", broker.address()),
+                "input.topics=[\"records\"]".to_owned(),
+                "output.dead_letters=dead".to_owned(),
+            ],
+            ..Sources::default()
+        })
+        .unwrap();
+        let mut arguments = DeadLettersReplayArgs {
+            last: 1000,
+            reasons: vec!["late".to_owned()],
+            keys: vec!["pump".to_owned()],
+            to: None,
+            again: false,
+            dry_run: true,
+        };
+        let back = || last_originals(&config.connection(), ("records", 1000), waits()).unwrap();
+        replay(&config, &arguments).unwrap();
+        assert_eq!(back(), []);
+        arguments.dry_run = false;
+        replay(&config, &arguments).unwrap();
+        let found = back();
+        assert_eq!(found.len(), 1);
+        let record = &found[0];
+        assert_eq!(record.value.as_deref(), Some(&b"{"[..]));
+        assert_eq!(record.letter.timestamp, 1_760_000_000_007);
+        // It had such a header of its own, which is taken for the beginning of ours here: it is there all the same.
+        assert_eq!(record.letter.topic, "another");
+        let all = last_originals(&config.connection(), ("dead", 1000), waits()).unwrap();
+        assert_eq!(all[0].headers.len(), 1);
+    }
+
+    #[test]
+    fn what_was_sent_again_before_or_is_not_whole_is_passed_over() {
+        let letter = Letter {
+            topic: "records".to_owned(),
+            reason: "late".to_owned(),
+            ..Letter::default()
+        };
+        let plain = Original {
+            letter,
+            ..Original::default()
+        };
+        let mut all = [plain.clone(), plain.clone(), plain.clone(), plain];
+        all[0].headers = vec![("anomalyd.replayed".to_owned(), None)];
+        all[1].omitted = true;
+        all[2].letter.topic = "gone".to_owned();
+        let mut arguments = DeadLettersReplayArgs {
+            last: 1000,
+            reasons: Vec::new(),
+            keys: Vec::new(),
+            to: None,
+            again: false,
+            dry_run: false,
+        };
+        let inputs = ["records".to_owned()];
+        let (chosen, passed) = choose(&all, &arguments, &inputs);
+        assert_eq!((chosen, passed.len()), (vec![&all[3]], 3));
+        let (chosen, passed) = choose(&all[..3], &arguments, &inputs);
+        assert!(told(&chosen, &passed, &arguments).starts_with("none sent\n1 passed over"));
+        arguments.again = true;
+        arguments.to = Some("repair".to_owned());
+        let (chosen, passed) = choose(&all, &arguments, &inputs);
+        assert_eq!((chosen.len(), passed.len()), (3, 1));
+        assert!(told(&chosen, &passed, &arguments).starts_with("3 sent to repair\n"));
+        arguments.reasons = vec!["not_json".to_owned()];
+        assert!(choose(&all, &arguments, &inputs).0.is_empty());
     }
 
     #[test]

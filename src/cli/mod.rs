@@ -22,6 +22,7 @@ mod validate;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -80,16 +81,15 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::DeadLetters(DeadLettersCommand::List(arguments)) => {
             dead_letters::list(&load()?, arguments)
         }
+        Command::DeadLetters(DeadLettersCommand::Replay(arguments)) => {
+            dead_letters::replay(&load()?, arguments)
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "anomalyd", &mut script);
             print(&String::from_utf8_lossy(&script))
         }
-        Command::Man => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-            print(&String::from_utf8_lossy(&page))
-        }
+        Command::Man { command, to } => man(command, to.as_deref()),
         Command::Run => daemon::run(&load()?),
         Command::Notify => daemon::notify(&load()?),
         Command::Demo(arguments) => daemon::demo(arguments, &cli.settings),
@@ -98,6 +98,27 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Train(arguments) => files::train(&load()?, arguments),
         Command::Sample(arguments) => sample::run(arguments),
     }
+}
+
+/// Prints the manual page of a command, or writes those of all.
+fn man(of: &[String], to: Option<&Path>) -> Result<(), Failure> {
+    if let Some(folder) = to {
+        return Ok(clap_mangen::generate_to(Cli::command(), folder)?);
+    }
+    let mut command = Cli::command();
+    command.build();
+    for name in of {
+        let found = command.find_subcommand(name).cloned();
+        command = found
+            .ok_or_else(|| Failure::Usage(format!("there is no command `{}`", of.join(" "))))?;
+    }
+    // `anomalyd-episodes-show`, as manual pages are called.
+    let title = command.get_display_name().unwrap_or("anomalyd").to_owned();
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command)
+        .title(title)
+        .render(&mut page)?;
+    print(&String::from_utf8_lossy(&page))
 }
 
 /// Loads and checks the configuration of a command, and starts the log as it says.

@@ -292,6 +292,19 @@ impl EpisodeState {
         Change::None
     }
 
+    /// The strength of the evidence as it stands after the record at `now`, and what opens an episode, or opened the open one.
+    #[must_use]
+    pub fn standing(&self, rule: &Rule, now: Timestamp) -> (f64, f64) {
+        let threshold = match &self.open {
+            Some(open) => open.threshold,
+            None => rule
+                .law
+                .threshold(rule.allowed(self.records_per_day(rule, now)))
+                .max(rule.least),
+        };
+        (self.evidence.strongest(&rule.law).strength, threshold)
+    }
+
     /// How many records the key sends a day, by its own clock once that has told enough.
     fn records_per_day(&self, rule: &Rule, now: Timestamp) -> f64 {
         let others = rule.records_per_key_day;
@@ -433,6 +446,24 @@ mod tests {
         assert_eq!(worse, [(0, 'o', 0), (1, 'u', 0)]);
         // Not a number opens nothing.
         assert_eq!(run(&[f64::NAN, f64::NAN, f64::NAN]), []);
+    }
+
+    #[test]
+    fn evidence_stands_as_it_was_gathered_beside_what_opens_or_opened() {
+        let rule = rule_over(&[1, 5, 30], 1e-4);
+        let mut state = EpisodeState::default();
+        let mut opened = 0;
+        for (offset, p) in (0..).zip([0.5, 0.3, 1e-3, 1e-6, 1e-3, 0.5]) {
+            let change = state.judge(&rule, reading(offset, p));
+            let (strength, threshold) = state.standing(&rule, Timestamp(offset));
+            let open = state.open.is_some();
+            opened += i32::from(matches!(change, Change::Opened(_)));
+            if let Some(open) = &state.open {
+                assert_eq!((strength, threshold), (open.strength, open.threshold));
+            }
+            assert!(open || strength < threshold, "{strength} of {threshold}");
+        }
+        assert_eq!(opened, 1);
     }
 
     #[test]

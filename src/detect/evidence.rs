@@ -155,10 +155,6 @@ impl Evidence {
     pub fn gather(&mut self, law: &EvidenceLaw, p: f64, place: Place) -> Strongest {
         let surprise = surprise(p);
         let bounded = surprise.min(SURPRISE_MAX);
-        let mut strongest = Strongest {
-            strength: 0.0,
-            scale: 0,
-        };
         for (scale, &records) in law.scales.iter().enumerate() {
             let level = &mut self.levels[scale];
             let before = *level;
@@ -170,10 +166,22 @@ impl Evidence {
             if records == 1 || before <= ONSET {
                 self.since[scale] = place;
             }
-            if *level <= GATHERING {
+        }
+        self.strongest(law)
+    }
+
+    /// The strongest evidence that was gathered.
+    #[must_use]
+    pub fn strongest(&self, law: &EvidenceLaw) -> Strongest {
+        let mut strongest = Strongest {
+            strength: 0.0,
+            scale: 0,
+        };
+        for (scale, &level) in self.levels[..law.scales.len()].iter().enumerate() {
+            if level <= GATHERING {
                 continue;
             }
-            let strength = law.strength(scale, *level);
+            let strength = law.strength(scale, level);
             if strength > strongest.strength {
                 strongest = Strongest { strength, scale };
             }

@@ -24,7 +24,7 @@ use crate::pipeline::{Outbox, StateEntry};
 use crate::time::Clock;
 
 /// The header of a dead letter whose value was too large even for the dead-letter topic, and was left out.
-const TRUNCATED: &str = "anomalyd.value.omitted";
+pub(super) const TRUNCATED: &str = "anomalyd.value.omitted";
 
 /// What a batch of one record has beside the record's parts, at most.
 const FRAME: usize = 128;

@@ -446,9 +446,12 @@ impl EventEmitter<'_> {
             } else {
                 Default::default()
             };
+            let (evidence, evidence_threshold) = standing(work, scored);
             self.watched.push(Watched {
                 row,
                 expected,
+                evidence,
+                evidence_threshold,
                 key: found.key.clone(),
                 time: found.time,
                 p_value: scored.reading.p,
@@ -489,6 +492,16 @@ impl EventEmitter<'_> {
             scored_by: work.scored_by(),
         }
     }
+}
+
+/// The strength of the evidence of a record's key as it stands, and what opens an episode.
+fn standing(work: &Work<'_>, scored: &ScoredRecord<'_>) -> (f64, f64) {
+    let rule = match scored.season {
+        Some(_) => &work.own_rule,
+        None => &work.rule,
+    };
+    let own = &work.slots[scored.slot].state.episodes.own;
+    own.standing(rule, scored.reading.time)
 }
 
 /// A row without what is context: the cold start knows no conditions, and what is not observed says nothing.

@@ -126,9 +126,13 @@ pub struct Watched {
     pub time: Timestamp,
     /// The probability that a normal record scores as high.
     pub p_value: f64,
+    /// How strong the evidence of the key's last records is, in nats; 0 where it was too early to judge ...
+    pub evidence: f64,
+    /// ... and what opens an episode, or opened the open one.
+    pub evidence_threshold: f64,
     /// Whether the record lies in an open episode.
     pub alert: bool,
-    /// The same by the model alone, before what is usual for the key; `None` where what judged is the key's own.
+    /// The p-value by the model alone, before what is usual for the key; `None` where what judged is the key's own.
     pub by_model: Option<f64>,
     /// Whether it was too early to judge: such a record opens nothing.
     pub warming_up: bool,

@@ -50,6 +50,14 @@ fn what_lies_in_an_episode_is_always_shown_and_what_is_not_asked_for_is_not_work
     let staged = stage(&watching(Watching::Sample), &rows);
     let alerting = staged.watched.iter().filter(|seen| seen.alert).count();
     assert_eq!(alerting, 50);
+    // Evidence and what opens an episode are told of each.
+    for seen in &staged.watched {
+        let opens = seen.evidence_threshold;
+        assert!(opens > 1.0, "{seen:?}");
+        assert!(seen.alert || seen.evidence < opens, "{seen:?}");
+    }
+    let strongest = |seen: &&Watched| seen.alert && seen.evidence >= seen.evidence_threshold;
+    assert!(staged.watched.iter().any(|seen| strongest(&seen)));
     assert!(
         staged
             .watched

@@ -4,10 +4,12 @@
 //! goes the way of the command line (`change`), on a thread of its own, one at a time.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Path, Query, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{MethodRouter, get, post};
@@ -18,9 +20,9 @@ use tokio::sync::Semaphore;
 use super::change::{ChangeError, Changes, follows};
 use super::recent::Wanted;
 use super::sources::{Access, LateChanges, Sources};
-use super::words;
+use super::{events, told};
 use crate::config::Setting;
-use crate::model::card::{Card, Feedback, ModelVersion};
+use crate::model::card::{Feedback, ModelVersion};
 
 /// Answers of lists that may be long have so many entries unless told otherwise, and at most.
 const KEYS: usize = 50;
@@ -66,6 +68,7 @@ fn endpoint(method: &'static str, path: &'static str, handler: MethodRouter<Sour
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         endpoint("get", "/api/v1/status", get(status)),
+        endpoint("get", "/api/v1/events", get(watch)),
         endpoint("get", "/api/v1/episodes", get(episodes)),
         endpoint("get", "/api/v1/episodes/{id}", get(episode).post(say)),
         endpoint("post", "/api/v1/episodes/{id}/dismiss", MethodRouter::new()),
@@ -111,6 +114,18 @@ async fn openapi() -> Response {
 
 async fn status(State(sources): State<Sources>) -> Response {
     Json(sources.status.view()).into_response()
+}
+
+/// Tells of each change, if there is a place.
+async fn watch(State(sources): State<Sources>) -> Response {
+    match Arc::clone(&sources.access.watching).try_acquire_owned() {
+        Ok(place) => events::told(Arc::clone(&sources.status), place),
+        Err(_) => refuse(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "as many watch as can be told: ask /api/v1/status now and then instead",
+            None,
+        ),
+    }
 }
 
 async fn episodes(State(sources): State<Sources>) -> Response {
@@ -193,42 +208,6 @@ async fn settings(State(sources): State<Sources>) -> Response {
     Json(json!({"settings": settings})).into_response()
 }
 
-/// A stored model.
-fn told(card: &Card, champion: Option<ModelVersion>) -> Value {
-    let gate = &card.gate;
-    let reasons: Vec<String> = gate.reasons.iter().map(ToString::to_string).collect();
-    let count = |test: &dyn Fn(&crate::model::card::Exclusion) -> bool| {
-        card.exclusions
-            .iter()
-            .filter(|exclusion| test(exclusion))
-            .count()
-    };
-    json!({
-        "version": card.version,
-        "in_use": Some(card.version) == champion,
-        "kind": card.spec.kind,
-        "asked": card.asked,
-        "members": card.members,
-        "created": card.created.rfc3339(),
-        "program": card.program,
-        "columns": card.columns,
-        "promoted": gate.is_promoted(),
-        "verdict": gate.to_string(),
-        "reasons": reasons,
-        "findings": words::findings(&card.measures),
-        "measures": card.measures,
-        "rows": card.rows,
-        "read": card.spans.iter().map(|stretch| &stretch.span).collect::<Vec<_>>(),
-        "kept_out": {
-            "episodes": count(&|exclusion| !exclusion.let_in()),
-            "let_in": count(&|exclusion| exclusion.let_in()),
-            "suspects": card.suspects.len(),
-            "maintenance": card.maintenance.len(),
-            "waived": card.waived,
-        },
-    })
-}
-
 async fn models(State(sources): State<Sources>) -> Response {
     let found = ask(&sources, |changes| changes.models()).await;
     match found {
@@ -236,7 +215,7 @@ async fn models(State(sources): State<Sources>) -> Response {
             let models: Vec<Value> = cards
                 .iter()
                 .rev()
-                .map(|card| told(card, champion))
+                .map(|card| told::model(card, champion))
                 .collect();
             Json(json!({"in_use": champion, "models": models})).into_response()
         }
@@ -368,10 +347,10 @@ fn admit(access: &Access, headers: &HeaderMap, command: &str) -> Result<(), Box<
             "nothing can be changed here, for `http.token` is not set; this command does it",
         );
     };
-    if !same_origin(headers) {
+    if !same_origin(headers, access.public_host.as_deref()) {
         return refuse(
             StatusCode::FORBIDDEN,
-            "this comes from a page of somebody else",
+            "this comes from a page of somebody else, or from an address that is not `http.public_url`",
         );
     }
     let given = headers
@@ -394,20 +373,33 @@ fn admit(access: &Access, headers: &HeaderMap, command: &str) -> Result<(), Box<
     })
 }
 
-/// Whether a browser says that the request comes from a page of ours; programs say nothing.
-fn same_origin(headers: &HeaderMap) -> bool {
-    let text = |name| {
-        headers
-            .get(name)
-            .and_then(|value: &HeaderValue| value.to_str().ok())
+/// Whether a browser says that the request comes from a page of ours; programs say nothing. A page of somebody else may have been served under a name that
+/// points here since (DNS rebinding): a name is ours only if it is `localhost` or that of `http.public_url`.
+fn same_origin(headers: &HeaderMap, public_host: Option<&str>) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return true;
     };
-    match headers.get(header::ORIGIN) {
-        None => true,
-        Some(_) => {
-            let origin = text(header::ORIGIN).and_then(|origin| origin.split_once("://"));
-            origin.is_some_and(|(_, host)| Some(host) == text(header::HOST))
-        }
+    let text = |value: &HeaderValue| value.to_str().ok().map(str::to_ascii_lowercase);
+    let Some(origin) = text(origin) else {
+        return false;
+    };
+    let Some((_, from)) = origin.split_once("://") else {
+        return false;
+    };
+    if public_host == Some(from) {
+        return true;
     }
+    let host = headers.get(header::HOST).and_then(text);
+    host.is_some_and(|host| host == from) && is_a_place(from)
+}
+
+/// Whether a host, perhaps with a port, is an address or `localhost`: no name that somebody else has a say in.
+fn is_a_place(host: &str) -> bool {
+    if let Ok(uri) = host.parse::<Authority>() {
+        let name = uri.host().trim_start_matches('[').trim_end_matches(']');
+        return name == "localhost" || name.parse::<IpAddr>().is_ok();
+    }
+    false
 }
 
 /// Changes something, if whoever asks may.

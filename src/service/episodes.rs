@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::Serialize;
 
-use super::recent::Recent;
+use super::recent::{Recent, Trouble};
 use super::words;
 use crate::alert::{Alert, AlertEvent, AlertKind, Attribution, InputRef, Severity};
 use crate::model::card::Said;
@@ -58,6 +58,15 @@ pub struct EpisodeStatus {
     pub suppressed: Option<&'static str>,
     /// What somebody said of it, `false_positive`, `true_positive` or `new_normal`; null: nothing.
     pub feedback: Option<&'static str>,
+}
+
+/// What is wrong by an episode.
+fn trouble(status: &EpisodeStatus) -> Trouble {
+    match status.kind {
+        AlertKind::Silence if status.id.is_of_absence() => Trouble::Absence,
+        AlertKind::Silence => Trouble::Silence,
+        AlertKind::Score | AlertKind::Storm => Trouble::Strange,
+    }
 }
 
 /// A feature's part in an episode.
@@ -138,11 +147,12 @@ impl Episodes {
     }
 
     /// What is open on the partitions `held` by a worker: restored episodes come, those that ended in a replay go. What was made known by
-    /// an alert keeps what the alert said.
+    /// an alert keeps what the alert said. No alert tells of the end of an episode that was held back: it ended `now`, or shortly before.
     pub fn open<'a>(
         &mut self,
         held: impl IntoIterator<Item = &'a TopicPartition>,
         open: &[OpenEpisode],
+        now: Option<Timestamp>,
     ) {
         let held: BTreeSet<&TopicPartition> = held.into_iter().collect();
         let mut before = std::mem::take(&mut self.open);
@@ -150,8 +160,14 @@ impl Episodes {
             let known = before.remove(&found.id);
             self.open.insert(found.id.clone(), restored(found, known));
         }
-        before.retain(|_, episode| !held.contains(&episode.status.at));
-        self.open.append(&mut before);
+        for (id, mut gone) in before {
+            if !held.contains(&gone.status.at) {
+                self.open.insert(id, gone);
+            } else if gone.status.suppressed.is_some() && now.is_some() {
+                gone.status.ended = now;
+                self.close(gone);
+            }
+        }
     }
 
     /// An alert was published.
@@ -162,11 +178,15 @@ impl Episodes {
             known.told.remove(1);
         }
         if alert.event == AlertEvent::Close {
-            self.closed.push_front(known);
-            self.closed.truncate(CLOSED_MAX);
+            self.close(known);
         } else {
             self.open.insert(alert.id.clone(), known);
         }
+    }
+
+    fn close(&mut self, known: Known) {
+        self.closed.push_front(known);
+        self.closed.truncate(CLOSED_MAX);
     }
 
     /// What is known of an alert's episode with it, taken out of the lists.
@@ -230,6 +250,19 @@ impl Episodes {
             .iter()
             .map(|known| with(&known.status, said))
             .collect()
+    }
+
+    /// What each key's open episode that somebody was told of is: a silence where there is one.
+    #[must_use]
+    pub fn open_by_key(&self) -> BTreeMap<&str, Trouble> {
+        let told = self.open.values().map(|known| &known.status);
+        let mut open = BTreeMap::new();
+        for status in told.filter(|status| status.suppressed.is_none()) {
+            let found = trouble(status);
+            let worst = open.entry(status.key.as_str()).or_insert(found);
+            *worst = found.max(*worst);
+        }
+        open
     }
 
     /// All that is known of an episode; `None` of one that is not known.
@@ -443,7 +476,7 @@ mod tests {
         take(&mut episodes, "b", "open", 1);
         // What was restored shows; what ended while it was replayed goes; what an alert said of it is kept.
         let restored = [open("a", &zero, None), open("c", &zero, None)];
-        episodes.open([&zero], &restored);
+        episodes.open([&zero], &restored, None);
         let all = episodes.all_open(&Said::new());
         let causes: BTreeMap<&str, &str> = all
             .iter()
@@ -451,7 +484,11 @@ mod tests {
             .collect();
         assert!(causes["a"].starts_with("faulty 9.0, expected 1.0"));
         assert!(causes["c"].contains("before this process started"));
-        episodes.open([&zero], &[open("c", &zero, Some(Suppressed::Dismissed))]);
+        episodes.open(
+            [&zero],
+            &[open("c", &zero, Some(Suppressed::Dismissed))],
+            None,
+        );
         let last = episodes.all_open(&Said::new()).pop().unwrap();
         assert_eq!(
             (last.id.as_str(), last.suppressed),
@@ -464,6 +501,11 @@ mod tests {
                 .iter()
                 .all(|e| e.suppressed.is_none())
         );
+        // One that was held back ends without an alert; it is known all the same.
+        episodes.open([&zero], &[open("g", &zero, Some(Suppressed::Storm))], None);
+        episodes.open([&zero], &[], Some(Timestamp(7)));
+        let detail = episodes.detail("g", &Said::new()).unwrap();
+        assert_eq!(detail.episode.ended, Some(Timestamp(7)));
         // A partition that goes takes its episodes along.
         episodes.revoked(&zero);
         assert_eq!(ids(&episodes), ["b"]);
@@ -512,6 +554,30 @@ mod tests {
         let found: Vec<&str> = similar.iter().map(|s| s.episode.id.as_str()).collect();
         assert_eq!(found, ["b"]);
         assert!(0.95 < similar[0].likeness && similar[0].likeness < 1.0);
+    }
+
+    #[test]
+    fn a_key_that_is_silent_is_known_as_such_whatever_else_is_open_of_it() {
+        let mut episodes = Episodes::default();
+        let at = TopicPartition::new("t", 0);
+        let silence = |id: &str| OpenEpisode {
+            kind: AlertKind::Silence,
+            ..open(id, &at, None)
+        };
+        let held = open("e", &at, Some(Suppressed::Storm));
+        let by_key =
+            |episodes: &Episodes| episodes.open_by_key().into_iter().next().map(|(_, is)| is);
+        episodes.open([&at], &[held], None);
+        assert_eq!(by_key(&episodes), None);
+        episodes.open(
+            [&at],
+            &[open("a", &at, None), silence("d/t/0/1-absence")],
+            None,
+        );
+        assert_eq!(by_key(&episodes), Some(Trouble::Absence));
+        let all = [silence("d/t/0/1-silence"), open("a", &at, None)];
+        episodes.open([&at], &all, None);
+        assert_eq!(by_key(&episodes), Some(Trouble::Silence));
     }
 
     #[test]

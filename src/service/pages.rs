@@ -19,9 +19,15 @@ pub(crate) const CHARTS: &str = include_str!("page/charts.js");
 pub(crate) const STYLE: &str = include_str!("page/style.css");
 
 /// What it loads: name, type and content.
-const ASSETS: [(&str, &str, &str); 6] = [
+const ASSETS: [(&str, &str, &str); 12] = [
     ("app.js", SCRIPT, include_str!("page/app.js")),
-    ("views.js", SCRIPT, include_str!("page/views.js")),
+    ("home.js", SCRIPT, include_str!("page/home.js")),
+    ("key.js", SCRIPT, include_str!("page/key.js")),
+    ("episode.js", SCRIPT, include_str!("page/episode.js")),
+    ("models.js", SCRIPT, include_str!("page/models.js")),
+    ("settings.js", SCRIPT, include_str!("page/settings.js")),
+    ("course.js", SCRIPT, include_str!("page/course.js")),
+    ("episodes.js", SCRIPT, include_str!("page/episodes.js")),
     ("charts.js", SCRIPT, CHARTS),
     ("dom.js", SCRIPT, DOM),
     ("tools.js", SCRIPT, include_str!("page/tools.js")),

@@ -37,6 +37,10 @@ pub struct Point {
     pub p_value: f64,
     /// Higher is stranger.
     pub score: f64,
+    /// How strong the evidence of the key's records up to this one is, in nats ...
+    pub evidence: f32,
+    /// ... and what opens an episode, or opened the open one.
+    pub evidence_threshold: f32,
     /// Whether the record lies in an open episode.
     pub alert: bool,
     /// Whether it was too early to judge.
@@ -57,6 +61,8 @@ impl Point {
             time: seen.time.0,
             p_value: seen.p_value,
             score: seen.score,
+            evidence: seen.evidence as f32,
+            evidence_threshold: seen.evidence_threshold as f32,
             alert: seen.alert,
             warming_up: seen.warming_up,
             scored_by: seen.scored_by,
@@ -134,8 +140,22 @@ pub struct Series {
     pub columns: Vec<String>,
     /// How far each feature usually is from what is expected of it, over all keys; null until that is known.
     pub spreads: Vec<Option<f64>>,
-    /// The records, the oldest first: a sample where there are many.
+    /// When the oldest record of the key that is remembered happened, in milliseconds since 1970: earlier ones lie in the input.
+    pub remembered_from: i64,
+    /// The records, the oldest first: where there are many, the rarest of each stretch of them.
     pub points: Vec<Point>,
+}
+
+/// What is wrong with a key, the more of it is gone the later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trouble {
+    /// Its records are strange.
+    Strange,
+    /// Its records lack features.
+    Absence,
+    /// It sends no records.
+    Silence,
 }
 
 /// What of a key is shown over time.
@@ -145,6 +165,8 @@ pub struct Strip {
     pub key: String,
     /// Event time of its last record, in milliseconds since 1970.
     pub last: i64,
+    /// What is wrong with it by the open episodes that somebody was told of, `strange`, `absence` or `silence`; null without one.
+    pub open: Option<Trouble>,
     /// How strange its records were, bin after bin: the largest −log10 of their p-values, from 0 to 12; null without records.
     pub bins: Vec<Option<f32>>,
 }
@@ -155,7 +177,7 @@ impl Strip {
     }
 }
 
-/// Keys over time, the strangest first.
+/// Keys over time: those with an open episode first, then the strangest.
 #[derive(Clone, Debug, Serialize)]
 pub struct Overview {
     /// Keys that there are.
@@ -166,6 +188,8 @@ pub struct Overview {
     pub from: i64,
     /// ... and the last one ends.
     pub to: i64,
+    /// When the oldest record that is remembered happened, of whatever key.
+    pub remembered_from: i64,
     /// Those shown.
     pub keys: Vec<Strip>,
 }
@@ -281,22 +305,17 @@ impl Recent {
         self.usual.get(place)?.spread()
     }
 
-    /// The last `most` records of a key between two times; `None` of a key that nothing is known of.
+    /// At most `most` records of a key between two times; `None` of a key that nothing is known of.
     #[must_use]
     pub fn series(&self, key: &str, (from, to): (i64, i64), most: usize) -> Option<Series> {
         let trace = self.traces.get(key)?;
         let within = |point: &&Point| from <= point.time && point.time <= to;
-        let mut points: Vec<Point> = trace
-            .points
-            .iter()
-            .rev()
-            .filter(within)
-            .take(most)
-            .cloned()
-            .collect();
-        points.reverse();
+        let mut points: Vec<&Point> = trace.points.iter().filter(within).collect();
         points.sort_by_key(|point| point.time);
+        let points = thinned(&points, most).into_iter().cloned().collect();
+        let times = trace.points.iter().map(|point| point.time);
         Some(Series {
+            remembered_from: times.min().unwrap_or_default(),
             key: key.to_owned(),
             columns: self.columns.clone(),
             spreads: self.usual.iter().map(|usual| usual.spread()).collect(),
@@ -304,9 +323,9 @@ impl Recent {
         })
     }
 
-    /// Keys over time, the strangest first.
+    /// Keys over time: those with an open episode first, which are in `open`, then the strangest.
     #[must_use]
-    pub fn overview(&self, wanted: Wanted<'_>) -> Overview {
+    pub fn overview(&self, wanted: Wanted<'_>, open: &BTreeMap<&str, Trouble>) -> Overview {
         let to = self.newest().unwrap_or_default();
         let from = to.saturating_sub(wanted.span);
         let search = wanted.search.to_lowercase();
@@ -315,16 +334,21 @@ impl Recent {
             .traces
             .iter()
             .filter(|(key, _)| found(key))
-            .map(|(key, trace)| strip(key, trace, (from, to), wanted.bins))
+            .map(|(key, trace)| Strip {
+                open: open.get(&**key).copied(),
+                ..strip(key, trace, (from, to), wanted.bins)
+            })
             .collect();
         let keys_found = keys.len();
         keys.sort_by(|a, b| {
-            b.strangest()
-                .total_cmp(&a.strangest())
+            (b.open.is_some().cmp(&a.open.is_some()))
+                .then_with(|| b.strangest().total_cmp(&a.strangest()))
                 .then_with(|| a.key.cmp(&b.key))
         });
         keys.truncate(wanted.most);
+        let first = |trace: &Trace| trace.points.front().map(|point| point.time);
         Overview {
+            remembered_from: self.traces.values().filter_map(first).min().unwrap_or(to),
             keys_total: self.traces.len(),
             keys_found,
             from,
@@ -341,6 +365,32 @@ impl Recent {
         last.get((last.len() * 9 / 10).min(last.len().saturating_sub(1)))
             .copied()
     }
+}
+
+/// At most `most` of some records, from all over them: of each stretch the rarest one, and the last one that says what was expected.
+fn thinned<'p>(points: &[&'p Point], most: usize) -> Vec<&'p Point> {
+    if points.len() <= most {
+        return points.to_vec();
+    }
+    let stretches = (most / 2).max(1);
+    let mut kept = Vec::with_capacity(most);
+    for stretch in 0..stretches {
+        let [from, to] = [stretch, stretch + 1].map(|at| points.len() * at / stretches);
+        let stretch = &points[from..to];
+        let by_rarity =
+            |(_, a): &(usize, &&Point), (_, b): &(usize, &&Point)| a.p_value.total_cmp(&b.p_value);
+        let Some((rarest, _)) = stretch.iter().enumerate().min_by(by_rarity) else {
+            continue;
+        };
+        let explained = stretch.iter().rposition(|point| !point.values.is_empty());
+        let explained = explained.unwrap_or(rarest);
+        kept.push(stretch[rarest.min(explained)]);
+        if rarest != explained {
+            kept.push(stretch[rarest.max(explained)]);
+        }
+    }
+    kept.truncate(most);
+    kept
 }
 
 /// What each may have at most so that all fit into `room`: those that need less leave the rest to the others.
@@ -377,6 +427,7 @@ fn strip(key: &str, trace: &Trace, (from, to): (i64, i64), bins: usize) -> Strip
     Strip {
         key: key.to_owned(),
         last: trace.last(),
+        open: None,
         bins: strip,
     }
 }
@@ -392,6 +443,8 @@ mod tests {
             key: Key(Arc::from(key)),
             time: Timestamp(time),
             p_value,
+            evidence: 0.0,
+            evidence_threshold: 9.0,
             alert: p_value < 1e-6,
             by_model: None,
             warming_up: false,
@@ -427,10 +480,39 @@ mod tests {
         };
         assert!((0..10).all(|quiet| len(&format!("quiet {quiet}")) == Some(1)));
         assert!(len("loud").unwrap() > 500, "{:?}", len("loud"));
-        let last = recent.series("loud", (0, i64::MAX), 3).unwrap();
+        let last = recent.series("loud", (20_097, i64::MAX), 100_000).unwrap();
         let times: Vec<i64> = last.points.iter().map(|point| point.time).collect();
         assert_eq!(times, [20_097, 20_098, 20_099]);
         assert_eq!(len("nobody"), None);
+    }
+
+    #[test]
+    fn of_many_records_the_rarest_of_each_stretch_are_shown_and_some_that_say_what_was_expected() {
+        let mut recent = named();
+        for time in 0..1000 {
+            let mut record = seen("k", time, if time == 517 { 1e-9 } else { 0.5 });
+            if time % 10 != 3 {
+                record.row = Vec::new();
+                record.expected = Vec::new();
+            }
+            recent.take(&record);
+        }
+        let all = recent.series("k", (0, i64::MAX), 1000).unwrap();
+        assert_eq!(all.points.len(), 1000);
+        let few = recent.series("k", (0, i64::MAX), 40).unwrap();
+        let times: Vec<i64> = few.points.iter().map(|point| point.time).collect();
+        assert!(times.is_sorted() && times.len() <= 40, "{times:?}");
+        assert!(times.contains(&517) && times[0] < 50 && times[times.len() - 1] >= 950);
+        let explained = |point: &&Point| !point.values.is_empty();
+        assert_eq!(few.points.iter().filter(explained).count(), 20);
+        assert_eq!((few.remembered_from, all.remembered_from), (0, 0));
+        assert!(
+            recent
+                .series("k", (0, i64::MAX), 0)
+                .unwrap()
+                .points
+                .is_empty()
+        );
     }
 
     #[test]
@@ -502,17 +584,25 @@ mod tests {
             span: 100,
             bins: 10,
         };
-        let all = recent.overview(wanted(""));
+        let none = BTreeMap::new();
+        let all = recent.overview(wanted(""), &none);
         assert_eq!(
             (all.keys_total, all.keys_found, all.keys.len()),
             (21, 21, 2)
         );
-        assert_eq!((all.from, all.to), (0, 100));
+        assert_eq!((all.from, all.to, all.remembered_from), (0, 100, 0));
         assert_eq!(all.keys[0].key, "wild");
         let bins: Vec<f32> = all.keys[0].bins.iter().map(|bin| bin.unwrap()).collect();
         assert_eq!(bins, [0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 12.0, 0.3, 0.3]);
-        let found = recent.overview(wanted("CAL"));
+        let found = recent.overview(wanted("CAL"), &none);
         assert_eq!((found.keys_found, found.keys[0].key.as_str()), (1, "Calm"));
-        assert_eq!(Recent::default().overview(wanted("")).keys_total, 0);
+        assert_eq!(Recent::default().overview(wanted(""), &none).keys_total, 0);
+        // One that says nothing has nothing strange to show: that it is silent brings it to the top.
+        let silent = BTreeMap::from([("x7", Trouble::Silence)]);
+        let first = &recent.overview(wanted(""), &silent).keys[0];
+        assert_eq!(
+            (first.key.as_str(), first.open),
+            ("x7", Some(Trouble::Silence))
+        );
     }
 }

@@ -14,6 +14,9 @@ use crate::time::Clock;
 /// Questions to Kafka at a time.
 const ASKING_MAX: usize = 4;
 
+/// Clients that are told of each change: each holds a connection.
+const WATCHING_MAX: usize = 16;
+
 /// What the answers are made from.
 #[derive(Clone, Debug)]
 pub struct Sources {
@@ -39,12 +42,16 @@ pub struct Access {
     pub settings: Arc<[Setting]>,
     /// Who has it may change things; `None`: nobody may.
     pub token: Option<TokenDigest>,
+    /// The host of `http.public_url`, with its port if it has one: where pages of ours are.
+    pub public_host: Option<Arc<str>>,
     /// Changes things.
     pub changes: LateChanges,
     /// Changes that may be at work ...
     pub changing: Arc<Semaphore>,
     /// ... and questions to Kafka.
     pub asking: Arc<Semaphore>,
+    /// Who is told of each change.
+    pub watching: Arc<Semaphore>,
 }
 
 impl Access {
@@ -54,9 +61,19 @@ impl Access {
         Self {
             settings: config.settings().into(),
             token: config.http_token.clone(),
+            public_host: public_host(config.detect.public_url.as_deref()),
             changes,
             changing: Arc::new(Semaphore::new(1)),
             asking: Arc::new(Semaphore::new(ASKING_MAX)),
+            watching: Arc::new(Semaphore::new(WATCHING_MAX)),
         }
     }
+}
+
+/// The host of an address, as a browser says it in `Origin`.
+fn public_host(url: Option<&str>) -> Option<Arc<str>> {
+    let (scheme, host) = url?.split_once("://")?;
+    let usual = if scheme == "https" { ":443" } else { ":80" };
+    let host = host.strip_suffix(usual).unwrap_or(host);
+    Some(host.to_ascii_lowercase().into())
 }

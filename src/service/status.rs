@@ -67,6 +67,8 @@ pub struct ModelStatus {
     pub created: String,
     /// Its features.
     pub columns: Vec<String>,
+    /// Those of them that count: what they count from one record to the next is judged.
+    pub counters: Vec<String>,
     /// What the gate said.
     pub verdict: String,
     /// What the gate measured.
@@ -81,6 +83,7 @@ impl From<&Card> for ModelStatus {
             members: card.members.clone(),
             created: card.created.rfc3339(),
             columns: card.columns.clone(),
+            counters: card.counters.clone(),
             verdict: card.gate.to_string(),
             measures: card.measures.clone(),
         }
@@ -277,7 +280,9 @@ impl Status {
         held: impl IntoIterator<Item = &'a TopicPartition>,
         open: &[OpenEpisode],
     ) {
-        self.lock().episodes.open(held, open);
+        let mut inner = self.lock();
+        let now = inner.recent.newest().map(Timestamp);
+        inner.episodes.open(held, open, now);
     }
 
     /// The keys of a worker whose clocks are wrong, the worst of them.
@@ -368,14 +373,15 @@ impl Status {
         inner.episodes.detail(id, &inner.said)
     }
 
-    /// The last `most` records of a key between two times.
+    /// At most `most` records of a key between two times.
     pub fn series(&self, key: &str, between: (i64, i64), most: usize) -> Option<Series> {
         self.lock().recent.series(key, between, most)
     }
 
-    /// Keys over time, the strangest first.
+    /// Keys over time: those with an open episode first, then the strangest.
     pub fn overview(&self, wanted: Wanted<'_>) -> Overview {
-        self.lock().recent.overview(wanted)
+        let inner = self.lock();
+        inner.recent.overview(wanted, &inner.episodes.open_by_key())
     }
 
     /// Everything but the records.

@@ -201,16 +201,21 @@ pub fn findings(measures: &BTreeMap<String, f64>) -> Vec<String> {
     kinds.sort_by(|a, b| a.1.total_cmp(&b.1));
     found.extend(kinds.into_iter().map(|(kind, share)| by_kind(kind, share)));
     if let Some(rate) = of("alert_rate") {
-        let at =
-            of("alert_rate.at").map_or_else(String::new, |p| format!(" at p-values up to {p:.2e}"));
-        found.push(format!(
-            "of normal records held out {} count as anomalous{at}",
-            percent(rate)
-        ));
+        found.push(match of("alert_rate.at") {
+            Some(share) => format!(
+                "of normal records held out {} look as strange as {} of them should",
+                percent(rate),
+                percent(share)
+            ),
+            None => format!(
+                "of normal records held out {} count as anomalous",
+                percent(rate)
+            ),
+        });
     }
     if let Some(rate) = of("earlier.alert_rate") {
         found.push(format!(
-            "of records that earlier models were accepted on {} count as anomalous",
+            "of records that earlier models were accepted on {} look as strange as that",
             percent(rate)
         ));
     }
@@ -389,7 +394,7 @@ mod tests {
                 "stuck sensors are found poorly by this model: 3.50 % of those that were tried",
                 "noisy sensors are found fairly by this model: 50 % of those that were tried",
                 "values that are shifted are found well by this model: 90 % of those that were tried",
-                "of normal records held out 0.12 % count as anomalous at p-values up to 1.00e-3",
+                "of normal records held out 0.12 % look as strange as 0.10 % of them should",
             ]
         );
         assert!(findings(&BTreeMap::new()).is_empty());

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use anomalyd::alert::{Alert, ScoredBy};
 use anomalyd::config::{Config, Sources as Settings};
-use anomalyd::model::card::{Card, Feedback, ModelVersion, Said};
+use anomalyd::model::card::{Card, Exclusion, Feedback, ModelVersion, Said, Suspect};
+use anomalyd::model::gate_report::{Decision, Reason};
 use anomalyd::pipeline::{Watched, WrongClock};
 use anomalyd::record::Key;
 use anomalyd::service::change::{ChangeError, Changes};
@@ -14,13 +15,13 @@ use anomalyd::service::http::Server;
 use anomalyd::service::metrics::Metrics;
 use anomalyd::service::sources::{Access, LateChanges, Sources};
 use anomalyd::service::status::{ProcessInfo, Status, TrainingStatus};
-use anomalyd::stream::TopicPartition;
+use anomalyd::stream::{Offset, TopicPartition};
 use anomalyd::time::{ManualClock, Timestamp};
 use prometheus::Registry;
 use serde_json::json;
 
 /// When the fault began: the alerts say it, too.
-const BEGAN: i64 = 1_767_225_600_000;
+pub const BEGAN: i64 = 1_767_225_600_000;
 
 /// What may change things.
 pub const TOKEN: &str = "0123456789abcdef";
@@ -57,10 +58,32 @@ impl Changes for Notes {
     }
 
     fn models(&self) -> Result<(Vec<Card>, Option<ModelVersion>), ChangeError> {
+        let mut refused = Card::blank();
+        refused.version = ModelVersion(2);
+        refused.gate.decision = Decision::Rejected;
+        refused.gate.reasons = vec![Reason::ConstantScore];
         let mut card = Card::blank();
         card.version = ModelVersion(3);
+        card.gate.decision = Decision::Promoted;
         card.measures = BTreeMap::from([("recall".to_owned(), 0.5)]);
-        Ok((vec![card], Some(ModelVersion(3))))
+        card.counters = vec!["y".to_owned()];
+        let flagged = |id: &str| Exclusion {
+            at: TopicPartition::new("t", 0),
+            key: "pump 1/α".to_owned(),
+            from: Offset(1),
+            to: None,
+            because: id.into(),
+            feedback: None,
+        };
+        card.exclusions = vec![flagged("d/t/0/1")];
+        card.suspects = vec![Suspect {
+            exclusion: flagged("d/t/0/0-suspect"),
+            from_time: Timestamp(0),
+            to_time: Timestamp(1),
+            excess: 3.0,
+            features: vec![("x".to_owned(), 1.0)],
+        }];
+        Ok((vec![refused, card], Some(ModelVersion(3))))
     }
 
     fn promote(&self, version: ModelVersion) -> Result<(), ChangeError> {
@@ -84,6 +107,7 @@ pub struct Shown {
     pub server: Server,
     pub notes: Arc<Notes>,
     pub late: LateChanges,
+    pub status: Arc<Status>,
 }
 
 /// With these settings; `ready`: things can be changed.
@@ -108,7 +132,7 @@ pub fn shown(set: &[&str], ready: bool) -> Shown {
     let sources = Sources {
         metrics: Metrics::register(&registry, "d").unwrap(),
         registry,
-        status,
+        status: Arc::clone(&status),
         clock: Arc::new(ManualClock::at(Timestamp(1_000_000))),
         access: Access::new(&config, Arc::clone(&late)),
     };
@@ -117,6 +141,7 @@ pub fn shown(set: &[&str], ready: bool) -> Shown {
         server,
         notes,
         late,
+        status,
     }
 }
 
@@ -145,6 +170,8 @@ fn seen(status: &Status) {
         key: key(),
         time: Timestamp(BEGAN + 1000 * (second - 300)),
         p_value: if second < 300 { 0.5 } else { 1e-9 },
+        evidence: if second < 300 { 0.0 } else { 20.7 },
+        evidence_threshold: 9.2,
         alert: second >= 300,
         by_model: None,
         warming_up: false,
@@ -168,7 +195,8 @@ fn seen(status: &Status) {
     status.feedback(&Arc::new(said), 0);
 }
 
-fn alert(id: &str, event: &str) -> Alert {
+/// An alert of a value that is too high.
+pub fn alert(id: &str, event: &str) -> Alert {
     serde_json::from_value(json!({
         "schema": 1, "id": id, "event": event, "kind": "score", "detector": "d", "key": "pump 1/α",
         "data_time": "2026-01-01T00:00:00Z", "approx_anomaly_start_time": "2026-01-01T00:00:00Z",

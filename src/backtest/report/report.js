@@ -54,7 +54,8 @@ function drawCard(place, course) {
     return chart({ title: column, points, from, to, marks, moment, band: spread ? { low: edge(-3), high: edge(3) } : null, lines: [{ of: expected, kind: 'expected' }, { of: actual, kind: 'actual' }], tell: point => `${number(actual(point))}${expected(point) === null ? '' : `, expected ${number(expected(point))}`}` });
   };
   const evidence = chart({ title: 'Evidence', points, from, to, marks, moment, limits: course.threshold ? [{ at: course.threshold, kind: 'limit' }] : [], lines: [{ of: point => point.strength, kind: 'actual' }, { of: point => point.alert ? point.strength : null, kind: 'dots' }], tell: point => `${number(point.strength)} of ${number(course.threshold)}` });
-  place.append(...course.columns.map(feature), evidence, h('p', { class: 'dim small' }, 'Full line: what was measured. Dashed blue: what was expected, with three usual spreads around it. Red: where it began, and the evidence that the budget asks for.'));
+  place.classList.add('together');
+  place.append(...course.columns.map(feature), evidence, h('p', { class: 'dim small' }, 'Full line: what was measured. Dashed blue: what was expected, with three usual spreads around it. Red: where it began, and the evidence that the budget asks for. Drag over a chart, or press + and − on it, to look closer; Escape or a double click shows all.'));
 }
 
 if (data.lanes.length) {

@@ -23,14 +23,14 @@ function set(element, attributes) {
   }
 }
 
-/** Puts children in the place of what an element has, if anything changed; whoever had the focus keeps it. */
+/** Puts children in the place of what an element has, if anything changed; whoever had the focus keeps it. Nothing is taken away under a hand that drags. */
 export function fill(element, key, make) {
   const text = JSON.stringify(key);
-  if (element.shown === text) return;
+  if (element.shown === text || element.querySelector('.held')) return;
   element.shown = text;
   const focused = element.contains(document.activeElement) ? document.activeElement.getAttribute('href') || document.activeElement.id : null;
   element.replaceChildren(...[make()].flat(9).filter(Boolean));
-  if (focused) [...element.querySelectorAll('a, button, input')].find(other => (other.getAttribute('href') || other.id) === focused)?.focus();
+  if (focused) [...element.querySelectorAll('a, button, input, select, svg[tabindex]')].find(other => (other.getAttribute('href') || other.id) === focused)?.focus({ preventScroll: true });
 }
 
 const PLAIN = new Intl.NumberFormat('en', { maximumSignificantDigits: 4, useGrouping: false });

@@ -188,6 +188,55 @@ fn files_that_the_deployment_mounts_or_copies_are_there() {
     }
 }
 
+/// The files outside `src` that the program takes in as it is compiled, below the root.
+fn taken_in(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            taken_in(&path, found);
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        for call in text.split("include_str!(\"").skip(1) {
+            let name = call.split('"').next().unwrap();
+            let file = folder.join(name).canonicalize().unwrap();
+            let inside = file.strip_prefix(root()).unwrap();
+            if !inside.starts_with("src") {
+                found.insert(inside.to_str().unwrap().to_owned());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_image_is_built_with_all_files_that_the_program_takes_in() {
+    let mut found = BTreeSet::new();
+    taken_in(&root().join("src"), &mut found);
+    assert!(found.contains("config/default.toml"), "{found:?}");
+    let dockerfile = read("deploy/Dockerfile");
+    let ignored = read("deploy/Dockerfile.dockerignore");
+    let copied: Vec<&str> = dockerfile
+        .lines()
+        .filter_map(|line| line.strip_prefix("COPY "))
+        .flat_map(|rest| rest.split_whitespace())
+        .collect();
+    for file in &found {
+        let mut places = Path::new(file).ancestors().filter_map(Path::to_str);
+        assert!(
+            places.any(|place| copied.contains(&place)),
+            "the Dockerfile does not copy {file}"
+        );
+        let folder = file.split('/').next().unwrap();
+        let hidden = ignored
+            .lines()
+            .any(|line| line == folder || line == format!("{folder}/*"));
+        assert!(
+            !hidden || ignored.lines().any(|line| line == format!("!{file}")),
+            "the build does not see {file}"
+        );
+    }
+}
+
 /// The lines of a service of the compose file, comments left out.
 fn service(name: &str) -> Vec<String> {
     let compose = read("deploy/compose.yaml");
@@ -259,8 +308,10 @@ fn a_mounted_file_wins_over_what_the_image_sets() {
         .map(str::to_owned)
         .collect();
     assert_eq!(files.len(), 2);
-    assert!(dockerfile.contains(&format!("COPY deploy/container.toml {}\n", files[0])));
-    assert!(dockerfile.contains(&format!("touch {}\n", files[1])));
+    // Where the files of the image are put together, and only there is the empty one.
+    let script = read("deploy/files.sh");
+    assert!(script.contains(&format!(": >\"$root{}\"\n", files[1])));
+    assert!(script.contains(&format!("\"$settings\" \"$root{}\"\n", files[0])));
     let folder = tempfile::tempdir().unwrap();
     let mounted = folder.path().join("anomalyd.toml");
     let load = |own: &str| {

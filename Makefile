@@ -9,7 +9,7 @@ PROFILE ?= quick
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test lint quality streams proofs fuzz chaos measure bench bench-kafka build release docs clean-kafka
+.PHONY: help demo demo-kafka test lint quality streams proofs fuzz chaos measure bench bench-kafka build deploy-test release docs clean-kafka
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -73,6 +73,10 @@ bench-kafka: ## throughput and alert latency of the daemon on a real Kafka, besi
 	@scripts/bootstrap.sh tests
 	@[ -n "$${ANOMALYD_TEST_BROKERS:-}" ] || scripts/kafka.sh fetch
 	$(CARGO) bench --profile $(PROFILE) --bench throughput
+
+deploy-test: ## the image, the services of compose.yaml with a real Kafka, Prometheus and Alertmanager, and the Helm chart, tried (root; a quarter of an hour)
+	@scripts/bootstrap.sh tests
+	PROFILE=$(PROFILE) scripts/deploy-test.sh
 
 build: ## a debug build
 	@scripts/bootstrap.sh

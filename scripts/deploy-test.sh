@@ -2,6 +2,7 @@
 # Tries deploy/ against the real thing: deploy-test.sh [PART ...], all by default.
 #
 #   rules    promtool: the rules, a case for each, the configurations of Prometheus and Alertmanager
+#   boards   the dashboards against Grafana's own types
 #   helm     helm lint, template with several values, every manifest against Kubernetes' schemas
 #   image    builds the image with podman (with WHOLE=1 all of it, else around a binary that is built outside)
 #   stack    the services of deploy/compose.yaml without Docker, in a network of their own: a real Kafka, Prometheus and Alertmanager,
@@ -52,6 +53,12 @@ rules() {
   if need amtool prometheus-alertmanager; then amtool check-config deploy/prometheus/alertmanager.yml; else skip amtool "there is none"; fi
 }
 
+boards() {
+  have go || { skip boards "there is no Go to build what holds them against Grafana's types"; return; }
+  (cd scripts/dashboards && go build -o "$tools/bin/dashboards" .) || { skip boards "Grafana's types cannot be had"; return; }
+  dashboards deploy/grafana/dashboards/*.json
+}
+
 # The images that the Dockerfile begins with: pulled, or made of Debian's packages and the toolchain that is here.
 bases() {
   local base=docker.io/library/debian:bookworm-slim rust=docker.io/library/rust:1.95-slim-bookworm
@@ -68,8 +75,10 @@ bases() {
     sysroot=$(rustc --print sysroot)
     say "image: the image of Rust is made of the toolchain that is here"
     mkdir -p "$context"
-    printf 'FROM %s\nCOPY . /usr/local/\nENV CARGO_HOME=/usr/local/cargo\n' "$base" >"$context/Dockerfile"
-    podman "${runtime[@]}" build --quiet --network=host -f "$context/Dockerfile" -t "$rust" --ignorefile /dev/null "$sysroot" >/dev/null
+    # It trusts whom this machine trusts, whose network may have a certificate of its own.
+    printf 'FROM %s\nCOPY . /usr/local/\nCOPY --from=trusted ca-certificates.crt /etc/ssl/trusted.crt\nENV CARGO_HOME=/usr/local/cargo CARGO_HTTP_CAINFO=/etc/ssl/trusted.crt\n' \
+      "$base" >"$context/Dockerfile"
+    podman "${runtime[@]}" build --quiet --network=host --build-context trusted=/etc/ssl/certs -f "$context/Dockerfile" -t "$rust" --ignorefile /dev/null "$sysroot" >/dev/null
   }
 }
 
@@ -91,8 +100,6 @@ build_image() {
     cargo run --quiet --locked -p anomalyd-supply -- "$tools/built/out"
     cp LICENSE-APACHE LICENSE-MIT "$tools/built/out/"
     build+=(--build-context "build=$tools/built")
-  else
-    build+=(--volume "${CARGO_HOME:-$HOME/.cargo}/registry:/usr/local/cargo/registry")
   fi
   "${build[@]}" -t "$image" . >"$tools/image.log" 2>&1 || { tail -30 "$tools/image.log"; say "FAILED: the image cannot be built"; exit 1; }
   if [ -z "${WHOLE:-}" ]; then
@@ -111,6 +118,7 @@ stack() {
   /usr/bin/python3 -c 'import yaml' 2>/dev/null || install python3-yaml || { skip stack "python3 has no yaml"; return; }
   need prometheus prometheus || { skip stack "there is no Prometheus"; return; }
   have alertmanager || have prometheus-alertmanager || install prometheus-alertmanager || { skip stack "there is no Alertmanager"; return; }
+  need kcat kcat || { skip stack "there is no kcat"; return; }
   need ip iproute2 || { skip stack "there is no ip"; return; }
   scripts/kafka.sh fetch
   local libs=${ANOMALYD_KAFKA_CACHE:-$PWD/.kafka}/libs-${KAFKA_VERSION:-4.3.0}
@@ -126,15 +134,16 @@ stack() {
 }
 
 parts=("$@")
-[ $# -gt 0 ] || parts=(rules helm image stack)
+[ $# -gt 0 ] || parts=(rules boards helm image stack)
 built=''
 for part in "${parts[@]}"; do
   case $part in
     rules) rules ;;
+    boards) boards ;;
     helm) scripts/helm-test.sh "$tools" || { code=$?; [ "$code" = 77 ] && skipped+=(helm) || exit "$code"; } ;;
     image) if build_image; then built=1; fi ;;
     stack) stack ;;
-    *) sed -n '2,13p' "$0" | sed 's/^# \{0,1\}//'; exit 64 ;;
+    *) sed -n '2,14p' "$0" | sed 's/^# \{0,1\}//'; exit 64 ;;
   esac
 done
 say "deploy-test: ${parts[*]}: ok${skipped[*]:+; skipped: ${skipped[*]}}"

@@ -90,7 +90,7 @@ class Stack:
 
     def names(self):
         """Makes the services' names known to all that runs here."""
-        hosts = ["127.0.0.1 localhost"] + [f"{address} {name}" for name, address in self.address.items()]
+        hosts = [f"127.0.0.1 localhost {socket.gethostname()}"] + [f"{address} {name}" for name, address in self.address.items()]
         self.bind("hosts", "\n".join(hosts) + "\n", "/etc/hosts")
         self.bind("resolv.conf", "nameserver 127.0.0.53\noptions ndots:1\n", "/etc/resolv.conf")
         NameServer({name: [address] for name, address in self.address.items()}).start()
@@ -159,11 +159,6 @@ class Stack:
         return ["java", "-Xmx384m", "-XX:+UseSerialGC", "-cp", f"{self.libs}/*", log, *arguments]
 
     def kafka(self, name, service):
-        command = service.get("command")
-        if command:
-            tool = {"kafka-topics.sh": "org.apache.kafka.tools.TopicCommand"}[Path(command[0]).name]
-            self.spawn(name, self.java(tool, *command[1:]))
-            return
         data = self.folder / "kafka-data"
         lines = []
         for key, value in service["environment"].items():

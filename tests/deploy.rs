@@ -85,10 +85,25 @@ fn rules_name_metrics_that_exist_and_have_a_section_in_the_runbook() {
                 rules.contains(&link),
                 "{name} does not point to its section"
             );
+            let cases = read("deploy/prometheus/alerts.test.yml");
+            let fires = format!("alertname: {name}\n        exp_alerts:\n          - exp_labels");
+            let quiet = format!("alertname: {name}, exp_alerts: []");
+            assert!(
+                cases.contains(&fires) && cases.contains(&quiet),
+                "{name} has no case in which it fires, or none in which it is quiet"
+            );
             found += 1;
         }
     }
     assert!(found >= 10, "only {found} rules found");
+    let places: BTreeSet<&str> = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("runbook_url: "))
+        .filter_map(|url| url.split('#').next())
+        .collect();
+    assert_eq!(places.len(), 1, "one runbook: {places:?}");
+    assert!(places.iter().all(|url| url.starts_with("https://")));
+    assert_eq!(rules.matches("runbook_url: ").count(), found);
     for query in rules.split("expr:").skip(1) {
         let query = query
             .split("labels:")
@@ -101,18 +116,58 @@ fn rules_name_metrics_that_exist_and_have_a_section_in_the_runbook() {
     }
 }
 
+/// The dashboards: the file's name, and what it says.
+fn dashboards() -> Vec<(String, serde_json::Value)> {
+    let folder = root().join("deploy/grafana/dashboards");
+    let files = fs::read_dir(folder).unwrap().map(|entry| {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        (name, serde_json::from_str(&text).unwrap())
+    });
+    files.collect()
+}
+
 #[test]
 fn every_panel_queries_metrics_that_exist() {
-    let text = read("deploy/grafana/dashboards/anomalyd.json");
-    let dashboard: serde_json::Value = serde_json::from_str(&text).unwrap();
     let mut shown = BTreeSet::new();
-    for panel in dashboard["panels"].as_array().unwrap() {
-        for target in panel["targets"].as_array().unwrap() {
-            let query = target["expr"].as_str().unwrap();
-            assert_known(query, panel["title"].as_str().unwrap());
-            assert!(balanced(query), "{query}");
-            shown.extend(named(query));
+    let boards = dashboards();
+    assert_eq!(boards.len(), 2);
+    for (name, dashboard) in &boards {
+        let mut ids = BTreeSet::new();
+        for panel in dashboard["panels"].as_array().unwrap() {
+            let title = panel["title"].as_str().unwrap();
+            assert!(ids.insert(panel["id"].as_u64().unwrap()), "{name}: {title}");
+            assert_eq!(
+                panel["datasource"]["uid"], "${datasource}",
+                "{name}: {title}"
+            );
+            for target in panel["targets"].as_array().unwrap() {
+                let query = target["expr"].as_str().unwrap();
+                assert_known(query, title);
+                assert!(balanced(query), "{query}");
+                let chosen = query
+                    .matches(r#"{job=~"$job",detector=~"$detector""#)
+                    .count();
+                let series = query.matches("anomalyd_").count();
+                assert_eq!(
+                    series, chosen,
+                    "{name}: {title}: not by what is chosen: {query}"
+                );
+                shown.extend(named(query));
+            }
         }
+        let variables: Vec<_> = dashboard["templating"]["list"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|each| each["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(variables, ["datasource", "job", "detector"], "{name}");
+        assert_eq!(
+            format!("{}.json", dashboard["uid"].as_str().unwrap()),
+            *name
+        );
     }
     let bases: BTreeSet<_> = shown
         .iter()
@@ -146,7 +201,9 @@ fn yaml_files_have_no_tabs_and_indent_by_two() {
     let files = [
         "deploy/compose.yaml",
         "deploy/prometheus/prometheus.yml",
+        "deploy/prometheus/alertmanager.yml",
         "deploy/prometheus/alerts.yml",
+        "deploy/prometheus/alerts.test.yml",
         "deploy/grafana/provisioning/datasources/prometheus.yaml",
         "deploy/grafana/provisioning/dashboards/anomalyd.yaml",
     ];

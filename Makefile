@@ -82,10 +82,10 @@ build: ## a debug build
 	@scripts/bootstrap.sh
 	$(CARGO) build
 
-release: ## the binary to install, what it is made of (CycloneDX) and third-party notices, in target/release
+release: ## what is given out, in target/dist: binary with bill of materials (CycloneDX) and notices, checksums (SIGN_KEY=a key of gpg signs them, IMAGE=a name saves it beside)
 	@scripts/bootstrap.sh
-	$(CARGO) build --locked --release --bin anomalyd
-	$(CARGO) run --locked --quiet -p anomalyd-supply -- target/release
+	if cargo auditable --version >/dev/null 2>&1; then $(CARGO) auditable build --locked --release --bin anomalyd; else $(CARGO) build --locked --release --bin anomalyd; fi
+	scripts/release.sh target/release/anomalyd target/dist
 
 docs: ## write docs/configuration.md and docs/metrics.md from the code
 	ANOMALYD_WRITE_DOCS=1 $(CARGO) test --test documents

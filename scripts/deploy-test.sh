@@ -4,6 +4,7 @@
 #   rules    promtool: the rules, a case for each, the configurations of Prometheus and Alertmanager
 #   boards   the dashboards against Grafana's own types
 #   helm     helm lint, template with several values, every manifest against Kubernetes' schemas
+#   release  packs the binary twice, to the same bytes, with checksums that a key made for it signs
 #   image    builds the image with podman (with WHOLE=1 all of it, else around a binary that is built outside)
 #   stack    the services of deploy/compose.yaml without Docker, in a network of their own: a real Kafka, Prometheus and Alertmanager,
 #            anomalyd in its container where `image` made one
@@ -57,6 +58,30 @@ boards() {
   have go || { skip boards "there is no Go to build what holds them against Grafana's types"; return; }
   (cd scripts/dashboards && go build -o "$tools/bin/dashboards" .) || { skip boards "Grafana's types cannot be had"; return; }
   dashboards deploy/grafana/dashboards/*.json
+}
+
+release() {
+  local one=$tools/dist two=$tools/dist-again program home
+  program=$(binary)
+  home=$(mktemp -d)
+  local key=''
+  if need gpg gnupg; then
+    key=deploy-test@localhost
+    GNUPGHOME=$home gpg --batch --quiet --passphrase '' --quick-generate-key "$key" ed25519 sign 1d 2>/dev/null
+  else
+    skip signature "there is no gpg"
+  fi
+  GNUPGHOME=$home SIGN_KEY=$key scripts/release.sh "$program" "$one" >/dev/null
+  SIGN_KEY='' scripts/release.sh "$program" "$two" >/dev/null
+  diff "$one/SHA256SUMS" "$two/SHA256SUMS" || { say "FAILED: the same binary gave another archive the second time"; exit 1; }
+  (cd "$one" && sha256sum --check --quiet SHA256SUMS)
+  [ -z "$key" ] || GNUPGHOME=$home gpg --batch --quiet --verify "$one/SHA256SUMS.asc" "$one/SHA256SUMS" 2>/dev/null || { say "FAILED: the signature is not good"; exit 1; }
+  GNUPGHOME=$home gpgconf --kill gpg-agent 2>/dev/null || true
+  rm -rf "$home"
+  tar -C "$tools" -xzf "$one"/anomalyd-*.tar.gz
+  "$tools"/anomalyd-*/anomalyd validate --config config/examples/minimal.toml >/dev/null
+  say "release: $(cd "$one" && ls | tr '\n' ' ')"
+  rm -rf "$tools"/anomalyd-* "$two"
 }
 
 # The images that the Dockerfile begins with: pulled, or made of Debian's packages and the toolchain that is here.
@@ -134,16 +159,17 @@ stack() {
 }
 
 parts=("$@")
-[ $# -gt 0 ] || parts=(rules boards helm image stack)
+[ $# -gt 0 ] || parts=(rules boards helm release image stack)
 built=''
 for part in "${parts[@]}"; do
   case $part in
     rules) rules ;;
     boards) boards ;;
+    release) release ;;
     helm) scripts/helm-test.sh "$tools" || { code=$?; [ "$code" = 77 ] && skipped+=(helm) || exit "$code"; } ;;
     image) if build_image; then built=1; fi ;;
     stack) stack ;;
-    *) sed -n '2,14p' "$0" | sed 's/^# \{0,1\}//'; exit 64 ;;
+    *) sed -n '2,15p' "$0" | sed 's/^# \{0,1\}//'; exit 64 ;;
   esac
 done
 say "deploy-test: ${parts[*]}: ok${skipped[*]:+; skipped: ${skipped[*]}}"

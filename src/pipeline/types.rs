@@ -358,6 +358,13 @@ pub struct ColumnsDiffer {
 }
 
 impl Tally {
+    /// Counts a record that got a score, by its p-value.
+    pub(super) fn count_scored(&mut self, p: f64) {
+        self.scored += 1;
+        self.rare += u64::from(p <= 0.01);
+        self.very_rare += u64::from(p <= 0.001);
+    }
+
     /// P2: `consumed = scored + warming_up + late + dead_lettered`.
     pub fn adds_up(&self) -> bool {
         let dead: u64 = self.dead_lettered.values().sum();

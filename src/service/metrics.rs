@@ -123,7 +123,7 @@ pub struct Metrics {
 pub(super) struct Entry {
     pub(super) name: &'static str,
     labels: &'static [&'static str],
-    /// Upper bounds of a histogram's buckets, in seconds.
+    /// Upper bounds of a histogram's buckets.
     bounds: &'static [f64],
     help: &'static str,
 }

@@ -539,6 +539,31 @@ mod tests {
     }
 
     #[test]
+    fn keys_budget_and_exceedances_are_shown() {
+        let (metrics, _, [mut one, mut two]) = observers();
+        let holds = |keys| Gauges {
+            keys,
+            ..Gauges::default()
+        };
+        one.gauges(&holds(3));
+        two.gauges(&holds(4));
+        assert_eq!(metrics.keys.get(), 7);
+        one.idle_snapshots_flushed(&Tally {
+            rare: 5,
+            very_rare: 2,
+            ..Tally::default()
+        });
+        let exceeding = |p| metrics.exceeding.with_label_values(&[p]).get();
+        assert_eq!((exceeding("0.01"), exceeding("0.001")), (5, 2));
+        let budget = |per| metrics.budget.with_label_values(&[per]).get();
+        let all = ["key_day", "fleet_day", "record"].map(budget);
+        assert!(
+            all.iter().filter(|rate| **rate > 0.0).count() == 1,
+            "{all:?}"
+        );
+    }
+
+    #[test]
     fn the_end_of_every_training_run_has_a_time() {
         let (metrics, status, _) = observers();
         let clock = Arc::new(ManualClock::at(Timestamp(5_000)));

@@ -112,9 +112,9 @@ fn one_process_four_and_two_publish_what_one_does() {
     cluster::wait_for("no lag", SOON, || {
         c.metric("anomalyd_lag_records") + d.metric("anomalyd_lag_records") == 0
     });
-    daemons.iter_mut().for_each(|daemon| {
+    for daemon in &mut daemons {
         assert!(daemon.terminate().0.success());
-    });
+    }
 
     let mut calm = site.run(start("calm", &[NO_TRAINING, "batch.records_max=2000"]));
     wait_until_consumed(&site, "calm", all, &mut [&mut calm]);

@@ -170,7 +170,7 @@ for part in "${parts[@]}"; do
     helm) scripts/helm-test.sh "$tools" || { code=$?; [ "$code" = 77 ] && skipped+=(helm) || exit "$code"; } ;;
     image) if build_image; then built=1; fi ;;
     stack) stack ;;
-    *) sed -n '2,14p' "$0" | sed 's/^# \{0,1\}//'; exit 64 ;;
+    *) sed -n '2,13p' "$0" | sed 's/^# \{0,1\}//'; exit 64 ;;
   esac
 done
 say "deploy-test: ${parts[*]}: ok${skipped[*]:+; skipped: ${skipped[*]}}"

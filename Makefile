@@ -9,7 +9,7 @@ PROFILE ?= quick
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test lint quality streams proofs fuzz chaos measure bench bench-kafka build release docs clean-kafka
+.PHONY: help demo demo-kafka test lint quality streams proofs fuzz chaos measure bench bench-kafka build deploy-test release docs clean-kafka
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -74,14 +74,18 @@ bench-kafka: ## throughput and alert latency of the daemon on a real Kafka, besi
 	@[ -n "$${ANOMALYD_TEST_BROKERS:-}" ] || scripts/kafka.sh fetch
 	$(CARGO) bench --profile $(PROFILE) --bench throughput
 
+deploy-test: ## the image, the services of compose.yaml with a real Kafka, Prometheus and Alertmanager, and the Helm chart, tried (root; a quarter of an hour)
+	@scripts/bootstrap.sh tests
+	PROFILE=$(PROFILE) scripts/deploy-test.sh
+
 build: ## a debug build
 	@scripts/bootstrap.sh
 	$(CARGO) build
 
-release: ## the binary to install, what it is made of (CycloneDX) and third-party notices, in target/release
+release: ## what is given out, in target/dist: binary with bill of materials (CycloneDX) and notices, checksums (SIGN_KEY=a key of gpg signs them, IMAGE=a name saves it beside)
 	@scripts/bootstrap.sh
-	$(CARGO) build --locked --release --bin anomalyd
-	$(CARGO) run --locked --quiet -p anomalyd-supply -- target/release
+	if cargo auditable --version >/dev/null 2>&1; then $(CARGO) auditable build --locked --release --bin anomalyd; else $(CARGO) build --locked --release --bin anomalyd; fi
+	scripts/release.sh target/release/anomalyd target/dist
 
 docs: ## write docs/configuration.md and docs/metrics.md from the code
 	ANOMALYD_WRITE_DOCS=1 $(CARGO) test --test documents

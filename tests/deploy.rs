@@ -85,10 +85,25 @@ fn rules_name_metrics_that_exist_and_have_a_section_in_the_runbook() {
                 rules.contains(&link),
                 "{name} does not point to its section"
             );
+            let cases = read("deploy/prometheus/alerts.test.yml");
+            let fires = format!("alertname: {name}\n        exp_alerts:\n          - exp_labels");
+            let quiet = format!("alertname: {name}, exp_alerts: []");
+            assert!(
+                cases.contains(&fires) && cases.contains(&quiet),
+                "{name} has no case in which it fires, or none in which it is quiet"
+            );
             found += 1;
         }
     }
     assert!(found >= 10, "only {found} rules found");
+    let places: BTreeSet<&str> = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("runbook_url: "))
+        .filter_map(|url| url.split('#').next())
+        .collect();
+    assert_eq!(places.len(), 1, "one runbook: {places:?}");
+    assert!(places.iter().all(|url| url.starts_with("https://")));
+    assert_eq!(rules.matches("runbook_url: ").count(), found);
     for query in rules.split("expr:").skip(1) {
         let query = query
             .split("labels:")
@@ -101,18 +116,58 @@ fn rules_name_metrics_that_exist_and_have_a_section_in_the_runbook() {
     }
 }
 
+/// The dashboards: the file's name, and what it says.
+fn dashboards() -> Vec<(String, serde_json::Value)> {
+    let folder = root().join("deploy/grafana/dashboards");
+    let files = fs::read_dir(folder).unwrap().map(|entry| {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        (name, serde_json::from_str(&text).unwrap())
+    });
+    files.collect()
+}
+
 #[test]
 fn every_panel_queries_metrics_that_exist() {
-    let text = read("deploy/grafana/dashboards/anomalyd.json");
-    let dashboard: serde_json::Value = serde_json::from_str(&text).unwrap();
     let mut shown = BTreeSet::new();
-    for panel in dashboard["panels"].as_array().unwrap() {
-        for target in panel["targets"].as_array().unwrap() {
-            let query = target["expr"].as_str().unwrap();
-            assert_known(query, panel["title"].as_str().unwrap());
-            assert!(balanced(query), "{query}");
-            shown.extend(named(query));
+    let boards = dashboards();
+    assert_eq!(boards.len(), 2);
+    for (name, dashboard) in &boards {
+        let mut ids = BTreeSet::new();
+        for panel in dashboard["panels"].as_array().unwrap() {
+            let title = panel["title"].as_str().unwrap();
+            assert!(ids.insert(panel["id"].as_u64().unwrap()), "{name}: {title}");
+            assert_eq!(
+                panel["datasource"]["uid"], "${datasource}",
+                "{name}: {title}"
+            );
+            for target in panel["targets"].as_array().unwrap() {
+                let query = target["expr"].as_str().unwrap();
+                assert_known(query, title);
+                assert!(balanced(query), "{query}");
+                let chosen = query
+                    .matches(r#"{job=~"$job",detector=~"$detector""#)
+                    .count();
+                let series = query.matches("anomalyd_").count();
+                assert_eq!(
+                    series, chosen,
+                    "{name}: {title}: not by what is chosen: {query}"
+                );
+                shown.extend(named(query));
+            }
         }
+        let variables: Vec<_> = dashboard["templating"]["list"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|each| each["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(variables, ["datasource", "job", "detector"], "{name}");
+        assert_eq!(
+            format!("{}.json", dashboard["uid"].as_str().unwrap()),
+            *name
+        );
     }
     let bases: BTreeSet<_> = shown
         .iter()
@@ -146,7 +201,9 @@ fn yaml_files_have_no_tabs_and_indent_by_two() {
     let files = [
         "deploy/compose.yaml",
         "deploy/prometheus/prometheus.yml",
+        "deploy/prometheus/alertmanager.yml",
         "deploy/prometheus/alerts.yml",
+        "deploy/prometheus/alerts.test.yml",
         "deploy/grafana/provisioning/datasources/prometheus.yaml",
         "deploy/grafana/provisioning/dashboards/anomalyd.yaml",
     ];
@@ -185,6 +242,55 @@ fn files_that_the_deployment_mounts_or_copies_are_there() {
                 );
             }
         }
+    }
+}
+
+/// The files outside `src` that the program takes in as it is compiled, below the root.
+fn taken_in(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            taken_in(&path, found);
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        for call in text.split("include_str!(\"").skip(1) {
+            let name = call.split('"').next().unwrap();
+            let file = folder.join(name).canonicalize().unwrap();
+            let inside = file.strip_prefix(root()).unwrap();
+            if !inside.starts_with("src") {
+                found.insert(inside.to_str().unwrap().to_owned());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_image_is_built_with_all_files_that_the_program_takes_in() {
+    let mut found = BTreeSet::new();
+    taken_in(&root().join("src"), &mut found);
+    assert!(found.contains("config/default.toml"), "{found:?}");
+    let dockerfile = read("deploy/Dockerfile");
+    let ignored = read("deploy/Dockerfile.dockerignore");
+    let copied: Vec<&str> = dockerfile
+        .lines()
+        .filter_map(|line| line.strip_prefix("COPY "))
+        .flat_map(|rest| rest.split_whitespace())
+        .collect();
+    for file in &found {
+        let mut places = Path::new(file).ancestors().filter_map(Path::to_str);
+        assert!(
+            places.any(|place| copied.contains(&place)),
+            "the Dockerfile does not copy {file}"
+        );
+        let folder = file.split('/').next().unwrap();
+        let hidden = ignored
+            .lines()
+            .any(|line| line == folder || line == format!("{folder}/*"));
+        assert!(
+            !hidden || ignored.lines().any(|line| line == format!("!{file}")),
+            "the build does not see {file}"
+        );
     }
 }
 
@@ -259,8 +365,10 @@ fn a_mounted_file_wins_over_what_the_image_sets() {
         .map(str::to_owned)
         .collect();
     assert_eq!(files.len(), 2);
-    assert!(dockerfile.contains(&format!("COPY deploy/container.toml {}\n", files[0])));
-    assert!(dockerfile.contains(&format!("touch {}\n", files[1])));
+    // Where the files of the image are put together, and only there is the empty one.
+    let script = read("deploy/files.sh");
+    assert!(script.contains(&format!(": >\"$root{}\"\n", files[1])));
+    assert!(script.contains(&format!("\"$settings\" \"$root{}\"\n", files[0])));
     let folder = tempfile::tempdir().unwrap();
     let mounted = folder.path().join("anomalyd.toml");
     let load = |own: &str| {

@@ -36,6 +36,8 @@ mod proxy;
 mod refused;
 #[path = "kafka/rights.rs"]
 mod rights;
+#[path = "kafka/scaling.rs"]
+mod scaling;
 #[path = "kafka/three.rs"]
 mod three;
 #[path = "kafka/tokens.rs"]

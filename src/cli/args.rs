@@ -94,7 +94,8 @@ A group that is new begins with the alerts that come. Stops on SIGTERM or Ctrl-C
     #[command(
         after_help = "  anomalyd demo                       embedded broker: the story, and then the plant as it goes on, until Ctrl-C
   anomalyd demo --for 90s             with a table of faults found at the end; exit 0 only if all went well
-  anomalyd demo --brokers localhost:9092 --for 90s     the same story on a real Kafka, exactly once"
+  anomalyd demo --brokers localhost:9092 --for 90s     the same story on a real Kafka, exactly once
+  anomalyd demo --plant --brokers localhost:9092       the plant alone, to input.topics, for a daemon that runs elsewhere"
     )]
     Demo(DemoArgs),
     /// Replay a file or a stretch of a topic through the same code as live, and measure
@@ -183,6 +184,9 @@ pub struct DemoArgs {
     /// Seed of the plant and its faults
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// Only the plant: sends its records to the first of input.topics of a real Kafka, its faults again every ten minutes, until stopped
+    #[arg(long)]
+    pub plant: bool,
 }
 
 /// What is read: a file, or a stretch of the configuration's topics.

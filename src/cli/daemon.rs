@@ -1,16 +1,24 @@
-//! `run` and `demo`: the daemon, and the story told around it.
+//! `run`, `notify` and `demo`: the daemon, what tells people of alerts, and the story told around it.
 
 use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::args::{DemoArgs, Settings};
 use super::exit::{self, Failure};
 use crate::config::Config;
 use crate::config::raw::LogFormat;
+use crate::demo::feed;
 use crate::demo::run::{self as demo, DemoError};
+use crate::demo::story::Story;
 use crate::service::error::ServiceError;
 use crate::service::run as service;
-use crate::service::{log, notifying};
+use crate::service::{log, notifying, signal};
 use crate::worker::WorkerError;
+
+/// How long the plant may take to end when it is told to.
+const STOP_MAX: Duration = Duration::from_secs(5);
 
 /// The daemon, until it is told to stop.
 pub fn run(config: &Config) -> Result<(), Failure> {
@@ -39,6 +47,28 @@ pub fn demo(arguments: &DemoArgs, settings: &Settings) -> Result<(), Failure> {
         colour: terminal,
     };
     Ok(demo::run(&options, io::stdout())?)
+}
+
+/// The demo's plant alone, until it is told to stop.
+pub fn plant(arguments: &DemoArgs, config: &Config) -> Result<(), Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let heard = Arc::clone(&stop);
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            signal::listen(STOP_MAX, |request| {
+                if let signal::Request::Stop(_) = request {
+                    heard.store(true, Ordering::Relaxed);
+                }
+            });
+        })?;
+    let plant = (arguments.seed.unwrap_or(7), arguments.length);
+    let story = Story::new(io::stdout(), io::stdout().is_terminal());
+    match feed::run(config, plant, Arc::clone(&stop), story) {
+        // Whatever it waited for when it was told to stop.
+        Err(_) if stop.load(Ordering::Relaxed) => Ok(()),
+        done => Ok(done?),
+    }
 }
 
 impl From<ServiceError> for Failure {

@@ -92,6 +92,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Man { command, to } => man(command, to.as_deref()),
         Command::Run => daemon::run(&load()?),
         Command::Notify => daemon::notify(&load()?),
+        Command::Demo(arguments) if arguments.plant => daemon::plant(arguments, &load()?),
         Command::Demo(arguments) => daemon::demo(arguments, &cli.settings),
         Command::Backtest(arguments) => files::backtest(&load()?, arguments),
         Command::Score(arguments) => files::score(&load()?, arguments),

@@ -55,7 +55,9 @@ mod tests {
         let broker = EmbeddedBroker::start(&[("readings", 3)]).expect("a broker");
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let target = Target {
-            brokers: broker.address(),
+            client: ClientConfig::new()
+                .set("bootstrap.servers", broker.address())
+                .clone(),
             topic: "readings".to_owned(),
             partitions: 3,
         };

@@ -43,6 +43,17 @@ pub struct Fault {
     pub routine: bool,
 }
 
+impl Fault {
+    /// What the terminal says when it begins, or ends; the end of a routine is not told.
+    pub fn turn(&self, begins: bool) -> Option<String> {
+        if begins {
+            return Some(self.says.to_owned());
+        }
+        let name = self.says.split(':').next().unwrap_or_default();
+        (!self.routine).then(|| format!("(the {name} of pump-{} is mended)", self.pump + 1))
+    }
+}
+
 /// The story's six faults. They begin one after the other, each at another pump, after the model has been trained.
 pub fn story() -> Vec<Fault> {
     let fault = |kind, pump, sensors, from, to, says| Fault {

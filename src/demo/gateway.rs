@@ -45,8 +45,8 @@ impl std::fmt::Debug for Gateway {
 /// Where the gateway sends to.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// `host:port` of the broker.
-    pub brokers: String,
+    /// How to reach the broker.
+    pub client: ClientConfig,
     /// The input topic.
     pub topic: String,
     /// Its number of partitions.
@@ -62,8 +62,9 @@ impl Gateway {
         seed: Seed,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, KafkaError> {
-        let producer = ClientConfig::new()
-            .set("bootstrap.servers", &target.brokers)
+        let producer = target
+            .client
+            .clone()
             .set("compression.type", "zstd")
             .set("linger.ms", "20")
             .set("queue.buffering.max.messages", "200000")
@@ -112,6 +113,11 @@ impl Gateway {
         }
         self.producer.poll(Duration::ZERO);
         Ok(())
+    }
+
+    /// Waits until all that was sent has arrived.
+    pub fn finish(&mut self) -> Result<(), KafkaError> {
+        self.producer.flush(Duration::from_secs(3))
     }
 
     /// The plant's time of the next reading.

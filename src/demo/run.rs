@@ -35,7 +35,7 @@ pub const LENGTH: Duration = Duration::from_secs(72);
 /// The variable that stands for the page's token in the demo's settings.
 const TOKEN: &str = "ANOMALYD_DEMO_TOKEN";
 /// For how long the plant has run when the demo begins.
-const HISTORY: Duration = Duration::from_secs(540);
+pub(super) const HISTORY: Duration = Duration::from_secs(540);
 /// Time after a fault in which its alerts still belong to it.
 const GRACE: Duration = Duration::from_secs(3);
 /// Time after which a silence must be told of: none of less than a minute is.
@@ -116,7 +116,7 @@ pub fn run(options: &Options, out: impl Write) -> Result<(), DemoError> {
     place.create_topics(&config, &clock)?;
     let (origin, live) = (clock.now(), clock.monotonic());
     let target = Target {
-        brokers: place.brokers.clone(),
+        client: reach(&place),
         topic: place.topic("readings"),
         partitions: PARTITIONS,
     };
@@ -280,9 +280,14 @@ fn sources(options: &Options, place: &Place, token: &str) -> Sources {
     }
 }
 
+fn reach(place: &Place) -> ClientConfig {
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", &place.brokers);
+    client
+}
+
 fn alerts(place: &Place) -> Result<BaseConsumer, KafkaError> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", &place.brokers)
+    let consumer: BaseConsumer = reach(place)
         .set("group.id", "demo-reader")
         .set("isolation.level", "read_committed")
         .set("fetch.wait.max.ms", "10")
@@ -451,17 +456,8 @@ impl<W: Write> Telling<W> {
     fn tell_turns(&mut self, before: f64, now: f64) -> io::Result<()> {
         let at = self.at();
         for (fault, begins) in self.gateway.turns(before, now) {
-            let text = if begins || fault.routine {
-                if !begins {
-                    continue;
-                }
-                fault.says.to_owned()
-            } else {
-                format!(
-                    "(the {} of pump-{} is mended)",
-                    fault.says.split(':').next().unwrap_or_default(),
-                    fault.pump + 1
-                )
+            let Some(text) = fault.turn(begins) else {
+                continue;
             };
             self.story.line(at, About::Fault, &text)?;
         }

@@ -271,7 +271,7 @@ impl EventEmitter<'_> {
         if warming {
             self.tally.warming_up += 1;
         } else {
-            self.tally.scored += 1;
+            self.tally.count_scored(scored.reading.p);
         }
         if self.watching == Watching::All || self.is_one_of(WATCHED_MAX) || open {
             self.watch(work, &scored, (open, warming));

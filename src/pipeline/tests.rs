@@ -167,6 +167,7 @@ fn an_alert_says_why_and_where() {
         &[(0, "k", 5, CALM), (4, "k", 2_000_000, WILD)],
     );
     assert_eq!((tally.consumed, tally.scored, tally.opened), (2, 2, 1));
+    assert_eq!(tally.rare, 1);
     assert_eq!(outbox.positions, Positions::from([(at(), Offset(5))]));
     let alert = &outbox.alerts[0];
     assert_eq!(alert.id, "test/in/3/4");

@@ -81,6 +81,10 @@ pub struct Tally {
     pub consumed: u64,
     /// Records that got a score by a full window (or a warm cold start).
     pub scored: u64,
+    /// Those of them whose p-value was at most 0.01: a hundredth of normal ones.
+    pub rare: u64,
+    /// Those whose p-value was at most 0.001.
+    pub very_rare: u64,
     /// Records whose window or cold start is still filling.
     pub warming_up: u64,
     /// Records later than the bound.
@@ -358,6 +362,13 @@ pub struct ColumnsDiffer {
 }
 
 impl Tally {
+    /// Counts a record that got a score, by its p-value.
+    pub(super) fn count_scored(&mut self, p: f64) {
+        self.scored += 1;
+        self.rare += u64::from(p <= 0.01);
+        self.very_rare += u64::from(p <= 0.001);
+    }
+
     /// P2: `consumed = scored + warming_up + late + dead_lettered`.
     pub fn adds_up(&self) -> bool {
         let dead: u64 = self.dead_lettered.values().sum();

@@ -25,6 +25,7 @@ pub fn describe() -> prometheus::Result<Vec<Described>> {
     let metrics = Metrics::register(&registry, "detector")?;
     // A family without series would not be gathered.
     metrics.lag.with_label_values(&["topic", "0"]);
+    metrics.budget.with_label_values(&["key_day"]);
     metrics.last_step.with_label_values(&["0"]);
     metrics.waits.with_label_values(&["0"]);
     metrics.requests.with_label_values(&["/", "200"]);
@@ -81,10 +82,11 @@ mod tests {
             );
             assert_eq!(
                 metric.kind == "histogram",
-                metric.name.ends_with("_seconds")
-                    && !["timestamp", "skew"]
-                        .iter()
-                        .any(|word| metric.name.contains(word)),
+                metric.name.ends_with("_ratio")
+                    || metric.name.ends_with("_seconds")
+                        && !["timestamp", "skew"]
+                            .iter()
+                            .any(|word| metric.name.contains(word)),
                 "{}",
                 metric.name
             );

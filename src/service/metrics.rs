@@ -29,6 +29,9 @@ const LATENCY: &[f64] = &[
     0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 ];
 
+/// Bounds of the histogram of how much more evidence there was for an episode than the budget asks for.
+const RATIO: &[f64] = &[1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0];
+
 /// All metrics of one detector. Cloning shares them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -38,6 +41,14 @@ pub struct Metrics {
     pub consumed_bytes: IntCounter,
     /// Records that got a score.
     pub scored: IntCounter,
+    /// Records with small p-values, by what those are at most.
+    pub exceeding: IntCounterVec,
+    /// Evidence of episodes when they opened, over what the budget asked for.
+    pub evidence: Histogram,
+    /// What the budget allows, by what it is for.
+    pub budget: GaugeVec,
+    /// Keys remembered on the partitions held.
+    pub keys: IntGauge,
     /// Records whose window or cold start was still filling.
     pub warming_up: IntCounter,
     /// Keys that began or ceased to drift, by event.
@@ -112,7 +123,7 @@ pub struct Metrics {
 pub(super) struct Entry {
     pub(super) name: &'static str,
     labels: &'static [&'static str],
-    /// Upper bounds of a histogram's buckets, in seconds.
+    /// Upper bounds of a histogram's buckets.
     bounds: &'static [f64],
     help: &'static str,
 }
@@ -162,6 +173,27 @@ pub(super) const TABLE: &[Entry] = &[
         "anomalyd_records_scored_total",
         &[],
         "Records that got a score and could alert.",
+    ),
+    entry(
+        "anomalyd_records_exceeding_total",
+        &["p"],
+        "Records scored whose p-value was at most p (0.01, 0.001): over those scored it is near p while all is normal.",
+    ),
+    timer(
+        "anomalyd_episode_evidence_ratio",
+        &[],
+        RATIO,
+        "Evidence of episodes when they opened, over the evidence that the budget asked for: 1 is just enough.",
+    ),
+    entry(
+        "anomalyd_alert_budget_episodes",
+        &["per"],
+        "False alarms that alerts.false_alarm_rate accepts, per key and day (key_day), per day of all keys together (fleet_day), or per record (record): whichever of them it is set by.",
+    ),
+    entry(
+        "anomalyd_keys",
+        &[],
+        "Keys remembered on the partitions held.",
     ),
     entry(
         "anomalyd_records_warming_up_total",
@@ -410,6 +442,10 @@ impl Metrics {
             consumed: make.metric("anomalyd_records_consumed_total")?,
             consumed_bytes: make.metric("anomalyd_consumed_bytes_total")?,
             scored: make.metric("anomalyd_records_scored_total")?,
+            exceeding: make.metric("anomalyd_records_exceeding_total")?,
+            evidence: make.metric("anomalyd_episode_evidence_ratio")?,
+            budget: make.metric("anomalyd_alert_budget_episodes")?,
+            keys: make.metric("anomalyd_keys")?,
             warming_up: make.metric("anomalyd_records_warming_up_total")?,
             late: make.metric("anomalyd_records_late_total")?,
             dead_lettered: make.metric("anomalyd_records_dead_lettered_total")?,
@@ -468,6 +504,9 @@ impl Metrics {
     fn begin(&self) {
         for reason in DecodeError::REASONS {
             self.dead_lettered.with_label_values(&[reason]);
+        }
+        for p in ["0.01", "0.001"] {
+            self.exceeding.with_label_values(&[p]);
         }
         for why in Discarded::ALL {
             self.state_discarded.with_label_values(&[why.name()]);

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::metrics::Metrics;
 use super::status::{Status, TrainingStatus};
-use crate::alert::{Alert, Drift};
-use crate::detect::Params;
+use crate::alert::{Alert, AlertEvent, Drift};
 use crate::detect::episode::{Rule, pace};
+use crate::detect::{Budget, Params};
 use crate::model::card::ModelVersion;
 use crate::model::gate_report::GateReport;
 use crate::model::trained::TrainedModel;
@@ -30,6 +30,7 @@ struct GaugeValues {
     /// The champion as it was taken up: what would judge.
     champion: Option<ModelVersion>,
     episodes: u64,
+    keys: u64,
     /// Keys whose clocks are ahead, and the largest lead in milliseconds.
     ahead: (u64, u64),
     /// The same of those behind.
@@ -48,6 +49,7 @@ impl WorkerGauges {
                 judging: sum.judging.into_iter().chain(own.judging).min(),
                 champion: sum.champion.max(own.champion),
                 episodes: sum.episodes + own.episodes,
+                keys: sum.keys + own.keys,
                 ahead: (sum.ahead.0 + own.ahead.0, sum.ahead.1.max(own.ahead.1)),
                 behind: (sum.behind.0 + own.behind.0, sum.behind.1.max(own.behind.1)),
                 partitions: sum.partitions + own.partitions,
@@ -73,6 +75,12 @@ impl WorkerObserver {
         shared: WorkerGauges,
         params: Arc<Params>,
     ) -> Self {
+        let (per, rate) = match params.budget {
+            Budget::PerRecord(rate) => ("record", rate),
+            Budget::PerKeyDay(rate) => ("key_day", rate),
+            Budget::PerFleetDay(rate) => ("fleet_day", rate),
+        };
+        metrics.budget.with_label_values(&[per]).set(rate);
         Self {
             worker,
             metrics,
@@ -85,6 +93,9 @@ impl WorkerObserver {
     fn count(&self, tally: &Tally) {
         let metrics = &self.metrics;
         metrics.scored.inc_by(tally.scored);
+        for (p, records) in [("0.01", tally.rare), ("0.001", tally.very_rare)] {
+            metrics.exceeding.with_label_values(&[p]).inc_by(records);
+        }
         metrics.warming_up.inc_by(tally.warming_up);
         metrics.late.inc_by(tally.late);
         for (event, count) in [("begin", tally.drift_began), ("end", tally.drift_ended)] {
@@ -120,6 +131,10 @@ impl WorkerObserver {
             .alerts
             .with_label_values(&[event, severity])
             .inc();
+        if alert.event == AlertEvent::Open && alert.evidence_threshold > 0.0 {
+            let ratio = alert.evidence / alert.evidence_threshold;
+            self.metrics.evidence.observe(ratio);
+        }
         let top = alert
             .relevant_attribution
             .first()
@@ -280,6 +295,7 @@ impl worker::Observer for WorkerObserver {
     fn gauges(&mut self, gauges: &Gauges) {
         let all = self.shared.change(self.worker, |own| {
             own.episodes = gauges.episodes_open;
+            own.keys = gauges.keys;
             own.judging = gauges.judging.values().copied().min();
             let clocks = &gauges.wrong_clocks;
             own.ahead = (clocks.ahead, clocks.most_ahead_ms);
@@ -301,6 +317,9 @@ impl worker::Observer for WorkerObserver {
         self.metrics
             .episodes_open
             .set(i64::try_from(all.episodes).unwrap_or(i64::MAX));
+        self.metrics
+            .keys
+            .set(i64::try_from(all.keys).unwrap_or(i64::MAX));
         let version = all.judging.or(all.champion).unwrap_or_default();
         self.metrics
             .model_version
@@ -517,6 +536,31 @@ mod tests {
         assert_eq!(metrics.skipped.get(), 7);
         let discarded = metrics.state_discarded.with_label_values(&["model_gone"]);
         assert_eq!(discarded.get(), 1);
+    }
+
+    #[test]
+    fn keys_budget_and_exceedances_are_shown() {
+        let (metrics, _, [mut one, mut two]) = observers();
+        let holds = |keys| Gauges {
+            keys,
+            ..Gauges::default()
+        };
+        one.gauges(&holds(3));
+        two.gauges(&holds(4));
+        assert_eq!(metrics.keys.get(), 7);
+        one.idle_snapshots_flushed(&Tally {
+            rare: 5,
+            very_rare: 2,
+            ..Tally::default()
+        });
+        let exceeding = |p| metrics.exceeding.with_label_values(&[p]).get();
+        assert_eq!((exceeding("0.01"), exceeding("0.001")), (5, 2));
+        let budget = |per| metrics.budget.with_label_values(&[per]).get();
+        let all = ["key_day", "fleet_day", "record"].map(budget);
+        assert!(
+            all.iter().filter(|rate| **rate > 0.0).count() == 1,
+            "{all:?}"
+        );
     }
 
     #[test]

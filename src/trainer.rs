@@ -40,7 +40,7 @@ const DRIFT_INTERVAL_PART: u32 = 4;
 const FIRST_TRY_MAX: Duration = Duration::from_secs(120);
 
 /// What to train, when, and on what.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// How.
     pub settings: TrainSettings,
@@ -111,6 +111,15 @@ pub struct Trainer<H, S> {
     waits: Option<Waits>,
 }
 
+/// What the time of the next run follows from.
+#[derive(Clone, Copy, Debug)]
+enum DueBy {
+    /// The interval, since the last run ended; `None`: since the newest model was made.
+    Interval(Option<Duration>),
+    /// Somebody asked, records drift, or there is no model yet.
+    Sooner,
+}
+
 /// Where a trainer gets its data and leaves its models.
 #[derive(Debug)]
 pub struct Sources<H, S> {
@@ -165,6 +174,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
         let mut due = self.clock.monotonic();
         let mut runs = 0;
         let mut last = None;
+        let mut due_by = DueBy::Sooner;
         while !self.stop.load(Ordering::Relaxed) {
             let now = self.clock.monotonic();
             let leads = !leaders.is_empty();
@@ -180,7 +190,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                 }) => {
                     leaders.insert(worker);
                     if !leads {
-                        due = self.first_due();
+                        (due, due_by) = (self.first_due(), DueBy::Interval(None));
                     }
                 }
                 Ok(Order::Lead { worker, .. }) => {
@@ -188,7 +198,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                 }
                 Ok(Order::Now) if leads => {
                     tracing::info!("training now, as asked");
-                    due = self.clock.monotonic();
+                    (due, due_by) = (self.clock.monotonic(), DueBy::Sooner);
                 }
                 Ok(Order::Now) => {
                     tracing::info!("asked to train, but another process of the group does that");
@@ -197,6 +207,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                     let soonest = self.plan.interval / DRIFT_INTERVAL_PART;
                     let now = self.clock.monotonic();
                     due = due.min(last.map_or(now, |last| last + soonest).max(now));
+                    due_by = DueBy::Sooner;
                     let seconds = due.saturating_sub(now).as_secs_f64();
                     tracing::info!(seconds, "records drift: training again as soon as may be");
                 }
@@ -204,7 +215,17 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                     last = Some(self.clock.monotonic());
                     let again = self.attempt();
                     runs += 1;
-                    due = self.clock.monotonic() + again.unwrap_or_else(|| self.jittered(runs));
+                    let now = self.clock.monotonic();
+                    due_by = again.map_or(DueBy::Interval(Some(now)), |_| DueBy::Sooner);
+                    due = now + again.unwrap_or_else(|| self.jittered(runs));
+                }
+                Ok(Order::Plan(plan)) => {
+                    self.plan = *plan;
+                    due = match due_by {
+                        DueBy::Interval(Some(ended)) => ended + self.jittered(runs),
+                        DueBy::Interval(None) if leads => self.first_due(),
+                        _ => due,
+                    };
                 }
                 Ok(Order::Drift | Order::Stop) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,

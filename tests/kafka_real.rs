@@ -34,6 +34,8 @@ mod plant;
 mod proxy;
 #[path = "kafka/refused.rs"]
 mod refused;
+#[path = "kafka/reload.rs"]
+mod reload;
 #[path = "kafka/rights.rs"]
 mod rights;
 #[path = "kafka/three.rs"]

@@ -79,6 +79,7 @@ pub enum Command {
     #[command(after_help = "\
 Stops within seconds on SIGTERM or Ctrl-C: finishes the batch, leaves the group, loses nothing.
 Trains a model now on SIGUSR1, if it is the process of the group that trains (the one that holds the first partition).
+Reads its configuration again on SIGHUP: alert settings, training and log level change without a restart.
 
   anomalyd run --config pumps.toml
   anomalyd run --config pumps.toml --set workers=4 --log-level info,anomalyd::kafka=debug")]

@@ -4,6 +4,7 @@
 //! found at once, with the place it came from.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 
@@ -21,7 +22,7 @@ pub const ENVIRONMENT_PREFIX: &str = "ANOMALYD__";
 const FREE: &[&str] = &["kafka.properties", "input.categories", "input.missing_for"];
 
 /// Where settings come from.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Sources {
     /// Files, later ones win.
     pub files: Vec<PathBuf>,
@@ -31,8 +32,17 @@ pub struct Sources {
     pub set: Vec<String>,
 }
 
+impl fmt::Debug for Sources {
+    /// Leaves values out: they may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("files", &self.files)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What the layers came to.
-#[derive(Debug)]
+#[derive(Clone)]
 pub struct Loaded {
     /// The merged settings; those with problems have their defaults.
     pub raw: Raw,
@@ -44,6 +54,18 @@ pub struct Loaded {
     pub origins: BTreeMap<String, String>,
     /// What is wrong.
     pub problems: Vec<Problem>,
+    /// Where it was read from.
+    pub sources: Sources,
+}
+
+impl fmt::Debug for Loaded {
+    /// Leaves values out: they may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loaded")
+            .field("sources", &self.sources)
+            .field("problems", &self.problems)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Loaded {
@@ -110,16 +132,17 @@ pub fn load(sources: &Sources) -> Loaded {
     problems.extend(misspelt(&sources.environment, &known));
     layers.push(from_environment(&sources.environment));
     layers.push(from_flags(&sources.set, &mut problems));
-    merge(layers, &known, &sources.environment, problems)
+    merge(layers, &known, sources, problems)
 }
 
 fn merge(
     layers: Vec<Vec<Leaf>>,
     known: &Table,
-    environment: &[(String, String)],
+    sources: &Sources,
     mut problems: Vec<Problem>,
 ) -> Loaded {
     let lookup = |name: &str| {
+        let environment = &sources.environment;
         environment
             .iter()
             .find(|(variable, _)| variable == name)
@@ -178,6 +201,7 @@ fn merge(
         revealed,
         origins,
         problems,
+        sources: sources.clone(),
     }
 }
 

@@ -82,6 +82,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint("post", "/api/v1/models/{version}/promote", post(promote)),
         endpoint("post", "/api/v1/models/rollback", post(rollback)),
         endpoint("post", "/api/v1/retrain", post(retrain)),
+        endpoint("post", "/api/v1/reload", post(reload)),
         endpoint("get", "/api/v1/settings", get(settings)),
         endpoint("get", "/api/v1/openapi.json", get(openapi)),
     ]
@@ -189,7 +190,7 @@ async fn series(
 }
 
 async fn settings(State(sources): State<Sources>) -> Response {
-    let settings: &[Setting] = &sources.access.settings;
+    let settings: &[Setting] = &sources.access.settings.get();
     Json(json!({"settings": settings})).into_response()
 }
 
@@ -349,6 +350,13 @@ async fn retrain(State(sources): State<Sources>, headers: HeaderMap) -> Response
     }
 }
 
+async fn reload(State(sources): State<Sources>, headers: HeaderMap) -> Response {
+    let command = format!("kill -HUP {}", std::process::id());
+    let done = change(&sources, &headers, &command, |changes| changes.reload());
+    done.await
+        .map_or_else(|refused| refused, |told| Json(told).into_response())
+}
+
 /// What stands for the configuration in a command.
 const FILE: &str = "--config FILE";
 
@@ -463,6 +471,7 @@ fn failed(error: &ChangeError) -> Response {
     let status = match error {
         ChangeError::Unknown(_) => StatusCode::NOT_FOUND,
         ChangeError::Impossible(_) => StatusCode::CONFLICT,
+        ChangeError::Settings(_) => StatusCode::UNPROCESSABLE_ENTITY,
         ChangeError::Store(_) | ChangeError::Kafka(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     refuse(status, &error.to_string(), None)

@@ -8,6 +8,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
+use super::reload::OUTCOMES;
 use super::status::FeedbackStatus;
 use crate::model::card::Feedback;
 use crate::model::gate_report::Reason;
@@ -106,6 +107,10 @@ pub struct Metrics {
     pub waits: IntGaugeVec,
     /// Requests that HTTP answered, by endpoint and status code.
     pub requests: IntCounterVec,
+    /// Times that the configuration was read again, by outcome.
+    pub reloads: IntCounterVec,
+    /// Settings that are others in the configuration than in the process.
+    pub restart_needed: IntGauge,
 }
 
 /// What a metric is called, and says of itself.
@@ -338,6 +343,16 @@ pub(super) const TABLE: &[Entry] = &[
         &["endpoint", "code"],
         "Requests that HTTP answered, by endpoint (its path as docs/openapi.json writes it; other: any that is none) and status code: 401 are wrong tokens.",
     ),
+    entry(
+        "anomalyd_reloads_total",
+        &["outcome"],
+        "Times that the configuration was read again (SIGHUP, POST /api/v1/reload), by outcome: unchanged, applied, needs_restart (of what changed, some takes a restart; the log and /status name it), refused (it cannot be used: nothing was changed).",
+    ),
+    entry(
+        "anomalyd_restart_needed_settings",
+        &[],
+        "Settings that were others in the configuration when it was last read again than in this process, which takes a restart.",
+    ),
 ];
 
 /// A type of metric, made of what the table says.
@@ -444,6 +459,8 @@ impl Metrics {
             last_step: make.metric("anomalyd_last_step_timestamp_seconds")?,
             waits: make.metric("anomalyd_worker_waits")?,
             requests: make.metric("anomalyd_http_requests_total")?,
+            reloads: make.metric("anomalyd_reloads_total")?,
+            restart_needed: make.metric("anomalyd_restart_needed_settings")?,
         };
         metrics.begin();
         Ok(metrics)
@@ -488,6 +505,9 @@ impl Metrics {
                 self.alerts.with_label_values(&[event, severity]);
             }
         }
+        for outcome in OUTCOMES {
+            self.reloads.with_label_values(&[outcome]);
+        }
         for outcome in ["promoted", "rejected", "skipped", "cancelled", "failed"] {
             self.trainings.with_label_values(&[outcome]);
         }
@@ -522,6 +542,7 @@ mod tests {
                 "anomalyd_state_discarded_total",
                 &Discarded::ALL.map(Discarded::name),
             ),
+            ("anomalyd_reloads_total", &OUTCOMES),
             (
                 "anomalyd_alerts_suppressed_total",
                 &Suppressed::ALL.map(Suppressed::name),

@@ -20,12 +20,14 @@ use super::metrics::Metrics;
 use super::models::{Follower, SharedStore};
 use super::observe::{TrainingObserver, WorkerGauges, WorkerObserver, stepped};
 use super::prepare::{self, Prepared};
+use super::reload::Reloader;
 use super::schema::Waiting;
 use super::signal::Request;
-use super::sources::{Access, LateChanges, Sources as HttpSources};
+use super::sources::{Access, LateChanges, ShownSettings, Sources as HttpSources};
 use super::status::Status;
 use super::thread::spawn;
 use crate::config::Config;
+use crate::detect::AlertParams;
 use crate::kafka::KafkaFailure;
 use crate::kafka::feedback::FeedbackTopic;
 use crate::kafka::reconnecting::ReconnectingSession;
@@ -64,6 +66,7 @@ pub struct Running {
     stop_handle: StopHandle,
     workers: usize,
     control: Control,
+    controls: Arc<Controls>,
     /// Dropping them wakes those who follow the store and the feedback.
     wake: Vec<Sender<()>>,
     helpers: Vec<JoinHandle<()>>,
@@ -95,7 +98,7 @@ pub fn run(config: &Config) -> Result<(), ServiceError> {
     spawn("signals", {
         let stop = Arc::clone(&stop);
         move || {
-            super::signal::listen(END_MAX, |request| {
+            super::signal::listen(END_MAX, true, |request| {
                 if let Request::Stop(name) = request {
                     tracing::info!(signal = name, "stopping");
                     stop.store(true, Ordering::Relaxed);
@@ -112,10 +115,13 @@ pub fn run(config: &Config) -> Result<(), ServiceError> {
         started => started?,
     };
     let (stop_handle, control) = (running.stop_handle(), running.control.clone());
+    let changes = Arc::clone(&running.controls);
     spawn("stopper", move || {
         for request in signals {
             match request {
                 Request::Train => control.train_now(),
+                // What came of it was said.
+                Request::Reload => drop(changes.reload()),
                 Request::Stop(_) => stop_handle.stop(),
             }
         }
@@ -132,6 +138,7 @@ struct Shell {
     status: Arc<Status>,
     /// What people may change; they are answered that it starts until it is set.
     changes: LateChanges,
+    settings: ShownSettings,
     server: Option<Server>,
 }
 
@@ -143,12 +150,14 @@ impl Shell {
         let metrics = Metrics::register(&registry, &config.name)?;
         let status = Arc::new(Status::new(process_info(config, &*clock)));
         let changes = LateChanges::default();
+        let access = Access::new(config, Arc::clone(&changes));
+        let settings = access.settings.clone();
         let sources = HttpSources {
             registry,
             metrics: metrics.clone(),
             status: Arc::clone(&status),
             clock: Arc::clone(&clock),
-            access: Access::new(config, Arc::clone(&changes)),
+            access,
         };
         let server = if_wanted(
             config.http,
@@ -161,6 +170,7 @@ impl Shell {
             metrics,
             status,
             changes,
+            settings,
             server,
         })
     }
@@ -188,17 +198,6 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
     let (listening, said) = listen(config, feedback, (metrics, status));
     let sources = (history, training, &schema);
     let (trainer, control) = trainer(config, sources, (metrics, status, clock));
-    let controls = Controls {
-        config: config.clone(),
-        store: Arc::clone(&store),
-        trainer: control.clone(),
-        status: Arc::clone(status),
-        first: first_partition(config),
-        clock: Arc::clone(clock),
-        watchdog: prepare::briefly(&shell.watchdog),
-    };
-    // It is set once, here.
-    shell.changes.set(Arc::new(controls)).unwrap_or_default();
     let (ended_sender, ended) = channel();
     let crew = Crew {
         config,
@@ -209,7 +208,27 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
         shell: &shell,
         stop: &stop,
     };
-    let promotions = crew.start(said, champion.as_ref(), &ended_sender)?;
+    let (promotions, alerts) = crew.start(said, champion.as_ref(), &ended_sender)?;
+    let seen = (shell.settings.clone(), metrics.clone(), Arc::clone(status));
+    let controls = Arc::new(Controls {
+        config: config.clone(),
+        store: Arc::clone(&store),
+        reloader: Reloader::new(
+            config.clone(),
+            alerts,
+            control.clone(),
+            seen,
+            Arc::clone(clock),
+        ),
+        trainer: control.clone(),
+        status: Arc::clone(status),
+        first: first_partition(config),
+        clock: Arc::clone(clock),
+        watchdog: prepare::briefly(&shell.watchdog),
+    });
+    // It is set once, here.
+    let changes: Arc<dyn Changes> = controls.clone();
+    shell.changes.set(changes).unwrap_or_default();
     let follower = Follower {
         workers: promotions,
         current: champion.as_ref().map(|model| model.card.version),
@@ -232,6 +251,7 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
         stop_handle: StopHandle(ended_sender),
         workers: config.workers,
         control,
+        controls,
         wake: vec![wake, wake_listener],
         helpers,
     })
@@ -283,35 +303,46 @@ struct Crew<'a> {
     stop: &'a Arc<AtomicBool>,
 }
 
+/// Where new champions go, and what alerts are due by: for each worker.
+type Told = (Vec<Sender<Arc<TrainedModel>>>, Vec<Sender<AlertParams>>);
+/// The other ends of one worker, and what people say.
+type Hears = (
+    Receiver<Arc<TrainedModel>>,
+    Receiver<AlertParams>,
+    Receiver<Arc<Said>>,
+);
+
 impl Crew<'_> {
-    /// Starts as many workers as there are receivers of what people say, under `champion`. Answers where new champions go.
+    /// Starts as many workers as there are receivers of what people say, under `champion`. Answers how they are told of what changes.
     fn start(
         &self,
         said: Vec<Receiver<Arc<Said>>>,
         champion: Option<&Arc<TrainedModel>>,
         ended_sender: &Sender<Ended>,
-    ) -> Result<Vec<Sender<Arc<TrainedModel>>>, ServiceError> {
+    ) -> Result<Told, ServiceError> {
         let gauges = WorkerGauges::default();
         // Without a name of its own an instance is new each time: what it left open ends when its transaction times out.
         let named = self.config.instance.clone();
         let instance = named.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-        let mut promotions = Vec::new();
+        let (mut promotions, mut alerts) = (Vec::new(), Vec::new());
         for (worker, said) in said.into_iter().enumerate() {
             let (send, receive) = channel();
             if let Some(champion) = champion {
                 send.send(Arc::clone(champion)).unwrap_or_default();
             }
             promotions.push(send);
-            let context = self.context(worker, (receive, said), &instance, &gauges);
+            let (send, changed) = channel();
+            alerts.push(send);
+            let context = self.context(worker, (receive, changed, said), &instance, &gauges);
             start_worker(worker, context, ended_sender)?;
         }
-        Ok(promotions)
+        Ok((promotions, alerts))
     }
 
     fn context(
         &self,
         worker: usize,
-        (promotions, said): (Receiver<Arc<TrainedModel>>, Receiver<Arc<Said>>),
+        (promotions, alerts, said): Hears,
         instance: &str,
         gauges: &WorkerGauges,
     ) -> WorkerContext {
@@ -323,6 +354,7 @@ impl Crew<'_> {
             schema: Arc::clone(self.schema),
             store: Arc::clone(self.store),
             promotions,
+            alerts,
             listening: Arc::clone(self.listening),
             said,
             trainer: self.control.link(worker),
@@ -449,6 +481,7 @@ struct WorkerContext {
     schema: Arc<Schema>,
     store: SharedStore,
     promotions: Receiver<Arc<TrainedModel>>,
+    alerts: Receiver<AlertParams>,
     listening: SharedListening,
     said: Receiver<Arc<Said>>,
     trainer: TrainerLink,
@@ -485,6 +518,7 @@ fn work(number: usize, context: WorkerContext) -> Result<(), WorkerError<KafkaFa
         schema,
         store,
         promotions,
+        alerts,
         listening,
         said,
         trainer,
@@ -507,6 +541,7 @@ fn work(number: usize, context: WorkerContext) -> Result<(), WorkerError<KafkaFa
             move |version| prepare::load(&store, version, &watchdog)
         }),
         promotions,
+        alerts,
         listen: Box::new(move || feedback::listen(&listening, &watchdog)),
         said,
         trainer,

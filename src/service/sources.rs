@@ -1,6 +1,6 @@
 //! What HTTP answers from.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use prometheus::Registry;
 use tokio::sync::Semaphore;
@@ -32,11 +32,36 @@ pub struct Sources {
 /// What can be changed, once the process has what it takes.
 pub type LateChanges = Arc<OnceLock<Arc<dyn Changes>>>;
 
+/// The settings in effect, as people see them. Cloning shares them.
+#[derive(Clone, Debug, Default)]
+pub struct ShownSettings(Arc<Mutex<Arc<[Setting]>>>);
+
+impl ShownSettings {
+    /// Of a configuration.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let shown = Self::default();
+        shown.set(config.settings());
+        shown
+    }
+
+    /// As they are now.
+    #[must_use]
+    pub fn get(&self) -> Arc<[Setting]> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Shows others from now on.
+    pub fn set(&self, settings: Vec<Setting>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = settings.into();
+    }
+}
+
 /// What may be changed, and by whom.
 #[derive(Clone, Debug)]
 pub struct Access {
     /// The settings in effect.
-    pub settings: Arc<[Setting]>,
+    pub settings: ShownSettings,
     /// Who has it may change things; `None`: nobody may.
     pub token: Option<TokenDigest>,
     /// Changes things.
@@ -52,7 +77,7 @@ impl Access {
     #[must_use]
     pub fn new(config: &Config, changes: LateChanges) -> Self {
         Self {
-            settings: config.settings().into(),
+            settings: ShownSettings::of(config),
             token: config.http_token.clone(),
             changes,
             changing: Arc::new(Semaphore::new(1)),

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::episodes::{EpisodeDetail, EpisodeStatus, Episodes};
 use super::recent::{Overview, Recent, Series, Wanted};
+use super::reload::ReloadStatus;
 use crate::alert::Alert;
 use crate::kafka::publish::Delivery;
 use crate::model::card::{Card, Feedback, Said};
@@ -162,6 +163,8 @@ struct Inner {
     budget: f64,
     /// Why Kafka is waited for before anything can begin.
     waits: Option<String>,
+    /// What the configuration read again came to, and the digest of what is in effect since.
+    reload: Option<(ReloadStatus, String)>,
     /// What workers have long been waiting for in Kafka.
     workers_wait: BTreeMap<usize, String>,
 }
@@ -205,6 +208,8 @@ pub struct View {
     pub closed: Vec<EpisodeStatus>,
     /// Keys whose clocks are wrong, the worst of each worker.
     pub wrong_clocks: Vec<ClockStatus>,
+    /// What came of the configuration when it was last read again; null: it was not, since the start.
+    pub reload: Option<ReloadStatus>,
 }
 
 impl Status {
@@ -378,6 +383,11 @@ impl Status {
         self.lock().recent.overview(wanted)
     }
 
+    /// The configuration was read again; of what is in effect now this is the digest.
+    pub fn reloaded(&self, what: ReloadStatus, digest: String) {
+        self.lock().reload = Some((what, digest));
+    }
+
     /// Everything but the records.
     pub fn view(&self) -> View {
         let inner = self.lock();
@@ -385,8 +395,13 @@ impl Status {
         let mut workers = inner.workers_wait.iter();
         let of_worker = workers.next();
         let of_worker = of_worker.map(|(worker, why)| format!("worker {worker} waits: {why}"));
+        let mut process = self.process.clone();
+        if let Some((_, digest)) = &inner.reload {
+            process.config_digest.clone_from(digest);
+        }
         View {
-            process: self.process.clone(),
+            process,
+            reload: inner.reload.as_ref().map(|(reload, _)| reload.clone()),
             ready: not_ready.is_none(),
             waiting: not_ready.or(of_worker),
             partitions: inner.partitions.values().cloned().collect(),

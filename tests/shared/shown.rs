@@ -5,13 +5,14 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex};
 
 use anomalyd::alert::{Alert, ScoredBy};
-use anomalyd::config::{Config, Sources as Settings};
+use anomalyd::config::{Changed, Config, Sources as Settings};
 use anomalyd::model::card::{Card, Feedback, ModelVersion, Said};
 use anomalyd::pipeline::{Watched, WrongClock};
 use anomalyd::record::Key;
 use anomalyd::service::change::{ChangeError, Changes};
 use anomalyd::service::http::Server;
 use anomalyd::service::metrics::Metrics;
+use anomalyd::service::reload::ReloadStatus;
 use anomalyd::service::sources::{Access, LateChanges, Sources};
 use anomalyd::service::status::{ProcessInfo, Status, TrainingStatus};
 use anomalyd::stream::TopicPartition;
@@ -77,6 +78,26 @@ impl Changes for Notes {
         self.note("retrain".to_owned());
         Ok(())
     }
+
+    fn reload(&self) -> Result<ReloadStatus, ChangeError> {
+        self.note("reload".to_owned());
+        Ok(reloaded())
+    }
+}
+
+/// A reading of the configuration that came to something of everything.
+fn reloaded() -> ReloadStatus {
+    let changed = |key: &str| Changed {
+        key: key.to_owned(),
+        value: "1".to_owned(),
+    };
+    ReloadStatus {
+        at: "2026-01-01T00:00:00Z".to_owned(),
+        outcome: "needs_restart",
+        applied: vec![changed("training.guard")],
+        needs_restart: vec![changed("workers")],
+        problems: Vec::new(),
+    }
 }
 
 /// A server with something to show, and who notes what it is asked to change.
@@ -126,6 +147,7 @@ fn seen(status: &Status) {
     status.assigned(&at, false);
     status.columns(&["x".to_owned(), "y".to_owned()]);
     status.model(&Card::blank());
+    status.reloaded(reloaded(), "abc".to_owned());
     status.training(TrainingStatus {
         ended: "2026-01-01T00:00:00Z".to_owned(),
         outcome: "promoted".to_owned(),

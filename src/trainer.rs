@@ -4,6 +4,7 @@
 //! never delays scoring: it has its own thread and its own reader of the log, and meets the workers only through the store.
 
 mod link;
+mod turns;
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -29,6 +30,7 @@ use crate::train::sample::{self, Sample};
 use crate::train::{self, Candidate, TrainData, TrainError, TrainJob, TrainSettings};
 pub(crate) use link::Order;
 pub use link::{Control, TrainerLink};
+pub use turns::Turns;
 
 /// How often a trainer without a model looks whether the log has enough records by now.
 const FIRST_TRY_EVERY: Duration = Duration::from_secs(2);
@@ -109,6 +111,8 @@ pub struct Trainer<H, S> {
     running: ModelVersion,
     /// Why there is no model, or no new one, as it was last said.
     waits: Option<Waits>,
+    /// The process's detectors train one after another.
+    turns: Turns,
 }
 
 /// What the time of the next run follows from.
@@ -163,9 +167,16 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                 patience: FIRST_TRY_EVERY,
                 running: ModelVersion(0),
                 waits: None,
+                turns: Turns::default(),
             },
             control,
         )
+    }
+
+    /// The same, which trains when it is its turn.
+    #[must_use]
+    pub fn in_turn(self, turns: Turns) -> Self {
+        Self { turns, ..self }
     }
 
     /// Runs until told to stop. Errors end a run, never the thread.
@@ -250,13 +261,20 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
 
     /// The interval, moved by at most `jitter` of it.
     fn jittered(&self, run: u64) -> Duration {
-        let mut random = self.plan.settings.seed.child("jitter").nth(run).rng();
+        let settings = &self.plan.settings;
+        let jitter = settings.seed.child("jitter").child(&settings.detector);
+        let mut random = jitter.nth(run).rng();
         let by = self.plan.jitter * random.gen_range(-1.0..=1.0);
         self.plan.interval.mul_f64((1.0 + by).max(0.0))
     }
 
     /// One run, reported. Answers when to try again if that is sooner than the interval.
     fn attempt(&mut self) -> Option<Duration> {
+        let turns = self.turns.clone();
+        let waits =
+            || tracing::info!("training waits until other detectors of the process have trained");
+        // Told to stop: the loop ends.
+        let _turn = turns.wait(&self.stop, waits)?;
         let began = self.clock.monotonic();
         // A panic in a fit is a failed training, not the end of training: the next run has another seed and other records.
         let outcome = catch_unwind(AssertUnwindSafe(|| self.train())).unwrap_or_else(|panic| {

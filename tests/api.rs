@@ -285,7 +285,7 @@ fn nothing_changes_before_there_is_something_to_change_and_one_change_comes_afte
         "{body}"
     );
     assert_eq!(get(&shown.server, "/api/v1/models").0, 503);
-    shown.late.set(shown.notes.clone()).unwrap();
+    shown.late.set(shown.notes.clone());
     let ((begun, begins), (go_on, goes_on)) = (channel(), channel());
     *shown.notes.hold.lock().unwrap() = Some((begun, goes_on));
     std::thread::scope(|scope| {

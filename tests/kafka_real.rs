@@ -38,6 +38,8 @@ mod refused;
 mod reload;
 #[path = "kafka/rights.rs"]
 mod rights;
+#[path = "kafka/several.rs"]
+mod several;
 #[path = "kafka/three.rs"]
 mod three;
 #[path = "kafka/tokens.rs"]

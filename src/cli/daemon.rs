@@ -9,12 +9,15 @@ use crate::config::raw::LogFormat;
 use crate::demo::run::{self as demo, DemoError};
 use crate::service::error::ServiceError;
 use crate::service::run as service;
-use crate::service::{log, notifying};
+use crate::service::{log, many, notifying};
 use crate::worker::WorkerError;
 
 /// The daemon, until it is told to stop.
-pub fn run(config: &Config) -> Result<(), Failure> {
-    Ok(service::run(config)?)
+pub fn run(configs: &[Config]) -> Result<(), Failure> {
+    Ok(match configs {
+        [config] => service::run(config)?,
+        several => many::run(several)?,
+    })
 }
 
 /// What tells people of alerts, until it is told to stop.

@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use super::detectors::{self, Which};
 use super::problem::Problem;
 use super::raw::{MODEL_WINDOW, Raw};
 use super::secret;
@@ -30,6 +30,19 @@ pub struct Sources {
     pub environment: Vec<(String, String)>,
     /// `key=value`, as `--set` takes it; later ones win.
     pub set: Vec<String>,
+    /// Whose settings of several detectors.
+    pub which: Which,
+}
+
+impl Sources {
+    /// The same, for the detector of this name.
+    #[must_use]
+    pub fn of(&self, detector: &str) -> Self {
+        Self {
+            which: Which::Named(detector.to_owned()),
+            ..self.clone()
+        }
+    }
 }
 
 impl fmt::Debug for Sources {
@@ -119,15 +132,11 @@ pub fn load(sources: &Sources) -> Loaded {
     let known = Table::try_from(Raw::default()).unwrap_or_default();
     let mut problems = Vec::new();
     let mut layers: Vec<Vec<Leaf>> = Vec::new();
-    for file in &sources.files {
-        match read(file) {
-            Ok(table) => {
-                let mut leaves = Vec::new();
-                flatten(table, &known, &[], &file.display().to_string(), &mut leaves);
-                layers.push(leaves);
-            }
-            Err(problem) => problems.push(problem),
-        }
+    let files = detectors::read(&sources.files, &mut problems);
+    for (table, origin) in files.layers(&sources.which, &mut problems) {
+        let mut leaves = Vec::new();
+        flatten(table, &known, &[], &origin, &mut leaves);
+        layers.push(leaves);
     }
     problems.extend(misspelt(&sources.environment, &known));
     layers.push(from_environment(&sources.environment));
@@ -203,23 +212,6 @@ fn merge(
         problems,
         sources: sources.clone(),
     }
-}
-
-fn read(file: &PathBuf) -> Result<Table, Problem> {
-    let name = file.display().to_string();
-    let text = fs::read_to_string(file)
-        .map_err(|error| Problem::new(&name, format!("cannot be read: {error}")))?;
-    text.parse::<Table>().map_err(|error| {
-        // The message without the quoted line: that line may hold a secret.
-        let line = error.span().map_or(1, |span| {
-            text.bytes()
-                .take(span.start)
-                .filter(|byte| *byte == b'\n')
-                .count()
-                + 1
-        });
-        Problem::new(&format!("{name}:{line}"), error.message().to_owned())
-    })
 }
 
 /// Splits a table into its settings: as deep as the known keys go, and one level into the user's own tables.

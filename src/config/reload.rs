@@ -47,6 +47,14 @@ pub struct Reloaded {
 }
 
 impl Config {
+    /// The same files, environment and flags, read again: all of it.
+    ///
+    /// # Errors
+    /// All problems at once.
+    pub fn again(&self) -> Result<Self, Problems> {
+        Self::load(&self.loaded.sources)
+    }
+
     /// Reads the same files, environment and flags again, and takes over what may change while the program runs.
     ///
     /// # Errors
@@ -151,7 +159,7 @@ mod tests {
             );
             fs::write(&file, text).unwrap();
         };
-        write("1/week", "a", "one", "");
+        write("1/week", "a", "hunter-uno", "");
         let sources = Sources {
             files: vec![file.clone()],
             environment: vec![("ANOMALYD__TRAINING__INTERVAL".into(), "2h".into())],
@@ -159,6 +167,7 @@ mod tests {
                 "log.level=debug".into(),
                 "http.token=0123456789abcdef".into(),
             ],
+            ..Sources::default()
         };
         let config = Config::load(&sources).unwrap();
         let same = config.reload().unwrap();
@@ -166,7 +175,7 @@ mod tests {
         write(
             "2/day",
             "b",
-            "two",
+            "hunter-dos",
             "[training]\nhistory = \"30d\"\nguard = 7\n",
         );
         let found = config.reload().unwrap();
@@ -191,12 +200,12 @@ mod tests {
         assert_eq!(now.training.history, config.training.history);
         assert_eq!(now.http_token, config.http_token);
         assert!(now.http_token.as_ref().unwrap().is_of("0123456789abcdef"));
-        assert!(!now.shown.contains("two") && !format!("{now:?}").contains("one"));
+        assert!(!now.shown.contains("hunter") && !format!("{now:?}").contains("hunter"));
         // It is still said of what waits for a restart, and of what is as it was nothing.
         let again = now.reload().unwrap();
         assert!(again.applied.is_empty());
         assert_eq!(again.needs_restart.len(), 3);
-        write("1/week", "a", "one", "");
+        write("1/week", "a", "hunter-uno", "");
         let back = now.reload().unwrap();
         assert_eq!(
             keys(&back.applied),

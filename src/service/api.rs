@@ -368,7 +368,11 @@ fn refuse(status: StatusCode, why: &str, command: Option<&str>) -> Response {
 }
 
 /// Whether somebody may change something; if not, the answer that says so.
-fn admit(access: &Access, headers: &HeaderMap, command: &str) -> Result<(), Box<Response>> {
+pub(super) fn admit(
+    access: &Access,
+    headers: &HeaderMap,
+    command: &str,
+) -> Result<(), Box<Response>> {
     let refuse = |status, why| Err(Box::new(refuse(status, why, Some(command))));
     let Some(token) = &access.token else {
         return refuse(
@@ -445,7 +449,7 @@ async fn run<T: Send + 'static>(
     what: impl FnOnce(&dyn Changes) -> Result<T, ChangeError> + Send + 'static,
 ) -> Result<T, Response> {
     let busy = |why| refuse(StatusCode::SERVICE_UNAVAILABLE, why, None);
-    let Some(changes) = changes.get().cloned() else {
+    let Some(changes) = changes.get() else {
         return Err(busy("the process is still starting, or waits for Kafka"));
     };
     let Ok(place) = Arc::clone(places).try_acquire_owned() else {

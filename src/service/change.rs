@@ -3,7 +3,8 @@
 use std::sync::{Arc, PoisonError};
 
 use super::models::{AnyStore, AnyStoreError, SharedStore};
-use super::reload::{ReloadStatus, Reloader};
+use super::reload::Reloader;
+use super::reloaded::ReloadStatus;
 use super::status::Status;
 use crate::config::{Config, Problems};
 use crate::kafka::KafkaFailure;

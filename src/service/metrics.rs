@@ -8,7 +8,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
-use super::reload::OUTCOMES;
+use super::reloaded::OUTCOMES;
 use super::status::FeedbackStatus;
 use crate::model::card::Feedback;
 use crate::model::gate_report::Reason;
@@ -111,6 +111,10 @@ pub struct Metrics {
     pub reloads: IntCounterVec,
     /// Settings that are others in the configuration than in the process.
     pub restart_needed: IntGauge,
+    /// Whether the detector works.
+    pub up: IntGauge,
+    /// Times that it failed and began anew, or ended.
+    pub failures: IntCounter,
 }
 
 /// What a metric is called, and says of itself.
@@ -353,6 +357,16 @@ pub(super) const TABLE: &[Entry] = &[
         &[],
         "Settings that were others in the configuration when it was last read again than in this process, which takes a restart.",
     ),
+    entry(
+        "anomalyd_detector_up",
+        &[],
+        "1 while the detector works or waits for Kafka; 0 where it failed among others that go on, until it begins anew. A process of one detector ends instead.",
+    ),
+    entry(
+        "anomalyd_detector_failures_total",
+        &[],
+        "Times that the detector failed among others that go on; the log and /status say why.",
+    ),
 ];
 
 /// A type of metric, made of what the table says.
@@ -461,8 +475,11 @@ impl Metrics {
             requests: make.metric("anomalyd_http_requests_total")?,
             reloads: make.metric("anomalyd_reloads_total")?,
             restart_needed: make.metric("anomalyd_restart_needed_settings")?,
+            up: make.metric("anomalyd_detector_up")?,
+            failures: make.metric("anomalyd_detector_failures_total")?,
         };
         metrics.begin();
+        metrics.up.set(1);
         Ok(metrics)
     }
 

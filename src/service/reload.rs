@@ -4,35 +4,15 @@
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::Serialize;
-
 use super::from_config::plan;
 use super::log;
 use super::metrics::Metrics;
-use super::sources::ShownSettings;
+use super::reloaded::{ReloadStatus, ShownSettings};
 use super::status::Status;
 use crate::config::{Changed, Config, Problems, Reloaded};
 use crate::detect::AlertParams;
 use crate::time::Clock;
 use crate::trainer::Control;
-
-/// What the last reading of the configuration came to, for people.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct ReloadStatus {
-    /// When, RFC 3339.
-    pub at: String,
-    /// One of [`OUTCOMES`].
-    pub outcome: &'static str,
-    /// What changed, and is in effect: workers take it up with their next batch, training with its next run.
-    pub applied: Vec<Changed>,
-    /// What is another in the configuration than in this process, until it is started again.
-    pub needs_restart: Vec<Changed>,
-    /// What is wrong with the configuration; then nothing was changed.
-    pub problems: Vec<String>,
-}
-
-/// What reading the configuration again may come to: nothing was another; all that was is in effect; some of it takes a restart; it cannot be used.
-pub const OUTCOMES: [&str; 4] = ["unchanged", "applied", "needs_restart", "refused"];
 
 /// Reads the configuration again.
 #[derive(Debug)]
@@ -171,6 +151,8 @@ mod tests {
     use std::fs;
     use std::sync::mpsc::channel;
 
+    use crate::service::reloaded::OUTCOMES;
+
     use crate::config::Sources;
     use crate::detect::Budget;
     use crate::service::status::ProcessInfo;
@@ -209,7 +191,10 @@ mod tests {
         assert!(matches!(orders.try_recv(), Ok(Order::Plan(_))));
         let view = status.view();
         let now = view.reload.unwrap();
-        assert_eq!((now.outcome, &*now.at), ("applied", "1970-01-01T00:00:01Z"));
+        assert_eq!(
+            (now.outcome, &*now.at),
+            ("applied", "1970-01-01T00:00:01.000Z")
+        );
         assert_ne!(view.process.config_digest, digest);
         let setting = |key: &str| shown.get().iter().find(|s| s.key == key).cloned();
         let rate = setting("alerts.false_alarm_rate").unwrap();

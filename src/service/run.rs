@@ -9,12 +9,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use prometheus::Registry;
-
 use super::change::{Changes, Controls};
 use super::error::ServiceError;
 use super::feedback::{self, Listener, Listening, SharedListening};
-use super::from_config::{plan, process_info, session_settings};
+use super::from_config::{first_partition, log_start, plan, session_settings};
 use super::http::{Server, if_wanted};
 use super::metrics::Metrics;
 use super::models::{Follower, SharedStore};
@@ -22,8 +20,8 @@ use super::observe::{TrainingObserver, WorkerGauges, WorkerObserver, stepped};
 use super::prepare::{self, Prepared};
 use super::reload::Reloader;
 use super::schema::Waiting;
+use super::shell::{Process, Shell};
 use super::signal::Request;
-use super::sources::{Access, LateChanges, ShownSettings, Sources as HttpSources};
 use super::status::Status;
 use super::thread::spawn;
 use crate::config::Config;
@@ -32,21 +30,20 @@ use crate::kafka::KafkaFailure;
 use crate::kafka::feedback::FeedbackTopic;
 use crate::kafka::reconnecting::ReconnectingSession;
 use crate::kafka::settings::Connection;
-use crate::kafka::watchdog::{Watchdog, end_process};
+use crate::kafka::watchdog::Watchdog;
 use crate::model::card::Said;
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{Column, Pipeline, Watching};
 use crate::port::{History, ModelStore};
 use crate::record::decode::Decoder;
 use crate::record::schema::Schema;
-use crate::stream::TopicPartition;
-use crate::time::{Clock, SystemClock};
+use crate::time::Clock;
 use crate::trainer::{Control, Sources, Trainer, TrainerLink};
 use crate::worker::{Ports, Settings, Worker, WorkerError};
 
 /// From a signal to the end of the process: for the threads to end by themselves, and then by force.
 const STOP_MAX: Duration = Duration::from_millis(4_200);
-const END_MAX: Duration = Duration::from_millis(4_700);
+pub(super) const END_MAX: Duration = Duration::from_millis(4_700);
 /// The longest wait of a worker for input: how soon it sees a stop or a new model.
 const POLL_MAX: Duration = Duration::from_millis(100);
 /// How the daemon came to its end.
@@ -61,6 +58,7 @@ enum Ended {
 #[derive(Debug)]
 pub struct Running {
     shell: Shell,
+    server: Option<Server>,
     stop: Arc<AtomicBool>,
     ended: Receiver<Ended>,
     stop_handle: StopHandle,
@@ -129,56 +127,24 @@ pub fn run(config: &Config) -> Result<(), ServiceError> {
     running.wait()
 }
 
-/// What is there before anything is read: people see from the first moment on what is waited for.
-#[derive(Debug)]
-struct Shell {
-    clock: Arc<dyn Clock>,
-    watchdog: Watchdog,
-    metrics: Metrics,
-    status: Arc<Status>,
-    /// What people may change; they are answered that it starts until it is set.
-    changes: LateChanges,
-    settings: ShownSettings,
-    server: Option<Server>,
-}
-
-impl Shell {
-    fn open(config: &Config, stop: &Arc<AtomicBool>) -> Result<Self, ServiceError> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let watchdog = Watchdog::start(Arc::clone(&clock), end_process).with_stop(Arc::clone(stop));
-        let registry = Registry::new();
-        let metrics = Metrics::register(&registry, &config.name)?;
-        let status = Arc::new(Status::new(process_info(config, &*clock)));
-        let changes = LateChanges::default();
-        let access = Access::new(config, Arc::clone(&changes));
-        let settings = access.settings.clone();
-        let sources = HttpSources {
-            registry,
-            metrics: metrics.clone(),
-            status: Arc::clone(&status),
-            clock: Arc::clone(&clock),
-            access,
-        };
-        let server = if_wanted(
-            config.http,
-            "listening for HTTP (`http.listen`)",
-            |address| Server::start(address, sources),
-        )?;
-        Ok(Self {
-            clock,
-            watchdog,
-            metrics,
-            status,
-            changes,
-            settings,
-            server,
-        })
-    }
-}
-
 /// Starts everything and returns while it works. `stop` ends a start that waits, and later every thread.
 pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceError> {
-    let shell = Shell::open(config, &stop)?;
+    let (shell, sources) = Shell::open(config, &Process::begin())?;
+    let server = if_wanted(
+        config.http,
+        "listening for HTTP (`http.listen`)",
+        |address| Server::start(address, sources),
+    )?;
+    let running = start_in(config, shell.with_stop(&stop), stop)?;
+    Ok(Running { server, ..running })
+}
+
+/// The same, of one detector among others, or by itself: what it has beside `shell`.
+pub(super) fn start_in(
+    config: &Config,
+    shell: Shell,
+    stop: Arc<AtomicBool>,
+) -> Result<Running, ServiceError> {
     let (clock, status, metrics) = (&shell.clock, &shell.status, &shell.metrics);
     let (wake, woken) = channel();
     let waiting = Waiting {
@@ -198,6 +164,7 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
     let (listening, said) = listen(config, feedback, (metrics, status));
     let sources = (history, training, &schema);
     let (trainer, control) = trainer(config, sources, (metrics, status, clock));
+    let trainer = trainer.in_turn(shell.turns.clone());
     let (ended_sender, ended) = channel();
     let crew = Crew {
         config,
@@ -209,26 +176,8 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
         stop: &stop,
     };
     let (promotions, alerts) = crew.start(said, champion.as_ref(), &ended_sender)?;
-    let seen = (shell.settings.clone(), metrics.clone(), Arc::clone(status));
-    let controls = Arc::new(Controls {
-        config: config.clone(),
-        store: Arc::clone(&store),
-        reloader: Reloader::new(
-            config.clone(),
-            alerts,
-            control.clone(),
-            seen,
-            Arc::clone(clock),
-        ),
-        trainer: control.clone(),
-        status: Arc::clone(status),
-        first: first_partition(config),
-        clock: Arc::clone(clock),
-        watchdog: prepare::briefly(&shell.watchdog),
-    });
-    // It is set once, here.
-    let changes: Arc<dyn Changes> = controls.clone();
-    shell.changes.set(changes).unwrap_or_default();
+    let controls = controls(config, &shell, (&store, &control), alerts);
+    shell.changes.set(controls.clone());
     let follower = Follower {
         workers: promotions,
         current: champion.as_ref().map(|model| model.card.version),
@@ -246,6 +195,7 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
     log_start(config, &schema);
     Ok(Running {
         shell,
+        server: None,
         stop,
         ended,
         stop_handle: StopHandle(ended_sender),
@@ -254,6 +204,38 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
         controls,
         wake: vec![wake, wake_listener],
         helpers,
+    })
+}
+
+/// What people may change of it.
+fn controls(
+    config: &Config,
+    shell: &Shell,
+    (store, trainer): (&SharedStore, &Control),
+    alerts: Vec<Sender<AlertParams>>,
+) -> Arc<Controls> {
+    let (clock, status) = (Arc::clone(&shell.clock), Arc::clone(&shell.status));
+    let seen = (
+        shell.settings.clone(),
+        shell.metrics.clone(),
+        Arc::clone(&status),
+    );
+    let reloader = Reloader::new(
+        config.clone(),
+        alerts,
+        trainer.clone(),
+        seen,
+        Arc::clone(&clock),
+    );
+    Arc::new(Controls {
+        config: config.clone(),
+        store: Arc::clone(store),
+        reloader,
+        trainer: trainer.clone(),
+        status,
+        first: first_partition(config),
+        clock,
+        watchdog: prepare::briefly(&shell.watchdog),
     })
 }
 
@@ -283,16 +265,7 @@ fn trainer<H: History, S: ModelStore>(
     Trainer::new(sources, plan(config), Arc::clone(clock), Arc::new(observer))
 }
 
-fn log_start(config: &Config, schema: &Schema) {
-    tracing::info!(
-        workers = config.workers,
-        columns = schema.columns().len(),
-        false_alarms = %format_args!("at most {}", config.detect.budget),
-        "started"
-    );
-}
-
-/// What all workers of the process are given.
+/// What all workers of the detector are given.
 struct Crew<'a> {
     config: &'a Config,
     schema: &'a Arc<Schema>,
@@ -405,12 +378,17 @@ impl Running {
 
     /// Where HTTP is served, if it is.
     pub fn http(&self) -> Option<std::net::SocketAddr> {
-        self.shell.server.as_ref().map(Server::address)
+        self.server.as_ref().map(Server::address)
     }
 
     /// What may change it, as its API does.
     pub fn changes(&self) -> Option<Arc<dyn Changes>> {
-        self.shell.changes.get().cloned()
+        self.shell.changes.get()
+    }
+
+    /// What tells it to train.
+    pub(super) fn trainer(&self) -> Control {
+        self.control.clone()
     }
 
     /// Stops it from another thread.
@@ -564,12 +542,6 @@ fn work(number: usize, context: WorkerContext) -> Result<(), WorkerError<KafkaFa
         Err(WorkerError::Session(KafkaFailure::Stopped)) => Ok(()),
         ended => ended,
     }
-}
-
-/// The partition whose holder trains: partition 0 of the topic that comes first.
-fn first_partition(config: &Config) -> TopicPartition {
-    let first = config.input.topics.iter().min().map_or("", String::as_str);
-    TopicPartition::new(first, 0)
 }
 
 /// A thread beside the workers: if it ends before it is told to, so does the process.

@@ -1,14 +1,15 @@
 //! What HTTP answers from.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::Registry;
 use tokio::sync::Semaphore;
 
 use super::change::Changes;
 use super::metrics::Metrics;
+use super::reloaded::ShownSettings;
 use super::status::Status;
-use crate::config::{Config, Setting, TokenDigest};
+use crate::config::{Config, TokenDigest};
 use crate::time::Clock;
 
 /// Questions to Kafka at a time.
@@ -29,31 +30,29 @@ pub struct Sources {
     pub access: Access,
 }
 
-/// What can be changed, once the process has what it takes.
-pub type LateChanges = Arc<OnceLock<Arc<dyn Changes>>>;
-
-/// The settings in effect, as people see them. Cloning shares them.
+/// What can be changed, once the process has what it takes, and while it has. Cloning shares it.
 #[derive(Clone, Debug, Default)]
-pub struct ShownSettings(Arc<Mutex<Arc<[Setting]>>>);
+pub struct LateChanges(Arc<Mutex<Option<Arc<dyn Changes>>>>);
 
-impl ShownSettings {
-    /// Of a configuration.
-    #[must_use]
-    pub fn of(config: &Config) -> Self {
-        let shown = Self::default();
-        shown.set(config.settings());
-        shown
+impl LateChanges {
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<dyn Changes>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As they are now.
+    /// As things are now; `None`: nothing can be changed yet.
     #[must_use]
-    pub fn get(&self) -> Arc<[Setting]> {
-        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    pub fn get(&self) -> Option<Arc<dyn Changes>> {
+        self.lock().clone()
     }
 
-    /// Shows others from now on.
-    pub fn set(&self, settings: Vec<Setting>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = settings.into();
+    /// It can from now on.
+    pub fn set(&self, changes: Arc<dyn Changes>) {
+        *self.lock() = Some(changes);
+    }
+
+    /// It cannot any more.
+    pub fn forget(&self) {
+        *self.lock() = None;
     }
 }
 

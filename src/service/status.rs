@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::episodes::{EpisodeDetail, EpisodeStatus, Episodes};
 use super::recent::{Overview, Recent, Series, Wanted};
-use super::reload::ReloadStatus;
+use super::reloaded::ReloadStatus;
 use crate::alert::Alert;
 use crate::kafka::publish::Delivery;
 use crate::model::card::{Card, Feedback, Said};
@@ -161,6 +161,8 @@ struct Inner {
     /// By worker.
     clocks: BTreeMap<usize, Vec<ClockStatus>>,
     budget: f64,
+    /// Why nothing is done, and whether it begins anew.
+    failed: Option<String>,
     /// Why Kafka is waited for before anything can begin.
     waits: Option<String>,
     /// What the configuration read again came to, and the digest of what is in effect since.
@@ -224,6 +226,27 @@ impl Status {
     /// A thread that panicked while it held the lock left nothing half-done that matters: the next writer overwrites it.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It begins, perhaps anew: what was held is held no more.
+    pub fn begins(&self) {
+        let mut inner = self.lock();
+        let reload = inner.reload.take();
+        *inner = Inner {
+            reload,
+            ..Inner::default()
+        };
+    }
+
+    /// It does nothing any more, and why, and what comes of that.
+    pub fn failed(&self, why: String) {
+        self.begins();
+        self.lock().failed = Some(why);
+    }
+
+    /// Whether it does nothing any more.
+    pub fn has_failed(&self) -> bool {
+        self.lock().failed.is_some()
     }
 
     /// A worker finished a step.
@@ -436,6 +459,9 @@ impl Status {
 }
 
 fn not_ready(inner: &Inner) -> Option<String> {
+    if inner.failed.is_some() {
+        return inner.failed.clone();
+    }
     let waits = |why: &String| format!("waiting for Kafka: {why}");
     if let Some(why) = &inner.waits {
         return Some(waits(why));

@@ -12,7 +12,7 @@ use anomalyd::record::Key;
 use anomalyd::service::change::{ChangeError, Changes};
 use anomalyd::service::http::Server;
 use anomalyd::service::metrics::Metrics;
-use anomalyd::service::reload::ReloadStatus;
+use anomalyd::service::reloaded::ReloadStatus;
 use anomalyd::service::sources::{Access, LateChanges, Sources};
 use anomalyd::service::status::{ProcessInfo, Status, TrainingStatus};
 use anomalyd::stream::TopicPartition;
@@ -118,7 +118,7 @@ pub fn shown(set: &[&str], ready: bool) -> Shown {
     let late = LateChanges::default();
     let notes = Arc::new(Notes::default());
     if ready {
-        late.set(notes.clone()).unwrap();
+        late.set(notes.clone());
     }
     let status = Arc::new(Status::new(ProcessInfo {
         detector: "pumps".to_owned(),
@@ -131,7 +131,7 @@ pub fn shown(set: &[&str], ready: bool) -> Shown {
         registry,
         status,
         clock: Arc::new(ManualClock::at(Timestamp(1_000_000))),
-        access: Access::new(&config, Arc::clone(&late)),
+        access: Access::new(&config, late.clone()),
     };
     let server = Server::start(([127, 0, 0, 1], 0).into(), sources).unwrap();
     Shown {

@@ -399,6 +399,32 @@ fn outcome(broker: Broker<'_>, store: &Store) -> Outcome {
     }
 }
 
+/// Now and then another champion, or another configuration; each process hears of it when it does.
+fn change(
+    world: &World,
+    (mut champion, mut alerts): (u64, AlertParams),
+    rng: &mut ChaCha8Rng,
+    (actors, store): (&[Actor<'_>], &Store),
+) -> (u64, AlertParams) {
+    if rng.gen_bool(0.02) {
+        // The champion moves, back as well as forward.
+        champion = rng.gen_range(1..=store.lock().unwrap().len() as u64);
+    }
+    if rng.gen_bool(0.01) {
+        alerts = world.alerts[rng.gen_range(0..world.alerts.len())];
+    }
+    if rng.gen_bool(0.03) {
+        let to = rng.gen_range(0..actors.len());
+        actors[to].reloads.send(alerts).unwrap();
+    }
+    if champion > 0 && rng.gen_bool(0.05) {
+        let to = rng.gen_range(0..actors.len());
+        let model = stored(store, champion).unwrap();
+        actors[to].promotions.send(model).unwrap();
+    }
+    (champion, alerts)
+}
+
 /// Lets the faults loose until everything is committed.
 pub fn run(world: &World, seed: u64, sabotage: Option<Sabotage>) -> Result<Outcome, String> {
     let mut rng = Seed(seed).child("faults").rng();
@@ -440,23 +466,7 @@ pub fn run(world: &World, seed: u64, sabotage: Option<Sabotage>) -> Result<Outco
         if tick < 5_000 && rng.gen_bool(0.03) {
             broker.borrow_mut().rebalance();
         }
-        if rng.gen_bool(0.02) {
-            // The champion moves, back as well as forward; each process hears of it when it does.
-            champion = rng.gen_range(1..=store.lock().unwrap().len() as u64);
-        }
-        if rng.gen_bool(0.01) {
-            // The configuration changes; each process reads it again when it is told to.
-            alerts = world.alerts[rng.gen_range(0..world.alerts.len())];
-        }
-        if rng.gen_bool(0.03) {
-            let to = rng.gen_range(0..actors.len());
-            actors[to].reloads.send(alerts).unwrap();
-        }
-        if champion > 0 && rng.gen_bool(0.05) {
-            let to = rng.gen_range(0..actors.len());
-            let model = stored(&store, champion).unwrap();
-            actors[to].promotions.send(model).unwrap();
-        }
+        (champion, alerts) = change(world, (champion, alerts), &mut rng, (&actors, &store));
         let next = rng.gen_range(0..actors.len());
         // Sometimes one member runs ahead while the others stand still.
         for _ in 0..if rng.gen_bool(0.1) { 8 } else { 1 } {

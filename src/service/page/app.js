@@ -1,11 +1,12 @@
 // Finds the view of the address, and tells it again and again what is known.
-import { ask } from './tools.js';
+import { ask, base } from './tools.js';
 import { episode, home, key, models, settings } from './views.js';
 
-const path = location.pathname, root = document.getElementById('main');
+const path = location.pathname.slice(base.length) || '/', root = document.getElementById('main');
 const rest = start => decodeURIComponent(path.slice(start.length));
 const view = path.startsWith('/episode/') ? episode(root, rest('/episode/')) : path.startsWith('/key/') ? key(root, rest('/key/')) : path === '/models' ? models(root) : path === '/settings' ? settings(root) : home(root);
 for (const link of document.querySelectorAll('nav a')) if (link.getAttribute('href') === path) link.setAttribute('aria-current', 'page');
+for (const link of document.querySelectorAll('a[href^="/"]')) link.setAttribute('href', base + link.getAttribute('href'));
 
 const ready = document.getElementById('ready');
 let timer = 0, busy = false;

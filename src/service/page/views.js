@@ -1,6 +1,6 @@
 // What each page shows. A view builds its parts once and is then told what is known, again and again.
 import { clock, fill, h, many, number, percent, s, span, when } from './dom.js';
-import { ask, buttons, command, episodeLink, keyLink } from './tools.js';
+import { ask, base, buttons, command, episodeLink, keyLink } from './tools.js';
 import { bar, chance, chart, level, levels, rare, strip } from './charts.js';
 
 const WORDS = { false_positive: 'a false alarm', true_positive: 'a fault', new_normal: 'the new normal' };
@@ -134,13 +134,13 @@ export function episode(root, id) {
   return async status => {
     redo = () => setTimeout(() => window.dispatchEvent(new Event('refresh')), 700);
     let found;
-    try { found = await ask(`episodes/${encodeURIComponent(id)}`); } catch (error) { fill(top, error.message, () => [h('h1', {}, 'An episode that is not known here'), h('p', {}, error.message), h('p', {}, h('a', { href: '/' }, 'Open and recent episodes'))]); [act, plots, why, others].forEach(part => { part.hidden = true; }); return; }
+    try { found = await ask(`episodes/${encodeURIComponent(id)}`); } catch (error) { fill(top, error.message, () => [h('h1', {}, 'An episode that is not known here'), h('p', {}, error.message), h('p', {}, h('a', { href: `${base}/` }, 'Open and recent episodes'))]); [act, plots, why, others].forEach(part => { part.hidden = true; }); return; }
     const now = nowBy(status), begin = Date.parse(found.since), end = found.ended ? Date.parse(found.ended) : now;
     top.className = `health ${found.ended ? 'good' : found.severity}`;
     const alert = found.alert;
     const sure = alert && found.kind === 'score' ? `Evidence of ${number(alert.evidence)} where ${number(alert.evidence_threshold)} opens an episode (${alert.evidence_records > 1 ? `gathered over ${alert.evidence_records} records` : 'a single record sufficed'}); confidence ${percent(alert.confidence)}, which grows with the records that the model was calibrated on.` : null;
     const also = status.episodes.filter(other => other.id !== id && !other.suppressed && Math.abs(Date.parse(other.since) - begin) < 600000);
-    const by = alert ? alert.seasonal ? 'the season of the key' : alert.model_version ? h('a', { href: '/models' }, `model ${alert.model_version}`) : 'the key’s own past: there was no model' : null;
+    const by = alert ? alert.seasonal ? 'the season of the key' : alert.model_version ? h('a', { href: `${base}/models` }, `model ${alert.model_version}`) : 'the key’s own past: there was no model' : null;
     fill(top, [found, span(end - begin), also.length], () => [h('div', { class: 'row' }, severity(found), h('h1', { class: 'grow' }, h('a', { href: keyLink(found.key) }, found.key), `: ${found.cause}`)),
       h('dl', {}, h('dt', {}, found.ended ? 'Lasted' : 'Since'), h('dd', {}, when(found.since), found.ended ? [' to ', when(found.ended)] : '', `, for ${span(end - begin)}`),
         sure ? [h('dt', {}, 'How sure'), h('dd', {}, sure)] : null,

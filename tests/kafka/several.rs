@@ -130,6 +130,11 @@ fn one_that_fails_keeps_no_other_from_publishing_exactly_once() {
 
 /// What failed is said, by its name, and what did not is ready.
 fn what_failed_is_said(daemon: &mut Daemon) {
+    // Kafka's client takes its time to say that a topic is not there.
+    cluster::wait_for("a failure", Duration::from_secs(90), || {
+        let page = daemon.get("/metrics");
+        page.contains("anomalyd_detector_up{detector=\"nowhere\"} 0")
+    });
     let metrics = daemon.get("/metrics");
     let up = |name: &str| format!("anomalyd_detector_up{{detector=\"{name}\"}} ");
     assert!(metrics.contains(&(up("nowhere") + "0")), "{metrics}");

@@ -5,6 +5,7 @@
 
 mod link;
 mod rate;
+mod turns;
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -31,6 +32,7 @@ use crate::train::{self, Candidate, TrainData, TrainError, TrainJob, TrainSettin
 pub(crate) use link::Order;
 pub use link::{Control, TrainerLink};
 use rate::Rate;
+pub use turns::Turns;
 
 /// How often a trainer without a model looks whether the log has enough records by now.
 const FIRST_TRY_EVERY: Duration = Duration::from_secs(2);
@@ -42,7 +44,7 @@ const DRIFT_INTERVAL_PART: u32 = 4;
 const FIRST_TRY_MAX: Duration = Duration::from_secs(120);
 
 /// What to train, when, and on what.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// How.
     pub settings: TrainSettings,
@@ -113,6 +115,17 @@ pub struct Trainer<H, S> {
     waits: Option<Waits>,
     /// How fast records come for a first model.
     rate: Rate,
+    /// The process's detectors train one after another.
+    turns: Turns,
+}
+
+/// What the time of the next run follows from.
+#[derive(Clone, Copy, Debug)]
+enum DueBy {
+    /// The interval, since the last run ended; `None`: since the newest model was made.
+    Interval(Option<Duration>),
+    /// Somebody asked, records drift, or there is no model yet.
+    Sooner,
 }
 
 /// Where a trainer gets its data and leaves its models.
@@ -159,9 +172,16 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                 running: ModelVersion(0),
                 waits: None,
                 rate: Rate::default(),
+                turns: Turns::default(),
             },
             control,
         )
+    }
+
+    /// The same, which trains when it is its turn.
+    #[must_use]
+    pub fn in_turn(self, turns: Turns) -> Self {
+        Self { turns, ..self }
     }
 
     /// Runs until told to stop. Errors end a run, never the thread.
@@ -170,6 +190,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
         let mut due = self.clock.monotonic();
         let mut runs = 0;
         let mut last = None;
+        let mut due_by = DueBy::Sooner;
         while !self.stop.load(Ordering::Relaxed) {
             let now = self.clock.monotonic();
             let leads = !leaders.is_empty();
@@ -185,7 +206,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                 }) => {
                     leaders.insert(worker);
                     if !leads {
-                        due = self.first_due();
+                        (due, due_by) = (self.first_due(), DueBy::Interval(None));
                     }
                 }
                 Ok(Order::Lead { worker, .. }) => {
@@ -193,7 +214,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                 }
                 Ok(Order::Now) if leads => {
                     tracing::info!("training now, as asked");
-                    due = self.clock.monotonic();
+                    (due, due_by) = (self.clock.monotonic(), DueBy::Sooner);
                 }
                 Ok(Order::Now) => {
                     tracing::info!("asked to train, but another process of the group does that");
@@ -202,6 +223,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                     let soonest = self.plan.interval / DRIFT_INTERVAL_PART;
                     let now = self.clock.monotonic();
                     due = due.min(last.map_or(now, |last| last + soonest).max(now));
+                    due_by = DueBy::Sooner;
                     let seconds = due.saturating_sub(now).as_secs_f64();
                     tracing::info!(seconds, "records drift: training again as soon as may be");
                 }
@@ -209,7 +231,17 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                     last = Some(self.clock.monotonic());
                     let again = self.attempt();
                     runs += 1;
-                    due = self.clock.monotonic() + again.unwrap_or_else(|| self.jittered(runs));
+                    let now = self.clock.monotonic();
+                    due_by = again.map_or(DueBy::Interval(Some(now)), |_| DueBy::Sooner);
+                    due = now + again.unwrap_or_else(|| self.jittered(runs));
+                }
+                Ok(Order::Plan(plan)) => {
+                    self.plan = *plan;
+                    due = match due_by {
+                        DueBy::Interval(Some(ended)) => ended + self.jittered(runs),
+                        DueBy::Interval(None) if leads => self.first_due(),
+                        _ => due,
+                    };
                 }
                 Ok(Order::Drift | Order::Stop) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -234,13 +266,20 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
 
     /// The interval, moved by at most `jitter` of it.
     fn jittered(&self, run: u64) -> Duration {
-        let mut random = self.plan.settings.seed.child("jitter").nth(run).rng();
+        let settings = &self.plan.settings;
+        let jitter = settings.seed.child("jitter").child(&settings.detector);
+        let mut random = jitter.nth(run).rng();
         let by = self.plan.jitter * random.gen_range(-1.0..=1.0);
         self.plan.interval.mul_f64((1.0 + by).max(0.0))
     }
 
     /// One run, reported. Answers when to try again if that is sooner than the interval.
     fn attempt(&mut self) -> Option<Duration> {
+        let turns = self.turns.clone();
+        let waits =
+            || tracing::info!("training waits until other detectors of the process have trained");
+        // Told to stop: the loop ends.
+        let _turn = turns.wait(&self.stop, waits)?;
         let began = self.clock.monotonic();
         // A panic in a fit is a failed training, not the end of training: the next run has another seed and other records.
         let outcome = catch_unwind(AssertUnwindSafe(|| self.train())).unwrap_or_else(|panic| {

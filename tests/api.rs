@@ -173,7 +173,7 @@ fn every_answer_is_as_it_is_described() {
     assert_eq!(none.0, 404);
 }
 
-const CHANGES: [(&str, &str, u16, &str); 6] = [
+const CHANGES: [(&str, &str, u16, &str); 7] = [
     (
         "/api/v1/episodes/{id}/dismiss",
         "/api/v1/episodes/d/t/0/1/dismiss",
@@ -205,6 +205,7 @@ const CHANGES: [(&str, &str, u16, &str); 6] = [
         "anomalyd models rollback --config FILE",
     ),
     ("/api/v1/retrain", "/api/v1/retrain", 202, "kill -USR1"),
+    ("/api/v1/reload", "/api/v1/reload", 200, "kill -HUP"),
 ];
 
 #[test]
@@ -261,6 +262,7 @@ fn who_has_the_token_changes_things_and_nobody_else() {
             "promote 3",
             "rollback",
             "retrain",
+            "reload",
         ]
     );
     let asked = |path: &str| post(&shown.server, path, &bearer(TOKEN)).0;
@@ -283,7 +285,7 @@ fn nothing_changes_before_there_is_something_to_change_and_one_change_comes_afte
         "{body}"
     );
     assert_eq!(get(&shown.server, "/api/v1/models").0, 503);
-    shown.late.set(shown.notes.clone()).unwrap();
+    shown.late.set(shown.notes.clone());
     let ((begun, begins), (go_on, goes_on)) = (channel(), channel());
     *shown.notes.hold.lock().unwrap() = Some((begun, goes_on));
     std::thread::scope(|scope| {

@@ -130,7 +130,7 @@ fn every_example_loads() {
             .to_vec(),
             ..Sources::default()
         };
-        if let Err(problems) = Config::load(&sources) {
+        if let Err(problems) = Config::load_all(&sources) {
             panic!("{}: {problems}", path.display());
         }
         found += 1;

@@ -34,10 +34,14 @@ mod plant;
 mod proxy;
 #[path = "kafka/refused.rs"]
 mod refused;
+#[path = "kafka/reload.rs"]
+mod reload;
 #[path = "kafka/rights.rs"]
 mod rights;
 #[path = "kafka/scaling.rs"]
 mod scaling;
+#[path = "kafka/several.rs"]
+mod several;
 #[path = "kafka/three.rs"]
 mod three;
 #[path = "kafka/tokens.rs"]

@@ -29,6 +29,7 @@ fn config() -> Config {
         files: vec![file],
         environment: Vec::new(),
         set: Vec::new(),
+        ..Sources::default()
     });
     config.unwrap()
 }

@@ -36,6 +36,7 @@ pub(super) fn config(set: &[&str]) -> Config {
         files: Vec::new(),
         environment: Vec::new(),
         set: all,
+        ..Sources::default()
     };
     Config::load(&sources).unwrap()
 }

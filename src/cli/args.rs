@@ -51,7 +51,7 @@ pub struct Cli {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Configuration")]
 pub struct Settings {
-    /// Configuration file (TOML); several times or with commas, later files win
+    /// Configuration file (TOML), or a folder of files, each a detector; several times or with commas, later files win
     #[arg(
         short,
         long = "config",
@@ -64,6 +64,9 @@ pub struct Settings {
     /// One setting, such as model.kind=pca; wins over files and environment
     #[arg(short, long = "set", value_name = "KEY=VALUE", global = true)]
     pub set: Vec<String>,
+    /// Which of several detectors ([[detector]]): for commands that concern one
+    #[arg(long, value_name = "NAME", global = true)]
+    pub detector: Option<String>,
     /// Kafka's addresses: short for --set kafka.brokers=...
     #[arg(long, value_name = "HOST:PORT", global = true)]
     pub brokers: Option<String>,
@@ -79,6 +82,7 @@ pub enum Command {
     #[command(after_help = "\
 Stops within seconds on SIGTERM or Ctrl-C: finishes the batch, leaves the group, loses nothing.
 Trains a model now on SIGUSR1, if it is the process of the group that trains (the one that holds the first partition).
+Reads its configuration again on SIGHUP: alert settings, training and log level change without a restart.
 
   anomalyd run --config pumps.toml
   anomalyd run --config pumps.toml --set workers=4 --log-level info,anomalyd::kafka=debug")]

@@ -14,15 +14,18 @@ use crate::demo::run::{self as demo, DemoError};
 use crate::demo::story::Story;
 use crate::service::error::ServiceError;
 use crate::service::run as service;
-use crate::service::{log, notifying, signal};
+use crate::service::{log, many, notifying, signal};
 use crate::worker::WorkerError;
 
 /// How long the plant may take to end when it is told to.
 const STOP_MAX: Duration = Duration::from_secs(5);
 
 /// The daemon, until it is told to stop.
-pub fn run(config: &Config) -> Result<(), Failure> {
-    Ok(service::run(config)?)
+pub fn run(configs: &[Config]) -> Result<(), Failure> {
+    Ok(match configs {
+        [config] => service::run(config)?,
+        several => many::run(several)?,
+    })
 }
 
 /// What tells people of alerts, until it is told to stop.
@@ -56,7 +59,7 @@ pub fn plant(arguments: &DemoArgs, config: &Config) -> Result<(), Failure> {
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
-            signal::listen(STOP_MAX, |request| {
+            signal::listen(STOP_MAX, false, |request| {
                 if let signal::Request::Stop(_) = request {
                     heard.store(true, Ordering::Relaxed);
                 }

@@ -27,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use crate::config::{Config, Problems, Sources};
+use crate::config::{Config, Problems, Sources, Which};
 use args::{
     AlertsCommand, Cli, Command, ConfigCommand, DeadLettersCommand, EpisodesCommand, ModelsCommand,
     Settings, TopicsCommand,
@@ -60,14 +60,23 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn dispatch(cli: &Cli) -> Result<(), Failure> {
-    let load = || load(&cli.settings);
+    let load = || load(&sources(&cli.settings));
+    let all = || load_all(&cli.settings);
+    // Of one, if it is named; else what all share.
+    let shared = || load_shared(&cli.settings);
     match &cli.command {
-        Command::Validate(arguments) => validate::run(&load()?, arguments),
+        Command::Validate(arguments) => each(&all()?, |config| validate::run(config, arguments)),
         Command::Topics(TopicsCommand::Create {
             replication,
             input_partitions,
-        }) => topics::create(&load()?, *replication, *input_partitions),
-        Command::Healthcheck(arguments) => healthcheck::run(&load()?, arguments),
+        }) => each(&all()?, |config| {
+            topics::create(config, *replication, *input_partitions)
+        }),
+        Command::Healthcheck(arguments) => match all()?.first() {
+            // They have one server.
+            Some(config) => healthcheck::run(config, arguments),
+            None => Ok(()),
+        },
         Command::Models(ModelsCommand::Kinds) => {
             print(&format!("{}\n", crate::model::KINDS.names().join("\n")))
         }
@@ -75,7 +84,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Episodes(EpisodesCommand::Show(arguments)) => alerts::show(&load()?, arguments),
         Command::Episodes(command) => episodes::run(&load()?, command),
         Command::Alerts(AlertsCommand::Tail(arguments)) => alerts::tail(&load()?, arguments),
-        Command::Config(ConfigCommand::Init(arguments)) => init::run(&load()?, arguments),
+        Command::Config(ConfigCommand::Init(arguments)) => init::run(&shared()?, arguments),
         Command::Config(ConfigCommand::Show(arguments)) => settings::show(&load()?, arguments),
         Command::Config(ConfigCommand::Schema) => settings::schema(),
         Command::DeadLetters(DeadLettersCommand::List(arguments)) => {
@@ -90,8 +99,8 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
             print(&String::from_utf8_lossy(&script))
         }
         Command::Man { command, to } => man(command, to.as_deref()),
-        Command::Run => daemon::run(&load()?),
-        Command::Notify => daemon::notify(&load()?),
+        Command::Run => daemon::run(&all()?),
+        Command::Notify => daemon::notify(&shared()?),
         Command::Demo(arguments) if arguments.plant => daemon::plant(arguments, &load()?),
         Command::Demo(arguments) => daemon::demo(arguments, &cli.settings),
         Command::Backtest(arguments) => files::backtest(&load()?, arguments),
@@ -123,10 +132,36 @@ fn man(of: &[String], to: Option<&Path>) -> Result<(), Failure> {
 }
 
 /// Loads and checks the configuration of a command, and starts the log as it says.
-fn load(settings: &Settings) -> Result<Config, Problems> {
-    let config = Config::load(&sources(settings))?;
+fn load(sources: &Sources) -> Result<Config, Problems> {
+    let config = Config::load(sources)?;
     crate::service::log::start(&config.log.level, config.log.format);
     Ok(config)
+}
+
+/// The same of all detectors, at least one.
+fn load_all(settings: &Settings) -> Result<Vec<Config>, Problems> {
+    let configs = Config::load_all(&sources(settings))?;
+    if let Some(config) = configs.first() {
+        crate::service::log::start(&config.log.level, config.log.format);
+    }
+    Ok(configs)
+}
+
+/// The same of what all detectors share, unless one is named.
+fn load_shared(settings: &Settings) -> Result<Config, Problems> {
+    let mut sources = sources(settings);
+    if sources.which == Which::Only && Config::detectors(&sources).len() > 1 {
+        sources.which = Which::Shared;
+    }
+    load(&sources)
+}
+
+/// Does something for one after another.
+fn each(
+    configs: &[Config],
+    what: impl FnMut(&Config) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    configs.iter().try_for_each(what)
 }
 
 /// The layers of the configuration: the flags that are short for settings come last.
@@ -150,5 +185,6 @@ fn sources(settings: &Settings) -> Sources {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect(),
         set,
+        which: settings.detector.clone().map_or(Which::Only, Which::Named),
     }
 }

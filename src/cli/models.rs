@@ -109,6 +109,7 @@ impl From<ChangeError> for Failure {
     fn from(error: ChangeError) -> Self {
         match error {
             ChangeError::Unknown(text) | ChangeError::Impossible(text) => Self::Usage(text),
+            ChangeError::Settings(problems) => problems.into(),
             ChangeError::Store(error) => error.into(),
             ChangeError::Kafka(error) => error.into(),
         }

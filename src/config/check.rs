@@ -41,9 +41,12 @@ impl Found {
 }
 
 /// Checks everything. The configuration is only good if no problem comes with it.
-pub fn check(loaded: &Loaded) -> (Config, Vec<Problem>) {
-    let raw = &loaded.raw;
+pub fn check(mut loaded: Loaded) -> (Config, Vec<Problem>) {
+    let shown = loaded.shown();
     let mut found = Found::default();
+    let http_token = token(&mut loaded.raw, &mut found);
+    let loaded = Arc::new(loaded);
+    let raw = &loaded.raw;
     top(raw, &mut found);
     let tokens = kafka(raw, &mut found);
     input(raw, &mut found);
@@ -82,10 +85,10 @@ pub fn check(loaded: &Loaded) -> (Config, Vec<Problem>) {
         detect: Arc::new(detect),
         batch: raw.batch.clone(),
         http: http(raw, &mut found),
-        http_token: token(raw, &mut found),
+        http_token,
         log: raw.log.clone(),
-        shown: loaded.shown(),
-        origins: loaded.origins.clone(),
+        shown,
+        loaded: Arc::clone(&loaded),
     };
     (config, found.0)
 }
@@ -461,10 +464,16 @@ fn http(raw: &Raw, found: &mut Found) -> Option<SocketAddr> {
 /// A token that cannot be guessed is longer than what people think up.
 const TOKEN_MIN: usize = 16;
 
-fn token(raw: &Raw, found: &mut Found) -> Option<TokenDigest> {
-    let token = &raw.http.token;
+/// Takes the token's digest, and leaves it in the token's place: nobody needs more of it.
+fn token(raw: &mut Raw, found: &mut Found) -> Option<TokenDigest> {
+    let token = std::mem::take(&mut raw.http.token);
+    let token = token.as_str();
     if token.is_empty() {
         return None;
+    }
+    if let Some(known) = TokenDigest::read(token) {
+        token.clone_into(&mut raw.http.token);
+        return Some(known);
     }
     if token.chars().count() < TOKEN_MIN {
         found.add(
@@ -478,7 +487,9 @@ fn token(raw: &Raw, found: &mut Found) -> Option<TokenDigest> {
             "has blanks or characters that no HTTP header can have",
         );
     }
-    Some(TokenDigest::of(token))
+    let digest = TokenDigest::of(token);
+    raw.http.token = digest.written();
+    Some(digest)
 }
 
 fn public_url(raw: &Raw, found: &mut Found) -> Option<Arc<str>> {

@@ -4,12 +4,13 @@
 //! found at once, with the place it came from.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use super::detectors::{self, Which};
 use super::problem::Problem;
 use super::raw::{MODEL_WINDOW, Raw};
 use super::secret;
@@ -21,7 +22,7 @@ pub const ENVIRONMENT_PREFIX: &str = "ANOMALYD__";
 const FREE: &[&str] = &["kafka.properties", "input.categories", "input.missing_for"];
 
 /// Where settings come from.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Sources {
     /// Files, later ones win.
     pub files: Vec<PathBuf>,
@@ -29,10 +30,32 @@ pub struct Sources {
     pub environment: Vec<(String, String)>,
     /// `key=value`, as `--set` takes it; later ones win.
     pub set: Vec<String>,
+    /// Whose settings of several detectors.
+    pub which: Which,
+}
+
+impl Sources {
+    /// The same, for the detector of this name.
+    #[must_use]
+    pub fn of(&self, detector: &str) -> Self {
+        Self {
+            which: Which::Named(detector.to_owned()),
+            ..self.clone()
+        }
+    }
+}
+
+impl fmt::Debug for Sources {
+    /// Leaves values out: they may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("files", &self.files)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the layers came to.
-#[derive(Debug)]
+#[derive(Clone)]
 pub struct Loaded {
     /// The merged settings; those with problems have their defaults.
     pub raw: Raw,
@@ -44,6 +67,18 @@ pub struct Loaded {
     pub origins: BTreeMap<String, String>,
     /// What is wrong.
     pub problems: Vec<Problem>,
+    /// Where it was read from.
+    pub sources: Sources,
+}
+
+impl fmt::Debug for Loaded {
+    /// Leaves values out: they may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loaded")
+            .field("sources", &self.sources)
+            .field("problems", &self.problems)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Loaded {
@@ -97,29 +132,26 @@ pub fn load(sources: &Sources) -> Loaded {
     let known = Table::try_from(Raw::default()).unwrap_or_default();
     let mut problems = Vec::new();
     let mut layers: Vec<Vec<Leaf>> = Vec::new();
-    for file in &sources.files {
-        match read(file) {
-            Ok(table) => {
-                let mut leaves = Vec::new();
-                flatten(table, &known, &[], &file.display().to_string(), &mut leaves);
-                layers.push(leaves);
-            }
-            Err(problem) => problems.push(problem),
-        }
+    let files = detectors::read(&sources.files, &mut problems);
+    for (table, origin) in files.layers(&sources.which, &mut problems) {
+        let mut leaves = Vec::new();
+        flatten(table, &known, &[], &origin, &mut leaves);
+        layers.push(leaves);
     }
     problems.extend(misspelt(&sources.environment, &known));
     layers.push(from_environment(&sources.environment));
     layers.push(from_flags(&sources.set, &mut problems));
-    merge(layers, &known, &sources.environment, problems)
+    merge(layers, &known, sources, problems)
 }
 
 fn merge(
     layers: Vec<Vec<Leaf>>,
     known: &Table,
-    environment: &[(String, String)],
+    sources: &Sources,
     mut problems: Vec<Problem>,
 ) -> Loaded {
     let lookup = |name: &str| {
+        let environment = &sources.environment;
         environment
             .iter()
             .find(|(variable, _)| variable == name)
@@ -178,24 +210,8 @@ fn merge(
         revealed,
         origins,
         problems,
+        sources: sources.clone(),
     }
-}
-
-fn read(file: &PathBuf) -> Result<Table, Problem> {
-    let name = file.display().to_string();
-    let text = fs::read_to_string(file)
-        .map_err(|error| Problem::new(&name, format!("cannot be read: {error}")))?;
-    text.parse::<Table>().map_err(|error| {
-        // The message without the quoted line: that line may hold a secret.
-        let line = error.span().map_or(1, |span| {
-            text.bytes()
-                .take(span.start)
-                .filter(|byte| *byte == b'\n')
-                .count()
-                + 1
-        });
-        Problem::new(&format!("{name}:{line}"), error.message().to_owned())
-    })
 }
 
 /// Splits a table into its settings: as deep as the known keys go, and one level into the user's own tables.

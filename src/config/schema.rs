@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 use toml::Table;
 
+use super::detectors::{KEY, OF_THE_PROCESS};
 use super::raw::Raw;
 
 /// Every key, with its default and a comment: a test holds it to the code.
@@ -57,9 +58,25 @@ pub fn schema() -> Value {
             put(&mut root, &full, property(&full, default, &words));
         }
     }
+    root["properties"][KEY] = several(&root);
     root["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
     root["title"] = json!("anomalyd");
     root
+}
+
+/// The tables of several detectors: each has what the file may have, but for what is the process's.
+fn several(root: &Value) -> Value {
+    let mut one = root.clone();
+    if let Some(properties) = one["properties"].as_object_mut() {
+        properties.retain(|key, _| !OF_THE_PROCESS.contains(&key.as_str()));
+    }
+    one["description"] = json!("What one of several detectors has of its own.");
+    one["required"] = json!(["name"]);
+    json!({
+        "type": "array",
+        "items": one,
+        "description": "Several detectors in one process: each table overrides the rest of the file for one of them.",
+    })
 }
 
 /// A table; keys of any name are allowed where the reader takes them.

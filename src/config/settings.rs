@@ -1,12 +1,12 @@
 //! The checked configuration, and what lower layers take from it.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::load::Loaded;
 use super::raw;
 use crate::detect::Params;
 use crate::kafka::admin::SharedTopics;
@@ -70,9 +70,12 @@ pub struct Config {
     pub log: raw::Log,
     /// The effective settings as TOML, secrets hidden.
     pub shown: String,
-    /// Where settings come from that are not the defaults, by key: a file, a variable of the environment, or `--set`.
-    pub origins: BTreeMap<String, String>,
+    /// What it was checked from.
+    pub(super) loaded: Arc<Loaded>,
 }
+
+/// What a digest in a token's place begins with.
+const DIGEST: &str = "sha256:";
 
 /// The sha256 of a token: enough to know it again, and nothing to be read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +85,22 @@ impl TokenDigest {
     /// Of a token.
     pub fn of(token: &str) -> Self {
         Self(Sha256::digest(token.as_bytes()).into())
+    }
+
+    /// As it stands in a token's place.
+    pub(super) fn written(&self) -> String {
+        let hex: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{DIGEST}{hex}")
+    }
+
+    /// What stands in a token's place; `None`: a token.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        let hex = text.strip_prefix(DIGEST).filter(|hex| hex.len() == 64)?;
+        let mut digest = [0; 32];
+        for (number, byte) in digest.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(hex.get(2 * number..2 * number + 2)?, 16).ok()?;
+        }
+        Some(Self(digest))
     }
 
     /// Whether `token` is the one. Digests are compared: how long that takes says nothing of the token.
@@ -124,7 +143,7 @@ impl Config {
         let origin = parts
             .into_iter()
             .rev()
-            .find_map(|part| self.origins.get(part));
+            .find_map(|part| self.loaded.origins.get(part));
         origin.map_or_else(|| "default".to_owned(), Clone::clone)
     }
 
@@ -222,7 +241,7 @@ impl Config {
 }
 
 /// All values of a table by their whole keys.
-fn flatten(table: &toml::Table, prefix: &str, into: &mut Vec<(String, String)>) {
+pub(super) fn flatten(table: &toml::Table, prefix: &str, into: &mut Vec<(String, String)>) {
     for (name, value) in table {
         let key = format!("{prefix}{name}");
         match value {

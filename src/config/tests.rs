@@ -24,6 +24,7 @@ fn sources(folder: &tempfile::TempDir, text: &str, env: &[(&str, &str)], set: &[
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect(),
         set: set.iter().map(|text| (*text).to_owned()).collect(),
+        ..Sources::default()
     }
 }
 

@@ -306,6 +306,7 @@ mod tests {
             files: Vec::new(),
             environment: Vec::new(),
             set: vec!["model.kind=pca".to_owned()],
+            ..Sources::default()
         };
         let config = Config::load(&sources).unwrap();
         let readings = honest(Seed(7));

@@ -277,6 +277,7 @@ fn sources(options: &Options, place: &Place, token: &str) -> Sources {
         files: options.files.clone(),
         environment: vec![(TOKEN.to_owned(), token.to_owned())],
         set,
+        ..Sources::default()
     }
 }
 

@@ -214,6 +214,20 @@ impl Default for Params {
     }
 }
 
+/// The part of [`Params`] that may change while records are judged. It is remembered with the state: what must be judged again is judged by what
+/// judged it before.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AlertParams {
+    /// [`Params::budget`]
+    pub budget: Budget,
+    /// [`Params::cooldown`]
+    pub cooldown: Duration,
+    /// [`Params::silence_factor`]
+    pub silence_factor: f64,
+    /// [`Params::storm_opens_max`]
+    pub storm_opens_max: u32,
+}
+
 /// A parameter that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{field}` {problem}")]
@@ -225,6 +239,29 @@ pub struct ParamProblem {
 }
 
 impl Params {
+    /// What of them may change.
+    #[must_use]
+    pub fn alerts(&self) -> AlertParams {
+        AlertParams {
+            budget: self.budget,
+            cooldown: self.cooldown,
+            silence_factor: self.silence_factor,
+            storm_opens_max: self.storm_opens_max,
+        }
+    }
+
+    /// The same with these in their place.
+    #[must_use]
+    pub fn with_alerts(&self, alerts: AlertParams) -> Self {
+        Self {
+            budget: alerts.budget,
+            cooldown: alerts.cooldown,
+            silence_factor: alerts.silence_factor,
+            storm_opens_max: alerts.storm_opens_max,
+            ..self.clone()
+        }
+    }
+
     /// Everything that is wrong, at once; empty when the parameters can be used.
     #[must_use]
     pub fn check(&self) -> Vec<ParamProblem> {

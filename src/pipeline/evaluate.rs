@@ -490,6 +490,7 @@ impl EventEmitter<'_> {
             offset: raw.offset,
             time,
             scored_by: work.scored_by(),
+            params: work.params,
         }
     }
 }

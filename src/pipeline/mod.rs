@@ -3,7 +3,7 @@
 //! [`Pipeline::stage`] works a batch out in full and changes nothing; its result is published in one transaction; only then does
 //! [`Pipeline::apply`] make it state. If the transaction aborts there is nothing to undo: rewind and go on.
 //!
-//! Invariants: a snapshot is never ahead of the committed offset; a change of model always travels with a snapshot that names it; a record
+//! Invariants: a snapshot is never ahead of the committed offset; a change of model, or of what else is judged by, always travels with a snapshot that names it; a record
 //! below a partition's `emit_from` changes state and emits nothing (replay); every record ends as scored, warming up, late, or dead letter.
 //!
 //! Next: `types` (what goes in and out), `state` (what is remembered), `prepare` (the half of staging that needs no scores), `windows` (what
@@ -32,7 +32,7 @@ pub use types::{
     RestoreError, StateEntry, Suppressed, Tally, Watched, Watching, WrongClock, WrongClocks,
 };
 
-use crate::detect::Params;
+use crate::detect::{AlertParams, Params};
 use crate::model::card::{ModelVersion, Said};
 use crate::model::trained::TrainedModel;
 use crate::record::{DecodedBatch, Key, Missing, RecordBatch};
@@ -90,6 +90,7 @@ struct Delta {
     from: Offset,
     head: Head,
     model: Option<Arc<TrainedModel>>,
+    params: Arc<Params>,
     slots: Vec<Slot>,
     /// The bytes of all keys' names.
     names: u64,
@@ -179,7 +180,7 @@ impl Pipeline {
     }
 
     /// Snapshots of partitions that no record would bring: those that the champion does not judge yet, so that no model is needed longer than
-    /// it judges; those that lost records; and those `quiet` since they were at these offsets, so that replay begins near the end even if
+    /// it judges, or not by the present parameters; those that lost records; and those `quiet` since they were at these offsets, so that replay begins near the end even if
     /// nothing comes for longer than the input keeps its records. Their positions go with them: a member that lost them is fenced. Where they
     /// change much they come one after another: to be asked for again until there are none.
     pub fn flush_idle_snapshots(&self, quiet: &Positions) -> Option<Staged> {
@@ -192,11 +193,11 @@ impl Pipeline {
             whole: true,
             deltas: Vec::new(),
         };
-        let champion = self.current.as_ref();
+        let judging = (self.current.as_ref(), &self.params);
         let mut room = self.params.snapshot_bytes;
         for (at, partition) in &self.partitions {
             let quiet = quiet.get(at) == Some(&partition.head.position);
-            if partition.needs_idle_snapshot(champion, quiet) {
+            if partition.needs_idle_snapshot(judging, quiet) {
                 let work = self.begin(partition, true);
                 let delta = self.finish(work, (&mut staged.outbox, &mut staged.tally));
                 staged.deltas.push(delta);
@@ -242,7 +243,7 @@ impl Pipeline {
     }
 
     fn begin<'a>(&'a self, partition: &'a PartitionState, saves: bool) -> Work<'a> {
-        let rows = (&*self.params, self.columns.len());
+        let rows = (&self.params, self.columns.len());
         Work::begin(partition, self.current.as_ref(), rows, saves)
     }
 
@@ -284,6 +285,17 @@ impl Pipeline {
         self.remember(&model);
         self.current = Some(model);
         Ok(())
+    }
+
+    /// The parameters to judge by from now on, of which only what [`AlertParams`] has may be others: each partition takes them up at its next batch,
+    /// when it is not replaying.
+    pub fn judge_by(&mut self, alerts: AlertParams) {
+        self.params = Arc::new(self.params.with_alerts(alerts));
+    }
+
+    /// What is judged by.
+    pub fn params(&self) -> &Arc<Params> {
+        &self.params
     }
 
     fn fits(&self, model: &TrainedModel) -> bool {
@@ -381,7 +393,7 @@ impl Pipeline {
             let model = self.name(work.model.as_ref());
             outbox
                 .state
-                .extend(snapshot::take(&self.params, base, model, &self.columns));
+                .extend(snapshot::take(work.params, base, model, &self.columns));
             let (abandoned, known) = &base.abandoned;
             tally.closed += abandoned.len() as u64;
             outbox.alerts.extend(
@@ -421,6 +433,7 @@ impl Pipeline {
             from: base.head.position,
             head: work.head,
             model: work.model,
+            params: Arc::clone(work.params),
             slots: work.slots,
             names: work.names,
             weight: work.weight,
@@ -547,6 +560,7 @@ impl PartitionState {
         self.head = delta.head;
         self.names = delta.names;
         self.model = delta.model;
+        self.params = delta.params;
         for slot in delta.slots {
             if slot.evicted {
                 self.changed += tombstone(&slot.key);
@@ -591,6 +605,8 @@ mod drift_tests;
 mod law_tests;
 #[cfg(test)]
 mod memory_tests;
+#[cfg(test)]
+mod reload_tests;
 #[cfg(test)]
 mod season_tests;
 #[cfg(test)]

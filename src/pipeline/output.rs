@@ -25,6 +25,8 @@ pub(super) struct Cause<'a> {
     pub time: Timestamp,
     /// What the score is by.
     pub scored_by: ScoredBy,
+    /// What it was judged by.
+    pub params: &'a Params,
 }
 
 impl Cause<'_> {
@@ -136,6 +138,7 @@ pub(super) fn abandoned(
         offset: next,
         time: known.max(open.since),
         scored_by: ScoredBy::ColdStart,
+        params,
     };
     let what = (open.id.clone(), open.kind, AlertEvent::Close);
     Alert {

@@ -45,6 +45,8 @@ pub(super) struct Work<'a> {
     pub base: &'a PartitionState,
     pub head: Head,
     pub model: Option<Arc<TrainedModel>>,
+    /// What it is judged by.
+    pub params: &'a Arc<Params>,
     pub rule: Rule,
     /// The rule for what is judged by a key's own past, not by the model.
     pub own_rule: Rule,
@@ -66,7 +68,7 @@ pub(super) struct Work<'a> {
     pub names: u64,
     /// What the partition knows of when keys may fall silent, but for the first of them ...
     due: Peekable<btree_set::Iter<'a, (Timestamp, Key)>>,
-    /// ... which were looked at: so many.
+    /// ... which were looked at: so many. All of it is forgotten if the batch is judged by other parameters, and has it anew.
     pub due_taken: usize,
     /// What the batch adds.
     pub due_added: BTreeSet<(Timestamp, Key)>,
@@ -152,14 +154,15 @@ pub(super) struct Prepared<'a> {
 }
 
 impl<'a> Work<'a> {
-    /// Begins a batch of `base`. `current` is the model in use: taken up here if the partition is not replaying, and never in mid-batch. If `saves`,
-    /// the batch carries a snapshot of the state before it; without one no other model is taken up.
+    /// Begins a batch of `base`. `current` is the model in use, `params` are the parameters: taken up here if the partition is not replaying, and
+    /// never in mid-batch. If `saves`, the batch carries a snapshot of the state before it; without one no others are taken up.
     pub fn begin(
         base: &'a PartitionState,
         current: Option<&Arc<TrainedModel>>,
-        (params, columns): (&Params, usize),
+        (params, columns): (&'a Arc<Params>, usize),
         saves: bool,
     ) -> Self {
+        let params = if saves { params } else { &base.params };
         let model = if saves && current.is_some() {
             current.cloned()
         } else {
@@ -179,6 +182,7 @@ impl<'a> Work<'a> {
             live: base.keys.len(),
             names: base.names,
             model,
+            params,
             due: base.due.iter().peekable(),
             due_taken: 0,
             due_added: BTreeSet::new(),
@@ -192,7 +196,19 @@ impl<'a> Work<'a> {
         if saves {
             work.save();
         }
+        if params.alerts() != base.params.alerts() {
+            work.remember_due_anew();
+        }
         work
+    }
+
+    /// Other parameters: keys may fall silent sooner or later than it was thought.
+    fn remember_due_anew(&mut self) {
+        self.due = btree_set::Iter::default().peekable();
+        self.due_taken = self.base.due.len();
+        self.due_added = self.base.due_by(self.params);
+        let first = self.due_added.first();
+        self.due_first = first.map_or(Timestamp(i64::MAX), |first| first.0);
     }
 
     /// The batch carries a snapshot of the state before it.
@@ -471,8 +487,8 @@ impl<'a> Prepared<'a> {
             record,
             seed,
         } = place;
-        let params = rules.params;
         let work = &mut self.works[at];
+        let params = work.params;
         let steps = &mut self.steps;
         let mut push = |event| {
             steps.push(Step {

@@ -14,8 +14,8 @@ use super::codec::{FORMAT, read_key, write_key};
 use super::seal;
 use super::state::{Head, KeyEntry, KeyState, PartitionState, Quarantined, Storm};
 use super::{Column, Discarded, PartitionAssignment, RestoreError, StateEntry};
-use crate::detect::Params;
 use crate::detect::clock::StreamClock;
+use crate::detect::{AlertParams, Params};
 use crate::model::card::{Exclusion, ModelVersion, Said};
 use crate::model::tensors::sha256;
 use crate::model::trained::TrainedModel;
@@ -34,6 +34,9 @@ struct HeadEntry {
     /// The sha256 of that model's file; absent of the cold start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     model_sha256: Option<Arc<str>>,
+    /// What else it judges by; absent in what older programs wrote, which were not told of changes: then as things are now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    alerts: Option<AlertParams>,
     clock: StreamClock,
     storm: Storm,
     /// The features that rows are made of.
@@ -243,7 +246,7 @@ pub(super) fn quarantine_entry(
     }
 }
 
-/// The entries of a snapshot of `partition`, which `model` judges from here on: the head, the keys changed since the last snapshot, and
+/// The entries of a snapshot of `partition`, which `model` judges by `params` from here on: the head, the keys changed since the last snapshot, and
 /// tombstones for those forgotten.
 pub(super) fn take(
     params: &Params,
@@ -257,6 +260,7 @@ pub(super) fn take(
         offset: partition.head.position,
         model,
         model_sha256,
+        alerts: Some(params.alerts()),
         clock: partition.head.clock.clone(),
         storm: partition.head.storm,
         columns: columns.iter().map(|column| column.name.clone()).collect(),
@@ -296,8 +300,8 @@ pub(super) fn take(
 /// What a partition is restored for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RestoreTarget<'a> {
-    /// The detector's parameters: its group owns the state.
-    pub params: &'a Params,
+    /// The detector's parameters: its group owns the state. What may change of them is the state's until it is saved again.
+    pub params: &'a Arc<Params>,
     /// The features that records have.
     pub columns: &'a [Column],
     /// Whether the model that the state names is at hand; if it is, whether it has these features.
@@ -386,7 +390,7 @@ pub(super) fn restore(
 ) -> Result<(PartitionState, Option<Discarded>), RestoreError> {
     // Retention may have deleted records that the group has not read.
     let from = assignment.committed.max(assignment.first);
-    let mut partition = PartitionState::new(assignment.at.clone(), from, None);
+    let mut partition = PartitionState::new(assignment.at.clone(), from, (None, target.params));
     partition.skipped = u64::try_from(from.0 - assignment.committed.0).unwrap_or(0);
     let head = read_head(&assignment.state)?;
     let named = head.as_ref().and_then(|head| head.topic_id.clone());
@@ -422,6 +426,10 @@ pub(super) fn restore(
         }
     } else if let Some(head) = head {
         let replays = head.offset < assignment.committed;
+        let judged_by = |alerts: &AlertParams| *alerts != target.params.alerts();
+        if let Some(alerts) = head.alerts.filter(judged_by) {
+            partition.params = Arc::new(target.params.with_alerts(alerts));
+        }
         partition.head = Head {
             saved_time: head.clock.elapsed,
             clock: head.clock,
@@ -431,7 +439,7 @@ pub(super) fn restore(
         // With nothing to replay the champion may judge from here on, whether the model that did is at hand or not.
         let another = target.model.is_none() && head.model != ModelVersion(0);
         partition.unsaved = partition.skipped > 0 || (!replays && another);
-        partition.remember_due(target.params);
+        partition.due = partition.due_by(&partition.params);
     }
     partition.remember_dismissed();
     let had_state = assignment.state.iter().any(|entry| entry.value.is_some());

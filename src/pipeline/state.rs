@@ -260,8 +260,10 @@ pub(super) struct PartitionState {
     pub at: TopicPartition,
     /// What was committed when it was taken over: a record below it was emitted by someone before us.
     pub emit_from: Offset,
-    /// The model that judges it; none: the cold start.
+    /// The model that judges it; none: the cold start ...
     pub model: Option<Arc<TrainedModel>>,
+    /// ... and by which parameters.
+    pub params: Arc<Params>,
     pub head: Head,
     pub keys: FxHashMap<Key, KeyEntry>,
     /// The bytes of their names.
@@ -291,11 +293,16 @@ pub(super) struct PartitionState {
 
 impl PartitionState {
     /// A partition of which nothing is known.
-    pub fn new(at: TopicPartition, from: Offset, model: Option<Arc<TrainedModel>>) -> Self {
+    pub fn new(
+        at: TopicPartition,
+        from: Offset,
+        (model, params): (Option<Arc<TrainedModel>>, &Arc<Params>),
+    ) -> Self {
         Self {
             at,
             emit_from: from,
             model,
+            params: Arc::clone(params),
             head: Head::at(from),
             keys: FxHashMap::default(),
             names: 0,
@@ -312,9 +319,19 @@ impl PartitionState {
         }
     }
 
-    /// Whether the next batch should carry a snapshot of it: it is the time, or `champion` is to judge.
-    pub fn due(&self, champion: Option<&Arc<TrainedModel>>, params: &Params) -> bool {
+    /// Whether it is not `champion` that judges, or not by `params`.
+    fn is_judged_otherwise(
+        &self,
+        champion: Option<&Arc<TrainedModel>>,
+        params: &Arc<Params>,
+    ) -> bool {
         let another = champion.is_some() && version(champion) != version(self.model.as_ref());
+        another || (!Arc::ptr_eq(params, &self.params) && params.alerts() != self.params.alerts())
+    }
+
+    /// Whether the next batch should carry a snapshot of it: it is the time, or `champion` is to judge, or by other `params`.
+    pub fn due(&self, champion: Option<&Arc<TrainedModel>>, params: &Arc<Params>) -> bool {
+        let another = self.is_judged_otherwise(champion, params);
         let since = self.head.since_snapshot;
         let elapsed = self.head.clock.elapsed.since(self.head.saved_time);
         let due = self.unsaved
@@ -324,10 +341,14 @@ impl PartitionState {
         !self.replaying() && (another || due)
     }
 
-    /// Whether the state topic should hear of it though no record of it comes: the champion does not judge it yet, records of it were lost,
-    /// or it is `quiet` and has changed since it was saved.
-    pub fn needs_idle_snapshot(&self, champion: Option<&Arc<TrainedModel>>, quiet: bool) -> bool {
-        let another = champion.is_some() && version(champion) != version(self.model.as_ref());
+    /// Whether the state topic should hear of it though no record of it comes: the champion does not judge it yet, or not by `params`, records of
+    /// it were lost, or it is `quiet` and has changed since it was saved.
+    pub fn needs_idle_snapshot(
+        &self,
+        (champion, params): (Option<&Arc<TrainedModel>>, &Arc<Params>),
+        quiet: bool,
+    ) -> bool {
+        let another = self.is_judged_otherwise(champion, params);
         let known =
             !(self.keys.is_empty() && self.forgotten.is_empty() && self.abandoned.0.is_empty());
         let due = another || (self.unsaved && known) || (quiet && self.head.since_snapshot > 0);
@@ -340,7 +361,7 @@ impl PartitionState {
         &mut self,
         to: Offset,
         champion: Option<&Arc<TrainedModel>>,
-        params: &Params,
+        params: &Arc<Params>,
     ) -> bool {
         let replaying = self.replaying();
         let from = to.max(self.emit_from);
@@ -358,9 +379,14 @@ impl PartitionState {
 
     /// Begins anew at `from`: of what was remembered stays only what training leaves out. The next snapshot deletes the keys' entries, so that
     /// they do not join later state, and ends what was open.
-    pub fn discard(&mut self, from: Offset, model: Option<Arc<TrainedModel>>, params: &Params) {
+    pub fn discard(
+        &mut self,
+        from: Offset,
+        model: Option<Arc<TrainedModel>>,
+        params: &Arc<Params>,
+    ) {
         let abandoned = self.abandon(params);
-        let fresh = Self::new(self.at.clone(), from, model);
+        let fresh = Self::new(self.at.clone(), from, (model, params));
         let old = std::mem::replace(self, fresh);
         self.abandoned = abandoned;
         self.skipped = old.skipped;
@@ -470,14 +496,14 @@ impl PartitionState {
         }
     }
 
-    /// Works out anew which keys may fall silent when.
-    pub fn remember_due(&mut self, params: &Params) {
+    /// Works out anew which keys may fall silent when, by `params`.
+    pub fn due_by(&self, params: &Params) -> BTreeSet<(Timestamp, Key)> {
         let era = self.head.clock.era;
         let due = |(key, entry): (&Key, &KeyEntry)| {
             let deadline = entry.state.deadline(params, era)?;
             Some((deadline, key.clone()))
         };
-        self.due = self.keys.iter().filter_map(due).collect();
+        self.keys.iter().filter_map(due).collect()
     }
 
     /// Adds the keys whose clocks are wrong, and by how many milliseconds, in no order.

@@ -85,6 +85,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint("post", "/api/v1/models/{version}/promote", post(promote)),
         endpoint("post", "/api/v1/models/rollback", post(rollback)),
         endpoint("post", "/api/v1/retrain", post(retrain)),
+        endpoint("post", "/api/v1/reload", post(reload)),
         endpoint("get", "/api/v1/settings", get(settings)),
         endpoint("get", "/api/v1/openapi.json", get(openapi)),
     ]
@@ -204,7 +205,7 @@ async fn series(
 }
 
 async fn settings(State(sources): State<Sources>) -> Response {
-    let settings: &[Setting] = &sources.access.settings;
+    let settings: &[Setting] = &sources.access.settings.get();
     Json(json!({"settings": settings})).into_response()
 }
 
@@ -328,6 +329,13 @@ async fn retrain(State(sources): State<Sources>, headers: HeaderMap) -> Response
     }
 }
 
+async fn reload(State(sources): State<Sources>, headers: HeaderMap) -> Response {
+    let command = format!("kill -HUP {}", std::process::id());
+    let done = change(&sources, &headers, &command, |changes| changes.reload());
+    done.await
+        .map_or_else(|refused| refused, |told| Json(told).into_response())
+}
+
 /// What stands for the configuration in a command.
 const FILE: &str = "--config FILE";
 
@@ -339,7 +347,11 @@ fn refuse(status: StatusCode, why: &str, command: Option<&str>) -> Response {
 }
 
 /// Whether somebody may change something; if not, the answer that says so.
-fn admit(access: &Access, headers: &HeaderMap, command: &str) -> Result<(), Box<Response>> {
+pub(super) fn admit(
+    access: &Access,
+    headers: &HeaderMap,
+    command: &str,
+) -> Result<(), Box<Response>> {
     let refuse = |status, why| Err(Box::new(refuse(status, why, Some(command))));
     let Some(token) = &access.token else {
         return refuse(
@@ -429,7 +441,7 @@ async fn run<T: Send + 'static>(
     what: impl FnOnce(&dyn Changes) -> Result<T, ChangeError> + Send + 'static,
 ) -> Result<T, Response> {
     let busy = |why| refuse(StatusCode::SERVICE_UNAVAILABLE, why, None);
-    let Some(changes) = changes.get().cloned() else {
+    let Some(changes) = changes.get() else {
         return Err(busy("the process is still starting, or waits for Kafka"));
     };
     let Ok(place) = Arc::clone(places).try_acquire_owned() else {
@@ -455,6 +467,7 @@ fn failed(error: &ChangeError) -> Response {
     let status = match error {
         ChangeError::Unknown(_) => StatusCode::NOT_FOUND,
         ChangeError::Impossible(_) => StatusCode::CONFLICT,
+        ChangeError::Settings(_) => StatusCode::UNPROCESSABLE_ENTITY,
         ChangeError::Store(_) | ChangeError::Kafka(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     refuse(status, &error.to_string(), None)

@@ -3,8 +3,10 @@
 use std::sync::{Arc, PoisonError};
 
 use super::models::{AnyStore, AnyStoreError, SharedStore};
+use super::reload::Reloader;
+use super::reloaded::ReloadStatus;
 use super::status::Status;
-use crate::config::Config;
+use crate::config::{Config, Problems};
 use crate::kafka::KafkaFailure;
 use crate::kafka::history::KafkaHistory;
 use crate::kafka::watchdog::Watchdog;
@@ -25,6 +27,9 @@ pub enum ChangeError {
     /// It cannot be done as things are.
     #[error("{0}")]
     Impossible(String),
+    /// The configuration, read again, cannot be used.
+    #[error(transparent)]
+    Settings(#[from] Problems),
     /// The model store.
     #[error(transparent)]
     Store(#[from] AnyStoreError),
@@ -45,6 +50,8 @@ pub trait Changes: std::fmt::Debug + Send + Sync {
     fn rollback(&self) -> Result<ModelVersion, ChangeError>;
     /// Trains now, if it is this process that trains.
     fn retrain(&self) -> Result<(), ChangeError>;
+    /// Reads the configuration again, and takes over what may change while it runs.
+    fn reload(&self) -> Result<ReloadStatus, ChangeError>;
 }
 
 /// [`Changes`] of a running daemon.
@@ -56,6 +63,8 @@ pub struct Controls {
     pub store: SharedStore,
     /// The trainer.
     pub trainer: Control,
+    /// Reads the configuration again.
+    pub reloader: Reloader,
     /// Who knows which partitions are held.
     pub status: Arc<Status>,
     /// The partition whose holder trains.
@@ -107,6 +116,10 @@ impl Changes for Controls {
         }
         self.trainer.train_now();
         Ok(())
+    }
+
+    fn reload(&self) -> Result<ReloadStatus, ChangeError> {
+        Ok(self.reloader.reload()?)
     }
 }
 

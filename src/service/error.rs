@@ -79,6 +79,19 @@ impl ServiceError {
         self.kafka().is_some_and(KafkaFailure::passes)
     }
 
+    /// Whether it may pass without a change of settings: beginning anew may help, also once somebody made a topic, or gave a right.
+    pub(super) fn may_pass(&self) -> bool {
+        !matches!(
+            self,
+            Self::Metrics(_)
+                | Self::Schema(SchemaError::Problems(_) | SchemaError::TooWide(_))
+                | Self::Worker {
+                    error: WorkerError::Restore(_) | WorkerError::DeadLetters(_),
+                    ..
+                }
+        )
+    }
+
     /// Whether settings, topics or rights must change before it can work.
     pub fn is_configuration(&self) -> bool {
         self.kafka().is_some_and(KafkaFailure::is_configuration)

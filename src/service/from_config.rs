@@ -4,6 +4,8 @@ use super::status::ProcessInfo;
 use crate::config::Config;
 use crate::kafka::session::{BatchLimits, SessionSettings};
 use crate::kafka::settings::Connection;
+use crate::record::schema::Schema;
+use crate::stream::TopicPartition;
 use crate::time::Clock;
 use crate::trainer::Plan;
 
@@ -60,4 +62,20 @@ pub fn plan(config: &Config) -> Plan {
         on_drift: training.on_drift,
         history: training.history,
     }
+}
+
+/// The partition whose holder trains: partition 0 of the topic that comes first.
+pub fn first_partition(config: &Config) -> TopicPartition {
+    let first = config.input.topics.iter().min().map_or("", String::as_str);
+    TopicPartition::new(first, 0)
+}
+
+/// Says that all is at work.
+pub fn log_start(config: &Config, schema: &Schema) {
+    tracing::info!(
+        workers = config.workers,
+        columns = schema.columns().len(),
+        false_alarms = %format_args!("at most {}", config.detect.budget),
+        "started"
+    );
 }

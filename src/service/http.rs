@@ -149,7 +149,8 @@ pub(super) fn if_wanted(
     Ok(Some(server))
 }
 
-fn router(sources: Sources) -> Router {
+/// What one detector answers.
+pub(super) fn router(sources: Sources) -> Router {
     let requests = sources.metrics.requests.clone();
     pages::router()
         .merge(api::router())
@@ -159,7 +160,7 @@ fn router(sources: Sources) -> Router {
         .route("/status", get(status))
         .with_state(sources)
         .layer(map_response(protect))
-        .layer(from_fn_with_state(requests, count))
+        .layer(from_fn_with_state(Some(requests), count))
 }
 
 /// Says what a browser may do with an answer.
@@ -180,10 +181,17 @@ pub(super) async fn protect(mut response: Response) -> Response {
 }
 
 /// Counts a request by what it asked for: what is none of ours is one series, whatever it says.
-async fn count(State(requests): State<IntCounterVec>, request: Request, next: Next) -> Response {
+pub(super) async fn count(
+    State(requests): State<Option<IntCounterVec>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let path = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
     let path = path.as_ref().map_or("other", MatchedPath::as_str);
+    // Of one detector among several: as if it were alone.
+    let below = path.strip_prefix("/d/").and_then(|rest| rest.find('/'));
+    let path = below.map_or(path, |end| &path["/d/".len() + end..]);
     let endpoint = path.replace("{*", "{");
     let endpoint = if endpoint == "/api/{path}" {
         "other"
@@ -191,7 +199,9 @@ async fn count(State(requests): State<IntCounterVec>, request: Request, next: Ne
         &endpoint
     };
     let code = response.status();
-    requests.with_label_values(&[endpoint, code.as_str()]).inc();
+    if let Some(requests) = requests {
+        requests.with_label_values(&[endpoint, code.as_str()]).inc();
+    }
     response
 }
 

@@ -8,6 +8,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
+use super::reloaded::OUTCOMES;
 use super::status::FeedbackStatus;
 use crate::model::card::Feedback;
 use crate::model::gate_report::Reason;
@@ -117,6 +118,14 @@ pub struct Metrics {
     pub waits: IntGaugeVec,
     /// Requests that HTTP answered, by endpoint and status code.
     pub requests: IntCounterVec,
+    /// Times that the configuration was read again, by outcome.
+    pub reloads: IntCounterVec,
+    /// Settings that are others in the configuration than in the process.
+    pub restart_needed: IntGauge,
+    /// Whether the detector works.
+    pub up: IntGauge,
+    /// Times that it failed and began anew, or ended.
+    pub failures: IntCounter,
 }
 
 /// What a metric is called, and says of itself.
@@ -370,6 +379,26 @@ pub(super) const TABLE: &[Entry] = &[
         &["endpoint", "code"],
         "Requests that HTTP answered, by endpoint (its path as docs/openapi.json writes it; other: any that is none) and status code: 401 are wrong tokens.",
     ),
+    entry(
+        "anomalyd_reloads_total",
+        &["outcome"],
+        "Times that the configuration was read again (SIGHUP, POST /api/v1/reload), by outcome: unchanged, applied, needs_restart (of what changed, some takes a restart; the log and /status name it), refused (it cannot be used: nothing was changed).",
+    ),
+    entry(
+        "anomalyd_restart_needed_settings",
+        &[],
+        "Settings that were others in the configuration when it was last read again than in this process, which takes a restart.",
+    ),
+    entry(
+        "anomalyd_detector_up",
+        &[],
+        "1 while the detector works or waits for Kafka; 0 where it failed among others that go on, until it begins anew. A process of one detector ends instead.",
+    ),
+    entry(
+        "anomalyd_detector_failures_total",
+        &[],
+        "Times that the detector failed among others that go on; the log and /status say why.",
+    ),
 ];
 
 /// A type of metric, made of what the table says.
@@ -480,8 +509,13 @@ impl Metrics {
             last_step: make.metric("anomalyd_last_step_timestamp_seconds")?,
             waits: make.metric("anomalyd_worker_waits")?,
             requests: make.metric("anomalyd_http_requests_total")?,
+            reloads: make.metric("anomalyd_reloads_total")?,
+            restart_needed: make.metric("anomalyd_restart_needed_settings")?,
+            up: make.metric("anomalyd_detector_up")?,
+            failures: make.metric("anomalyd_detector_failures_total")?,
         };
         metrics.begin();
+        metrics.up.set(1);
         Ok(metrics)
     }
 
@@ -527,6 +561,9 @@ impl Metrics {
                 self.alerts.with_label_values(&[event, severity]);
             }
         }
+        for outcome in OUTCOMES {
+            self.reloads.with_label_values(&[outcome]);
+        }
         for outcome in ["promoted", "rejected", "skipped", "cancelled", "failed"] {
             self.trainings.with_label_values(&[outcome]);
         }
@@ -561,6 +598,7 @@ mod tests {
                 "anomalyd_state_discarded_total",
                 &Discarded::ALL.map(Discarded::name),
             ),
+            ("anomalyd_reloads_total", &OUTCOMES),
             (
                 "anomalyd_alerts_suppressed_total",
                 &Suppressed::ALL.map(Suppressed::name),

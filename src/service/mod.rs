@@ -2,7 +2,7 @@
 //!
 //! Next: `run` (starts and stops everything), `from_config` (what its parts are given), `prepare` (what it waits for), `models` (the store and who follows it), `feedback` (the same of what people say; both `watch`), `schema` (which features
 //! there are), `observe` (events to metrics and status), `metrics` (every name), `status` (what people see), `http` (who answers), `log`,
-//! `signal`.
+//! `signal`, `reload` (the configuration read again).
 
 pub mod api;
 pub mod change;
@@ -14,6 +14,8 @@ mod feedback;
 mod from_config;
 pub mod http;
 pub mod log;
+pub mod many;
+mod many_http;
 pub mod metrics;
 pub mod models;
 pub mod notifying;
@@ -21,8 +23,11 @@ pub mod observe;
 pub(crate) mod pages;
 mod prepare;
 pub mod recent;
+pub mod reload;
+pub mod reloaded;
 pub mod run;
 pub mod schema;
+mod shell;
 pub mod signal;
 pub mod sources;
 pub mod status;

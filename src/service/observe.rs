@@ -287,6 +287,12 @@ impl worker::Observer for WorkerObserver {
             .budget(Rule::of(&self.params, Some(model)).p_value());
     }
 
+    fn judges_by(&mut self, params: &Arc<Params>, model: Option<&TrainedModel>) {
+        self.params = Arc::clone(params);
+        tracing::info!(worker = self.worker, budget = %params.budget, "judges by other alert settings from here on");
+        self.status.budget(Rule::of(params, model).p_value());
+    }
+
     fn refused(&mut self, why: &ColumnsDiffer) {
         tracing::error!(%why, "the champion cannot be used; scoring goes on with the model before it");
         self.metrics.models_refused.inc();

@@ -9,42 +9,41 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use prometheus::Registry;
-
 use super::change::{Changes, Controls};
 use super::error::ServiceError;
 use super::feedback::{self, Listener, Listening, SharedListening};
-use super::from_config::{plan, process_info, session_settings};
+use super::from_config::{first_partition, log_start, plan, session_settings};
 use super::http::{Server, if_wanted};
 use super::metrics::Metrics;
 use super::models::{Follower, SharedStore};
 use super::observe::{TrainingObserver, WorkerGauges, WorkerObserver, stepped};
 use super::prepare::{self, Prepared};
+use super::reload::Reloader;
 use super::schema::Waiting;
+use super::shell::{Process, Shell};
 use super::signal::Request;
-use super::sources::{Access, LateChanges, Sources as HttpSources};
 use super::status::Status;
 use super::thread::spawn;
 use crate::config::Config;
+use crate::detect::AlertParams;
 use crate::kafka::KafkaFailure;
 use crate::kafka::feedback::FeedbackTopic;
 use crate::kafka::reconnecting::ReconnectingSession;
 use crate::kafka::settings::Connection;
-use crate::kafka::watchdog::{Watchdog, end_process};
+use crate::kafka::watchdog::Watchdog;
 use crate::model::card::Said;
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{Column, Pipeline, Watching};
 use crate::port::{History, ModelStore};
 use crate::record::decode::Decoder;
 use crate::record::schema::Schema;
-use crate::stream::TopicPartition;
-use crate::time::{Clock, SystemClock};
+use crate::time::Clock;
 use crate::trainer::{Control, Sources, Trainer, TrainerLink};
 use crate::worker::{Ports, Settings, Worker, WorkerError};
 
 /// From a signal to the end of the process: for the threads to end by themselves, and then by force.
 const STOP_MAX: Duration = Duration::from_millis(4_200);
-const END_MAX: Duration = Duration::from_millis(4_700);
+pub(super) const END_MAX: Duration = Duration::from_millis(4_700);
 /// The longest wait of a worker for input: how soon it sees a stop or a new model.
 const POLL_MAX: Duration = Duration::from_millis(100);
 /// How the daemon came to its end.
@@ -59,11 +58,13 @@ enum Ended {
 #[derive(Debug)]
 pub struct Running {
     shell: Shell,
+    server: Option<Server>,
     stop: Arc<AtomicBool>,
     ended: Receiver<Ended>,
     stop_handle: StopHandle,
     workers: usize,
     control: Control,
+    controls: Arc<Controls>,
     /// Dropping them wakes those who follow the store and the feedback.
     wake: Vec<Sender<()>>,
     helpers: Vec<JoinHandle<()>>,
@@ -95,7 +96,7 @@ pub fn run(config: &Config) -> Result<(), ServiceError> {
     spawn("signals", {
         let stop = Arc::clone(&stop);
         move || {
-            super::signal::listen(END_MAX, |request| {
+            super::signal::listen(END_MAX, true, |request| {
                 if let Request::Stop(name) = request {
                     tracing::info!(signal = name, "stopping");
                     stop.store(true, Ordering::Relaxed);
@@ -112,10 +113,13 @@ pub fn run(config: &Config) -> Result<(), ServiceError> {
         started => started?,
     };
     let (stop_handle, control) = (running.stop_handle(), running.control.clone());
+    let changes = Arc::clone(&running.controls);
     spawn("stopper", move || {
         for request in signals {
             match request {
                 Request::Train => control.train_now(),
+                // What came of it was said.
+                Request::Reload => drop(changes.reload()),
                 Request::Stop(_) => stop_handle.stop(),
             }
         }
@@ -123,52 +127,24 @@ pub fn run(config: &Config) -> Result<(), ServiceError> {
     running.wait()
 }
 
-/// What is there before anything is read: people see from the first moment on what is waited for.
-#[derive(Debug)]
-struct Shell {
-    clock: Arc<dyn Clock>,
-    watchdog: Watchdog,
-    metrics: Metrics,
-    status: Arc<Status>,
-    /// What people may change; they are answered that it starts until it is set.
-    changes: LateChanges,
-    server: Option<Server>,
-}
-
-impl Shell {
-    fn open(config: &Config, stop: &Arc<AtomicBool>) -> Result<Self, ServiceError> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let watchdog = Watchdog::start(Arc::clone(&clock), end_process).with_stop(Arc::clone(stop));
-        let registry = Registry::new();
-        let metrics = Metrics::register(&registry, &config.name)?;
-        let status = Arc::new(Status::new(process_info(config, &*clock)));
-        let changes = LateChanges::default();
-        let sources = HttpSources {
-            registry,
-            metrics: metrics.clone(),
-            status: Arc::clone(&status),
-            clock: Arc::clone(&clock),
-            access: Access::new(config, Arc::clone(&changes)),
-        };
-        let server = if_wanted(
-            config.http,
-            "listening for HTTP (`http.listen`)",
-            |address| Server::start(address, sources),
-        )?;
-        Ok(Self {
-            clock,
-            watchdog,
-            metrics,
-            status,
-            changes,
-            server,
-        })
-    }
-}
-
 /// Starts everything and returns while it works. `stop` ends a start that waits, and later every thread.
 pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceError> {
-    let shell = Shell::open(config, &stop)?;
+    let (shell, sources) = Shell::open(config, &Process::begin())?;
+    let server = if_wanted(
+        config.http,
+        "listening for HTTP (`http.listen`)",
+        |address| Server::start(address, sources),
+    )?;
+    let running = start_in(config, shell.with_stop(&stop), stop)?;
+    Ok(Running { server, ..running })
+}
+
+/// The same, of one detector among others, or by itself: what it has beside `shell`.
+pub(super) fn start_in(
+    config: &Config,
+    shell: Shell,
+    stop: Arc<AtomicBool>,
+) -> Result<Running, ServiceError> {
     let (clock, status, metrics) = (&shell.clock, &shell.status, &shell.metrics);
     let (wake, woken) = channel();
     let waiting = Waiting {
@@ -188,17 +164,7 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
     let (listening, said) = listen(config, feedback, (metrics, status));
     let sources = (history, training, &schema);
     let (trainer, control) = trainer(config, sources, (metrics, status, clock));
-    let controls = Controls {
-        config: config.clone(),
-        store: Arc::clone(&store),
-        trainer: control.clone(),
-        status: Arc::clone(status),
-        first: first_partition(config),
-        clock: Arc::clone(clock),
-        watchdog: prepare::briefly(&shell.watchdog),
-    };
-    // It is set once, here.
-    shell.changes.set(Arc::new(controls)).unwrap_or_default();
+    let trainer = trainer.in_turn(shell.turns.clone());
     let (ended_sender, ended) = channel();
     let crew = Crew {
         config,
@@ -209,7 +175,9 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
         shell: &shell,
         stop: &stop,
     };
-    let promotions = crew.start(said, champion.as_ref(), &ended_sender)?;
+    let (promotions, alerts) = crew.start(said, champion.as_ref(), &ended_sender)?;
+    let controls = controls(config, &shell, (&store, &control), alerts);
+    shell.changes.set(controls.clone());
     let follower = Follower {
         workers: promotions,
         current: champion.as_ref().map(|model| model.card.version),
@@ -227,13 +195,47 @@ pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceE
     log_start(config, &schema);
     Ok(Running {
         shell,
+        server: None,
         stop,
         ended,
         stop_handle: StopHandle(ended_sender),
         workers: config.workers,
         control,
+        controls,
         wake: vec![wake, wake_listener],
         helpers,
+    })
+}
+
+/// What people may change of it.
+fn controls(
+    config: &Config,
+    shell: &Shell,
+    (store, trainer): (&SharedStore, &Control),
+    alerts: Vec<Sender<AlertParams>>,
+) -> Arc<Controls> {
+    let (clock, status) = (Arc::clone(&shell.clock), Arc::clone(&shell.status));
+    let seen = (
+        shell.settings.clone(),
+        shell.metrics.clone(),
+        Arc::clone(&status),
+    );
+    let reloader = Reloader::new(
+        config.clone(),
+        alerts,
+        trainer.clone(),
+        seen,
+        Arc::clone(&clock),
+    );
+    Arc::new(Controls {
+        config: config.clone(),
+        store: Arc::clone(store),
+        reloader,
+        trainer: trainer.clone(),
+        status,
+        first: first_partition(config),
+        clock,
+        watchdog: prepare::briefly(&shell.watchdog),
     })
 }
 
@@ -263,16 +265,7 @@ fn trainer<H: History, S: ModelStore>(
     Trainer::new(sources, plan(config), Arc::clone(clock), Arc::new(observer))
 }
 
-fn log_start(config: &Config, schema: &Schema) {
-    tracing::info!(
-        workers = config.workers,
-        columns = schema.columns().len(),
-        false_alarms = %format_args!("at most {}", config.detect.budget),
-        "started"
-    );
-}
-
-/// What all workers of the process are given.
+/// What all workers of the detector are given.
 struct Crew<'a> {
     config: &'a Config,
     schema: &'a Arc<Schema>,
@@ -283,35 +276,46 @@ struct Crew<'a> {
     stop: &'a Arc<AtomicBool>,
 }
 
+/// Where new champions go, and what alerts are due by: for each worker.
+type Told = (Vec<Sender<Arc<TrainedModel>>>, Vec<Sender<AlertParams>>);
+/// The other ends of one worker, and what people say.
+type Hears = (
+    Receiver<Arc<TrainedModel>>,
+    Receiver<AlertParams>,
+    Receiver<Arc<Said>>,
+);
+
 impl Crew<'_> {
-    /// Starts as many workers as there are receivers of what people say, under `champion`. Answers where new champions go.
+    /// Starts as many workers as there are receivers of what people say, under `champion`. Answers how they are told of what changes.
     fn start(
         &self,
         said: Vec<Receiver<Arc<Said>>>,
         champion: Option<&Arc<TrainedModel>>,
         ended_sender: &Sender<Ended>,
-    ) -> Result<Vec<Sender<Arc<TrainedModel>>>, ServiceError> {
+    ) -> Result<Told, ServiceError> {
         let gauges = WorkerGauges::default();
         // Without a name of its own an instance is new each time: what it left open ends when its transaction times out.
         let named = self.config.instance.clone();
         let instance = named.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-        let mut promotions = Vec::new();
+        let (mut promotions, mut alerts) = (Vec::new(), Vec::new());
         for (worker, said) in said.into_iter().enumerate() {
             let (send, receive) = channel();
             if let Some(champion) = champion {
                 send.send(Arc::clone(champion)).unwrap_or_default();
             }
             promotions.push(send);
-            let context = self.context(worker, (receive, said), &instance, &gauges);
+            let (send, changed) = channel();
+            alerts.push(send);
+            let context = self.context(worker, (receive, changed, said), &instance, &gauges);
             start_worker(worker, context, ended_sender)?;
         }
-        Ok(promotions)
+        Ok((promotions, alerts))
     }
 
     fn context(
         &self,
         worker: usize,
-        (promotions, said): (Receiver<Arc<TrainedModel>>, Receiver<Arc<Said>>),
+        (promotions, alerts, said): Hears,
         instance: &str,
         gauges: &WorkerGauges,
     ) -> WorkerContext {
@@ -323,6 +327,7 @@ impl Crew<'_> {
             schema: Arc::clone(self.schema),
             store: Arc::clone(self.store),
             promotions,
+            alerts,
             listening: Arc::clone(self.listening),
             said,
             trainer: self.control.link(worker),
@@ -373,12 +378,17 @@ impl Running {
 
     /// Where HTTP is served, if it is.
     pub fn http(&self) -> Option<std::net::SocketAddr> {
-        self.shell.server.as_ref().map(Server::address)
+        self.server.as_ref().map(Server::address)
     }
 
     /// What may change it, as its API does.
     pub fn changes(&self) -> Option<Arc<dyn Changes>> {
-        self.shell.changes.get().cloned()
+        self.shell.changes.get()
+    }
+
+    /// What tells it to train.
+    pub(super) fn trainer(&self) -> Control {
+        self.control.clone()
     }
 
     /// Stops it from another thread.
@@ -449,6 +459,7 @@ struct WorkerContext {
     schema: Arc<Schema>,
     store: SharedStore,
     promotions: Receiver<Arc<TrainedModel>>,
+    alerts: Receiver<AlertParams>,
     listening: SharedListening,
     said: Receiver<Arc<Said>>,
     trainer: TrainerLink,
@@ -485,6 +496,7 @@ fn work(number: usize, context: WorkerContext) -> Result<(), WorkerError<KafkaFa
         schema,
         store,
         promotions,
+        alerts,
         listening,
         said,
         trainer,
@@ -507,6 +519,7 @@ fn work(number: usize, context: WorkerContext) -> Result<(), WorkerError<KafkaFa
             move |version| prepare::load(&store, version, &watchdog)
         }),
         promotions,
+        alerts,
         listen: Box::new(move || feedback::listen(&listening, &watchdog)),
         said,
         trainer,
@@ -529,12 +542,6 @@ fn work(number: usize, context: WorkerContext) -> Result<(), WorkerError<KafkaFa
         Err(WorkerError::Session(KafkaFailure::Stopped)) => Ok(()),
         ended => ended,
     }
-}
-
-/// The partition whose holder trains: partition 0 of the topic that comes first.
-fn first_partition(config: &Config) -> TopicPartition {
-    let first = config.input.topics.iter().min().map_or("", String::as_str);
-    TopicPartition::new(first, 0)
 }
 
 /// A thread beside the workers: if it ends before it is told to, so does the process.

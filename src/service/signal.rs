@@ -1,4 +1,4 @@
-//! SIGTERM, SIGINT and SIGUSR1, as calls. The first that ends asks the process to end, a clock sees to it that it does, and a second one does not wait.
+//! SIGTERM, SIGINT, SIGUSR1 and SIGHUP, as calls. The first that ends asks the process to end, a clock sees to it that it does, and a second one does not wait.
 
 use std::time::Duration;
 
@@ -12,13 +12,16 @@ pub const EXIT_CODE: u8 = 79;
 pub enum Request {
     /// SIGUSR1: train a model now.
     Train,
+    /// SIGHUP: read the configuration again.
+    Reload,
     /// SIGTERM or SIGINT, by name: end.
     Stop(&'static str),
 }
 
 /// Calls `request` with each signal, up to the first that ends the process. From then on the process has `limit` to end; a second one ends it at
 /// once, with the exit code that shells know it by.
-pub fn listen(limit: Duration, mut request: impl FnMut(Request)) {
+/// SIGHUP is heard only if `reloads`: else it ends the process as it does any.
+pub fn listen(limit: Duration, reloads: bool, mut request: impl FnMut(Request)) {
     let listened = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -27,8 +30,14 @@ pub fn listen(limit: Duration, mut request: impl FnMut(Request)) {
                 let mut terminate = signal(SignalKind::terminate())?;
                 let mut interrupt = signal(SignalKind::interrupt())?;
                 let mut train = signal(SignalKind::user_defined1())?;
+                let mut hangup = if reloads {
+                    Some(signal(SignalKind::hangup())?)
+                } else {
+                    None
+                };
                 loop {
                     tokio::select! {
+                        () = hung_up(&mut hangup) => request(Request::Reload),
                         _ = train.recv() => request(Request::Train),
                         (name, _) = next(&mut terminate, &mut interrupt) => {
                             request(Request::Stop(name));
@@ -51,6 +60,14 @@ pub fn listen(limit: Duration, mut request: impl FnMut(Request)) {
         });
     if let Err(error) = listened {
         tracing::error!(%error, "signals cannot be heard; stop with SIGKILL");
+    }
+}
+
+/// The next SIGHUP, if they are heard.
+async fn hung_up(hangup: &mut Option<Signal>) {
+    match hangup {
+        Some(hangup) => _ = hangup.recv().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -86,7 +103,9 @@ mod tests {
         let kept = runtime.block_on(async { signal(SignalKind::user_defined1()) });
         let (sender, requests) = channel();
         std::thread::spawn(move || {
-            listen(Duration::ZERO, |what| sender.send(what).unwrap_or_default());
+            listen(Duration::ZERO, false, |what| {
+                sender.send(what).unwrap_or_default()
+            });
         });
         let request = (0..100).find_map(|_| {
             let me = std::process::id().to_string();

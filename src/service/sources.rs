@@ -1,14 +1,15 @@
 //! What HTTP answers from.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::Registry;
 use tokio::sync::Semaphore;
 
 use super::change::Changes;
 use super::metrics::Metrics;
+use super::reloaded::ShownSettings;
 use super::status::Status;
-use crate::config::{Config, Setting, TokenDigest};
+use crate::config::{Config, TokenDigest};
 use crate::time::Clock;
 
 /// Questions to Kafka at a time.
@@ -32,14 +33,37 @@ pub struct Sources {
     pub access: Access,
 }
 
-/// What can be changed, once the process has what it takes.
-pub type LateChanges = Arc<OnceLock<Arc<dyn Changes>>>;
+/// What can be changed, once the process has what it takes, and while it has. Cloning shares it.
+#[derive(Clone, Debug, Default)]
+pub struct LateChanges(Arc<Mutex<Option<Arc<dyn Changes>>>>);
+
+impl LateChanges {
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<dyn Changes>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As things are now; `None`: nothing can be changed yet.
+    #[must_use]
+    pub fn get(&self) -> Option<Arc<dyn Changes>> {
+        self.lock().clone()
+    }
+
+    /// It can from now on.
+    pub fn set(&self, changes: Arc<dyn Changes>) {
+        *self.lock() = Some(changes);
+    }
+
+    /// It cannot any more.
+    pub fn forget(&self) {
+        *self.lock() = None;
+    }
+}
 
 /// What may be changed, and by whom.
 #[derive(Clone, Debug)]
 pub struct Access {
     /// The settings in effect.
-    pub settings: Arc<[Setting]>,
+    pub settings: ShownSettings,
     /// Who has it may change things; `None`: nobody may.
     pub token: Option<TokenDigest>,
     /// The host of `http.public_url`, with its port if it has one: where pages of ours are.
@@ -59,7 +83,7 @@ impl Access {
     #[must_use]
     pub fn new(config: &Config, changes: LateChanges) -> Self {
         Self {
-            settings: config.settings().into(),
+            settings: ShownSettings::of(config),
             token: config.http_token.clone(),
             public_host: public_host(config.detect.public_url.as_deref()),
             changes,

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::episodes::{EpisodeDetail, EpisodeStatus, Episodes};
 use super::recent::{Overview, Recent, Series, Wanted};
+use super::reloaded::ReloadStatus;
 use crate::alert::Alert;
 use crate::kafka::publish::Delivery;
 use crate::model::card::{Card, Feedback, Said};
@@ -163,8 +164,12 @@ struct Inner {
     /// By worker.
     clocks: BTreeMap<usize, Vec<ClockStatus>>,
     budget: f64,
+    /// Why nothing is done, and whether it begins anew.
+    failed: Option<String>,
     /// Why Kafka is waited for before anything can begin.
     waits: Option<String>,
+    /// What the configuration read again came to, and the digest of what is in effect since.
+    reload: Option<(ReloadStatus, String)>,
     /// What workers have long been waiting for in Kafka.
     workers_wait: BTreeMap<usize, String>,
 }
@@ -208,6 +213,8 @@ pub struct View {
     pub closed: Vec<EpisodeStatus>,
     /// Keys whose clocks are wrong, the worst of each worker.
     pub wrong_clocks: Vec<ClockStatus>,
+    /// What came of the configuration when it was last read again; null: it was not, since the start.
+    pub reload: Option<ReloadStatus>,
 }
 
 impl Status {
@@ -222,6 +229,27 @@ impl Status {
     /// A thread that panicked while it held the lock left nothing half-done that matters: the next writer overwrites it.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It begins, perhaps anew: what was held is held no more.
+    pub fn begins(&self) {
+        let mut inner = self.lock();
+        let reload = inner.reload.take();
+        *inner = Inner {
+            reload,
+            ..Inner::default()
+        };
+    }
+
+    /// It does nothing any more, and why, and what comes of that.
+    pub fn failed(&self, why: String) {
+        self.begins();
+        self.lock().failed = Some(why);
+    }
+
+    /// Whether it does nothing any more.
+    pub fn has_failed(&self) -> bool {
+        self.lock().failed.is_some()
     }
 
     /// A worker finished a step.
@@ -384,6 +412,11 @@ impl Status {
         inner.recent.overview(wanted, &inner.episodes.open_by_key())
     }
 
+    /// The configuration was read again; of what is in effect now this is the digest.
+    pub fn reloaded(&self, what: ReloadStatus, digest: String) {
+        self.lock().reload = Some((what, digest));
+    }
+
     /// Everything but the records.
     pub fn view(&self) -> View {
         let inner = self.lock();
@@ -391,8 +424,13 @@ impl Status {
         let mut workers = inner.workers_wait.iter();
         let of_worker = workers.next();
         let of_worker = of_worker.map(|(worker, why)| format!("worker {worker} waits: {why}"));
+        let mut process = self.process.clone();
+        if let Some((_, digest)) = &inner.reload {
+            process.config_digest.clone_from(digest);
+        }
         View {
-            process: self.process.clone(),
+            process,
+            reload: inner.reload.as_ref().map(|(reload, _)| reload.clone()),
             ready: not_ready.is_none(),
             waiting: not_ready.or(of_worker),
             partitions: inner.partitions.values().cloned().collect(),
@@ -427,6 +465,9 @@ impl Status {
 }
 
 fn not_ready(inner: &Inner) -> Option<String> {
+    if inner.failed.is_some() {
+        return inner.failed.clone();
+    }
     let waits = |why: &String| format!("waiting for Kafka: {why}");
     if let Some(why) = &inner.waits {
         return Some(waits(why));

@@ -92,7 +92,7 @@ impl Params {
 }
 
 /// How the models of a detector are trained: what all its runs have in common.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TrainSettings {
     /// The detector.
     pub detector: String,

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use super::Plan;
+
 /// What the trainer is told.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Order {
@@ -18,6 +20,8 @@ pub(crate) enum Order {
     Now,
     /// A key drifts: train soon.
     Drift,
+    /// Train by this from now on.
+    Plan(Box<Plan>),
     /// Look whether to stop.
     Stop,
 }
@@ -30,6 +34,14 @@ pub struct Control {
 }
 
 impl Control {
+    /// Of a trainer that is not there, and what it would be told.
+    #[cfg(test)]
+    pub(crate) fn connected() -> (Self, Receiver<Order>) {
+        let (orders, receiver) = channel();
+        let stop = Arc::default();
+        (Self { orders, stop }, receiver)
+    }
+
     /// The way by which worker number `worker` of the process tells the trainer what concerns it.
     pub fn link(&self, worker: usize) -> TrainerLink {
         TrainerLink {
@@ -42,6 +54,14 @@ impl Control {
     pub fn train_now(&self) {
         // A trainer that is gone needs no orders.
         self.orders.send(Order::Now).unwrap_or_default();
+    }
+
+    /// Trains by another plan from the next run on, which comes when that says. What concerns the records and the model must be as it was.
+    pub fn plan(&self, plan: Plan) {
+        // A trainer that is gone needs no orders.
+        self.orders
+            .send(Order::Plan(Box::new(plan)))
+            .unwrap_or_default();
     }
 
     /// Cancels a run at its next step and ends the thread.

@@ -81,21 +81,19 @@ type Started = (
     std::thread::JoinHandle<()>,
 );
 
-fn start(on_drift: bool) -> Started {
-    let schema = SchemaSpec {
+fn schema() -> SchemaSpec {
+    SchemaSpec {
         features: Features::List(vec!["a".to_owned()]),
         ..SchemaSpec::default()
-    };
-    let sources = Sources {
-        history: Empty,
-        store: Empty,
-        schema: Arc::new(schema.check().unwrap()),
-    };
-    let plan = Plan {
+    }
+}
+
+fn plan(on_drift: bool) -> Plan {
+    Plan {
         settings: TrainSettings {
             detector: "d".to_owned(),
             spec: ModelSpec::default(),
-            schema: Some(schema.clone()),
+            schema: Some(schema()),
             maintenance: Vec::new(),
             budget: Budget::PerRecord(0.01),
             episodes: crate::train::evidence::EpisodeSettings::default(),
@@ -106,11 +104,19 @@ fn start(on_drift: bool) -> Started {
         jitter: 0.0,
         on_drift,
         history: Duration::from_secs(3600),
+    }
+}
+
+fn start(on_drift: bool) -> Started {
+    let sources = Sources {
+        history: Empty,
+        store: Empty,
+        schema: Arc::new(schema().check().unwrap()),
     };
     let (send, outcomes) = channel();
     let clock = Arc::new(ManualClock::at(Timestamp(1_000)));
     let observer = Arc::new(Outcomes(send));
-    let (trainer, control) = Trainer::new(sources, plan, clock.clone(), observer);
+    let (trainer, control) = Trainer::new(sources, plan(on_drift), clock.clone(), observer);
     let thread = std::thread::spawn(move || trainer.run());
     (control, outcomes, clock, thread)
 }
@@ -155,6 +161,29 @@ fn a_run_that_is_asked_for_does_not_wait_for_the_interval() {
     control.train_now();
     assert_eq!(soon(10_000), Some("skipped"));
     assert_eq!(soon(100), None);
+    control.stop();
+    thread.join().unwrap();
+}
+
+#[test]
+fn another_interval_counts_from_the_last_run() {
+    let (control, outcomes, clock, thread) = start(true);
+    let soon = |wait| outcomes.recv_timeout(Duration::from_millis(wait)).ok();
+    let every = |interval| Plan {
+        interval,
+        ..plan(true)
+    };
+    control.link(0).leads(true);
+    clock.advance(Duration::from_secs(1801));
+    // The model is half an hour old.
+    control.plan(every(Duration::from_secs(3000)));
+    assert_eq!(soon(100), None);
+    control.plan(every(Duration::from_secs(1800)));
+    assert_eq!(soon(10_000), Some("skipped"));
+    control.plan(every(Duration::from_secs(1801)));
+    assert_eq!(soon(100), None);
+    control.plan(every(Duration::from_millis(1)));
+    assert_eq!(soon(10_000), Some("skipped"));
     control.stop();
     thread.join().unwrap();
 }

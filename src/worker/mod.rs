@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
+use crate::detect::AlertParams;
 use crate::model::card::{ModelVersion, Said};
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{
@@ -72,6 +73,8 @@ pub struct Ports<O> {
     pub load: LoadModel,
     /// New champions, from whoever follows the store. The first may lie there before the worker runs.
     pub promotions: Receiver<Arc<TrainedModel>>,
+    /// What alerts are due by, when that changes.
+    pub alerts: Receiver<AlertParams>,
     /// Asks what people said, before a partition is taken over: its holder before may have heard what has not come yet.
     pub listen: Listen,
     /// What people said of episodes, all of it, each time that anything else is said.
@@ -162,6 +165,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
     /// What the loop waits for: the first half of a step.
     pub fn poll(&mut self) -> Result<Input, WorkerError<S::Fatal>> {
         self.take_promotions();
+        self.take_alerts();
         self.hear();
         self.commit_fresh()?;
         let now = self.ports.clock.now();
@@ -414,6 +418,18 @@ impl<S: Session, O: Observer> Worker<S, O> {
             }
             Err(why) => self.ports.observer.refused(&why),
         }
+    }
+
+    /// Judges by what alerts are due by now, from the next batch on: the state says from where.
+    fn take_alerts(&mut self) {
+        let Some(alerts) = self.ports.alerts.try_iter().last() else {
+            return;
+        };
+        self.pipeline.judge_by(alerts);
+        let (params, model) = (self.pipeline.params(), self.pipeline.current());
+        self.ports.observer.judges_by(params, model.map(|m| &**m));
+        // Partitions without records take it up now.
+        self.looked = None;
     }
 
     /// Takes in what people said. It becomes state with the next batch, or when a quiet partition is saved.

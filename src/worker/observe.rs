@@ -1,8 +1,10 @@
 //! What others are told of a worker: for metrics, logs and status pages.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::detect::Params;
 use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{
@@ -79,6 +81,8 @@ pub trait Observer {
     fn holds(&mut self, _partitions: usize) {}
     /// A new champion judges from here on, where there is nothing to replay.
     fn promoted(&mut self, _model: &TrainedModel) {}
+    /// Alerts are due by other parameters from here on, where there is nothing to replay.
+    fn judges_by(&mut self, _params: &Arc<Params>, _model: Option<&TrainedModel>) {}
     /// A champion could not be taken up.
     fn refused(&mut self, _why: &ColumnsDiffer) {}
     /// Numbers looked at now and then.

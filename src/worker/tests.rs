@@ -151,6 +151,7 @@ fn watched<O: Observer>(
         }),
         load: Box::new(move |version| Ok(models.contains(&version.0).then(|| model(version.0)))),
         promotions,
+        alerts: channel().1,
         listen,
         said,
         trainer,

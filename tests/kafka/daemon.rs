@@ -116,11 +116,22 @@ impl Site {
     }
 
     fn command(&self, words: &[&str], start: Start<'_>) -> Command {
+        let mut command = self.several(words, start);
+        let group = format!("input.group={}", self.group(start.group));
+        command.arg("--set").arg(group);
+        command
+    }
+
+    /// The same for several detectors: the group is what their own groups begin with.
+    pub fn several(&self, words: &[&str], start: Start<'_>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_anomalyd"));
+        let group = self.path(&format!("{}.toml", start.group));
+        let text = format!("[input]\ngroup = \"{}\"\n", self.group(start.group));
+        std::fs::write(&group, text).expect("written");
         command.args(words).arg("--config");
         command.arg(self.path("site.toml"));
+        command.arg("--config").arg(group);
         let settings = [
-            format!("input.group={}", self.group(start.group)),
             format!("instance={}", start.instance),
             format!("output.alerts={}", self.output(start.group, "alerts")),
             format!("output.scores={}", self.output(start.group, "scores")),
@@ -139,7 +150,12 @@ impl Site {
 
     /// Runs a command to its end: exit code, and standard output followed by standard error.
     pub fn ask(&self, words: &[&str], start: Start<'_>) -> (i32, String) {
-        let output = self.command(words, start).output().expect("it runs");
+        Self::answer(self.command(words, start))
+    }
+
+    /// The same of a command that is made already.
+    pub fn answer(mut command: Command) -> (i32, String) {
+        let output = command.output().expect("it runs");
         let text = String::from_utf8_lossy(&output.stdout).into_owned()
             + &String::from_utf8_lossy(&output.stderr);
         (output.status.code().expect("an exit code"), text)
@@ -160,6 +176,11 @@ impl Site {
 
     /// Starts a command that goes on until it is told to end.
     pub fn spawn(&self, command: &str, start: Start<'_>) -> Daemon {
+        self.begin(self.command(&[command], start), start)
+    }
+
+    /// The same of a command that is made already.
+    pub fn begin(&self, mut command: Command, start: Start<'_>) -> Daemon {
         let log = self.path(&format!("{}-{}.log", start.group, start.instance));
         let file = std::fs::File::options()
             .create(true)
@@ -167,11 +188,7 @@ impl Site {
             .open(&log)
             .expect("a log file");
         let begins = file.metadata().expect("its length").len() as usize;
-        let child = self
-            .command(&[command], start)
-            .stderr(file)
-            .spawn()
-            .expect("a child");
+        let child = command.stderr(file).spawn().expect("a child");
         Daemon { child, log, begins }
     }
 

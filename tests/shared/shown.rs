@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex};
 
 use anomalyd::alert::{Alert, ScoredBy};
-use anomalyd::config::{Config, Sources as Settings};
+use anomalyd::config::{Changed, Config, Sources as Settings};
 use anomalyd::model::card::{Card, Exclusion, Feedback, ModelVersion, Said, Suspect};
 use anomalyd::model::gate_report::{Decision, Reason};
 use anomalyd::pipeline::{Watched, WrongClock};
@@ -13,6 +13,7 @@ use anomalyd::record::Key;
 use anomalyd::service::change::{ChangeError, Changes};
 use anomalyd::service::http::Server;
 use anomalyd::service::metrics::Metrics;
+use anomalyd::service::reloaded::ReloadStatus;
 use anomalyd::service::sources::{Access, LateChanges, Sources};
 use anomalyd::service::status::{ProcessInfo, Status, TrainingStatus};
 use anomalyd::stream::{Offset, TopicPartition};
@@ -100,6 +101,26 @@ impl Changes for Notes {
         self.note("retrain".to_owned());
         Ok(())
     }
+
+    fn reload(&self) -> Result<ReloadStatus, ChangeError> {
+        self.note("reload".to_owned());
+        Ok(reloaded())
+    }
+}
+
+/// A reading of the configuration that came to something of everything.
+fn reloaded() -> ReloadStatus {
+    let changed = |key: &str| Changed {
+        key: key.to_owned(),
+        value: "1".to_owned(),
+    };
+    ReloadStatus {
+        at: "2026-01-01T00:00:00Z".to_owned(),
+        outcome: "needs_restart",
+        applied: vec![changed("training.guard")],
+        needs_restart: vec![changed("workers")],
+        problems: Vec::new(),
+    }
 }
 
 /// A server with something to show, and who notes what it is asked to change.
@@ -121,7 +142,7 @@ pub fn shown(set: &[&str], ready: bool) -> Shown {
     let late = LateChanges::default();
     let notes = Arc::new(Notes::default());
     if ready {
-        late.set(notes.clone()).unwrap();
+        late.set(notes.clone());
     }
     let status = Arc::new(Status::new(ProcessInfo {
         detector: "pumps".to_owned(),
@@ -134,7 +155,7 @@ pub fn shown(set: &[&str], ready: bool) -> Shown {
         registry,
         status: Arc::clone(&status),
         clock: Arc::new(ManualClock::at(Timestamp(1_000_000))),
-        access: Access::new(&config, Arc::clone(&late)),
+        access: Access::new(&config, late.clone()),
     };
     let server = Server::start(([127, 0, 0, 1], 0).into(), sources).unwrap();
     Shown {
@@ -151,6 +172,7 @@ fn seen(status: &Status) {
     status.assigned(&at, false);
     status.columns(&["x".to_owned(), "y".to_owned()]);
     status.model(&Card::blank());
+    status.reloaded(reloaded(), "abc".to_owned());
     status.training(TrainingStatus {
         ended: "2026-01-01T00:00:00Z".to_owned(),
         outcome: "promoted".to_owned(),

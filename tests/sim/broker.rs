@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use anomalyd::detect::AlertParams;
 use anomalyd::kafka::mark::{Commit, Marks, Outcome, began};
 use anomalyd::kafka::start_offset::Start;
 use anomalyd::kafka::start_offset::{Known, begin};
@@ -303,7 +304,13 @@ impl<'w> Broker<'w> {
 
     pub fn assignment(&mut self, at: &TopicPartition) -> PartitionAssignment {
         let which = usize::try_from(at.partition.0).unwrap();
-        let state = self.state_of(at);
+        let mut state = self.state_of(at);
+        if self.sabotage == Some(Sabotage::ReplayByPresentAlerts) {
+            let heads = state
+                .iter_mut()
+                .filter(|entry| entry.key.ends_with(b"/head"));
+            heads.for_each(|head| *head = without_alerts(head));
+        }
         let mut known = self.known(which, &state);
         if known.committed.is_none() && known.as_of.is_none() {
             self.begins.insert(at.clone(), self.must_begin(which));
@@ -423,6 +430,14 @@ impl<'w> Broker<'w> {
                     return;
                 }
             }
+            let before = self.state.get(&entry.key).map(alerts_of);
+            if before.is_some_and(|before| before != alerts_of(entry)) {
+                self.count("alert_changes");
+                if self.sabotage == Some(Sabotage::NoSnapshotAtAlertsChange) {
+                    self.note_model(entry, version);
+                    return;
+                }
+            }
             self.note_model(entry, version);
         }
         if self.sabotage == Some(Sabotage::SnapshotsLost) {
@@ -464,7 +479,9 @@ impl<'w> Broker<'w> {
         let head: serde_json::Value =
             serde_json::from_slice(entry.value.as_ref().unwrap()).unwrap();
         let log = self.log.get_mut(&entry.at).unwrap();
-        log.models.insert(head["offset"].as_i64().unwrap(), version);
+        let from = head["offset"].as_i64().unwrap();
+        log.models.insert(from, version);
+        log.alerts_by.insert(from, alerts_of(entry));
     }
 
     /// Commits positions beside a transaction.
@@ -483,6 +500,29 @@ impl<'w> Broker<'w> {
         let entries = outbox.state.iter().filter(|entry| entry.value.is_some());
         let entries = entries.map(|entry| (entry.key.clone(), entry.clone()));
         self.state.extend(entries);
+    }
+}
+
+/// What alerts are due by, as a head says.
+fn alerts_of(head: &StateEntry) -> AlertParams {
+    let head: serde_json::Value = serde_json::from_slice(head.value.as_ref().unwrap()).unwrap();
+    serde_json::from_value(head["alerts"].clone()).unwrap()
+}
+
+/// A head as programs wrote it that knew of no changes, with its seal.
+fn without_alerts(head: &StateEntry) -> StateEntry {
+    let read: serde_json::Value = serde_json::from_slice(head.value.as_ref().unwrap()).unwrap();
+    let mut fields = read.as_object().unwrap().clone();
+    fields.remove("alerts");
+    fields.remove("seal");
+    let text = serde_json::Value::Object(fields.clone()).to_string();
+    let seal = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    fields.insert("seal".into(), format!("{seal:016x}").into());
+    StateEntry {
+        value: Some(serde_json::Value::Object(fields).to_string().into_bytes()),
+        ..head.clone()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anomalyd::alert::{Alert, Drift, Score};
+use anomalyd::detect::AlertParams;
 use anomalyd::record::dead_letter::DeadLetter;
 
 /// What a `read_committed` reader sees of one partition, and where its model changed.
@@ -15,6 +16,8 @@ pub struct Committed {
     pub drift: Vec<Drift>,
     /// Offset → version that judges from there on.
     pub models: BTreeMap<i64, u64>,
+    /// Offset → what alerts are due by from there on.
+    pub alerts_by: BTreeMap<i64, AlertParams>,
     /// Where the group began.
     pub begun: Option<i64>,
     /// The next offset to read.
@@ -62,6 +65,7 @@ impl Committed {
         self.late.truncate(emitted.late);
         self.drift.truncate(emitted.drift);
         self.models.retain(|from, _| *from <= offset);
+        self.alerts_by.retain(|from, _| *from <= offset);
         self.emitted.retain(|to, _| *to <= offset);
         self.until = offset;
         self

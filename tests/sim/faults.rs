@@ -8,6 +8,7 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use anomalyd::detect::AlertParams;
 use anomalyd::model::trained::TrainedModel;
 use anomalyd::pipeline::{Assigned, Discarded, Pipeline, Tally};
 use anomalyd::port::Input;
@@ -81,6 +82,10 @@ pub enum Sabotage {
     TimesByTheReader,
     /// Times never go back within a batch: one clock that is ahead moves all keys.
     TimesNeverGoBack,
+    /// The first batch under another budget carries no snapshot.
+    NoSnapshotAtAlertsChange,
+    /// Replay goes by the present budget, not by the one that the state names.
+    ReplayByPresentAlerts,
     /// A new model judges before it is stored.
     PromotedBeforeStored,
     /// Two trainings give their models the same number.
@@ -115,6 +120,8 @@ impl Sabotage {
         Self::GapsUncounted,
         Self::TimesByTheReader,
         Self::TimesNeverGoBack,
+        Self::NoSnapshotAtAlertsChange,
+        Self::ReplayByPresentAlerts,
         Self::PromotedBeforeStored,
         Self::VersionsGivenTwice,
     ];
@@ -124,6 +131,7 @@ impl Sabotage {
 pub const HAPPENINGS: &[&str] = &[
     "aborts",
     "added_partitions",
+    "alert_changes",
     "commits",
     "crashes_after_commit",
     "crashes_before_commit",
@@ -216,6 +224,7 @@ struct Actor<'w> {
     id: u64,
     worker: Worker<Member<'w>, Counting<'w>>,
     promotions: Sender<Arc<TrainedModel>>,
+    reloads: Sender<AlertParams>,
     clock: Arc<ManualClock>,
     /// What it was given and has not handled yet: the first half of a step is done.
     input: Option<Input>,
@@ -244,9 +253,10 @@ fn actor<'w>(
     world: &'w World,
     (broker, store): (&Rc<RefCell<Broker<'w>>>, &Store),
     id: u64,
-    champion: u64,
+    (champion, alerts): (u64, AlertParams),
 ) -> Actor<'w> {
     let (promotions, receiver) = mpsc::channel();
+    let (reloads, reloaded) = mpsc::channel();
     if champion > 0 {
         promotions.send(stored(store, champion).unwrap()).unwrap();
     }
@@ -269,6 +279,7 @@ fn actor<'w>(
             Ok(stored(&models, version).filter(|_| there))
         }),
         promotions: receiver,
+        alerts: reloaded,
         listen: Box::new(|| Ok(())),
         said: mpsc::channel().1,
         trainer: TrainerLink::unconnected(),
@@ -285,13 +296,16 @@ fn actor<'w>(
         first: TopicPartition::new("in", 0),
         quiet_after: Duration::from_secs(5),
     };
-    let pipeline = Pipeline::new(world.params.clone(), world.columns.clone());
+    // A process begins with what is configured by then.
+    let params = Arc::new(world.params.with_alerts(alerts));
+    let pipeline = Pipeline::new(params, world.columns.clone());
     let worker = Worker::new(Member::new(id, broker.clone()), pipeline, ports, settings);
     broker.borrow_mut().join(id);
     Actor {
         id,
         worker,
         promotions,
+        reloads,
         clock,
         input: None,
     }
@@ -385,6 +399,32 @@ fn outcome(broker: Broker<'_>, store: &Store) -> Outcome {
     }
 }
 
+/// Now and then another champion, or another configuration; each process hears of it when it does.
+fn change(
+    world: &World,
+    (mut champion, mut alerts): (u64, AlertParams),
+    rng: &mut ChaCha8Rng,
+    (actors, store): (&[Actor<'_>], &Store),
+) -> (u64, AlertParams) {
+    if rng.gen_bool(0.02) {
+        // The champion moves, back as well as forward.
+        champion = rng.gen_range(1..=store.lock().unwrap().len() as u64);
+    }
+    if rng.gen_bool(0.01) {
+        alerts = world.alerts[rng.gen_range(0..world.alerts.len())];
+    }
+    if rng.gen_bool(0.03) {
+        let to = rng.gen_range(0..actors.len());
+        actors[to].reloads.send(alerts).unwrap();
+    }
+    if champion > 0 && rng.gen_bool(0.05) {
+        let to = rng.gen_range(0..actors.len());
+        let model = stored(store, champion).unwrap();
+        actors[to].promotions.send(model).unwrap();
+    }
+    (champion, alerts)
+}
+
 /// Lets the faults loose until everything is committed.
 pub fn run(world: &World, seed: u64, sabotage: Option<Sabotage>) -> Result<Outcome, String> {
     let mut rng = Seed(seed).child("faults").rng();
@@ -396,9 +436,13 @@ pub fn run(world: &World, seed: u64, sabotage: Option<Sabotage>) -> Result<Outco
     let store: Store = Arc::new(Mutex::new(world.models.clone()));
     let mut training: Option<Training> = None;
     let mut champion = rng.gen_range(0..3);
+    let mut alerts = world.params.alerts();
     let mut ids = 0..;
     let mut actors: Vec<Actor<'_>> = (0..rng.gen_range(2..4))
-        .map(|_| actor(world, (&broker, &store), ids.next().unwrap(), champion))
+        .map(|_| {
+            let id = ids.next().unwrap();
+            actor(world, (&broker, &store), id, (champion, alerts))
+        })
         .collect();
     for tick in 0..20_000 {
         if broker.borrow().done() {
@@ -413,7 +457,7 @@ pub fn run(world: &World, seed: u64, sabotage: Option<Sabotage>) -> Result<Outco
             all_leave(&broker, std::mem::take(&mut actors));
             let ids = ids.by_ref().take(2);
             actors = ids
-                .map(|id| actor(world, (&broker, &store), id, champion))
+                .map(|id| actor(world, (&broker, &store), id, (champion, alerts)))
                 .collect();
         }
         if let Some(version) = train(&mut training, &mut rng, &actors, (&broker, &store)) {
@@ -422,15 +466,7 @@ pub fn run(world: &World, seed: u64, sabotage: Option<Sabotage>) -> Result<Outco
         if tick < 5_000 && rng.gen_bool(0.03) {
             broker.borrow_mut().rebalance();
         }
-        if rng.gen_bool(0.02) {
-            // The champion moves, back as well as forward; each process hears of it when it does.
-            champion = rng.gen_range(1..=store.lock().unwrap().len() as u64);
-        }
-        if champion > 0 && rng.gen_bool(0.05) {
-            let to = rng.gen_range(0..actors.len());
-            let model = stored(&store, champion).unwrap();
-            actors[to].promotions.send(model).unwrap();
-        }
+        (champion, alerts) = change(world, (champion, alerts), &mut rng, (&actors, &store));
         let next = rng.gen_range(0..actors.len());
         // Sometimes one member runs ahead while the others stand still.
         for _ in 0..if rng.gen_bool(0.1) { 8 } else { 1 } {
@@ -448,7 +484,7 @@ pub fn run(world: &World, seed: u64, sabotage: Option<Sabotage>) -> Result<Outco
                 broker.borrow_mut().leave(actors[next].id);
                 drop(actors.swap_remove(next));
                 let id = ids.next().unwrap();
-                actors.push(actor(world, (&broker, &store), id, champion));
+                actors.push(actor(world, (&broker, &store), id, (champion, alerts)));
                 break;
             }
         }

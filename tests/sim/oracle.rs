@@ -121,6 +121,11 @@ fn calm(
             .next_back()
             .map_or(0, |(_, version)| *version)
     };
+    let alerts_by = |offset: i64| {
+        let found = found.alerts_by.range(..=offset).next_back();
+        found.map_or(world.params.alerts(), |(_, alerts)| *alerts)
+    };
+    pipeline.judge_by(alerts_by(begun));
     let mut version = judging(begun);
     if version > 0 {
         pipeline.promote(model(version)).unwrap();
@@ -140,6 +145,9 @@ fn calm(
         if next != version {
             version = next;
             pipeline.promote(model(version)).unwrap();
+        }
+        if alerts_by(input.offset) != pipeline.params().alerts() {
+            pipeline.judge_by(alerts_by(input.offset));
         }
         let mut batch = RecordBatch::default();
         let place = (Offset(input.offset), input.timestamp);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anomalyd::detect::{Budget, Params};
+use anomalyd::detect::{AlertParams, Budget, Params};
 use anomalyd::kafka::start_offset::Start;
 use anomalyd::model::trained::TrainedModel;
 use anomalyd::pipeline::Column;
@@ -36,6 +36,8 @@ pub struct World {
     /// Versions 1, 2, …
     pub models: Vec<Arc<TrainedModel>>,
     pub params: Arc<Params>,
+    /// What alerts may be due by, one time or another.
+    pub alerts: Vec<AlertParams>,
     pub columns: Arc<[Column]>,
     /// Where the group begins.
     pub start: Start,
@@ -76,11 +78,13 @@ impl World {
         assert_eq!(params.check(), Vec::new());
         let columns = columns(&mut rng);
         let models = models(&mut rng);
+        let alerts = alerts(params.alerts(), seed);
         Self {
             partitions,
             logs,
             models,
             params: Arc::new(params),
+            alerts,
             columns,
             start: if rng.gen_bool(0.5) {
                 Start::Earliest
@@ -92,6 +96,18 @@ impl World {
             expires: rng.gen_bool(0.3),
         }
     }
+}
+
+/// What `first` may be changed to, and back.
+fn alerts(first: AlertParams, seed: u64) -> Vec<AlertParams> {
+    let mut rng = Seed(seed).child("alerts").rng();
+    let mut other = || AlertParams {
+        budget: Budget::PerRecord(10_f64.powf(rng.gen_range(-4.0..-1.0))),
+        cooldown: Duration::from_millis(rng.gen_range(0..60)),
+        silence_factor: [0.0, 1.5, 3.0][rng.gen_range(0..3)],
+        storm_opens_max: rng.gen_range(0..4),
+    };
+    vec![first, other(), other()]
 }
 
 fn columns(rng: &mut ChaCha8Rng) -> Arc<[Column]> {

@@ -23,6 +23,7 @@ fn config(set: &[&str]) -> Config {
         files: Vec::new(),
         environment: Vec::new(),
         set: set.iter().map(|&pair| pair.to_owned()).collect(),
+        ..Sources::default()
     };
     Config::load(&sources).unwrap()
 }

@@ -16,7 +16,7 @@ impl EventEmitter<'_> {
         // Not those that were heard: the rhythm may be records ahead, to the end of the batch.
         let before = state.episodes.own.records;
         let place = (scored.reading.offset, scored.reading.time);
-        for turn in state.absences.take(row, before, place, self.params) {
+        for turn in state.absences.take(row, before, place, work.params) {
             if turn.began {
                 self.went(work, scored, &turn, emit);
             } else {
@@ -84,7 +84,7 @@ impl EventEmitter<'_> {
             severity: Severity::Medium,
             anomaly_score: turn.strangeness,
             peak_score: turn.strangeness,
-            threshold: self.params.silence_factor,
+            threshold: cause.params.silence_factor,
             anomaly_grade: 1.0 - p,
             confidence: 1.0 - p,
             records: u64::from(turn.records),

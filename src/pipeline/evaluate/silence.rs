@@ -54,7 +54,7 @@ impl EventEmitter<'_> {
             severity: Severity::Medium,
             anomaly_score: info.strangeness,
             peak_score: info.strangeness,
-            threshold: self.params.silence_factor,
+            threshold: cause.params.silence_factor,
             anomaly_grade: 1.0 - p,
             confidence: 1.0 - p,
             ..output::alert(self.params, cause, (id, AlertKind::Silence, event), p)

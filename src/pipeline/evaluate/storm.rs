@@ -44,7 +44,7 @@ impl EventEmitter<'_> {
     /// Whether there is room for one more episode that a storm held back and counted. Those for which there is none go on waiting: they are
     /// no new storm.
     pub(super) fn admit_quietly(&self, work: &mut Work<'_>, clock: Moment) -> bool {
-        if self.params.storm_opens_max == 0 {
+        if work.params.storm_opens_max == 0 {
             return true;
         }
         let storm = &mut work.head.storm;
@@ -52,7 +52,7 @@ impl EventEmitter<'_> {
         if stretch != storm.stretch {
             (storm.stretch, storm.opens) = (stretch, 0);
         }
-        let room = storm.opens < self.params.storm_opens_max;
+        let room = storm.opens < work.params.storm_opens_max;
         storm.opens += u32::from(room);
         room
     }
@@ -90,7 +90,7 @@ impl EventEmitter<'_> {
             severity: Severity::High,
             anomaly_score: f64::from(opens),
             peak_score: f64::from(opens),
-            threshold: f64::from(self.params.storm_opens_max),
+            threshold: f64::from(work.params.storm_opens_max),
             suppressed: closing.then_some(work.head.storm.suppressed),
             ..output::alert(self.params, cause, what, work.rule.p_value())
         };

@@ -126,7 +126,7 @@ fn wait(
 fn listen(limit: Duration, stop: &Arc<AtomicBool>) -> Result<(), ServiceError> {
     let stop = Arc::clone(stop);
     let heard = spawn("signals", move || {
-        signal::listen(limit, |request| {
+        signal::listen(limit, false, |request| {
             if let Request::Stop(name) = request {
                 tracing::info!(signal = name, "stopping after the requests in flight");
                 stop.store(true, Ordering::Relaxed);

@@ -1,15 +1,16 @@
 // Finds the view of the address, and tells it what is known whenever the process says that something has changed.
-import { ask } from './tools.js';
+import { ask, base } from './tools.js';
 import { home } from './home.js';
 import { models } from './models.js';
 import { settings } from './settings.js';
 import { episode } from './episode.js';
 import { key } from './key.js';
 
-const path = location.pathname, root = document.getElementById('main');
+const path = location.pathname.slice(base.length) || '/', root = document.getElementById('main');
 const rest = start => decodeURIComponent(path.slice(start.length));
 const view = path.startsWith('/episode/') ? episode(root, rest('/episode/')) : path.startsWith('/key/') ? key(root, rest('/key/')) : path === '/models' ? models(root) : path === '/settings' ? settings(root) : home(root);
 for (const link of document.querySelectorAll('nav a')) if (link.getAttribute('href') === path) link.setAttribute('aria-current', 'page');
+for (const link of document.querySelectorAll('a[href^="/"]')) link.setAttribute('href', base + link.getAttribute('href'));
 
 const ready = document.getElementById('ready');
 function say(text, state) {
@@ -50,7 +51,7 @@ function watch() {
   events = null;
   // A page that nobody looks at needs no connection, of which a browser has few.
   if (document.hidden) return;
-  events = new EventSource('/api/v1/events');
+  events = new EventSource(`${base}/api/v1/events`);
   events.addEventListener('status', event => { clearTimeout(late); status = JSON.parse(event.data); draw(); });
   events.onerror = () => {
     clearTimeout(late);

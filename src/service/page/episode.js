@@ -1,6 +1,6 @@
 // The page of an episode.
 import { fill, h, many, number, percent, span, when } from './dom.js';
-import { ask, buttons, command, episodeLink } from './tools.js';
+import { ask, base, buttons, command, episodeLink } from './tools.js';
 import { SAID, STRENGTH, episodeList, isAbsence, keyName, nowBy, place, severity, trouble } from './episodes.js';
 import { changes, evidenceChart, featureChart, featurePart, meaning, rareChart, stretches } from './course.js';
 import { bar, zoom } from './charts.js';
@@ -29,7 +29,7 @@ function sure(found) {
 function judge(alert) {
   if (!alert) return null;
   if (alert.seasonal) return 'what the key did at this time of day and week';
-  return alert.model_version ? h('a', { href: '/models' }, `model ${alert.model_version}`) : 'the key’s own past: there was no model';
+  return alert.model_version ? h('a', { href: `${base}/models` }, `model ${alert.model_version}`) : 'the key’s own past: there was no model';
 }
 
 function drawTop(top, found, { also, begin, end }) {
@@ -63,7 +63,7 @@ export function episode(root, id) {
   return async status => {
     let found;
     try { found = await ask(`episodes/${encodeURIComponent(id)}`); } catch (error) {
-      fill(top, error.message, () => [h('h1', {}, 'An episode that is not known here'), h('p', {}, error.message), h('p', {}, h('a', { href: '/' }, 'Open and recent episodes'))]);
+      fill(top, error.message, () => [h('h1', {}, 'An episode that is not known here'), h('p', {}, error.message), h('p', {}, h('a', { href: `${base}/` }, 'Open and recent episodes'))]);
       [act, plots, why, others].forEach(part => { part.hidden = true; });
       return;
     }

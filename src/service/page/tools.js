@@ -1,17 +1,20 @@
 // What only the pages need: the API, links, commands, buttons.
 import { h } from './dom.js';
 
+/** What all addresses begin with: of one detector among several, `/d/NAME`. */
+export const base = (location.pathname.match(/^\/d\/[^/]+/) || [''])[0];
+
 /** Asks the API. */
 export async function ask(path) {
-  const answer = await fetch(`/api/v1/${path}`);
+  const answer = await fetch(`${base}/api/v1/${path}`);
   const body = await answer.json();
   if (!answer.ok) throw new Error(body.error || `${answer.status}`);
   return body;
 }
 
 /** The address of an episode's page, and of a key's. */
-export const episodeLink = id => `/episode/${id.split('/').map(encodeURIComponent).join('/')}`;
-export const keyLink = key => `/key/${encodeURIComponent(key)}`;
+export const episodeLink = id => `${base}/episode/${id.split('/').map(encodeURIComponent).join('/')}`;
+export const keyLink = key => `${base}/key/${encodeURIComponent(key)}`;
 
 /** A command with a button that copies it. */
 export function command(text) {
@@ -37,7 +40,7 @@ async function act(button, path, said, done) {
   button.disabled = true;
   try {
     const token = sessionStorage.getItem('token');
-    const answer = await fetch(`/api/v1/${path}`, { method: 'POST', headers: token ? { authorization: `Bearer ${token}` } : {} });
+    const answer = await fetch(`${base}/api/v1/${path}`, { method: 'POST', headers: token ? { authorization: `Bearer ${token}` } : {} });
     const body = await answer.json();
     if (answer.ok) { said.replaceChildren(h('p', { class: 'good' }, body.message)); done(); }
     else if (answer.status === 401) said.replaceChildren(tokenForm(body, () => act(button, path, said, done)));

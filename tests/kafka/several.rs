@@ -24,7 +24,7 @@ fn write(site: &Site) {
             name = "machines"
             [[detector]]
             name = "halls"
-            alerts.false_alarm_rate = 0.001
+            alerts.false_alarm_rate = 0.05
             input.key = "hall"
             [[detector]]
             name = "nowhere"

@@ -252,6 +252,21 @@ fn told_in_words(out: &str, err: &str) {
     );
 }
 
+/// Alerts, one a line: some open, and each is followed by its end, but for the last.
+fn opened_and_closed(lines: &str) {
+    let alerts: Vec<serde_json::Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let opens: Vec<&serde_json::Value> = alerts.iter().filter(|a| a["event"] == "open").collect();
+    assert!(!opens.is_empty() && opens.len() < alerts.len());
+    for alert in opens {
+        let closing =
+            |other: &&serde_json::Value| other["event"] == "close" && other["id"] == alert["id"];
+        assert!(alerts.iter().find(closing).is_some() || alert == alerts.last().unwrap());
+    }
+}
+
 #[test]
 fn a_backtest_writes_a_report_that_needs_nothing_else() {
     let folder = Folder::new();
@@ -315,18 +330,7 @@ fn a_backtest_writes_a_report_that_needs_nothing_else() {
         assert!(html.contains(section), "{section}");
     }
     assert_eq!(folder.text("scores.csv").lines().count(), 1801);
-    let alerts = folder.text("alerts.jsonl");
-    let alerts: Vec<serde_json::Value> = alerts
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    let opens: Vec<&serde_json::Value> = alerts.iter().filter(|a| a["event"] == "open").collect();
-    assert!(!opens.is_empty() && opens.len() < alerts.len());
-    for alert in opens {
-        let closing =
-            |other: &&serde_json::Value| other["event"] == "close" && other["id"] == alert["id"];
-        assert!(alerts.iter().find(closing).is_some() || alert == alerts.last().unwrap());
-    }
+    opened_and_closed(&folder.text("alerts.jsonl"));
 }
 
 #[test]

@@ -85,19 +85,7 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
         card.spec.window,
         card.count("fit"),
     );
-    if !card.members.is_empty() {
-        text += &format!("its members: {}\n", card.members.join(", "));
-    }
-    for (what, columns) in [("counters", &card.counters), ("trends", &card.trends)] {
-        if !columns.is_empty() {
-            text += &format!(
-                "{what}, judged by how they change: {}\n",
-                columns.join(", ")
-            );
-        }
-    }
-    text += &unlike(card);
-    text += &format!("{}\n", calibrated(card));
+    text += &told_of(card);
     text += &format!("gate: {}{}\n", candidate.verdict, measured(card));
     let budget = config.detect.budget.means(pace(&candidate.model));
     text += &format!("{budget}\n");
@@ -123,6 +111,18 @@ fn noted((table, _): (Table, bool)) -> Table {
         tracing::info!("{}: {note}", table.path);
     }
     table
+}
+
+/// What it is made of, which features are judged otherwise than by where they stand, and what it is calibrated on: a line each.
+fn told_of(card: &Card) -> String {
+    let lists = [
+        ("its members", &card.members),
+        ("counters, judged by how they change", &card.counters),
+        ("trends, judged by how they change", &card.trends),
+    ];
+    let lists = lists.iter().filter(|(_, some)| !some.is_empty());
+    let lists = lists.map(|(what, some)| format!("{what}: {}\n", some.join(", ")));
+    lists.collect::<String>() + &unlike(card) + &calibrated(card) + "\n"
 }
 
 /// How many keys are judged by levels of their own; nothing where keys are alike.

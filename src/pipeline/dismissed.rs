@@ -3,12 +3,15 @@
 //! That somebody said so reaches a partition between two batches, and the next carries a snapshot that has it: replay begins after it, so it judges as
 //! the live run did.
 
+use std::sync::Arc;
+
 use super::prepare::Work;
 use super::state::{Dismissed, PartitionState, Quarantined};
 use crate::detect::Params;
 use crate::detect::episode::Episode;
 use crate::detect::feedback::{PATTERNS_MAX, Pattern, Worst};
 use crate::model::card::{Feedback, Said};
+use crate::record::Key;
 use crate::stream::EpisodeId;
 
 impl PartitionState {
@@ -68,10 +71,15 @@ impl PartitionState {
         self.dismissed = dismissed;
     }
 
-    /// Whether an episode's entry is remembered for longer than training needs it.
+    /// Whether an episode's entry is remembered for longer than training needs it: what is like it is held back, or it is open. The log may know an end that is still to
+    /// come: it is as of the latest commit, and a group that lost its offsets goes on from the state's.
     pub fn holds(&self, id: &EpisodeId, quarantined: &Quarantined) -> bool {
         let of_key = self.dismissed.get(&quarantined.key);
-        quarantined.dismissed && of_key.is_some_and(|all| all.iter().any(|(known, _)| known == id))
+        let dismissed = quarantined.dismissed
+            && of_key.is_some_and(|all| all.iter().any(|(known, _)| known == id));
+        let key = self.keys.get(&Key(Arc::from(quarantined.key.as_str())));
+        let is_it = |open: &Episode| open.onset == quarantined.from;
+        dismissed || key.is_some_and(|entry| entry.state.episodes.all_open().any(is_it))
     }
 }
 

@@ -199,6 +199,7 @@ impl Pipeline {
             let quiet = quiet.get(at) == Some(&partition.head.position);
             if partition.needs_idle_snapshot(judging, quiet) {
                 let work = self.begin(partition, true);
+                self.end_abandoned(&work, (&mut staged.outbox, &mut staged.tally));
                 let delta = self.finish(work, (&mut staged.outbox, &mut staged.tally));
                 staged.deltas.push(delta);
                 room = room.saturating_sub(partition.changed);
@@ -346,13 +347,18 @@ impl Pipeline {
             }));
         }
         let whole = prepared.walk(batch, decoded, &place, rules);
+        let (mut outbox, mut tally) = (Outbox::default(), Tally::default());
+        // Before anything of these records begins, perhaps under the same id.
+        for work in &prepared.works {
+            self.end_abandoned(work, (&mut outbox, &mut tally));
+        }
         let mut emitter = EventEmitter {
             params: &self.params,
             columns: &self.columns,
             batch,
             decoded,
-            outbox: Outbox::default(),
-            tally: Tally::default(),
+            outbox,
+            tally,
             alerted: Vec::new(),
             watched: Vec::new(),
             judged: 0,
@@ -386,6 +392,18 @@ impl Pipeline {
         }
     }
 
+    /// Ends what was open in a state that was discarded, with the snapshot of the one in its place.
+    fn end_abandoned(&self, work: &Work<'_>, (outbox, tally): (&mut Outbox, &mut Tally)) {
+        if work.snapshot {
+            let (abandoned, known) = &work.base.abandoned;
+            let at = work.base.head.position;
+            tally.closed += abandoned.len() as u64;
+            let alerts = abandoned.iter();
+            let alerts = alerts.map(|open| output::abandoned(&self.params, open, *known, at));
+            outbox.alerts.extend(alerts);
+        }
+    }
+
     /// Adds what a partition's part of the batch writes to the state topic, and its position.
     fn finish(&self, mut work: Work<'_>, (outbox, tally): (&mut Outbox, &mut Tally)) -> Delta {
         let (base, detector) = (work.base, &self.params.detector);
@@ -394,13 +412,6 @@ impl Pipeline {
             outbox
                 .state
                 .extend(snapshot::take(work.params, base, model, &self.columns));
-            let (abandoned, known) = &base.abandoned;
-            tally.closed += abandoned.len() as u64;
-            outbox.alerts.extend(
-                abandoned
-                    .iter()
-                    .map(|open| output::abandoned(&self.params, open, *known, base.head.position)),
-            );
             let horizon = base.head.clock.stream().minus(self.params.quarantine_keep);
             for (id, quarantined) in &base.quarantine {
                 let old = quarantined.known.is_some_and(|to| to < horizon)

@@ -366,6 +366,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
             if self.publish(&staged.outbox)?.is_break() {
                 break;
             }
+            self.held.begun(&staged.outbox.positions);
             self.ports.observer.idle_snapshots_flushed(&staged.tally);
             self.pipeline.apply(staged);
         }
@@ -384,7 +385,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
             ..Outbox::default()
         };
         if self.publish(&outbox)?.is_continue() {
-            self.held.begun();
+            self.held.begun(&outbox.positions);
         }
         Ok(())
     }

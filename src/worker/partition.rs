@@ -48,10 +48,12 @@ impl HeldPartitions {
         begins
     }
 
-    /// Where partitions begin is committed.
-    pub(super) fn begun(&mut self) {
-        for held in self.0.values_mut() {
-            held.fresh = None;
+    /// Positions of these partitions are committed: where they begin, or more. Never to be followed by a commit of where they begin.
+    pub(super) fn begun(&mut self, committed: &Positions) {
+        for at in committed.keys() {
+            if let Some(held) = self.0.get_mut(at) {
+                held.fresh = None;
+            }
         }
     }
 
@@ -123,7 +125,10 @@ mod tests {
         let mut all = held();
         assert_eq!(all.fresh(&here(5)), here(2));
         assert_eq!(all.fresh(&here(5)), here(2), "it was not committed");
-        all.begun();
+        all.begun(&Positions::new());
+        assert_eq!(all.fresh(&here(5)), here(2), "that was of others");
+        // A snapshot that only counts what was deleted commits more while nothing moves.
+        all.begun(&here(5));
         assert!(all.fresh(&here(5)).is_empty());
         let mut all = held();
         assert!(

@@ -87,10 +87,8 @@ fn another_budget_needs_no_restart_and_survives_a_kill() {
     cluster::wait_for("a snapshot", Duration::from_secs(20), || {
         budgets(&site).iter().all(|budget| *budget == 1e-9)
     });
-    let before = published(&site, "told")[0]
-        .values()
-        .map(Vec::len)
-        .sum::<usize>();
+    let alerts = || -> usize { published(&site, "told")[0].values().map(Vec::len).sum() };
+    let before = alerts();
 
     write("records_max = 200", "records_max = 20");
     daemon.signal("-HUP");
@@ -112,7 +110,7 @@ fn another_budget_needs_no_restart_and_survives_a_kill() {
     );
 
     killed_it_goes_on(&site, told, (records(300, 450), records(450, 600)), daemon);
-    assert!(before < published(&site, "told")[0].values().map(Vec::len).sum());
+    assert!(before < alerts());
 }
 
 /// The budget is back; killed in the middle of what comes, it goes on where it was, by what judged there.

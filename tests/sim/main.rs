@@ -51,7 +51,7 @@ fn what_is_committed_equals_a_calm_run() {
         eprintln!("{counts:#?}");
         return;
     }
-    let seeds = setting("SIM_SEEDS").unwrap_or(2000);
+    let seeds = setting("SIM_SEEDS").unwrap_or(3000);
     let threads = std::thread::available_parallelism()
         .map_or(1, usize::from)
         .min(8) as u64;

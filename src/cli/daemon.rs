@@ -22,10 +22,11 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 
 /// The daemon, until it is told to stop.
 pub fn run(configs: &[Config]) -> Result<(), Failure> {
-    Ok(match configs {
+    match configs {
         [config] => service::run(config)?,
         several => many::run(several)?,
-    })
+    }
+    Ok(())
 }
 
 /// What tells people of alerts, until it is told to stop.

@@ -230,6 +230,9 @@ pub trait Build: Kind + Sized + 'static {
 /// [`Build::fit`] of some kind.
 type Fit = fn(&ModelSpec, &FitData, Seed, &mut dyn Monitor) -> Result<Box<dyn Kind>, FitError>;
 
+/// [`Build::share`] of some kind.
+type Share = fn(&ModelSpec, &FitData) -> Result<Box<dyn Any>, FitError>;
+
 /// [`Build::fit_shared`] of some kind.
 type FitShared =
     fn(&ModelSpec, &FitData, &dyn Any, Seed, &mut dyn Monitor) -> Result<Box<dyn Kind>, FitError>;
@@ -240,7 +243,7 @@ pub struct KindEntry {
     name: &'static str,
     traits: &'static [Trait],
     fit: Fit,
-    share: fn(&ModelSpec, &FitData) -> Result<Box<dyn Any>, FitError>,
+    share: Share,
     fit_shared: FitShared,
     load: fn(&Tensors) -> Result<Box<dyn Kind>, ModelFileError>,
 }
@@ -277,7 +280,7 @@ impl Kinds {
         seed: Seed,
         monitor: &mut dyn Monitor,
     ) -> Result<Model, FitError> {
-        let entry = self.to_fit(&spec.kind)?;
+        let entry = self.entry(&spec.kind)?;
         (entry.fit)(spec, data, seed, monitor).map(|kind| Model::new(entry.name, kind))
     }
 
@@ -286,7 +289,7 @@ impl Kinds {
     /// # Errors
     /// As [`Self::fit`].
     pub fn share(&self, spec: &ModelSpec, data: &FitData) -> Result<Box<dyn Any>, FitError> {
-        (self.to_fit(&spec.kind)?.share)(spec, data)
+        (self.entry(&spec.kind)?.share)(spec, data)
     }
 
     /// As [`Self::fit`], with what [`Self::share`] made of the same rows.
@@ -296,17 +299,16 @@ impl Kinds {
     pub fn fit_shared(
         &self,
         spec: &ModelSpec,
-        data: &FitData,
-        shared: &dyn Any,
+        (data, shared): (&FitData, &dyn Any),
         seed: Seed,
         monitor: &mut dyn Monitor,
     ) -> Result<Model, FitError> {
-        let entry = self.to_fit(&spec.kind)?;
+        let entry = self.entry(&spec.kind)?;
         (entry.fit_shared)(spec, data, shared, seed, monitor)
             .map(|kind| Model::new(entry.name, kind))
     }
 
-    fn to_fit(&self, name: &str) -> Result<&'static KindEntry, FitError> {
+    fn entry(&self, name: &str) -> Result<&'static KindEntry, FitError> {
         let problem = || FitError::Library(format!("unknown model kind `{name}`"));
         self.find(name).ok_or_else(problem)
     }

@@ -104,7 +104,7 @@ mod tests {
         let (sender, requests) = channel();
         std::thread::spawn(move || {
             listen(Duration::ZERO, false, |what| {
-                sender.send(what).unwrap_or_default()
+                sender.send(what).unwrap_or_default();
             });
         });
         let request = (0..100).find_map(|_| {

@@ -68,6 +68,9 @@ impl Weights {
     }
 
     /// Puts the product of rows, `n × inputs`, with them in the place of what is in `to`.
+    ///
+    /// # Panics
+    /// If rows have another number of inputs.
     pub fn put(&self, rows: ArrayView2<'_, f32>, to: &mut Products) {
         assert_eq!(rows.ncols(), self.inputs, "as many inputs");
         let copied;
@@ -117,8 +120,7 @@ impl Weights {
 
 impl Products {
     /// How many rows there are.
-    #[allow(clippy::len_without_is_empty)]
-    pub fn len(&self) -> usize {
+    pub fn nrows(&self) -> usize {
         self.rows
     }
 
@@ -133,7 +135,7 @@ impl Products {
 
     /// As a matrix.
     pub fn to_matrix(&self) -> Array2<f32> {
-        Array2::from_shape_fn((self.len(), self.outputs), |(row, column)| {
+        Array2::from_shape_fn((self.nrows(), self.outputs), |(row, column)| {
             self.row(row)[column]
         })
     }
@@ -334,12 +336,12 @@ mod tests {
             packed.go_on(part..inputs, &rows, &mut parts);
             let fewer = outputs.div_ceil(2);
             let left = Weights::new(weights.view().split_at(Axis(1), fewer).0);
-            for row in 0..rows.len() {
+            for row in 0..rows.nrows() {
                 assert_eq!(parts.row(row), all.row(row));
             }
             // What was there before is gone.
             left.put_first(inputs, &rows, &mut parts);
-            for row in 0..rows.len() {
+            for row in 0..rows.nrows() {
                 assert_eq!(parts.row(row), &all.row(row)[..fewer]);
             }
         }

@@ -322,7 +322,7 @@ impl Member {
             gauss: member.gauss,
         };
         let own_spec = own_spec(spec, member);
-        let model = SIMPLE.fit_shared(&own_spec, data, shared.as_ref(), seed, monitor)?;
+        let model = SIMPLE.fit_shared(&own_spec, (data, shared.as_ref()), seed, monitor)?;
         let of_training = raw_scores(&model, train.view(), &[], true);
         let mut scores = of_training.to_vec();
         scores.extend(raw_scores(&model, data.validation.view(), &[], false));

@@ -43,6 +43,7 @@ pub struct Changes {
 
 impl Changes {
     /// Finds those that go one way for at least half of the keys, in values `n × D` whose rows are given by key, in order of time.
+    #[must_use]
     pub fn with_trends<K: Ord>(
         self,
         values: ArrayView2<'_, f64>,

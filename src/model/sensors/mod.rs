@@ -187,9 +187,12 @@ impl Sensors {
                 .or_insert_with_key(|observed| {
                     let gone = Gone::of(&self.precision, observed);
                     let columns = observed.iter().enumerate();
-                    let own = columns.map(|(column, &observed)| match observed {
-                        true => gone.own(&self.precision, column),
-                        false => f64::NAN,
+                    let own = columns.map(|(column, &observed)| {
+                        if observed {
+                            gone.own(&self.precision, column)
+                        } else {
+                            f64::NAN
+                        }
                     });
                     let own = own.collect();
                     (gone, own)

@@ -100,7 +100,7 @@ mod tests {
         assert!((gone.own(&precision, 0) - 1.0).abs() < 1e-12);
         let mut off = array![3.0, 9.0];
         gone.fill(&precision, &mut off);
-        assert!(off[0] == 3.0 && (off[1] - 1.5).abs() < 1e-12);
+        assert!((off[0] - 3.0).abs() < 1e-12 && (off[1] - 1.5).abs() < 1e-12);
     }
 
     #[test]

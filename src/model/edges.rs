@@ -127,7 +127,7 @@ impl Edge {
     /// The upper edge of values in order of time, NaN where nothing was observed; none of what never was.
     fn of(values: &[f64], runs: &[usize]) -> Self {
         let blocks = values.chunks(values.len().div_ceil(BLOCKS));
-        let maxima: Vec<f64> = blocks
+        let mut maxima: Vec<f64> = blocks
             .map(|block| block.iter().copied().fold(f64::NEG_INFINITY, f64::max))
             .filter(|largest| largest.is_finite())
             .collect();
@@ -138,7 +138,6 @@ impl Edge {
                 index: 1.0,
             };
         }
-        let mut maxima = maxima;
         maxima.sort_unstable_by(f64::total_cmp);
         let (others, top) = maxima.split_at(maxima.len() - TOP);
         let apart = top.iter().sum::<f64>() / TOP as f64 - others[others.len() - 1];
@@ -149,7 +148,7 @@ impl Edge {
         let (count, sum) = over.fold((0.0, 0.0), |(n, sum), value| (n + 1.0, sum + value - tail));
         let excess: f64 = if count > 0.0 { sum / count } else { 0.0 };
         Self {
-            at: maxima.iter().copied().fold(f64::NEG_INFINITY, f64::max) as f32,
+            at: top[TOP - 1] as f32,
             scale: apart.max(excess).max(SCALE_MIN) as f32,
             index: extremal_index(values, tail, runs) as f32,
         }

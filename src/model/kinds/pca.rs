@@ -55,25 +55,45 @@ pub struct Pca {
     back: Weights,
 }
 
+/// What a subspace says of rows: their positions within it, and what these explain of the inputs. Made over and over in the same memory.
+#[derive(Debug, Default)]
+struct Explained {
+    code: Products,
+    inputs: Products,
+}
+
 impl Pca {
     /// With what follows from the rest.
     fn complete(self) -> Self {
-        let (into, back) = (Weights::new(self.axes.view()), Weights::new(self.axes.t()));
-        let mean = self.mean.view().insert_axis(Axis(0));
-        let [mut code, mut explained] = [(); 2].map(|()| Products::default());
-        into.put(mean, &mut code);
-        back.put_first(self.axes.ncols(), &code, &mut explained);
-        let mut offset = self.mean.clone();
-        for (mean, explained) in offset.iter_mut().zip(explained.row(0)) {
+        let mut model = Self {
+            into: Weights::new(self.axes.view()),
+            back: Weights::new(self.axes.t()),
+            offset: self.mean.clone(),
+            ..self
+        };
+        let mut of_mean = Explained::default();
+        model.explain(model.mean.view().insert_axis(Axis(0)), &mut of_mean);
+        for (mean, explained) in model.offset.iter_mut().zip(of_mean.inputs.row(0)) {
             *mean -= explained;
         }
+        let spread = model.residual_spread.clone();
+        model.with_residual_spread(spread)
+    }
+
+    /// The same with other normal sizes of residuals.
+    fn with_residual_spread(self, spread: Array1<f32>) -> Self {
         Self {
-            factor: self.residual_spread.mapv(f32::recip),
-            offset,
-            into,
-            back,
+            factor: spread.mapv(f32::recip),
+            residual_spread: spread,
             ..self
         }
+    }
+
+    /// Positions of rows within the subspace, from its origin, and what they explain of the inputs.
+    fn explain(&self, rows: ArrayView2<'_, f32>, to: &mut Explained) {
+        self.into.put(rows, &mut to.code);
+        self.back
+            .put_first(self.components(), &to.code, &mut to.inputs);
     }
 
     /// How many components were kept.
@@ -84,11 +104,10 @@ impl Pca {
     /// Positions within the subspace, `n × k`, and residuals beside it, `n × width`.
     fn project(&self, rows: ArrayView2<'_, f32>) -> (Array2<f32>, Array2<f32>) {
         let centred = &rows - &self.mean;
-        let [mut code, mut explained] = [(); 2].map(|()| Products::default());
-        self.into.put(centred.view(), &mut code);
-        self.back
-            .put_first(self.components(), &code, &mut explained);
-        (code.to_matrix(), centred - explained.to_matrix())
+        let mut explained = Explained::default();
+        self.explain(centred.view(), &mut explained);
+        let residual = centred - explained.inputs.to_matrix();
+        (explained.code.to_matrix(), residual)
     }
 }
 
@@ -151,11 +170,7 @@ impl Build for Pca {
         .complete();
         let sizes = ResidualSizes::of(&model, data, spec.trim);
         monitor.step(0, sizes.trained, sizes.held_out)?;
-        Ok(Self {
-            residual_spread: narrow(&sizes.spread),
-            ..model
-        }
-        .complete())
+        Ok(model.with_residual_spread(narrow(&sizes.spread)))
     }
 
     fn load(from: &Tensors) -> Result<Self, ModelFileError> {
@@ -222,10 +237,9 @@ impl Kind for Pca {
     fn is_part_of(&self, larger: &dyn Kind) -> bool {
         let larger: &dyn Any = larger;
         larger.downcast_ref().is_some_and(|larger: &Self| {
-            let by_feature = [self.statistic, larger.statistic] == [Statistic::Group; 2];
-            let (some, all) = (self.components(), larger.components());
-            by_feature
-                && some <= all
+            let some = self.components();
+            [self.statistic, larger.statistic] == [Statistic::Group; 2]
+                && some <= larger.components()
                 && self.mean == larger.mean
                 && self.axes == larger.axes.view().split_at(Axis(1), some).0
         })
@@ -244,13 +258,14 @@ impl Kind for Pca {
         };
         let (some, all) = (self.components(), larger.components());
         let mut scores = [(); 2].map(|()| Vec::with_capacity(rows.nrows()));
-        let [mut code, mut explained] = [(); 2].map(|()| Products::default());
+        let mut explained = Explained::default();
         for rows in rows.axis_chunks_iter(Axis(0), PIECE) {
-            larger.into.put(rows, &mut code);
-            self.back.put_first(some, &code, &mut explained);
-            self.add_by_feature(rows, &explained, &mut scores[0]);
-            larger.back.go_on(some..all, &code, &mut explained);
-            larger.add_by_feature(rows, &explained, &mut scores[1]);
+            let Explained { code, inputs } = &mut explained;
+            larger.into.put(rows, code);
+            self.back.put_first(some, code, inputs);
+            self.add_by_feature(rows, inputs, &mut scores[0]);
+            larger.back.go_on(some..all, code, inputs);
+            larger.add_by_feature(rows, inputs, &mut scores[1]);
         }
         scores.map(Array1::from)
     }
@@ -310,12 +325,10 @@ impl Pca {
     /// they lie.
     fn by_feature_scores(&self, rows: ArrayView2<'_, f32>) -> Array1<f32> {
         let mut scores = Vec::with_capacity(rows.nrows());
-        let [mut code, mut explained] = [(); 2].map(|()| Products::default());
+        let mut explained = Explained::default();
         for rows in rows.axis_chunks_iter(Axis(0), PIECE) {
-            self.into.put(rows, &mut code);
-            self.back
-                .put_first(self.components(), &code, &mut explained);
-            self.add_by_feature(rows, &explained, &mut scores);
+            self.explain(rows, &mut explained);
+            self.add_by_feature(rows, &explained.inputs, &mut scores);
         }
         scores.into()
     }
@@ -366,13 +379,11 @@ impl Pca {
         each: impl Fn(f32, f32, f32) -> f32,
     ) -> Array2<f32> {
         let mut found = Vec::with_capacity(rows.len());
-        let [mut code, mut explained] = [(); 2].map(|()| Products::default());
+        let mut explained = Explained::default();
         for rows in rows.axis_chunks_iter(Axis(0), PIECE) {
-            self.into.put(rows, &mut code);
-            self.back
-                .put_first(self.components(), &code, &mut explained);
+            self.explain(rows, &mut explained);
             for (place, row) in rows.rows().into_iter().enumerate() {
-                let parts = explained.row(place).iter().zip(&self.offset);
+                let parts = explained.inputs.row(place).iter().zip(&self.offset);
                 let inputs = row.iter().zip(parts);
                 found.extend(
                     inputs.map(|(&value, (&explained, &offset))| each(value, explained, offset)),

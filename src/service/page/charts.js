@@ -68,7 +68,7 @@ export function chart({ title, points, from, to, lines, band, limits = [], marks
   const all = points.filter(point => point.time >= from && point.time <= to);
   svg.setAttribute('aria-label', `${title}: ${all.length} records${all.length && tell ? `, the last one ${tell(all.at(-1))}` : ''}`);
   const group = () => figure.closest('.together') || figure;
-  let place = all.length - 1;
+  let place = all.length - 1, view = null, grip = null;
   const draw = () => {
     const [begin, end] = figure.closest('.together')?.zoom || figure.zoom || [from, to];
     const shown = all.filter(point => point.time >= begin && point.time <= end);
@@ -100,44 +100,48 @@ export function chart({ title, points, from, to, lines, band, limits = [], marks
     const chosen = s('rect', { class: 'chosen', y: TOP, height: height - TOP - BOTTOM, x: -9, width: 0 });
     svg.replaceChildren(...parts, cursor, chosen);
     place = Math.min(place, shown.length - 1);
-    const point = next => {
-      place = Math.min(shown.length - 1, Math.max(0, next));
-      if (!shown[place]) return;
-      cursor.setAttribute('x1', xs[place]); cursor.setAttribute('x2', xs[place]);
-      output.textContent = `${moment(shown[place].time, to)}: ${tell(shown[place])}`;
-      reading = { title, time: shown[place].time };
-    };
-    const nearest = x => { let best = 0; xs.forEach((other, index) => { if (Math.abs(other - x) < Math.abs(xs[best] - x)) best = index; }); return best; };
+    view = { shown, xs, begin, end, scale, width, cursor, chosen };
     if (reading?.title === title) point(nearest(x(reading.time)));
-    const where = event => { const box = svg.getBoundingClientRect(); return Math.min(width - RIGHT, Math.max(LEFT, (event.clientX - box.left) / box.width * width)); };
-    let grip = null;
-    svg.onpointerdown = event => { if (event.button === 0 && event.pointerType !== 'touch') { grip = where(event); svg.setPointerCapture(event.pointerId); svg.classList.add('held'); } };
-    svg.onpointermove = event => {
-      const now = where(event);
-      if (grip !== null) { chosen.setAttribute('x', Math.min(grip, now)); chosen.setAttribute('width', Math.abs(now - grip)); }
-      point(nearest(now));
-    };
-    svg.onpointerup = event => {
-      const [a, b] = [grip ?? 0, where(event)].sort((one, other) => one - other), drawn = grip !== null && b - a > 6;
-      grip = null;
-      svg.classList.remove('held');
-      chosen.setAttribute('width', 0);
-      if (drawn) zoom(group(), [scale.time(a), scale.time(b)]);
-    };
-    svg.ondblclick = () => zoom(group(), null);
-    svg.onkeydown = event => {
-      const by = { ArrowLeft: -1, ArrowRight: 1, Home: -1e9, End: 1e9 }[event.key], closer = { '+': 0.25, '=': 0.25, '-': 1 }[event.key];
-      if (by) { event.preventDefault(); point(place + by); }
-      else if (event.key === 'Escape') zoom(group(), null);
-      else if (closer) {
-        const middle = shown[place]?.time ?? (begin + end) / 2, half = (end - begin) * closer;
-        const stretch = [Math.max(from, middle - half), Math.min(to, middle + half)];
-        zoom(group(), stretch[0] <= from && stretch[1] >= to ? null : stretch);
-      }
-    };
-    // One that makes way for a new drawing of itself is not left.
-    svg.onblur = svg.onpointerleave = () => setTimeout(() => { if (grip === null && svg.isConnected) { reading = null; cursor.setAttribute('x1', -9); cursor.setAttribute('x2', -9); output.textContent = ''; } });
+    return view;
   };
+  // A hand may be quicker than the first drawing, which waits for the next frame.
+  const seen = () => view || draw();
+  const point = next => {
+    const { shown, xs, cursor } = seen();
+    place = Math.min(shown.length - 1, Math.max(0, next));
+    if (!shown[place]) return;
+    cursor.setAttribute('x1', xs[place]); cursor.setAttribute('x2', xs[place]);
+    output.textContent = `${moment(shown[place].time, to)}: ${tell(shown[place])}`;
+    reading = { title, time: shown[place].time };
+  };
+  const nearest = x => { const { xs } = seen(); let best = 0; xs.forEach((other, index) => { if (Math.abs(other - x) < Math.abs(xs[best] - x)) best = index; }); return best; };
+  const where = event => { const box = svg.getBoundingClientRect(), { width } = seen(); return Math.min(width - RIGHT, Math.max(LEFT, (event.clientX - box.left) / box.width * width)); };
+  svg.onpointerdown = event => { if (event.button === 0 && event.pointerType !== 'touch') { grip = where(event); svg.setPointerCapture(event.pointerId); svg.classList.add('held'); } };
+  svg.onpointermove = event => {
+    const now = where(event), { chosen } = seen();
+    if (grip !== null) { chosen.setAttribute('x', Math.min(grip, now)); chosen.setAttribute('width', Math.abs(now - grip)); }
+    point(nearest(now));
+  };
+  svg.onpointerup = event => {
+    const [a, b] = [grip ?? 0, where(event)].sort((one, other) => one - other), drawn = grip !== null && b - a > 6, { chosen, scale } = seen();
+    grip = null;
+    svg.classList.remove('held');
+    chosen.setAttribute('width', 0);
+    if (drawn) zoom(group(), [scale.time(a), scale.time(b)]);
+  };
+  svg.ondblclick = () => zoom(group(), null);
+  svg.onkeydown = event => {
+    const by = { ArrowLeft: -1, ArrowRight: 1, Home: -1e9, End: 1e9 }[event.key], closer = { '+': 0.25, '=': 0.25, '-': 1 }[event.key];
+    if (by) { event.preventDefault(); point(place + by); }
+    else if (event.key === 'Escape') zoom(group(), null);
+    else if (closer) {
+      const { shown, begin, end } = seen(), middle = shown[place]?.time ?? (begin + end) / 2, half = (end - begin) * closer;
+      const stretch = [Math.max(from, middle - half), Math.min(to, middle + half)];
+      zoom(group(), stretch[0] <= from && stretch[1] >= to ? null : stretch);
+    }
+  };
+  // One that makes way for a new drawing of itself is not left.
+  svg.onblur = svg.onpointerleave = () => setTimeout(() => { if (grip === null && svg.isConnected) { const { cursor } = seen(); reading = null; cursor.setAttribute('x1', -9); cursor.setAttribute('x2', -9); output.textContent = ''; } });
   figure.addEventListener('zoom', draw);
   // Its width is known once it lies in the page, and changes with it.
   new ResizeObserver(draw).observe(svg);

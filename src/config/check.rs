@@ -10,7 +10,7 @@ use super::raw::{Rate, Raw};
 use super::settings::{Config, TokenDigest};
 use super::units::{format_duration, plain_name};
 use super::{notify, registry};
-use crate::detect::cold::ROWS_MAX;
+use crate::detect::cold::{EXCURSIONS, ROWS_MAX};
 use crate::detect::{Budget, Params};
 use crate::kafka::admin::MESSAGE_MAX;
 use crate::kafka::oauth;
@@ -315,7 +315,7 @@ const STATE_FRAME: usize = 64 * 1024;
 /// The most features of which a key's state is sure to fit into one record of the state topic: its window, its cold start, and a few numbers of
 /// each feature, eight bytes a number.
 pub fn features_max(window: usize) -> usize {
-    (MESSAGE_MAX - STATE_FRAME) / (8 * (window + ROWS_MAX + 4))
+    (MESSAGE_MAX - STATE_FRAME) / (8 * (window + ROWS_MAX + EXCURSIONS + 4))
 }
 
 /// A key's state is one record. `auto` features are counted when they are found.

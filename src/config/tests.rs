@@ -364,7 +364,7 @@ fn a_window_whose_state_would_not_fit_into_a_record_is_refused() {
             "[input]\nfeatures = {{ array = \"spectrum\", len = {len} }}\n[model]\nwindow = 100\n"
         )
     };
-    assert!(load(&wide(3_000), &[], &[]).is_ok());
+    assert!(load(&wide(2_500), &[], &[]).is_ok());
     let words = ["model.window", "is 100", "4000 features", "there may be"];
     refused(&wide(4_000), &[], &[], &words);
 }

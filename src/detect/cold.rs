@@ -2,6 +2,11 @@
 //!
 //! Robust z-scores per feature, and a p-value by a heavy-tailed law (Student's t with 3 degrees of freedom), corrected for the number of
 //! features. Deliberately hard to alarm: with a few rows nobody knows what is normal. A feature that has not moved yet says nothing.
+//!
+//! Two things tell what is strange from what is only rare. A feature that was at least half as far off before, k times in n rows, is so again with a probability
+//! of (k + 1) / (n + 1) at least, whatever a law says of its tail: bursts of a counter of retries are told of once, and once more if they are much
+//! larger.
+//! And what has lasted for longer than all that was known before is as likely to be the normal one of the two: it is learnt.
 
 use std::collections::VecDeque;
 
@@ -14,11 +19,29 @@ const FOLLOW_ALL: u64 = 16;
 /// See [`FOLLOW_ALL`].
 const REFRESH: u64 = 8;
 
+/// A feature that goes this many times as far as ever before does what it never did.
+const FARTHER: f64 = 2.0;
+/// How many of the farthest excursions of a feature are remembered, on each side.
+const FARTHEST: usize = 8;
+/// The p-value from which on a feature takes part in what is strange.
+const PART: f64 = 0.05;
+/// Numbers that are remembered of the excursions of a feature: those of the past, and the present one, on two sides.
+pub const EXCURSIONS: usize = 2 * (FARTHEST + 1);
+/// The p-value from which on a row is strange: neither learnt from, as long as it may be a fault, nor calm.
+pub const SUSPICIOUS: f64 = 1e-3;
+
 /// The last rows of a key, and what they say is normal.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ColdStart {
-    /// Rows taken in, ever.
+    /// Rows learnt from, ever.
     pub seen: u64,
+    /// Rows taken in, ever.
+    pub taken: u64,
+    /// Strange rows in a row, up to now.
+    pub strange: u64,
+    /// [`EXCURSIONS`] numbers a feature, how far it was from its centre: the present excursion upwards and downwards, then the farthest ones upwards,
+    /// and downwards, descending; 0: none. Empty until something is strange.
+    pub excursions: Vec<f64>,
     /// The last ones, oldest first, D numbers each.
     pub rows: VecDeque<f64>,
     /// D medians.
@@ -50,14 +73,38 @@ impl ColdStart {
     /// Scores a row by the rows before it.
     #[must_use]
     pub fn judge(&self, row: &[f64]) -> ColdReading {
-        let score = (0..row.len())
-            .map(|column| self.z(column, row[column]).abs())
-            .fold(0.0, f64::max);
-        ColdReading {
-            score,
-            p: (row.len() as f64 * student3_two_sided(score))
-                .clamp(crate::stats::calibration::P_MIN, 1.0),
+        let mut found = ColdReading { score: 0.0, p: 1.0 };
+        for (column, value) in row.iter().enumerate() {
+            let z = self.z(column, *value).abs();
+            let by_law = row.len() as f64 * student3_two_sided(z);
+            found.score = found.score.max(z);
+            if by_law < found.p {
+                found.p = by_law.max(self.as_far_before(column, *value)).min(found.p);
+            }
         }
+        found.p = found.p.max(crate::stats::calibration::P_MIN);
+        found
+    }
+
+    /// The least probability that a feature is as far off as this, by how often it was before; 0 where it never was.
+    fn as_far_before(&self, column: usize, value: f64) -> f64 {
+        let Some(excursions) = self.excursions_of(column) else {
+            return 0.0;
+        };
+        let off = value - self.centre[column];
+        let side = &excursions[2 + FARTHEST * usize::from(off < 0.0)..][..FARTHEST];
+        match side
+            .iter()
+            .filter(|far| FARTHER * **far >= off.abs())
+            .count()
+        {
+            0 => 0.0,
+            as_far => (as_far as f64 + 1.0) / (self.taken as f64 + 1.0),
+        }
+    }
+
+    fn excursions_of(&self, column: usize) -> Option<&[f64]> {
+        self.excursions.chunks_exact(EXCURSIONS).nth(column)
     }
 
     /// The score that has the p-value `p` with `columns` features: by bisection, for the alert's threshold.
@@ -81,6 +128,13 @@ impl ColdStart {
         let mut shares: Vec<f64> = (0..row.len())
             .map(|column| self.z(column, row[column]).powi(2))
             .collect();
+        // What a feature did before is not what is strange now, if anything else is.
+        let before = |column: usize| self.as_far_before(column, row[column]) > 0.0;
+        if (0..row.len()).any(|column| !before(column) && shares[column] > 9.0) {
+            (0..row.len())
+                .filter(|column| before(*column))
+                .for_each(|column| shares[column] = 0.0);
+        }
         let sum: f64 = shares.iter().sum();
         for share in &mut shares {
             *share = if sum > 0.0 && sum.is_finite() {
@@ -95,8 +149,56 @@ impl ColdStart {
         (shares, expected)
     }
 
-    /// Learns from a row. Not to be called with rows that were found anomalous: they would become normal.
-    pub fn push(&mut self, row: &[f64]) {
+    /// Takes in a row; `calm`: no episode is open, and the row is not strange. Others are not learnt from, or they would become normal, until they
+    /// have lasted for longer than what was known before.
+    pub fn take(&mut self, row: &[f64], calm: bool) {
+        self.taken += 1;
+        if calm {
+            self.end_excursions();
+            self.strange = 0;
+            self.push(row);
+            return;
+        }
+        self.strange += 1;
+        self.go_on(row);
+        if self.strange > self.seen.max(ROWS_MAX as u64) {
+            self.push(row);
+        }
+    }
+
+    /// Notes how far the features of a strange row are off.
+    fn go_on(&mut self, row: &[f64]) {
+        self.excursions.resize(EXCURSIONS * row.len(), 0.0);
+        for (column, value) in row.iter().enumerate() {
+            let z = self.z(column, *value).abs();
+            if row.len() as f64 * student3_two_sided(z) > PART {
+                continue;
+            }
+            let off = value - self.centre[column];
+            let present = &mut self.excursions[EXCURSIONS * column + usize::from(off < 0.0)];
+            *present = present.max(off.abs());
+        }
+    }
+
+    /// What was strange is over: how far it went is remembered, once for however many rows.
+    fn end_excursions(&mut self) {
+        if self.strange == 0 {
+            return;
+        }
+        for excursions in self.excursions.chunks_exact_mut(EXCURSIONS) {
+            let (present, past) = excursions.split_at_mut(2);
+            for (present, past) in present.iter_mut().zip(past.chunks_exact_mut(FARTHEST)) {
+                let mut far = std::mem::take(present);
+                for place in past {
+                    if *place < far {
+                        std::mem::swap(place, &mut far);
+                    }
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, row: &[f64]) {
         let kept = ROWS_MAX * row.len();
         if self.rows.len() + row.len() > kept {
             self.rows.drain(..row.len());
@@ -166,7 +268,7 @@ mod tests {
         assert!((cold.judge(&[1e9, f64::NAN]).p - 1.0).abs() < 1e-12);
         let mut rng = Seed(1).rng();
         for _ in 0..100 {
-            cold.push(&[rng.gen_range(0.0..1.0), 5.0]);
+            cold.take(&[rng.gen_range(0.0..1.0), 5.0], true);
         }
         assert_eq!(cold.rows.len(), 2 * ROWS_MAX);
         assert!(cold.judge(&[0.5, 5.0]).p > 0.5);
@@ -187,9 +289,54 @@ mod tests {
             for _ in 0..100 {
                 let row: [f64; 8] = std::array::from_fn(|_| rng.gen_range(-1.0..1.0));
                 alarms += u32::from(cold.seen >= 10 && cold.judge(&row).p <= 1e-3);
-                cold.push(&row);
+                cold.take(&row, true);
             }
         }
         assert!(alarms <= 20, "{alarms} of 20,000");
+    }
+
+    /// Takes rows in as the pipeline does, each an episode of its own while it is strange; answers which were strange.
+    fn strange(cold: &mut ColdStart, values: impl Iterator<Item = f64>) -> Vec<usize> {
+        let mut rng = Seed(3).rng();
+        let rows = values.map(|value| [rng.gen_range(-1.0..1.0), value + rng.gen_range(-1.0..1.0)]);
+        let mut found = Vec::new();
+        for (at, row) in rows.collect::<Vec<_>>().into_iter().enumerate() {
+            let calm = cold.seen < 30 || cold.judge(&row).p > SUSPICIOUS;
+            if !calm {
+                found.push(at);
+            }
+            cold.take(&row, calm);
+        }
+        found
+    }
+
+    #[test]
+    fn a_burst_is_strange_once_and_again_if_it_is_much_larger_or_the_other_way() {
+        let mut cold = ColdStart::default();
+        let burst = |at: usize| match at {
+            100..103 | 200..203 | 350..353 => 500.0,
+            440 => 1200.0,
+            490 => -400.0,
+            _ => 0.0,
+        };
+        let found = strange(&mut cold, (0..520).map(burst));
+        assert_eq!(found, [100, 101, 102, 440, 490]);
+        // Two of 520 rows were strange and at least half as far up.
+        let p = cold.judge(&[0.0, 600.0]).p;
+        assert!((p - 3.0 / 521.0).abs() < 1e-9, "{p}");
+        assert!(cold.judge(&[0.0, 1e6]).p < 1e-6);
+        // A fault of the other feature is blamed on that, though this one is at its worst.
+        let (shares, _) = cold.explain(&[30.0, 500.0]);
+        assert!(shares[0] > 0.99);
+    }
+
+    #[test]
+    fn what_lasts_for_longer_than_all_before_is_learnt() {
+        let mut cold = ColdStart::default();
+        let moved = |at: usize| if at < 200 { 0.0 } else { 100.0 };
+        let found = strange(&mut cold, (0..600).map(moved));
+        let last = found.last().copied().unwrap();
+        assert_eq!(found[..200], (200..400).collect::<Vec<_>>());
+        assert!((400..=440).contains(&last), "{last}");
     }
 }

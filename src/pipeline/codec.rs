@@ -25,7 +25,7 @@ use crate::time::Timestamp;
 pub(super) const FORMAT: u8 = 2;
 
 /// The version that keys begin with.
-const KEY_FORMAT: u8 = 8;
+const KEY_FORMAT: u8 = 9;
 
 /// Little-endian numbers, one after the other.
 #[derive(Debug, Default)]
@@ -377,6 +377,9 @@ pub(super) fn write_key(state: &KeyState) -> Vec<u8> {
     to.u8(state.surprise.records);
     to.u64(state.model.0);
     to.u64(state.cold.seen);
+    to.u64(state.cold.taken);
+    to.u64(state.cold.strange);
+    to.all(state.cold.excursions.len(), state.cold.excursions.iter());
     to.all(state.cold.rows.len(), state.cold.rows.iter());
     to.all(state.cold.centre.len(), state.cold.centre.iter());
     to.all(state.cold.spread.len(), state.cold.spread.iter());
@@ -423,6 +426,9 @@ pub(super) fn read_key(bytes: &[u8]) -> Option<KeyState> {
     let model = ModelVersion(from.u64()?);
     let cold = ColdStart {
         seen: from.u64()?,
+        taken: from.u64()?,
+        strange: from.u64()?,
+        excursions: from.all()?,
         rows: from.all()?,
         centre: from.all()?,
         spread: from.all()?,

@@ -19,7 +19,7 @@ use super::{Column, Outbox, Tally, Watched, Watching};
 use crate::alert::{AlertEvent, ScoredBy};
 use crate::detect::Params;
 use crate::detect::clock::Moment;
-use crate::detect::cold::ColdStart;
+use crate::detect::cold::{ColdStart, SUSPICIOUS};
 use crate::detect::drift::Turn;
 use crate::detect::episode::{Change, Episode, Reading};
 use crate::detect::evidence::Place;
@@ -46,9 +46,6 @@ pub(super) struct EventEmitter<'a> {
     pub judged: usize,
     pub watching: Watching,
 }
-
-/// Without a model, a record with a smaller p-value is not learnt as normal.
-const SUSPICIOUS: f64 = 1e-3;
 
 /// Calm records of a batch that are shown to people who watch, from all over the batch ...
 const WATCHED_MAX: usize = 32;
@@ -258,10 +255,10 @@ impl EventEmitter<'_> {
         };
         let open = work.slots[scored.slot].state.episodes.own.open.is_some();
         self.changed(work, &scored, (change, None), emit);
-        // What was found anomalous must not become normal.
-        if scored.cold && !open && scored.reading.p > SUSPICIOUS {
+        if scored.cold {
             let row = judged(self.columns, scored.row);
-            work.slots[scored.slot].state.cold.push(&row);
+            let calm = !open && scored.reading.p > SUSPICIOUS;
+            work.slots[scored.slot].state.cold.take(&row, calm);
         }
         if !emit {
             self.tally.replayed += 1;

@@ -173,6 +173,9 @@ fn sample() -> KeyState {
         model: ModelVersion(4),
         cold: ColdStart {
             seen: 5,
+            taken: 7,
+            strange: 2,
+            excursions: vec![0.5; 18],
             rows: VecDeque::from([0.3]),
             centre: vec![0.1],
             spread: vec![0.0],

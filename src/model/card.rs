@@ -231,6 +231,12 @@ pub struct Card {
     /// What was flagged before there was a model was learnt from all the same: it was too much, or would have left too little.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub waived: bool,
+    /// What was flagged in the first days and is learnt all the same: it is more of a key's records than a fault may be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accepted: Vec<EpisodeId>,
+    /// When the first records happened that a model of this detector learnt from, and the last of this one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<(Timestamp, Timestamp)>,
     /// Where each partition's records begin that some model of this detector judged when they came: after those of the first model.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub judged_from: Vec<(TopicPartition, Offset)>,
@@ -283,6 +289,8 @@ impl Card {
             suspects: Vec::new(),
             maintenance: Vec::new(),
             waived: false,
+            accepted: Vec::new(),
+            known: None,
             judged_from: Vec::new(),
             rows: BTreeMap::new(),
             usage: None,

@@ -14,6 +14,9 @@ pub struct GateReport {
     /// It is the baseline, in place of what was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instead: Option<Instead>,
+    /// The detector is young, and knows its process for longer than when the model in use was made, which was too short to hold anything against another.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outgrows: bool,
     /// What speaks against the model. Of a promoted one it is what a first model was forgiven, or one that knows of a change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<Reason>,
@@ -287,11 +290,16 @@ impl fmt::Display for GateReport {
         if let Some(instead) = &self.instead {
             write!(f, " {instead}")?;
         }
+        if self.outgrows {
+            f.write_str(", for it knows more of a young process than the one in use")?;
+        }
         if self.reasons.is_empty() {
             return Ok(());
         }
         let reasons: Vec<String> = self.reasons.iter().map(ToString::to_string).collect();
         f.write_str(match (self.is_promoted(), self.change, &self.instead) {
+            (true, None, None) if self.outgrows => ", although it ",
+            (true, None, Some(_)) if self.outgrows => ", although that ",
             (true, None, None) => " as the first model, although it ",
             (true, None, Some(_)) => "; as the first model, although that ",
             (true, Some(_), None) => " because the process has changed, although it ",
@@ -365,6 +373,7 @@ mod tests {
                 recall: Some(0.25),
                 baseline: 0.5,
             }),
+            outgrows: false,
             reasons: vec![
                 Reason::TooFew {
                     windows: 3,

@@ -36,6 +36,7 @@ pub(super) fn model(card: &Card, champion: Option<ModelVersion>) -> Value {
 /// How much was kept out, and the latest of it by name.
 fn kept_out(card: &Card) -> Value {
     let let_in = card.exclusions.iter().filter(|e| e.let_in()).count();
+    let accepted = card.accepted.len();
     let suspects = card.suspects.iter().map(|suspect| {
         let features = suspect.features.iter().map(|(feature, _)| feature.as_str());
         let features: Vec<&str> = features.take(3).collect();
@@ -44,11 +45,12 @@ fn kept_out(card: &Card) -> Value {
     let episodes = card.exclusions.iter().map(|e| named(e, None));
     let named: Vec<Value> = episodes.rev().chain(suspects.rev()).collect();
     json!({
-        "episodes": card.exclusions.len() - let_in,
+        "episodes": card.exclusions.len().saturating_sub(let_in + accepted),
         "let_in": let_in,
         "suspects": card.suspects.len(),
         "maintenance": card.maintenance.len(),
         "waived": card.waived,
+        "accepted": accepted,
         "named": named.into_iter().take(NAMED_MAX).collect::<Vec<_>>(),
     })
 }

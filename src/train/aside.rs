@@ -4,8 +4,9 @@ use super::card;
 use super::job::{TrainError, TrainJob};
 use super::suspects::{self, SHARE_MAX};
 use super::window::{self, Windows};
+use super::young;
 use crate::model::card::{Exclusion, Suspect};
-use crate::stream::{Offset, TopicPartition};
+use crate::stream::{EpisodeId, Offset, TopicPartition};
 
 /// Records of the windows that are looked at, at least.
 const LENGTH_MIN: usize = 10;
@@ -21,6 +22,8 @@ fn overlap(a: &Exclusion, b: &Exclusion) -> bool {
 pub(super) struct Aside {
     /// Suspects, with what somebody said of them.
     pub suspects: Vec<Suspect>,
+    /// What was flagged and is learnt all the same, see [`young::accepted`].
+    pub accepted: Vec<EpisodeId>,
     /// What was flagged before the first model counts for nothing.
     pub waived: bool,
 }
@@ -31,8 +34,17 @@ pub(super) struct Aside {
 /// are set aside all the same.
 pub(super) fn set_aside(job: &TrainJob) -> Result<(Windows<'_>, Aside), TrainError> {
     let needed = job.params.rows_min.max(window::WINDOWS_MIN);
-    let mut aside = Aside::default();
-    let mut windows = Windows::build(job, &job.exclusions, &[]);
+    let mut aside = Aside {
+        accepted: young::accepted(job),
+        ..Aside::default()
+    };
+    let quarantine: Vec<Exclusion> = job
+        .exclusions
+        .iter()
+        .filter(|exclusion| !aside.accepted.contains(&exclusion.because))
+        .cloned()
+        .collect();
+    let mut windows = Windows::build(job, &quarantine, &[]);
     if let Some(card) = &job.remake {
         aside.waived = card.waived;
         aside.suspects.clone_from(&card.suspects);
@@ -43,9 +55,9 @@ pub(super) fn set_aside(job: &TrainJob) -> Result<(Windows<'_>, Aside), TrainErr
         };
     }
     let out = if aside.waived {
-        flagged_by_models(job)
+        flagged_by_models(job, &quarantine)
     } else {
-        job.exclusions.clone()
+        quarantine
     };
     if aside.waived {
         windows = Windows::build(job, &out, &[]);
@@ -87,7 +99,7 @@ fn mostly_flagged(job: &TrainJob, windows: &Windows<'_>) -> bool {
 }
 
 /// Of what was flagged, what somebody confirmed, and the records that came after those that the first model learnt from.
-fn flagged_by_models(job: &TrainJob) -> Vec<Exclusion> {
+fn flagged_by_models(job: &TrainJob, quarantine: &[Exclusion]) -> Vec<Exclusion> {
     let judged = card::judged_from(job);
     let read = |at: &TopicPartition, from: Offset| {
         let of = job.rows.iter().find(|rows| rows.at == *at);
@@ -104,7 +116,7 @@ fn flagged_by_models(job: &TrainJob) -> Vec<Exclusion> {
             ..exclusion.clone()
         })
     };
-    job.exclusions.iter().filter_map(later).collect()
+    quarantine.iter().filter_map(later).collect()
 }
 
 /// Windows of several records where those that will be scored have fewer: a mean, and whether a column stands still, say more than one record

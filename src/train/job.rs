@@ -39,6 +39,8 @@ pub struct Params {
     pub cross_below: usize,
     /// How much of the champion's or the baseline's recall of injected faults a challenger may lack.
     pub recall_tolerance: f64,
+    /// A detector that knows its process for less than this is young: it has seen too little of its days to say that what lasts is a fault.
+    pub young: Duration,
     /// The alert rate on held-out records may be this many times the budget, beyond chance.
     pub alert_rate_factor: f64,
     /// Records older than the newest of their key by more than this are left out, as they are not scored: `input.late_after`.
@@ -55,6 +57,7 @@ impl Default for Params {
             gate_share: 0.15,
             cross_below: 0,
             recall_tolerance: 0.05,
+            young: Duration::from_secs(3 * 86_400),
             alert_rate_factor: 3.0,
             late_after: None,
         }

@@ -23,6 +23,7 @@ mod suspects;
 mod window;
 #[cfg(test)]
 mod window_law;
+mod young;
 
 pub use job::{Params, TrainData, TrainError, TrainJob, TrainSettings};
 

@@ -7,6 +7,7 @@ use super::card::judged_from;
 use super::fit::FitLosses;
 use super::job::TrainJob;
 use super::split::Split;
+use super::young;
 use crate::model::card::{Card, Usage};
 use crate::model::gate_report::GateReport;
 
@@ -50,6 +51,8 @@ pub(super) fn completed(begun: Card, job: &TrainJob, found: Findings<'_>) -> Car
         rows,
         suspects: found.aside.suspects,
         waived: found.aside.waived,
+        accepted: found.aside.accepted,
+        known: young::known(job),
         judged_from: judged_from(job),
         usage: Some(found.usage),
         losses: found.losses.model,

@@ -1,6 +1,7 @@
 //! Whole training runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::evidence::EpisodeSettings;
 use super::rows::PartitionRows;
@@ -64,12 +65,13 @@ pub(super) fn job(n: usize, kind: &str, window: usize) -> TrainJob {
         remake: None,
         params: Params {
             rows_min: 100,
+            young: Duration::ZERO,
             ..Params::default()
         },
     }
 }
 
-fn trained(job: &TrainJob) -> Candidate {
+pub(super) fn trained(job: &TrainJob) -> Candidate {
     run(job, &|| false).unwrap()
 }
 
@@ -266,7 +268,7 @@ fn where_the_quarantine_leaves_too_little_a_first_model_learns_from_all() {
 }
 
 /// What was flagged of key `a` from an offset on.
-fn flagged(from: i64, to: Option<i64>) -> Exclusion {
+pub(super) fn flagged(from: i64, to: Option<i64>) -> Exclusion {
     Exclusion {
         at: TopicPartition::new("t", 0),
         key: "a".to_owned(),
@@ -436,7 +438,7 @@ fn a_fault_that_is_kept_out_changes_nothing() {
 }
 
 /// The same rows, but for what `change` makes of them, by their place.
-fn changed(rows: &PartitionRows, change: impl Fn(usize, &mut [f64])) -> PartitionRows {
+pub(super) fn changed(rows: &PartitionRows, change: impl Fn(usize, &mut [f64])) -> PartitionRows {
     let mut changed = PartitionRows::new(TopicPartition::new("t", 0), 3);
     for i in 0..rows.len() {
         let (key, mut row) = (&rows.keys()[rows.key_number(i)], rows.row(i).to_vec());

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ndarray::Array2;
 use rand::Rng;
@@ -200,6 +201,7 @@ pub fn job(kind: &str, window: usize, rows: PartitionRows, seed: Seed) -> TrainJ
         remake: None,
         params: Params {
             rows_min: 30,
+            young: Duration::ZERO,
             ..Params::default()
         },
     }

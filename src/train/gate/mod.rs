@@ -27,6 +27,7 @@ use std::time::Duration;
 use ndarray::Array2;
 
 use super::job::{TrainError, TrainJob};
+use super::young;
 use crate::model::card::{Card, Exclusion, Feedback};
 use crate::model::gate_report::{Alerts, Below, Change, Decision, GateReport, Instead, Reason};
 use crate::model::levels::Levels;
@@ -70,6 +71,8 @@ pub(super) struct Gate<'a> {
     job: &'a TrainJob,
     /// Windows that nobody has seen.
     latest: Ground,
+    /// The model in use knows too little to be asked.
+    outgrown: bool,
     /// Models were calibrated on the latest windows: how often they alert there says nothing.
     calibrated_on: bool,
     /// The model in use, if it can be asked about these windows.
@@ -103,8 +106,11 @@ impl<'a> Gate<'a> {
         calibrated_on: bool,
     ) -> Result<Self, TrainError> {
         let measured = measured(job);
+        let outgrown = young::outgrown(job);
         let champion = job.champion.as_deref().filter(|champion| {
-            champion.card.columns == job.columns && champion.card.spec.window == job.spec.window
+            !outgrown
+                && champion.card.columns == job.columns
+                && champion.card.spec.window == job.spec.window
         });
         let reservoir = champion.map_or_else(Reservoir::default, |champion| {
             let changed = newly_normal(job, &champion.card);
@@ -121,6 +127,7 @@ impl<'a> Gate<'a> {
         let earlier = ground(&reservoir)?;
         Ok(Self {
             job,
+            outgrown,
             latest: Ground::of_keys(held_out, levels, &measured, job.seed)?,
             calibrated_on,
             champion,
@@ -178,15 +185,17 @@ impl<'a> Gate<'a> {
             return GateReport {
                 decision: Decision::Rejected,
                 instead,
+                outgrows: false,
                 reasons: vec![broken.clone()],
                 change: None,
             };
         }
         let reasons = self.reasons(tried, measures);
-        if reasons.is_empty() || self.job.champion.is_none() {
+        if reasons.is_empty() || self.job.champion.is_none() || self.outgrown {
             return GateReport {
                 decision: Decision::Promoted,
                 instead,
+                outgrows: self.outgrown,
                 reasons,
                 change: None,
             };
@@ -200,6 +209,7 @@ impl<'a> Gate<'a> {
                 Decision::Rejected
             },
             instead,
+            outgrows: false,
             reasons,
             change,
         }

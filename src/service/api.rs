@@ -120,7 +120,10 @@ async fn status(State(sources): State<Sources>) -> Response {
 /// Tells of each change, if there is a place.
 async fn watch(State(sources): State<Sources>) -> Response {
     match Arc::clone(&sources.access.watching).try_acquire_owned() {
-        Ok(place) => events::told(Arc::clone(&sources.status), place),
+        Ok(place) => {
+            let latest = Arc::clone(&sources.access.latest);
+            events::told(Arc::clone(&sources.status), latest, place)
+        }
         Err(_) => refuse(
             StatusCode::SERVICE_UNAVAILABLE,
             "as many watch as can be told: ask /api/v1/status now and then instead",

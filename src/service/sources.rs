@@ -6,6 +6,7 @@ use prometheus::Registry;
 use tokio::sync::Semaphore;
 
 use super::change::Changes;
+use super::events::Latest;
 use super::metrics::Metrics;
 use super::reloaded::ShownSettings;
 use super::status::Status;
@@ -74,8 +75,10 @@ pub struct Access {
     pub changing: Arc<Semaphore>,
     /// ... and questions to Kafka.
     pub asking: Arc<Semaphore>,
-    /// Who is told of each change.
+    /// Who is told of each change ...
     pub watching: Arc<Semaphore>,
+    /// ... and what.
+    pub(super) latest: Arc<Latest>,
 }
 
 impl Access {
@@ -90,6 +93,7 @@ impl Access {
             changing: Arc::new(Semaphore::new(1)),
             asking: Arc::new(Semaphore::new(ASKING_MAX)),
             watching: Arc::new(Semaphore::new(WATCHING_MAX)),
+            latest: Arc::default(),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::args::{DeadLettersListArgs, DeadLettersReplayArgs};
 use super::exit::Failure;
 use super::output::print;
 use crate::config::Config;
-use crate::kafka::dead_letter_log::{Letter, Original, last, last_originals, send};
+use crate::kafka::dead_letter_log::{Letter, Original, last, send};
 use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::time::{Clock, SystemClock, Timestamp};
 
@@ -32,7 +32,7 @@ pub(super) fn list(config: &Config, arguments: &DeadLettersListArgs) -> Result<(
 pub(super) fn replay(config: &Config, arguments: &DeadLettersReplayArgs) -> Result<(), Failure> {
     let of_each = i64::try_from(arguments.last).unwrap_or(i64::MAX);
     let topic = config.output.dead_letters.as_str();
-    let mut all = last_originals(&config.connection(), (topic, of_each), waits())?;
+    let mut all: Vec<Original> = last(&config.connection(), (topic, of_each), waits())?;
     all.drain(..all.len().saturating_sub(arguments.last));
     let (chosen, passed) = choose(&all, arguments, &config.input.topics);
     if !arguments.dry_run {
@@ -112,7 +112,7 @@ fn waits() -> (Arc<dyn Clock>, Watchdog) {
 fn read(config: &Config, most: usize) -> Result<Vec<Letter>, Failure> {
     let of_each = i64::try_from(most).unwrap_or(i64::MAX);
     let topic = (config.output.dead_letters.as_str(), of_each);
-    let mut letters = last(&config.connection(), topic, waits())?;
+    let mut letters: Vec<Letter> = last(&config.connection(), topic, waits())?;
     letters.drain(..letters.len().saturating_sub(most));
     Ok(letters)
 }
@@ -276,7 +276,8 @@ mod tests {
             again: false,
             dry_run: true,
         };
-        let back = || last_originals(&config.connection(), ("records", 1000), waits()).unwrap();
+        let back =
+            || -> Vec<Original> { last(&config.connection(), ("records", 1000), waits()).unwrap() };
         replay(&config, &arguments).unwrap();
         assert_eq!(back(), []);
         arguments.dry_run = false;
@@ -288,7 +289,7 @@ mod tests {
         assert_eq!(record.letter.timestamp, 1_760_000_000_007);
         // It had such a header of its own, which is taken for the beginning of ours here: it is there all the same.
         assert_eq!(record.letter.topic, "another");
-        let all = last_originals(&config.connection(), ("dead", 1000), waits()).unwrap();
+        let all: Vec<Original> = last(&config.connection(), ("dead", 1000), waits()).unwrap();
         assert_eq!(all[0].headers.len(), 1);
     }
 

@@ -70,48 +70,52 @@ impl Original {
     }
 }
 
-/// The last letters of each partition of the topic, at most so many of each, in the order of their timestamps.
+/// What is made of a message of the topic: a [`Letter`], or an [`Original`], which is all that it takes to send it again.
+pub trait Refused: Sized {
+    /// Of a message.
+    fn of(message: &BorrowedMessage<'_>) -> Self;
+    /// Its letter.
+    fn letter(&self) -> &Letter;
+}
+
+impl Refused for Letter {
+    fn of(message: &BorrowedMessage<'_>) -> Self {
+        letter(message)
+    }
+
+    fn letter(&self) -> &Letter {
+        self
+    }
+}
+
+impl Refused for Original {
+    fn of(message: &BorrowedMessage<'_>) -> Self {
+        original(message)
+    }
+
+    fn letter(&self) -> &Letter {
+        &self.letter
+    }
+}
+
+/// The last ones of each partition of the topic, at most so many of each, in the order of their timestamps.
 ///
 /// # Errors
 /// Where Kafka cannot be asked, or there is no such topic.
-pub fn last(
-    connection: &Connection,
-    wanted: (&str, i64),
-    waits: (Arc<dyn Clock>, Watchdog),
-) -> Result<Vec<Letter>, KafkaFailure> {
-    let mut letters = read(connection, wanted, waits, letter)?;
-    letters.sort_by_key(|letter| letter.timestamp);
-    Ok(letters)
-}
-
-/// The same, with all that it takes to send them again.
-///
-/// # Errors
-/// As [`last`].
-pub fn last_originals(
-    connection: &Connection,
-    wanted: (&str, i64),
-    waits: (Arc<dyn Clock>, Watchdog),
-) -> Result<Vec<Original>, KafkaFailure> {
-    let mut originals = read(connection, wanted, waits, original)?;
-    originals.sort_by_key(|original| original.letter.timestamp);
-    Ok(originals)
-}
-
-fn read<T>(
+pub fn last<T: Refused>(
     connection: &Connection,
     (topic, most): (&str, i64),
     (clock, watchdog): (Arc<dyn Clock>, Watchdog),
-    make: fn(&BorrowedMessage<'_>) -> T,
 ) -> Result<Vec<T>, KafkaFailure> {
     let reader = TopicReader::new(connection, clock, watchdog)?;
     let mut found = Vec::new();
     for span in reader.last(topic, most)? {
         reader.read_spans(&[span], &mut |message| {
-            found.push(make(message));
+            found.push(T::of(message));
             Ok(ControlFlow::Continue(()))
         })?;
     }
+    found.sort_by_key(|one| one.letter().timestamp);
     Ok(found)
 }
 

@@ -27,7 +27,7 @@ pub enum Which {
 }
 
 /// What files say: what all detectors share, and what is each one's own.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Files {
     /// Tables, with their files.
     shared: Vec<(Table, String)>,
@@ -35,7 +35,7 @@ pub(super) struct Files {
 }
 
 /// What one detector overrides.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Own {
     name: String,
     table: Table,

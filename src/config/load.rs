@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::detectors::{self, Which};
+use super::detectors::{self, Files, Which};
 use super::problem::Problem;
 use super::raw::{MODEL_WINDOW, Raw};
 use super::secret;
@@ -129,9 +129,7 @@ impl Leaf {
 
 /// Reads and merges all layers.
 pub fn load(sources: &Sources) -> Loaded {
-    let known = Table::try_from(Raw::default()).unwrap_or_default();
     let mut problems = Vec::new();
-    let mut layers: Vec<Vec<Leaf>> = Vec::new();
     let files = detectors::read(&sources.files, &mut problems);
     for (table, origin) in files.layers(&sources.which, &mut problems) {
         let mut leaves = Vec::new();
@@ -139,6 +137,13 @@ pub fn load(sources: &Sources) -> Loaded {
         layers.push(leaves);
     }
     problems.extend(misspelt(&sources.environment, &known));
+    load_from(sources, (files, problems))
+}
+
+/// Merges all layers, of files that were read already, with what is wrong with them.
+pub(super) fn load_from(sources: &Sources, (files, mut problems): (Files, Vec<Problem>)) -> Loaded {
+    let known = Table::try_from(Raw::default()).unwrap_or_default();
+    let mut layers: Vec<Vec<Leaf>> = Vec::new();
     layers.push(from_environment(&sources.environment));
     layers.push(from_flags(&sources.set, &mut problems));
     merge(layers, &known, sources, problems)

@@ -28,14 +28,19 @@ pub use settings::{Config, Setting, TokenDigest};
 impl Config {
     /// Loads and checks; or all problems at once.
     pub fn load(sources: &Sources) -> Result<Self, Problems> {
-        let (config, mut found) = check::check(load::load(sources));
+        Self::checked(load::load(sources), &sources.which)
+    }
+
+    /// What was read, checked.
+    fn checked(loaded: load::Loaded, which: &Which) -> Result<Self, Problems> {
+        let (config, mut found) = check::check(loaded);
         let loaded = &config.loaded;
         let mut problems = loaded.problems.clone();
         for problem in &mut found {
             problem.problem = secret::redact(&problem.problem, &loaded.revealed);
         }
         problems.append(&mut found);
-        if let Which::Named(name) = &sources.which
+        if let Which::Named(name) = which
             && problems.is_empty()
             && *name != config.name
         {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::detectors::{KEY, Which, read};
-use super::load::Sources;
+use super::load::{Sources, load_from};
 use super::problem::Problem;
 use super::{Config, Problems};
 
@@ -26,14 +26,21 @@ impl Config {
     /// # Errors
     /// If any of them cannot be used, or two would be in each other's way.
     pub fn load_all(sources: &Sources) -> Result<Vec<Self>, Problems> {
-        let names = Self::detectors(sources);
+        // Read once for all of them: each is of the same files, whatever somebody does to them meanwhile.
+        let mut wrong = Vec::new();
+        let files = read(&sources.files, &mut wrong);
+        let names: Vec<String> = files.names().into_iter().map(str::to_owned).collect();
+        let one = |sources: &Sources| {
+            let loaded = load_from(sources, (files.clone(), wrong.clone()));
+            Self::checked(loaded, &sources.which)
+        };
         if names.is_empty() || sources.which != Which::Only {
-            return Self::load(sources).map(|config| vec![config]);
+            return one(sources).map(|config| vec![config]);
         }
         let mut all = Vec::new();
         let mut problems: BTreeMap<String, (Problem, BTreeSet<String>)> = BTreeMap::new();
         for name in &names {
-            match Self::load(&sources.of(name)) {
+            match one(&sources.of(name)) {
                 Ok(config) => all.push(config),
                 Err(Problems(found)) => {
                     for problem in found {

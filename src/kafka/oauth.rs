@@ -577,6 +577,31 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_over_tls_is_known_by_its_authority_alone() {
+        let good = || Answer::Token {
+            seconds: 60,
+            told: true,
+        };
+        let (endpoint, authority) = Endpoint::start_tls(good());
+        let (_, another) = Endpoint::start_tls(good());
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.pem");
+        std::fs::write(&file, &authority).unwrap();
+        let file = file.display().to_string();
+        for known in [("https.ca.location", &*file), ("https.ca.pem", &authority)] {
+            let token = settings(&endpoint, &[known]).fetch(NOW, LIMIT);
+            assert!(token.is_ok(), "{}: {token:?}", known.0);
+        }
+        assert_eq!(endpoint.asked().len(), 2);
+        // Neither the machine's authorities nor another one vouches for it: it is told nothing.
+        for unknown in [&[][..], &[("https.ca.pem", &*another)]] {
+            let why = settings(&endpoint, unknown).fetch(NOW, LIMIT).unwrap_err();
+            assert!(why.problem.contains("certificate"), "{why:?}");
+        }
+        assert_eq!(endpoint.asked().len(), 2);
+    }
+
+    #[test]
     fn authorities_that_cannot_be_read_are_named() {
         let endpoint = Endpoint::start(Answer::HangUp);
         let missing =

@@ -1,7 +1,8 @@
-//! An endpoint for tests, of tokens (RFC 6749, section 4.4) and of what is posted: it answers as it is told to and remembers what it was asked.
+//! An endpoint for tests, of tokens (RFC 6749, section 4.4) and of what is posted, over TLS where that is wanted: it answers as it is told to and
+//! remembers what it was asked.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,6 +10,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use openssl::asn1::Asn1Time;
+use openssl::bn::BigNum;
+use openssl::ec::{EcGroup, EcKey};
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::pkey::{PKey, Private};
+use openssl::ssl::{SslAcceptor, SslMethod};
+use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
+use openssl::x509::{X509, X509Name};
 
 /// What it does with a request.
 #[derive(Clone, Debug)]
@@ -25,7 +35,7 @@ pub(crate) enum Answer {
     HangUp,
 }
 
-/// A request: its headers in lower case, and its body.
+/// A request: its headers in lower case, with the path as `:path`, and its body.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Asked {
     pub(crate) headers: BTreeMap<String, String>,
@@ -42,12 +52,30 @@ struct State {
 
 /// An endpoint on this machine, until it is dropped.
 pub(crate) struct Endpoint {
+    scheme: &'static str,
     address: String,
     state: Arc<State>,
 }
 
 impl Endpoint {
     pub(crate) fn start(answer: Answer) -> Self {
+        Self::start_as(answer, None)
+    }
+
+    /// The same over TLS, with a certificate of an authority that was made for it: its own certificate comes along, PEM.
+    pub(crate) fn start_tls(answer: Answer) -> (Self, String) {
+        let (ours, theirs) = (key(), key());
+        let authority = certificate(1, &ours, None);
+        let shown = certificate(2, &theirs, Some((&authority, &ours)));
+        let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
+        acceptor.set_private_key(&theirs).unwrap();
+        acceptor.set_certificate(&shown).unwrap();
+        let pem = String::from_utf8(authority.to_pem().unwrap()).unwrap();
+        (Self::start_as(answer, Some(acceptor.build())), pem)
+    }
+
+    fn start_as(answer: Answer, tls: Option<SslAcceptor>) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let state = Arc::new(State {
@@ -61,16 +89,27 @@ impl Endpoint {
                 if shared.ended.load(Ordering::SeqCst) {
                     return;
                 }
-                let shared = Arc::clone(&shared);
-                // Who hangs up is no business of a test's endpoint.
-                std::thread::spawn(move || serve(stream, &shared).unwrap_or_default());
+                let (shared, tls) = (Arc::clone(&shared), tls.clone());
+                // Who hangs up, or does not trust it, is no business of a test's endpoint.
+                std::thread::spawn(move || match tls {
+                    None => serve(stream, &shared).unwrap_or_default(),
+                    Some(tls) => {
+                        if let Ok(stream) = tls.accept(stream) {
+                            serve(stream, &shared).unwrap_or_default();
+                        }
+                    }
+                });
             }
         });
-        Self { address, state }
+        Self {
+            scheme,
+            address,
+            state,
+        }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}/token", self.address)
+        format!("{}://{}/token", self.scheme, self.address)
     }
 
     pub(crate) fn answer(&self, answer: Answer) {
@@ -91,11 +130,51 @@ impl Drop for Endpoint {
     }
 }
 
-fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
+fn key() -> PKey<Private> {
+    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+    PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap()
+}
+
+/// A certificate that is good for a day: of 127.0.0.1, by an authority, or of an authority by itself.
+fn certificate(serial: u32, key: &PKey<Private>, by: Option<(&X509, &PKey<Private>)>) -> X509 {
+    let mut name = X509Name::builder().unwrap();
+    let text = format!("test {serial}");
+    name.append_entry_by_nid(Nid::COMMONNAME, &text).unwrap();
+    let name = name.build();
+    let mut made = X509::builder().unwrap();
+    let serial = BigNum::from_u32(serial).unwrap();
+    made.set_version(2).unwrap();
+    made.set_serial_number(&serial.to_asn1_integer().unwrap())
+        .unwrap();
+    made.set_subject_name(&name).unwrap();
+    made.set_issuer_name(by.map_or(&*name, |(authority, _)| authority.subject_name()))
+        .unwrap();
+    made.set_not_before(&Asn1Time::days_from_now(0).unwrap())
+        .unwrap();
+    made.set_not_after(&Asn1Time::days_from_now(1).unwrap())
+        .unwrap();
+    made.set_pubkey(key).unwrap();
+    let extension = match by {
+        None => BasicConstraints::new().critical().ca().build().unwrap(),
+        Some((authority, _)) => {
+            let context = made.x509v3_context(Some(authority), None);
+            let mut names = SubjectAlternativeName::new();
+            names.ip("127.0.0.1").build(&context).unwrap()
+        }
+    };
+    made.append_extension(extension).unwrap();
+    let signer = by.map_or(key, |(_, key)| key);
+    made.sign(signer, MessageDigest::sha256()).unwrap();
+    made.build()
+}
+
+fn serve(stream: impl Read + Write, state: &State) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
     let mut asked = Asked::default();
     let mut line = String::new();
     reader.read_line(&mut line)?;
+    let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+    asked.headers.insert(":path".to_owned(), path);
     loop {
         line.clear();
         reader.read_line(&mut line)?;
@@ -135,6 +214,7 @@ fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
         }
     };
     let length = body.len();
+    let mut stream = reader.into_inner();
     write!(
         stream,
         "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nLocation: http://127.0.0.1:1/\r\n{after}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"

@@ -29,10 +29,26 @@ struct Scene {
 
 impl Scene {
     fn new(name: &str) -> Option<Self> {
+        Self::with_endpoint(name, Endpoint::start(GOOD))
+    }
+
+    /// With an endpoint over TLS, whose authority is in a file.
+    fn over_tls(name: &str) -> Option<Self> {
+        let (endpoint, authority) = Endpoint::start_tls(GOOD);
+        let mut scene = Self::with_endpoint(name, endpoint)?;
+        let file = scene.site.path("ca.pem");
+        std::fs::write(&file, authority).unwrap();
+        let file = file.display();
+        scene
+            .set
+            .push(format!("kafka.properties.https.ca.location={file}"));
+        Some(scene)
+    }
+
+    fn with_endpoint(name: &str, endpoint: Endpoint) -> Option<Self> {
         let (own, address) = cluster::Own::with_tokens()?;
         let plant = plant::seeded(8, 2_000, 100);
         let site = binary::site(&own.brokers, name, &plant);
-        let endpoint = Endpoint::start(GOOD);
         let secret = site.path("secret");
         std::fs::write(&secret, format!("{SECRET}\n")).unwrap();
         let property = |name: &str, value: &str| format!("kafka.properties.{name}={value}");
@@ -144,6 +160,22 @@ fn tokens_are_renewed_while_it_runs_and_an_endpoint_that_is_away_is_waited_for()
     );
     let log = daemon.log();
     assert!(!log.contains(SECRET) && !log.contains("eyJ"), "{log}");
+}
+
+#[test]
+fn tokens_come_over_tls_from_whom_a_file_of_authorities_vouches_for() {
+    let Some(mut scene) = Scene::over_tls("tokens-tls") else {
+        return;
+    };
+    scene.with(Site::create_topics);
+    let mut daemon = scene.with(Site::run);
+    scene.works_for(Duration::from_secs(2 * LASTS), &mut daemon);
+    assert!(
+        scene.endpoint.asked().len() >= 2,
+        "they are renewed over TLS"
+    );
+    let (status, _) = daemon.terminate();
+    assert!(status.success(), "{status}: {}", daemon.log());
 }
 
 #[test]

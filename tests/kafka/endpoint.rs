@@ -46,6 +46,8 @@ pub(crate) struct Asked {
 
 struct State {
     answer: Mutex<Answer>,
+    /// What is another at these paths.
+    at: Mutex<BTreeMap<String, Answer>>,
     asked: Mutex<Vec<Asked>>,
     ended: AtomicBool,
 }
@@ -80,6 +82,7 @@ impl Endpoint {
         let address = listener.local_addr().unwrap().to_string();
         let state = Arc::new(State {
             answer: Mutex::new(answer),
+            at: Mutex::default(),
             asked: Mutex::default(),
             ended: AtomicBool::new(false),
         });
@@ -114,6 +117,15 @@ impl Endpoint {
 
     pub(crate) fn answer(&self, answer: Answer) {
         *self.state.answer.lock().unwrap() = answer;
+    }
+
+    /// What it answers to requests of a path.
+    pub(crate) fn answer_at(&self, path: &str, answer: Answer) {
+        self.state
+            .at
+            .lock()
+            .unwrap()
+            .insert(path.to_owned(), answer);
     }
 
     /// All it was asked so far.
@@ -174,7 +186,7 @@ fn serve(stream: impl Read + Write, state: &State) -> std::io::Result<()> {
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-    asked.headers.insert(":path".to_owned(), path);
+    asked.headers.insert(":path".to_owned(), path.clone());
     loop {
         line.clear();
         reader.read_line(&mut line)?;
@@ -189,7 +201,8 @@ fn serve(stream: impl Read + Write, state: &State) -> std::io::Result<()> {
     let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
     reader.read_exact(&mut body)?;
     asked.body = String::from_utf8(body).unwrap();
-    let answer = state.answer.lock().unwrap().clone();
+    let at = state.at.lock().unwrap().get(&path).cloned();
+    let answer = at.unwrap_or_else(|| state.answer.lock().unwrap().clone());
     asked.status = match &answer {
         Answer::Token { .. } => 200,
         Answer::Status(status, _) => *status,

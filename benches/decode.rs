@@ -7,9 +7,11 @@ use std::fmt::Write as _;
 use std::hint::black_box;
 use std::sync::Arc;
 
-use anomalyd::record::avro_schema::{Writer, Writers};
+use anomalyd::record::avro_schema;
 use anomalyd::record::decode::Decoder;
+use anomalyd::record::protobuf_schema::Files;
 use anomalyd::record::schema::{Schema, SchemaSpec};
+use anomalyd::record::writers::{SchemaId, Writer, Writers};
 use anomalyd::record::{DecodedBatch, RecordBatch};
 use anomalyd::seed::Seed;
 use anomalyd::stream::{Offset, TopicPartition};
@@ -114,8 +116,46 @@ fn avro_batch() -> RecordBatch {
         fields.join(",")
     );
     let mut made = batch(avro);
-    let writer = Writer::parse(&schema).map(Arc::new);
-    made.set_writers(Arc::new(Writers([(7, writer)].into())));
+    let writer = avro_schema::Writer::parse(&schema);
+    let writer = writer.map(|writer| Writer::Avro(Arc::new(writer)));
+    made.set_writers(Arc::new(Writers([(SchemaId::Number(7), writer)].into())));
+    made
+}
+
+/// The same numbers as doubles of a Protobuf message, after its key and time.
+fn protobuf(record: usize, numbers: &[String]) -> Vec<u8> {
+    let machine = format!("machine-{}", record % 28);
+    let mut value = vec![0, 0, 0, 0, 7, 0, 1 << 3 | 2, machine.len() as u8];
+    value.extend(machine.as_bytes());
+    let varint = |value: &mut Vec<u8>, mut rest: u64| {
+        while rest > 0x7f {
+            value.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        value.push(rest as u8);
+    };
+    value.push(2 << 3);
+    varint(&mut value, 1_700_000_000_000 + record as u64);
+    for (at, number) in numbers.iter().enumerate() {
+        varint(&mut value, (at as u64 + 3) << 3 | 1);
+        let number = number.parse::<f64>().unwrap_or(f64::NAN);
+        value.extend(number.to_le_bytes());
+    }
+    value
+}
+
+/// A batch of them, which has their schema.
+fn protobuf_batch() -> RecordBatch {
+    let fields: Vec<String> = (0..NUMBERS)
+        .map(|at| format!("double f{at:02} = {};", at + 3))
+        .collect();
+    let schema = format!(
+        "syntax = \"proto3\"; message R {{ string machine = 1; int64 ts = 2; {} }}",
+        fields.join(" ")
+    );
+    let mut made = batch(protobuf);
+    let files = Files::parse(&schema).map(|files| Writer::Protobuf(Arc::new(files)));
+    made.set_writers(Arc::new(Writers([(SchemaId::Number(7), files)].into())));
     made
 }
 
@@ -179,6 +219,13 @@ fn cases() -> Vec<(&'static str, String, RecordBatch)> {
                 "{{\"format\":\"avro\",\"features\":[{names}],\"key\":[\"machine\"],\"timestamp\":\"ts\"}}"
             ),
             avro_batch(),
+        ),
+        (
+            "protobuf_38_key_and_time",
+            format!(
+                "{{\"format\":\"protobuf\",\"features\":[{names}],\"key\":[\"machine\"],\"timestamp\":\"ts\"}}"
+            ),
+            protobuf_batch(),
         ),
         (
             "cloudevents_38_key_and_time",

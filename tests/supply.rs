@@ -34,6 +34,7 @@ const TWICE: &[(&str, &str)] = &[
     ("thiserror-impl", "as thiserror"),
     ("toml", "config has 1, our spans need 0.9"),
     ("toml_datetime", "as toml"),
+    ("unicode-width", "miette, which protox uses, has 0.1"),
     ("winnow", "as toml"),
 ];
 

@@ -11,6 +11,7 @@ use super::output::print;
 use crate::config::Config;
 use crate::kafka::history::{HistoryTopics, KafkaHistory};
 use crate::kafka::watchdog::{Watchdog, end_process};
+use crate::record::wire;
 use crate::time::{Clock, SystemClock};
 use crate::tools::propose::{Leaves, Names, file, leaves, propose};
 use crate::tools::table::head;
@@ -86,7 +87,8 @@ fn of_topic(config: &Config, topic: &str) -> Result<Vec<Leaves>, Failure> {
         .records()
         .iter()
         .filter_map(|record| batch.value(record));
-    let parsed = values.filter_map(|value| leaves(&serde_json::from_slice(value).ok()?));
+    let parsed =
+        values.filter_map(|value| leaves(&serde_json::from_slice(wire::json(value)).ok()?));
     let all: Vec<Leaves> = parsed.collect();
     // As many of each partition.
     let apart = all.len().div_ceil(RECORDS).max(1);

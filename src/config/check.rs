@@ -160,10 +160,10 @@ fn input(raw: &Raw, found: &mut Found) {
     );
     let schema = input.schema();
     found.require(
-        !matches!(input.format, Format::F32 | Format::Avro) || !schema.is_auto(),
+        !matches!(input.format, Format::F32 | Format::Avro | Format::Protobuf) || !schema.is_auto(),
         "input.features",
         quoted("auto"),
-        "a list of names or { array = \"name\", len = N } where `input.format` is \"f32\" or \"avro\": such a record does not say what it has",
+        "a list of names or { array = \"name\", len = N } where `input.format` is \"f32\", \"avro\" or \"protobuf\": such a record does not say what it has",
     );
     let mut stand_in = schema;
     if stand_in.is_auto() {

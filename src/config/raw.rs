@@ -22,6 +22,7 @@ use crate::record::Missing;
 use crate::record::calendar::CalendarSpec;
 use crate::record::csv_spec::CsvSpec;
 use crate::record::envelope::Envelope;
+use crate::record::protobuf_schema::ProtobufSpec;
 use crate::record::schema::{Features, Format, SchemaSpec};
 
 /// The whole file.
@@ -184,6 +185,8 @@ pub struct Input {
     pub csv: CsvSpec,
     /// `[input.avro]`
     pub avro: Avro,
+    /// `[input.protobuf]`
+    pub protobuf: ProtobufSpec,
     /// `[input.registry]`
     pub registry: Registry,
     /// Field paths that make the key, or one; empty: Kafka's key.
@@ -218,6 +221,7 @@ impl Default for Input {
             envelope: Envelope::None,
             csv: CsvSpec::default(),
             avro: Avro::default(),
+            protobuf: ProtobufSpec::default(),
             registry: Registry::default(),
             key: Vec::new(),
             timestamp: String::new(),
@@ -278,6 +282,7 @@ impl Input {
             envelope: self.envelope,
             csv: self.csv.clone(),
             avro: self.avro.schema.clone(),
+            protobuf: self.protobuf.clone(),
             key: self.key.clone(),
             timestamp: self.timestamp.clone(),
             features: self.features.clone(),

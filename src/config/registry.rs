@@ -1,4 +1,4 @@
-//! `[input.registry]` and `[input.avro]`: where the schemas of records come from.
+//! `[input.registry]`, `[input.avro]` and `[input.protobuf]`: where the schemas of records come from.
 
 use super::raw::Raw;
 use crate::https::{Authorities, is_http};
@@ -8,11 +8,19 @@ use crate::record::schema::Format;
 /// The registry, if records have ids of schemas; what is wrong goes to `add`.
 pub(super) fn check(raw: &Raw, add: &mut dyn FnMut(&str, String)) -> Option<SchemaSource> {
     let (input, registry) = (&raw.input, &raw.input.registry);
-    let avro = input.format == Format::Avro;
+    // The schema of all records, where they can have one, and its key.
+    let (schema, key) = match input.format {
+        Format::Avro => (Some(&input.avro.schema), "input.avro.schema"),
+        Format::Protobuf => (Some(&input.protobuf.schema), "input.protobuf.schema"),
+        Format::Json | Format::Csv | Format::F32 => (None, ""),
+    };
+    let each = schema.is_some_and(String::is_empty);
     if registry.url.is_empty() {
-        let needed = avro && input.avro.schema.is_empty();
-        if needed {
-            add("input.registry.url", "is \"\", but `input.format` is \"avro\": name a schema registry, or give the schema of all records as `input.avro.schema`".to_owned());
+        if each {
+            let problem = format!(
+                "is \"\", but records of this `input.format` are read by their schemas: name a schema registry, or give the schema of all records as `{key}`"
+            );
+            add("input.registry.url", problem);
         }
         return None;
     }
@@ -22,12 +30,9 @@ pub(super) fn check(raw: &Raw, add: &mut dyn FnMut(&str, String)) -> Option<Sche
             "must be an address that begins with `https://` or `http://`".to_owned(),
         );
     }
-    if !avro || !input.avro.schema.is_empty() {
-        add(
-            "input.registry.url",
-            "is of use where `input.format` is \"avro\" and `input.avro.schema` is \"\" only"
-                .to_owned(),
-        );
+    if !each {
+        let problem = "is of use where `input.format` is \"avro\" or \"protobuf\" and there is no schema of all records only: JSON is read without its schema";
+        add("input.registry.url", problem.to_owned());
     }
     if registry.user.is_empty() && !registry.password.is_empty() {
         add(
@@ -44,6 +49,7 @@ pub(super) fn check(raw: &Raw, add: &mut dyn FnMut(&str, String)) -> Option<Sche
             file => Authorities::File(file.to_owned()),
         },
         envelope: input.envelope,
+        format: input.format,
     }))
 }
 
@@ -93,5 +99,31 @@ mod tests {
             assert!(problems.contains(part), "{more:?}: {problems}");
         }
         assert!(load(&[url]).unwrap_err().contains("is of use where"));
+    }
+
+    #[test]
+    fn records_in_protobuf_have_one_schema_or_a_registry() {
+        let protobuf = ["input.format=protobuf", "input.features=[\"a\"]"];
+        let with = |more: &[&str]| load(&[&protobuf[..], more].concat());
+        let url = "input.registry.url=http://registry:8081";
+        let schema =
+            "input.protobuf.schema=syntax = \"proto3\"; package p; message A { double a = 1; }";
+        assert!(with(&[url]).unwrap().connection().schemas.is_some());
+        let config = with(&[schema, "input.protobuf.message=p.A"]).unwrap();
+        assert!(config.connection().schemas.is_none());
+        for (more, part) in [
+            (&[][..], "`input.protobuf.schema`"),
+            (&[url, schema], "is of use where"),
+            (
+                &[url, "input.protobuf.message=p.A"],
+                "input.protobuf.message: is of use",
+            ),
+            (&[schema, "input.protobuf.message=A"], "it has p.A"),
+            (&["input.protobuf.schema=message {"], "no .proto file"),
+            (&[schema, "input.features=auto"], "a list of names"),
+        ] {
+            let problems = with(more).unwrap_err();
+            assert!(problems.contains(part), "{more:?}: {problems}");
+        }
     }
 }

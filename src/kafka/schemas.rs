@@ -1,4 +1,5 @@
-//! Schemas by id from a Schema Registry (Confluent's API, which Apicurio, Karapace and Redpanda have as well), for all readers of the process.
+//! Schemas by id from a Schema Registry (Confluent's API, which Apicurio, Karapace and Redpanda have as well), for all readers of the process, with the
+//! schemas that they refer to.
 //!
 //! Ids never change their meaning, so what was found is kept. Whoever needs one waits until the registry answers: a batch is not read by guesses. An id that the
 //! registry does not know is an answer, too, for a while.
@@ -15,12 +16,17 @@ use super::KafkaFailure;
 use super::watchdog::Watchdog;
 use crate::https::{self, Authorities, printable};
 use crate::record::RecordBatch;
-use crate::record::avro::ids;
-use crate::record::avro_schema::{Writer, Writers};
+use crate::record::avro_schema;
 use crate::record::envelope::Envelope;
+use crate::record::protobuf_schema::Files;
+use crate::record::schema::Format;
+use crate::record::wire::ids;
+use crate::record::writers::{SchemaId, Writer, Writers};
 
 /// Schemas that are kept at most; beyond, all are forgotten and asked for again.
 const KEPT_MAX: usize = 1_000;
+/// Schemas that one may refer to at most, with those that they refer to.
+const REFERENCES_MAX: usize = 200;
 /// The largest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 /// How long an answer is waited for.
@@ -33,7 +39,7 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 /// Where the registry is, and who asks.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RegistrySettings {
-    /// Its address, to which `/schemas/ids/N` is added.
+    /// Its address, to which `/schemas/ids/N` and the like are added.
     pub url: String,
     /// The name; empty: nobody.
     pub user: String,
@@ -43,6 +49,8 @@ pub struct RegistrySettings {
     pub authorities: Authorities,
     /// What is around records.
     pub envelope: Envelope,
+    /// How they are written: schemas of another kind are of no use.
+    pub format: Format,
 }
 
 impl std::fmt::Debug for RegistrySettings {
@@ -68,7 +76,7 @@ struct Inner {
 struct Kept {
     known: Arc<Writers>,
     /// When ids were asked for that the registry did not know, on the monotonic clock.
-    unknown: BTreeMap<u32, Duration>,
+    unknown: BTreeMap<SchemaId, Duration>,
 }
 
 impl std::fmt::Debug for SchemaSource {
@@ -92,7 +100,7 @@ impl Eq for SchemaSource {}
 type Between<'a> = dyn FnMut() -> Result<(), KafkaFailure> + 'a;
 
 /// What the registry says of an id: a schema, or why it is of no use.
-type Found = Result<Arc<Writer>, String>;
+type Found = Result<Writer, String>;
 
 /// Why it says nothing.
 struct NoAnswer {
@@ -115,11 +123,11 @@ impl SchemaSource {
     }
 
     /// Ids of a batch of which nothing is known.
-    pub(super) fn lacks(&self, batch: &RecordBatch, watchdog: &Watchdog) -> BTreeSet<u32> {
+    pub(super) fn lacks(&self, batch: &RecordBatch, watchdog: &Watchdog) -> BTreeSet<SchemaId> {
         let wanted = ids(batch, self.0.settings.envelope);
         let now = watchdog.clock().monotonic();
         let kept = self.kept();
-        let known = |id: &u32| {
+        let known = |id: &SchemaId| {
             let asked = kept.unknown.get(id);
             kept.known.0.contains_key(id) && asked.is_none_or(|asked| now < *asked + UNKNOWN_FOR)
         };
@@ -141,7 +149,7 @@ impl SchemaSource {
         Ok(())
     }
 
-    fn keep(&self, id: u32, found: Option<Found>, now: Duration) {
+    fn keep(&self, id: SchemaId, found: Option<Found>, now: Duration) {
         let mut kept = self.kept();
         let mut known = (*kept.known).clone();
         if KEPT_MAX <= known.0.len() {
@@ -156,7 +164,7 @@ impl SchemaSource {
         let found = found.unwrap_or_else(|| Err("the registry does not know it".to_owned()));
         if let Err(problem) = &found {
             tracing::error!(
-                id,
+                %id,
                 problem,
                 "a schema cannot be used: records that have it are dead letters"
             );
@@ -167,20 +175,16 @@ impl SchemaSource {
 
     fn ask_on(
         &self,
-        id: u32,
+        id: SchemaId,
         watchdog: &Watchdog,
         between: &mut Between<'_>,
     ) -> Result<Option<Found>, KafkaFailure> {
         let mut said = false;
         loop {
-            let answer = {
-                let _guard = watchdog.call("the schema registry", ANSWER_MAX);
-                self.ask(id)
-            };
-            match answer {
+            match self.ask(id, watchdog) {
                 Ok(found) => {
                     if said {
-                        tracing::info!(id, "the schema registry answers again");
+                        tracing::info!(%id, "the schema registry answers again");
                         watchdog.waits(None);
                     }
                     return Ok(found);
@@ -192,7 +196,7 @@ impl SchemaSource {
                     }
                     if !said {
                         said = true;
-                        tracing::warn!(id, url, problem, "waiting for the schema registry");
+                        tracing::warn!(%id, url, problem, "waiting for the schema registry");
                     }
                     watchdog.waits(Some(format!(
                         "schema {id} of the registry {url}: {problem}"
@@ -204,8 +208,70 @@ impl SchemaSource {
         }
     }
 
-    /// Asks once. `None` if there is no such id.
-    fn ask(&self, id: u32) -> Result<Option<Found>, NoAnswer> {
+    /// Asks once for a schema and all that it refers to. `None` if there is no such id.
+    fn ask(&self, id: SchemaId, watchdog: &Watchdog) -> Result<Option<Found>, NoAnswer> {
+        let place = match id {
+            SchemaId::Number(number) => format!("schemas/ids/{number}"),
+            SchemaId::Guid(_) => format!("schemas/guids/{id}"),
+        };
+        let Some(main) = self.text(&place, watchdog)? else {
+            return Ok(None);
+        };
+        let kind = match self.0.settings.format {
+            Format::Protobuf => "PROTOBUF",
+            Format::Avro | Format::Json | Format::Csv | Format::F32 => "AVRO",
+        };
+        if main.kind != kind {
+            return Ok(Some(Err(format!(
+                "it is one of {}, and not of {kind}",
+                main.kind
+            ))));
+        }
+        Ok(Some(match self.references(&main, watchdog)? {
+            Ok(references) => made(&main.text, references, kind),
+            Err(problem) => Err(problem),
+        }))
+    }
+
+    /// The schemas that one refers to, each before those that refer to it, by the names that they are referred to by.
+    fn references(&self, main: &Text, watchdog: &Watchdog) -> Result<References, NoAnswer> {
+        let mut found: Vec<(String, Text)> = Vec::new();
+        let mut seen: BTreeSet<(String, String)> = BTreeSet::new();
+        // Those that are still to be looked at, and those whose own references are all found: the last one first.
+        let mut next: Vec<Result<Reference, (String, Text)>> =
+            main.references.iter().rev().cloned().map(Ok).collect();
+        while let Some(step) = next.pop() {
+            let Reference { name, place } = match step {
+                Ok(reference) => reference,
+                Err(done) => {
+                    found.push(done);
+                    continue;
+                }
+            };
+            if !seen.insert((name.clone(), place.clone())) {
+                continue;
+            }
+            if REFERENCES_MAX < seen.len() {
+                return Ok(Err(format!(
+                    "it refers to more than {REFERENCES_MAX} schemas"
+                )));
+            }
+            let Some(text) = self.text(&place, watchdog)? else {
+                return Ok(Err(format!(
+                    "it refers to `{name}`, which the registry does not know as {place}"
+                )));
+            };
+            let within: Vec<Reference> = text.references.iter().rev().cloned().collect();
+            next.push(Err((name, text)));
+            next.extend(within.into_iter().map(Ok));
+        }
+        let texts = found.into_iter().map(|(name, text)| (name, text.text));
+        Ok(Ok(texts.collect()))
+    }
+
+    /// Asks once for what is at a place. `None` if the registry says that there is nothing.
+    fn text(&self, place: &str, watchdog: &Watchdog) -> Result<Option<Text>, NoAnswer> {
+        let _guard = watchdog.call("the schema registry", ANSWER_MAX);
         let settings = &self.0.settings;
         let passing = |problem: String| NoAnswer {
             problem,
@@ -217,7 +283,7 @@ impl SchemaSource {
         };
         let agent = https::agent(&settings.authorities, ANSWER_MAX)
             .map_err(|problem| refused(format!("`ca_file`: {problem}")))?;
-        let url = format!("{}/schemas/ids/{id}", settings.url.trim_end_matches('/'));
+        let url = format!("{}/{place}", settings.url.trim_end_matches('/'));
         let mut request = agent.get(&url).header(
             "Accept",
             "application/vnd.schemaregistry.v1+json, application/json",
@@ -234,7 +300,7 @@ impl SchemaSource {
             .map_err(|error| passing(format!("reading its answer: {error}")))?;
         let said = printable(&String::from_utf8_lossy(&body));
         match status {
-            200 => schema(&body).map(Some).map_err(passing),
+            200 => Text::read(&body).map(Some).map_err(passing),
             404 => {
                 // Another server at this address answers 404 to everything; a registry says what it lacks.
                 let json: Option<Value> = serde_json::from_slice(&body).ok();
@@ -255,23 +321,78 @@ impl SchemaSource {
     }
 }
 
-/// What an answer says.
-fn schema(body: &[u8]) -> Result<Found, String> {
-    let json: Value =
-        serde_json::from_slice(body).map_err(|error| format!("its answer is no JSON: {error}"))?;
-    let text = json.get("schema").and_then(Value::as_str);
-    let text = text.ok_or("its answer has no `schema`")?;
-    let kind = json.get("schemaType").and_then(Value::as_str);
-    if let Some(kind) = kind.filter(|kind| *kind != "AVRO") {
-        return Ok(Err(format!("it is one of {kind}, and not of Avro")));
+/// Texts of schemas by the names that they are referred to by, each before those that refer to it; or why they are not to be had.
+type References = Result<Vec<(String, String)>, String>;
+
+/// Where a schema lies that another one refers to.
+#[derive(Clone, Debug, PartialEq)]
+struct Reference {
+    /// What it is called there: a name of Avro, or the file that Protobuf imports.
+    name: String,
+    /// Where the registry has it.
+    place: String,
+}
+
+/// A schema as the registry has it.
+#[derive(Debug, PartialEq)]
+struct Text {
+    text: String,
+    kind: String,
+    references: Vec<Reference>,
+}
+
+impl Text {
+    /// What an answer says.
+    fn read(body: &[u8]) -> Result<Self, String> {
+        let json: Value = serde_json::from_slice(body)
+            .map_err(|error| format!("its answer is no JSON: {error}"))?;
+        let text = json.get("schema").and_then(Value::as_str);
+        let text = text.ok_or("its answer has no `schema`")?;
+        let kind = json.get("schemaType").and_then(Value::as_str);
+        let references = json.get("references").and_then(Value::as_array);
+        let references = references.into_iter().flatten().map(|reference| {
+            let name = reference.get("name").and_then(Value::as_str);
+            let subject = reference.get("subject").and_then(Value::as_str);
+            let version = reference.get("version").and_then(Value::as_i64);
+            let all = name.zip(subject).zip(version);
+            let ((name, subject), version) =
+                all.ok_or("its answer has a reference without `name`, `subject` or `version`")?;
+            let subject = in_address(subject);
+            Ok::<_, String>(Reference {
+                name: name.to_owned(),
+                place: format!("subjects/{subject}/versions/{version}"),
+            })
+        });
+        Ok(Self {
+            text: text.to_owned(),
+            kind: kind.unwrap_or("AVRO").to_owned(),
+            references: references.collect::<Result<_, _>>()?,
+        })
     }
-    let references = json.get("references").and_then(Value::as_array);
-    if references.is_some_and(|references| !references.is_empty()) {
-        return Ok(Err(
-            "it refers to other schemas, which is not supported".to_owned()
-        ));
+}
+
+/// A name as it stands in an address: what is neither a letter, a digit nor one of `-._~` by its bytes.
+fn in_address(name: &str) -> String {
+    let mut written = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            written.push(char::from(byte));
+        } else {
+            written.push_str(&format!("%{byte:02X}"));
+        }
     }
-    Ok(Writer::parse(text).map(Arc::new))
+    written
+}
+
+/// The schema of a text and those that it refers to.
+fn made(text: &str, references: Vec<(String, String)>, kind: &str) -> Found {
+    if kind == "PROTOBUF" {
+        let files = Files::compile(text, references.into_iter().collect());
+        return files.map(|files| Writer::Protobuf(Arc::new(files)));
+    }
+    let references: Vec<&str> = references.iter().map(|(_, text)| &**text).collect();
+    let writer = avro_schema::Writer::parse_with(text, &references);
+    writer.map(|writer| Writer::Avro(Arc::new(writer)))
 }
 
 #[cfg(test)]
@@ -293,6 +414,7 @@ mod tests {
             password: "hunter2".to_owned(),
             authorities: Authorities::Machine,
             envelope: Envelope::None,
+            format: Format::Avro,
         })
     }
 
@@ -415,11 +537,99 @@ mod tests {
 
     #[test]
     fn schemas_of_other_kinds_are_of_no_use_and_say_so() {
-        let problem = |text: &str| schema(text.as_bytes()).unwrap().unwrap_err();
-        assert!(problem(r#"{"schema":"x","schemaType":"PROTOBUF"}"#).contains("PROTOBUF"));
-        assert!(problem(r#"{"schema":"\"int\""}"#).contains("not that of a record"));
-        let refers = SCHEMA.replace("}\"}", "}\",\"references\":[{\"name\":\"x\"}]}");
-        assert!(problem(&refers).contains("refers"), "{refers}");
-        assert!(schema(br#"{"schemaType":"AVRO"}"#).is_err());
+        let watchdog = Watchdog::start(Arc::new(SystemClock::default()), |_| {});
+        let endpoint = Endpoint::start(ok(r#"{"schema":"x","schemaType":"PROTOBUF"}"#));
+        let source = source(&endpoint);
+        let ask = |id: u32, answer: Answer| {
+            endpoint.answer(answer);
+            let mut one = batch(&[id]);
+            let asked = source.complete(&mut one, &watchdog, &mut nothing);
+            asked.unwrap();
+            decoded(&one)[0].clone().unwrap_err()
+        };
+        let other = ok(r#"{"schema":"x","schemaType":"PROTOBUF"}"#);
+        let problem = ask(1, other);
+        assert!(problem.contains("one of PROTOBUF"), "{problem}");
+        let problem = ask(2, ok(r#"{"schema":"\"int\""}"#));
+        assert!(problem.contains("not that of a record"), "{problem}");
+        assert!(Text::read(br#"{"schemaType":"AVRO"}"#).is_err());
+        assert!(Text::read(br#"{"schema":"x","references":[{"name":"x"}]}"#).is_err());
+    }
+
+    #[test]
+    fn what_a_schema_refers_to_is_asked_for_first() {
+        let endpoint = Endpoint::start(Answer::HangUp);
+        let of = |name: &str, fields: &str, references: &str| {
+            let schema = format!(r#"{{"type":"record","name":"{name}","fields":[{fields}]}}"#);
+            let text = serde_json::json!(schema);
+            ok(&format!(
+                r#"{{"schema":{text},"references":[{references}]}}"#
+            ))
+        };
+        let to = |name: &str, subject: &str| {
+            format!(r#"{{"name":"{name}","subject":"{subject}","version":2}}"#)
+        };
+        let field = |name: &str, of: &str| format!(r#"{{"name":"{name}","type":"{of}"}}"#);
+        let both = [to("p.B", "b/b"), to("p.C", "c")].join(",");
+        let fields = [field("b", "p.B"), field("c", "p.C")].join(",");
+        endpoint.answer_at("/token/schemas/ids/7", of("p.A", &fields, &both));
+        let b = of("p.B", &field("c", "p.C"), &to("p.C", "c"));
+        endpoint.answer_at("/token/subjects/b%2Fb/versions/2", b);
+        let c = of("p.C", &field("a", "long"), "");
+        endpoint.answer_at("/token/subjects/c/versions/2", c);
+        let source = source(&endpoint);
+        let watchdog = Watchdog::start(Arc::new(SystemClock::default()), |_| {});
+        let mut one = RecordBatch::default();
+        let place = (Offset(0), Timestamp(7));
+        let value = [0, 0, 0, 0, 7, 2, 4];
+        let at = TopicPartition::new("t", 0);
+        one.push(&at, place, None, Some(&value), Vec::new());
+        source.complete(&mut one, &watchdog, &mut nothing).unwrap();
+        let spec = r#"{"format":"avro","features":["b.c.a","c.a"]}"#;
+        let spec: SchemaSpec = serde_json::from_str(spec).unwrap();
+        let read = Decoder::new(Arc::new(spec.check().unwrap())).decode(&one);
+        assert_eq!(read.values, [1.0, 2.0], "{:?}", read.outcomes);
+        assert_eq!(endpoint.asked().len(), 3, "one is referred to twice");
+        // One that is not there, and a schema that refers to itself.
+        let unknown = r#"{"error_code":40402,"message":"Version not found"}"#;
+        endpoint.answer(Answer::Status(404, unknown.to_owned()));
+        endpoint.answer_at("/token/schemas/ids/8", of("p.A", "", &to("p.D", "d")));
+        let again = of("p.E", "", &to("p.E", "e"));
+        endpoint.answer_at("/token/schemas/ids/9", again.clone());
+        endpoint.answer_at("/token/subjects/e/versions/2", again);
+        let mut two = batch(&[8, 9]);
+        source.complete(&mut two, &watchdog, &mut nothing).unwrap();
+        let problem = |at: usize| decoded(&two)[at].clone().unwrap_err();
+        assert!(problem(0).contains("refers to `p.D`"), "{}", problem(0));
+        assert!(problem(1).contains("defined twice"), "{}", problem(1));
+    }
+
+    #[test]
+    fn schemas_of_protobuf_are_compiled_with_what_they_import_and_found_by_guids() {
+        let endpoint = Endpoint::start(Answer::HangUp);
+        let import = r#"{"schema":"syntax = \"proto3\"; message B { double x = 1; }","schemaType":"PROTOBUF"}"#;
+        endpoint.answer_at("/token/subjects/b/versions/1", ok(import));
+        let main = r#"{"schema":"syntax = \"proto3\"; import \"b.proto\"; message A { B b = 1; }","schemaType":"PROTOBUF",
+            "references":[{"name":"b.proto","subject":"b","version":1}]}"#;
+        let guid = "01010101-0101-0101-0101-010101010101";
+        endpoint.answer_at(&format!("/token/schemas/guids/{guid}"), ok(main));
+        let mut settings = source(&endpoint).0.settings.clone();
+        settings.format = Format::Protobuf;
+        let source = SchemaSource::new(settings);
+        let watchdog = Watchdog::start(Arc::new(SystemClock::default()), |_| {});
+        let mut one = RecordBatch::default();
+        let header = crate::record::Header {
+            name: crate::record::wire::HEADER.into(),
+            value: Some([&[1; 17][..], &[0]].concat().into()),
+        };
+        let value = [&[10, 9, 9][..], &2.5_f64.to_le_bytes()].concat();
+        let place = (Offset(0), Timestamp(7));
+        let at = TopicPartition::new("t", 0);
+        one.push(&at, place, None, Some(&value), vec![header]);
+        source.complete(&mut one, &watchdog, &mut nothing).unwrap();
+        let spec = r#"{"format":"protobuf","features":["b.x"]}"#;
+        let spec: SchemaSpec = serde_json::from_str(spec).unwrap();
+        let decoded = Decoder::new(Arc::new(spec.check().unwrap())).decode(&one);
+        assert_eq!(decoded.values, [2.5], "{:?}", decoded.outcomes);
     }
 }

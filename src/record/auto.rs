@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::calendar;
 use super::csv;
 use super::schema::{Features, Format, SchemaSpec, join_path};
+use super::wire;
 
 /// What one field was in the samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +23,7 @@ enum Seen {
 /// The paths of all numeric and boolean leaves of a JSON object, sorted. Empty if it is not one. Arrays are not entered.
 pub fn numeric_leaves(value: &[u8]) -> Vec<String> {
     let mut fields = BTreeMap::new();
-    look(value, &mut fields);
+    look(wire::json(value), &mut fields);
     numbers(&fields)
 }
 
@@ -43,7 +44,8 @@ impl SchemaSpec {
         for sample in samples {
             match self.format {
                 Format::Csv => look_at_line(sample, self, &mut fields),
-                Format::Json | Format::F32 | Format::Avro => look(sample, &mut fields),
+                Format::Json => look(wire::json(sample), &mut fields),
+                Format::F32 | Format::Avro | Format::Protobuf => look(sample, &mut fields),
             }
         }
         let taken: BTreeSet<&String> = self

@@ -1,5 +1,4 @@
-//! Avro: values are read by the schema that they were written by, one for all of them, or the one whose id stands before each (Confluent's wire format:
-//! a zero byte, and the id in four bytes, big end first).
+//! Avro: values are read by the schema that they were written by, one for all of them, or the one whose id each has (`wire`).
 //!
 //! What a schema lacks of the fields that are asked for is missing, what it has beside them is skipped: so schemas may change. No tree of values is
 //! built. A value is not trusted: how deep it nests and how many parts it has is bounded, whatever it says.
@@ -10,12 +9,12 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::avro_schema::{Type, TypeId, Writer, Writers};
-use super::envelope::Envelope;
-use super::event;
+use super::avro_schema::{Type, TypeId, Writer};
 use super::row::{Row, Scalar, wrong};
 use super::schema::{Schema, Use};
-use super::{DecodeError, RecordBatch};
+use super::wire;
+use super::writers::{self, SchemaId, Writers};
+use super::{DecodeError, Header};
 
 /// Types within each other at most, in a value.
 const DEPTH_MAX: usize = 128;
@@ -25,27 +24,6 @@ const PARTS_MAX: usize = 100_000;
 const STEPS_MAX: usize = 200_000;
 /// Schemas that a decoder remembers at most.
 const BOUND_MAX: usize = 1_000;
-/// Bytes before a value in the wire format.
-const HEAD: usize = 5;
-
-/// The id before a value in the wire format.
-#[must_use]
-pub fn id(value: &[u8]) -> Option<u32> {
-    match value {
-        [0, a, b, c, d, ..] => Some(u32::from_be_bytes([*a, *b, *c, *d])),
-        _ => None,
-    }
-}
-
-/// All ids in a batch.
-#[must_use]
-pub fn ids(batch: &RecordBatch, envelope: Envelope) -> BTreeSet<u32> {
-    let values = batch.records().iter().filter_map(|record| {
-        let value = batch.value(record)?;
-        id(&event::record(envelope, value, &record.headers)?)
-    });
-    values.collect()
-}
 
 /// What to do with what is written at a place.
 #[derive(Clone, Debug)]
@@ -137,13 +115,17 @@ impl Binder<'_> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
     plain: Option<Result<Bound, String>>,
-    bound: FxHashMap<u32, Result<Bound, String>>,
-    pub(super) writers: Option<Arc<Writers>>,
+    bound: FxHashMap<SchemaId, Result<Bound, String>>,
     text: String,
 }
 
-/// Reads one record into an empty row.
-pub(super) fn read(value: &[u8], row: &mut Row<'_>, known: &mut Known) -> Result<(), DecodeError> {
+/// Reads one record into an empty row. `headers` are those about the record.
+pub(super) fn read(
+    (value, headers): (&[u8], &[Header]),
+    row: &mut Row<'_>,
+    known: &mut Known,
+    writers: Option<&Writers>,
+) -> Result<(), DecodeError> {
     let schema = row.schema;
     let (bound, value) = match &schema.writer {
         Some(writer) => {
@@ -153,21 +135,13 @@ pub(super) fn read(value: &[u8], row: &mut Row<'_>, known: &mut Known) -> Result
             (&*plain, value)
         }
         None => {
-            let id = id(value).ok_or_else(|| {
-                syntax("is not Avro in the wire format: it does not begin with a zero byte and the id of a schema")
-            })?;
-            let writers = known
-                .writers
-                .as_ref()
-                .and_then(|writers| writers.0.get(&id));
-            let writer = match writers {
-                Some(Ok(writer)) => writer,
-                Some(Err(problem)) => {
-                    return Err(syntax(&format!("has the schema {id}: {problem}")));
-                }
-                None => {
+            let framed = wire::framed(value, headers, "Avro")?;
+            let id = framed.id;
+            let writer = match wire::writer(writers, id)? {
+                writers::Writer::Avro(writer) => writer,
+                writers::Writer::Protobuf(_) => {
                     return Err(syntax(&format!(
-                        "has the schema {id}, which nobody looked up"
+                        "has the schema {id}, which is not of Avro"
                     )));
                 }
             };
@@ -175,7 +149,7 @@ pub(super) fn read(value: &[u8], row: &mut Row<'_>, known: &mut Known) -> Result
                 known.bound.clear();
             }
             let new = || Bound::new(writer, schema);
-            (&*known.bound.entry(id).or_insert_with(new), &value[HEAD..])
+            (&*known.bound.entry(id).or_insert_with(new), framed.body)
         }
     };
     let bound = bound

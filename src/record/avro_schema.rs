@@ -1,7 +1,6 @@
 //! Avro's schemas (specification 1.12), as far as it takes to read what was written by them: the names are looked up, all else is left out.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -44,10 +43,21 @@ impl Writer {
     /// # Errors
     /// What is wrong, in words.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let json: Value = serde_json::from_str(text)
-            .map_err(|error| format!("the schema is no JSON: {error}"))?;
+        Self::parse_with(text, &[])
+    }
+
+    /// Reads a schema that has names of others, each before those that have names of it.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn parse_with(text: &str, others: &[&str]) -> Result<Self, String> {
         let mut parser = Parser::default();
-        let root = parser.schema(&json, "")?;
+        let mut root = 0;
+        for text in others.iter().copied().chain([text]) {
+            let json: Value = serde_json::from_str(text)
+                .map_err(|error| format!("the schema is no JSON: {error}"))?;
+            root = parser.schema(&json, "")?;
+        }
         match parser.types[root] {
             Type::Record(_) => Ok(Self {
                 types: parser.types,
@@ -57,10 +67,6 @@ impl Writer {
         }
     }
 }
-
-/// What is known of the schemas that records were written by, by their ids: each, or why there is none.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Writers(pub BTreeMap<u32, Result<Arc<Writer>, String>>);
 
 #[derive(Default)]
 struct Parser {

@@ -10,12 +10,15 @@ use rustc_hash::FxHashSet;
 use super::avro;
 use super::csv;
 use super::envelope::Envelope;
-use super::event::Event;
+use super::event::{self, Event};
 use super::floats;
 use super::json::{self, Seen};
 use super::json_template::JsonTemplates;
+use super::protobuf;
 use super::row::{Given, Parts, Row};
 use super::schema::{Format, KEY_MAX, Schema};
+use super::wire;
+use super::writers::Writers;
 use super::{DecodeError, Decoded, DecodedBatch, Header, Key, RecordBatch};
 use crate::time::Timestamp;
 
@@ -30,21 +33,58 @@ const KEY_BYTES_MAX: usize = 256;
 pub struct Decoder {
     schema: Arc<Schema>,
     keys: FxHashSet<Key>,
+    readers: Readers,
+    parts: Parts,
+    text: String,
+}
+
+/// What is remembered for each format.
+#[derive(Clone, Debug, Default)]
+struct Readers {
     templates: Option<JsonTemplates>,
     seen: Seen,
     line: csv::Line,
     known: avro::Known,
-    parts: Parts,
-    text: String,
+    messages: protobuf::Known,
+    /// What the batch knows of the schemas of its records.
+    writers: Option<Arc<Writers>>,
+}
+
+impl Readers {
+    /// Reads a value, with the headers about it, into an empty row.
+    fn read(
+        &mut self,
+        (value, headers): (&[u8], &[Header]),
+        row: &mut Row<'_>,
+    ) -> Result<(), DecodeError> {
+        let schema = row.schema;
+        let writers = self.writers.as_deref();
+        match (schema.format(), &mut self.templates) {
+            (Format::F32, _) => floats::read(value, row),
+            (Format::Avro, _) => avro::read((value, headers), row, &mut self.known, writers),
+            (Format::Protobuf, _) => {
+                protobuf::read((value, headers), row, &mut self.messages, writers)
+            }
+            (Format::Csv, _) => csv::read(value, row, &schema.csv, &mut self.line),
+            (Format::Json, None) => json::read(wire::json(value), row, &mut self.seen),
+            (Format::Json, Some(templates)) => {
+                let value = wire::json(value);
+                if !templates.read(value, row) {
+                    json::read(value, row, &mut self.seen)?;
+                    templates.learn(value, schema);
+                }
+                Ok(())
+            }
+        }
+    }
 }
 
 impl Decoder {
     /// A decoder that has seen nothing.
     pub fn new(schema: Arc<Schema>) -> Self {
-        Self {
-            templates: Some(JsonTemplates::default()),
-            ..Self::without_templates(schema)
-        }
+        let mut decoder = Self::without_templates(schema);
+        decoder.readers.templates = Some(JsonTemplates::default());
+        decoder
     }
 
     /// A decoder that reads every record by serde_json: same results, for comparison.
@@ -52,10 +92,7 @@ impl Decoder {
         Self {
             schema,
             keys: FxHashSet::default(),
-            templates: None,
-            seen: Seen::default(),
-            line: csv::Line::default(),
-            known: avro::Known::default(),
+            readers: Readers::default(),
             parts: Parts::default(),
             text: String::new(),
         }
@@ -78,7 +115,7 @@ impl Decoder {
         let columns = self.schema.columns().len();
         decoded.columns = columns;
         decoded.values.resize(batch.len() * columns, f64::NAN);
-        self.known.writers = batch.writers().cloned();
+        self.readers.writers = batch.writers().cloned();
         decoded.outcomes.clear();
         decoded.outcomes.reserve(batch.len());
         for (record, row) in batch
@@ -126,10 +163,7 @@ impl Decoder {
         let Self {
             schema,
             keys,
-            templates,
-            seen,
-            line,
-            known,
+            readers,
             parts,
             text,
         } = self;
@@ -145,18 +179,8 @@ impl Decoder {
         let features = row.len() - usize::from(schema.calendar().is_some());
         let (row, of_calendar) = row.split_at_mut(features);
         let mut row = Row::new(schema, row, parts, given);
-        match (schema.format(), templates) {
-            (Format::F32, _) => floats::read(value, &mut row)?,
-            (Format::Avro, _) => avro::read(value, &mut row, known)?,
-            (Format::Csv, _) => csv::read(value, &mut row, &schema.csv, line)?,
-            (Format::Json, None) => json::read(value, &mut row, seen)?,
-            (Format::Json, Some(templates)) => {
-                if !templates.read(value, &mut row) {
-                    json::read(value, &mut row, seen)?;
-                    templates.learn(value, schema);
-                }
-            }
-        }
+        let about = event::headers(schema.envelope(), headers);
+        readers.read((value, about), &mut row)?;
         let time = parts.time().unwrap_or(timestamp);
         if time < Timestamp(0) {
             return Err(DecodeError::Field {

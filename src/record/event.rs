@@ -43,10 +43,7 @@ struct Structured<'v> {
 impl<'v> Event<'v> {
     /// Takes a message apart.
     pub(super) fn open(value: &'v [u8], headers: &'v [Header]) -> Result<Self, DecodeError> {
-        let binary = headers
-            .iter()
-            .any(|header| &*header.name == "ce_specversion");
-        if binary {
+        if binary(headers) {
             Self::binary(value, headers)
         } else {
             Self::structured(value)
@@ -154,6 +151,21 @@ pub fn record<'v>(
     match envelope {
         Envelope::None => Some(Cow::Borrowed(value)),
         Envelope::CloudEvents => Event::open(value, headers).ok()?.data,
+    }
+}
+
+/// Whether an event is in binary mode.
+fn binary(headers: &[Header]) -> bool {
+    headers
+        .iter()
+        .any(|header| &*header.name == "ce_specversion")
+}
+
+/// The headers that are about the record, and not about what is around it.
+pub(super) fn headers(envelope: Envelope, headers: &[Header]) -> &[Header] {
+    match envelope {
+        Envelope::CloudEvents if !binary(headers) => &[],
+        Envelope::None | Envelope::CloudEvents => headers,
     }
 }
 

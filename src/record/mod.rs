@@ -2,7 +2,7 @@
 //!
 //! Pure: no I/O, no clock. What cannot be read is a [`DecodeError`], which becomes a dead letter; never a panic, never a silent drop.
 //! Next: `schema` (which fields are features), `envelope` and `event` (what is around a record), `calendar` (the hour as context), `decode` (bytes into rows), `json` (by serde_json), `json_template` (by the learnt bytes between
-//! the values, much faster, same results), `csv`, `floats` and `avro` (by schemas that `avro_schema` reads), `dead_letter` and `limit` (what becomes of the rest).
+//! the values, much faster, same results), `csv`, `floats`, `avro` and `protobuf` (by schemas that `avro_schema` and `protobuf_schema` read, which `wire` finds the ids of), `dead_letter` and `limit` (what becomes of the rest).
 
 pub mod auto;
 pub mod avro;
@@ -22,9 +22,15 @@ mod json_template;
 pub mod limit;
 mod number;
 pub mod problem;
+mod protobuf;
+mod protobuf_bind;
+mod protobuf_row;
+pub mod protobuf_schema;
 mod row;
 pub mod schema;
 pub mod timestamp;
+pub mod wire;
+pub mod writers;
 
 use std::borrow::Borrow;
 use std::ops::Range;
@@ -95,17 +101,17 @@ pub struct RecordBatch {
     bytes: Vec<u8>,
     records: Vec<RawRecord>,
     header_bytes: usize,
-    writers: Option<Arc<avro_schema::Writers>>,
+    writers: Option<Arc<writers::Writers>>,
 }
 
 impl RecordBatch {
     /// Says what is known of the schemas that its records were written by. Whoever makes a batch looks them up, for reading it is to depend on nothing else.
-    pub fn set_writers(&mut self, writers: Arc<avro_schema::Writers>) {
+    pub fn set_writers(&mut self, writers: Arc<writers::Writers>) {
         self.writers = Some(writers);
     }
 
     /// What is known of the schemas that its records were written by.
-    pub fn writers(&self) -> Option<&Arc<avro_schema::Writers>> {
+    pub fn writers(&self) -> Option<&Arc<writers::Writers>> {
         self.writers.as_ref()
     }
 
@@ -245,7 +251,7 @@ pub enum DecodeError {
     /// The value is null: a tombstone says nothing to score.
     #[error("value is null")]
     NullValue,
-    /// The value is not what its format asks for: one JSON object in UTF-8, a line of CSV, Avro by its schema.
+    /// The value is not what its format asks for: one JSON object in UTF-8, a line of CSV, Avro or Protobuf by its schema.
     #[error("{0}")]
     Syntax(String),
     /// A field that must be there is not, or has an unusable value.

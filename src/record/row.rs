@@ -141,20 +141,42 @@ impl<'a> Row<'a> {
             ));
         }
         for &what in &node.uses {
+            self.take_as(what, node, value)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a time: as it is where it is the event time, and else in milliseconds since 1970, which `text` has.
+    pub fn take_instant(
+        &mut self,
+        node: &Node,
+        time: Timestamp,
+        text: &str,
+    ) -> Result<(), DecodeError> {
+        for &what in &node.uses {
             match what {
-                Use::Column(column) => self.take_number(node, column, value)?,
-                Use::Category(category) => self.take_category(category, value),
-                Use::Array(..) => {
-                    if !matches!(value, Scalar::Null) {
-                        let problem = format!("must be an array, but is {}", value.described());
-                        return Err(wrong(node, problem));
-                    }
-                }
-                Use::Key(part) => self.take_key(node, part, value)?,
-                Use::Time => self.take_time(node, value)?,
+                Use::Time => self.parts.time = Some(time),
+                other => self.take_as(other, node, Scalar::Number(time.0 as f64, text))?,
             }
         }
         Ok(())
+    }
+
+    fn take_as(&mut self, what: Use, node: &Node, value: Scalar<'_>) -> Result<(), DecodeError> {
+        match what {
+            Use::Column(column) => self.take_number(node, column, value),
+            Use::Category(category) => {
+                self.take_category(category, value);
+                Ok(())
+            }
+            Use::Array(..) if matches!(value, Scalar::Null) => Ok(()),
+            Use::Array(..) => {
+                let problem = format!("must be an array, but is {}", value.described());
+                Err(wrong(node, problem))
+            }
+            Use::Key(part) => self.take_key(node, part, value),
+            Use::Time => self.take_time(node, value),
+        }
     }
 
     /// Takes a number, a boolean or null into a column.

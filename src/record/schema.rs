@@ -17,6 +17,7 @@ pub use super::fields::STAND_IN;
 use super::fields::split_path;
 pub(super) use super::fields::{Node, Use, join_path};
 use super::problem::SchemaProblem;
+use super::protobuf_schema::{ProtobufSpec, Root};
 
 /// Feature columns a record may have at most.
 pub const COLUMNS_MAX: usize = 4_096;
@@ -35,8 +36,10 @@ pub enum Format {
     F32,
     /// One line of CSV.
     Csv,
-    /// A record in Avro, by one schema for all, or with the id of its own before it.
+    /// A record in Avro, by one schema for all, or with the id of its own.
     Avro,
+    /// A message of Protobuf, by one schema for all, or with the id of its own.
+    Protobuf,
 }
 
 /// The features, as users list them.
@@ -88,6 +91,9 @@ pub struct SchemaSpec {
     /// The schema that all records were written by, as JSON, with [`Format::Avro`]; empty: each value begins with the id of its own.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub avro: String,
+    /// The schema that all records were written by, with [`Format::Protobuf`].
+    #[serde(skip_serializing_if = "ProtobufSpec::is_default")]
+    pub protobuf: ProtobufSpec,
     /// The fields that form the key; none: Kafka's key.
     pub key: Vec<String>,
     /// The field that has the event time; empty: Kafka's timestamp.
@@ -125,6 +131,7 @@ pub struct Schema {
     pub(super) from_event: FromEvent,
     pub(super) csv: Layout,
     pub(super) writer: Option<Arc<Writer>>,
+    pub(super) message: Option<Root>,
     columns: Vec<String>,
     missing: Vec<Missing>,
     /// The root, at index 0, is the record's object.
@@ -273,7 +280,7 @@ impl SchemaSpec {
         let calendar = builder.calendar(self);
         let mut csv = Layout::default();
         match self.format {
-            Format::Json | Format::Avro => {}
+            Format::Json | Format::Avro | Format::Protobuf => {}
             Format::F32 => builder.floats(self),
             Format::Csv => csv = builder.csv(self),
         }
@@ -282,6 +289,7 @@ impl SchemaSpec {
             builder.problem("csv", problem);
         }
         let writer = builder.writer(self);
+        let message = builder.message(self);
         if builder.problems.is_empty() {
             Ok(Schema {
                 context: self.context_columns(&builder.columns),
@@ -290,6 +298,7 @@ impl SchemaSpec {
                 from_event: builder.from_event,
                 csv,
                 writer,
+                message,
                 columns: builder.columns,
                 missing: builder.missing,
                 nodes: builder.nodes,
@@ -494,6 +503,19 @@ impl Builder {
             .map_err(|problem| self.problem("avro", problem))
             .ok()
             .map(Arc::new)
+    }
+
+    /// The message that all records are, if there is one.
+    fn message(&mut self, spec: &SchemaSpec) -> Option<Root> {
+        if !spec.protobuf.is_default() && spec.format != Format::Protobuf {
+            let problem = "is of use where `format` is \"protobuf\" only".to_owned();
+            self.problem("protobuf", problem);
+        }
+        let found = spec.protobuf.check();
+        found.unwrap_or_else(|(key, problem)| {
+            self.problem(key, problem);
+            None
+        })
     }
 
     /// Which field each cell of a line is.

@@ -20,7 +20,7 @@ use crate::detect::AlertParams;
 use crate::model::card::{ModelVersion, Said};
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{
-    Discarded, Outbox, PartitionAssignment, Pipeline, RestoreError, model_version, names,
+    Discarded, Outbox, PartitionAssignment, Pipeline, RestoreError, Staged, model_version, names,
     replayed_by,
 };
 use crate::port::{Input, Published, Session};
@@ -29,7 +29,7 @@ use crate::record::{DecodedBatch, RecordBatch};
 use crate::stream::{Positions, TopicPartition};
 use crate::time::Clock;
 use crate::trainer::TrainerLink;
-pub use observe::{Committed, Gauges, Observer, Unobserved};
+pub use observe::{Attempt, Committed, Gauges, Observer, Outcome, Steps, Unobserved};
 use partition::HeldPartitions;
 
 /// Any error of a model store.
@@ -129,6 +129,8 @@ pub struct Worker<S, O> {
     held: HeldPartitions,
     aborts: u32,
     limit: DeadLetterLimit,
+    /// When input was last asked for, on the monotonic clock.
+    asked: Duration,
     /// When numbers were last looked at, on the monotonic clock; `None`: they are due ...
     looked: Option<Duration>,
     /// ... and when it was last looked at which partitions records come from.
@@ -148,6 +150,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
             held: HeldPartitions::default(),
             aborts: 0,
             limit,
+            asked: Duration::ZERO,
             looked: None,
             rested: Duration::ZERO,
         }
@@ -172,6 +175,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
         self.ports.observer.stepped(now);
         self.look()?;
         let until = now.plus(self.settings.poll_max);
+        self.asked = self.ports.clock.monotonic();
         self.session.next(until).map_err(WorkerError::Session)
     }
 
@@ -207,52 +211,58 @@ impl<S: Session, O: Observer> Worker<S, O> {
         // What came while the batch was waited for, too.
         self.hear();
         let clock = &self.ports.clock;
-        let begun = clock.monotonic();
+        let fetched = clock.monotonic();
         (self.ports.decode)(batch, &mut self.decoded);
-        let mut decode = clock.monotonic().saturating_sub(begun);
+        let mut steps = Steps {
+            asked: self.asked,
+            fetched,
+            ..Steps::from(clock.monotonic())
+        };
         let mut bytes = batch.bytes_len() as u64;
         // A batch that changes more keys than one transaction should carry is several.
-        while let ControlFlow::Continue(whole) = self.process_some(batch, (decode, bytes))? {
+        while let ControlFlow::Continue(whole) = self.process_some(batch, (steps, bytes))? {
             if whole {
                 break;
             }
-            (decode, bytes) = (Duration::ZERO, 0);
+            (steps, bytes) = (Steps::from(self.ports.clock.monotonic()), 0);
         }
         Ok(())
     }
 
-    /// Works in as much of a batch as one transaction should carry, which took `decode` to read and has `bytes`. Answers whether that was all;
+    /// Works in as much of a batch as one transaction should carry, which took `steps` so far and has `bytes`. Answers whether that was all;
     /// `Break`: it was not published, and the session reads it again.
     fn process_some(
         &mut self,
         batch: &RecordBatch,
-        (decode, bytes): (Duration, u64),
+        (mut steps, bytes): (Steps, u64),
     ) -> Result<ControlFlow<(), bool>, WorkerError<S::Fatal>> {
-        let clock = &self.ports.clock;
-        let read = clock.monotonic();
         let staged = self.pipeline.stage(batch, &self.decoded);
-        let done = clock.monotonic();
+        steps.staged = self.ports.clock.monotonic();
+        steps.published = steps.staged;
         let whole = staged.whole;
         if staged.outbox.is_empty() {
+            self.attempted(steps, Outcome::Replayed, &staged);
             self.ports.observer.replayed(staged.tally.replayed);
             self.pipeline.apply(staged);
             return Ok(ControlFlow::Continue(whole));
         }
-        if self.publish(&staged.outbox)?.is_break() {
+        let outcome = self.publish(&staged.outbox)?;
+        steps.published = self.ports.clock.monotonic();
+        self.attempted(steps, outcome, &staged);
+        if outcome != Outcome::Committed {
             return Ok(ControlFlow::Break(()));
         }
         let consumed = self.held.consume(batch, &staged.outbox.positions);
-        let clock = &self.ports.clock;
-        let now = clock.now();
+        let now = self.ports.clock.now();
         let latencies: Vec<Duration> = staged.alerted.iter().map(|at| now.since(*at)).collect();
         self.ports.observer.committed(&Committed {
             tally: &staged.tally,
             consumed,
             outbox: &staged.outbox,
             bytes,
-            decode,
-            stage: done.saturating_sub(read),
-            publish: clock.monotonic().saturating_sub(done),
+            decode: steps.decoded.saturating_sub(steps.fetched),
+            stage: steps.staged.saturating_sub(steps.decoded),
+            publish: steps.published.saturating_sub(steps.staged),
             alert_latencies: &latencies,
             watched: &staged.watched,
             wrong_clocks: &staged.wrong_clocks,
@@ -266,13 +276,25 @@ impl<S: Session, O: Observer> Worker<S, O> {
         Ok(ControlFlow::Continue(whole))
     }
 
-    /// Publishes; `Break`: aborted, and the session reads on from where the state stands.
-    fn publish(&mut self, outbox: &Outbox) -> Result<ControlFlow<()>, WorkerError<S::Fatal>> {
+    /// Tells what became of a batch, or of the part of it that was one transaction.
+    fn attempted(&mut self, steps: Steps, outcome: Outcome, staged: &Staged) {
+        let tally = &staged.tally;
+        let dead: u64 = tally.dead_lettered.values().sum();
+        self.ports.observer.attempted(&Attempt {
+            steps,
+            outcome,
+            records: tally.scored + tally.warming_up + tally.late + dead + tally.replayed,
+            alerts: staged.outbox.alerts.len(),
+        });
+    }
+
+    /// Publishes. Where that was aborted, the session reads on from where the state stands.
+    fn publish(&mut self, outbox: &Outbox) -> Result<Outcome, WorkerError<S::Fatal>> {
         let begun = self.ports.clock.monotonic();
         match self.session.publish(outbox).map_err(WorkerError::Session)? {
             Published::Committed => {
                 self.aborts = 0;
-                Ok(ControlFlow::Continue(()))
+                Ok(Outcome::Committed)
             }
             Published::Aborted => {
                 let took = self.ports.clock.monotonic().saturating_sub(begun);
@@ -284,12 +306,12 @@ impl<S: Session, O: Observer> Worker<S, O> {
                 self.session
                     .rewind(&self.pipeline.positions())
                     .map_err(WorkerError::Session)?;
-                Ok(ControlFlow::Break(()))
+                Ok(Outcome::Aborted)
             }
             // Whatever became of it: the state is taken back with the partitions, and comes back with them as it was committed.
             Published::Lost => {
                 self.aborts = 0;
-                Ok(ControlFlow::Break(()))
+                Ok(Outcome::Lost)
             }
         }
     }
@@ -363,7 +385,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
             quiet = self.held.stood(&self.pipeline.positions());
         }
         while let Some(staged) = self.pipeline.flush_idle_snapshots(&quiet) {
-            if self.publish(&staged.outbox)?.is_break() {
+            if self.publish(&staged.outbox)? != Outcome::Committed {
                 break;
             }
             self.held.begun(&staged.outbox.positions);
@@ -384,7 +406,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
             positions,
             ..Outbox::default()
         };
-        if self.publish(&outbox)?.is_continue() {
+        if self.publish(&outbox)? == Outcome::Committed {
             self.held.begun(&outbox.positions);
         }
         Ok(())

@@ -39,6 +39,73 @@ pub struct Committed<'a> {
     pub wrong_clocks: &'a [WrongClock],
 }
 
+/// When the steps of a batch ended, on the monotonic clock: each begins where the one before ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Steps {
+    /// It was asked for.
+    pub asked: Duration,
+    /// It was there.
+    pub fetched: Duration,
+    /// Its records were read.
+    pub decoded: Duration,
+    /// What comes of them was worked out.
+    pub staged: Duration,
+    /// It was published and committed, or not.
+    pub published: Duration,
+}
+
+impl Steps {
+    /// Of what begins now, with records that are read already.
+    pub(super) fn from(now: Duration) -> Self {
+        Self {
+            asked: now,
+            fetched: now,
+            decoded: now,
+            staged: now,
+            published: now,
+        }
+    }
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is in the log.
+    Committed,
+    /// It was aborted, and is read again.
+    Aborted,
+    /// The session was lost with it.
+    Lost,
+    /// It only brought state up to date: nothing was published.
+    Replayed,
+}
+
+impl Outcome {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Committed => "committed",
+            Self::Aborted => "aborted",
+            Self::Lost => "lost",
+            Self::Replayed => "replayed",
+        }
+    }
+}
+
+/// A batch that was worked in, whatever became of it; one that is several transactions is several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// When.
+    pub steps: Steps,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Records that were worked in, those replayed among them.
+    pub records: u64,
+    /// Alerts that came of them.
+    pub alerts: usize,
+}
+
 /// Numbers looked at now and then.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gauges {
@@ -65,6 +132,8 @@ pub trait Observer {
     fn stepped(&mut self, _at: Timestamp) {}
     /// A batch went through.
     fn committed(&mut self, _batch: &Committed<'_>) {}
+    /// A batch was worked in, and this became of it. What changes numbers is told by the others.
+    fn attempted(&mut self, _attempt: &Attempt) {}
     /// A transaction aborted after `took`; its batch will be read again.
     fn aborted(&mut self, _took: Duration) {}
     /// A batch of nothing but replay changed state.

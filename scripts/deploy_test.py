@@ -21,7 +21,7 @@ import yaml
 from stack import PODMAN, ROOT, Stack, say, wait_for
 
 # Panels' queries that have no data while all is well, and why.
-WITHOUT = {}
+WITHOUT = {"Telemetry, and requests of no detector alone": "there is no collector, and one detector"}
 # What the image may weigh, without what scratch weighs: nothing.
 IMAGE_MAX = 40e6
 STOP_MAX = 5.0

@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
+use jiff::fmt::rfc2822;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
+use crate::time::Timestamp;
+
+/// The longest that a server may ask for patience.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 /// How much of what a server says of an error is passed on, in characters.
 const SAID_MAX: usize = 200;
 
@@ -81,4 +86,36 @@ pub fn is_http(url: &str) -> bool {
 pub fn printable(text: &str) -> String {
     let printable = text.chars().filter(|char| !char.is_control());
     printable.take(SAID_MAX).collect()
+}
+
+/// What `Retry-After` asks for at `now`, an hour at most: seconds, or a date (RFC 9110, section 10.2.3).
+pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+    let text = text.trim();
+    let wait = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let date = rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+            Timestamp(date.as_millisecond()).since(now)
+        }
+    };
+    Some(wait.min(RETRY_AFTER_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_614_265_330_000);
+
+    #[test]
+    fn patience_is_asked_for_in_seconds_or_by_a_date() {
+        let seconds = |text: &str| retry_after(text, NOW).map(|wait| wait.as_secs());
+        assert_eq!(seconds("120"), Some(120));
+        assert_eq!(seconds(" 0 "), Some(0));
+        assert_eq!(seconds("99999999"), Some(3600));
+        assert_eq!(seconds("Thu, 25 Feb 2021 15:03:00 GMT"), Some(50));
+        assert_eq!(seconds("Thu, 25 Feb 2020 15:03:00 GMT").unwrap_or(0), 0);
+        assert_eq!(seconds("soon"), None);
+        assert_eq!(seconds("-1"), None);
+    }
 }

@@ -20,7 +20,7 @@
 //! | 9 | [`worker`] |
 //! | 10 | `store`, `https` |
 //! | 11 | `kafka` |
-//! | 12 | `notify` |
+//! | 12 | `notify`, `telemetry` |
 //! | 13 | `config` |
 //! | 14 | `tools`, `service` |
 //! | 15 | `backtest` |
@@ -64,6 +64,8 @@ pub mod kafka;
 
 #[cfg(feature = "daemon")]
 pub mod notify;
+#[cfg(feature = "daemon")]
+pub mod telemetry;
 
 #[cfg(feature = "daemon")]
 pub mod config;

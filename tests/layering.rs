@@ -24,7 +24,7 @@ const LAYERS: &[&[&str]] = &[
     &["worker"],
     &["store", "https"],
     &["kafka"],
-    &["notify"],
+    &["notify", "telemetry"],
     &["config"],
     &["tools", "service"],
     &["backtest"],

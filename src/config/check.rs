@@ -9,7 +9,7 @@ use super::problem::Problem;
 use super::raw::{Rate, Raw};
 use super::settings::{Config, TokenDigest};
 use super::units::{format_duration, plain_name};
-use super::{notify, registry};
+use super::{notify, registry, telemetry};
 use crate::detect::cold::{EXCURSIONS, ROWS_MAX};
 use crate::detect::{Budget, Params};
 use crate::kafka::admin::MESSAGE_MAX;
@@ -87,6 +87,7 @@ pub fn check(mut loaded: Loaded) -> (Config, Vec<Problem>) {
         http: http(raw, &mut found),
         http_token,
         log: raw.log.clone(),
+        telemetry: telemetry::check(&raw.telemetry, &mut |key, problem| found.add(key, problem)),
         shown,
         loaded: Arc::clone(&loaded),
     };

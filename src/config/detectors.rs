@@ -12,7 +12,8 @@ use super::raw::Input;
 /// The key of the tables.
 pub(super) const KEY: &str = "detector";
 /// What is the process's, and no detector's.
-pub(super) const OF_THE_PROCESS: [&str; 5] = ["http", "log", "notify", "instance", KEY];
+pub(super) const OF_THE_PROCESS: [&str; 6] =
+    ["http", "log", "notify", "telemetry", "instance", KEY];
 
 /// Whose settings are read where files have several detectors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

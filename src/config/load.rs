@@ -19,7 +19,13 @@ use super::secret;
 pub const ENVIRONMENT_PREFIX: &str = "ANOMALYD__";
 
 /// Tables whose keys are the user's own: everything below is one key, dots included.
-const FREE: &[&str] = &["kafka.properties", "input.categories", "input.missing_for"];
+const FREE: &[&str] = &[
+    "kafka.properties",
+    "input.categories",
+    "input.missing_for",
+    "telemetry.headers",
+    "telemetry.resource",
+];
 
 /// Where settings come from.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -131,12 +137,6 @@ impl Leaf {
 pub fn load(sources: &Sources) -> Loaded {
     let mut problems = Vec::new();
     let files = detectors::read(&sources.files, &mut problems);
-    for (table, origin) in files.layers(&sources.which, &mut problems) {
-        let mut leaves = Vec::new();
-        flatten(table, &known, &[], &origin, &mut leaves);
-        layers.push(leaves);
-    }
-    problems.extend(misspelt(&sources.environment, &known));
     load_from(sources, (files, problems))
 }
 
@@ -144,6 +144,12 @@ pub fn load(sources: &Sources) -> Loaded {
 pub(super) fn load_from(sources: &Sources, (files, mut problems): (Files, Vec<Problem>)) -> Loaded {
     let known = Table::try_from(Raw::default()).unwrap_or_default();
     let mut layers: Vec<Vec<Leaf>> = Vec::new();
+    for (table, origin) in files.layers(&sources.which, &mut problems) {
+        let mut leaves = Vec::new();
+        flatten(table, &known, &[], &origin, &mut leaves);
+        layers.push(leaves);
+    }
+    problems.extend(misspelt(&sources.environment, &known));
     layers.push(from_environment(&sources.environment));
     layers.push(from_flags(&sources.set, &mut problems));
     merge(layers, &known, sources, problems)

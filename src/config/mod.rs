@@ -17,6 +17,7 @@ pub mod secret;
 mod settings;
 mod several;
 pub mod units;
+pub mod telemetry;
 
 pub use detectors::Which;
 pub use load::Sources;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::exclude;
 use super::notify::Notify;
+use super::telemetry::Telemetry;
 use super::units::{one_or_many, optional_text, optional_time, time, with_commas};
 use crate::detect::Params;
 use crate::kafka::publish::Delivery;
@@ -68,6 +69,8 @@ pub struct Raw {
     pub http: Http,
     /// `[log]`
     pub log: Log,
+    /// `[telemetry]`
+    pub telemetry: Telemetry,
 }
 
 /// Records that a detector judges together unless told otherwise: what a stream shows over a few records is most of what a model can know of it
@@ -99,6 +102,7 @@ impl Default for Raw {
             state: State::default(),
             http: Http::default(),
             log: Log::default(),
+            telemetry: Telemetry::default(),
         }
     }
 }

@@ -19,6 +19,7 @@ pub fn looks_secret(name: &str) -> bool {
         "key.pem",
         "basic.auth",
         "credential",
+        "telemetry.headers",
     ]
     .iter()
     .any(|word| name.contains(word))

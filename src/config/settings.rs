@@ -20,6 +20,7 @@ use crate::kafka::topics::OutputTopics;
 use crate::model::spec::ModelSpec;
 use crate::notify::endpoint::Endpoint;
 use crate::seed::Seed;
+use crate::telemetry;
 use crate::train::evidence::EpisodeSettings;
 use crate::train::{self, TrainSettings};
 
@@ -68,6 +69,8 @@ pub struct Config {
     pub http_token: Option<TokenDigest>,
     /// The log.
     pub log: raw::Log,
+    /// Where traces and metrics go; `None`: nowhere.
+    pub telemetry: Option<telemetry::Settings>,
     /// The effective settings as TOML, secrets hidden.
     pub shown: String,
     /// What it was checked from.

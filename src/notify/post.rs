@@ -5,18 +5,15 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use jiff::fmt::rfc2822;
 use sha2::Sha256;
 
 use super::endpoint::{Endpoint, Kind};
 use super::message::Message;
-use crate::https::{self, printable};
+use crate::https::{self, printable, retry_after};
 use crate::time::Timestamp;
 
 /// The longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: u64 = 4 * 1024;
-/// The longest that an endpoint may ask for patience.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 /// What a secret in Standard Webhooks' form begins with; base64 follows.
 const SECRET_PREFIX: &str = "whsec_";
 
@@ -131,19 +128,6 @@ fn judge(code: u16, after: Option<&str>, said: &str, now: Timestamp) -> Answer {
             said: said.to_owned(),
         },
     }
-}
-
-/// Seconds, or a date (RFC 9110, section 10.2.3).
-fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
-    let text = text.trim();
-    let wait = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let date = rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-            Timestamp(date.as_millisecond()).since(now)
-        }
-    };
-    Some(wait.min(RETRY_AFTER_MAX))
 }
 
 /// What is sent beside the body, for who takes such a message.
@@ -275,17 +259,5 @@ mod tests {
                 .iter()
                 .all(|asked| asked.body == r#"{"test": 2432232314}"#)
         );
-    }
-
-    #[test]
-    fn patience_is_asked_for_in_seconds_or_by_a_date() {
-        let seconds = |text: &str| retry_after(text, NOW).map(|wait| wait.as_secs());
-        assert_eq!(seconds("120"), Some(120));
-        assert_eq!(seconds(" 0 "), Some(0));
-        assert_eq!(seconds("99999999"), Some(3600));
-        assert_eq!(seconds("Thu, 25 Feb 2021 15:03:00 GMT"), Some(50));
-        assert_eq!(seconds("Thu, 25 Feb 2020 15:03:00 GMT").unwrap_or(0), 0);
-        assert_eq!(seconds("soon"), None);
-        assert_eq!(seconds("-1"), None);
     }
 }

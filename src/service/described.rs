@@ -4,6 +4,7 @@ use prometheus::Registry;
 
 use super::metrics::Metrics;
 use super::notifying::metrics::NotifyMetrics;
+use super::process_metrics::ProcessMetrics;
 
 /// One metric as docs and tests see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +13,7 @@ pub struct Described {
     pub name: String,
     /// `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
-    /// Its labels, without `detector`, which all have.
+    /// Its labels, without `detector`, which all have but those of a process.
     pub labels: Vec<String>,
     /// Its help text.
     pub help: String,
@@ -22,6 +23,11 @@ pub struct Described {
 pub fn describe() -> prometheus::Result<Vec<Described>> {
     let registry = Registry::new();
     NotifyMetrics::register(&registry, "detector")?.begin("endpoint");
+    let process = ProcessMetrics::register(&registry)?;
+    process.requests.with_label_values(&["/", "200"]);
+    let telemetry = &process.telemetry;
+    telemetry.requests.with_label_values(&["traces", "200"]);
+    telemetry.spans.with_label_values(&["exported"]);
     let metrics = Metrics::register(&registry, "detector")?;
     // A family without series would not be gathered.
     metrics.lag.with_label_values(&["topic", "0"]);
@@ -60,12 +66,15 @@ pub fn describe() -> prometheus::Result<Vec<Described>> {
 mod tests {
     use super::super::metrics::TABLE;
     use super::super::notifying::metrics::NOTIFY_TABLE;
+    use super::super::process_metrics::PROCESS_TABLE;
     use super::*;
 
     #[test]
     fn names_are_ours_with_help_and_units() {
         let all = describe().unwrap();
-        assert_eq!(all.len(), TABLE.len() + NOTIFY_TABLE.len());
+        let tables = [TABLE, NOTIFY_TABLE, PROCESS_TABLE];
+        let entries: usize = tables.iter().map(|table| table.len()).sum();
+        assert_eq!(all.len(), entries);
         for metric in all {
             assert!(metric.name.starts_with("anomalyd_"), "{}", metric.name);
             assert!(

@@ -45,6 +45,9 @@ pub enum ServiceError {
         /// What is wrong.
         problem: String,
     },
+    /// Telemetry cannot begin.
+    #[error("telemetry: {0}")]
+    Telemetry(String),
     /// There is nobody to tell.
     #[error("there is no [[notify]] in the configuration: nobody to tell of alerts")]
     Nobody,
@@ -98,6 +101,7 @@ impl ServiceError {
             || matches!(
                 self,
                 Self::Endpoint { .. }
+                    | Self::Telemetry(_)
                     | Self::Nobody
                     | Self::Schema(SchemaError::Problems(_) | SchemaError::TooWide(_))
                     | Self::Worker {

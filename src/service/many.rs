@@ -240,7 +240,10 @@ impl std::fmt::Display for Failed {
 /// # Errors
 /// Why the last one ended, if nobody asked it to; or if HTTP cannot be served.
 pub fn run(configs: &[Config]) -> Result<(), ServiceError> {
-    let process = Process::begin();
+    let Some(first) = configs.first() else {
+        return Ok(());
+    };
+    let process = Process::begin(first)?;
     let mut all: Vec<(Arc<Detector>, Sources)> = Vec::new();
     for config in configs {
         let (shell, sources) = Shell::open(config, &process)?;
@@ -253,8 +256,8 @@ pub fn run(configs: &[Config]) -> Result<(), ServiceError> {
     }
     let detectors: Vec<Arc<Detector>> = all.iter().map(|(one, _)| Arc::clone(one)).collect();
     let told = {
-        let (detectors, first) = (detectors.clone(), configs.first().cloned());
-        Arc::new(move |request| tell(&detectors, first.as_ref(), &request))
+        let (detectors, first) = (detectors.clone(), first.clone());
+        Arc::new(move |request| tell(&detectors, &first, &request))
     };
     let doors = all
         .into_iter()
@@ -267,9 +270,9 @@ pub fn run(configs: &[Config]) -> Result<(), ServiceError> {
         let told = Arc::clone(&told);
         Arc::new(move || told(Request::Reload))
     };
-    let router = many_http::router(doors, (&process.registry, &process.clock), reload);
+    let router = many_http::router(doors, &process, reload);
     let _server = if_wanted(
-        configs.first().and_then(|config| config.http),
+        first.http,
         "listening for HTTP (`http.listen`)",
         |address| Server::serving(address, router),
     )?;
@@ -294,7 +297,7 @@ pub fn run(configs: &[Config]) -> Result<(), ServiceError> {
 }
 
 /// Does what is asked for; answers which detectors come or go with a restart.
-fn tell(detectors: &[Arc<Detector>], first: Option<&Config>, request: &Request) -> Vec<String> {
+fn tell(detectors: &[Arc<Detector>], first: &Config, request: &Request) -> Vec<String> {
     if let Request::Stop(name) = request {
         tracing::info!(signal = name, "stopping");
     }
@@ -305,9 +308,9 @@ fn tell(detectors: &[Arc<Detector>], first: Option<&Config>, request: &Request) 
             Request::Stop(_) => detector.end(),
         }
     }
-    let Some(first) = first.filter(|_| *request == Request::Reload) else {
+    if *request != Request::Reload {
         return Vec::new();
-    };
+    }
     let ours: Vec<&str> = detectors.iter().map(|one| one.name.as_str()).collect();
     let others = come_and_go(&ours, &first.detectors_now());
     for other in &others {
@@ -334,7 +337,7 @@ mod tests {
 
     fn detector() -> Detector {
         let config = Config::load(&Settings::default()).unwrap();
-        let (shell, _) = Shell::open(&config, &Process::begin()).unwrap();
+        let (shell, _) = Shell::open(&config, &Process::begin(&config).unwrap()).unwrap();
         Detector {
             name: config.name,
             shell,

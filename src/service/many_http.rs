@@ -10,10 +10,11 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{Html, IntoResponse, Json, Redirect, Response};
 use axum::routing::{get, post};
-use prometheus::{IntCounterVec, Opts, Registry};
+use prometheus::Registry;
 use serde_json::{Value, json};
 
 use super::http::{count, exported, protect, router as of_one, verdict};
+use super::shell::Process;
 use super::sources::Sources;
 use super::{api, pages};
 use crate::time::Clock;
@@ -36,18 +37,14 @@ struct Building {
     reload: Reload,
 }
 
-pub(super) fn router(
-    doors: Vec<Door>,
-    (registry, clock): (&Registry, &Arc<dyn Clock>),
-    reload: Reload,
-) -> Router {
+pub(super) fn router(doors: Vec<Door>, process: &Process, reload: Reload) -> Router {
     let building = Building {
         doors: doors.into(),
-        registry: registry.clone(),
-        clock: Arc::clone(clock),
+        registry: process.registry.clone(),
+        clock: Arc::clone(&process.clock),
         reload,
     };
-    let requests = requests(registry);
+    let requests = Some(process.metrics.requests.clone());
     let mut router = Router::new()
         .route("/", get(home))
         .route("/metrics", get(metrics))
@@ -67,15 +64,6 @@ pub(super) fn router(
             .route(&slash, get(async move || Redirect::permanent(&to)));
     }
     router
-}
-
-/// Counts what was asked of the process, beside what is asked of each detector.
-fn requests(registry: &Registry) -> Option<IntCounterVec> {
-    let help = "Requests that HTTP answered, by endpoint and status code, of no detector alone.";
-    let opts = Opts::new("anomalyd_process_http_requests_total", help);
-    let made = IntCounterVec::new(opts, &["endpoint", "code"]).ok()?;
-    registry.register(Box::new(made.clone())).ok()?;
-    Some(made)
 }
 
 async fn metrics(State(building): State<Building>) -> Response {

@@ -131,10 +131,10 @@ pub struct Metrics {
 /// What a metric is called, and says of itself.
 pub(super) struct Entry {
     pub(super) name: &'static str,
-    labels: &'static [&'static str],
+    pub(super) labels: &'static [&'static str],
     /// Upper bounds of a histogram's buckets.
     bounds: &'static [f64],
-    help: &'static str,
+    pub(super) help: &'static str,
 }
 
 /// A counter or a gauge.

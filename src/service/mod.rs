@@ -1,7 +1,7 @@
 //! The process around the workers: HTTP, metrics, status and the log.
 //!
 //! Next: `run` (starts and stops everything), `from_config` (what its parts are given), `prepare` (what it waits for), `models` (the store and who follows it), `feedback` (the same of what people say; both `watch`), `schema` (which features
-//! there are), `observe` (events to metrics and status), `metrics` (every name), `status` (what people see), `http` (who answers), `log`,
+//! there are), `observe` (events to metrics and status), `metrics` and `process_metrics` (every name), `exporting` (the same and traces by OpenTelemetry), `status` (what people see), `http` (who answers), `log`,
 //! `signal`, `reload` (the configuration read again).
 
 pub mod api;
@@ -10,6 +10,7 @@ pub mod described;
 pub mod episodes;
 pub mod error;
 mod events;
+mod exporting;
 mod feedback;
 mod from_config;
 pub mod http;
@@ -22,6 +23,7 @@ pub mod notifying;
 pub mod observe;
 pub(crate) mod pages;
 mod prepare;
+mod process_metrics;
 pub mod recent;
 pub mod reload;
 pub mod reloaded;

@@ -14,9 +14,10 @@ use crate::model::gate_report::GateReport;
 use crate::model::trained::TrainedModel;
 use crate::pipeline::{Assigned, ColumnsDiffer, Discarded, Suppressed, Tally, WrongClock};
 use crate::stream::TopicPartition;
+use crate::telemetry::trace::Tracer;
 use crate::time::{Clock, Timestamp};
 use crate::trainer::{self, Waits};
-use crate::worker::{self, Committed, Gauges};
+use crate::worker::{self, Attempt, Committed, Gauges};
 
 /// Gauges that are sums over the workers of a process: each worker adds its own values.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +66,7 @@ pub struct WorkerObserver {
     status: Arc<Status>,
     shared: WorkerGauges,
     params: Arc<Params>,
+    tracer: Option<Tracer>,
 }
 
 impl WorkerObserver {
@@ -87,7 +89,14 @@ impl WorkerObserver {
             status,
             shared,
             params,
+            tracer: None,
         }
+    }
+
+    /// The same, which also tells `tracer` of batches.
+    #[must_use]
+    pub fn traced(self, tracer: Option<Tracer>) -> Self {
+        Self { tracer, ..self }
     }
 
     fn count(&self, tally: &Tally) {
@@ -214,6 +223,12 @@ impl worker::Observer for WorkerObserver {
             name_wrong(clock);
         }
         self.status.watched(batch.watched);
+    }
+
+    fn attempted(&mut self, attempt: &Attempt) {
+        if let Some(tracer) = &mut self.tracer {
+            tracer.tell(attempt);
+        }
     }
 
     fn aborted(&mut self, took: Duration) {

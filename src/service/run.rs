@@ -37,6 +37,7 @@ use crate::pipeline::{Column, Pipeline, Watching};
 use crate::port::{History, ModelStore};
 use crate::record::decode::Decoder;
 use crate::record::schema::Schema;
+use crate::telemetry::thread::Exporting;
 use crate::time::Clock;
 use crate::trainer::{Control, Sources, Trainer, TrainerLink};
 use crate::worker::{Ports, Settings, Worker, WorkerError};
@@ -59,6 +60,8 @@ enum Ended {
 pub struct Running {
     shell: Shell,
     server: Option<Server>,
+    /// Ends after all the others, with what they told.
+    _exporting: Option<Exporting>,
     stop: Arc<AtomicBool>,
     ended: Receiver<Ended>,
     stop_handle: StopHandle,
@@ -129,14 +132,19 @@ pub fn run(config: &Config) -> Result<(), ServiceError> {
 
 /// Starts everything and returns while it works. `stop` ends a start that waits, and later every thread.
 pub fn start(config: &Config, stop: Arc<AtomicBool>) -> Result<Running, ServiceError> {
-    let (shell, sources) = Shell::open(config, &Process::begin())?;
+    let process = Process::begin(config)?;
+    let (shell, sources) = Shell::open(config, &process)?;
     let server = if_wanted(
         config.http,
         "listening for HTTP (`http.listen`)",
         |address| Server::start(address, sources),
     )?;
     let running = start_in(config, shell.with_stop(&stop), stop)?;
-    Ok(Running { server, ..running })
+    Ok(Running {
+        server,
+        _exporting: process.exporting,
+        ..running
+    })
 }
 
 /// The same, of one detector among others, or by itself: what it has beside `shell`.
@@ -197,6 +205,7 @@ pub(super) fn start_in(
         shell,
         server: None,
         stop,
+        _exporting: None,
         ended,
         stop_handle: StopHandle(ended_sender),
         workers: config.workers,
@@ -336,7 +345,8 @@ impl Crew<'_> {
                 (metrics.clone(), Arc::clone(status)),
                 gauges.clone(),
                 Arc::clone(&self.config.detect),
-            ),
+            )
+            .traced(self.shell.tracer(self.config, worker)),
             stop: Arc::clone(self.stop),
             clock: Arc::clone(&self.shell.clock),
             watchdog: self.watchdog(worker),

@@ -6,13 +6,17 @@ use std::sync::atomic::AtomicBool;
 use prometheus::Registry;
 
 use super::error::ServiceError;
+use super::exporting;
 use super::from_config::process_info;
 use super::metrics::Metrics;
+use super::process_metrics::ProcessMetrics;
 use super::reloaded::ShownSettings;
 use super::sources::{Access, LateChanges, Sources};
 use super::status::Status;
 use crate::config::Config;
 use crate::kafka::watchdog::{Watchdog, end_process};
+use crate::telemetry::thread::Exporting;
+use crate::telemetry::trace::{Origin, Tracer};
 use crate::time::{Clock, SystemClock};
 use crate::trainer::Turns;
 
@@ -22,19 +26,28 @@ pub(super) struct Process {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) watchdog: Watchdog,
     pub(super) registry: Registry,
+    pub(super) metrics: ProcessMetrics,
+    /// Telemetry, if it is wanted: it ends with this.
+    pub(super) exporting: Option<Exporting>,
     /// One training at a time.
     pub(super) turns: Turns,
 }
 
 impl Process {
-    pub(super) fn begin() -> Self {
+    /// With the process's own settings, which are the same in each detector's `config`.
+    pub(super) fn begin(config: &Config) -> Result<Self, ServiceError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        Self {
+        let registry = Registry::new();
+        let metrics = ProcessMetrics::register(&registry)?;
+        let seen = (&registry, &metrics.telemetry);
+        Ok(Self {
+            exporting: exporting::begin(config, seen, &clock)?,
             watchdog: Watchdog::start(Arc::clone(&clock), end_process),
             clock,
-            registry: Registry::new(),
+            registry,
+            metrics,
             turns: Turns::default(),
-        }
+        })
     }
 }
 
@@ -49,6 +62,8 @@ pub(super) struct Shell {
     pub(super) changes: LateChanges,
     pub(super) settings: ShownSettings,
     pub(super) turns: Turns,
+    /// What workers tell of batches by, once it is said whose they are.
+    tracer: Option<Tracer>,
 }
 
 impl Shell {
@@ -65,6 +80,7 @@ impl Shell {
             changes: LateChanges::default(),
             settings: ShownSettings::of(config),
             turns: process.turns.clone(),
+            tracer: process.exporting.as_ref().map(Exporting::tracer),
         };
         let sources = Sources {
             registry: process.registry.clone(),
@@ -77,6 +93,16 @@ impl Shell {
             },
         };
         Ok((shell, sources))
+    }
+
+    /// What a worker tells of batches by.
+    pub(super) fn tracer(&self, config: &Config, worker: usize) -> Option<Tracer> {
+        let origin = Origin {
+            detector: config.name.clone(),
+            group: config.input.group.clone(),
+            worker,
+        };
+        self.tracer.as_ref().map(|tracer| tracer.of(origin))
     }
 
     /// The same, for threads that `stop` ends.

@@ -23,7 +23,9 @@ use self::status::NotifyStatus;
 use super::error::ServiceError;
 use super::http::{Server, exported, if_wanted, protect, verdict};
 use super::signal::{self, Request};
+use super::exporting;
 use super::thread::spawn;
+use super::process_metrics::ProcessMetrics;
 use super::words;
 use crate::alert::Alert;
 use crate::config::Config;
@@ -80,6 +82,9 @@ pub fn run(config: &Config) -> Result<(), ServiceError> {
     let each = config.notify.iter();
     let named = each.map(|one| (one.name.as_str(), one.kind.name(), one.timeout));
     let status = Arc::new(NotifyStatus::new(named, metrics));
+    let counted = ProcessMetrics::register(&registry)?;
+    let seen = (&registry, &counted.telemetry);
+    let _exporting = exporting::begin(config, seen, &clock)?;
     let shown = Shown {
         registry,
         status: Arc::clone(&status),

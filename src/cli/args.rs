@@ -90,6 +90,7 @@ Reads its configuration again on SIGHUP: alert settings, training and log level 
     /// Tell people of alerts: webhooks, Slack, PagerDuty, Alertmanager ([[notify]]), until stopped
     #[command(after_help = "\
 Reads the alerts topic, a consumer group an endpoint, and posts to what [[notify]] names: at least once, from where it left off.
+Reads its configuration again on SIGHUP: settings of endpoints and log level change without a restart.
 A group that is new begins with the alerts that come. Stops on SIGTERM or Ctrl-C after the request in flight.
 
   anomalyd notify --config pumps.toml --set http.listen=:9465     beside a daemon on the same machine")]

@@ -60,7 +60,8 @@ pub fn plant(arguments: &DemoArgs, config: &Config) -> Result<(), Failure> {
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
-            signal::listen(STOP_MAX, false, |request| {
+            let limit = || STOP_MAX;
+            signal::listen(limit, false, |request| {
                 if let signal::Request::Stop(_) = request {
                     heard.store(true, Ordering::Relaxed);
                 }

@@ -12,18 +12,20 @@ mod problem;
 pub mod raw;
 mod registry;
 pub mod reload;
+pub mod reload_notify;
 pub mod schema;
 pub mod secret;
 mod settings;
 mod several;
-pub mod units;
 pub mod telemetry;
+pub mod units;
 
 pub use detectors::Which;
 pub use load::Sources;
 pub use problem::{Problem, Problems};
 pub use raw::{Input, LogFormat};
 pub use reload::{Changed, Reloaded};
+pub use reload_notify::NotifyReloaded;
 pub use settings::{Config, Setting, TokenDigest};
 
 impl Config {

@@ -114,7 +114,7 @@ impl Config {
 }
 
 /// All settings that differ, by key.
-fn changes(before: &Config, after: &Config) -> Vec<Changed> {
+pub(super) fn changes(before: &Config, after: &Config) -> Vec<Changed> {
     let values = |raw: &Raw| -> BTreeMap<String, String> {
         let mut flat = Vec::new();
         flatten(&Table::try_from(raw).unwrap_or_default(), "", &mut flat);

@@ -8,7 +8,7 @@ use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 
 use super::bodies::{Words, closes};
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, Seen};
 use super::message::{compose, parts};
 use super::post::{Answer, Post};
 use super::rate::Bucket;
@@ -48,8 +48,21 @@ pub enum Event {
     Waits(Option<String>),
 }
 
+/// What came of a part of what was gathered.
+enum Delivered {
+    /// All were told of it, and it is committed.
+    Done,
+    /// The endpoint's settings are others now: what remains is to be looked at again.
+    Changed,
+    /// The process is to end before.
+    Stopped,
+}
+
 /// Tells one endpoint.
 pub struct Notifier<S, P> {
+    /// Its settings when they were last looked at, ...
+    seen: Seen,
+    /// ... and what is in effect.
     endpoint: Endpoint,
     source: S,
     poster: P,
@@ -90,12 +103,15 @@ impl std::fmt::Debug for Around {
 }
 
 impl<S: AlertSource, P: Post> Notifier<S, P> {
-    /// Tells `endpoint` by `poster` what comes from `source`.
-    pub fn new(endpoint: Endpoint, (source, poster): (S, P), around: Around) -> Self {
+    /// Tells an endpoint by `poster`, which has its settings as they were seen, what comes from `source`.
+    pub fn new(endpoint: impl Into<Seen>, (source, poster): (S, P), around: Around) -> Self {
+        let seen = endpoint.into();
+        let endpoint = seen.endpoint.clone();
         let bucket = Bucket::new(endpoint.rate_limit, around.clock.monotonic());
         Self {
             bucket,
             rng: around.seed.child(&endpoint.name).rng(),
+            seen,
             endpoint,
             source,
             poster,
@@ -120,15 +136,45 @@ impl<S: AlertSource, P: Post> Notifier<S, P> {
     /// Where Kafka does not let us.
     pub fn run(&mut self) -> Result<(), KafkaFailure> {
         while !self.stopped() {
+            self.take_change();
             let gathered = self.gather()?;
-            let told: Vec<Option<&Alert>> = gathered.iter().map(|taken| self.told(taken)).collect();
-            for part in parts(self.endpoint.kind, &told) {
-                if !self.deliver(&gathered[part])? {
-                    return Ok(());
+            let mut rest = &gathered[..];
+            while !rest.is_empty() {
+                let told: Vec<Option<&Alert>> = rest.iter().map(|taken| self.told(taken)).collect();
+                let parts = parts(self.endpoint.kind, &told);
+                let first = parts.first().map_or(rest.len(), |part| part.end);
+                match self.deliver(&rest[..first])? {
+                    Delivered::Done => rest = &rest[first..],
+                    Delivered::Changed => {}
+                    Delivered::Stopped => return Ok(()),
                 }
             }
         }
         Ok(())
+    }
+
+    /// Goes on by the endpoint's settings as they are now; answers whether they are others.
+    fn take_change(&mut self) -> bool {
+        if !self.seen.changed() {
+            return false;
+        }
+        self.seen = self.seen.again();
+        let endpoint = self.seen.endpoint.clone();
+        let name = endpoint.name.clone();
+        if let Err(problem) = self.poster.change(&endpoint) {
+            tracing::error!(
+                endpoint = name,
+                problem,
+                "its new settings cannot be used: it goes on by those before"
+            );
+            return false;
+        }
+        if endpoint.rate_limit != self.endpoint.rate_limit {
+            self.bucket = Bucket::new(endpoint.rate_limit, self.clock.monotonic());
+        }
+        self.endpoint = endpoint;
+        tracing::info!(endpoint = name, "told by its new settings from now on");
+        true
     }
 
     /// The alert of a message, if this endpoint is told of it. An episode is as bad at its end as it was at its worst: whoever was told that it began is
@@ -146,7 +192,7 @@ impl<S: AlertSource, P: Post> Notifier<S, P> {
         let mut gathered: Vec<Taken> = Vec::new();
         let mut due: Option<Duration> = None;
         let mut any_told = false;
-        while gathered.len() < GATHERED_MAX && !self.stopped() {
+        while gathered.len() < GATHERED_MAX && !self.stopped() && !self.seen.changed() {
             let lag = self.source.lag();
             self.tell(Event::Goes(lag));
             let now = self.clock.monotonic();
@@ -195,10 +241,13 @@ impl<S: AlertSource, P: Post> Notifier<S, P> {
         }
     }
 
-    /// Tells of one part of what was gathered, for however long that takes, and commits it; false if the process is to end before.
-    fn deliver(&mut self, part: &[Taken]) -> Result<bool, KafkaFailure> {
+    /// Tells of one part of what was gathered, for however long that takes, and commits it.
+    fn deliver(&mut self, part: &[Taken]) -> Result<Delivered, KafkaFailure> {
         let mut failures = 0;
         loop {
+            if self.take_change() {
+                return Ok(Delivered::Changed);
+            }
             let held: Vec<&Taken> = part
                 .iter()
                 .filter(|taken| self.source.holds(taken))
@@ -206,26 +255,26 @@ impl<S: AlertSource, P: Post> Notifier<S, P> {
             let alerts: Vec<&Alert> = held.iter().filter_map(|taken| self.told(taken)).collect();
             if alerts.is_empty() {
                 self.commit(&held)?;
-                return Ok(true);
+                return Ok(Delivered::Done);
             }
             let limited = self.bucket.wait(self.clock.monotonic());
             if !limited.is_zero() {
                 if !self.pause(limited)? {
-                    return Ok(false);
+                    return Ok(Delivered::Stopped);
                 }
                 continue;
             }
             if self.stopped() {
-                return Ok(false);
+                return Ok(Delivered::Stopped);
             }
             self.bucket.take();
             let Some(wait) = self.attempt(&alerts, failures) else {
                 self.commit(&held)?;
-                return Ok(true);
+                return Ok(Delivered::Done);
             };
             failures += 1;
             if !self.pause(wait)? {
-                return Ok(false);
+                return Ok(Delivered::Stopped);
             }
         }
     }
@@ -277,12 +326,12 @@ impl<S: AlertSource, P: Post> Notifier<S, P> {
         doubled.min(BACKOFF.1).mul_f64(self.rng.gen_range(0.5..1.0))
     }
 
-    /// Waits, while it stays a member of its group; false if the process is to end.
+    /// Waits, while it stays a member of its group and until its endpoint changes; false if the process is to end.
     fn pause(&mut self, length: Duration) -> Result<bool, KafkaFailure> {
         let until = self.clock.monotonic() + length;
         loop {
             let left = until.saturating_sub(self.clock.monotonic());
-            if self.stopped() || left.is_zero() {
+            if self.stopped() || self.seen.changed() || left.is_zero() {
                 return Ok(!self.stopped());
             }
             let lag = self.source.lag();

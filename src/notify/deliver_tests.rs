@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
-use super::super::endpoint::Kind;
+use super::super::endpoint::{Kind, Live};
 use super::super::message::Message;
 use super::super::message::tests::{alert, endpoint, words};
 use super::*;
@@ -79,9 +79,18 @@ struct Endpoint {
     before: Arc<Mutex<Vec<usize>>>,
     /// The process is told to end while it is asked for so many times.
     stop: Option<(usize, Arc<AtomicBool>)>,
+    /// Where it was told that it is by now.
+    urls: Arc<Mutex<Vec<String>>>,
+    /// It becomes another while it is asked for so many times.
+    becomes: Option<(usize, Live, super::super::endpoint::Endpoint)>,
 }
 
 impl Post for Endpoint {
+    fn change(&mut self, endpoint: &super::super::endpoint::Endpoint) -> Result<(), String> {
+        self.urls.lock().unwrap().push(endpoint.url.clone());
+        Ok(())
+    }
+
     fn post(&mut self, message: &Message, now: Timestamp) -> Answer {
         let mut asked = self.asked.lock().unwrap();
         asked.push((now.0 / 1000, message.clone()));
@@ -94,6 +103,11 @@ impl Post for Endpoint {
         {
             stop.store(true, Ordering::Relaxed);
         }
+        if let Some((at, live, other)) = &self.becomes
+            && *at == asked.len()
+        {
+            live.set(other.clone());
+        }
         self.answers.pop_front().unwrap_or(Answer::Delivered(200))
     }
 }
@@ -104,6 +118,7 @@ struct Ran {
     committed: Vec<i64>,
     before: Vec<usize>,
     events: Vec<Event>,
+    urls: Vec<String>,
 }
 
 impl Ran {
@@ -149,6 +164,7 @@ struct Plan {
     answers: Vec<Answer>,
     lost_at: Option<u64>,
     stop_at: Option<usize>,
+    becomes: Option<(usize, super::super::endpoint::Endpoint)>,
 }
 
 fn run(endpoint_: super::super::endpoint::Endpoint, plan: Plan) -> Ran {
@@ -157,6 +173,8 @@ fn run(endpoint_: super::super::endpoint::Endpoint, plan: Plan) -> Ran {
     let committed = Arc::new(Mutex::new(Vec::new()));
     let asked = Arc::new(Mutex::new(Vec::new()));
     let before = Arc::new(Mutex::new(Vec::new()));
+    let urls = Arc::new(Mutex::new(Vec::new()));
+    let live = Live::from(endpoint_);
     let source = Script {
         clock: Arc::clone(&clock),
         coming: plan.coming,
@@ -171,6 +189,8 @@ fn run(endpoint_: super::super::endpoint::Endpoint, plan: Plan) -> Ran {
         committed: Arc::clone(&committed),
         before: Arc::clone(&before),
         stop: plan.stop_at.map(|at| (at, Arc::clone(&stop))),
+        urls: Arc::clone(&urls),
+        becomes: plan.becomes.map(|(at, other)| (at, live.clone(), other)),
     };
     let events = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&events);
@@ -185,7 +205,7 @@ fn run(endpoint_: super::super::endpoint::Endpoint, plan: Plan) -> Ran {
         words,
         seed: Seed(1),
     };
-    Notifier::new(endpoint_, (source, poster), around)
+    Notifier::new(live.seen(), (source, poster), around)
         .run()
         .unwrap();
     let (asked, committed) = (
@@ -201,6 +221,7 @@ fn run(endpoint_: super::super::endpoint::Endpoint, plan: Plan) -> Ran {
         committed,
         before,
         events,
+        urls: std::mem::take(&mut *urls.lock().unwrap()),
     }
 }
 
@@ -322,6 +343,40 @@ fn failures_are_tried_again_later_and_later_and_as_the_endpoint_wants() {
             .count(),
         9
     );
+}
+
+#[test]
+fn other_settings_are_in_effect_between_two_attempts() {
+    // What it answers would be waited for long: the new address is tried at once.
+    let mut other = endpoint(Kind::Pagerduty);
+    other.url = "https://other".to_owned();
+    other.severity_min = crate::alert::Severity::High;
+    let coming = coming(&[
+        (0, "a", 0, "open", "low"),
+        (0, "b", 1, "open", "high"),
+        (50, "c", 2, "open", "low"),
+        (90, "c", 2, "update", "high"),
+    ]);
+    let ran = run(
+        endpoint(Kind::Pagerduty),
+        Plan {
+            coming,
+            answers: vec![later(Some(3_000))],
+            becomes: Some((1, other)),
+            ..Plan::default()
+        },
+    );
+    assert_eq!(ran.urls, ["https://other"]);
+    let times = ran.times();
+    assert_eq!(times.len(), 3, "{times:?}");
+    assert!(times[1] - times[0] <= 1, "{times:?}");
+    // What was not delivered before is looked at again: it is below the least severity by now.
+    for (number, onset) in [(0, 0), (1, 1), (2, 2)] {
+        let body = String::from_utf8_lossy(&ran.asked[number].1.body);
+        let id = format!("pumps/records/3/{onset}\"");
+        assert!(body.contains(&id), "{number}: {body}");
+    }
+    assert_eq!(ran.committed, [2, 3, 4]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! One `[[notify]]`, checked: where to post, what, and how often.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -76,6 +77,69 @@ impl std::fmt::Debug for Endpoint {
             .field("name", &self.name)
             .field("kind", &self.kind)
             .finish_non_exhaustive()
+    }
+}
+
+/// An endpoint whose settings may change while it is told. Cloning shares them.
+#[derive(Clone, Debug)]
+pub struct Live(Arc<Mutex<(u64, Endpoint)>>);
+
+impl From<Endpoint> for Live {
+    fn from(endpoint: Endpoint) -> Self {
+        Self(Arc::new(Mutex::new((0, endpoint))))
+    }
+}
+
+/// What it was when it was looked at.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    live: Live,
+    changes: u64,
+    /// Its settings then.
+    pub endpoint: Endpoint,
+}
+
+impl From<Endpoint> for Seen {
+    /// Of one that nobody changes.
+    fn from(endpoint: Endpoint) -> Self {
+        Live::from(endpoint).seen()
+    }
+}
+
+impl Seen {
+    /// Whether it is another by now.
+    #[must_use]
+    pub fn changed(&self) -> bool {
+        self.live.lock().0 != self.changes
+    }
+
+    /// As it is by now.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        self.live.seen()
+    }
+}
+
+impl Live {
+    fn lock(&self) -> MutexGuard<'_, (u64, Endpoint)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As it is now.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        let (changes, endpoint) = self.lock().clone();
+        Seen {
+            live: self.clone(),
+            changes,
+            endpoint,
+        }
+    }
+
+    /// Its settings from the next message on; name and kind stay.
+    pub fn set(&self, endpoint: Endpoint) {
+        let mut held = self.lock();
+        *held = (held.0 + 1, endpoint);
     }
 }
 

@@ -44,6 +44,12 @@ pub enum Answer {
 pub trait Post {
     /// Posts one. `now` is when.
     fn post(&mut self, message: &Message, now: Timestamp) -> Answer;
+
+    /// Posts by other settings from now on.
+    ///
+    /// # Errors
+    /// What is wrong with them, in words; then all stays as it was.
+    fn change(&mut self, endpoint: &Endpoint) -> Result<(), String>;
 }
 
 /// Posts to an endpoint by HTTP.
@@ -100,6 +106,11 @@ impl HttpPost {
 }
 
 impl Post for HttpPost {
+    fn change(&mut self, endpoint: &Endpoint) -> Result<(), String> {
+        *self = Self::new(endpoint)?;
+        Ok(())
+    }
+
     fn post(&mut self, message: &Message, now: Timestamp) -> Answer {
         match self.send(message, now) {
             Ok((code, after, said)) => {

@@ -277,7 +277,7 @@ pub fn run(configs: &[Config]) -> Result<(), ServiceError> {
         |address| Server::serving(address, router),
     )?;
     spawn("signals", move || {
-        signal::listen(END_MAX, true, |request| drop(told(request)));
+        signal::listen(|| END_MAX, true, |request| drop(told(request)));
     })?;
     let (ended, endings) = channel();
     for (detector, config) in detectors.iter().zip(configs) {

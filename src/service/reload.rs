@@ -9,7 +9,7 @@ use super::log;
 use super::metrics::Metrics;
 use super::reloaded::{ReloadStatus, ShownSettings};
 use super::status::Status;
-use crate::config::{Changed, Config, Problems, Reloaded};
+use crate::config::{Config, Problems};
 use crate::detect::AlertParams;
 use crate::time::Clock;
 use crate::trainer::Control;
@@ -56,11 +56,10 @@ impl Reloader {
     pub fn reload(&self) -> Result<ReloadStatus, Problems> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let found = running.reload();
-        let told = ReloadStatus {
-            at: self.clock.now().rfc3339(),
-            ..told(&found)
-        };
-        say(&told);
+        let came = found
+            .as_ref()
+            .map(|found| (&*found.applied, &*found.needs_restart));
+        let told = ReloadStatus::of(self.clock.now(), came);
         self.metrics
             .reloads
             .with_label_values(&[told.outcome])
@@ -98,50 +97,6 @@ impl Reloader {
             log::level(&config.log.level);
         }
         self.shown.set(config.settings());
-    }
-}
-
-fn told(found: &Result<Reloaded, Problems>) -> ReloadStatus {
-    match found {
-        Ok(found) => ReloadStatus {
-            outcome: match (found.applied.is_empty(), found.needs_restart.is_empty()) {
-                (true, true) => "unchanged",
-                (false, true) => "applied",
-                (_, false) => "needs_restart",
-            },
-            applied: found.applied.clone(),
-            needs_restart: found.needs_restart.clone(),
-            ..ReloadStatus::default()
-        },
-        Err(Problems(problems)) => ReloadStatus {
-            outcome: "refused",
-            problems: problems.iter().map(ToString::to_string).collect(),
-            ..ReloadStatus::default()
-        },
-    }
-}
-
-fn say(told: &ReloadStatus) {
-    for problem in &told.problems {
-        tracing::error!(problem, "the configuration that was read again is wrong");
-    }
-    for Changed { key, value } in &told.applied {
-        tracing::info!(key, value, "a setting changed");
-    }
-    for Changed { key, .. } in &told.needs_restart {
-        tracing::warn!(
-            key,
-            "a setting is another in the configuration, which takes a restart: this process goes on as it was"
-        );
-    }
-    let outcome = told.outcome;
-    if outcome == "refused" {
-        tracing::error!(
-            outcome,
-            "the configuration was read again: nothing was changed"
-        );
-    } else {
-        tracing::info!(outcome, "the configuration was read again");
     }
 }
 

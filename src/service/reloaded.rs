@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
-use crate::config::{Changed, Config, Setting};
+use crate::config::{Changed, Config, Problems, Setting};
+use crate::time::Timestamp;
 
 /// What the last reading of the configuration came to, for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -19,6 +20,58 @@ pub struct ReloadStatus {
     pub needs_restart: Vec<Changed>,
     /// What is wrong with the configuration; then nothing was changed.
     pub problems: Vec<String>,
+}
+
+impl ReloadStatus {
+    /// Of what was read at `at` and came to settings that are in effect, and others that take a restart. The log says it, too.
+    pub(super) fn of(at: Timestamp, found: Result<(&[Changed], &[Changed]), &Problems>) -> Self {
+        let at = at.rfc3339();
+        let told = match found {
+            Ok((applied, needs_restart)) => Self {
+                at,
+                outcome: match (applied.is_empty(), needs_restart.is_empty()) {
+                    (true, true) => "unchanged",
+                    (false, true) => "applied",
+                    (_, false) => "needs_restart",
+                },
+                applied: applied.to_vec(),
+                needs_restart: needs_restart.to_vec(),
+                problems: Vec::new(),
+            },
+            Err(Problems(problems)) => Self {
+                at,
+                outcome: "refused",
+                problems: problems.iter().map(ToString::to_string).collect(),
+                ..Self::default()
+            },
+        };
+        told.say();
+        told
+    }
+
+    fn say(&self) {
+        for problem in &self.problems {
+            tracing::error!(problem, "the configuration that was read again is wrong");
+        }
+        for Changed { key, value } in &self.applied {
+            tracing::info!(key, value, "a setting changed");
+        }
+        for Changed { key, .. } in &self.needs_restart {
+            tracing::warn!(
+                key,
+                "a setting is another in the configuration, which takes a restart: this process goes on as it was"
+            );
+        }
+        let outcome = self.outcome;
+        if outcome == "refused" {
+            tracing::error!(
+                outcome,
+                "the configuration was read again: nothing was changed"
+            );
+        } else {
+            tracing::info!(outcome, "the configuration was read again");
+        }
+    }
 }
 
 /// What reading the configuration again may come to: nothing was another; all that was is in effect; some of it takes a restart; it cannot be used.

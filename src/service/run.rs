@@ -99,7 +99,8 @@ pub fn run(config: &Config) -> Result<(), ServiceError> {
     spawn("signals", {
         let stop = Arc::clone(&stop);
         move || {
-            super::signal::listen(END_MAX, true, |request| {
+            let limit = || END_MAX;
+            super::signal::listen(limit, true, |request| {
                 if let Request::Stop(name) = request {
                     tracing::info!(signal = name, "stopping");
                     stop.store(true, Ordering::Relaxed);
@@ -204,8 +205,8 @@ pub(super) fn start_in(
     Ok(Running {
         shell,
         server: None,
-        stop,
         _exporting: None,
+        stop,
         ended,
         stop_handle: StopHandle(ended_sender),
         workers: config.workers,

@@ -18,10 +18,10 @@ pub enum Request {
     Stop(&'static str),
 }
 
-/// Calls `request` with each signal, up to the first that ends the process. From then on the process has `limit` to end; a second one ends it at
+/// Calls `request` with each signal, up to the first that ends the process. From then on the process has `limit`, as it is then, to end; a second one ends it at
 /// once, with the exit code that shells know it by.
 /// SIGHUP is heard only if `reloads`: else it ends the process as it does any.
-pub fn listen(limit: Duration, reloads: bool, mut request: impl FnMut(Request)) {
+pub fn listen(limit: impl Fn() -> Duration, reloads: bool, mut request: impl FnMut(Request)) {
     let listened = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -50,7 +50,7 @@ pub fn listen(limit: Duration, reloads: bool, mut request: impl FnMut(Request)) 
                         tracing::warn!(signal = name, "told a second time: ending at once");
                         end(code);
                     }
-                    () = tokio::time::sleep(limit) => {
+                    () = tokio::time::sleep(limit()) => {
                         tracing::error!("told to end, but something hangs: ending without it. What was committed stays committed");
                         end(EXIT_CODE);
                     }
@@ -103,7 +103,8 @@ mod tests {
         let kept = runtime.block_on(async { signal(SignalKind::user_defined1()) });
         let (sender, requests) = channel();
         std::thread::spawn(move || {
-            listen(Duration::ZERO, false, |what| {
+            let limit = || Duration::ZERO;
+            listen(limit, false, |what| {
                 sender.send(what).unwrap_or_default();
             });
         });

@@ -3,6 +3,7 @@
 use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Registry};
 
 use super::super::metrics::{Entry, Maker, entry};
+use super::super::reloaded::OUTCOMES as RELOADS;
 
 /// What became of alerts.
 const OUTCOMES: [&str; 4] = ["delivered", "refused", "passed_over", "unreadable"];
@@ -34,6 +35,11 @@ pub(in crate::service) const NOTIFY_TABLE: &[Entry] = &[
         &["endpoint"],
         "When the thread of an endpoint last said that it goes on, in seconds since 1970; stands still only if it hangs.",
     ),
+    entry(
+        "anomalyd_notify_reloads_total",
+        &["outcome"],
+        "Times that `anomalyd notify` read its configuration again (SIGHUP), by outcome: as anomalyd_reloads_total has them.",
+    ),
 ];
 
 /// The metrics of all endpoints. Cloning shares them.
@@ -49,6 +55,8 @@ pub struct NotifyMetrics {
     pub waits: IntGaugeVec,
     /// When it last went on.
     pub last_step: GaugeVec,
+    /// Times that the configuration was read again, by outcome.
+    pub reloads: IntCounterVec,
 }
 
 impl NotifyMetrics {
@@ -59,7 +67,12 @@ impl NotifyMetrics {
             detector,
             table: NOTIFY_TABLE,
         };
+        let reloads: IntCounterVec = make.metric("anomalyd_notify_reloads_total")?;
+        for outcome in RELOADS {
+            reloads.with_label_values(&[outcome]);
+        }
         Ok(Self {
+            reloads,
             alerts: make.metric("anomalyd_notify_alerts_total")?,
             requests: make.metric("anomalyd_notify_requests_total")?,
             lag: make.metric("anomalyd_notify_lag_alerts")?,

@@ -1,8 +1,9 @@
 //! `anomalyd notify`: a thread an endpoint, HTTP, signals.
 //!
-//! Next: `metrics` (every name), `status` (what people see).
+//! Next: `metrics` (every name), `status` (what people see), `reload` (the configuration read again).
 
 pub mod metrics;
+mod reload;
 pub mod status;
 
 use std::sync::Arc;
@@ -19,13 +20,14 @@ use axum::routing::get;
 use prometheus::Registry;
 
 use self::metrics::NotifyMetrics;
+use self::reload::Reloader;
 use self::status::NotifyStatus;
 use super::error::ServiceError;
-use super::http::{Server, exported, if_wanted, protect, verdict};
-use super::signal::{self, Request};
 use super::exporting;
-use super::thread::spawn;
+use super::http::{Server, exported, if_wanted, protect, verdict};
 use super::process_metrics::ProcessMetrics;
+use super::signal::{self, Request};
+use super::thread::spawn;
 use super::words;
 use crate::alert::Alert;
 use crate::config::Config;
@@ -34,7 +36,7 @@ use crate::kafka::alert_group::AlertGroup;
 use crate::kafka::settings::Connection;
 use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::notify::deliver::{Around, Event, Notifier};
-use crate::notify::endpoint::Endpoint;
+use crate::notify::endpoint::Live;
 use crate::notify::post::HttpPost;
 use crate::seed::Seed;
 use crate::time::{Clock, SystemClock};
@@ -55,7 +57,9 @@ struct Shown {
 /// What the thread of an endpoint takes along.
 #[derive(Clone)]
 struct Thread {
-    endpoint: Endpoint,
+    live: Live,
+    /// Its name.
+    name: String,
     connection: Connection,
     topic: String,
     status: Arc<NotifyStatus>,
@@ -70,31 +74,36 @@ type Ended = Result<(), ServiceError>;
 
 /// Tells all endpoints of alerts until SIGTERM, SIGINT, or a failure that does not pass.
 pub fn run(config: &Config) -> Result<(), ServiceError> {
-    let timeouts = config.notify.iter().map(|endpoint| endpoint.timeout);
-    let longest = timeouts.max().ok_or(ServiceError::Nobody)?;
+    if config.notify.is_empty() {
+        return Err(ServiceError::Nobody);
+    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let stop = Arc::new(AtomicBool::new(false));
     let (ended, endings) = channel();
-    listen(longest + END_MAX, &stop)?;
     let watchdog = Watchdog::start(Arc::clone(&clock), end_process).with_stop(Arc::clone(&stop));
     let registry = Registry::new();
+    let counted = ProcessMetrics::register(&registry)?;
+    let seen = (&registry, &counted.telemetry);
+    let _exporting = exporting::begin(config, seen, &clock)?;
     let metrics = NotifyMetrics::register(&registry, &config.name)?;
     let each = config.notify.iter();
     let named = each.map(|one| (one.name.as_str(), one.kind.name(), one.timeout));
     let status = Arc::new(NotifyStatus::new(named, metrics));
-    let counted = ProcessMetrics::register(&registry)?;
-    let seen = (&registry, &counted.telemetry);
-    let _exporting = exporting::begin(config, seen, &clock)?;
+    let reloader = Reloader::new(config, Arc::clone(&status), Arc::clone(&clock));
+    let live: Vec<Live> = reloader.endpoints().cloned().collect();
+    listen(reloader, &stop)?;
     let shown = Shown {
         registry,
         status: Arc::clone(&status),
         clock: Arc::clone(&clock),
     };
     let _server = serve(config, shown)?;
-    for endpoint in &config.notify {
+    for live in live {
+        let endpoint = live.seen().endpoint;
         let thread = Thread {
-            endpoint: endpoint.clone(),
-            connection: config.notify_connection(endpoint),
+            live,
+            connection: config.notify_connection(&endpoint),
+            name: endpoint.name,
             topic: config.output.alerts.clone(),
             status: Arc::clone(&status),
             clock: Arc::clone(&clock),
@@ -128,14 +137,18 @@ fn wait(
 }
 
 /// Hears signals.
-fn listen(limit: Duration, stop: &Arc<AtomicBool>) -> Result<(), ServiceError> {
+fn listen(reloader: Reloader, stop: &Arc<AtomicBool>) -> Result<(), ServiceError> {
     let stop = Arc::clone(stop);
     let heard = spawn("signals", move || {
-        signal::listen(limit, false, |request| {
-            if let Request::Stop(name) = request {
+        let limit = || reloader.longest() + END_MAX;
+        signal::listen(limit, true, |request| match request {
+            Request::Stop(name) => {
                 tracing::info!(signal = name, "stopping after the requests in flight");
                 stop.store(true, Ordering::Relaxed);
             }
+            Request::Reload => reloader.reload(),
+            // There is nothing to train.
+            Request::Train => {}
         });
     });
     heard.map(drop)
@@ -154,13 +167,13 @@ fn start(thread: Thread, ended: &Sender<Ended>) -> Result<(), ServiceError> {
 /// The body of an endpoint's thread. An outage is a new beginning: what was not committed is read again.
 fn notify(thread: &Thread) -> Ended {
     let Thread {
-        endpoint,
+        name,
         status,
         clock,
         stop,
         ..
     } = thread;
-    let name = endpoint.name.clone();
+    let name = name.clone();
     let beat = {
         let (status, clock, name) = (Arc::clone(status), Arc::clone(clock), name.clone());
         move || status.beat(&name, clock.now())
@@ -193,18 +206,20 @@ fn notify(thread: &Thread) -> Ended {
 /// One membership of the endpoint's group.
 fn session(thread: &Thread, watchdog: &Watchdog) -> Ended {
     let Thread {
-        endpoint,
+        live,
+        name,
         status,
         clock,
         ..
     } = thread;
-    let poster = HttpPost::new(endpoint).map_err(|problem| ServiceError::Endpoint {
-        name: endpoint.name.clone(),
+    let seen = live.seen();
+    let poster = HttpPost::new(&seen.endpoint).map_err(|problem| ServiceError::Endpoint {
+        name: name.clone(),
         problem,
     })?;
     let waits = (Arc::clone(clock), watchdog.clone());
     let group = AlertGroup::join(&thread.connection, &thread.topic, waits)?;
-    let (heard, name) = (Arc::clone(status), endpoint.name.clone());
+    let (heard, name) = (Arc::clone(status), name.clone());
     heard.note(&name, Event::Waits(None));
     let around = Around {
         observer: Arc::new(move |event| heard.note(&name, event)),
@@ -213,7 +228,7 @@ fn session(thread: &Thread, watchdog: &Watchdog) -> Ended {
         words: cause,
         seed: thread.seed,
     };
-    Ok(Notifier::new(endpoint.clone(), (group, poster), around).run()?)
+    Ok(Notifier::new(seen, (group, poster), around).run()?)
 }
 
 /// What an alert says.
@@ -249,5 +264,6 @@ async fn readyz(State(shown): State<Shown>) -> (StatusCode, String) {
 }
 
 async fn status(State(shown): State<Shown>) -> Json<serde_json::Value> {
-    Json(serde_json::json!({ "endpoints": shown.status.view() }))
+    let status = &shown.status;
+    Json(serde_json::json!({ "endpoints": status.view(), "reload": status.last_reload() }))
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::super::reloaded::ReloadStatus;
 use super::metrics::NotifyMetrics;
 use crate::notify::deliver::Event;
 use crate::time::Timestamp;
@@ -38,6 +39,7 @@ pub struct EndpointView {
 #[derive(Debug)]
 pub struct NotifyStatus {
     endpoints: Mutex<BTreeMap<String, EndpointView>>,
+    reload: Mutex<Option<ReloadStatus>>,
     metrics: NotifyMetrics,
 }
 
@@ -58,6 +60,7 @@ impl NotifyStatus {
         });
         Self {
             endpoints: Mutex::new(views.collect()),
+            reload: Mutex::default(),
             metrics,
         }
     }
@@ -66,6 +69,26 @@ impl NotifyStatus {
         self.endpoints
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request to an endpoint may take so long from now on.
+    pub(super) fn limit(&self, name: &str, timeout: Duration) {
+        if let Some(view) = self.lock().get_mut(name) {
+            view.timeout = timeout;
+        }
+    }
+
+    /// What reading the configuration again came to.
+    pub(super) fn reloaded(&self, told: ReloadStatus) {
+        let counter = self.metrics.reloads.with_label_values(&[told.outcome]);
+        counter.inc();
+        *self.reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+    }
+
+    /// What that came to when it was last done.
+    pub fn last_reload(&self) -> Option<ReloadStatus> {
+        let reload = self.reload.lock();
+        reload.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The thread of an endpoint goes on.

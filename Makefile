@@ -54,12 +54,13 @@ fuzz: ## ten thousand damaged model files, manifests and state entries, and long
 	@scripts/bootstrap.sh
 	$(CARGO) test --lib fuzz_ -- --include-ignored --nocapture
 
-chaos: ## transactions whose answers a proxy loses, processes killed and paused, a broker frozen and restarted, then the program itself on three brokers, seed after seed (CHAOS_MINUTES=10 each; goes on behind target/chaos*.txt)
+chaos: ## transactions whose answers a proxy loses, processes killed and paused, a broker frozen and restarted, then the program itself on three brokers, and a full disk, seed after seed (CHAOS_MINUTES=10 each; goes on behind target/chaos*.txt)
 	@scripts/bootstrap.sh tests
 	scripts/kafka.sh fetch
 	$(CARGO) test --test kafka_real chaos_of_lost_answers -- --ignored --exact --nocapture
 	$(CARGO) test --test kafka_real chaos::chaos -- --ignored --exact --nocapture
 	$(CARGO) test --test kafka_real three::chaos_of_three_brokers -- --ignored --exact --nocapture
+	$(CARGO) test --test kafka_real full_disk:: -- --ignored --nocapture
 
 measure: ## the figures of state in docs/reliability.md: memory, snapshots and restarts with 100,000 keys
 	@scripts/bootstrap.sh

@@ -22,6 +22,8 @@ mod echo;
 mod endpoint;
 #[path = "kafka/feedback.rs"]
 mod feedback;
+#[path = "kafka/full_disk.rs"]
+mod full_disk;
 #[path = "kafka/notify.rs"]
 mod notify;
 #[path = "kafka/outage.rs"]

@@ -84,8 +84,21 @@ impl Own {
         Self::start_as("1", Some(("KAFKA_ADVERTISED", proxy)))
     }
 
+    /// The same, in a folder that is there already, with a disk of its own for `data-1`.
+    pub fn start_in(folder: std::path::PathBuf) -> Option<Self> {
+        Self::start_at(folder, "1", None)
+    }
+
     fn start_as(count: &str, more: Option<(&str, &str)>) -> Option<Self> {
         let folder = std::env::temp_dir().join(unique("anomalyd-own"));
+        Self::start_at(folder, count, more)
+    }
+
+    fn start_at(
+        folder: std::path::PathBuf,
+        count: &str,
+        more: Option<(&str, &str)>,
+    ) -> Option<Self> {
         let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/kafka.sh"))
             .arg("start")
             .arg(&folder)

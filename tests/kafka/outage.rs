@@ -32,7 +32,7 @@ fn hanging_child() {
         }
         Ok("stop") => {
             std::thread::spawn(|| {
-                signal::listen(Duration::from_millis(500), false, |_| {});
+                signal::listen(|| Duration::from_millis(500), false, |_| {});
             });
             // It is told to end, and does not.
             let pid = std::process::id().to_string();

@@ -24,6 +24,14 @@ pub enum Authorities {
 }
 
 impl Authorities {
+    /// Those in a file, as `ca_file` has it in settings: "" stands for those of the machine.
+    pub fn of_file(file: &str) -> Self {
+        match file {
+            "" => Self::Machine,
+            file => Self::File(file.to_owned()),
+        }
+    }
+
     /// # Errors
     /// What is wrong with the file or the text, in words.
     fn roots(&self) -> Result<RootCerts, String> {

@@ -162,10 +162,7 @@ fn endpoint(raw: &Notify, add: &mut dyn FnMut(&str, String)) -> Endpoint {
         kind: raw.kind,
         url,
         secret: raw.secret.clone(),
-        authorities: match raw.ca_file.as_str() {
-            "" => Authorities::Machine,
-            file => Authorities::File(file.to_owned()),
-        },
+        authorities: Authorities::of_file(&raw.ca_file),
         severity_min: raw.severity_min,
         send_resolved: raw.send_resolved,
         group_wait: raw.group_wait,

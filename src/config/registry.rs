@@ -44,10 +44,7 @@ pub(super) fn check(raw: &Raw, add: &mut dyn FnMut(&str, String)) -> Option<Sche
         url: registry.url.clone(),
         user: registry.user.clone(),
         password: registry.password.clone(),
-        authorities: match registry.ca_file.as_str() {
-            "" => Authorities::Machine,
-            file => Authorities::File(file.to_owned()),
-        },
+        authorities: Authorities::of_file(&registry.ca_file),
         envelope: input.envelope,
         format: input.format,
     }))

@@ -115,10 +115,7 @@ pub(super) fn check(raw: &Telemetry, add: &mut dyn FnMut(&str, String)) -> Optio
     Some(Settings {
         endpoint: endpoint.to_owned(),
         headers: raw.headers.clone(),
-        authorities: match raw.ca_file.as_str() {
-            "" => Authorities::Machine,
-            file => Authorities::File(file.to_owned()),
-        },
+        authorities: Authorities::of_file(&raw.ca_file),
         trace_ratio: raw.trace_ratio,
         metrics_interval: raw.metrics_interval,
         timeout: raw.timeout,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::avro_schema::{Type, TypeId, Writer};
+use super::remembered::{Remembered, of_another, syntax};
 use super::row::{Row, Scalar, wrong};
 use super::schema::{Schema, Use};
 use super::wire;
@@ -22,8 +23,6 @@ const DEPTH_MAX: usize = 128;
 const PARTS_MAX: usize = 100_000;
 /// Places in writers' schemas that one of ours leads to at most.
 const STEPS_MAX: usize = 200_000;
-/// Schemas that a decoder remembers at most.
-const BOUND_MAX: usize = 1_000;
 
 /// What to do with what is written at a place.
 #[derive(Clone, Debug)]
@@ -111,11 +110,10 @@ impl Binder<'_> {
     }
 }
 
-/// What a decoder knows of schemas; no result depends on what it remembers.
+/// What a decoder knows of schemas.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
-    plain: Option<Result<Bound, String>>,
-    bound: FxHashMap<SchemaId, Result<Bound, String>>,
+    bound: Remembered<SchemaId, Bound>,
     text: String,
 }
 
@@ -128,33 +126,17 @@ pub(super) fn read(
 ) -> Result<(), DecodeError> {
     let schema = row.schema;
     let (bound, value) = match &schema.writer {
-        Some(writer) => {
-            let plain = known
-                .plain
-                .get_or_insert_with(|| Bound::new(writer, schema));
-            (&*plain, value)
-        }
+        Some(writer) => (known.bound.plain(|| Bound::new(writer, schema))?, value),
         None => {
             let framed = wire::framed(value, headers, "Avro")?;
             let id = framed.id;
-            let writer = match wire::writer(writers, id)? {
-                writers::Writer::Avro(writer) => writer,
-                writers::Writer::Protobuf(_) => {
-                    return Err(syntax(&format!(
-                        "has the schema {id}, which is not of Avro"
-                    )));
-                }
+            let writers::Writer::Avro(writer) = wire::writer(writers, id)? else {
+                return Err(of_another(id, "Avro"));
             };
-            if BOUND_MAX <= known.bound.len() && !known.bound.contains_key(&id) {
-                known.bound.clear();
-            }
             let new = || Bound::new(writer, schema);
-            (&*known.bound.entry(id).or_insert_with(new), framed.body)
+            (known.bound.named(id, new)?, framed.body)
         }
     };
-    let bound = bound
-        .as_ref()
-        .map_err(|problem| syntax(&format!("has a schema that {problem}")))?;
     let mut reader = Reader {
         types: &bound.writer.types,
         schema,
@@ -177,10 +159,6 @@ pub(super) fn read(
         (Ok(()), Some(problem)) => Err(problem),
         (Ok(()), None) => row.finish(),
     }
-}
-
-fn syntax(problem: &str) -> DecodeError {
-    DecodeError::Syntax(format!("value {problem}"))
 }
 
 /// Why the bytes are not what the schema says.

@@ -26,6 +26,7 @@ mod protobuf;
 mod protobuf_bind;
 mod protobuf_row;
 pub mod protobuf_schema;
+mod remembered;
 mod row;
 pub mod schema;
 pub mod timestamp;

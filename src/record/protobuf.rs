@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use super::protobuf_bind::{Bound, Parts, Slot, Target, What, zero};
 use super::protobuf_row::hand;
 use super::protobuf_schema::{Files, MessageId, Root, Scalar};
+use super::remembered::{Remembered, of_another, syntax};
 use super::row::Row;
 use super::wire;
 use super::writers::{SchemaId, Writer, Writers};
@@ -20,16 +21,13 @@ use super::{DecodeError, Header};
 const DEPTH_MAX: usize = 128;
 /// Slots that a value may have forgotten and set to 0, beyond its length.
 const WORK_MAX: usize = 100_000;
-/// Messages that a decoder remembers at most.
-const BOUND_MAX: usize = 1_000;
 /// Messages within each other at most, where a record says which one it is.
 const PLACES_MAX: usize = 64;
 
-/// What a decoder knows of schemas; no result depends on what it remembers.
+/// What a decoder knows of schemas.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
-    plain: Option<Result<Bound, String>>,
-    bound: FxHashMap<(SchemaId, MessageId), Result<Bound, String>>,
+    bound: Remembered<(SchemaId, MessageId), Bound>,
     slots: Vec<Slot>,
     text: String,
 }
@@ -43,17 +41,12 @@ pub(super) fn read(
 ) -> Result<(), DecodeError> {
     let schema = row.schema;
     let (bound, value) = match &schema.message {
-        Some(root) => {
-            let plain = known.plain.get_or_insert_with(|| Bound::new(root, schema));
-            (&*plain, value)
-        }
+        Some(root) => (known.bound.plain(|| Bound::new(root, schema))?, value),
         None => {
             let framed = wire::framed(value, headers, "Protobuf")?;
             let id = framed.id;
             let Writer::Protobuf(files) = wire::writer(writers, id)? else {
-                return Err(syntax(&format!(
-                    "has the schema {id}, which is not of Protobuf"
-                )));
+                return Err(of_another(id, "Protobuf"));
             };
             let mut reader = Reader::new(framed.header.unwrap_or(framed.body), &mut known.slots);
             let message = reader.which(files);
@@ -64,20 +57,13 @@ pub(super) fn read(
                 Some(_) => framed.body,
                 None => &framed.body[at..],
             };
-            let place = (id, message);
-            if BOUND_MAX <= known.bound.len() && !known.bound.contains_key(&place) {
-                known.bound.clear();
-            }
             let new = || {
                 let files = Arc::clone(files);
                 Bound::new(&Root { files, message }, schema)
             };
-            (&*known.bound.entry(place).or_insert_with(new), body)
+            (known.bound.named((id, message), new)?, body)
         }
     };
-    let bound = bound
-        .as_ref()
-        .map_err(|problem| syntax(&format!("has a schema that {problem}")))?;
     let mut reader = Reader::new(value, &mut known.slots);
     reader.slots.clear();
     reader.slots.resize(bound.slots, Slot::Missing);
@@ -97,10 +83,6 @@ pub(super) fn read(
         )?;
     }
     row.finish()
-}
-
-fn syntax(problem: &str) -> DecodeError {
-    DecodeError::Syntax(format!("value {problem}"))
 }
 
 /// Why the bytes are not what the schema says.

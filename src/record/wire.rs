@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::envelope::Envelope;
 use super::event;
+use super::remembered::syntax;
 use super::writers::{SchemaId, Writer, Writers};
 use super::{DecodeError, Header, RecordBatch};
 
@@ -65,8 +66,8 @@ pub(super) fn framed<'v>(
             header: None,
             body,
         }),
-        _ => Err(DecodeError::Syntax(format!(
-            "value is not {format} in the wire format: it does not begin with a zero byte and the id of a schema, nor has it the header `{HEADER}`"
+        _ => Err(syntax(&format!(
+            "is not {format} in the wire format: it does not begin with a zero byte and the id of a schema, nor has it the header `{HEADER}`"
         ))),
     }
 }
@@ -75,10 +76,10 @@ pub(super) fn framed<'v>(
 pub(super) fn writer(writers: Option<&Writers>, id: SchemaId) -> Result<&Writer, DecodeError> {
     let problem = match writers.and_then(|writers| writers.0.get(&id)) {
         Some(Ok(writer)) => return Ok(writer),
-        Some(Err(problem)) => format!("value has the schema {id}: {problem}"),
-        None => format!("value has the schema {id}, which nobody looked up"),
+        Some(Err(problem)) => format!("has the schema {id}: {problem}"),
+        None => format!("has the schema {id}, which nobody looked up"),
     };
-    Err(DecodeError::Syntax(problem))
+    Err(syntax(&problem))
 }
 
 /// A JSON text without the id that may stand before it: JSON never begins with a zero byte.

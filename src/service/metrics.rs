@@ -131,10 +131,10 @@ pub struct Metrics {
 /// What a metric is called, and says of itself.
 pub(super) struct Entry {
     pub(super) name: &'static str,
-    pub(super) labels: &'static [&'static str],
+    labels: &'static [&'static str],
     /// Upper bounds of a histogram's buckets.
     bounds: &'static [f64],
-    pub(super) help: &'static str,
+    help: &'static str,
 }
 
 /// A counter or a gauge.
@@ -440,7 +440,8 @@ impl Made for HistogramVec {
 /// Makes metrics and registers them.
 pub(super) struct Maker<'a> {
     pub(super) registry: &'a Registry,
-    pub(super) detector: &'a str,
+    /// Whose metrics they are; `None`: those of the process, of no detector alone.
+    pub(super) detector: Option<&'a str>,
     pub(super) table: &'static [Entry],
 }
 
@@ -450,7 +451,10 @@ impl Maker<'_> {
         let entry = self.table.iter().find(|entry| entry.name == name);
         let entry =
             entry.ok_or_else(|| prometheus::Error::Msg(format!("{name} is in no table")))?;
-        let opts = Opts::new(name, entry.help).const_label("detector", self.detector);
+        let mut opts = Opts::new(name, entry.help);
+        if let Some(detector) = self.detector {
+            opts = opts.const_label("detector", detector);
+        }
         let metric = M::made(opts, entry)?;
         self.registry.register(Box::new(metric.clone()))?;
         Ok(metric)
@@ -462,7 +466,7 @@ impl Metrics {
     pub fn register(registry: &Registry, detector: &str) -> prometheus::Result<Self> {
         let make = Maker {
             registry,
-            detector,
+            detector: Some(detector),
             table: TABLE,
         };
         let build: IntGaugeVec = make.metric("anomalyd_build_info")?;

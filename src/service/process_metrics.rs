@@ -1,8 +1,8 @@
 //! The metrics of a process, of no detector alone: every name, its help text and its labels.
 
-use prometheus::{IntCounterVec, Opts, Registry};
+use prometheus::{IntCounterVec, Registry};
 
-use super::metrics::{Entry, entry};
+use super::metrics::{Entry, Maker, entry};
 use crate::telemetry::Counters;
 
 /// All metrics: names, labels and help.
@@ -36,19 +36,16 @@ pub(super) struct ProcessMetrics {
 impl ProcessMetrics {
     /// Makes and registers them. An error is a bug: a name twice, or an illegal one.
     pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let metric = |name: &str| {
-            let entry = PROCESS_TABLE.iter().find(|entry| entry.name == name);
-            let entry =
-                entry.ok_or_else(|| prometheus::Error::Msg(format!("{name} is in no table")))?;
-            let made = IntCounterVec::new(Opts::new(name, entry.help), entry.labels)?;
-            registry.register(Box::new(made.clone()))?;
-            prometheus::Result::Ok(made)
+        let make = Maker {
+            registry,
+            detector: None,
+            table: PROCESS_TABLE,
         };
         Ok(Self {
-            requests: metric("anomalyd_process_http_requests_total")?,
+            requests: make.metric("anomalyd_process_http_requests_total")?,
             telemetry: Counters {
-                requests: metric("anomalyd_process_telemetry_requests_total")?,
-                spans: metric("anomalyd_process_telemetry_spans_total")?,
+                requests: make.metric("anomalyd_process_telemetry_requests_total")?,
+                spans: make.metric("anomalyd_process_telemetry_spans_total")?,
             },
         })
     }

@@ -64,7 +64,7 @@ impl NotifyMetrics {
     pub fn register(registry: &Registry, detector: &str) -> prometheus::Result<Self> {
         let make = Maker {
             registry,
-            detector,
+            detector: Some(detector),
             table: NOTIFY_TABLE,
         };
         let reloads: IntCounterVec = make.metric("anomalyd_notify_reloads_total")?;

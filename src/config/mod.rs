@@ -25,7 +25,6 @@ pub use load::Sources;
 pub use problem::{Problem, Problems};
 pub use raw::{Input, LogFormat};
 pub use reload::{Changed, Reloaded};
-pub use reload_notify::NotifyReloaded;
 pub use settings::{Config, Setting, TokenDigest};
 
 impl Config {

@@ -19,11 +19,15 @@ pub const NOT_LIVE: [&str; 1] = ["training.history"];
 /// Whether a setting may change while the program runs.
 #[must_use]
 pub fn is_live(key: &str) -> bool {
-    let lies_in = |table: &str| {
-        let rest = key.strip_prefix(table);
+    lies_in(key, &LIVE) && !lies_in(key, &NOT_LIVE)
+}
+
+/// Whether a setting is one of these, or in one of these tables.
+pub(super) fn lies_in(key: &str, all: &[&str]) -> bool {
+    all.iter().any(|one| {
+        let rest = key.strip_prefix(one);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
-    LIVE.into_iter().any(lies_in) && !NOT_LIVE.into_iter().any(lies_in)
+    })
 }
 
 /// A setting that is another than before.
@@ -60,7 +64,7 @@ impl Config {
     /// # Errors
     /// All problems at once, if what was read cannot be used: then all stays as it is.
     pub fn reload(&self) -> Result<Reloaded, Problems> {
-        self.taking_over(&Self::load(&self.loaded.sources)?)
+        self.taking_over(&self.again()?)
     }
 
     fn taking_over(&self, new: &Self) -> Result<Reloaded, Problems> {

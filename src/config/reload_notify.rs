@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::reload::{Changed, changes};
+use super::reload::{Changed, Reloaded, changes, lies_in};
 use super::{Config, Problems};
 use crate::notify::endpoint::Endpoint;
 
@@ -19,33 +19,17 @@ const OURS: [&str; 9] = [
     "telemetry",
 ];
 
-/// What reading the configuration of `notify` again came to.
-#[derive(Clone, Debug)]
-pub struct NotifyReloaded {
-    /// The configuration in effect from now on: as it was, but for the endpoints and the level of the log.
-    pub config: Config,
-    /// What changed, and is in effect.
-    pub applied: Vec<Changed>,
-    /// What changed, and is not in effect before a restart.
-    pub needs_restart: Vec<Changed>,
-}
-
 impl Config {
     /// Reads the same files, environment and flags again, for `notify`: it takes over the settings of the endpoints that it has, but for their names and
     /// kinds, and the level of the log.
     ///
     /// # Errors
     /// All problems at once, if what was read cannot be used: then all stays as it is.
-    pub fn reload_notify(&self) -> Result<NotifyReloaded, Problems> {
+    pub fn reload_notify(&self) -> Result<Reloaded, Problems> {
         let new = self.again()?;
-        let lies_in = |key: &str, table: &str| {
-            let rest = key.strip_prefix(table);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
-        let ours = |key: &str| OURS.iter().any(|table| lies_in(key, table));
         let mut needs_restart: Vec<Changed> = changes(self, &new)
             .into_iter()
-            .filter(|changed| ours(&changed.key))
+            .filter(|changed| lies_in(&changed.key, &OURS))
             .collect();
         let mut applied = Vec::new();
         if new.log.level != self.log.level {
@@ -77,7 +61,7 @@ impl Config {
         let known: BTreeSet<&String> = self.notify.iter().map(|one| &one.name).collect();
         let come = new.notify.iter().filter(|one| !known.contains(&one.name));
         needs_restart.extend(come.map(|one| told(one, "is new")));
-        Ok(NotifyReloaded {
+        Ok(Reloaded {
             config,
             applied,
             needs_restart,

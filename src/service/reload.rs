@@ -56,10 +56,7 @@ impl Reloader {
     pub fn reload(&self) -> Result<ReloadStatus, Problems> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let found = running.reload();
-        let came = found
-            .as_ref()
-            .map(|found| (&*found.applied, &*found.needs_restart));
-        let told = ReloadStatus::of(self.clock.now(), came);
+        let told = ReloadStatus::of(self.clock.now(), &found);
         self.metrics
             .reloads
             .with_label_values(&[told.outcome])

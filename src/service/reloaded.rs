@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
-use crate::config::{Changed, Config, Problems, Setting};
+use crate::config::{Changed, Config, Problems, Reloaded, Setting};
 use crate::time::Timestamp;
 
 /// What the last reading of the configuration came to, for people.
@@ -23,19 +23,19 @@ pub struct ReloadStatus {
 }
 
 impl ReloadStatus {
-    /// Of what was read at `at` and came to settings that are in effect, and others that take a restart. The log says it, too.
-    pub(super) fn of(at: Timestamp, found: Result<(&[Changed], &[Changed]), &Problems>) -> Self {
+    /// Of what was read at `at`. The log says it, too.
+    pub(super) fn of(at: Timestamp, found: &Result<Reloaded, Problems>) -> Self {
         let at = at.rfc3339();
         let told = match found {
-            Ok((applied, needs_restart)) => Self {
+            Ok(found) => Self {
                 at,
-                outcome: match (applied.is_empty(), needs_restart.is_empty()) {
+                outcome: match (found.applied.is_empty(), found.needs_restart.is_empty()) {
                     (true, true) => "unchanged",
                     (false, true) => "applied",
                     (_, false) => "needs_restart",
                 },
-                applied: applied.to_vec(),
-                needs_restart: needs_restart.to_vec(),
+                applied: found.applied.clone(),
+                needs_restart: found.needs_restart.clone(),
                 problems: Vec::new(),
             },
             Err(Problems(problems)) => Self {

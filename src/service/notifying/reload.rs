@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::super::log;
 use super::super::reloaded::ReloadStatus;
 use super::status::NotifyStatus;
-use crate::config::{Config, NotifyReloaded, Problem, Problems};
+use crate::config::{Config, Problem, Problems, Reloaded};
 use crate::https;
 use crate::notify::endpoint::{Endpoint, Live};
 use crate::time::Clock;
@@ -50,10 +50,7 @@ impl Reloader {
     pub(super) fn reload(&self) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let found = running.reload_notify().and_then(usable);
-        let came = found
-            .as_ref()
-            .map(|found| (&*found.applied, &*found.needs_restart));
-        let told = ReloadStatus::of(self.clock.now(), came);
+        let told = ReloadStatus::of(self.clock.now(), &found);
         if let Ok(found) = found {
             for one in &found.config.notify {
                 // Certificates lie in files: what they have by now is not known here.
@@ -76,7 +73,7 @@ impl Reloader {
 }
 
 /// Whether what only using it can tell is all right, too.
-fn usable(found: NotifyReloaded) -> Result<NotifyReloaded, Problems> {
+fn usable(found: Reloaded) -> Result<Reloaded, Problems> {
     let each = found.config.notify.iter().enumerate();
     let wrong = each.filter_map(|(number, one)| {
         let Endpoint {

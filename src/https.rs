@@ -9,6 +9,8 @@ use crate::time::Timestamp;
 
 /// The longest that a server may ask for patience.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+/// What stands where a secret would.
+pub const HIDDEN: &str = "***";
 /// How much of what a server says of an error is passed on, in characters.
 const SAID_MAX: usize = 200;
 
@@ -94,6 +96,12 @@ pub fn is_http(url: &str) -> bool {
 pub fn printable(text: &str) -> String {
     let printable = text.chars().filter(|char| !char.is_control());
     printable.take(SAID_MAX).collect()
+}
+
+/// `text` without `secrets`. Those of fewer than three characters hide nothing worth hiding and would garble it.
+pub fn redacted<'s>(text: &str, secrets: impl IntoIterator<Item = &'s str>) -> String {
+    let long = secrets.into_iter().filter(|secret| secret.len() >= 3);
+    long.fold(text.to_owned(), |text, secret| text.replace(secret, HIDDEN))
 }
 
 /// What `Retry-After` asks for at `now`, an hour at most: seconds, or a date (RFC 9110, section 10.2.3).

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-/// What stands where a secret would.
-pub const HIDDEN: &str = "***";
+pub use crate::https::HIDDEN;
+use crate::https::redacted;
 
 /// Whether a setting of this name is a secret, however it was given.
 pub fn looks_secret(name: &str) -> bool {
@@ -70,12 +70,7 @@ pub fn resolve(
 
 /// `message` with every one of `secrets` hidden. Secrets of fewer than three characters hide nothing worth hiding and would garble the text.
 pub fn redact(message: &str, secrets: &[String]) -> String {
-    secrets
-        .iter()
-        .filter(|secret| secret.len() >= 3)
-        .fold(message.to_owned(), |message, secret| {
-            message.replace(secret.as_str(), HIDDEN)
-        })
+    redacted(message, secrets.iter().map(String::as_str))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::rate::Rate;
 use super::template::Template;
 use crate::alert::Severity;
-use crate::https::Authorities;
+use crate::https::{Authorities, redacted};
 
 /// What an endpoint understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,8 +153,6 @@ impl Endpoint {
     /// `text` without its secrets.
     #[must_use]
     pub fn redacted(&self, text: &str) -> String {
-        let secrets = [self.url.as_str(), self.secret.as_str()];
-        let long = secrets.iter().filter(|secret| secret.len() >= 3);
-        long.fold(text.to_owned(), |text, secret| text.replace(*secret, "***"))
+        redacted(text, [self.url.as_str(), self.secret.as_str()])
     }
 }

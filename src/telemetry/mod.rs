@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use prometheus::IntCounterVec;
 
-use crate::https::Authorities;
+use crate::https::{Authorities, redacted};
 
 /// Where it goes, and how much.
 #[derive(Clone, PartialEq)]
@@ -50,8 +50,7 @@ impl Settings {
     /// `text` without what may be a secret.
     fn redacted(&self, text: &str) -> String {
         let secrets = self.headers.values().chain([&self.endpoint]);
-        let long = secrets.filter(|secret| secret.len() >= 3);
-        long.fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
+        redacted(text, secrets.map(String::as_str))
     }
 }
 

@@ -279,11 +279,10 @@ impl<S: Session, O: Observer> Worker<S, O> {
     /// Tells what became of a batch, or of the part of it that was one transaction.
     fn attempted(&mut self, steps: Steps, outcome: Outcome, staged: &Staged) {
         let tally = &staged.tally;
-        let dead: u64 = tally.dead_lettered.values().sum();
         self.ports.observer.attempted(&Attempt {
             steps,
             outcome,
-            records: tally.scored + tally.warming_up + tally.late + dead + tally.replayed,
+            records: tally.consumed + tally.replayed,
             alerts: staged.outbox.alerts.len(),
         });
     }

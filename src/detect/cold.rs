@@ -76,7 +76,7 @@ impl ColdStart {
         let mut found = ColdReading { score: 0.0, p: 1.0 };
         for (column, value) in row.iter().enumerate() {
             let z = self.z(column, *value).abs();
-            let by_law = row.len() as f64 * student3_two_sided(z);
+            let by_law = by_law(row.len(), z);
             found.score = found.score.max(z);
             if by_law < found.p {
                 found.p = by_law.max(self.as_far_before(column, *value)).min(found.p);
@@ -113,7 +113,7 @@ impl ColdStart {
         let (mut low, mut high) = (0.0, 1e9);
         for _ in 0..200 {
             let middle = 0.5 * (low + high);
-            if columns as f64 * student3_two_sided(middle) > p {
+            if by_law(columns, middle) > p {
                 low = middle;
             } else {
                 high = middle;
@@ -171,7 +171,7 @@ impl ColdStart {
         self.excursions.resize(EXCURSIONS * row.len(), 0.0);
         for (column, value) in row.iter().enumerate() {
             let z = self.z(column, *value).abs();
-            if row.len() as f64 * student3_two_sided(z) > PART {
+            if by_law(row.len(), z) > PART {
                 continue;
             }
             let off = value - self.centre[column];
@@ -233,6 +233,11 @@ impl ColdStart {
             (self.centre[column], self.spread[column]) = (centre, if moved { spread } else { 0.0 });
         }
     }
+}
+
+/// The probability that one of so many features is as far off as `z`, at most (Bonferroni).
+fn by_law(columns: usize, z: f64) -> f64 {
+    columns as f64 * student3_two_sided(z)
 }
 
 /// P(|T| > t) of Student's t with 3 degrees of freedom: 1 − (2/π)(atan x + x / (1 + x²)), x = t / √3.

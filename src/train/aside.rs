@@ -7,6 +7,7 @@ use super::window::{self, Windows};
 use super::young;
 use crate::model::card::{Exclusion, Suspect};
 use crate::stream::{EpisodeId, Offset, TopicPartition};
+use crate::time::Timestamp;
 
 /// Records of the windows that are looked at, at least.
 const LENGTH_MIN: usize = 10;
@@ -24,6 +25,8 @@ pub(super) struct Aside {
     pub suspects: Vec<Suspect>,
     /// What was flagged and is learnt all the same, see [`young::accepted`].
     pub accepted: Vec<EpisodeId>,
+    /// Since when the process is known, and up to when.
+    pub known: Option<(Timestamp, Timestamp)>,
     /// What was flagged before the first model counts for nothing.
     pub waived: bool,
 }
@@ -34,8 +37,10 @@ pub(super) struct Aside {
 /// are set aside all the same.
 pub(super) fn set_aside(job: &TrainJob) -> Result<(Windows<'_>, Aside), TrainError> {
     let needed = job.params.rows_min.max(window::WINDOWS_MIN);
+    let known = young::known(job);
     let mut aside = Aside {
-        accepted: young::accepted(job),
+        accepted: young::accepted(job, known),
+        known,
         ..Aside::default()
     };
     let quarantine: Vec<Exclusion> = job

@@ -1,14 +1,43 @@
 //! Which records are kept out of training: flagged, suspected, or of maintenance.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::job::TrainJob;
 use super::rows::PartitionRows;
 use crate::model::card::{Exclusion, Suspect};
-use crate::stream::Span;
+use crate::stream::{Offset, Span};
 
 /// Records of an episode that ended and may have been a false alarm, at most: three times the longest time scale that evidence gathers over by default.
 const SHORT_MAX: usize = 900;
+
+/// The records of each key of a partition, and where stretches of them lie.
+pub(super) struct OfKeys<'a> {
+    rows: &'a PartitionRows,
+    numbers: BTreeMap<&'a str, usize>,
+    records: Vec<Vec<usize>>,
+}
+
+impl<'a> OfKeys<'a> {
+    /// Of all keys.
+    pub(super) fn new(rows: &'a PartitionRows) -> Self {
+        let keys = rows.keys().iter().enumerate();
+        Self {
+            rows,
+            numbers: keys.map(|(number, key)| (&*key.0, number)).collect(),
+            records: rows.of_keys(),
+        }
+    }
+
+    /// The records of the key of what was flagged, and which of them lie in it, of those that were read; `None` if none of the key were.
+    pub(super) fn flagged(&self, exclusion: &Exclusion) -> Option<(&[usize], Range<usize>)> {
+        let records = &self.records[*self.numbers.get(exclusion.key.as_str())?];
+        let place = |to: Offset| records.partition_point(|&i| self.rows.offset(i) < to);
+        let from = place(exclusion.from);
+        let to = exclusion.to.map_or(records.len(), place);
+        Some((records, from..to.max(from)))
+    }
+}
 
 /// Which records of a partition are kept out: those of long episodes, of open ones, of suspects and of maintenance, for good; those of short
 /// ones of the fit only.
@@ -25,7 +54,7 @@ impl KeptOut {
         rows: &PartitionRows,
         (exclusions, suspects): (&[Exclusion], &[Suspect]),
     ) -> Self {
-        let of_key = rows.of_keys();
+        let of_keys = OfKeys::new(rows);
         let maintenance = &job.maintenance;
         let serviced = |i: usize| {
             let (key, time) = (&rows.keys()[rows.key_number(i)].0, rows.time(i));
@@ -34,31 +63,20 @@ impl KeptOut {
         let mut long: Vec<bool> = (0..rows.len()).map(serviced).collect();
         let mut short = vec![false; rows.len()];
         let guard = usize::try_from(job.params.guard).unwrap_or(usize::MAX);
-        let numbers: BTreeMap<&str, usize> = rows
-            .keys()
-            .iter()
-            .enumerate()
-            .map(|(i, key)| (&*key.0, i))
-            .collect();
         let suspects = suspects.iter().map(|suspect| (&suspect.exclusion, true));
         let all = exclusions.iter().map(|e| (e, false)).chain(suspects);
         for (exclusion, suspect) in all.filter(|(e, _)| e.at == rows.at && !e.let_in()) {
-            let Some(&number) = numbers.get(exclusion.key.as_str()) else {
+            let Some((records, flagged)) = of_keys.flagged(exclusion) else {
                 continue;
             };
-            let records = &of_key[number];
-            let from = records.partition_point(|&i| rows.offset(i) < exclusion.from);
-            let to = exclusion.to.map_or(records.len(), |to| {
-                records.partition_point(|&i| rows.offset(i) < to)
-            });
             let is_short = !suspect
                 && !exclusion.confirmed()
                 && Self::read_whole(job, exclusion)
-                && to.saturating_sub(from) <= SHORT_MAX;
+                && flagged.len() <= SHORT_MAX;
             let out = if is_short { &mut short } else { &mut long };
             // The guard also where the stretch itself was not sampled, if its neighbours were.
-            let to = to.max(from).saturating_add(guard).min(records.len());
-            for &i in &records[from.saturating_sub(guard)..to] {
+            let to = flagged.end.saturating_add(guard).min(records.len());
+            for &i in &records[flagged.start.saturating_sub(guard)..to] {
                 out[i] = true;
             }
         }
@@ -83,7 +101,7 @@ mod tests {
     use super::*;
     use crate::model::card::Feedback;
     use crate::record::Key;
-    use crate::stream::{EpisodeId, Offset, TopicPartition};
+    use crate::stream::{EpisodeId, TopicPartition};
     use crate::time::Timestamp;
 
     /// Records of three keys, some of whose neighbours were not sampled: offsets ascend, and not one by one.

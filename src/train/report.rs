@@ -7,7 +7,6 @@ use super::card::judged_from;
 use super::fit::FitLosses;
 use super::job::TrainJob;
 use super::split::Split;
-use super::young;
 use crate::model::card::{Card, Usage};
 use crate::model::gate_report::GateReport;
 
@@ -52,7 +51,7 @@ pub(super) fn completed(begun: Card, job: &TrainJob, found: Findings<'_>) -> Car
         suspects: found.aside.suspects,
         waived: found.aside.waived,
         accepted: found.aside.accepted,
-        known: young::known(job),
+        known: found.aside.known,
         judged_from: judged_from(job),
         usage: Some(found.usage),
         losses: found.losses.model,

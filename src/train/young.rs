@@ -13,8 +13,10 @@
 use std::collections::BTreeMap;
 
 use super::job::TrainJob;
+use super::kept_out::OfKeys;
 use super::suspects::SHARE_MAX;
-use crate::stream::{EpisodeId, Offset};
+use crate::model::card::Exclusion;
+use crate::stream::EpisodeId;
 use crate::time::Timestamp;
 
 /// This share of the records at either end says nothing of when they began, lest a wrong clock make a detector old.
@@ -57,50 +59,42 @@ pub(super) fn outgrown(job: &TrainJob) -> bool {
 /// What was flagged in the first days and is more of a key's records than a fault may be ([`SHARE_MAX`]): which of the two is the fault, nobody can tell,
 /// and a model that knows the first night alone would call every day one, and never learn it. What was learnt so before stays so; what somebody
 /// confirmed stays out.
-pub(super) fn accepted(job: &TrainJob) -> Vec<EpisodeId> {
+pub(super) fn accepted(job: &TrainJob, known: Option<(Timestamp, Timestamp)>) -> Vec<EpisodeId> {
     if let Some(card) = &job.remake {
         return card.accepted.clone();
     }
-    let Some((known_from, _)) = known(job) else {
+    let Some((known_from, _)) = known else {
         return Vec::new();
     };
-    let before = job.champion.as_ref().map(|model| &model.card.accepted);
+    let champion = job.champion.as_ref();
+    let before = champion.map_or(&[][..], |model| &model.card.accepted);
     let young = job.params.young.as_millis() as i64;
     let mut found = Vec::new();
     for rows in &job.rows {
-        let of_keys = rows.of_keys();
-        let mut flagged: BTreeMap<&str, (usize, Vec<&EpisodeId>)> = BTreeMap::new();
-        let numbers: BTreeMap<&str, usize> = (rows.keys().iter().enumerate())
-            .map(|(number, key)| (&*key.0, number))
-            .collect();
-        for exclusion in &job.exclusions {
-            if exclusion.at != rows.at || exclusion.confirmed() || exclusion.let_in() {
-                continue;
-            }
-            let Some(&number) = numbers.get(exclusion.key.as_str()) else {
+        let of_keys = OfKeys::new(rows);
+        // Of each key: how many of its records, of how many, and by which episodes.
+        let mut flagged: BTreeMap<&str, (usize, usize, Vec<&EpisodeId>)> = BTreeMap::new();
+        let of_here = |e: &&Exclusion| e.at == rows.at && !e.confirmed() && !e.let_in();
+        for exclusion in job.exclusions.iter().filter(of_here) {
+            let Some((records, within)) = of_keys.flagged(exclusion) else {
                 continue;
             };
-            if before.is_some_and(|before| before.contains(&exclusion.because)) {
+            if before.contains(&exclusion.because) {
                 found.push(exclusion.because.clone());
                 continue;
             }
-            let records = &of_keys[number];
-            let place = |to: Offset| records.partition_point(|&i| rows.offset(i) < to);
-            let (first, end) = (
-                place(exclusion.from),
-                exclusion.to.map_or(records.len(), place),
-            );
-            if first < end && (rows.time(records[first]).0 - known_from.0).max(0) < young {
+            let begun = records[within.clone()].first().map(|&i| rows.time(i));
+            if begun.is_some_and(|begun| (begun.0 - known_from.0).max(0) < young) {
                 let of_key = flagged.entry(exclusion.key.as_str()).or_default();
-                of_key.0 += end - first;
-                of_key.1.push(&exclusion.because);
+                of_key.0 += within.len();
+                of_key.1 = records.len();
+                of_key.2.push(&exclusion.because);
             }
         }
-        for (key, (count, ids)) in flagged {
-            if count as f64 > SHARE_MAX * of_keys[numbers[key]].len() as f64 {
-                found.extend(ids.into_iter().cloned());
-            }
-        }
+        let too_many =
+            |(count, all, _): &(usize, usize, _)| *count as f64 > SHARE_MAX * *all as f64;
+        let learnt = flagged.into_values().filter(too_many);
+        found.extend(learnt.flat_map(|(_, _, ids)| ids.into_iter().cloned()));
     }
     found
 }
@@ -113,7 +107,7 @@ mod tests {
     use super::super::rows::PartitionRows;
     use super::super::tests::{changed, flagged, job, trained};
     use super::*;
-    use crate::model::card::{Exclusion, Feedback};
+    use crate::model::card::Feedback;
 
     /// A second model of a detector that learnt from the first 350 of so many seconds: `young` or not.
     fn second(seconds: usize, young: bool) -> TrainJob {

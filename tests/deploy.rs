@@ -102,9 +102,9 @@ fn rules_name_metrics_that_exist_and_have_a_section_in_the_runbook() {
         .filter_map(|url| url.split('#').next())
         .collect();
     assert_eq!(places.len(), found);
+    assert!(places.iter().all(|url| url.starts_with("https://")));
     let places = BTreeSet::from_iter(places);
-    // A file that is at hand: an address would be somebody's.
-    assert_eq!(places, BTreeSet::from(["docs/runbook.md"]));
+    assert_eq!(places.len(), 1, "one runbook: {places:?}");
     for query in rules.split("expr:").skip(1) {
         let query = query
             .split("labels:")

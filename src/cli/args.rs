@@ -138,6 +138,15 @@ trained. The daemon goes by its clock, with jitter, and by what is committed; a 
   anomalyd validate --config pumps.toml --show     the effective settings, secrets hidden"
     )]
     Validate(ValidateArgs),
+    /// Ask a running daemon to train a model now
+    #[command(after_help = "\
+Asks at http.listen, with http.token; --at asks one that runs elsewhere. The process that holds the first partition trains, and says what came of it:
+see `anomalyd models list`, the page, or its log. A model still has to pass the gate.
+
+  anomalyd retrain --config pumps.toml
+  anomalyd retrain --config detectors/ --detector pumps
+  anomalyd retrain --config pumps.toml --at https://anomalyd.example.org")]
+    Retrain(RetrainArgs),
     /// Look at models and choose the one in use
     #[command(subcommand)]
     Models(ModelsCommand),
@@ -593,6 +602,14 @@ The topics get as many partitions as the input has, which therefore comes first:
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=100_000))]
         input_partitions: Option<i32>,
     },
+}
+
+/// `retrain`
+#[derive(Clone, Debug, Args)]
+pub struct RetrainArgs {
+    /// Where the daemon answers, if not at http.listen on this machine
+    #[arg(long, value_name = "URL")]
+    pub at: Option<String>,
 }
 
 /// `healthcheck`

@@ -15,6 +15,7 @@ mod init;
 mod models;
 mod models_diff;
 mod output;
+mod retrain;
 mod sample;
 mod settings;
 mod topics;
@@ -77,6 +78,10 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
             Some(config) => healthcheck::run(config, arguments),
             None => Ok(()),
         },
+        Command::Retrain(arguments) => {
+            let several = Config::detectors(&sources(&cli.settings)).len() > 1;
+            retrain::run(&load()?, several, arguments)
+        }
         Command::Models(ModelsCommand::Kinds) => {
             print(&format!("{}\n", crate::model::KINDS.names().join("\n")))
         }

@@ -55,6 +55,14 @@ impl Config {
             Err(Problems(problems))
         }
     }
+
+    /// The token of `http.token` itself, read again for who asks a running process by HTTP; `None` without one, and where only its digest is given.
+    #[must_use]
+    pub fn token_itself(&self) -> Option<String> {
+        let token = load::load(&self.loaded.sources).raw.http.token;
+        let given = !token.is_empty() && TokenDigest::read(&token).is_none();
+        given.then_some(token)
+    }
 }
 
 #[cfg(test)]

@@ -456,6 +456,7 @@ fn settings_say_where_they_come_from_and_hide_secrets() {
             .unwrap()
             .is_of("0123456789abcdef")
     );
+    assert_eq!(config.token_itself().as_deref(), Some("0123456789abcdef"));
     assert!(!config.http_token.unwrap().is_of("0123456789abcdeF"));
 }
 

@@ -152,6 +152,14 @@ impl EpisodeId {
         number.parse().ok().map(Offset)
     }
 
+    /// The partition and the offset that it names; `None` of one that was not made here.
+    #[must_use]
+    pub fn place(&self) -> Option<(TopicPartition, Offset)> {
+        let mut parts = self.0.rsplit('/').skip(1);
+        let (partition, topic) = (parts.next()?.parse().ok()?, parts.next()?);
+        Some((TopicPartition::new(topic, partition), self.onset()?))
+    }
+
     /// As it is written.
     #[must_use]
     pub fn as_str(&self) -> &str {

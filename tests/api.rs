@@ -112,39 +112,63 @@ fn the_description_has_what_can_be_asked_and_nothing_else() {
     assert!(there.iter().all(|e| secret(e) == (e.0 == "post")));
 }
 
+/// What is asked without changing anything: as it is described, as it is asked, and what comes of it.
+const LOOKS: [(&str, &str, u16); 17] = [
+    ("/api/v1/status", "/api/v1/status", 200),
+    ("/api/v1/episodes", "/api/v1/episodes", 200),
+    ("/api/v1/episodes/{id}", "/api/v1/episodes/d/t/0/1", 200),
+    (
+        "/api/v1/episodes/{id}",
+        "/api/v1/episodes/d%2Ft%2F0%2F2",
+        200,
+    ),
+    ("/api/v1/episodes/{id}", "/api/v1/episodes/d/t/0/9", 404),
+    (
+        "/api/v1/keys",
+        "/api/v1/keys?search=PUMP&bins=5&most=3&minutes=10",
+        200,
+    ),
+    (
+        "/api/v1/keys/{key}/series",
+        "/api/v1/keys/pump%201%2F%CE%B1/series?most=3",
+        200,
+    ),
+    (
+        "/api/v1/keys/{key}/series",
+        "/api/v1/keys/nobody/series",
+        404,
+    ),
+    (
+        "/api/v1/keys/{key}/past",
+        "/api/v1/keys/pump%201%2F%CE%B1/past?most=5",
+        200,
+    ),
+    (
+        "/api/v1/keys/{key}/past",
+        "/api/v1/keys/pump%201%2F%CE%B1/past?episode=d/t/0/1",
+        200,
+    ),
+    (
+        "/api/v1/keys/{key}/past",
+        "/api/v1/keys/nobody/past?episode=nothing",
+        404,
+    ),
+    ("/api/v1/scores", "/api/v1/scores", 200),
+    (
+        "/api/v1/scores",
+        "/api/v1/scores?key=nobody&p_max=0.1&most=2",
+        200,
+    ),
+    ("/api/v1/models", "/api/v1/models", 200),
+    ("/api/v1/models/{version}", "/api/v1/models/3", 200),
+    ("/api/v1/models/{version}", "/api/v1/models/4", 404),
+    ("/api/v1/settings", "/api/v1/settings", 200),
+];
+
 #[test]
 fn every_answer_is_as_it_is_described() {
     let shown = shown(&["http.token=0123456789abcdef"], true);
-    for (path, asked, code) in [
-        ("/api/v1/status", "/api/v1/status", 200),
-        ("/api/v1/episodes", "/api/v1/episodes", 200),
-        ("/api/v1/episodes/{id}", "/api/v1/episodes/d/t/0/1", 200),
-        (
-            "/api/v1/episodes/{id}",
-            "/api/v1/episodes/d%2Ft%2F0%2F2",
-            200,
-        ),
-        ("/api/v1/episodes/{id}", "/api/v1/episodes/d/t/0/9", 404),
-        (
-            "/api/v1/keys",
-            "/api/v1/keys?search=PUMP&bins=5&most=3&minutes=10",
-            200,
-        ),
-        (
-            "/api/v1/keys/{key}/series",
-            "/api/v1/keys/pump%201%2F%CE%B1/series?most=3",
-            200,
-        ),
-        (
-            "/api/v1/keys/{key}/series",
-            "/api/v1/keys/nobody/series",
-            404,
-        ),
-        ("/api/v1/models", "/api/v1/models", 200),
-        ("/api/v1/models/{version}", "/api/v1/models/3", 200),
-        ("/api/v1/models/{version}", "/api/v1/models/4", 404),
-        ("/api/v1/settings", "/api/v1/settings", 200),
-    ] {
+    for (path, asked, code) in LOOKS {
         let (found, body) = get(&shown.server, asked);
         assert_eq!(found, code, "{asked}: {body}");
         assert!(
@@ -167,6 +191,15 @@ fn every_answer_is_as_it_is_described() {
     );
     assert_eq!(series["points"].as_array().unwrap().len(), 2);
     assert_eq!(series["points"][1]["values"], json!([61.0, null]));
+    // The oldest that is remembered lies at offset 0; an episode's id says where it began.
+    let asked = |before, after, place| {
+        format!("past of pump 1/α at t[0] {place}: {before} before, {after} after")
+    };
+    assert_eq!(shown.notes.taken(), [asked(600, 0, 0), asked(300, 400, 1)]);
+    let (_, scores) = get(&shown.server, "/api/v1/scores?p_max=0.1&most=3");
+    assert_eq!(scores["found"], 300, "{scores}");
+    assert_eq!(scores["scores"][0]["input"]["offset"], 599);
+    assert_eq!(scores["scores"].as_array().unwrap().len(), 3);
     let (_, settings) = get(&shown.server, "/api/v1/settings");
     assert!(!settings.to_string().contains(TOKEN), "{settings}");
     let none = get(&shown.server, "/api/v1/nothing");

@@ -28,6 +28,8 @@ mod full_disk;
 mod notify;
 #[path = "kafka/outage.rs"]
 mod outage;
+#[path = "kafka/past.rs"]
+mod past;
 #[path = "kafka/places.rs"]
 mod places;
 #[path = "kafka/plant.rs"]

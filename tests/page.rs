@@ -15,11 +15,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use anomalyd::alert::{AlertKind, ScoredBy};
+use anomalyd::alert::{AlertKind, InputRef, ScoredBy};
 use anomalyd::model::card::Card;
 use anomalyd::pipeline::Watched;
 use anomalyd::record::Key;
 use anomalyd::service::status::Status;
+use anomalyd::stream::{Offset, TopicPartition};
 use anomalyd::time::Timestamp;
 use serde_json::{Value, json};
 use shown::{BEGAN, Shown, TOKEN, alert, shown};
@@ -27,6 +28,9 @@ use shown::{BEGAN, Shown, TOKEN, alert, shown};
 #[expect(dead_code, reason = "others use the rest")]
 #[path = "shared/shown.rs"]
 mod shown;
+
+#[path = "page/restart.rs"]
+mod restart;
 
 /// Where the browser is; says so where there is none.
 fn chromium() -> Option<PathBuf> {
@@ -394,6 +398,10 @@ fn gone(status: &Status) {
             by_model: None,
             warming_up: false,
             record: 0,
+            input: InputRef {
+                at: TopicPartition::new("t", 0),
+                offset: Offset(second),
+            },
             score: 1.0,
             scored_by: ScoredBy::ColdStart,
             window: Vec::new(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rdkafka::message::Message as _;
 
@@ -42,6 +43,7 @@ pub struct KafkaHistory {
     topics: HistoryTopics,
     feedback: Tail,
     schemas: Option<SchemaSource>,
+    clock: Arc<dyn Clock>,
     watchdog: Watchdog,
 }
 
@@ -53,7 +55,8 @@ impl KafkaHistory {
         (clock, watchdog): (Arc<dyn Clock>, Watchdog),
     ) -> Result<Self, KafkaFailure> {
         Ok(Self {
-            reader: TopicReader::new(connection, clock, watchdog.clone())?,
+            reader: TopicReader::new(connection, Arc::clone(&clock), watchdog.clone())?,
+            clock,
             schemas: connection.schemas.clone(),
             watchdog,
             feedback: Tail::new(&topics.feedback, &topics.detector),
@@ -62,7 +65,7 @@ impl KafkaHistory {
     }
 
     /// All partitions of the input.
-    fn partitions(&self) -> Result<Vec<TopicPartition>, KafkaFailure> {
+    pub fn partitions(&self) -> Result<Vec<TopicPartition>, KafkaFailure> {
         let mut all = Vec::new();
         for topic in &self.topics.inputs {
             let count = self.reader.partitions(topic)?;
@@ -91,6 +94,40 @@ impl KafkaHistory {
                 batch.push(&span.at, place, key, value, headers(message));
                 Ok(ControlFlow::Continue(()))
             })
+    }
+
+    /// The first offset of a partition, and the end of what is decided.
+    pub fn ends(&self, at: &TopicPartition) -> Result<(Offset, Offset), KafkaFailure> {
+        self.reader.ends(at)
+    }
+
+    /// The records of a span, in offset order, if they have at most `bytes` and are read by `until`, a time of the monotonic clock; `None` if not.
+    pub fn read_within(
+        &mut self,
+        span: &Span,
+        bytes: usize,
+        until: Duration,
+    ) -> Result<Option<RecordBatch>, KafkaFailure> {
+        let (mut batch, mut whole) = (RecordBatch::default(), true);
+        self.reader
+            .read_spans(std::slice::from_ref(span), &mut |message| {
+                let place = (Offset(message.offset()), timestamp(message));
+                let (key, value) = (message.key(), message.payload());
+                batch.push(&span.at, place, key, value, headers(message));
+                whole = batch.bytes_len() <= bytes && self.clock.monotonic() < until;
+                Ok(if whole {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                })
+            })?;
+        if !whole {
+            return Ok(None);
+        }
+        if let Some(schemas) = &self.schemas {
+            schemas.complete(&mut batch, &self.watchdog, &mut nothing)?;
+        }
+        Ok(Some(batch))
     }
 
     /// The first record of a span: its offset and time.

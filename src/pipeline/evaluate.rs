@@ -16,7 +16,7 @@ use super::output::{self, Cause};
 use super::prepare::{Event, Prepared, Step, Work};
 use super::windows::Group;
 use super::{Column, Outbox, Tally, Watched, Watching};
-use crate::alert::{AlertEvent, ScoredBy};
+use crate::alert::{AlertEvent, InputRef, ScoredBy};
 use crate::detect::Params;
 use crate::detect::clock::Moment;
 use crate::detect::cold::{ColdStart, SUSPICIOUS};
@@ -270,7 +270,8 @@ impl EventEmitter<'_> {
         } else {
             self.tally.count_scored(scored.reading.p);
         }
-        if self.watching == Watching::All || self.is_one_of(WATCHED_MAX) || open {
+        let all = matches!(self.watching, Watching::All | Watching::Each);
+        if all || self.is_one_of(WATCHED_MAX) || open {
             self.watch(work, &scored, (open, warming));
         }
         self.judged += 1;
@@ -438,7 +439,10 @@ impl EventEmitter<'_> {
                 && self.is_one_of(EXPLAINED_MAX);
             // A window tells later what a model expected, but not what a season did.
             let seasonal = self.watching == Watching::All && scored.season.is_some();
-            let (row, expected) = if explains || seasonal {
+            let (row, expected) = if self.watching == Watching::Each && warming_up {
+                // What is expected of a window that still fills says nothing.
+                (scored.row.to_vec(), vec![f64::NAN; scored.row.len()])
+            } else if explains || seasonal || self.watching == Watching::Each {
                 (scored.row.to_vec(), self.expected(work, scored))
             } else {
                 Default::default()
@@ -456,6 +460,10 @@ impl EventEmitter<'_> {
                 by_model: scored.reading.by_model,
                 warming_up,
                 record: scored.step.record,
+                input: InputRef {
+                    at: work.base.at.clone(),
+                    offset: scored.reading.offset,
+                },
                 score: scored.emitted_score,
                 scored_by: match scored.season {
                     Some(_) => ScoredBy::Seasonal,

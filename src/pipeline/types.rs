@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::alert::{Alert, AlertKind, Drift, Score, ScoredBy, Severity};
+use crate::alert::{Alert, AlertKind, Drift, InputRef, Score, ScoredBy, Severity};
 use crate::model::card::ModelVersion;
 use crate::record::dead_letter::DeadLetter;
 use crate::record::schema::ContextColumns;
@@ -119,6 +119,8 @@ pub enum Watching {
     Explained,
     /// All, with their windows: for files, where each line gets its score.
     All,
+    /// All, with what they were and what was expected of them: for records that are read again.
+    Each,
 }
 
 /// A judged record, for people who watch.
@@ -142,6 +144,8 @@ pub struct Watched {
     pub warming_up: bool,
     /// Its place in the batch.
     pub record: usize,
+    /// Where it lies in the log.
+    pub input: InputRef,
     /// How strange it is.
     pub score: f64,
     /// What the score is by.
@@ -150,7 +154,7 @@ pub struct Watched {
     pub window: Vec<f64>,
     /// Its D values, NaN where missing. Empty unless it was explained.
     pub row: Vec<f64>,
-    /// What was expected of it, D values. Empty unless it was explained, or every record is watched and the season of its key judged it.
+    /// What was expected of it, D values, NaN where that is not known. Empty unless it was explained, or every record is watched and the season of its key judged it.
     pub expected: Vec<f64>,
 }
 

@@ -18,17 +18,22 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::change::{ChangeError, Changes, follows};
+use super::past::{Asked, COURSE, LEAD, TAIL};
 use super::recent::Wanted;
+use super::scored::Which;
 use super::sources::{Access, LateChanges, Sources};
 use super::{events, told};
 use crate::config::Setting;
 use crate::model::card::{Feedback, ModelVersion};
+use crate::stream::EpisodeId;
 
 /// Answers of lists that may be long have so many entries unless told otherwise, and at most.
 const KEYS: usize = 50;
 const KEYS_MAX: usize = 500;
 const POINTS: usize = 600;
 const POINTS_MAX: usize = 5_000;
+const SCORES: usize = 100;
+const SCORES_MAX: usize = 5_000;
 /// How much of the past keys are shown over, in minutes, and in how many bins.
 const MINUTES: u32 = 60;
 const MINUTES_MAX: u32 = 60 * 24 * 30;
@@ -80,6 +85,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         ),
         endpoint("get", "/api/v1/keys", get(keys)),
         endpoint("get", "/api/v1/keys/{key}/series", get(series)),
+        endpoint("get", "/api/v1/keys/{key}/past", get(past)),
+        endpoint("get", "/api/v1/scores", get(scores)),
         endpoint("get", "/api/v1/models", get(models)),
         endpoint("get", "/api/v1/models/{version}", get(model)),
         endpoint("post", "/api/v1/models/{version}/promote", post(promote)),
@@ -205,6 +212,75 @@ async fn series(
             None,
         ),
     }
+}
+
+/// `/api/v1/keys/{key}/past?episode=...`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PastQuery {
+    episode: Option<String>,
+    most: Option<usize>,
+}
+
+/// Reads records that are not remembered again from the log, one question at a time.
+async fn past(
+    State(sources): State<Sources>,
+    Path(key): Path<String>,
+    Query(query): Query<PastQuery>,
+) -> Response {
+    let asked = match query.episode {
+        Some(id) => match EpisodeId::from(id.as_str()).place() {
+            Some((at, onset)) => Asked {
+                key: key.clone(),
+                at: Some(at),
+                place: Some(onset),
+                before: LEAD,
+                after: TAIL,
+            },
+            None => {
+                let why = format!("`{id}` is the id of no episode");
+                return refuse(StatusCode::NOT_FOUND, &why, None);
+            }
+        },
+        None => {
+            let oldest = sources.status.oldest(&key);
+            let (at, place) = oldest.map(|input| (input.at, input.offset)).unzip();
+            Asked {
+                key: key.clone(),
+                at,
+                place,
+                before: COURSE,
+                after: 0,
+            }
+        }
+    };
+    let access = &sources.access;
+    let found = run(&access.changes, &access.reading, move |changes| {
+        changes.past(&asked)
+    });
+    let most = query.most.unwrap_or(POINTS).min(POINTS_MAX);
+    match found.await {
+        Ok(found) => Json(found.told(&key, most)).into_response(),
+        Err(refused) => refused,
+    }
+}
+
+/// `/api/v1/scores?key=...`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ScoresQuery {
+    key: Option<String>,
+    p_max: Option<f64>,
+    most: Option<usize>,
+}
+
+async fn scores(State(sources): State<Sources>, Query(query): Query<ScoresQuery>) -> Response {
+    let which = Which {
+        key: query.key.as_deref(),
+        p_max: query.p_max.unwrap_or(1.0),
+        most: query.most.unwrap_or(SCORES).min(SCORES_MAX),
+    };
+    Json(sources.status.scores(which)).into_response()
 }
 
 async fn settings(State(sources): State<Sources>) -> Response {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use super::models::{AnyStore, AnyStoreError, SharedStore};
+use super::past::{self, Asked, Bounds, Found, ModelsOfThen, Past};
 use super::reload::Reloader;
 use super::reloaded::ReloadStatus;
 use super::status::Status;
@@ -12,11 +13,16 @@ use crate::kafka::history::KafkaHistory;
 use crate::kafka::watchdog::Watchdog;
 use crate::model::card::{Card, Exclusion, Feedback, ModelVersion, Said, Suspect};
 use crate::model::trained::TrainedModel;
-use crate::pipeline::EpisodeRecord;
+use crate::pipeline::{Column, EpisodeRecord};
 use crate::port::ModelStore;
+use crate::record::decode::Decoder;
+use crate::record::schema::Schema;
 use crate::stream::TopicPartition;
 use crate::time::Clock;
 use crate::trainer::Control;
+
+/// Models of then that are read from the store for one question.
+const MODELS_READ: usize = 4;
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +54,8 @@ pub trait Changes: std::fmt::Debug + Send + Sync {
     fn promote(&self, version: ModelVersion) -> Result<(), ChangeError>;
     /// Goes back to the version before the one in use; answers which that is.
     fn rollback(&self) -> Result<ModelVersion, ChangeError>;
+    /// Records of a key that are not remembered, read again from the log and judged again.
+    fn past(&self, asked: &Asked) -> Result<Past, ChangeError>;
     /// Trains now, if it is this process that trains.
     fn retrain(&self) -> Result<(), ChangeError>;
     /// Reads the configuration again, and takes over what may change while it runs.
@@ -61,6 +69,8 @@ pub struct Controls {
     pub config: Config,
     /// The store that all threads share.
     pub store: SharedStore,
+    /// Which features there are.
+    pub schema: Arc<Schema>,
     /// The trainer.
     pub trainer: Control,
     /// Reads the configuration again.
@@ -107,6 +117,33 @@ impl Changes for Controls {
         self.with_store(rollback)
     }
 
+    fn past(&self, asked: &Asked) -> Result<Past, ChangeError> {
+        let topics = self.config.history_topics();
+        if let Some(at) = &asked.at
+            && !topics.inputs.iter().any(|topic| **topic == *at.topic)
+        {
+            return Err(ChangeError::Unknown(format!(
+                "{at} is no partition of the input"
+            )));
+        }
+        let waits = (Arc::clone(&self.clock), self.watchdog.clone());
+        let mut history = KafkaHistory::new(&self.config.connection(), topics, waits)?;
+        let mut decoder = Decoder::new(Arc::clone(&self.schema));
+        let bounds = (Bounds::default(), &*self.clock);
+        let found = past::read(&mut history, &mut decoder, asked, bounds)?;
+        let models = self.with_store(|store| models_of(store, &found))?;
+        let schema = &self.schema;
+        let columns = Column::list(schema.columns(), schema.missing(), schema.context());
+        let judging = (&*self.config.detect, columns);
+        let records = past::judge(&found, &models, judging, &mut decoder);
+        Ok(Past {
+            columns: schema.columns().to_vec(),
+            records: records.map_err(ChangeError::Impossible)?,
+            looked_at: found.looked_at,
+            stopped: found.stopped,
+        })
+    }
+
     fn retrain(&self) -> Result<(), ChangeError> {
         if !self.status.holds(&self.first) {
             return Err(ChangeError::Impossible(format!(
@@ -121,6 +158,21 @@ impl Changes for Controls {
     fn reload(&self) -> Result<ReloadStatus, ChangeError> {
         Ok(self.reloader.reload()?)
     }
+}
+
+/// The models that judged what was found, as far as they are stored, and the one in use.
+fn models_of(store: &mut AnyStore, found: &Found) -> Result<ModelsOfThen, ChangeError> {
+    let champion = store.champion()?;
+    let mut models = ModelsOfThen::new(&store.list()?, champion);
+    let mut needed = models.needed(found);
+    // The latest, where there are many: each is read whole.
+    needed.drain(..needed.len().saturating_sub(MODELS_READ));
+    for version in needed.into_iter().chain(champion) {
+        if let Some(model) = store.load(version)? {
+            models.loaded(model);
+        }
+    }
+    Ok(models)
 }
 
 /// What training knows of: flagged episodes, and what stood out in the history of the model in use before any model judged it.

@@ -19,13 +19,14 @@ pub(crate) const CHARTS: &str = include_str!("page/charts.js");
 pub(crate) const STYLE: &str = include_str!("page/style.css");
 
 /// What it loads: name, type and content.
-const ASSETS: [(&str, &str, &str); 12] = [
+const ASSETS: [(&str, &str, &str); 13] = [
     ("app.js", SCRIPT, include_str!("page/app.js")),
     ("home.js", SCRIPT, include_str!("page/home.js")),
     ("key.js", SCRIPT, include_str!("page/key.js")),
     ("episode.js", SCRIPT, include_str!("page/episode.js")),
     ("models.js", SCRIPT, include_str!("page/models.js")),
     ("settings.js", SCRIPT, include_str!("page/settings.js")),
+    ("past.js", SCRIPT, include_str!("page/past.js")),
     ("course.js", SCRIPT, include_str!("page/course.js")),
     ("episodes.js", SCRIPT, include_str!("page/episodes.js")),
     ("charts.js", SCRIPT, CHARTS),

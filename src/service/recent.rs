@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::alert::ScoredBy;
+use crate::alert::{InputRef, ScoredBy};
 use crate::pipeline::Watched;
 
 /// Bytes that are kept at most.
@@ -31,6 +31,9 @@ const SPREAD_BY_DISTANCE: f64 = 1.2533;
 /// A judged record.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Point {
+    /// Where it lies in the log.
+    #[serde(skip)]
+    pub input: InputRef,
     /// Event time in milliseconds since 1970.
     pub time: i64,
     /// The probability that a normal record scores as high.
@@ -58,6 +61,7 @@ impl Point {
     fn of(seen: &Watched) -> Self {
         let kept = |values: &[f64]| values.iter().map(|value| *value as f32).collect();
         Self {
+            input: seen.input.clone(),
             time: seen.time.0,
             p_value: seen.p_value,
             score: seen.score,
@@ -305,6 +309,28 @@ impl Recent {
         self.usual.get(place)?.spread()
     }
 
+    /// All records that are remembered, of one key or of all, with their keys.
+    pub fn points<'r>(
+        &'r self,
+        key: Option<&'r str>,
+    ) -> impl Iterator<Item = (&'r str, &'r Point)> {
+        let traces = self.traces.iter();
+        let wanted = traces.filter(move |(name, _)| key.is_none_or(|key| ***name == *key));
+        wanted.flat_map(|(name, trace)| trace.points.iter().map(move |point| (&**name, point)))
+    }
+
+    /// Where the oldest record of a key lies that is remembered.
+    #[must_use]
+    pub fn oldest(&self, key: &str) -> Option<InputRef> {
+        let trace = self.traces.get(key)?;
+        // Where the key comes from now, in case the topic got more partitions.
+        let at = &trace.points.back()?.input.at;
+        let here = trace.points.iter().map(|point| &point.input);
+        here.filter(|input| input.at == *at)
+            .min_by_key(|input| input.offset)
+            .cloned()
+    }
+
     /// At most `most` records of a key between two times; `None` of a key that nothing is known of.
     #[must_use]
     pub fn series(&self, key: &str, (from, to): (i64, i64), most: usize) -> Option<Series> {
@@ -436,6 +462,7 @@ fn strip(key: &str, trace: &Trace, (from, to): (i64, i64), bins: usize) -> Strip
 mod tests {
     use super::*;
     use crate::record::Key;
+    use crate::stream::{Offset, TopicPartition};
     use crate::time::Timestamp;
 
     fn seen(key: &str, time: i64, p_value: f64) -> Watched {
@@ -449,6 +476,10 @@ mod tests {
             by_model: None,
             warming_up: false,
             record: 0,
+            input: InputRef {
+                at: TopicPartition::new("t", 0),
+                offset: Offset(time),
+            },
             score: 1.0,
             scored_by: ScoredBy::ColdStart,
             window: Vec::new(),

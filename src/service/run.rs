@@ -185,7 +185,7 @@ pub(super) fn start_in(
         stop: &stop,
     };
     let (promotions, alerts) = crew.start(said, champion.as_ref(), &ended_sender)?;
-    let controls = controls(config, &shell, (&store, &control), alerts);
+    let controls = controls((config, &schema), &shell, (&store, &control), alerts);
     shell.changes.set(controls.clone());
     let follower = Follower {
         workers: promotions,
@@ -219,7 +219,7 @@ pub(super) fn start_in(
 
 /// What people may change of it.
 fn controls(
-    config: &Config,
+    (config, schema): (&Config, &Arc<Schema>),
     shell: &Shell,
     (store, trainer): (&SharedStore, &Control),
     alerts: Vec<Sender<AlertParams>>,
@@ -240,6 +240,7 @@ fn controls(
     Arc::new(Controls {
         config: config.clone(),
         store: Arc::clone(store),
+        schema: Arc::clone(schema),
         reloader,
         trainer: trainer.clone(),
         status,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use prometheus::Registry;
+use tokio::sync::Semaphore;
 
 use super::error::ServiceError;
 use super::exporting;
@@ -31,6 +32,8 @@ pub(super) struct Process {
     pub(super) exporting: Option<Exporting>,
     /// One training at a time.
     pub(super) turns: Turns,
+    /// One reading of the log for who looks at it at a time.
+    pub(super) reading: Arc<Semaphore>,
 }
 
 impl Process {
@@ -47,6 +50,7 @@ impl Process {
             registry,
             metrics,
             turns: Turns::default(),
+            reading: Arc::new(Semaphore::new(1)),
         })
     }
 }
@@ -89,6 +93,7 @@ impl Shell {
             clock: Arc::clone(&shell.clock),
             access: Access {
                 settings: shell.settings.clone(),
+                reading: Arc::clone(&process.reading),
                 ..Access::new(config, shell.changes.clone())
             },
         };

@@ -75,6 +75,8 @@ pub struct Access {
     pub changing: Arc<Semaphore>,
     /// ... and questions to Kafka.
     pub asking: Arc<Semaphore>,
+    /// Who reads the log again: one at a time, of all detectors of a process.
+    pub reading: Arc<Semaphore>,
     /// Who is told of each change ...
     pub watching: Arc<Semaphore>,
     /// ... and what.
@@ -92,6 +94,7 @@ impl Access {
             changes,
             changing: Arc::new(Semaphore::new(1)),
             asking: Arc::new(Semaphore::new(ASKING_MAX)),
+            reading: Arc::new(Semaphore::new(1)),
             watching: Arc::new(Semaphore::new(WATCHING_MAX)),
             latest: Arc::default(),
         }

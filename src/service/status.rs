@@ -11,7 +11,8 @@ use serde::Serialize;
 use super::episodes::{EpisodeDetail, EpisodeStatus, Episodes};
 use super::recent::{Overview, Recent, Series, Wanted};
 use super::reloaded::ReloadStatus;
-use crate::alert::Alert;
+use super::scored::{ScoredList, Which};
+use crate::alert::{Alert, InputRef};
 use crate::kafka::publish::Delivery;
 use crate::model::card::{Card, Feedback, Said};
 use crate::pipeline::{OpenEpisode, Watched, WrongClock};
@@ -404,6 +405,16 @@ impl Status {
     /// At most `most` records of a key between two times.
     pub fn series(&self, key: &str, between: (i64, i64), most: usize) -> Option<Series> {
         self.lock().recent.series(key, between, most)
+    }
+
+    /// Where the oldest record of a key lies that is remembered.
+    pub fn oldest(&self, key: &str) -> Option<InputRef> {
+        self.lock().recent.oldest(key)
+    }
+
+    /// The latest judged records, the newest first.
+    pub fn scores(&self, which: Which<'_>) -> ScoredList {
+        ScoredList::of(&self.lock().recent, which)
     }
 
     /// Keys over time: those with an open episode first, then the strangest.

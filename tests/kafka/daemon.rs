@@ -241,7 +241,8 @@ impl Daemon {
         self.request(&format!("POST {path}"), &head)
     }
 
-    fn request(&self, what: &str, head: &str) -> Option<(u16, String)> {
+    /// Where it serves HTTP, if it does by now.
+    pub fn address(&self) -> Option<String> {
         let log = self.log();
         let address = log
             .split("serving HTTP")
@@ -249,7 +250,11 @@ impl Daemon {
             .split("127.0.0.1:")
             .nth(1)?;
         let port: String = address.chars().take_while(char::is_ascii_digit).collect();
-        let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).ok()?;
+        Some(format!("127.0.0.1:{port}"))
+    }
+
+    fn request(&self, what: &str, head: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(self.address()?).ok()?;
         write!(
             stream,
             "{what} HTTP/1.1\r\nHost: x\r\n{head}Connection: close\r\n\r\n"

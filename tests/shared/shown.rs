@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex};
 
-use anomalyd::alert::{Alert, ScoredBy};
+use anomalyd::alert::{Alert, InputRef, ScoredBy};
 use anomalyd::config::{Changed, Config, Sources as Settings};
 use anomalyd::model::card::{Card, Exclusion, Feedback, ModelVersion, Said, Suspect};
 use anomalyd::model::gate_report::{Decision, Reason};
@@ -13,6 +13,7 @@ use anomalyd::record::Key;
 use anomalyd::service::change::{ChangeError, Changes};
 use anomalyd::service::http::Server;
 use anomalyd::service::metrics::Metrics;
+use anomalyd::service::past::{Asked, Past, Stopped};
 use anomalyd::service::reloaded::ReloadStatus;
 use anomalyd::service::sources::{Access, LateChanges, Sources};
 use anomalyd::service::status::{ProcessInfo, Status, TrainingStatus};
@@ -87,6 +88,32 @@ impl Changes for Notes {
         Ok((vec![refused, card], Some(ModelVersion(3))))
     }
 
+    fn past(&self, asked: &Asked) -> Result<Past, ChangeError> {
+        let Asked {
+            key,
+            at,
+            place,
+            before,
+            after,
+        } = asked;
+        let [at, place] = [
+            at.as_ref().map(ToString::to_string),
+            place.map(|p| p.to_string()),
+        ];
+        let [at, place] = [at, place].map(Option::unwrap_or_default);
+        self.note(format!(
+            "past of {key} at {at} {place}: {before} before, {after} after"
+        ));
+        // A record a second, as the remembered ones are, before them.
+        let records = (-400..0).map(|second| record(key, second)).collect();
+        Ok(Past {
+            columns: vec!["x".to_owned(), "y".to_owned()],
+            records,
+            looked_at: 4_000,
+            stopped: Stopped::Records,
+        })
+    }
+
     fn promote(&self, version: ModelVersion) -> Result<(), ChangeError> {
         self.note(format!("promote {version}"));
         Ok(())
@@ -133,6 +160,19 @@ pub struct Shown {
 
 /// With these settings; `ready`: things can be changed.
 pub fn shown(set: &[&str], ready: bool) -> Shown {
+    let (sources, notes) = answering("pumps", set, ready);
+    let (late, status) = (sources.access.changes.clone(), Arc::clone(&sources.status));
+    let server = Server::start(([127, 0, 0, 1], 0).into(), sources).unwrap();
+    Shown {
+        server,
+        notes,
+        late,
+        status,
+    }
+}
+
+/// What a detector of this name answers from.
+pub fn answering(name: &str, set: &[&str], ready: bool) -> (Sources, Arc<Notes>) {
     let config = Config::load(&Settings {
         set: set.iter().map(|set| (*set).to_owned()).collect(),
         ..Settings::default()
@@ -145,7 +185,7 @@ pub fn shown(set: &[&str], ready: bool) -> Shown {
         late.set(notes.clone());
     }
     let status = Arc::new(Status::new(ProcessInfo {
-        detector: "pumps".to_owned(),
+        detector: name.to_owned(),
         started: "2026-01-01T00:00:00Z".to_owned(),
         ..ProcessInfo::default()
     }));
@@ -153,16 +193,34 @@ pub fn shown(set: &[&str], ready: bool) -> Shown {
     let sources = Sources {
         metrics: Metrics::register(&registry, "d").unwrap(),
         registry,
-        status: Arc::clone(&status),
-        clock: Arc::new(ManualClock::at(Timestamp(1_000_000))),
-        access: Access::new(&config, late.clone()),
-    };
-    let server = Server::start(([127, 0, 0, 1], 0).into(), sources).unwrap();
-    Shown {
-        server,
-        notes,
-        late,
         status,
+        clock: Arc::new(ManualClock::at(Timestamp(1_000_000))),
+        access: Access::new(&config, late),
+    };
+    (sources, notes)
+}
+
+/// A record of a key: with a fault from the 300th second on.
+pub fn record(key: &str, second: i64) -> Watched {
+    Watched {
+        key: Key(Arc::from(key)),
+        time: Timestamp(BEGAN + 1000 * (second - 300)),
+        p_value: if second < 300 { 0.5 } else { 1e-9 },
+        evidence: if second < 300 { 0.0 } else { 20.7 },
+        evidence_threshold: 9.2,
+        alert: second >= 300,
+        by_model: None,
+        warming_up: false,
+        record: 0,
+        input: InputRef {
+            at: TopicPartition::new("t", 0),
+            offset: Offset(second),
+        },
+        score: 1.0,
+        scored_by: ScoredBy::Seasonal,
+        window: Vec::new(),
+        row: vec![if second < 300 { 49.5 } else { 61.0 }, f64::NAN],
+        expected: vec![49.0, 1.0],
     }
 }
 
@@ -187,24 +245,8 @@ fn seen(status: &Status) {
             ahead_ms: -5,
         }],
     );
-    // A record a second, with a fault from the 300th on.
-    let record = |second: i64| Watched {
-        key: key(),
-        time: Timestamp(BEGAN + 1000 * (second - 300)),
-        p_value: if second < 300 { 0.5 } else { 1e-9 },
-        evidence: if second < 300 { 0.0 } else { 20.7 },
-        evidence_threshold: 9.2,
-        alert: second >= 300,
-        by_model: None,
-        warming_up: false,
-        record: 0,
-        score: 1.0,
-        scored_by: ScoredBy::Seasonal,
-        window: Vec::new(),
-        row: vec![if second < 300 { 49.5 } else { 61.0 }, f64::NAN],
-        expected: vec![49.0, 1.0],
-    };
-    let records: Vec<Watched> = (0..600).map(record).collect();
+    // A record a second.
+    let records: Vec<Watched> = (0..600).map(|second| record("pump 1/α", second)).collect();
     status.watched(&records);
     for (id, event) in [
         ("d/t/0/1", "open"),

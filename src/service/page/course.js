@@ -57,7 +57,7 @@ let shows = false;
 
 /** The features that stray most first, as many as one can look at; the others on demand. */
 export function featurePart(series, around, first = 6) {
-  const stray = at => { const spread = series.spreads[at]; return Math.max(0, ...series.points.filter(point => point.values.length && point.values[at] !== null).map(point => spread ? Math.abs(point.values[at] - point.expected[at]) / spread : 0)); };
+  const stray = at => { const spread = series.spreads[at]; return Math.max(0, ...series.points.filter(point => point.values.length && point.values[at] !== null && point.expected[at] !== null).map(point => spread ? Math.abs(point.values[at] - point.expected[at]) / spread : 0)); };
   const named = around.spans.flatMap(span => span.episode.features.filter(feature => feature.share >= 0.2).map(feature => feature.feature));
   const sorted = series.columns.map((column, at) => [column, named.includes(column), stray(at)]).sort((a, b) => b[1] - a[1] || b[2] - a[2]).map(([column]) => column);
   const charts = columns => h('div', { class: 'charts' }, columns.map(column => featureChart(series, column, around)));

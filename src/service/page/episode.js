@@ -3,6 +3,7 @@ import { fill, h, many, number, percent, span, when } from './dom.js';
 import { ask, base, buttons, command, episodeLink } from './tools.js';
 import { SAID, STRENGTH, episodeList, isAbsence, keyName, nowBy, place, severity, trouble } from './episodes.js';
 import { changes, evidenceChart, featureChart, featurePart, meaning, rareChart, stretches } from './course.js';
+import { borders, pastOf } from './past.js';
 import { bar, zoom } from './charts.js';
 
 const WORD = { false_positive: 'dismiss', true_positive: 'confirm', new_normal: 'new-normal' };
@@ -55,9 +56,9 @@ function drawAct(act, found, redo) {
 }
 
 export function episode(root, id) {
-  const top = h('section', { class: 'health' }), act = h('section'), why = h('section'), others = h('section'), body = h('div');
+  const top = h('section', { class: 'health' }), act = h('section'), why = h('section'), others = h('section'), body = h('div'), past = pastOf(() => dispatchEvent(new Event('refresh')));
   const whole = h('button', { type: 'button', id: 'whole', hidden: true, onclick: () => zoom(plots, null) }, 'Show all of it');
-  const plots = h('section', { class: 'together', onzoomed: () => { whole.hidden = !plots.zoom; } }, h('h2', {}, 'Around its beginning'), whole, body);
+  const plots = h('section', { class: 'together', onzoomed: () => { whole.hidden = !plots.zoom; } }, h('h2', {}, 'Around its beginning'), whole, past.note, body);
   root.append(top, act, plots, why, others);
   const redo = () => setTimeout(() => dispatchEvent(new Event('refresh')), 700);
   return async status => {
@@ -76,25 +77,29 @@ export function episode(root, id) {
     drawWhy(why, found);
     const earlier = found.similar.filter(other => Date.parse(other.since) < begin), later = found.similar.filter(other => Date.parse(other.since) >= begin);
     fill(others, [found.similar, span(now)], () => [h('h2', {}, 'Earlier ones for the same reasons'), earlier.length ? episodeList(earlier, now) : h('p', { class: 'dim' }, 'None that this process has seen.'), later.length ? [h('h2', {}, 'And later ones'), episodeList(later, now)] : null]);
-    await drawPlots({ plots, body }, found, status, [begin, end]);
+    await drawPlots({ plots, body, past }, found, status, [begin, end]);
   };
 }
 
 /** The course around an episode: as long before and after as half of what it lasted, but at least two minutes, as far as there are records. */
-async function drawPlots({ plots, body }, found, status, [begin, end]) {
+async function drawPlots({ plots, body, past }, found, status, [begin, end]) {
   if (found.kind === 'storm') { plots.hidden = true; return; }
   const around = Math.min(Math.max((end - begin) * 0.5, 120000), 1800000);
-  let from = begin - around, to = found.ended ? end + around : end + (end - begin) * 0.02, series;
-  try { series = await ask(`keys/${encodeURIComponent(found.key)}/series?from=${Math.round(from)}&to=${Math.round(to)}&most=900`); } catch { plots.hidden = true; return; }
+  let from = begin - around, to = found.ended ? end + around : end + (end - begin) * 0.02, series = null;
+  try { series = await ask(`keys/${encodeURIComponent(found.key)}/series?from=${Math.round(from)}&to=${Math.round(to)}&most=900`); } catch { /* Nothing of the key is remembered. */ }
+  past.want(found.key, series, begin, found.id);
+  series = past.with(series, [from, to]);
   plots.hidden = false;
+  body.hidden = !series;
+  if (!series) return;
   const first = series.points[0]?.time, last = series.points.at(-1)?.time;
   if (first !== undefined) { from = Math.max(from, first); to = found.ended ? Math.max(end, last) : to; }
   const own = [...status.episodes, ...status.closed].filter(episode => episode.key === found.key && !episode.suppressed);
-  const spans = stretches([...own.filter(episode => episode.id !== found.id), found], end), settings = { from, to, spans, counters: status.model?.counters ?? [], marks: [{ time: begin, kind: 'onset', name: 'it began about here' }, ...changes(series.points)] };
+  const spans = stretches([...own.filter(episode => episode.id !== found.id), found], end), settings = { from, to, spans, counters: status.model?.counters ?? [], marks: [{ time: begin, kind: 'onset', name: 'it began about here' }, ...changes(series.points), ...borders(series.points)] };
   const features = found.features.filter(feature => (found.kind === 'silence' ? feature.share > 0 : feature.share >= 0.02) && series.columns.includes(feature.feature)).slice(0, 4).map(feature => feature.feature);
   fill(body, [series.points.length, last, features, from, to, own.map(episode => [episode.id, episode.ended])], () => series.points.some(point => point.values.length)
     ? [features.length ? h('div', { class: 'charts' }, features.map(feature => featureChart(series, feature, settings))) : featurePart(series, settings, 4), h('div', { class: 'charts wide' }, evidenceChart(series, settings), rareChart(series, status, settings)), meaning()]
-    : [h('p', { class: 'dim' }, 'The records around it are no longer remembered; they lie in the input, where it says above.'), series.points.length ? h('div', { class: 'charts wide' }, evidenceChart(series, settings), rareChart(series, status, settings)) : null]);
+    : [h('p', { class: 'dim' }, 'The records around it lie in the input, where it says above.'), series.points.length ? h('div', { class: 'charts wide' }, evidenceChart(series, settings), rareChart(series, status, settings)) : null]);
 }
 
 function measured(part) {

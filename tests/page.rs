@@ -31,6 +31,8 @@ mod shown;
 
 #[path = "page/restart.rs"]
 mod restart;
+#[path = "page/several.rs"]
+mod several;
 
 /// Where the browser is; says so where there is none.
 fn chromium() -> Option<PathBuf> {

@@ -57,7 +57,7 @@ impl Server {
     }
 
     /// The same, of other pages.
-    pub(super) fn serving(address: SocketAddr, router: Router) -> io::Result<Self> {
+    pub fn serving(address: SocketAddr, router: Router) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;

@@ -1,7 +1,6 @@
 //! HTTP of several detectors: what one answers by itself lies below `/d/NAME`; `/metrics`, `/healthz` and `/readyz` are the process's, `/status` has all,
 //! and `/` lists them.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::Router;
@@ -21,13 +20,15 @@ use crate::time::Clock;
 
 /// How one detector is reached.
 #[derive(Clone, Debug)]
-pub(super) struct Door {
-    pub(super) name: String,
-    pub(super) sources: Sources,
+pub struct Door {
+    /// The detector's name.
+    pub name: String,
+    /// What it answers from.
+    pub sources: Sources,
 }
 
 /// Makes all detectors read their configuration again; answers which come or go with a restart.
-pub(super) type Reload = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+pub type Reload = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
 #[derive(Clone)]
 struct Building {
@@ -37,6 +38,7 @@ struct Building {
     reload: Reload,
 }
 
+/// What a process of several detectors answers.
 pub(super) fn router(doors: Vec<Door>, process: &Process, reload: Reload) -> Router {
     let building = Building {
         doors: doors.into(),
@@ -46,7 +48,7 @@ pub(super) fn router(doors: Vec<Door>, process: &Process, reload: Reload) -> Rou
     };
     let requests = Some(process.metrics.requests.clone());
     let mut router = Router::new()
-        .route("/", get(home))
+        .route("/", get(async || Html(pages::SEVERAL)))
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -127,37 +129,4 @@ async fn read_again(State(building): State<Building>, headers: HeaderMap) -> Res
         .map(|door| json!({"detector": door.name, "reload": door.sources.status.view().reload}))
         .collect();
     Json(json!({"detectors": all, "needs_restart": others})).into_response()
-}
-
-async fn home(State(building): State<Building>) -> Html<String> {
-    let mut rows = String::new();
-    for door in &*building.doors {
-        let view = door.sources.status.view();
-        let state = view.waiting.unwrap_or_else(|| "ready".to_owned());
-        let model = view.model.map_or(0, |model| model.version);
-        writeln!(
-            rows,
-            "<tr><td><a href=\"/d/{name}\">{name}</a></td><td>{}</td><td>{}</td><td>{model}</td><td>{}</td></tr>",
-            escaped(&view.process.topics.join(", ")),
-            view.episodes.len(),
-            escaped(&state),
-            name = escaped(&door.name),
-        )
-        .unwrap_or_default();
-    }
-    Html(format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta http-equiv=\"refresh\" content=\"5\">\n<title>anomalyd: {many} detectors</title>\n<link rel=\"stylesheet\" href=\"/assets/style.css\">\n</head>\n<body>\n\
-         <main>\n<h1>{many} detectors</h1>\n<table>\n<thead><tr><th>Detector</th><th>Topics</th><th>Open episodes</th><th>Model</th><th>State</th></tr></thead>\n\
-         <tbody>\n{rows}</tbody>\n</table>\n</main>\n</body>\n</html>\n",
-        many = building.doors.len(),
-    ))
-}
-
-/// Text in a page.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
 }

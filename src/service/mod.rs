@@ -16,7 +16,7 @@ mod from_config;
 pub mod http;
 pub mod log;
 pub mod many;
-mod many_http;
+pub mod many_http;
 pub mod metrics;
 pub mod models;
 pub mod notifying;

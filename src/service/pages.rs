@@ -11,6 +11,9 @@ use super::sources::Sources;
 /// The document of all pages.
 const PAGE: &str = include_str!("page/index.html");
 
+/// The document that lists the detectors of a process.
+pub(super) const SEVERAL: &str = include_str!("page/several.html");
+
 /// Elements, numbers and times in a browser; a backtest's report has them, too.
 pub(crate) const DOM: &str = include_str!("page/dom.js");
 /// Charts over time.
@@ -19,9 +22,10 @@ pub(crate) const CHARTS: &str = include_str!("page/charts.js");
 pub(crate) const STYLE: &str = include_str!("page/style.css");
 
 /// What it loads: name, type and content.
-const ASSETS: [(&str, &str, &str); 13] = [
+const ASSETS: [(&str, &str, &str); 14] = [
     ("app.js", SCRIPT, include_str!("page/app.js")),
     ("home.js", SCRIPT, include_str!("page/home.js")),
+    ("several.js", SCRIPT, include_str!("page/several.js")),
     ("key.js", SCRIPT, include_str!("page/key.js")),
     ("episode.js", SCRIPT, include_str!("page/episode.js")),
     ("models.js", SCRIPT, include_str!("page/models.js")),

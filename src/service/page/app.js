@@ -1,4 +1,5 @@
 // Finds the view of the address, and tells it what is known whenever the process says that something has changed.
+import { h } from './dom.js';
 import { ask, base } from './tools.js';
 import { home } from './home.js';
 import { models } from './models.js';
@@ -11,6 +12,8 @@ const rest = start => decodeURIComponent(path.slice(start.length));
 const view = path.startsWith('/episode/') ? episode(root, rest('/episode/')) : path.startsWith('/key/') ? key(root, rest('/key/')) : path === '/models' ? models(root) : path === '/settings' ? settings(root) : home(root);
 for (const link of document.querySelectorAll('nav a')) if (link.getAttribute('href') === path) link.setAttribute('aria-current', 'page');
 for (const link of document.querySelectorAll('a[href^="/"]')) link.setAttribute('href', base + link.getAttribute('href'));
+// One of several detectors: the list of all is the process's.
+if (base) document.querySelector('nav').prepend(h('a', { href: '/' }, 'All detectors'));
 
 const ready = document.getElementById('ready');
 function say(text, state) {

@@ -8,7 +8,7 @@ import { episodeList, nowBy } from './episodes.js';
 const bySeason = status => status.seasonal && status.columns.length === 1;
 
 /** One sentence: is all well? */
-function health(status) {
+export function health(status) {
   const told = status.episodes.filter(episode => !episode.suppressed);
   if (!status.ready) return ['bad', `Not ready: ${status.waiting}.`];
   if (told.length) { const worst = told[0]; return [worst.severity, told.length === 1 ? `One episode is open: ${worst.key} is not as it should be.` : `${told.length} episodes are open, the worst is ${worst.severity}: ${worst.key}.`]; }
@@ -16,13 +16,13 @@ function health(status) {
   return ['good', 'All quiet: everything is as expected.'];
 }
 
-function judge(status) {
+export function judge(status) {
   if (bySeason(status)) return 'Each key is judged by what it did at this time of day and week.';
   if (!status.model) return 'There is no model yet: records are judged by each key’s own past, with care.';
   return `Model ${status.model.version} (${status.model.kind}) judges, trained ${span(Date.now() - Date.parse(status.model.created))} ago.`;
 }
 
-function flow(status) {
+export function flow(status) {
   const known = status.partitions.filter(partition => partition.lag !== null);
   const lag = known.reduce((sum, partition) => sum + partition.lag, 0);
   const behind = known.length ? lag ? `${many(lag, 'record')} are still to be read.` : 'All records are read.' : '';

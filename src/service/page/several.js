@@ -1,0 +1,56 @@
+// The first page of a process of several detectors: of each in one sentence whether all is well, those first that need somebody.
+import { fill, h, many } from './dom.js';
+import { flow, health, judge } from './home.js';
+
+/** How often it is asked what has changed, in milliseconds. */
+const EVERY = 2000;
+/** From what needs somebody most to what does not. */
+const ORDER = ['bad', 'critical', 'high', 'medium', 'low', 'warn', 'good'];
+
+const main = document.getElementById('main'), ready = document.getElementById('ready');
+const top = h('section', { class: 'health' }), list = h('section');
+main.append(top, list);
+
+function say(text, state) {
+  ready.textContent = text;
+  ready.className = `pill ${state}`;
+}
+
+/** One line for all: how many need somebody. */
+function summary(all) {
+  const off = all.filter(one => one.state !== 'good' && one.state !== 'warn').length;
+  if (off) return `${off} of ${many(all.length, 'detector')} ${off === 1 ? 'needs' : 'need'} somebody to look.`;
+  const learning = all.filter(one => one.state === 'warn').length;
+  return learning ? `All quiet; ${learning} of ${many(all.length, 'detector')} still ${learning === 1 ? 'learns' : 'learn'} what normal is.` : `All ${many(all.length, 'detector')} are quiet: everything is as expected.`;
+}
+
+function item({ status, state, sentence }) {
+  return h('li', {}, h('div', { class: 'row' }, h('span', { class: `pill ${state}` }, { bad: 'not ready', warn: 'learning', good: 'quiet' }[state] ?? state),
+    h('a', { class: 'grow', href: `/d/${encodeURIComponent(status.detector)}` }, h('b', {}, `${status.detector}: `), sentence)),
+  h('p', { class: 'dim small' }, `Reads ${status.topics.join(', ')}. ${status.ready ? `${judge(status)} ${flow(status)}` : ''}`));
+}
+
+async function draw() {
+  const answer = await fetch('/status');
+  const all = (await answer.json()).detectors.map(status => { const [state, sentence] = health(status); return { status, state, sentence }; });
+  all.sort((a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state) || a.status.detector.localeCompare(b.status.detector));
+  const working = all.every(one => one.status.ready), text = summary(all);
+  say(working ? 'ready' : 'not ready', working ? 'good' : 'bad');
+  document.title = `anomalyd: ${many(all.length, 'detector')}`;
+  top.className = `health ${all[0]?.state ?? 'good'}`;
+  fill(top, text, () => h('h1', {}, text));
+  fill(list, all.map(({ status, state, sentence }) => [status.detector, state, sentence, judge(status), flow(status)]), () => [h('h2', {}, 'Detectors'), h('ul', { class: 'plain' }, all.map(item))]);
+  const [first] = all;
+  if (first) document.getElementById('facts').textContent = `anomalyd ${first.status.version}, up since ${first.status.started.slice(0, 16).replace('T', ' ')} UTC`;
+  main.dataset.drawn = 'yes';
+}
+
+let next = 0;
+async function watch() {
+  clearTimeout(next);
+  if (document.hidden) return;
+  try { await draw(); } catch (error) { say('no answer', 'bad'); console.error(error); }
+  next = setTimeout(watch, EVERY);
+}
+document.addEventListener('visibilitychange', watch);
+watch();

@@ -75,7 +75,8 @@ at = re.search(r"http://127[^/]*", said).group(0)
 picture(f"{at}/", "docs/pictures/page.png", 680)
 found = json.load(urllib.request.urlopen(f"{at}/api/v1/episodes"))
 told = [episode for episode in found["open"] + found["closed"] if episode["kind"] == "score" and not episode["suppressed"]]
-picture(f"{at}/episode/{told[0]['id']}", "docs/pictures/episode.png", 500, "#main > section:nth-of-type(2)")
+# From its headline on: what it is, since when, how sure, and what was measured over what was expected.
+picture(f"{at}/episode/{told[0]['id']}", "docs/pictures/episode.png", 1000)
 browser.kill()
 browser.wait()
 PYTHON

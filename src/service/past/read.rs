@@ -213,7 +213,6 @@ impl<L: Log> Reading<'_, L> {
 
     /// Records before the place, the latest first in growing steps; those of a key lie in one partition, so that the others are left as soon as one
     /// of them is found.
-    #[expect(clippy::type_complexity, reason = "three parts of one answer")]
     fn backwards(
         &mut self,
         asked: &Asked,

@@ -6,7 +6,7 @@ use anomalyd::time::Timestamp;
 use serde_json::json;
 
 use crate::shown::{BEGAN, alert};
-use crate::{FLAWS, LOOKS, Visit};
+use crate::{FLAWS, LOOKS, PATIENCE, Visit};
 
 #[test]
 fn what_is_not_remembered_is_read_again_and_is_said_to_be() {
@@ -23,7 +23,7 @@ fn what_is_not_remembered_is_read_again_and_is_said_to_be() {
     let ((begun, at_work), (go_on, held)) = (channel(), channel());
     *shown.notes.hold.lock().unwrap() = Some((begun, held));
     browser.open(&format!("{at}/key/restarted"));
-    at_work.recv().unwrap();
+    at_work.recv_timeout(PATIENCE).expect("the log is asked");
     browser.until("document.body.innerText.includes('being read again from the log')");
     assert_eq!(
         shown.notes.taken(),

@@ -94,8 +94,54 @@ pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+
     use super::super::exit::{IO, USAGE};
     use super::*;
+    use crate::config::Sources;
+
+    fn with_token(token: &str) -> Config {
+        let sources = Sources {
+            set: vec![format!("http.token={token}"), "name=pumps".to_owned()],
+            ..Sources::default()
+        };
+        Config::load(&sources).unwrap()
+    }
+
+    #[test]
+    fn the_request_goes_to_the_detector_and_has_the_token() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = format!("http://{}/", listener.local_addr().unwrap());
+        let daemon = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let request: Vec<String> = lines
+                .map(Result::unwrap)
+                .take_while(|line| !line.is_empty())
+                .collect();
+            let body = r#"{"message": "a training begins now"}"#;
+            let head = format!("HTTP/1.1 202 Accepted\r\nContent-Length: {}", body.len());
+            write!(stream, "{head}\r\n\r\n{body}").unwrap();
+            request
+        });
+        let arguments = RetrainArgs { at: Some(at) };
+        run(&with_token("0123456789abcdef"), true, &arguments).unwrap();
+        let request = daemon.join().unwrap();
+        assert_eq!(request[0], "POST /d/pumps/api/v1/retrain HTTP/1.1");
+        let token = |line: &String| line.to_lowercase() == "authorization: bearer 0123456789abcdef";
+        assert!(request.iter().any(token), "{request:?}");
+    }
+
+    #[test]
+    fn a_digest_is_no_token_to_ask_with() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let error = token(&with_token(&digest)).unwrap_err();
+        assert_eq!(error.code(), USAGE);
+        assert!(error.to_string().contains("only a digest"), "{error}");
+        let error = token(&with_token("")).unwrap_err();
+        assert!(error.to_string().contains("not set"), "{error}");
+    }
 
     #[test]
     fn everywhere_is_reached_at_this_machine() {

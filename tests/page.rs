@@ -2,9 +2,10 @@
 #![cfg(feature = "daemon")]
 #![expect(
     clippy::unwrap_used,
+    clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::print_stdout,
-    reason = "a test's helpers"
+    reason = "a test's helpers, which read the clock"
 )]
 
 use std::fs::{File, OpenOptions};

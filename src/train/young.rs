@@ -172,7 +172,9 @@ mod tests {
         let wider = |rows: &PartitionRows| {
             changed(rows, |i, row| {
                 if i % 350 > 100 {
-                    row.iter_mut().for_each(|value| *value *= 100.0);
+                    for value in row {
+                        *value *= 100.0;
+                    }
                 }
             })
         };

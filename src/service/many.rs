@@ -270,7 +270,8 @@ pub fn run(configs: &[Config]) -> Result<(), ServiceError> {
         let told = Arc::clone(&told);
         Arc::new(move || told(Request::Reload))
     };
-    let router = many_http::router(doors, &process, reload);
+    let requests = Some(process.metrics.requests.clone());
+    let router = many_http::router(doors, (&process.registry, &process.clock), reload, requests);
     let _server = if_wanted(
         first.http,
         "listening for HTTP (`http.listen`)",

@@ -9,11 +9,10 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{Html, IntoResponse, Json, Redirect, Response};
 use axum::routing::{get, post};
-use prometheus::Registry;
+use prometheus::{IntCounterVec, Registry};
 use serde_json::{Value, json};
 
 use super::http::{count, exported, protect, router as of_one, verdict};
-use super::shell::Process;
 use super::sources::Sources;
 use super::{api, pages};
 use crate::time::Clock;
@@ -38,15 +37,19 @@ struct Building {
     reload: Reload,
 }
 
-/// What a process of several detectors answers.
-pub(super) fn router(doors: Vec<Door>, process: &Process, reload: Reload) -> Router {
+/// What a process of several detectors answers; `requests` counts the process's own, if they are counted.
+pub fn router(
+    doors: Vec<Door>,
+    (registry, clock): (&Registry, &Arc<dyn Clock>),
+    reload: Reload,
+    requests: Option<IntCounterVec>,
+) -> Router {
     let building = Building {
         doors: doors.into(),
-        registry: process.registry.clone(),
-        clock: Arc::clone(&process.clock),
+        registry: registry.clone(),
+        clock: Arc::clone(clock),
         reload,
     };
-    let requests = Some(process.metrics.requests.clone());
     let mut router = Router::new()
         .route("/", get(async || Html(pages::SEVERAL)))
         .route("/metrics", get(metrics))

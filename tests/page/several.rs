@@ -25,7 +25,7 @@ fn several_detectors_are_listed_with_one_sentence_each_and_lead_to_their_pages()
     });
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(Timestamp(1_000_000)));
     let reload: Reload = Arc::new(Vec::new);
-    let router = router(doors.to_vec(), (&Registry::new(), &clock), reload);
+    let router = router(doors.to_vec(), (&Registry::new(), &clock), reload, None);
     let server = Server::serving(([127, 0, 0, 1], 0).into(), router).unwrap();
     let at = format!("http://{}", server.address());
     let mut browser = Browser::start(&program);

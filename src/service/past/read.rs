@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::record::avro_schema::Writers;
 use crate::record::decode::Decoder;
+use crate::record::writers::Writers;
 use crate::record::{Header, RecordBatch};
 use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::{Clock, Timestamp};

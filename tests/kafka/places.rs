@@ -26,7 +26,8 @@ fn connection(brokers: &str, group: &str) -> Connection {
     Connection {
         brokers: brokers.to_owned(),
         group: group.to_owned(),
-        properties: BTreeMap::new(),
+        // A machine that stands still for ten seconds, the default, would be fenced by the broker, which is not what is tried here.
+        properties: BTreeMap::from([("transaction.timeout.ms".to_owned(), "60000".to_owned())]),
         tokens: None,
         schemas: None,
     }

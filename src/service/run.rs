@@ -225,11 +225,8 @@ fn controls(
     alerts: Vec<Sender<AlertParams>>,
 ) -> Arc<Controls> {
     let (clock, status) = (Arc::clone(&shell.clock), Arc::clone(&shell.status));
-    let seen = (
-        shell.settings.clone(),
-        shell.metrics.clone(),
-        Arc::clone(&status),
-    );
+    let (settings, metrics) = (shell.settings.clone(), shell.metrics.clone());
+    let seen = (settings, metrics, Arc::clone(&status));
     let reloader = Reloader::new(
         config.clone(),
         alerts,

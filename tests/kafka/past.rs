@@ -29,9 +29,9 @@ fn after_a_restart_the_course_of_a_key_and_of_an_episode_come_from_the_log() {
     let never = "training.rows_min=100000000";
     let set = [never, "training.rows_max=100000000", token.as_str()];
     let told = start("told", &set);
+    site.create_topics(told);
     feed(&site, plant.records(0, 500, PARTITIONS as usize));
     train_first(&site);
-    site.create_topics(told);
     give_models(&site, "told");
     let mut daemon = site.run(told);
     wait_until_started(&site, "told");

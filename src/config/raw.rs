@@ -45,6 +45,8 @@ pub struct Raw {
     pub notify: Vec<Notify>,
     /// `[kafka]`
     pub kafka: Kafka,
+    /// `[registry]`
+    pub registry: Registry,
     /// `[input]`
     pub input: Input,
     /// `[output]`
@@ -87,6 +89,7 @@ impl Default for Raw {
             seed: 1,
             notify: Vec::new(),
             kafka: Kafka::default(),
+            registry: Registry::default(),
             input: Input::default(),
             output: Output::default(),
             model: ModelSpec {
@@ -191,8 +194,6 @@ pub struct Input {
     pub avro: Avro,
     /// `[input.protobuf]`
     pub protobuf: ProtobufSpec,
-    /// `[input.registry]`
-    pub registry: Registry,
     /// Field paths that make the key, or one; empty: Kafka's key.
     #[serde(deserialize_with = "one_or_many")]
     pub key: Vec<String>,
@@ -226,7 +227,6 @@ impl Default for Input {
             csv: CsvSpec::default(),
             avro: Avro::default(),
             protobuf: ProtobufSpec::default(),
-            registry: Registry::default(),
             key: Vec::new(),
             timestamp: String::new(),
             features: Features::default(),

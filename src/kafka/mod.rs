@@ -36,6 +36,7 @@ pub mod oauth;
 mod partition;
 pub mod publish;
 pub mod reconnecting;
+pub mod registry;
 mod restore;
 pub mod schemas;
 pub mod session;

@@ -10,6 +10,7 @@ use super::load::Loaded;
 use super::raw;
 use crate::detect::Params;
 use crate::kafka::admin::SharedTopics;
+use crate::kafka::forms::Forms;
 use crate::kafka::history::HistoryTopics;
 use crate::kafka::oauth;
 use crate::kafka::publish::Delivery;
@@ -212,6 +213,7 @@ impl Config {
             late: self.output.late.clone(),
             drift: self.output.drift.clone(),
             state: self.output.state.clone(),
+            forms: Forms::default(),
         }
     }
 

@@ -15,6 +15,7 @@
 pub mod admin;
 pub mod alert_group;
 pub mod alert_log;
+mod alert_reader;
 mod avro;
 mod busy_wait;
 pub mod check;

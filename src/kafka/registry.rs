@@ -153,6 +153,15 @@ fn said(status: u16, body: Vec<u8>) -> Result<Option<Vec<u8>>, NoAnswer> {
     }
 }
 
+/// What goes wrong where a registry is needed, and none is named.
+pub(super) fn nowhere(problem: String) -> KafkaFailure {
+    KafkaFailure::Registry {
+        url: String::new(),
+        problem,
+        refused: true,
+    }
+}
+
 /// A name as it stands in an address: what is neither a letter, a digit nor one of `-._~` by its bytes.
 pub(super) fn in_address(name: &str) -> String {
     let mut written = String::new();

@@ -80,6 +80,23 @@ impl SchemaSource {
         }))
     }
 
+    /// The schema of this id, asked for once, if it is not known; why there is none, in words.
+    pub(super) fn writer(
+        &self,
+        id: SchemaId,
+        watchdog: &Watchdog,
+    ) -> Result<Result<Writer, String>, KafkaFailure> {
+        let now = watchdog.clock().monotonic();
+        if !self.knows(id, now) {
+            let found = self.ask(id, watchdog);
+            let found = found.map_err(|silent| self.0.registry.failure(silent))?;
+            self.keep(id, found, now);
+        }
+        let known = Arc::clone(&self.kept().known);
+        let found = known.0.get(&id).cloned();
+        Ok(found.unwrap_or_else(|| Err("nobody looked it up".to_owned())))
+    }
+
     fn knows(&self, id: SchemaId, now: Duration) -> bool {
         let kept = self.kept();
         let asked = kept.unknown.get(&id);

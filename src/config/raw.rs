@@ -15,6 +15,7 @@ use super::notify::Notify;
 use super::telemetry::Telemetry;
 use super::units::{one_or_many, optional_text, optional_time, time, with_commas};
 use crate::detect::Params;
+use crate::kafka::forms::OutputFormat;
 use crate::kafka::publish::Delivery;
 use crate::kafka::start_offset::Start;
 use crate::model::card::Maintenance;
@@ -317,6 +318,10 @@ pub struct Output {
     pub drift: Option<String>,
     /// Topic of the state.
     pub state: String,
+    /// What alerts, scores and drift are written as.
+    pub format: OutputFormat,
+    /// Whether their schemas are registered.
+    pub register_schemas: bool,
     /// Whether scores carry the model's code.
     pub emit_code: bool,
 }
@@ -330,6 +335,8 @@ impl Default for Output {
             late: None,
             drift: Some("anomalyd.drift".to_owned()),
             state: "anomalyd.state".to_owned(),
+            format: OutputFormat::Json,
+            register_schemas: true,
             emit_code: false,
         }
     }

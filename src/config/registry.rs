@@ -1,7 +1,8 @@
-//! `[registry]`, `[input.avro]` and `[input.protobuf]`: where the schemas of records come from.
+//! `[registry]`, `[input.avro]`, `[input.protobuf]` and `output.format`: where schemas come from, and whether they are needed.
 
 use super::raw::Raw;
 use crate::https::{Authorities, is_http};
+use crate::kafka::forms::OutputFormat;
 use crate::kafka::registry::RegistrySettings;
 use crate::kafka::schemas::SchemaSource;
 use crate::record::schema::Format;
@@ -22,6 +23,10 @@ pub(super) fn check(raw: &Raw, add: &mut dyn FnMut(&str, String)) -> Option<Sche
                 "is \"\", but records of this `input.format` are read by their schemas: name a schema registry, or give the schema of all records as `{key}`"
             );
             add("registry.url", problem);
+        } else if raw.output.format != OutputFormat::Json {
+            let problem =
+                "is \"\", but `output.format` has schemas: name the registry that gives them ids";
+            add("registry.url", problem.to_owned());
         }
         return None;
     }
@@ -82,8 +87,28 @@ mod tests {
             let problems = with(more).unwrap_err();
             assert!(problems.contains(part), "{more:?}: {problems}");
         }
+        // It may have schemas of what is written alone.
         assert!(with(&[url, schema]).unwrap().connection().schemas.is_some());
         assert!(load(&[url]).unwrap().connection().schemas.is_some());
+    }
+
+    #[test]
+    fn output_that_has_schemas_needs_a_registry() {
+        for format in ["output.format=avro", "output.format=protobuf"] {
+            let problems = load(&[format]).unwrap_err();
+            assert!(
+                problems.contains("`output.format` has schemas"),
+                "{problems}"
+            );
+            let config = load(&[format, "registry.url=http://registry:8081"]).unwrap();
+            let topics = config.output_topics();
+            let (registry, wanted) = config.registration(&topics);
+            assert_eq!(registry.unwrap().url, "http://registry:8081");
+            assert!(wanted.register);
+        }
+        let without = load(&[]).unwrap();
+        let topics = without.output_topics();
+        assert!(without.registration(&topics).0.is_none());
     }
 
     #[test]

@@ -14,6 +14,8 @@ use crate::kafka::forms::Forms;
 use crate::kafka::history::HistoryTopics;
 use crate::kafka::oauth;
 use crate::kafka::publish::Delivery;
+use crate::kafka::registration::Wanted;
+use crate::kafka::registry::RegistrySettings;
 use crate::kafka::schemas::SchemaSource;
 use crate::kafka::settings::Connection;
 use crate::kafka::tokens::TokenSource;
@@ -204,7 +206,7 @@ impl Config {
         }
     }
 
-    /// The topics that are written.
+    /// The topics that are written, as JSON until the ids of schemas are known.
     pub fn output_topics(&self) -> OutputTopics {
         OutputTopics {
             alerts: self.output.alerts.clone(),
@@ -215,6 +217,19 @@ impl Config {
             state: self.output.state.clone(),
             forms: Forms::default(),
         }
+    }
+
+    /// The registry, and what is asked of it for what goes to `topics`.
+    pub fn registration<'a>(
+        &'a self,
+        topics: &'a OutputTopics,
+    ) -> (Option<&'a RegistrySettings>, Wanted<'a>) {
+        let wanted = Wanted {
+            format: self.output.format,
+            register: self.output.register_schemas,
+            topics,
+        };
+        (self.schemas.as_ref().map(SchemaSource::registry), wanted)
     }
 
     /// The topics that training reads.

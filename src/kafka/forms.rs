@@ -1,10 +1,24 @@
 //! How alerts, scores and drift are written: as JSON, or in Avro or Protobuf as Confluent's serializers do, with the id of a schema before each value.
+//! Who gives the ids: see `registration`.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::avro::Avro;
 use super::fields::Fields;
 use super::protobuf::Protobuf;
+
+/// What alerts, scores and drift are written as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputFormat {
+    /// As JSON, which names no schema.
+    #[default]
+    Json,
+    /// In Avro.
+    Avro,
+    /// In Protobuf.
+    Protobuf,
+}
 
 /// How the values of a topic are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -85,6 +85,23 @@ impl RegistrySettings {
         said(status, body)
     }
 
+    /// Hands something to a place, once. `None` if the registry says that there is no such thing.
+    pub(super) fn post(
+        &self,
+        place: &str,
+        what: &Value,
+        watchdog: &Watchdog,
+    ) -> Result<Option<Vec<u8>>, NoAnswer> {
+        match self.ask(place, Some(what), watchdog)? {
+            // It does not take what it was given, and will not later.
+            (status @ (409 | 422), body) => {
+                let said = printable(&String::from_utf8_lossy(&body));
+                Err(NoAnswer::refused(format!("it answers {status}: {said}")))
+            }
+            (status, body) => said(status, body),
+        }
+    }
+
     fn ask(
         &self,
         place: &str,

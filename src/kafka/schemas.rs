@@ -80,6 +80,11 @@ impl SchemaSource {
         }))
     }
 
+    /// Where the registry is.
+    pub fn registry(&self) -> &RegistrySettings {
+        &self.0.registry
+    }
+
     /// The schema of this id, asked for once, if it is not known; why there is none, in words.
     pub(super) fn writer(
         &self,

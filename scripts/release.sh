@@ -19,7 +19,7 @@ stage=$folder/$name
 mkdir -p "$stage"/{man,completions,schemas,deploy,docs}
 strip -o "$stage/anomalyd" "$binary"
 cp README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT config/default.toml "$stage/"
-cp docs/*.schema.json docs/openapi.json "$stage/schemas/"
+cp docs/*.schema.json docs/openapi.json docs/schemas/* "$stage/schemas/"
 cp docs/*.md "$stage/docs/"
 cp -rL deploy/prometheus deploy/grafana deploy/helm deploy/compose.yaml deploy/notify.toml "$stage/deploy/"
 cargo run --locked --quiet -p anomalyd-supply -- "$stage"

@@ -120,7 +120,8 @@ pub struct Alert {
     /// The time scale, in records, whose evidence opened the episode: 1 is a single extreme record, more is weak evidence that lasted. 0: it was not
     /// evidence of records that did.
     pub evidence_records: u64,
-    /// Which features made the score: shares that sum to 1 over all features, largest first.
+    /// Which features made the score: shares that sum to 1 over all features, largest first. Protobuf writes nothing for none.
+    #[serde(default)]
     pub relevant_attribution: Vec<Attribution>,
     /// Alerts that this one stands for, at the end of a storm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -175,6 +176,18 @@ pub enum AlertKind {
     Silence,
     /// So many episodes opened at once that the rest are held back: one alert for all of them, of key `*`.
     Storm,
+}
+
+impl AlertKind {
+    /// Its name, as it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Score => "score",
+            Self::Silence => "silence",
+            Self::Storm => "storm",
+        }
+    }
 }
 
 /// How bad an episode is: how much rarer its strongest evidence is among normal records than the budget allows.
@@ -318,6 +331,9 @@ mod tests {
         }
         for event in [DriftEvent::Begin, DriftEvent::End] {
             assert_eq!(written(serde_json::json!(event)), event.name());
+        }
+        for kind in [AlertKind::Score, AlertKind::Silence, AlertKind::Storm] {
+            assert_eq!(written(serde_json::json!(kind)), kind.name());
         }
         let (low, medium) = (Severity::Low, Severity::Medium);
         for severity in [low, medium, Severity::High, Severity::Critical] {

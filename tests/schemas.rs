@@ -5,16 +5,22 @@
     reason = "a test's helpers"
 )]
 
+use std::fmt::Debug;
 use std::fs;
 use std::path::PathBuf;
 
-use anomalyd::alert::{Alert, AlertEvent, AlertKind, Attribution, InputRef, ScoredBy, Severity};
+use anomalyd::alert::{
+    Alert, AlertEvent, AlertKind, Attribution, Drift, DriftEvent, InputRef, Score, ScoredBy,
+    Severity,
+};
 use anomalyd::model::card::ModelVersion;
 use anomalyd::record::Key;
 use anomalyd::record::feedback::Statement;
 use anomalyd::stream::{Offset, TopicPartition};
 use anomalyd::time::Timestamp;
 use schema::valid;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 #[path = "shared/schema.rs"]
@@ -169,4 +175,64 @@ fn alerts_are_as_their_schema_says() {
         less.as_object_mut().unwrap().remove(&name);
         assert!(!valid(&schema, &less), "{name}");
     }
+}
+
+/// Holds values, the first with all fields and the last with as few as there can be, against a schema.
+fn held<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, values: &[T]) {
+    let schema = read_schema(name);
+    let names = |of: &Value| of.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let full = serde_json::to_value(&values[0]).unwrap();
+    assert_eq!(names(&full), names(&schema["properties"]));
+    for value in values {
+        let json = serde_json::to_value(value).unwrap();
+        assert!(valid(&schema, &json), "{json}");
+        assert_eq!(serde_json::from_value::<T>(json).unwrap(), *value);
+    }
+    let least = serde_json::to_value(&values[values.len() - 1]).unwrap();
+    for name in names(&least) {
+        let mut less = least.clone();
+        less.as_object_mut().unwrap().remove(&name);
+        assert!(!valid(&schema, &less), "{name}");
+    }
+}
+
+#[test]
+fn scores_and_drift_are_as_their_schemas_say() {
+    let alert = alert(AlertEvent::Open, AlertKind::Score, Severity::Low);
+    let score = Score {
+        detector: alert.detector.clone(),
+        key: alert.key.clone(),
+        time: alert.data_time,
+        score: 2.5,
+        p_value: 0.25,
+        alert: true,
+        warming_up: false,
+        scored_by: ScoredBy::Seasonal,
+        input: alert.input.clone(),
+        code: Some(vec![0.5]),
+    };
+    let least = Score {
+        scored_by: ScoredBy::ColdStart,
+        code: None,
+        ..score.clone()
+    };
+    held("docs/score.schema.json", &[score, least]);
+    let drift = |event, scored_by| Drift {
+        schema: 1,
+        id: "d/t/0/1-drift".into(),
+        event,
+        detector: alert.detector.clone(),
+        key: alert.key.clone(),
+        data_time: alert.data_time,
+        approx_drift_start_time: alert.data_time,
+        level: 2.5,
+        usual_level: 1.0,
+        scored_by,
+        input: alert.input.clone(),
+    };
+    let all = [
+        drift(DriftEvent::Begin, ScoredBy::Seasonal),
+        drift(DriftEvent::End, ScoredBy::Model(ModelVersion(4))),
+    ];
+    held("docs/drift.schema.json", &all);
 }

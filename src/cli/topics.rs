@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::kafka::KafkaFailure;
 use crate::kafka::admin::{self, Made, TopicPlan};
 use crate::kafka::check::{self, Findings, Wanted};
+use crate::kafka::registration;
 use crate::kafka::watchdog::{Limits, Watchdog, end_process};
 use crate::time::{Clock, SystemClock};
 
@@ -74,13 +75,17 @@ fn tell(made: &[(String, Made)]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Asks Kafka for brokers, topics and rights; everything that would keep the daemon from working, at once. Answers what could not be checked.
+/// Asks Kafka for brokers, topics and rights, and the schema registry for what is written; everything that would keep the daemon from working, at once. Answers
+/// what could not be checked.
 pub(super) fn check(config: &Config) -> Result<Vec<String>, Failure> {
     let (clock, watchdog) = outside();
     // A missing input topic is one of the problems that the check itself finds.
     let plans = plans(config, &watchdog)
         .unwrap_or_else(|_| admin::plan(&config.output_topics(), config.shared_topics(), 1));
-    let Findings { problems, notes } = check::check(
+    let Findings {
+        mut problems,
+        notes,
+    } = check::check(
         &config.connection(),
         Wanted {
             inputs: &config.input.topics,
@@ -89,6 +94,9 @@ pub(super) fn check(config: &Config) -> Result<Vec<String>, Failure> {
         },
         (&clock, &watchdog),
     )?;
+    let topics = config.output_topics();
+    let (registry, wanted) = config.registration(&topics);
+    problems.extend(registration::problems(registry, wanted, &watchdog));
     if problems.is_empty() {
         return Ok(notes);
     }

@@ -15,6 +15,7 @@ use super::notify::Notify;
 use super::telemetry::Telemetry;
 use super::units::{one_or_many, optional_text, optional_time, time, with_commas};
 use crate::detect::Params;
+use crate::kafka::forms::OutputFormat;
 use crate::kafka::publish::Delivery;
 use crate::kafka::start_offset::Start;
 use crate::model::card::Maintenance;
@@ -45,6 +46,8 @@ pub struct Raw {
     pub notify: Vec<Notify>,
     /// `[kafka]`
     pub kafka: Kafka,
+    /// `[registry]`
+    pub registry: Registry,
     /// `[input]`
     pub input: Input,
     /// `[output]`
@@ -87,6 +90,7 @@ impl Default for Raw {
             seed: 1,
             notify: Vec::new(),
             kafka: Kafka::default(),
+            registry: Registry::default(),
             input: Input::default(),
             output: Output::default(),
             model: ModelSpec {
@@ -191,8 +195,6 @@ pub struct Input {
     pub avro: Avro,
     /// `[input.protobuf]`
     pub protobuf: ProtobufSpec,
-    /// `[input.registry]`
-    pub registry: Registry,
     /// Field paths that make the key, or one; empty: Kafka's key.
     #[serde(deserialize_with = "one_or_many")]
     pub key: Vec<String>,
@@ -226,7 +228,6 @@ impl Default for Input {
             csv: CsvSpec::default(),
             avro: Avro::default(),
             protobuf: ProtobufSpec::default(),
-            registry: Registry::default(),
             key: Vec::new(),
             timestamp: String::new(),
             features: Features::default(),
@@ -317,6 +318,10 @@ pub struct Output {
     pub drift: Option<String>,
     /// Topic of the state.
     pub state: String,
+    /// What alerts, scores and drift are written as.
+    pub format: OutputFormat,
+    /// Whether their schemas are registered.
+    pub register_schemas: bool,
     /// Whether scores carry the model's code.
     pub emit_code: bool,
 }
@@ -330,6 +335,8 @@ impl Default for Output {
             late: None,
             drift: Some("anomalyd.drift".to_owned()),
             state: "anomalyd.state".to_owned(),
+            format: OutputFormat::Json,
+            register_schemas: true,
             emit_code: false,
         }
     }

@@ -7,11 +7,12 @@ use super::{Config, Problems};
 use crate::notify::endpoint::Endpoint;
 
 /// What else of the settings `notify` goes by, in tables and keys: what changes there takes a restart. Of the rest it knows nothing.
-const OURS: [&str; 9] = [
+const OURS: [&str; 10] = [
     "name",
     "instance",
     "seed",
     "kafka",
+    "registry",
     "input.group",
     "output.alerts",
     "http",

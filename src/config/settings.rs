@@ -10,9 +10,12 @@ use super::load::Loaded;
 use super::raw;
 use crate::detect::Params;
 use crate::kafka::admin::SharedTopics;
+use crate::kafka::forms::Forms;
 use crate::kafka::history::HistoryTopics;
 use crate::kafka::oauth;
 use crate::kafka::publish::Delivery;
+use crate::kafka::registration::Wanted;
+use crate::kafka::registry::RegistrySettings;
 use crate::kafka::schemas::SchemaSource;
 use crate::kafka::settings::Connection;
 use crate::kafka::tokens::TokenSource;
@@ -203,7 +206,7 @@ impl Config {
         }
     }
 
-    /// The topics that are written.
+    /// The topics that are written, as JSON until the ids of schemas are known.
     pub fn output_topics(&self) -> OutputTopics {
         OutputTopics {
             alerts: self.output.alerts.clone(),
@@ -212,7 +215,21 @@ impl Config {
             late: self.output.late.clone(),
             drift: self.output.drift.clone(),
             state: self.output.state.clone(),
+            forms: Forms::default(),
         }
+    }
+
+    /// The registry, and what is asked of it for what goes to `topics`.
+    pub fn registration<'a>(
+        &'a self,
+        topics: &'a OutputTopics,
+    ) -> (Option<&'a RegistrySettings>, Wanted<'a>) {
+        let wanted = Wanted {
+            format: self.output.format,
+            register: self.output.register_schemas,
+            topics,
+        };
+        (self.schemas.as_ref().map(SchemaSource::registry), wanted)
     }
 
     /// The topics that training reads.

@@ -300,6 +300,7 @@ mod tests {
             late: Some("d".to_owned()),
             drift: Some("r".to_owned()),
             state: "s".to_owned(),
+            forms: super::super::forms::Forms::default(),
         };
         let shared = SharedTopics {
             models: Some("m"),

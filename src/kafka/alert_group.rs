@@ -9,6 +9,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 
+use super::alert_reader::AlertReader;
 use super::context::{self, MemberContext, Rebalance};
 use super::keep_alive::tolerate;
 use super::settings::Connection;
@@ -48,6 +49,7 @@ struct Held {
 pub struct AlertGroup {
     consumer: Option<Authenticated<BaseConsumer<MemberContext>>>,
     reader: TopicReader,
+    alerts: AlertReader,
     held: BTreeMap<TopicPartition, Held>,
     assignments: u64,
     paused: bool,
@@ -88,6 +90,7 @@ impl AlertGroup {
         Ok(Self {
             consumer: Some(consumer),
             reader,
+            alerts: AlertReader::new(connection.schemas.clone()),
             held: BTreeMap::new(),
             assignments: 0,
             paused: false,
@@ -175,26 +178,24 @@ impl AlertGroup {
             }
         }
         match polled {
-            Some(Ok(message)) => Ok(self.taken(&message)),
+            Some(Ok(message)) => self.taken(&message),
             Some(Err(error)) => tolerate(error).map(|()| None),
             None => Ok(None),
         }
     }
 
-    fn taken(&self, message: &BorrowedMessage<'_>) -> Option<Taken> {
+    fn taken(&self, message: &BorrowedMessage<'_>) -> Result<Option<Taken>, KafkaFailure> {
         let at = TopicPartition::new(message.topic(), message.partition());
         // What came of a partition that is not held any more another one reads.
-        let assignment = self.held.get(&at)?.assignment;
-        let alert = match message.payload() {
-            None => Err("it has no value".to_owned()),
-            Some(payload) => serde_json::from_slice(payload).map_err(|error| error.to_string()),
+        let Some(held) = self.held.get(&at) else {
+            return Ok(None);
         };
-        Some(Taken {
-            at,
+        Ok(Some(Taken {
             offset: Offset(message.offset()),
-            assignment,
-            alert,
-        })
+            assignment: held.assignment,
+            alert: self.alerts.read(message.payload(), &self.watchdog)?,
+            at,
+        }))
     }
 
     fn on_assigned(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaFailure> {

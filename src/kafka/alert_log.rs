@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rdkafka::message::Message as _;
 
 use super::KafkaFailure;
+use super::alert_reader::AlertReader;
 use super::settings::Connection;
 use super::topic_reader::TopicReader;
 use super::watchdog::Watchdog;
@@ -17,7 +18,9 @@ use crate::time::Clock;
 #[derive(Debug)]
 pub struct AlertLog {
     reader: TopicReader,
+    alerts: AlertReader,
     next: Positions,
+    watchdog: Watchdog,
 }
 
 impl AlertLog {
@@ -30,16 +33,21 @@ impl AlertLog {
         (topic, last): (&str, i64),
         (clock, watchdog): (Arc<dyn Clock>, Watchdog),
     ) -> Result<Self, KafkaFailure> {
-        let reader = TopicReader::new(connection, clock, watchdog)?;
+        let reader = TopicReader::new(connection, clock, watchdog.clone())?;
         let spans = reader.last(topic, last)?.into_iter();
         let next = spans.map(|span| (span.at, span.from)).collect();
-        Ok(Self { reader, next })
+        Ok(Self {
+            reader,
+            alerts: AlertReader::new(connection.schemas.clone()),
+            next,
+            watchdog,
+        })
     }
 
     /// What came since, in the order of the records that caused it; what is no alert is passed over.
     ///
     /// # Errors
-    /// Where Kafka cannot be asked.
+    /// Where Kafka cannot be asked, or the registry for the schema of a message.
     pub fn more(&mut self) -> Result<Vec<Alert>, KafkaFailure> {
         let mut alerts: Vec<Alert> = Vec::new();
         for (at, next) in &mut self.next {
@@ -53,8 +61,8 @@ impl AlertLog {
                 continue;
             }
             self.reader.read_spans(&[span], &mut |message| {
-                let read = message.payload().map(serde_json::from_slice);
-                alerts.extend(read.and_then(Result::ok));
+                let read = self.alerts.read(message.payload(), &self.watchdog)?;
+                alerts.extend(read.ok());
                 Ok(ControlFlow::Continue(()))
             })?;
             *next = end;

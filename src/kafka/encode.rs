@@ -1,9 +1,12 @@
-//! What is emitted as Kafka messages: JSON with CloudEvents' headers in binary mode, and dead letters as they came. The one place where values become bytes.
+//! What is emitted as Kafka messages: values in their form with CloudEvents' headers in binary mode, and dead letters as they came. The one place where values
+//! become bytes.
 
 use std::borrow::Cow;
 
 use serde::Serialize;
 
+use super::fields::Fields;
+use super::forms::Form;
 use crate::alert::{Alert, Drift, Score};
 use crate::record::dead_letter::DeadLetter;
 use crate::record::{Header, Key};
@@ -23,36 +26,37 @@ pub(super) struct Message<'a> {
 
 /// Something that goes out as one message.
 pub(super) trait Encode {
-    /// The message.
-    fn encode(&self) -> Message<'_>;
+    /// The message, its value in the form of its topic.
+    fn encode(&self, form: Form) -> Message<'_>;
 }
 
 impl Encode for Alert {
-    fn encode(&self) -> Message<'_> {
+    fn encode(&self, form: Form) -> Message<'_> {
         let event = ("alert", self.event.name());
         let place = (&self.id, self.input.offset);
-        let headers = cloud_event(event, &self.detector, place, self.data_time);
-        of_key(&self.key, self, headers)
+        let headers = cloud_event(event, &self.detector, place, (self.data_time, form));
+        of_key(&self.key, (self, form), headers)
     }
 }
 
 impl Encode for Drift {
-    fn encode(&self) -> Message<'_> {
+    fn encode(&self, form: Form) -> Message<'_> {
         let event = ("drift", self.event.name());
         let place = (&self.id, self.input.offset);
-        let headers = cloud_event(event, &self.detector, place, self.data_time);
-        of_key(&self.key, self, headers)
+        let headers = cloud_event(event, &self.detector, place, (self.data_time, form));
+        of_key(&self.key, (self, form), headers)
     }
 }
 
 impl Encode for Score {
-    fn encode(&self) -> Message<'_> {
-        of_key(&self.key, self, Vec::new())
+    fn encode(&self, form: Form) -> Message<'_> {
+        of_key(&self.key, (self, form), Vec::new())
     }
 }
 
 impl Encode for DeadLetter {
-    fn encode(&self) -> Message<'_> {
+    /// As it came, whatever the form.
+    fn encode(&self, _: Form) -> Message<'_> {
         Message {
             key: self.key.as_deref(),
             value: self.value.as_deref().map(Cow::Borrowed),
@@ -61,13 +65,15 @@ impl Encode for DeadLetter {
     }
 }
 
-/// A value about a key, as JSON.
-fn of_key<'a>(key: &'a Key, value: &impl Serialize, headers: Vec<Header>) -> Message<'a> {
-    let json = serde_json::to_vec(value);
-    let json = json.unwrap_or_else(|e| unreachable!("what is emitted is plain structs: {e}"));
+/// A value about a key.
+fn of_key<'a>(
+    key: &'a Key,
+    (value, form): (&(impl Fields + Serialize), Form),
+    headers: Vec<Header>,
+) -> Message<'a> {
     Message {
         key: Some(key.0.as_bytes()),
-        value: Some(Cow::Owned(json)),
+        value: Some(Cow::Owned(form.bytes(value))),
         headers,
     }
 }
@@ -77,7 +83,7 @@ fn cloud_event(
     (kind, event): (&str, &str),
     detector: &str,
     (episode, offset): (&EpisodeId, Offset),
-    time: Timestamp,
+    (time, form): (Timestamp, Form),
 ) -> Vec<Header> {
     let header = |name: &str, value: &str| Header {
         name: name.into(),
@@ -89,7 +95,7 @@ fn cloud_event(
         header("ce_source", &format!("/anomalyd/{detector}")),
         header("ce_id", &format!("{episode}-{event}-{offset}")),
         header("ce_time", &time.rfc3339()),
-        header("content-type", "application/json"),
+        header("content-type", form.content_type()),
     ]
 }
 
@@ -119,7 +125,7 @@ mod tests {
             },
             code: None,
         };
-        let message = score.encode();
+        let message = score.encode(Form::Json);
         assert_eq!(message.key, Some(&b"k"[..]));
         assert!(message.headers.is_empty());
         let value = message.value.as_deref().unwrap();
@@ -144,7 +150,7 @@ mod tests {
                 offset: Offset(9),
             },
         };
-        let message = drift.encode();
+        let message = drift.encode(Form::Json);
         assert_eq!(message.key, Some(&b"k"[..]));
         let value = message.value.as_deref().unwrap();
         assert_eq!(serde_json::from_slice::<Drift>(value).unwrap(), drift);

@@ -38,13 +38,15 @@ pub enum KafkaFailure {
         /// Whether a setting must change, here or there.
         refused: bool,
     },
-    /// The schema registry refuses us.
+    /// The schema registry refuses us, or says nothing.
     #[error("schema registry `{url}`: {problem}")]
     Registry {
         /// Its address.
         url: String,
         /// What it said, or what is wrong with a setting.
         problem: String,
+        /// Whether a setting must change, here or there.
+        refused: bool,
     },
     /// A topic that must exist does not.
     #[error(
@@ -176,7 +178,7 @@ impl KafkaFailure {
     pub fn passes(&self) -> bool {
         match self {
             Self::Call { error, .. } => !is_final(error),
-            Self::NoToken { refused, .. } => !refused,
+            Self::NoToken { refused, .. } | Self::Registry { refused, .. } => !refused,
             Self::UnknownOutcome(_)
             | Self::OtherLog(_)
             | Self::Rebalanced
@@ -184,7 +186,6 @@ impl KafkaFailure {
             | Self::Undecided { .. } => true,
             Self::Client(_)
             | Self::Refused { .. }
-            | Self::Registry { .. }
             | Self::TooLarge { .. }
             | Self::Stopped
             | Self::Fenced(_)
@@ -218,7 +219,6 @@ impl KafkaFailure {
             Self::Client(_)
             | Self::Fenced(_)
             | Self::Refused { .. }
-            | Self::Registry { .. }
             | Self::TooLarge { .. }
             | Self::NoTopic(_)
             | Self::Forgets { .. }
@@ -226,7 +226,7 @@ impl KafkaFailure {
             | Self::Resized { .. }
             | Self::Divided { .. } => true,
             Self::Call { error, .. } => is_final(error),
-            Self::NoToken { refused, .. } => *refused,
+            Self::NoToken { refused, .. } | Self::Registry { refused, .. } => *refused,
             _ => false,
         }
     }

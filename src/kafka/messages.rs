@@ -17,10 +17,12 @@ use super::busy_wait::{BusyWait, POLL_STEP};
 use super::context::PlainContext;
 use super::encode::{Encode, Message};
 use super::error_class::{Failed, classify_send, too_large};
+use super::forms::Form;
 use super::topics::{OutputTopics, state_partition};
 use super::watchdog::Watchdog;
 use super::{CALL_MAX, KafkaFailure, code};
 use crate::pipeline::{Outbox, StateEntry};
+use crate::record::dead_letter::DeadLetter;
 use crate::time::Clock;
 
 /// The header of a dead letter whose value was too large even for the dead-letter topic, and was left out.
@@ -103,8 +105,11 @@ fn largest(topic: &str, outbox: &Outbox, topics: &OutputTopics) -> usize {
         .map(|entry| entry.key.len() + entry.value.as_ref().map_or(0, Vec::len));
     routes(outbox, topics)
         .filter(|route| route.topic == topic)
-        .flat_map(|route| route.items)
-        .map(|item| size(&item.encode()))
+        .flat_map(|route| {
+            let form = route.form;
+            let items = route.items.into_iter();
+            items.map(move |item| size(&item.encode(form)))
+        })
         .chain(state)
         .max()
         .unwrap_or(0)
@@ -160,15 +165,26 @@ struct Route<'a> {
     topic: &'a str,
     /// Of what does not fit something may be left out.
     lossy: bool,
+    form: Form,
     items: Vec<&'a dyn Encode>,
 }
 
 impl<'a> Route<'a> {
-    fn new<T: Encode>(topic: &'a str, lossy: bool, items: &'a [T]) -> Self {
+    /// What is emitted, in the form of its topic.
+    fn new<T: Encode>(topic: &'a str, form: Form, items: &'a [T]) -> Self {
         Self {
             topic,
-            lossy,
+            lossy: false,
+            form,
             items: items.iter().map(|item| item as &dyn Encode).collect(),
+        }
+    }
+
+    /// Records of the input that are sent on.
+    fn as_it_came(topic: &'a str, items: &'a [DeadLetter]) -> Self {
+        Self {
+            lossy: true,
+            ..Self::new(topic, Form::Json, items)
         }
     }
 }
@@ -178,14 +194,15 @@ fn routes<'a>(outbox: &'a Outbox, topics: &'a OutputTopics) -> impl Iterator<Ite
     let scores = topics.scores.as_deref();
     let late = topics.late.as_ref().unwrap_or(&topics.dead_letters);
     let drift = topics.drift.as_deref();
+    let forms = topics.forms;
     let optional = [
-        scores.map(|topic| Route::new(topic, false, &outbox.scores)),
-        drift.map(|topic| Route::new(topic, false, &outbox.drift)),
+        scores.map(|topic| Route::new(topic, forms.scores, &outbox.scores)),
+        drift.map(|topic| Route::new(topic, forms.drift, &outbox.drift)),
     ];
     optional.into_iter().flatten().chain([
-        Route::new(&topics.alerts, false, &outbox.alerts),
-        Route::new(&topics.dead_letters, true, &outbox.dead_letters),
-        Route::new(late, true, &outbox.late),
+        Route::new(&topics.alerts, forms.alerts, &outbox.alerts),
+        Route::as_it_came(&topics.dead_letters, &outbox.dead_letters),
+        Route::as_it_came(late, &outbox.late),
     ])
 }
 
@@ -215,7 +232,7 @@ impl Sending<'_> {
     pub(super) fn all(&self, outbox: &Outbox) -> Result<(), Failed> {
         for route in routes(outbox, self.topics) {
             for item in route.items {
-                self.message(route.topic, route.lossy, &item.encode())?;
+                self.message(route.topic, route.lossy, &item.encode(route.form))?;
             }
         }
         for entry in &outbox.state {

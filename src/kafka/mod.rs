@@ -9,12 +9,14 @@
 //! (one member of the group) with `partition` (each from assignment to revocation), [`fetch`] (messages to records), [`restore`] (the committed offsets and the state of assigned partitions) and
 //! [`start_offset`] (where reading begins, also where records were deleted), [`publish`] (transactions) with [`messages`] (what goes into them)
 //! and [`error_class`] (what an error means), [`topic_reader`] (reading topics outside the group), [`history`] (what training reads), [`models`]
-//! (the model store), [`topics`] (those that are written), [`admin`] (making topics), [`check`] (is all there, and allowed), [`watchdog`]
+//! (the model store), [`topics`] (those that are written), [`forms`] (as what) and [`registration`] (by which schemas), [`admin`] (making topics), [`check`] (is all there, and allowed), [`watchdog`]
 //! (waiting).
 
 pub mod admin;
 pub mod alert_group;
 pub mod alert_log;
+mod alert_reader;
+mod avro;
 mod busy_wait;
 pub mod check;
 mod context;
@@ -27,6 +29,8 @@ mod error;
 mod error_class;
 pub mod feedback;
 mod fetch;
+mod fields;
+pub mod forms;
 pub mod history;
 mod keep_alive;
 pub mod mark;
@@ -34,8 +38,11 @@ mod messages;
 pub mod models;
 pub mod oauth;
 mod partition;
+mod protobuf;
 pub mod publish;
 pub mod reconnecting;
+pub mod registration;
+pub mod registry;
 mod restore;
 pub mod schemas;
 pub mod session;

@@ -268,6 +268,7 @@ mod tests {
                 late: None,
                 drift: None,
                 state: name("s"),
+                forms: super::super::forms::Forms::default(),
             },
             start: Start::Latest,
             delivery: Delivery::ExactlyOnce,

@@ -8,18 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::KafkaFailure;
+use super::registry::{NoAnswer, RegistrySettings, in_address};
 use super::watchdog::Watchdog;
-use crate::https::{self, Authorities, printable};
 use crate::record::RecordBatch;
 use crate::record::avro_schema;
 use crate::record::envelope::Envelope;
 use crate::record::protobuf_schema::Files;
-use crate::record::schema::Format;
 use crate::record::wire::ids;
 use crate::record::writers::{SchemaId, Writer, Writers};
 
@@ -27,48 +24,19 @@ use crate::record::writers::{SchemaId, Writer, Writers};
 const KEPT_MAX: usize = 1_000;
 /// Schemas that one may refer to at most, with those that they refer to.
 const REFERENCES_MAX: usize = 200;
-/// The largest answer that is read, in bytes.
-const ANSWER_BYTES_MAX: u64 = 1 << 20;
-/// How long an answer is waited for.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Between two attempts.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// After this long an id that the registry did not know is asked for again.
 const UNKNOWN_FOR: Duration = Duration::from_secs(30);
-
-/// Where the registry is, and who asks.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RegistrySettings {
-    /// Its address, to which `/schemas/ids/N` and the like are added.
-    pub url: String,
-    /// The name; empty: nobody.
-    pub user: String,
-    /// The password.
-    pub password: String,
-    /// Who may vouch for it.
-    pub authorities: Authorities,
-    /// What is around records.
-    pub envelope: Envelope,
-    /// How they are written: schemas of another kind are of no use.
-    pub format: Format,
-}
-
-impl std::fmt::Debug for RegistrySettings {
-    /// Leaves the password out.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RegistrySettings")
-            .field("url", &self.url)
-            .field("user", &self.user)
-            .finish_non_exhaustive()
-    }
-}
 
 /// The registry, for all readers of the process. Clones share what it answered.
 #[derive(Clone)]
 pub struct SchemaSource(Arc<Inner>);
 
 struct Inner {
-    settings: RegistrySettings,
+    registry: RegistrySettings,
+    /// What is around records that name their schemas; `None` where records of the input do not.
+    records: Option<Envelope>,
     kept: Mutex<Kept>,
 }
 
@@ -83,14 +51,14 @@ impl std::fmt::Debug for SchemaSource {
     /// Leaves the password out.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SchemaSource")
-            .field("url", &self.0.settings.url)
+            .field("url", &self.0.registry.url)
             .finish_non_exhaustive()
     }
 }
 
 impl PartialEq for SchemaSource {
     fn eq(&self, other: &Self) -> bool {
-        self.0.settings == other.0.settings
+        self.0.registry == other.0.registry && self.0.records == other.0.records
     }
 }
 
@@ -102,20 +70,42 @@ type Between<'a> = dyn FnMut() -> Result<(), KafkaFailure> + 'a;
 /// What the registry says of an id: a schema, or why it is of no use.
 type Found = Result<Writer, String>;
 
-/// Why it says nothing.
-struct NoAnswer {
-    problem: String,
-    /// Whether a setting must change.
-    refused: bool,
-}
-
 impl SchemaSource {
-    /// Asks for nothing before somebody needs a schema.
-    pub fn new(settings: RegistrySettings) -> Self {
+    /// Asks for nothing before somebody needs a schema. `records` is what is around records of the input that name their schemas; `None` if those do not.
+    pub fn new(registry: RegistrySettings, records: Option<Envelope>) -> Self {
         Self(Arc::new(Inner {
-            settings,
+            registry,
+            records,
             kept: Mutex::default(),
         }))
+    }
+
+    /// Where the registry is.
+    pub fn registry(&self) -> &RegistrySettings {
+        &self.0.registry
+    }
+
+    /// The schema of this id, asked for once, if it is not known; why there is none, in words.
+    pub(super) fn writer(
+        &self,
+        id: SchemaId,
+        watchdog: &Watchdog,
+    ) -> Result<Result<Writer, String>, KafkaFailure> {
+        let now = watchdog.clock().monotonic();
+        if !self.knows(id, now) {
+            let found = self.ask(id, watchdog);
+            let found = found.map_err(|silent| self.0.registry.failure(silent))?;
+            self.keep(id, found, now);
+        }
+        let known = Arc::clone(&self.kept().known);
+        let found = known.0.get(&id).cloned();
+        Ok(found.unwrap_or_else(|| Err("nobody looked it up".to_owned())))
+    }
+
+    fn knows(&self, id: SchemaId, now: Duration) -> bool {
+        let kept = self.kept();
+        let asked = kept.unknown.get(&id);
+        kept.known.0.contains_key(&id) && asked.is_none_or(|asked| now < *asked + UNKNOWN_FOR)
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -124,14 +114,13 @@ impl SchemaSource {
 
     /// Ids of a batch of which nothing is known.
     pub(super) fn lacks(&self, batch: &RecordBatch, watchdog: &Watchdog) -> BTreeSet<SchemaId> {
-        let wanted = ids(batch, self.0.settings.envelope);
-        let now = watchdog.clock().monotonic();
-        let kept = self.kept();
-        let known = |id: &SchemaId| {
-            let asked = kept.unknown.get(id);
-            kept.known.0.contains_key(id) && asked.is_none_or(|asked| now < *asked + UNKNOWN_FOR)
+        let Some(envelope) = self.0.records else {
+            return BTreeSet::new();
         };
-        wanted.into_iter().filter(|id| !known(id)).collect()
+        let wanted = ids(batch, envelope);
+        let now = watchdog.clock().monotonic();
+        let lacks = |id: &SchemaId| !self.knows(*id, now);
+        wanted.into_iter().filter(lacks).collect()
     }
 
     /// Gives a batch what is known of its schemas; what is not is asked for, for however long that takes. `between` is done between attempts.
@@ -166,7 +155,7 @@ impl SchemaSource {
             tracing::error!(
                 %id,
                 problem,
-                "a schema cannot be used: records that have it are dead letters"
+                "a schema cannot be used: what has it cannot be read"
             );
         }
         known.0.insert(id, found);
@@ -189,11 +178,9 @@ impl SchemaSource {
                     }
                     return Ok(found);
                 }
-                Err(NoAnswer { problem, refused }) => {
-                    let url = self.0.settings.url.clone();
-                    if refused {
-                        return Err(KafkaFailure::Registry { url, problem });
-                    }
+                Err(silent) if silent.refused => return Err(self.0.registry.failure(silent)),
+                Err(NoAnswer { problem, .. }) => {
+                    let url = self.0.registry.url.clone();
                     if !said {
                         said = true;
                         tracing::warn!(%id, url, problem, "waiting for the schema registry");
@@ -217,18 +204,14 @@ impl SchemaSource {
         let Some(main) = self.text(&place, watchdog)? else {
             return Ok(None);
         };
-        let kind = match self.0.settings.format {
-            Format::Protobuf => "PROTOBUF",
-            Format::Avro | Format::Json | Format::Csv | Format::F32 => "AVRO",
-        };
-        if main.kind != kind {
+        if !["AVRO", "PROTOBUF"].contains(&&*main.kind) {
             return Ok(Some(Err(format!(
-                "it is one of {}, and not of {kind}",
+                "it is one of {}, and neither of Avro nor of Protobuf",
                 main.kind
             ))));
         }
         Ok(Some(match self.references(&main, watchdog)? {
-            Ok(references) => made(&main.text, references, kind),
+            Ok(references) => made(&main.text, references, &main.kind),
             Err(problem) => Err(problem),
         }))
     }
@@ -271,53 +254,9 @@ impl SchemaSource {
 
     /// Asks once for what is at a place. `None` if the registry says that there is nothing.
     fn text(&self, place: &str, watchdog: &Watchdog) -> Result<Option<Text>, NoAnswer> {
-        let _guard = watchdog.call("the schema registry", ANSWER_MAX);
-        let settings = &self.0.settings;
-        let passing = |problem: String| NoAnswer {
-            problem,
-            refused: false,
-        };
-        let refused = |problem: String| NoAnswer {
-            problem,
-            refused: true,
-        };
-        let agent = https::agent(&settings.authorities, ANSWER_MAX)
-            .map_err(|problem| refused(format!("`ca_file`: {problem}")))?;
-        let url = format!("{}/{place}", settings.url.trim_end_matches('/'));
-        let mut request = agent.get(&url).header(
-            "Accept",
-            "application/vnd.schemaregistry.v1+json, application/json",
-        );
-        if !settings.user.is_empty() {
-            let credentials = STANDARD.encode(format!("{}:{}", settings.user, settings.password));
-            request = request.header("Authorization", format!("Basic {credentials}"));
-        }
-        let mut response = request.call().map_err(|error| passing(error.to_string()))?;
-        let status = response.status().as_u16();
-        let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX);
-        let body = body
-            .read_to_vec()
-            .map_err(|error| passing(format!("reading its answer: {error}")))?;
-        let said = printable(&String::from_utf8_lossy(&body));
-        match status {
-            200 => Text::read(&body).map(Some).map_err(passing),
-            404 => {
-                // Another server at this address answers 404 to everything; a registry says what it lacks.
-                let json: Option<Value> = serde_json::from_slice(&body).ok();
-                let of_registry = json.is_some_and(|json| json.get("error_code").is_some());
-                if of_registry {
-                    Ok(None)
-                } else {
-                    Err(passing(format!(
-                        "it answers 404 as no registry does: {said}"
-                    )))
-                }
-            }
-            401 | 403 => Err(refused(format!(
-                "it answers {status}: see `user` and `password`: {said}"
-            ))),
-            _ => Err(passing(format!("it answers {status}: {said}"))),
-        }
+        let found = self.0.registry.get(place, watchdog)?;
+        let read = |body: Vec<u8>| Text::read(&body).map_err(NoAnswer::passing);
+        found.map(read).transpose()
     }
 }
 
@@ -371,19 +310,6 @@ impl Text {
     }
 }
 
-/// A name as it stands in an address: what is neither a letter, a digit nor one of `-._~` by its bytes.
-fn in_address(name: &str) -> String {
-    let mut written = String::new();
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            written.push(char::from(byte));
-        } else {
-            written.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    written
-}
-
 /// The schema of a text and those that it refers to.
 fn made(text: &str, references: Vec<(String, String)>, kind: &str) -> Found {
     if kind == "PROTOBUF" {
@@ -400,6 +326,7 @@ mod tests {
     use super::super::endpoint::{Answer, Endpoint};
     use super::super::topic_reader::nothing;
     use super::*;
+    use crate::https::Authorities;
     use crate::record::decode::Decoder;
     use crate::record::schema::SchemaSpec;
     use crate::stream::{Offset, TopicPartition};
@@ -408,14 +335,13 @@ mod tests {
     const SCHEMA: &str = r#"{"schema":"{\"type\":\"record\",\"name\":\"R\",\"fields\":[{\"name\":\"a\",\"type\":\"long\"}]}"}"#;
 
     fn source(endpoint: &Endpoint) -> SchemaSource {
-        SchemaSource::new(RegistrySettings {
+        let registry = RegistrySettings {
             url: endpoint.url(),
             user: "me".to_owned(),
             password: "hunter2".to_owned(),
             authorities: Authorities::Machine,
-            envelope: Envelope::None,
-            format: Format::Avro,
-        })
+        };
+        SchemaSource::new(registry, Some(Envelope::None))
     }
 
     fn batch(ids: &[u32]) -> RecordBatch {
@@ -538,7 +464,7 @@ mod tests {
     #[test]
     fn schemas_of_other_kinds_are_of_no_use_and_say_so() {
         let watchdog = Watchdog::start(Arc::new(SystemClock::default()), |_| {});
-        let endpoint = Endpoint::start(ok(r#"{"schema":"x","schemaType":"PROTOBUF"}"#));
+        let endpoint = Endpoint::start(Answer::HangUp);
         let source = source(&endpoint);
         let ask = |id: u32, answer: Answer| {
             endpoint.answer(answer);
@@ -547,9 +473,11 @@ mod tests {
             asked.unwrap();
             decoded(&one)[0].clone().unwrap_err()
         };
-        let other = ok(r#"{"schema":"x","schemaType":"PROTOBUF"}"#);
-        let problem = ask(1, other);
-        assert!(problem.contains("one of PROTOBUF"), "{problem}");
+        let problem = ask(1, ok(r#"{"schema":"{}","schemaType":"JSON"}"#));
+        assert!(problem.contains("one of JSON"), "{problem}");
+        let other = r#"{"schema":"syntax = \"proto3\"; message A {}","schemaType":"PROTOBUF"}"#;
+        let problem = ask(3, ok(other));
+        assert!(problem.contains("which is not of Avro"), "{problem}");
         let problem = ask(2, ok(r#"{"schema":"\"int\""}"#));
         assert!(problem.contains("not that of a record"), "{problem}");
         assert!(Text::read(br#"{"schemaType":"AVRO"}"#).is_err());
@@ -613,9 +541,7 @@ mod tests {
             "references":[{"name":"b.proto","subject":"b","version":1}]}"#;
         let guid = "01010101-0101-0101-0101-010101010101";
         endpoint.answer_at(&format!("/token/schemas/guids/{guid}"), ok(main));
-        let mut settings = source(&endpoint).0.settings.clone();
-        settings.format = Format::Protobuf;
-        let source = SchemaSource::new(settings);
+        let source = source(&endpoint);
         let watchdog = Watchdog::start(Arc::new(SystemClock::default()), |_| {});
         let mut one = RecordBatch::default();
         let header = crate::record::Header {

@@ -204,7 +204,7 @@ pub struct Connection {
     pub properties: BTreeMap<String, String>,
     /// Where tokens come from, with OAUTHBEARER.
     pub tokens: Option<TokenSource>,
-    /// Where the schemas of records are, where values have the ids of theirs.
+    /// The schema registry, where there is one.
     pub schemas: Option<SchemaSource>,
 }
 

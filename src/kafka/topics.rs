@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::KafkaFailure;
+use super::forms::Forms;
 use super::topic_reader::TopicReader;
 use super::watchdog::Watchdog;
 use crate::stream::TopicPartition;
@@ -11,7 +12,7 @@ use crate::stream::TopicPartition;
 const NO_TOPIC_MAX: Duration = Duration::from_secs(3);
 const NO_TOPIC_STEP: Duration = Duration::from_millis(200);
 
-/// The names of the topics written to.
+/// The topics written to: their names, and how values are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputTopics {
     /// Alerts.
@@ -26,6 +27,8 @@ pub struct OutputTopics {
     pub drift: Option<String>,
     /// Snapshots and the episode log, compacted.
     pub state: String,
+    /// How alerts, scores and drift are written.
+    pub forms: Forms,
 }
 
 /// All topics are there, those that are read and those that are written, and may be looked at; answers how many partitions the state topic has.

@@ -328,8 +328,8 @@ impl<'b> Reader<'b, '_, '_> {
                 1 => Read::Bool(true),
                 _ => return Err("has a boolean that is neither"),
             },
-            Type::Int => Read::Whole(self.long()?),
-            Type::Long(by) => Read::Whole(self.long()?.div_euclid(*by)),
+            Type::Int | Type::Long => Read::Whole(self.long()?),
+            Type::Time(by) => Read::Whole(self.long()?.div_euclid(*by)),
             Type::Float => {
                 let bytes = self.take(4)?.first_chunk().copied().unwrap_or_default();
                 Read::Number(f64::from(f32::from_le_bytes(bytes)))

@@ -16,8 +16,9 @@ pub(super) enum Type {
     Null,
     Boolean,
     Int,
-    /// A 64-bit number, and by how much it is divided: times are handed on in milliseconds.
-    Long(i64),
+    Long,
+    /// A time, and by how much it is divided to be in milliseconds.
+    Time(i64),
     Float,
     Double,
     Bytes,
@@ -102,7 +103,7 @@ impl Parser {
             "null" => Type::Null,
             "boolean" => Type::Boolean,
             "int" => Type::Int,
-            "long" => Type::Long(1),
+            "long" => Type::Long,
             "float" => Type::Float,
             "double" => Type::Double,
             "bytes" => Type::Bytes,
@@ -156,11 +157,12 @@ impl Parser {
             "record" | "error" => self.record(object, of("fields")?, space),
             "long" => {
                 let logical = object.get("logicalType").and_then(Value::as_str);
-                self.add(Type::Long(match logical {
-                    Some("timestamp-micros" | "local-timestamp-micros") => 1_000,
-                    Some("timestamp-nanos" | "local-timestamp-nanos") => 1_000_000,
-                    _ => 1,
-                }))
+                self.add(match logical {
+                    Some("timestamp-millis" | "local-timestamp-millis") => Type::Time(1),
+                    Some("timestamp-micros" | "local-timestamp-micros") => Type::Time(1_000),
+                    Some("timestamp-nanos" | "local-timestamp-nanos") => Type::Time(1_000_000),
+                    _ => Type::Long,
+                })
             }
             name => self.by_name(name, space),
         }
@@ -243,7 +245,7 @@ mod tests {
         let Type::Union(next) = of(2) else {
             panic!("a union");
         };
-        assert_eq!((next[1], of(3)), (writer.root, &Type::Long(1_000)));
+        assert_eq!((next[1], of(3)), (writer.root, &Type::Time(1_000)));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 pub mod auto;
 pub mod avro;
 pub mod avro_schema;
+pub mod avro_tree;
 pub mod calendar;
 mod csv;
 pub mod csv_spec;
@@ -26,10 +27,12 @@ mod protobuf;
 mod protobuf_bind;
 mod protobuf_row;
 pub mod protobuf_schema;
+pub mod protobuf_tree;
 mod remembered;
 mod row;
 pub mod schema;
 pub mod timestamp;
+pub mod tree;
 pub mod wire;
 pub mod writers;
 

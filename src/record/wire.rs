@@ -59,17 +59,23 @@ pub(super) fn framed<'v>(
             body: value,
         });
     }
-    // A GUID stands in headers only: a value that begins with a byte 1 would be a guess.
-    match split(value) {
-        Some((id @ SchemaId::Number(_), body)) => Ok(Framed {
+    match id_before(value) {
+        Some((id, body)) => Ok(Framed {
             id,
             header: None,
             body,
         }),
-        _ => Err(syntax(&format!(
+        None => Err(syntax(&format!(
             "is not {format} in the wire format: it does not begin with a zero byte and the id of a schema, nor has it the header `{HEADER}`"
         ))),
     }
+}
+
+/// The id before a value, and what follows it.
+#[must_use]
+pub fn id_before(value: &[u8]) -> Option<(SchemaId, &[u8])> {
+    // A GUID stands in headers only: a value that begins with a byte 1 would be a guess.
+    split(value).filter(|(id, _)| matches!(id, SchemaId::Number(_)))
 }
 
 /// The schema of this id.

@@ -2,8 +2,9 @@
 
 use super::status::ProcessInfo;
 use crate::config::Config;
+use crate::kafka::forms::Forms;
 use crate::kafka::session::{BatchLimits, SessionSettings};
-use crate::kafka::settings::Connection;
+use crate::kafka::topics::OutputTopics;
 use crate::record::schema::Schema;
 use crate::stream::TopicPartition;
 use crate::time::Clock;
@@ -32,14 +33,17 @@ pub fn process_info(config: &Config, clock: &dyn Clock) -> ProcessInfo {
 /// How worker number `worker` joins the group.
 pub fn session_settings(
     config: &Config,
-    connection: Connection,
+    forms: Forms,
     (instance, worker): (String, usize),
 ) -> SessionSettings {
     SessionSettings {
         detector: config.name.clone(),
-        connection,
+        connection: config.connection(),
         inputs: config.input.topics.clone(),
-        topics: config.output_topics(),
+        topics: OutputTopics {
+            forms,
+            ..config.output_topics()
+        },
         start: config.input.start,
         delivery: config.delivery,
         batch: BatchLimits {

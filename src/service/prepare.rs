@@ -9,9 +9,10 @@ use super::schema::{self, Waiting};
 use super::status::Status;
 use crate::config::Config;
 use crate::kafka::feedback::FeedbackTopic;
+use crate::kafka::forms::Forms;
 use crate::kafka::history::KafkaHistory;
 use crate::kafka::watchdog::{Limits, Watchdog};
-use crate::kafka::{KafkaFailure, admin};
+use crate::kafka::{KafkaFailure, admin, registration};
 use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
 use crate::port::ModelStore;
@@ -34,6 +35,8 @@ pub(super) struct Prepared {
     pub(super) training: AnyStore,
     pub(super) schema: Arc<Schema>,
     pub(super) champion: Option<Arc<TrainedModel>>,
+    /// How what is emitted is written.
+    pub(super) forms: Forms,
 }
 
 /// Prepares as soon as Kafka lets us: brokers that are away at the start are waited for, for as long as it takes.
@@ -46,7 +49,7 @@ pub(super) fn patiently(
     loop {
         match prepare(config, (clock, watchdog), waiting) {
             Err(error) if error.passes() && !watchdog.stopped() => {
-                tracing::warn!(%error, "Kafka is away: waiting for it");
+                tracing::warn!(%error, "Kafka, or what it needs, is away: waiting for it");
                 status.waits(Some(error.to_string()));
                 // A timeout is what is expected here; a closed channel means stop, which the next attempt sees.
                 waiting.wake.recv_timeout(AGAIN_AFTER).unwrap_or_default();
@@ -75,6 +78,9 @@ fn prepare(
     };
     let mut shared = store(&brief)?;
     look_at_topics(config)?;
+    let topics = config.output_topics();
+    let (registry, wanted) = config.registration(&topics);
+    let forms = registration::settle(registry, wanted, &brief)?;
     let mut feedback = FeedbackTopic::new(
         &connection,
         (&config.feedback, &config.name),
@@ -93,6 +99,7 @@ fn prepare(
         training: store(watchdog)?,
         schema: Arc::new(schema),
         champion,
+        forms,
     })
 }
 

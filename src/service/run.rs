@@ -28,8 +28,9 @@ use crate::config::Config;
 use crate::detect::AlertParams;
 use crate::kafka::KafkaFailure;
 use crate::kafka::feedback::FeedbackTopic;
+use crate::kafka::forms::Forms;
 use crate::kafka::reconnecting::ReconnectingSession;
-use crate::kafka::settings::Connection;
+use crate::kafka::session::SessionSettings;
 use crate::kafka::watchdog::Watchdog;
 use crate::model::card::Said;
 use crate::model::trained::TrainedModel;
@@ -167,6 +168,7 @@ pub(super) fn start_in(
         training,
         schema,
         champion,
+        forms,
     } = prepare::patiently(config, (clock, &shell.watchdog), status, &waiting)?;
     status.columns(schema.columns());
     let store: SharedStore = Arc::new(Mutex::new(shared));
@@ -178,6 +180,7 @@ pub(super) fn start_in(
     let crew = Crew {
         config,
         schema: &schema,
+        forms,
         store: &store,
         listening: &listening,
         control: &control,
@@ -277,6 +280,7 @@ fn trainer<H: History, S: ModelStore>(
 struct Crew<'a> {
     config: &'a Config,
     schema: &'a Arc<Schema>,
+    forms: Forms,
     store: &'a SharedStore,
     listening: &'a SharedListening,
     control: &'a Control,
@@ -330,8 +334,7 @@ impl Crew<'_> {
         let (metrics, status) = (&self.shell.metrics, &self.shell.status);
         WorkerContext {
             config: self.config.clone(),
-            connection: self.config.connection(),
-            instance: instance.to_owned(),
+            settings: session_settings(self.config, self.forms, (instance.to_owned(), worker)),
             schema: Arc::clone(self.schema),
             store: Arc::clone(self.store),
             promotions,
@@ -463,8 +466,7 @@ fn wait_for(thread: &JoinHandle<()>, deadline: Duration, clock: &dyn Clock) {
 /// All that one worker's thread takes along.
 struct WorkerContext {
     config: Config,
-    connection: Connection,
-    instance: String,
+    settings: SessionSettings,
     schema: Arc<Schema>,
     store: SharedStore,
     promotions: Receiver<Arc<TrainedModel>>,
@@ -485,8 +487,7 @@ fn start_worker(
 ) -> Result<(), ServiceError> {
     let ended_sender = ended_sender.clone();
     spawn("worker", move || {
-        let result =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(number, context)));
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(context)));
         let ended = match result {
             Ok(result) => Ended::Worker(number, result),
             Err(_) => Ended::Panicked(number),
@@ -497,11 +498,10 @@ fn start_worker(
 }
 
 /// The body of a worker's thread: joins the group, works, and leaves it.
-fn work(number: usize, context: WorkerContext) -> Result<(), WorkerError<KafkaFailure>> {
+fn work(context: WorkerContext) -> Result<(), WorkerError<KafkaFailure>> {
     let WorkerContext {
         config,
-        connection,
-        instance,
+        settings,
         schema,
         store,
         promotions,
@@ -514,11 +514,7 @@ fn work(number: usize, context: WorkerContext) -> Result<(), WorkerError<KafkaFa
         clock,
         watchdog,
     } = context;
-    let session = ReconnectingSession::new(
-        session_settings(&config, connection, (instance, number)),
-        Arc::clone(&clock),
-        watchdog.clone(),
-    );
+    let session = ReconnectingSession::new(settings, Arc::clone(&clock), watchdog.clone());
     let columns = Column::list(schema.columns(), schema.missing(), schema.context());
     let mut decoder = Decoder::new(schema);
     let ports = Ports {

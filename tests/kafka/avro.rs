@@ -23,12 +23,12 @@ fn records_in_avro_wait_for_the_registry_and_an_unknown_schema_is_a_dead_letter(
     };
     let site = Site::new(brokers, "avro", 2, &["x"]);
     let registry = Endpoint::start(Answer::Status(503, "starting".to_owned()));
-    let url = format!("input.registry.url={}", registry.url());
+    let url = format!("registry.url={}", registry.url());
     let set = [
         "input.format=avro",
         url.as_str(),
-        "input.registry.user=me",
-        "input.registry.password=hunter2",
+        "registry.user=me",
+        "registry.password=hunter2",
         NO_TRAINING,
     ];
     let start = start("a", &set);
@@ -107,7 +107,7 @@ fn a_real_registry_gives_the_schemas_of_records_whose_fields_come_and_go() {
         };
         [&[0], &ids[(number % 2) as usize][..], &body].concat()
     };
-    let registry = format!("input.registry.url={url}");
+    let registry = format!("registry.url={url}");
     let set = ["input.format=avro", registry.as_str(), NO_TRAINING];
     let start = start("a", &set);
     site.create_topics(start);

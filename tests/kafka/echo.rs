@@ -158,6 +158,7 @@ impl Echo {
                 late: None,
                 drift: None,
                 state: self.state(),
+                forms: anomalyd::kafka::forms::Forms::default(),
             },
             start: Start::Earliest,
             delivery: if self.exactly_once {

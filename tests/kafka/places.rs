@@ -406,6 +406,7 @@ fn output_topics(prefix: &str) -> OutputTopics {
         late: None,
         drift: None,
         state: format!("{prefix}.state"),
+        forms: anomalyd::kafka::forms::Forms::default(),
     }
 }
 
@@ -460,6 +461,7 @@ fn topics_are_created_once_and_checked() {
     cluster::create_topic(brokers, &wrong, 3, &[]);
     let topics = OutputTopics {
         state: wrong,
+        forms: anomalyd::kafka::forms::Forms::default(),
         ..topics
     };
     let plans = admin::plan(

@@ -192,7 +192,7 @@ fn notify(thread: &Thread) -> Ended {
                 return Ok(());
             }
             Err(error) if error.passes() => {
-                tracing::warn!(endpoint = name, %error, "Kafka is away: waiting for it");
+                tracing::warn!(endpoint = name, %error, "Kafka, or what it needs, is away: waiting for it");
                 status.note(&name, Event::Waits(Some(error.to_string())));
                 if watchdog.pause(AGAIN_AFTER).is_err() {
                     return Ok(());

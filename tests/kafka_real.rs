@@ -19,10 +19,11 @@ mod daemon;
 #[path = "kafka/echo.rs"]
 mod echo;
 #[path = "kafka/endpoint.rs"]
-#[expect(dead_code, reason = "the library's own tests ask more of it")]
 mod endpoint;
 #[path = "kafka/feedback.rs"]
 mod feedback;
+#[path = "kafka/formats.rs"]
+mod formats;
 #[path = "kafka/full_disk.rs"]
 mod full_disk;
 #[path = "kafka/notify.rs"]

@@ -146,3 +146,44 @@ fn a_daemon_waits_for_the_registry_at_the_start_and_an_endpoint_is_told_of_what_
         assert_eq!(ended.code(), Some(0), "{}", running.log());
     }
 }
+
+#[test]
+fn a_real_registry_gives_the_ids_of_our_schemas_and_the_schemas_of_our_alerts() {
+    let Ok(url) = std::env::var("ANOMALYD_TEST_REGISTRY") else {
+        eprintln!("skipped: ANOMALYD_TEST_REGISTRY names no schema registry");
+        return;
+    };
+    let Some(brokers) = cluster::brokers() else {
+        return;
+    };
+    let (site, plant) = trained(brokers, "formats-real");
+    binary::feed(&site, plant.records(CALM, ROWS, PARTITIONS as usize));
+    let url = format!("registry.url={url}");
+    for format in ["avro", "protobuf"] {
+        let output = format!("output.format={format}");
+        let looked_up = "output.register_schemas=false";
+        let strict = [NO_TRAINING, &output, &url, looked_up];
+        let strict = start(format, &strict);
+        site.create_topics(strict);
+        binary::give_models(&site, format);
+        // Nobody has registered them, and then the daemon has.
+        let (code, text) = site.ask(&["validate", "--connect"], strict);
+        assert!(
+            code == 78 && text.contains("-value`: it has not"),
+            "{code} {text}"
+        );
+        let (ended, log) = {
+            let mut refused = site.run(strict);
+            (refused.ended(Duration::from_secs(60)), refused.log())
+        };
+        assert_eq!(ended.code(), Some(78), "{log}");
+        let set = [NO_TRAINING, &output, &url];
+        let mut daemon = site.run(start(format, &set));
+        binary::wait_until_consumed(&site, format, ROWS * MACHINES, &mut [&mut daemon]);
+        let (ended, _) = daemon.terminate();
+        assert_eq!(ended.code(), Some(0), "{}", daemon.log());
+        assert!(!told(&site, strict).is_empty());
+        let (code, text) = site.ask(&["validate", "--connect"], strict);
+        assert_eq!(code, 0, "{text}");
+    }
+}

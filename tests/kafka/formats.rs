@@ -8,7 +8,7 @@ use crate::binary::{self, NO_TRAINING, PARTITIONS, start};
 use crate::cluster;
 use crate::daemon::{Site, Start};
 use crate::endpoint::{Answer, Endpoint};
-use crate::plant;
+use crate::plant::{self, Plant};
 
 const MACHINES: usize = 4;
 const CALM: usize = 500;
@@ -33,6 +33,16 @@ fn serve(registry: &Endpoint, site: &Site, group: &str, (kind, ending): (&str, &
     }
 }
 
+/// A site whose calm records are in the log, with a model of them.
+fn trained(brokers: &str, name: &str) -> (Site, Plant) {
+    let plant = plant::seeded(MACHINES, ROWS, CALM);
+    let site = binary::site(brokers, name, &plant);
+    site.create_topics(start("first", &[]));
+    binary::feed(&site, plant.records(0, CALM, PARTITIONS as usize));
+    binary::train_first(&site);
+    (site, plant)
+}
+
 /// What people are told of a group's alerts.
 fn told(site: &Site, start: Start<'_>) -> Vec<String> {
     let words = ["alerts", "tail", "--no-follow", "--json", "--last", "10000"];
@@ -49,10 +59,7 @@ fn alerts_in_avro_and_protobuf_say_what_they_say_in_json() {
     let Some(brokers) = cluster::brokers() else {
         return;
     };
-    let plant = plant::seeded(MACHINES, ROWS, CALM);
-    let site = binary::site(brokers, "formats", &plant);
-    binary::feed(&site, plant.records(0, CALM, PARTITIONS as usize));
-    binary::train_first(&site);
+    let (site, plant) = trained(brokers, "formats");
     binary::feed(&site, plant.records(CALM, ROWS, PARTITIONS as usize));
     let judged = |group: &str, set: &[&str]| {
         let start = start(group, set);
@@ -92,10 +99,7 @@ fn a_daemon_waits_for_the_registry_at_the_start_and_an_endpoint_is_told_of_what_
     let Some(brokers) = cluster::brokers() else {
         return;
     };
-    let plant = plant::seeded(MACHINES, ROWS, CALM);
-    let site = binary::site(brokers, "formats-notify", &plant);
-    binary::feed(&site, plant.records(0, CALM, PARTITIONS as usize));
-    binary::train_first(&site);
+    let (site, plant) = trained(brokers, "formats-notify");
     let registry = Endpoint::start(Answer::Status(503, "starting".to_owned()));
     let endpoint = Endpoint::start(Answer::Status(200, "ok".to_owned()));
     let url = format!("registry.url={}", registry.url());
@@ -140,5 +144,46 @@ fn a_daemon_waits_for_the_registry_at_the_start_and_an_endpoint_is_told_of_what_
     for running in [&mut daemon, &mut notifier] {
         let (ended, _) = running.terminate();
         assert_eq!(ended.code(), Some(0), "{}", running.log());
+    }
+}
+
+#[test]
+fn a_real_registry_gives_the_ids_of_our_schemas_and_the_schemas_of_our_alerts() {
+    let Ok(url) = std::env::var("ANOMALYD_TEST_REGISTRY") else {
+        eprintln!("skipped: ANOMALYD_TEST_REGISTRY names no schema registry");
+        return;
+    };
+    let Some(brokers) = cluster::brokers() else {
+        return;
+    };
+    let (site, plant) = trained(brokers, "formats-real");
+    binary::feed(&site, plant.records(CALM, ROWS, PARTITIONS as usize));
+    let url = format!("registry.url={url}");
+    for format in ["avro", "protobuf"] {
+        let output = format!("output.format={format}");
+        let looked_up = "output.register_schemas=false";
+        let strict = [NO_TRAINING, &output, &url, looked_up];
+        let strict = start(format, &strict);
+        site.create_topics(strict);
+        binary::give_models(&site, format);
+        // Nobody has registered them, and then the daemon has.
+        let (code, text) = site.ask(&["validate", "--connect"], strict);
+        assert!(
+            code == 78 && text.contains("-value`: it has not"),
+            "{code} {text}"
+        );
+        let (ended, log) = {
+            let mut refused = site.run(strict);
+            (refused.ended(Duration::from_secs(60)), refused.log())
+        };
+        assert_eq!(ended.code(), Some(78), "{log}");
+        let set = [NO_TRAINING, &output, &url];
+        let mut daemon = site.run(start(format, &set));
+        binary::wait_until_consumed(&site, format, ROWS * MACHINES, &mut [&mut daemon]);
+        let (ended, _) = daemon.terminate();
+        assert_eq!(ended.code(), Some(0), "{}", daemon.log());
+        assert!(!told(&site, strict).is_empty());
+        let (code, text) = site.ask(&["validate", "--connect"], strict);
+        assert_eq!(code, 0, "{text}");
     }
 }

@@ -156,7 +156,8 @@ fn what_failed_is_said(daemon: &mut Daemon) {
     assert_eq!(of("halls").expect("its status")["ready"], true);
     assert_eq!(json(daemon, "/d/halls/api/v1/status")["detector"], "halls");
     assert!(daemon.get("/readyz").contains("ok") && daemon.get("/healthz").contains("ok"));
-    assert!(daemon.get("/").contains("href=\"/d/machines\""));
+    assert!(daemon.get("/").contains("src=\"/assets/several.js\""));
+    assert_eq!(daemon.ask("/d/machines").expect("a page").0, 200);
 }
 
 /// Once the topic is there, the third begins, without a restart of the process.

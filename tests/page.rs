@@ -515,8 +515,8 @@ fn charts_are_looked_at_closer_by_the_keyboard_and_all_of_a_page_at_once() {
     browser.until(&format!(
         "{circles} === 600 && document.getElementById('whole').hidden"
     ));
-    // A key counts also when the charts were just made anew, and nothing is drawn yet.
-    browser.value("new MutationObserver((_, own) => { const chart = document.getElementById('chart-x'); if (chart && !chart.firstChild) { own.disconnect(); window.early = true; chart.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape' })); } }).observe(document.body, { subtree: true, childList: true })");
+    // A key counts also when the charts were just made anew, and nothing is drawn yet. Those are not meant that an answer from before brings.
+    browser.value("new MutationObserver((_, own) => { const chart = document.getElementById('chart-x'); if (chart && !chart.firstChild && !document.getElementById('whole').hidden) { own.disconnect(); window.early = true; chart.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape' })); } }).observe(document.body, { subtree: true, childList: true })");
     browser.key("+");
     browser.until(&format!(
         "window.early && {circles} === 600 && document.getElementById('whole').hidden"

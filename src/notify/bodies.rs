@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::alert::{Alert, AlertEvent, AlertKind, Severity};
+use crate::alert::{Alert, AlertEvent, Severity};
 use crate::time::Timestamp;
 
 /// What an alert says, in words.
@@ -133,7 +133,7 @@ pub(super) fn pagerduty(
             },
             "timestamp": alert.approx_anomaly_start_time.rfc3339(),
             "component": alert.detector,
-            "class": class(alert),
+            "class": alert.kind.name(),
             "custom_details": alert,
         },
     });
@@ -142,15 +142,6 @@ pub(super) fn pagerduty(
         event["links"] = json!([{"href": url, "text": "the episode"}]);
     }
     event
-}
-
-/// What kind of anomaly it is.
-fn class(alert: &Alert) -> &'static str {
-    match alert.kind {
-        AlertKind::Score => "score",
-        AlertKind::Silence => "silence",
-        AlertKind::Storm => "storm",
-    }
 }
 
 /// Alertmanager's alerts (`postAlerts`). Labels are what it knows an alert by, and people route by severity: so an episode is one alert for each
@@ -194,7 +185,7 @@ fn postable(
             "detector": alert.detector,
             "key": alert.key,
             "episode": alert.id,
-            "kind": class(alert),
+            "kind": alert.kind.name(),
             "severity": severity.name(),
         },
         "annotations": {"summary": summary, "records": alert.records.to_string()},

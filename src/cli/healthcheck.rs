@@ -1,12 +1,11 @@
 //! `anomalyd healthcheck`: one HTTP request to a daemon on this machine, without a client library.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::args::HealthcheckArgs;
 use super::exit::Failure;
-use super::retrain::reachable;
 use crate::config::Config;
 
 /// How long each step of the request may take.
@@ -32,6 +31,16 @@ pub(super) fn run(config: &Config, arguments: &HealthcheckArgs) -> Result<(), Fa
     Err(Failure::Io(format!("{path} says: {}", body.trim())))
 }
 
+/// An address that listens everywhere is reached here.
+pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
 fn ask(address: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
     stream.set_read_timeout(Some(LIMIT))?;
@@ -43,4 +52,17 @@ fn ask(address: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everywhere_is_reached_at_this_machine() {
+        let reached = |text: &str| reachable(text.parse().unwrap()).to_string();
+        assert_eq!(reached("0.0.0.0:9464"), "127.0.0.1:9464");
+        assert_eq!(reached("[::]:9464"), "[::1]:9464");
+        assert_eq!(reached("10.0.0.7:80"), "10.0.0.7:80");
+    }
 }

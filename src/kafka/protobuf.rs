@@ -1,12 +1,8 @@
 //! What is emitted in Protobuf: fields with their numbers. What is 0 is written, too, but for what may be left out and is.
 
 use super::fields::{Fields, Sink};
+use crate::record::protobuf_wire::{EIGHT, LENGTH, VARINT};
 use crate::time::Timestamp;
-
-/// The wire types.
-const VARINT: u32 = 0;
-const EIGHT: u32 = 1;
-const LENGTH: u32 = 2;
 
 /// The bytes of a message.
 pub(super) struct Protobuf<'b>(pub(super) &'b mut Vec<u8>);
@@ -21,8 +17,8 @@ impl Protobuf<'_> {
         self.0.push(rest as u8);
     }
 
-    fn tag(&mut self, number: u32, wire: u32) {
-        self.varint((number << 3 | wire).into());
+    fn tag(&mut self, number: u32, wire: u64) {
+        self.varint(u64::from(number) << 3 | wire);
     }
 
     fn bytes(&mut self, number: u32, bytes: &[u8]) {

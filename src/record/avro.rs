@@ -13,6 +13,7 @@ use super::avro_schema::{Type, TypeId, Writer};
 use super::remembered::{Remembered, of_another, syntax};
 use super::row::{Row, Scalar, wrong};
 use super::schema::{Schema, Use};
+use super::varint;
 use super::wire;
 use super::writers::{self, SchemaId, Writers};
 use super::{DecodeError, Header};
@@ -202,15 +203,7 @@ impl<'b> Reader<'b, '_, '_> {
 
     /// A number of variable length, in zigzag.
     fn long(&mut self) -> Result<i64, Broken> {
-        let mut number = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.take(1)?[0];
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok((number >> 1) as i64 ^ -((number & 1) as i64));
-            }
-        }
-        Err("has a number of more than ten bytes")
+        varint::read(|| Ok(self.take(1)?[0])).map(varint::zigzag)
     }
 
     fn length(&mut self) -> Result<usize, Broken> {

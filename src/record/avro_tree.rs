@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::avro_schema::{Type, TypeId, Writer};
 use super::tree::Tree;
+use super::varint;
 use crate::time::Timestamp;
 
 /// Values within each other at most.
@@ -57,15 +58,7 @@ impl<'a> Reader<'a> {
 
     /// A number of variable length, in zigzag.
     fn long(&mut self) -> Result<i64, Broken> {
-        let mut number = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let [byte] = self.chunk()?;
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok((number >> 1) as i64 ^ -((number & 1) as i64));
-            }
-        }
-        Err("has a number of more than ten bytes")
+        varint::read(|| self.chunk().map(|[byte]| byte)).map(varint::zigzag)
     }
 
     fn length(&mut self) -> Result<usize, Broken> {

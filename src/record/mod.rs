@@ -28,11 +28,13 @@ mod protobuf_bind;
 mod protobuf_row;
 pub mod protobuf_schema;
 pub mod protobuf_tree;
+pub mod protobuf_wire;
 mod remembered;
 mod row;
 pub mod schema;
 pub mod timestamp;
 pub mod tree;
+mod varint;
 pub mod wire;
 pub mod writers;
 

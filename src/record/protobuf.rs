@@ -11,8 +11,10 @@ use rustc_hash::FxHashMap;
 use super::protobuf_bind::{Bound, Parts, Slot, Target, What, zero};
 use super::protobuf_row::hand;
 use super::protobuf_schema::{Files, MessageId, Root, Scalar};
+use super::protobuf_wire::{EIGHT, END, FOUR, LENGTH, MISMATCH, START, VARINT, wire_type};
 use super::remembered::{Remembered, of_another, syntax};
 use super::row::Row;
+use super::varint;
 use super::wire;
 use super::writers::{SchemaId, Writer, Writers};
 use super::{DecodeError, Header};
@@ -88,24 +90,6 @@ pub(super) fn read(
 /// Why the bytes are not what the schema says.
 type Broken = &'static str;
 
-/// The wire types.
-const VARINT: u64 = 0;
-const EIGHT: u64 = 1;
-const LENGTH: u64 = 2;
-const START: u64 = 3;
-const END: u64 = 4;
-const FOUR: u64 = 5;
-
-/// How a scalar is written.
-fn wire_type(kind: Scalar) -> u64 {
-    match kind {
-        Scalar::Double | Scalar::Fixed64 | Scalar::Sfixed64 => EIGHT,
-        Scalar::Float | Scalar::Fixed32 | Scalar::Sfixed32 => FOUR,
-        Scalar::Bytes => LENGTH,
-        Scalar::Int(_) | Scalar::Uint(_) | Scalar::Sint | Scalar::Bool | Scalar::Enum(_) => VARINT,
-    }
-}
-
 /// A value while it is read.
 struct Reader<'b, 's> {
     bytes: &'b [u8],
@@ -116,8 +100,6 @@ struct Reader<'b, 's> {
     /// Slots that may still be forgotten and set to 0.
     work: usize,
 }
-
-const MISMATCH: Broken = "has a field that is written as no field of its kind";
 
 impl<'b, 's> Reader<'b, 's> {
     fn new(bytes: &'b [u8], slots: &'s mut Vec<Slot>) -> Self {
@@ -142,20 +124,11 @@ impl<'b, 's> Reader<'b, 's> {
 
     /// A number of variable length.
     fn varint(&mut self) -> Result<u64, Broken> {
-        let mut number = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.take(1)?[0];
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(number);
-            }
-        }
-        Err("has a number of more than ten bytes")
+        varint::read(|| Ok(self.take(1)?[0]))
     }
 
     fn zigzag(&mut self) -> Result<i64, Broken> {
-        let number = self.varint()?;
-        Ok((number >> 1) as i64 ^ -((number & 1) as i64))
+        self.varint().map(varint::zigzag)
     }
 
     fn four(&mut self) -> Result<[u8; 4], Broken> {

@@ -5,21 +5,15 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::protobuf_schema::{Field, Files, Kind, Meaning, MessageId, Scalar};
+use super::protobuf_wire::{EIGHT, END, FOUR, LENGTH, MISMATCH, START, VARINT, wire_type};
 use super::tree::Tree;
+use super::varint::{self, zigzag};
 use crate::time::Timestamp;
 
 /// Messages and groups within each other at most, in a value and in what says which message it is.
 const DEPTH_MAX: usize = 64;
 /// Parts of a value beyond what its length allows: those that are not written, for they are 0.
 const PARTS_MAX: usize = 10_000;
-
-/// The wire types.
-const VARINT: u64 = 0;
-const EIGHT: u64 = 1;
-const LENGTH: u64 = 2;
-const START: u64 = 3;
-const END: u64 = 4;
-const FOUR: u64 = 5;
 
 /// Reads a value, before which it stands which of the schema's messages it is (zigzag numbers: how many places there are, then each; a zero stands for the
 /// first message).
@@ -39,8 +33,6 @@ pub fn read<'s>(value: &[u8], files: &'s Files) -> Result<Tree<'s>, String> {
 /// Why the bytes are not what the schema says.
 type Broken = &'static str;
 
-const MISMATCH: Broken = "has a field that is written as no field of its kind";
-
 /// What is still to be read.
 struct Cursor<'b>(&'b [u8]);
 
@@ -58,15 +50,7 @@ impl<'b> Cursor<'b> {
     }
 
     fn varint(&mut self) -> Result<u64, Broken> {
-        let mut number = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let [byte] = self.chunk()?;
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(number);
-            }
-        }
-        Err("has a number of more than ten bytes")
+        varint::read(|| self.chunk().map(|[byte]| byte))
     }
 
     /// What says its length first.
@@ -136,26 +120,12 @@ impl<'b> Cursor<'b> {
     }
 }
 
-fn zigzag(number: u64) -> i64 {
-    (number >> 1) as i64 ^ -((number & 1) as i64)
-}
-
 /// A value of an enum: its name, or its number, if the schema has no name for it.
 fn name(files: &Files, of: usize, number: i32) -> Tree<'_> {
     let name = files.enums.get(of).and_then(|names| names.get(&number));
     name.map_or(Tree::Whole(number.into()), |name| {
         Tree::Text(Cow::Borrowed(name))
     })
-}
-
-/// How a scalar is written.
-fn wire_type(kind: Scalar) -> u64 {
-    match kind {
-        Scalar::Double | Scalar::Fixed64 | Scalar::Sfixed64 => EIGHT,
-        Scalar::Float | Scalar::Fixed32 | Scalar::Sfixed32 => FOUR,
-        Scalar::Bytes => LENGTH,
-        Scalar::Int(_) | Scalar::Uint(_) | Scalar::Sint | Scalar::Bool | Scalar::Enum(_) => VARINT,
-    }
 }
 
 /// What a scalar is that is not written, where nothing tells it from one that was not set.

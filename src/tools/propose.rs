@@ -15,6 +15,10 @@ const TIMES: std::ops::Range<i64> = 946_684_800_000..4_102_444_800_000;
 const CATEGORY_MAX: usize = 12;
 /// The share of records that must have a field for it to count.
 const COMMON: f64 = 0.5;
+/// The share of a key's records that share their time with others, or that follow one of another series, from which on a key has several series.
+const SEVERAL: f64 = 0.5;
+/// What fields are called that number records.
+const NUMBER_WORDS: [&str; 7] = ["id", "uuid", "seq", "sequence", "number", "no", "nr"];
 /// What fields are called that name a machine, or a time.
 const KEY_WORDS: [&str; 14] = [
     "key", "machine", "pump", "device", "sensor", "host", "unit", "meter", "asset", "station",
@@ -63,6 +67,7 @@ struct Field {
     /// Values as text; no more are kept than tell what it is.
     values: BTreeSet<String>,
     first: Option<f64>,
+    whole: bool,
     constant: bool,
     rises: bool,
     last: f64,
@@ -95,10 +100,11 @@ impl Field {
 
     fn number(&mut self, value: f64) {
         if self.first.is_none() {
-            (self.constant, self.rises) = (true, true);
+            (self.whole, self.constant, self.rises) = (true, true, true);
             self.last = value;
         }
         let first = *self.first.get_or_insert(value);
+        self.whole &= value.fract() == 0.0;
         self.constant &= value.to_bits() == first.to_bits();
         self.rises &= self.last <= value;
         self.last = value;
@@ -115,6 +121,16 @@ impl Field {
     fn is_text(&self) -> bool {
         0 < self.texts && self.numbers == 0
     }
+
+    /// Whether it has several values that come again and again.
+    fn comes_again(&self) -> bool {
+        2 <= self.values.len() && 3 * self.values.len() <= self.records
+    }
+
+    /// Whether it is another whole number in each record.
+    fn numbers_records(&self) -> bool {
+        self.is_number() && self.whole && self.values.len() == self.records && self.records > 1
+    }
 }
 
 /// What was guessed.
@@ -122,8 +138,10 @@ impl Field {
 pub struct Proposal {
     /// Records that were looked at.
     pub records: usize,
-    /// The field of the key, and how many keys there were; `None`: Kafka's key.
-    pub key: Option<(String, usize)>,
+    /// The fields of the key; none: Kafka's key.
+    pub key: Vec<String>,
+    /// How many keys there were.
+    pub keys: usize,
     /// The field of the event time; `None`: Kafka's timestamp.
     pub timestamp: Option<String>,
     /// Fields that are numbers.
@@ -149,19 +167,118 @@ pub fn propose(sample: &[Leaves]) -> Proposal {
         ..Proposal::default()
     };
     let time = proposal.timestamp.clone();
-    let keyed = best(&fields, &KEY_WORDS, is_key);
-    let keyed = keyed.filter(|path| Some(path) != time.as_ref());
-    proposal.key = keyed.map(|path| {
-        let keys = fields.get(&path).map_or(0, |field| field.values.len());
-        (path, keys)
-    });
-    let key = proposal.key.as_ref().map(|(path, _)| path.clone());
-    for (path, field) in &fields {
-        if Some(path) != time.as_ref() && Some(path) != key.as_ref() {
+    let others = |path: &str| Some(path) != time.as_deref();
+    let names = fields
+        .iter()
+        .filter(|(path, field)| names_machines(path, field));
+    let named = names.min_by_key(|(path, _)| called(path, &KEY_WORDS));
+    let named = named.map(|(path, _)| path.clone());
+    proposal.key = named.into_iter().filter(|path| others(path)).collect();
+    for (path, field) in fields.iter().filter(|(path, _)| others(path)) {
+        if !proposal.key.contains(path) {
             place(path, field, sample.len(), &mut proposal);
         }
     }
+    let texts: Vec<&str> = fields
+        .iter()
+        .filter(|(path, field)| others(path) && is_key(field) && !proposal.key.contains(path))
+        .map(|(path, _)| path.as_str())
+        .collect();
+    let alone = proposal.features.len() == 1;
+    for part in series(sample, (&proposal.key, time.as_deref()), &texts, alone) {
+        proposal.categories.remove(&part);
+        proposal.left_out.retain(|(path, _)| *path != part);
+        proposal.key.push(part);
+    }
+    let of_key = |path: &str| values_of(sample, &proposal.key, path);
+    let (same, conditions) = std::mem::take(&mut proposal.categories)
+        .into_iter()
+        .partition(|(path, _)| !proposal.key.is_empty() && of_key(path).values().all(|n| *n == 1));
+    let same: BTreeMap<String, Vec<String>> = same;
+    proposal.categories = conditions;
+    let why = "always the same for a key";
     proposal
+        .left_out
+        .extend(same.into_keys().map(|path| (path, why)));
+    let names = sample.iter().map(|record| of(record, &proposal.key));
+    proposal.keys = names.collect::<BTreeSet<_>>().len();
+    proposal
+}
+
+/// What a record has in these fields.
+fn of(record: &Leaves, paths: &[String]) -> Vec<String> {
+    let text = |path| record.get(path).map(Value::to_string).unwrap_or_default();
+    paths.iter().map(text).collect()
+}
+
+/// How many values of a field each key has.
+fn values_of(sample: &[Leaves], key: &[String], path: &str) -> BTreeMap<Vec<String>, usize> {
+    let mut values: BTreeMap<Vec<String>, BTreeSet<String>> = BTreeMap::new();
+    for record in sample {
+        let value = record.get(path).map(Value::to_string).unwrap_or_default();
+        values.entry(of(record, key)).or_default().insert(value);
+    }
+    let counted = values.into_iter();
+    counted.map(|(key, values)| (key, values.len())).collect()
+}
+
+/// The texts that name series of their own under a key, as the names of metrics do where each record has one value: records of one key and one
+/// time differ by them. Where times say nothing, and there is but one feature, by what changes from one record of a key to the next.
+fn series(
+    sample: &[Leaves],
+    (key, time): (&[String], Option<&str>),
+    texts: &[&str],
+    alone: bool,
+) -> Vec<String> {
+    let shared = |parts: &[String]| {
+        let Some(time) = time else { return 0.0 };
+        let mut together: BTreeMap<Vec<String>, usize> = BTreeMap::new();
+        let parts = [parts, &[time.to_owned()]].concat();
+        for record in sample {
+            *together.entry(of(record, &parts)).or_default() += 1;
+        }
+        let shared: usize = together.values().filter(|n| **n > 1).sum();
+        shared as f64 / sample.len().max(1) as f64
+    };
+    let mut parts = key.to_vec();
+    let mut before = shared(&parts);
+    while before >= SEVERAL {
+        let with = |text: &&str| [&parts[..], &[(*text).to_owned()]].concat();
+        let rest = texts
+            .iter()
+            .filter(|text| !parts.iter().any(|part| part == *text));
+        let tried = rest.map(|text| (shared(&with(text)), with(text)));
+        match tried.min_by(|a, b| a.0.total_cmp(&b.0)) {
+            Some((after, with)) if after < SEVERAL * before => (before, parts) = (after, with),
+            _ => break,
+        }
+    }
+    if parts.len() == key.len() && alone {
+        let changing = texts
+            .iter()
+            .filter(|text| changes(sample, key, text) > SEVERAL);
+        // A unit may change with the metric: what has more values says more.
+        let values = |text: &&&str| {
+            let all = sample.iter().filter_map(|record| record.get(**text));
+            all.map(Value::to_string).collect::<BTreeSet<_>>().len()
+        };
+        parts.extend(changing.max_by_key(values).map(|text| (*text).to_owned()));
+    }
+    parts.split_off(key.len())
+}
+
+/// How often a record has another value than the one of its key before it: a share.
+fn changes(sample: &[Leaves], key: &[String], path: &str) -> f64 {
+    let mut last: BTreeMap<Vec<String>, Option<&Value>> = BTreeMap::new();
+    let (mut changed, mut pairs) = (0.0, 0.0);
+    for record in sample {
+        let value = record.get(path);
+        if let Some(before) = last.insert(of(record, key), value) {
+            pairs += 1.0;
+            changed += f64::from(u8::from(before != value));
+        }
+    }
+    changed / f64::max(pairs, 1.0)
 }
 
 /// The field of the event time among those that are `free`: a text that is a time, or a number that is called one, too.
@@ -182,8 +299,22 @@ pub fn time_column(sample: &[Leaves], free: impl Fn(&str) -> bool) -> Option<Str
 
 /// Which of the words is a field's name, or a part of it; as many as there are: none.
 fn called(path: &str, words: &[&str]) -> usize {
-    let name = path.rsplit('.').next().unwrap_or(path).to_lowercase();
-    let place = |word: &&str| name == **word || name.split('_').any(|part| part == *word);
+    let name = path.rsplit('.').next().unwrap_or(path);
+    // orderId is order_id.
+    let mut parts = vec![String::new()];
+    let mut small = false;
+    for c in name.chars() {
+        if !c.is_alphanumeric() || (small && c.is_uppercase()) {
+            parts.push(String::new());
+        }
+        small = c.is_lowercase();
+        if let Some(last) = parts.last_mut()
+            && c.is_alphanumeric()
+        {
+            last.extend(c.to_lowercase());
+        }
+    }
+    let place = |word: &&str| parts.iter().any(|part| part == *word);
     words.iter().position(place).unwrap_or(words.len())
 }
 
@@ -201,8 +332,13 @@ fn best(
 
 /// Whether a field can name a machine: a text of several values that come again and again.
 fn is_key(field: &Field) -> bool {
-    let again = 3 * field.values.len() <= field.records;
-    !field.is_time() && again && 2 <= field.values.len() && field.is_text()
+    !field.is_time() && field.comes_again() && field.is_text()
+}
+
+/// Whether a field is a text that can name a machine, or is called like one and is a whole number that comes again and again.
+fn names_machines(path: &str, field: &Field) -> bool {
+    let number = field.is_number() && field.whole && !field.is_time() && field.comes_again();
+    is_key(field) || (number && called(path, &KEY_WORDS) < KEY_WORDS.len())
 }
 
 fn place(path: &str, field: &Field, records: usize, into: &mut Proposal) {
@@ -223,6 +359,8 @@ fn place(path: &str, field: &Field, records: usize, into: &mut Proposal) {
         "always the same"
     } else if field.rises && field.values.len() == field.records {
         "it only rises: a counter, or a number of the record"
+    } else if field.numbers_records() && called(path, &NUMBER_WORDS) < NUMBER_WORDS.len() {
+        "another one in each record: a number of the record"
     } else {
         into.features.push(path.to_owned());
         return;
@@ -260,15 +398,14 @@ pub fn file(proposal: &Proposal, names: &Names<'_>) -> String {
         "group = {}",
         text(&format!("anomalyd-{}", names.name))
     ));
-    match &proposal.key {
-        Some((key, keys)) => line(&format!(
-            "key = [{}]{:>30}",
-            text(key),
-            format!("# {keys} of them in the sample: each is judged by itself")
-        )),
-        None => line(
-            "# key = [\"...\"]                # no field names a machine: Kafka's key is taken",
-        ),
+    if proposal.key.is_empty() {
+        line("# key = [\"...\"]                # no field names a machine: Kafka's key is taken");
+    } else {
+        line(&format!(
+            "key = {:<30} # {} of them in the sample: each is judged by itself",
+            list(&proposal.key),
+            proposal.keys
+        ));
     }
     match &proposal.timestamp {
         Some(time) => line(&format!("timestamp = {}", text(time))),
@@ -326,7 +463,7 @@ mod tests {
     #[test]
     fn key_time_features_and_categories_are_told_apart() {
         let found = propose(&sample(300));
-        assert_eq!(found.key, Some(("pump".to_owned(), 5)));
+        assert_eq!((&found.key[..], found.keys), (&["pump".to_owned()][..], 5));
         assert_eq!(found.timestamp.as_deref(), Some("ts"));
         assert_eq!(found.features, ["motor.current", "motor.temperature"]);
         assert_eq!(found.categories["mode"], ["eco", "full"]);
@@ -337,6 +474,76 @@ mod tests {
             .collect();
         assert_eq!(left, ["firmware", "note", "seen", "sequence", "tags"]);
         assert_eq!(propose(&[]), Proposal::default());
+    }
+
+    fn proposed(records: usize, record: impl Fn(usize) -> Value) -> Proposal {
+        let all = (0..records).filter_map(|i| leaves(&record(i)));
+        propose(&all.collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_metric_in_each_record_is_a_part_of_the_key() {
+        let record = |i: usize| {
+            json!({
+                "ts": 1_772_366_400 + i / 60 * 60, "host": format!("h-{}", i % 2), "metric": format!("m-{}", i / 2 % 30), "unit": (["ms", "s"][i / 2 % 2]),
+                "value": (i * 37 % 101) as f64,
+            })
+        };
+        let found = proposed(600, record);
+        assert_eq!(
+            (&found.key[..], found.keys),
+            (&["host".to_owned(), "metric".to_owned()][..], 60)
+        );
+        assert_eq!(found.features, ["value"]);
+        assert!(found.categories.is_empty(), "{found:?}");
+        // The same, each record with a time of its own.
+        let later = |i: usize| {
+            let mut record = record(i);
+            record["ts"] = json!(1_772_366_400 + i);
+            record
+        };
+        assert_eq!(proposed(600, later).key, ["host", "metric"]);
+        // A mode that changes now and then is none, whatever else there is.
+        let mode = |i: usize| {
+            let mode = ["idle", "full"][i / 50 % 2];
+            json!({"ts": 1_772_366_400 + i / 2, "host": format!("h-{}", i % 2), "mode": mode, "value": (i * 37 % 101) as f64})
+        };
+        let found = proposed(600, mode);
+        assert_eq!(found.key, ["host"]);
+        assert_eq!(found.categories["mode"], ["full", "idle"]);
+    }
+
+    #[test]
+    fn numbers_that_name_a_machine_or_a_record_are_no_features() {
+        let record = |i: usize| {
+            // Of two partitions, one after the other.
+            let order = if i < 150 { 2 * i } else { 2 * i - 299 };
+            json!({"at": 1_772_366_400 + i, "machineId": i % 4, "orderId": order, "site": (["a", "b"][i % 4 / 2]), "load": (i * 37 % 101) as f64})
+        };
+        let found = proposed(300, record);
+        assert_eq!(found.key, ["machineId"]);
+        assert_eq!(found.keys, 4);
+        assert_eq!(found.features, ["load"]);
+        let left: Vec<&str> = found
+            .left_out
+            .iter()
+            .map(|(path, _)| path.as_str())
+            .collect();
+        assert_eq!(left, ["orderId", "site"]);
+    }
+
+    #[test]
+    fn what_is_always_the_same_for_a_key_is_no_condition() {
+        let found = proposed(300, |i| {
+            let site = ["north", "south"][i % 4 / 2];
+            json!({"ts": 1_772_366_400 + i, "machine": format!("m-{}", i % 4), "where": site, "load": (i * 37 % 101) as f64})
+        });
+        assert_eq!(found.key, ["machine"]);
+        assert!(found.categories.is_empty());
+        assert_eq!(
+            found.left_out,
+            [("where".to_owned(), "always the same for a key")]
+        );
     }
 
     #[test]

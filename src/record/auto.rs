@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::calendar;
 use super::csv;
+use super::number;
 use super::schema::{Features, Format, SchemaSpec, join_path};
 use super::wire;
 
@@ -16,7 +17,9 @@ enum Seen {
     Number,
     /// An array of so many numbers.
     Array(usize),
-    /// Text, or now this and now that.
+    /// A text that is a number.
+    Text,
+    /// Other text, or now this and now that.
     Other,
 }
 
@@ -24,7 +27,7 @@ enum Seen {
 pub fn numeric_leaves(value: &[u8]) -> Vec<String> {
     let mut fields = BTreeMap::new();
     look(wire::json(value), &mut fields);
-    numbers(&fields)
+    all(&Seen::Number, &fields)
 }
 
 impl SchemaSpec {
@@ -34,8 +37,8 @@ impl SchemaSpec {
     }
 
     /// Replaces `auto` by what the samples have in common: every field that is always a number, a boolean or null, and is neither
-    /// key nor timestamp nor a category; or, where there is none, the one array of numbers of constant length. Says whether there
-    /// was anything to find; samples that are no JSON objects are passed over. Does nothing to a spec that is not `auto`.
+    /// key nor timestamp nor a category; or, where there is none, the one array of numbers of constant length; or every field that is always a text
+    /// which is a number. Says whether there was anything to find; samples that are no JSON objects are passed over. Does nothing to a spec that is not `auto`.
     pub fn resolve<'a>(&mut self, samples: impl IntoIterator<Item = &'a [u8]>) -> bool {
         if !self.is_auto() {
             return true;
@@ -55,7 +58,8 @@ impl SchemaSpec {
             .chain(self.categories.keys())
             .collect();
         fields.retain(|path, _| !taken.contains(path));
-        let paths = numbers(&fields);
+        let paths = all(&Seen::Number, &fields);
+        let texts = all(&Seen::Text, &fields);
         let arrays: Vec<(&String, usize)> = fields
             .iter()
             .filter_map(|(path, seen)| match seen {
@@ -69,6 +73,7 @@ impl SchemaSpec {
                 array: (*path).clone(),
                 len: *len,
             },
+            _ if !texts.is_empty() => Features::List(texts),
             _ => return false,
         };
         true
@@ -121,10 +126,10 @@ fn array_of(
         .then(|| (array.to_owned(), elements.len()))
 }
 
-fn numbers(fields: &BTreeMap<String, Seen>) -> Vec<String> {
+fn all(wanted: &Seen, fields: &BTreeMap<String, Seen>) -> Vec<String> {
     fields
         .iter()
-        .filter(|(_, seen)| **seen == Seen::Number)
+        .filter(|(_, seen)| *seen == wanted)
         .map(|(path, _)| path.clone())
         .collect()
 }
@@ -175,6 +180,7 @@ fn look_into(
             {
                 Seen::Array(elements.len())
             }
+            Value::String(text) if number::written(text.trim()).is_some() => Seen::Text,
             Value::Array(_) | Value::String(_) => Seen::Other,
         };
         let before = fields.entry(path).or_insert_with(|| seen.clone());
@@ -191,6 +197,19 @@ mod tests {
     fn resolved(mut spec: SchemaSpec, samples: &[&str]) -> Option<Features> {
         let found = spec.resolve(samples.iter().map(|sample| sample.as_bytes()));
         found.then_some(spec.features)
+    }
+
+    #[test]
+    fn texts_that_are_numbers_are_features_where_nothing_else_is() {
+        let adapter = [
+            r#"{"labels":{"instance":"a:9100"},"name":"up","timestamp":"2026-03-01T12:00:00Z","value":"1.5"}"#,
+            r#"{"labels":{"instance":"a:9100"},"name":"up","timestamp":"2026-03-01T12:01:00Z","value":"NaN"}"#,
+        ];
+        let found = resolved(SchemaSpec::default(), &adapter);
+        assert_eq!(found, Some(list(&["value"])));
+        // A postcode is none beside a number.
+        let found = resolved(SchemaSpec::default(), &[r#"{"zip":"10115","amount":3}"#]);
+        assert_eq!(found, Some(list(&["amount"])));
     }
 
     fn list(paths: &[&str]) -> Features {

@@ -104,18 +104,10 @@ fn scalar(cell: &str, measured: bool) -> Scalar<'_> {
         "" => Scalar::Null,
         "true" if measured => Scalar::Bool(true),
         "false" if measured => Scalar::Bool(false),
-        text => match parse(text) {
+        text => match number::written(text) {
             Some(value) => Scalar::Number(value, text),
             None => Scalar::Text(text),
         },
-    }
-}
-
-/// A number by JSON's grammar, or by the wider one of CSV files.
-fn parse(text: &str) -> Option<f64> {
-    match number::scan(text.as_bytes(), 0) {
-        Some((value, end)) if end == text.len() => Some(value),
-        _ => text.parse().ok(),
     }
 }
 

@@ -540,11 +540,23 @@ mod tests {
     }
 
     #[test]
+    fn texts_that_are_numbers_count_as_numbers() {
+        for (text, wanted) in [("12.5", 12.5), (" -3e2 ", -300.0), ("+.5", 0.5)] {
+            let record = format!(r#"{{"a":"{text}","b":{{"c":"1"}}}}"#);
+            assert_row(AB, &record, &[wanted, 1.0]);
+        }
+        for missing in ["", "  ", "NaN", "+Inf", "1e999"] {
+            let record = format!(r#"{{"a":"{missing}","b":{{"c":2}}}}"#);
+            assert_row(AB, &record, &[f64::NAN, 2.0]);
+        }
+    }
+
+    #[test]
     fn unusable_fields_are_named() {
         let problem = |value: &str| error(AB, value.as_bytes()).to_string();
         assert_eq!(
-            problem(r#"{"a":"12","b":{"c":1}}"#),
-            "field `a`: must be a number, but is the text `12`"
+            problem(r#"{"a":"12 °C","b":{"c":1}}"#),
+            "field `a`: must be a number, but is the text `12 °C`"
         );
         assert_eq!(problem(r#"{"a":[1]}"#), "field `a`: must not be an array");
         assert_eq!(problem(r#"{"a":{}}"#), "field `a`: must not be an object");

@@ -107,6 +107,8 @@ impl JsonTemplates {
 enum What {
     /// A feature's column, and nothing else.
     Column(usize),
+    /// The same, where a text is the number.
+    Text(usize),
     /// Another field that the schema names: its node.
     Field(usize),
     /// A field that it does not name.
@@ -163,6 +165,12 @@ impl JsonTemplate {
                         }
                         end
                     }
+                }
+                What::Text(column) => {
+                    let (Scalar::Text(value), end) = scalar(text, at)? else {
+                        return None;
+                    };
+                    row.text(column, value).then_some(end)?
                 }
                 What::Field(node) => {
                     let (value, end) = scalar(text, at)?;
@@ -323,6 +331,7 @@ impl Learner<'_> {
             (b'{', _) => self.object(node),
             (b'[', [Use::Array(first, _)]) => self.array(Some(*first)),
             (b'[', _) => self.array(None),
+            (b'"', [Use::Column(column)]) => self.slot(What::Text(*column)),
             (_, [Use::Column(column)]) => self.slot(What::Column(*column)),
             _ => self.slot(node.map_or(What::Skip, What::Field)),
         }
@@ -458,6 +467,18 @@ mod tests {
     }
 
     #[test]
+    fn numbers_in_texts_are_read_by_templates_too() {
+        let schema = schema(r#"{"features":["a","b"]}"#);
+        let mut templates = JsonTemplates::default();
+        assert!(!hit(&mut templates, &schema, r#"{"a":"1.5","b":2}"#));
+        for text in [r#"{"a":"-20","b":3}"#, r#"{"a":"","b":3}"#] {
+            assert!(hit(&mut templates, &schema, text), "{text}");
+        }
+        // What is no number is left to whoever can say so.
+        assert!(!hit(&mut templates, &schema, r#"{"a":"off","b":3}"#));
+    }
+
+    #[test]
     fn several_templates_live_at_once_and_the_oldest_is_forgotten() {
         let schema = schema(r#"{"features":["a"]}"#);
         let text = |n: usize| format!(r#"{{"x{n}":0,"a":{n}}}"#);
@@ -515,6 +536,8 @@ mod tests {
         prop_oneof![
             8 => "-?(0|[1-9][0-9]{0,8})(\\.[0-9]{1,9})?([eE][+-]?[0-9]{1,3})?",
             1 => "[0-9]{15,22}(\\.[0-9]{1,18})?",
+            2 => "\"[ +-]?[0-9]{0,4}(\\.[0-9]{1,4})?\"",
+            1 => Just("\"NaN\"".to_owned()),
             1 => Just("null".to_owned()),
             1 => Just("true".to_owned()),
         ]

@@ -21,7 +21,7 @@ mod floats;
 mod json;
 mod json_template;
 pub mod limit;
-mod number;
+pub(crate) mod number;
 pub mod problem;
 mod protobuf;
 mod protobuf_bind;

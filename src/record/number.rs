@@ -70,6 +70,14 @@ pub(super) fn scan(text: &[u8], at: usize) -> Option<(f64, usize)> {
     Some((value, end))
 }
 
+/// A number that a text is, all of it: by JSON's grammar, or by the wider one of CSV files (`+5`, `.5`, `NaN`, `inf`).
+pub(crate) fn written(text: &str) -> Option<f64> {
+    match scan(text.as_bytes(), 0) {
+        Some((value, end)) if end == text.len() => Some(value),
+        _ => text.parse().ok(),
+    }
+}
+
 /// How a short number was written: so many digits before the point, and after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {

@@ -1,7 +1,7 @@
 //! One row in the making: where both ways of reading put what they find, so that a value means the same however it was read.
 
 use super::schema::{KEY_FIELDS_MAX, Node, Schema, Use};
-use super::{DecodeError, Missing, timestamp};
+use super::{DecodeError, Missing, number, timestamp};
 use crate::time::Timestamp;
 
 /// A JSON value without parts.
@@ -132,6 +132,17 @@ impl<'a> Row<'a> {
         }
     }
 
+    /// Puts a text that is a number into a column; one that is blank counts as missing, as a number that is not finite does. Says whether it was
+    /// either.
+    pub fn text(&mut self, column: usize, text: &str) -> bool {
+        let text = text.trim();
+        match number::written(text) {
+            Some(value) => self.number(column, value),
+            None => return text.is_empty(),
+        }
+        true
+    }
+
     /// Takes the value of a field.
     pub fn take(&mut self, node: &Node, value: Scalar<'_>) -> Result<(), DecodeError> {
         if !node.children.is_empty() && !matches!(value, Scalar::Null) {
@@ -179,7 +190,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Takes a number, a boolean or null into a column.
+    /// Takes a number, a boolean, null or a text that is a number into a column.
     pub fn take_number(
         &mut self,
         node: &Node,
@@ -190,6 +201,7 @@ impl<'a> Row<'a> {
             Scalar::Null => {}
             Scalar::Bool(value) => self.number(column, f64::from(u8::from(value))),
             Scalar::Number(value, _) => self.number(column, value),
+            Scalar::Text(text) if self.text(column, text) => {}
             Scalar::Text(_) => {
                 let problem = format!("must be a number, but is {}", value.described());
                 return Err(wrong(node, problem));

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::record::timestamp;
+use crate::record::{number, timestamp};
 use crate::time::Timestamp;
 
 /// Times that people have records of: from 2000 to 2100, in milliseconds.
@@ -63,6 +63,8 @@ struct Field {
     records: usize,
     numbers: usize,
     texts: usize,
+    /// Texts that are numbers.
+    written: usize,
     times: usize,
     /// Values as text; no more are kept than tell what it is.
     values: BTreeSet<String>,
@@ -79,6 +81,10 @@ impl Field {
         let text = match value {
             Value::String(text) => {
                 self.texts += 1;
+                if let Some(number) = number::written(text.trim()) {
+                    self.written += 1;
+                    self.number(number);
+                }
                 text.clone()
             }
             Value::Number(number) => {
@@ -114,12 +120,14 @@ impl Field {
         0 < self.times && self.times == self.numbers + self.texts
     }
 
+    /// Whether it is a number, or a text that is one and has decimals: whole numbers in texts are mostly names.
     fn is_number(&self) -> bool {
-        0 < self.numbers && self.texts == 0
+        let written = self.written == self.texts && self.numbers == 0 && !self.whole;
+        0 < self.numbers + self.texts && (self.texts == 0 || written)
     }
 
     fn is_text(&self) -> bool {
-        0 < self.texts && self.numbers == 0
+        0 < self.texts && self.numbers == 0 && !self.is_number()
     }
 
     /// Whether it has several values that come again and again.
@@ -385,7 +393,10 @@ pub struct Names<'a> {
 #[must_use]
 pub fn file(proposal: &Proposal, names: &Names<'_>) -> String {
     let text = |text: &str| Value::from(text).to_string();
-    let list = |texts: &[String]| Value::from(texts.to_vec()).to_string();
+    let list = |texts: &[String]| {
+        let texts: Vec<String> = texts.iter().map(|path| text(path)).collect();
+        format!("[{}]", texts.join(", "))
+    };
     let mut out = format!(
         "# Proposed by `anomalyd config init` from {} records of {}: look it over, then `anomalyd validate`.\n\n",
         proposal.records, names.source
@@ -511,6 +522,21 @@ mod tests {
         let found = proposed(600, mode);
         assert_eq!(found.key, ["host"]);
         assert_eq!(found.categories["mode"], ["full", "idle"]);
+    }
+
+    #[test]
+    fn numbers_in_texts_are_features() {
+        // As an adapter writes what Prometheus scraped.
+        let found = proposed(300, |i| {
+            let name = ["node_load1", "node_memory_free_bytes"][i % 2];
+            let instance = ["a:9100", "b:9100"][i / 2 % 2];
+            json!({
+                "labels": {"__name__": name, "instance": instance, "job": "node"}, "name": name,
+                "timestamp": format!("2026-03-01T12:{:02}:00Z", i / 4 % 60), "value": format!("{}", (i * 37 % 101) as f64 / 8.0),
+            })
+        });
+        assert_eq!(found.features, ["value"]);
+        assert_eq!(found.keys, 4, "{found:?}");
     }
 
     #[test]

@@ -113,7 +113,7 @@ fn the_description_has_what_can_be_asked_and_nothing_else() {
 }
 
 /// What is asked without changing anything: as it is described, as it is asked, and what comes of it.
-const LOOKS: [(&str, &str, u16); 17] = [
+const LOOKS: [(&str, &str, u16); 19] = [
     ("/api/v1/status", "/api/v1/status", 200),
     ("/api/v1/episodes", "/api/v1/episodes", 200),
     ("/api/v1/episodes/{id}", "/api/v1/episodes/d/t/0/1", 200),
@@ -159,6 +159,8 @@ const LOOKS: [(&str, &str, u16); 17] = [
         "/api/v1/scores?key=nobody&p_max=0.1&most=2",
         200,
     ),
+    ("/api/v1/scores", "/api/v1/scores?p_max=NaN", 400),
+    ("/api/v1/scores", "/api/v1/scores?p_max=-0.1", 400),
     ("/api/v1/models", "/api/v1/models", 200),
     ("/api/v1/models/{version}", "/api/v1/models/3", 200),
     ("/api/v1/models/{version}", "/api/v1/models/4", 404),

@@ -275,9 +275,14 @@ struct ScoresQuery {
 }
 
 async fn scores(State(sources): State<Sources>, Query(query): Query<ScoresQuery>) -> Response {
+    let p_max = query.p_max.unwrap_or(1.0);
+    if !(0.0..=1.0).contains(&p_max) {
+        let why = format!("`p_max` is a probability, from 0 to 1, but is {p_max}");
+        return refuse(StatusCode::BAD_REQUEST, &why, None);
+    }
     let which = Which {
         key: query.key.as_deref(),
-        p_max: query.p_max.unwrap_or(1.0),
+        p_max,
         most: query.most.unwrap_or(SCORES).min(SCORES_MAX),
     };
     Json(sources.status.scores(which)).into_response()

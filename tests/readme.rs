@@ -23,7 +23,9 @@ fn config() -> Config {
     let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
     let block = readme.split("```toml\n").nth(1).unwrap();
     let text = block.split("```").next().unwrap();
-    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("readme.toml");
+    // Each test has a file of its own: another's may just be written.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("readme.toml");
     std::fs::write(&file, text).unwrap();
     let config = Config::load(&Sources {
         files: vec![file],

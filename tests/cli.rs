@@ -169,7 +169,7 @@ fn config_init_proposes_a_file_that_is_valid_and_writes_over_none() {
         "key = [\"pump\"]",
         "timestamp = \"time\"",
         "features = [\"flow\"]",
-        "\"mode\" = [\"eco\",\"full\"]",
+        "\"mode\" = [\"eco\", \"full\"]",
     ] {
         assert!(made.contains(words), "{words} is not in {made}");
     }

@@ -192,8 +192,16 @@ pub fn propose(sample: &[Leaves]) -> Proposal {
         .filter(|(path, field)| others(path) && is_key(field) && !proposal.key.contains(path))
         .map(|(path, _)| path.as_str())
         .collect();
-    let alone = proposal.features.len() == 1;
-    for part in series(sample, (&proposal.key, time.as_deref()), &texts, alone) {
+    let alone = match &proposal.features[..] {
+        [only] => Some(only.clone()),
+        _ => None,
+    };
+    for part in series(
+        sample,
+        (&proposal.key, time.as_deref()),
+        &texts,
+        alone.as_deref(),
+    ) {
         proposal.categories.remove(&part);
         proposal.left_out.retain(|(path, _)| *path != part);
         proposal.key.push(part);
@@ -231,12 +239,13 @@ fn values_of(sample: &[Leaves], key: &[String], path: &str) -> BTreeMap<Vec<Stri
 }
 
 /// The texts that name series of their own under a key, as the names of metrics do where each record has one value: records of one key and one
-/// time differ by them. Where times say nothing, and there is but one feature, by what changes from one record of a key to the next.
+/// time differ by them. Where times say nothing, and there is but one feature, by what changes from one record of a key to the next and says most
+/// of what the feature is; a mode stays for a while, or says less.
 fn series(
     sample: &[Leaves],
     (key, time): (&[String], Option<&str>),
     texts: &[&str],
-    alone: bool,
+    alone: Option<&str>,
 ) -> Vec<String> {
     let shared = |parts: &[String]| {
         let Some(time) = time else { return 0.0 };
@@ -261,10 +270,10 @@ fn series(
             _ => break,
         }
     }
-    if parts.len() == key.len() && alone {
-        let changing = texts
-            .iter()
-            .filter(|text| changes(sample, key, text) > SEVERAL);
+    if let (Some(feature), true) = (alone, parts.len() == key.len()) {
+        let changing = texts.iter().filter(|text| {
+            changes(sample, key, text) > SEVERAL && explains(sample, key, text, feature) > SEVERAL
+        });
         // A unit may change with the metric: what has more values says more.
         let values = |text: &&&str| {
             let all = sample.iter().filter_map(|record| record.get(**text));
@@ -273,6 +282,29 @@ fn series(
         parts.extend(changing.max_by_key(values).map(|text| (*text).to_owned()));
     }
     parts.split_off(key.len())
+}
+
+/// The share of a feature's variance under a key that lies between the values of a text.
+fn explains(sample: &[Leaves], key: &[String], path: &str, feature: &str) -> f64 {
+    let within = |parts: &[String]| {
+        let mut groups: BTreeMap<Vec<String>, Vec<f64>> = BTreeMap::new();
+        for record in sample {
+            let value = match record.get(feature) {
+                Some(Value::String(text)) => number::written(text.trim()),
+                Some(value) => value.as_f64(),
+                None => None,
+            };
+            let group = groups.entry(of(record, parts)).or_default();
+            group.extend(value.filter(|value| value.is_finite()));
+        }
+        let squares = |values: &Vec<f64>| {
+            let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+            values.iter().map(|v| (v - mean).powi(2)).sum::<f64>()
+        };
+        groups.values().map(squares).sum::<f64>()
+    };
+    let parts = [key, &[path.to_owned()]].concat();
+    1.0 - within(&parts) / within(key).max(f64::MIN_POSITIVE)
 }
 
 /// How often a record has another value than the one of its key before it: a share.
@@ -511,9 +543,16 @@ mod tests {
         let later = |i: usize| {
             let mut record = record(i);
             record["ts"] = json!(1_772_366_400 + i);
+            record["value"] = json!((1000 * (i / 2 % 30) + i * 37 % 101) as f64);
             record
         };
         assert_eq!(proposed(600, later).key, ["host", "metric"]);
+        // Where it says nothing of the value, it is a condition, however often it changes.
+        let often = |i: usize| {
+            let paid = ["card", "cash"][i / 2 % 2];
+            json!({"ts": 1_772_366_400 + i, "host": format!("h-{}", i % 2), "paid": paid, "value": (i * 37 % 101) as f64})
+        };
+        assert_eq!(proposed(600, often).key, ["host"]);
         // A mode that changes now and then is none, whatever else there is.
         let mode = |i: usize| {
             let mode = ["idle", "full"][i / 50 % 2];

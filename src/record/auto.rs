@@ -180,7 +180,7 @@ fn look_into(
             {
                 Seen::Array(elements.len())
             }
-            Value::String(text) if number::written(text.trim()).is_some() => Seen::Text,
+            Value::String(text) if number::written(text).is_some() => Seen::Text,
             Value::Array(_) | Value::String(_) => Seen::Other,
         };
         let before = fields.entry(path).or_insert_with(|| seen.clone());

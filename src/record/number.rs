@@ -70,8 +70,9 @@ pub(super) fn scan(text: &[u8], at: usize) -> Option<(f64, usize)> {
     Some((value, end))
 }
 
-/// A number that a text is, all of it: by JSON's grammar, or by the wider one of CSV files (`+5`, `.5`, `NaN`, `inf`).
+/// A number that a text is, all of it but blanks around it: by JSON's grammar, or by the wider one of CSV files (`+5`, `.5`, `NaN`, `inf`).
 pub(crate) fn written(text: &str) -> Option<f64> {
+    let text = text.trim();
     match scan(text.as_bytes(), 0) {
         Some((value, end)) if end == text.len() => Some(value),
         _ => text.parse().ok(),

@@ -135,10 +135,9 @@ impl<'a> Row<'a> {
     /// Puts a text that is a number into a column; one that is blank counts as missing, as a number that is not finite does. Says whether it was
     /// either.
     pub fn text(&mut self, column: usize, text: &str) -> bool {
-        let text = text.trim();
         match number::written(text) {
             Some(value) => self.number(column, value),
-            None => return text.is_empty(),
+            None => return text.trim().is_empty(),
         }
         true
     }
@@ -201,10 +200,11 @@ impl<'a> Row<'a> {
             Scalar::Null => {}
             Scalar::Bool(value) => self.number(column, f64::from(u8::from(value))),
             Scalar::Number(value, _) => self.number(column, value),
-            Scalar::Text(text) if self.text(column, text) => {}
-            Scalar::Text(_) => {
-                let problem = format!("must be a number, but is {}", value.described());
-                return Err(wrong(node, problem));
+            Scalar::Text(text) => {
+                if !self.text(column, text) {
+                    let problem = format!("must be a number, but is {}", value.described());
+                    return Err(wrong(node, problem));
+                }
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::slice::from_ref;
 
 use serde_json::Value;
 
@@ -81,24 +82,18 @@ impl Field {
         let text = match value {
             Value::String(text) => {
                 self.texts += 1;
-                if let Some(number) = number::written(text.trim()) {
-                    self.written += 1;
-                    self.number(number);
-                }
                 text.clone()
             }
-            Value::Number(number) => {
+            Value::Number(_) | Value::Bool(_) => {
                 self.numbers += 1;
-                self.number(number.as_f64().unwrap_or(f64::NAN));
-                number.to_string()
-            }
-            Value::Bool(is) => {
-                self.numbers += 1;
-                self.number(f64::from(u8::from(*is)));
-                is.to_string()
+                value.to_string()
             }
             _ => return,
         };
+        if let Some(number) = numeric(value) {
+            self.written += usize::from(value.is_string());
+            self.number(number);
+        }
         let time = timestamp::read(&text);
         self.times += usize::from(time.is_ok_and(|Timestamp(ms)| TIMES.contains(&ms)));
         self.values.insert(text);
@@ -141,6 +136,15 @@ impl Field {
     }
 }
 
+/// A value as a number; one that a text is, too.
+fn numeric(value: &Value) -> Option<f64> {
+    match value {
+        Value::String(text) => number::written(text),
+        Value::Bool(is) => Some(f64::from(u8::from(*is))),
+        value => value.as_f64(),
+    }
+}
+
 /// What was guessed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proposal {
@@ -171,115 +175,82 @@ pub fn propose(sample: &[Leaves]) -> Proposal {
     }
     let mut proposal = Proposal {
         records: sample.len(),
-        timestamp: best(&fields, &TIME_WORDS, Field::is_time),
+        timestamp: best(&fields, &TIME_WORDS, |_, field| field.is_time()),
         ..Proposal::default()
     };
-    let time = proposal.timestamp.clone();
-    let others = |path: &str| Some(path) != time.as_deref();
-    let names = fields
-        .iter()
-        .filter(|(path, field)| names_machines(path, field));
-    let named = names.min_by_key(|(path, _)| called(path, &KEY_WORDS));
-    let named = named.map(|(path, _)| path.clone());
-    proposal.key = named.into_iter().filter(|path| others(path)).collect();
-    for (path, field) in fields.iter().filter(|(path, _)| others(path)) {
-        if !proposal.key.contains(path) {
-            place(path, field, sample.len(), &mut proposal);
-        }
+    let time = proposal.timestamp.as_ref();
+    fields.retain(|path, _| Some(path) != time);
+    proposal
+        .key
+        .extend(best(&fields, &KEY_WORDS, names_machines));
+    fields.retain(|path, _| !proposal.key.contains(path));
+    for (path, field) in &fields {
+        place(path, field, sample.len(), &mut proposal);
     }
-    let texts: Vec<&str> = fields
-        .iter()
-        .filter(|(path, field)| others(path) && is_key(field) && !proposal.key.contains(path))
-        .map(|(path, _)| path.as_str())
-        .collect();
-    let alone = match &proposal.features[..] {
-        [only] => Some(only.clone()),
-        _ => None,
-    };
-    for part in series(
-        sample,
-        (&proposal.key, time.as_deref()),
-        &texts,
-        alone.as_deref(),
-    ) {
+    fields.retain(|_, field| is_key(field));
+    for part in series(sample, &fields, &proposal) {
         proposal.categories.remove(&part);
         proposal.left_out.retain(|(path, _)| *path != part);
         proposal.key.push(part);
     }
-    let of_key = |path: &str| values_of(sample, &proposal.key, path);
-    let (same, conditions) = std::mem::take(&mut proposal.categories)
-        .into_iter()
-        .partition(|(path, _)| !proposal.key.is_empty() && of_key(path).values().all(|n| *n == 1));
-    let same: BTreeMap<String, Vec<String>> = same;
-    proposal.categories = conditions;
-    let why = "always the same for a key";
-    proposal
-        .left_out
-        .extend(same.into_keys().map(|path| (path, why)));
-    let names = sample.iter().map(|record| of(record, &proposal.key));
-    proposal.keys = names.collect::<BTreeSet<_>>().len();
-    proposal
-}
-
-/// What a record has in these fields.
-fn of(record: &Leaves, paths: &[String]) -> Vec<String> {
-    let text = |path| record.get(path).map(Value::to_string).unwrap_or_default();
-    paths.iter().map(text).collect()
-}
-
-/// How many values of a field each key has.
-fn values_of(sample: &[Leaves], key: &[String], path: &str) -> BTreeMap<Vec<String>, usize> {
-    let mut values: BTreeMap<Vec<String>, BTreeSet<String>> = BTreeMap::new();
-    for record in sample {
-        let value = record.get(path).map(Value::to_string).unwrap_or_default();
-        values.entry(of(record, key)).or_default().insert(value);
+    let of_key = grouped(sample, &proposal.key);
+    proposal.keys = of_key.len();
+    if !proposal.key.is_empty() {
+        let changes = |path: &str| of_key.values().any(|records| changes(records, path) > 0);
+        proposal.categories.retain(|path, _| {
+            let condition = changes(path);
+            if !condition {
+                let why = "always the same for a key";
+                proposal.left_out.push((path.clone(), why));
+            }
+            condition
+        });
     }
-    let counted = values.into_iter();
-    counted.map(|(key, values)| (key, values.len())).collect()
+    proposal
+}
+
+/// The records that have the same in these fields, in their order.
+fn grouped<'s>(sample: &'s [Leaves], paths: &[String]) -> BTreeMap<Vec<String>, Vec<&'s Leaves>> {
+    let mut groups: BTreeMap<Vec<String>, Vec<&Leaves>> = BTreeMap::new();
+    for record in sample {
+        let text = |path| record.get(path).map(Value::to_string).unwrap_or_default();
+        let of = paths.iter().map(text).collect();
+        groups.entry(of).or_default().push(record);
+    }
+    groups
 }
 
 /// The texts that name series of their own under a key, as the names of metrics do where each record has one value: records of one key and one
 /// time differ by them. Where times say nothing, and there is but one feature, by what changes from one record of a key to the next and says most
 /// of what the feature is; a mode stays for a while, or says less.
-fn series(
-    sample: &[Leaves],
-    (key, time): (&[String], Option<&str>),
-    texts: &[&str],
-    alone: Option<&str>,
-) -> Vec<String> {
+fn series(sample: &[Leaves], texts: &BTreeMap<String, Field>, found: &Proposal) -> Vec<String> {
+    let key = &found.key;
     let shared = |parts: &[String]| {
-        let Some(time) = time else { return 0.0 };
-        let mut together: BTreeMap<Vec<String>, usize> = BTreeMap::new();
-        let parts = [parts, &[time.to_owned()]].concat();
-        for record in sample {
-            *together.entry(of(record, &parts)).or_default() += 1;
-        }
-        let shared: usize = together.values().filter(|n| **n > 1).sum();
-        shared as f64 / sample.len().max(1) as f64
+        let Some(time) = &found.timestamp else {
+            return 0.0;
+        };
+        let together = grouped(sample, &[parts, from_ref(time)].concat());
+        let several = together.values().filter(|records| records.len() > 1);
+        several.map(Vec::len).sum::<usize>() as f64 / sample.len().max(1) as f64
     };
-    let mut parts = key.to_vec();
+    let mut parts = key.clone();
     let mut before = shared(&parts);
     while before >= SEVERAL {
-        let with = |text: &&str| [&parts[..], &[(*text).to_owned()]].concat();
-        let rest = texts
-            .iter()
-            .filter(|text| !parts.iter().any(|part| part == *text));
-        let tried = rest.map(|text| (shared(&with(text)), with(text)));
+        let rest = texts.keys().filter(|text| !parts.contains(text));
+        let with = rest.map(|text| [&parts[..], from_ref(text)].concat());
+        let tried = with.map(|with| (shared(&with), with));
         match tried.min_by(|a, b| a.0.total_cmp(&b.0)) {
             Some((after, with)) if after < SEVERAL * before => (before, parts) = (after, with),
             _ => break,
         }
     }
-    if let (Some(feature), true) = (alone, parts.len() == key.len()) {
-        let changing = texts.iter().filter(|text| {
-            changes(sample, key, text) > SEVERAL && explains(sample, key, text, feature) > SEVERAL
+    if let ([feature], true) = (&found.features[..], parts.len() == key.len()) {
+        let names = texts.iter().filter(|(text, _)| {
+            changes_often(sample, key, text) && explains(sample, key, text, feature) > SEVERAL
         });
         // A unit may change with the metric: what has more values says more.
-        let values = |text: &&&str| {
-            let all = sample.iter().filter_map(|record| record.get(**text));
-            all.map(Value::to_string).collect::<BTreeSet<_>>().len()
-        };
-        parts.extend(changing.max_by_key(values).map(|text| (*text).to_owned()));
+        let most = names.max_by_key(|(_, field)| field.values.len());
+        parts.extend(most.map(|(text, _)| text.clone()));
     }
     parts.split_off(key.len())
 }
@@ -287,38 +258,34 @@ fn series(
 /// The share of a feature's variance under a key that lies between the values of a text.
 fn explains(sample: &[Leaves], key: &[String], path: &str, feature: &str) -> f64 {
     let within = |parts: &[String]| {
-        let mut groups: BTreeMap<Vec<String>, Vec<f64>> = BTreeMap::new();
-        for record in sample {
-            let value = match record.get(feature) {
-                Some(Value::String(text)) => number::written(text.trim()),
-                Some(value) => value.as_f64(),
-                None => None,
-            };
-            let group = groups.entry(of(record, parts)).or_default();
-            group.extend(value.filter(|value| value.is_finite()));
-        }
-        let squares = |values: &Vec<f64>| {
+        let squares = |records: &Vec<&Leaves>| {
+            let values = records
+                .iter()
+                .filter_map(|record| numeric(record.get(feature)?));
+            let values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
             let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
             values.iter().map(|v| (v - mean).powi(2)).sum::<f64>()
         };
-        groups.values().map(squares).sum::<f64>()
+        grouped(sample, parts).values().map(squares).sum::<f64>()
     };
     let parts = [key, &[path.to_owned()]].concat();
     1.0 - within(&parts) / within(key).max(f64::MIN_POSITIVE)
 }
 
-/// How often a record has another value than the one of its key before it: a share.
-fn changes(sample: &[Leaves], key: &[String], path: &str) -> f64 {
-    let mut last: BTreeMap<Vec<String>, Option<&Value>> = BTreeMap::new();
-    let (mut changed, mut pairs) = (0.0, 0.0);
-    for record in sample {
-        let value = record.get(path);
-        if let Some(before) = last.insert(of(record, key), value) {
-            pairs += 1.0;
-            changed += f64::from(u8::from(before != value));
-        }
-    }
-    changed / f64::max(pairs, 1.0)
+/// Whether a field mostly has another value than in the record of its key before.
+fn changes_often(sample: &[Leaves], key: &[String], path: &str) -> bool {
+    let of_key = grouped(sample, key);
+    let changed: usize = of_key.values().map(|records| changes(records, path)).sum();
+    let pairs = sample.len().saturating_sub(of_key.len());
+    changed as f64 > SEVERAL * pairs as f64
+}
+
+/// How often a field has another value than in the record before.
+fn changes(records: &[&Leaves], path: &str) -> usize {
+    let pairs = records.windows(2);
+    pairs
+        .filter(|pair| pair[0].get(path) != pair[1].get(path))
+        .count()
 }
 
 /// The field of the event time among those that are `free`: a text that is a time, or a number that is called one, too.
@@ -334,7 +301,7 @@ pub fn time_column(sample: &[Leaves], free: impl Fn(&str) -> bool) -> Option<Str
         let is = field.is_time() && (field.records < 2 || field.values.len() > 1);
         is && (field.is_text() || called(path, &TIME_WORDS) < TIME_WORDS.len())
     });
-    best(&fields, &TIME_WORDS, Field::is_time)
+    best(&fields, &TIME_WORDS, |_, field| field.is_time())
 }
 
 /// Which of the words is a field's name, or a part of it; as many as there are: none.
@@ -362,12 +329,10 @@ fn called(path: &str, words: &[&str]) -> usize {
 fn best(
     fields: &BTreeMap<String, Field>,
     words: &[&str],
-    fits: impl Fn(&Field) -> bool,
+    fits: impl Fn(&str, &Field) -> bool,
 ) -> Option<String> {
-    let fitting = fields.iter().filter(|(_, field)| fits(field));
-    fitting
-        .min_by_key(|(path, _)| called(path, words))
-        .map(|(path, _)| path.clone())
+    let fitting = fields.keys().filter(|path| fits(path, &fields[*path]));
+    fitting.min_by_key(|path| called(path, words)).cloned()
 }
 
 /// Whether a field can name a machine: a text of several values that come again and again.

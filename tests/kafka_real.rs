@@ -46,6 +46,8 @@ mod reload;
 mod rights;
 #[path = "kafka/scaling.rs"]
 mod scaling;
+#[path = "kafka/seasons.rs"]
+mod seasons;
 #[path = "kafka/several.rs"]
 mod several;
 #[path = "kafka/three.rs"]

@@ -44,6 +44,9 @@ use snapshot::RestoreTarget;
 use state::{Head, KeyEntry, PartitionState, Quarantined, Weight, tombstone};
 use windows::Rules;
 
+/// Records before its beginning that a partition without state learns from, at most: two weeks of ten keys that send once a minute. A second of work.
+const LOOKBACK_RECORDS: u64 = 200_000;
+
 /// A batch worked out: what to publish, and what becomes state once it is published.
 #[must_use = "publish the outbox, then `apply`, or the batch is lost"]
 #[derive(Debug)]
@@ -139,6 +142,7 @@ impl Pipeline {
             params: &self.params,
             columns: &self.columns,
             model: judging.as_ref().map(|model| self.fits(model)),
+            lookback: self.lookback(),
         };
         let (mut partition, discarded) = snapshot::restore(assignment, target)?;
         partition.model = if partition.unsaved {
@@ -151,17 +155,42 @@ impl Pipeline {
             self.remember(model);
         }
         let read_from = partition.head.position;
-        let skipped = partition.skipped;
+        let before = u64::try_from(partition.emit_from.0 - read_from.0).unwrap_or(0);
+        let (skipped, looks_back) = (partition.skipped, partition.looking_back);
         if let Some(said) = &self.said {
             partition.hear(said, &self.params);
         }
         self.partitions.insert(assignment.at.clone(), partition);
         Ok(Assigned {
             read_from,
-            replay: u64::try_from(assignment.committed.0 - read_from.0).unwrap_or(0),
+            replay: if looks_back { 0 } else { before },
+            lookback: if looks_back { before } else { 0 },
             skipped,
             discarded,
         })
+    }
+
+    /// From how many records before its beginning a partition without state learns. What a single feature does at which time takes days to learn,
+    /// and no training learns it; a model knows its history.
+    fn lookback(&self) -> u64 {
+        if self.params.seasonal && self.columns.len() == 1 {
+            LOOKBACK_RECORDS
+        } else {
+            0
+        }
+    }
+
+    /// The partitions that still learn from records before their beginning.
+    pub fn looking_back(&self) -> impl Iterator<Item = &TopicPartition> {
+        let of = self.partitions.iter().filter(|(_, p)| p.looking_back);
+        of.map(|(at, _)| at)
+    }
+
+    /// Nothing lies between the last record that was read of a partition and its beginning: it has learnt what there is.
+    pub fn end_lookback(&mut self, at: &TopicPartition) {
+        if let Some(partition) = self.partitions.get_mut(at).filter(|p| p.looking_back) {
+            partition.begin_live();
+        }
     }
 
     /// Retention deleted what lies before these offsets, which was to be read next: reads on there. Answers the partitions whose state was
@@ -407,6 +436,10 @@ impl Pipeline {
     /// Adds what a partition's part of the batch writes to the state topic, and its position.
     fn finish(&self, mut work: Work<'_>, (outbox, tally): (&mut Outbox, &mut Tally)) -> Delta {
         let (base, detector) = (work.base, &self.params.detector);
+        if base.looking_back {
+            // Nobody was told of it, and training judges its history itself.
+            work.quarantine.clear();
+        }
         if work.snapshot {
             let model = self.name(work.model.as_ref());
             outbox
@@ -599,6 +632,9 @@ impl PartitionState {
         if noted_anew && !self.dismissed.is_empty() {
             self.remember_dismissed();
         }
+        if self.looking_back && !self.replaying() {
+            self.begin_live();
+        }
     }
 }
 
@@ -614,6 +650,8 @@ mod dismissed_tests;
 mod drift_tests;
 #[cfg(test)]
 mod law_tests;
+#[cfg(test)]
+mod lookback_tests;
 #[cfg(test)]
 mod memory_tests;
 #[cfg(test)]

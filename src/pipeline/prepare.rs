@@ -233,6 +233,13 @@ impl<'a> Work<'a> {
         Some(slot)
     }
 
+    /// Whether as many keys have learnt from records before the beginning as the first snapshot has room for: others begin with their first record
+    /// that counts.
+    fn is_full_looking_back(&self) -> bool {
+        let most = (self.weight).keys_in(self.params.snapshot_bytes, (self.live, self.names));
+        self.base.looking_back && self.live >= most
+    }
+
     fn insert(&mut self, key: &Key, state: KeyState) -> usize {
         let slot = self.slots.len();
         self.touched += self.weight.key(key);
@@ -447,6 +454,13 @@ impl<'a> Prepared<'a> {
                 whole = false;
                 break;
             }
+            let begins = self.works[work].base.emit_from;
+            if self.works[work].base.looking_back && raw.offset >= begins {
+                // The first that counts is judged by what those before it leave when they are applied.
+                self.works[work].head.position = begins;
+                whole = false;
+                break;
+            }
             let before = self.works[work].touched;
             let head = &mut self.works[work].head;
             head.position = raw.offset.next();
@@ -498,6 +512,9 @@ impl<'a> Prepared<'a> {
             });
         };
         let known = work.touch(&found.key);
+        if known.is_none() && work.is_full_looking_back() {
+            return;
+        }
         if let Some(slot) = known
             && windowing::is_late(work.slots[slot].state.newest, found.time, params.late_after)
         {
@@ -514,7 +531,7 @@ impl<'a> Prepared<'a> {
             push(Event::Spoke { slot, info });
         }
         if let Some(ahead_ms) = wrong
-            && raw.offset >= work.base.emit_from
+            && (raw.offset >= work.base.emit_from || work.base.looking_back)
         {
             self.wrong_clocks.push(WrongClock {
                 at: work.base.at.clone(),

@@ -10,18 +10,21 @@ use crate::stats::calibration::Calibration;
 use rand::Rng;
 
 /// Five minutes.
-const STEP: i64 = 300_000;
-const DAY: i64 = 288;
+pub(super) const STEP: i64 = 300_000;
+pub(super) const DAY: i64 = 288;
 
-fn pipeline() -> Pipeline {
-    let params = Params {
+pub(super) fn pipeline() -> Pipeline {
+    pipeline_with(Params {
         budget: Budget::PerRecord(1e-4),
         seasonal: true,
         silence_factor: 0.0,
         snapshot_records: 100,
         emit_scores: true,
         ..Params::default()
-    };
+    })
+}
+
+pub(super) fn pipeline_with(params: Params) -> Pipeline {
     let column = Column {
         name: "load".to_owned(),
         missing: Missing::Mask,
@@ -30,7 +33,7 @@ fn pipeline() -> Pipeline {
     Pipeline::new(Arc::new(params), Arc::new([column]))
 }
 
-fn assignment(committed: Offset, state: Vec<StateEntry>) -> PartitionAssignment {
+pub(super) fn assignment(committed: Offset, state: Vec<StateEntry>) -> PartitionAssignment {
     PartitionAssignment {
         at: TopicPartition::new("in", 0),
         ..super::tests::assignment(committed.0, state)
@@ -38,7 +41,7 @@ fn assignment(committed: Offset, state: Vec<StateEntry>) -> PartitionAssignment 
 }
 
 /// The load of a day: high at noon, low at night, noisy; a broken one is 40 lower.
-fn load(i: i64, broken: bool) -> f64 {
+pub(super) fn load(i: i64, broken: bool) -> f64 {
     let turn = std::f64::consts::TAU * i as f64 / DAY as f64;
     let noise = Seed(1).nth(i as u64).rng().gen_range(-1.0..1.0);
     100.0 - 10.0 * turn.cos() + noise - if broken { 40.0 } else { 0.0 }

@@ -306,6 +306,8 @@ pub(super) struct RestoreTarget<'a> {
     pub columns: &'a [Column],
     /// Whether the model that the state names is at hand; if it is, whether it has these features.
     pub model: Option<bool>,
+    /// From so many records before its beginning a partition without state learns.
+    pub lookback: u64,
 }
 
 impl RestoreTarget<'_> {
@@ -440,6 +442,11 @@ pub(super) fn restore(
         let another = target.model.is_none() && head.model != ModelVersion(0);
         partition.unsaved = partition.skipped > 0 || (!replays && another);
         partition.due = partition.due_by(&partition.params);
+    }
+    if discarded.is_some() {
+        let earliest = from.0.saturating_sub_unsigned(target.lookback);
+        partition.head.position = Offset(earliest).max(assignment.first).min(from);
+        partition.looking_back = partition.head.position < from;
     }
     partition.remember_dismissed();
     let had_state = assignment.state.iter().any(|entry| entry.value.is_some());

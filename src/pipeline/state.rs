@@ -84,6 +84,23 @@ impl KeyState {
         }
     }
 
+    /// Forgets what goes on, of which nobody was told; see [`PartitionState::begin_live`]. A key that was silent then has no rhythm until it sends again.
+    fn begin_live(&mut self, era: u32) {
+        self.episodes.own.open = None;
+        self.episodes.own.closed = None;
+        self.episodes.within = None;
+        if self.silence.take().is_some() {
+            self.rhythm = Rhythm::begin(self.rhythm.last, era);
+        }
+        self.silence_suppressed = false;
+        if self.absences.open().next().is_some() {
+            self.absences = Absences::default();
+        }
+        if self.drift.drifting {
+            self.drift = Drift::default();
+        }
+    }
+
     /// Elapsed time of era `era` after which it falls silent; `None`: it is silent, or cannot fall silent.
     pub fn deadline(&self, params: &Params, era: u32) -> Option<Timestamp> {
         match self.silence {
@@ -284,6 +301,8 @@ pub(super) struct PartitionState {
     pub unheard: bool,
     /// The state topic does not know it as it is: the next batch carries a snapshot.
     pub unsaved: bool,
+    /// It has no state, and learns from records that were there before it began: see [`Self::begin_live`].
+    pub looking_back: bool,
     /// Records that were deleted before they were read, and not counted yet.
     pub skipped: u64,
     /// The topic's id, if it is known.
@@ -314,6 +333,7 @@ impl PartitionState {
             dismissed: Dismissed::new(),
             unheard: false,
             unsaved: true,
+            looking_back: false,
             skipped: 0,
             topic_id: None,
             abandoned: (Vec::new(), Timestamp::MIN),
@@ -364,7 +384,14 @@ impl PartitionState {
         champion: Option<&Arc<TrainedModel>>,
         params: &Arc<Params>,
     ) -> bool {
-        let replaying = self.replaying();
+        if self.looking_back {
+            // What was to be learnt from is no loss that anyone has to hear of.
+            self.head.position = to.min(self.emit_from);
+            if to >= self.emit_from {
+                self.begin_live();
+            }
+        }
+        let replaying = self.replaying() && !self.looking_back;
         let from = to.max(self.emit_from);
         if replaying {
             let skipped = u64::try_from(from.0 - self.emit_from.0).unwrap_or(0);
@@ -433,7 +460,20 @@ impl PartitionState {
         (open, self.head.clock.stream())
     }
 
-    /// Whether what comes next was emitted before.
+    /// Ends what was learnt from records before the first that counts. Nothing was told of what went on there, so nobody waits for its end: what is
+    /// still strange opens with the next record, by the evidence that was gathered.
+    pub fn begin_live(&mut self) {
+        self.looking_back = false;
+        self.head.position = self.head.position.max(self.emit_from);
+        self.head.storm = Storm::default();
+        let era = self.head.clock.era;
+        #[expect(clippy::iter_over_hash_type, reason = "each is set alike")]
+        for entry in self.keys.values_mut() {
+            entry.state.begin_live(era);
+        }
+    }
+
+    /// Whether what comes next was emitted before, or is only learnt from.
     pub fn replaying(&self) -> bool {
         self.head.position < self.emit_from
     }

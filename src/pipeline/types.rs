@@ -189,6 +189,8 @@ pub struct Assigned {
     pub read_from: Offset,
     /// Offsets to replay before anything is emitted.
     pub replay: u64,
+    /// Offsets before its beginning to learn from first, because it has no state.
+    pub lookback: u64,
     /// Records behind the committed offset that retention deleted before they were read.
     pub skipped: u64,
     /// State there was, and why it could not be used; the partition begins anew.

@@ -247,7 +247,7 @@ pub(super) const TABLE: &[Entry] = &[
     entry(
         "anomalyd_records_replayed_total",
         &[],
-        "Records read again after an assignment to restore state; they emit nothing and are not counted as consumed.",
+        "Records read after an assignment to restore state, or to learn seasons from before the beginning; they emit nothing and are not counted as consumed.",
     ),
     entry(
         "anomalyd_batches_total",

@@ -246,11 +246,15 @@ impl worker::Observer for WorkerObserver {
 
     fn assigned(&mut self, at: &TopicPartition, assigned: &Assigned) {
         tracing::info!(partition = %at, read_from = %assigned.read_from, replay = assigned.replay, skipped = assigned.skipped, "took over a partition");
+        if assigned.lookback > 0 {
+            tracing::info!(partition = %at, records = assigned.lookback, "learns what its keys do at which time of day and week from the records before its beginning, and tells nothing of them");
+        }
         if let Some(why) = assigned.discarded {
             self.discarded(at, why);
         }
         self.metrics.rebalances.inc();
-        self.status.assigned(at, assigned.replay > 0);
+        self.status
+            .assigned(at, assigned.replay > 0 || assigned.lookback > 0);
     }
 
     fn discarded(&mut self, at: &TopicPartition, why: Discarded) {

@@ -10,6 +10,7 @@
 mod observe;
 mod partition;
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -461,6 +462,16 @@ impl<S: Session, O: Observer> Worker<S, O> {
         }
     }
 
+    /// Where nothing lies ahead there is nothing more to learn from: markers of transactions, which are no records, may lie before the beginning.
+    fn end_lookbacks(&mut self, lag: &BTreeMap<TopicPartition, u64>) {
+        let read = |at: &&TopicPartition| lag.get(*at) == Some(&0);
+        let done: Vec<TopicPartition> =
+            self.pipeline.looking_back().filter(read).cloned().collect();
+        for at in done {
+            self.pipeline.end_lookback(&at);
+        }
+    }
+
     fn look(&mut self) -> Result<(), WorkerError<S::Fatal>> {
         let now = self.ports.clock.monotonic();
         let since = self.looked.map(|looked| now.saturating_sub(looked));
@@ -468,6 +479,8 @@ impl<S: Session, O: Observer> Worker<S, O> {
             return Ok(());
         }
         self.looked = Some(now);
+        let lag = self.session.lag();
+        self.end_lookbacks(&lag);
         self.flush_idle_snapshots(now)?;
         let gauges = Gauges {
             episodes_open: self.pipeline.episodes_open(),
@@ -476,7 +489,7 @@ impl<S: Session, O: Observer> Worker<S, O> {
             wrong_clocks: self.pipeline.wrong_clocks(CLOCKS_MAX),
             replaying: self.pipeline.replaying(),
             judging: self.pipeline.judging(),
-            lag: self.session.lag(),
+            lag,
         };
         self.ports.observer.gauges(&gauges);
         Ok(())

@@ -38,11 +38,12 @@ impl HeldPartitions {
         self.0.remove(at);
     }
 
-    /// Where partitions begin that is not committed yet. Those that do not stand there any more, as `here` says, have committed more.
+    /// Where partitions begin that is not committed yet. Those that stand behind it, as `here` says, have committed more.
     pub(super) fn fresh(&mut self, here: &Positions) -> Positions {
         let mut begins = Positions::new();
         for (at, held) in &mut self.0 {
-            held.fresh = held.fresh.filter(|(_, from)| here.get(at) == Some(from));
+            let stands = |from: &Offset| here.get(at).is_some_and(|here| here <= from);
+            held.fresh = held.fresh.filter(|(_, from)| stands(from));
             begins.extend(held.fresh.map(|(begin, _)| (at.clone(), begin)));
         }
         begins

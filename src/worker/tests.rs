@@ -30,6 +30,8 @@ struct Log {
     ended: u64,
     /// So many transactions abort.
     aborts: u32,
+    /// Records ahead, where that is known.
+    lag: BTreeMap<TopicPartition, u64>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -53,6 +55,9 @@ impl Session for Shared {
     fn rewind(&mut self, to: &Positions) -> Result<(), Infallible> {
         self.0.borrow_mut().rewound.push(to.clone());
         Ok(())
+    }
+    fn lag(&mut self) -> BTreeMap<TopicPartition, u64> {
+        self.0.borrow().lag.clone()
     }
 }
 
@@ -436,6 +441,43 @@ fn a_crash_before_the_first_snapshot_loses_no_count_of_what_was_skipped() {
         .unwrap();
     step(&mut second, batch(7..9));
     assert_eq!((log.0.borrow().skipped, log.0.borrow().consumed), (7, 2));
+}
+
+#[test]
+fn where_it_begins_is_committed_while_it_learns_from_what_lies_before() {
+    let log = Shared::default();
+    let (mut worker, clock) = worker(&log, 1, &[1]);
+    let params = Params {
+        seasonal: true,
+        ..worker.pipeline.params().as_ref().clone()
+    };
+    let column = Column {
+        name: "x".to_owned(),
+        missing: Missing::Mask,
+        context: false,
+    };
+    worker.pipeline = Pipeline::new(Arc::new(params), Arc::new([column]));
+    worker
+        .handle(assigned(40, 0, &Log::default(), true))
+        .unwrap();
+    let here = |offset| Positions::from([(at(), Offset(offset))]);
+    assert_eq!(log.0.borrow().rewound, [here(0)]);
+    step(&mut worker, batch(0..30));
+    step(&mut worker, batch(30..38));
+    let positions = |log: &Shared| {
+        let log = log.0.borrow();
+        let all = log.published.iter().map(|outbox| outbox.positions.clone());
+        all.collect::<Vec<_>>()
+    };
+    assert_eq!(positions(&log), [here(40)], "a crash does not move it");
+    // What lies between is no record.
+    log.0.borrow_mut().lag = BTreeMap::from([(at(), 0)]);
+    clock.advance(LOOK_EVERY);
+    worker.poll().unwrap();
+    assert_eq!(worker.pipeline().replaying(), 0);
+    step(&mut worker, batch(40..45));
+    assert_eq!(positions(&log).last(), Some(&here(45)));
+    assert_eq!((log.0.borrow().consumed, log.0.borrow().ended), (5, 5));
 }
 
 #[test]

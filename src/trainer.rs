@@ -365,7 +365,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
         if held < needed {
             let left = self.rate.left(self.clock.monotonic(), held, needed);
             let reason = format!(
-                "the log has {held} records, but training needs {needed}: it waits for more{}",
+                "{held} records lie before the group's place in the log, but training needs {needed}: it waits for more{}",
                 left.map_or_else(String::new, |left| format!(", at this pace for {left}"))
             );
             return Err(Failure::NotYet {

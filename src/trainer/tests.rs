@@ -208,7 +208,7 @@ fn a_look_at_offsets_alone_is_cheap_and_stays_frequent() {
     assert_eq!(trainer.store.0, 0);
     // It is said what is waited for; that it still is, is no news.
     let why = noting.1.lock().unwrap().clone().unwrap();
-    let text = "the log has 10 records, but training needs 500: it waits for more";
+    let text = "10 records lie before the group's place in the log, but training needs 500: it waits for more";
     assert_eq!((why.0, why.1.as_str()), (Waits::Records, text));
     assert_eq!(noting.0.lock().unwrap().len(), 1);
 }

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing_subscriber::filter::{LevelFilter, Targets};
+
 use super::load::Loaded;
 use super::problem::Problem;
 use super::raw::{Rate, Raw};
@@ -517,15 +519,18 @@ fn public_url(raw: &Raw, found: &mut Found) -> Option<Arc<str>> {
 }
 
 fn log(raw: &Raw, found: &mut Found) {
-    if let Err(error) = tracing_subscriber::EnvFilter::try_new(&raw.log.level) {
-        found.add(
-            "log.level",
-            format!(
-                "is \"{}\", but must be error, warn, info, debug, trace, or a filter such as \"info,anomalyd::kafka=debug\": {error}",
-                raw.log.level
-            ),
-        );
-    }
+    // A word by itself would be taken for the name of a module, and all others would be silent.
+    let level = |part: &str| part.trim().parse::<LevelFilter>().is_ok();
+    let parts = raw.log.level.split(',').all(|part| {
+        let of_module = part.split_once('=');
+        of_module.map_or_else(|| level(part), |(_, of_module)| level(of_module))
+    });
+    found.require(
+        parts && raw.log.level.parse::<Targets>().is_ok(),
+        "log.level",
+        quoted(&raw.log.level),
+        "error, warn, info, debug, trace, or a filter such as \"info,anomalyd::kafka=debug\"",
+    );
 }
 
 #[cfg(test)]

@@ -242,6 +242,8 @@ fn values_out_of_range_are_refused() {
         ("model.kind=magic", ["`magic`", "robust_z"]),
         ("http.listen=here", ["\"here\"", "127.0.0.1:9464"]),
         ("log.level=a=b=c", ["log.level", "debug"]),
+        // Not a module of this name, of which all is logged, and of others nothing.
+        ("log.level=inof", ["log.level", "info"]),
         (
             "output.emit_code=true",
             ["output.emit_code", "output.scores"],

@@ -1,11 +1,7 @@
-//! Centre and spread of one column. Standard and min-max come from linfa-preprocessing.
+//! Centre and spread of one column.
 
-use linfa::DatasetBase;
-use linfa::traits::Fit;
-use linfa_preprocessing::linear_scaling::LinearScaler;
-use ndarray::{ArrayView1, Axis};
+use ndarray::ArrayView1;
 
-use crate::model::FitError;
 use crate::model::spec::Scaling;
 use crate::stats::order::{m_scale, median};
 
@@ -26,6 +22,11 @@ pub fn own_scale(values: &mut [f64], scaling: Scaling) -> (f64, f64) {
     if scaling == Scaling::Robust {
         return robust(values);
     }
+    standard(values)
+}
+
+/// Mean and standard deviation of at least one value. About the first, because large numbers that hardly differ have an inexact mean.
+fn standard(values: &[f64]) -> (f64, f64) {
     let n = values.len() as f64;
     let first = values[0];
     let mean = first + values.iter().map(|value| value - first).sum::<f64>() / n;
@@ -34,14 +35,14 @@ pub fn own_scale(values: &mut [f64], scaling: Scaling) -> (f64, f64) {
 }
 
 /// Centre and spread of one column.
-pub fn fit_column(column: ArrayView1<'_, f64>, scaling: Scaling) -> Result<(f64, f64), FitError> {
+pub fn fit_column(column: ArrayView1<'_, f64>, scaling: Scaling) -> (f64, f64) {
     let mut observed: Vec<f64> = column
         .iter()
         .copied()
         .filter(|value| value.is_finite())
         .collect();
     if observed.is_empty() || scaling == Scaling::None {
-        return Ok((0.0, 1.0));
+        return (0.0, 1.0);
     }
     let unchanging = constant(&observed);
     let (centre, spread) = match scaling {
@@ -49,18 +50,20 @@ pub fn fit_column(column: ArrayView1<'_, f64>, scaling: Scaling) -> Result<(f64,
         _ if unchanging => (observed[0], 0.0),
         Scaling::None => (0.0, 1.0),
         Scaling::Robust => robust(&mut observed),
-        Scaling::Standard | Scaling::RankGauss => {
-            linfa_scaler(&observed, &LinearScaler::standard())?
+        Scaling::Standard | Scaling::RankGauss => standard(&observed),
+        Scaling::MinMax => {
+            let least = observed.iter().copied().fold(f64::INFINITY, f64::min);
+            let most = observed.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            (least, most - least)
         }
-        Scaling::MinMax => linfa_scaler(&observed, &LinearScaler::min_max())?,
     };
     let noise = 1e-9 * centre.abs();
     if spread.is_finite() && spread > noise.max(f64::MIN_POSITIVE) {
-        return Ok((centre, spread));
+        return (centre, spread);
     }
     let one_percent = 0.01 * centre.abs();
     let normal = one_percent.is_normal();
-    Ok((centre, if normal { one_percent } else { 1.0 }))
+    (centre, if normal { one_percent } else { 1.0 })
 }
 
 /// Whether a column takes two values and no more.
@@ -113,16 +116,4 @@ fn robust(values: &mut [f64]) -> (f64, f64) {
     let centre = middle + mean_of(&|value| value - middle);
     let square = mean_of(&|value| (value - centre) * (value - centre));
     (centre, square.sqrt())
-}
-
-/// Offset and inverse scale of one column by linfa-preprocessing.
-fn linfa_scaler(
-    values: &[f64],
-    params: &linfa_preprocessing::linear_scaling::LinearScalerParams<f64>,
-) -> Result<(f64, f64), FitError> {
-    let column = ArrayView1::from(values).insert_axis(Axis(1)).to_owned();
-    let scaler = params
-        .fit(&DatasetBase::from(column))
-        .map_err(|error| FitError::Library(format!("scaling: {error}")))?;
-    Ok((scaler.offsets()[0], 1.0 / scaler.scales()[0]))
 }

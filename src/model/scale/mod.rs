@@ -87,7 +87,7 @@ impl Scaler {
         }
         let (mut centre, mut spread) = (Vec::new(), Vec::new());
         for column in records.columns() {
-            let (middle, width) = fit_column(column, scaling)?;
+            let (middle, width) = fit_column(column, scaling);
             centre.push(middle);
             spread.push(width);
         }

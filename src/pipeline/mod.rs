@@ -8,11 +8,12 @@
 //!
 //! Next: `types` (what goes in and out), `state` (what is remembered), `prepare` (the half of staging that needs no scores), `windows` (what
 //! is scored), `evaluate` (the half that does), `dismissed` (what is held back), `output` (what is emitted), `snapshot` (state to entries and
-//! back; `codec` of one key).
+//! back; `codec` of one key), `lookback` (what is learnt before it begins).
 
 mod codec;
 mod dismissed;
 mod evaluate;
+mod lookback;
 mod output;
 mod prepare;
 mod seal;
@@ -43,9 +44,6 @@ use prepare::{Prepared, Slot, Work};
 use snapshot::RestoreTarget;
 use state::{Head, KeyEntry, PartitionState, Quarantined, Weight, tombstone};
 use windows::Rules;
-
-/// Records before its beginning that a partition without state learns from, at most: two weeks of ten keys that send once a minute. A second of work.
-const LOOKBACK_RECORDS: u64 = 200_000;
 
 /// A batch worked out: what to publish, and what becomes state once it is published.
 #[must_use = "publish the outbox, then `apply`, or the batch is lost"]
@@ -168,29 +166,6 @@ impl Pipeline {
             skipped,
             discarded,
         })
-    }
-
-    /// From how many records before its beginning a partition without state learns. What a single feature does at which time takes days to learn,
-    /// and no training learns it; a model knows its history.
-    fn lookback(&self) -> u64 {
-        if self.params.seasonal && self.columns.len() == 1 {
-            LOOKBACK_RECORDS
-        } else {
-            0
-        }
-    }
-
-    /// The partitions that still learn from records before their beginning.
-    pub fn looking_back(&self) -> impl Iterator<Item = &TopicPartition> {
-        let of = self.partitions.iter().filter(|(_, p)| p.looking_back);
-        of.map(|(at, _)| at)
-    }
-
-    /// Nothing lies between the last record that was read of a partition and its beginning: it has learnt what there is.
-    pub fn end_lookback(&mut self, at: &TopicPartition) {
-        if let Some(partition) = self.partitions.get_mut(at).filter(|p| p.looking_back) {
-            partition.begin_live();
-        }
     }
 
     /// Retention deleted what lies before these offsets, which was to be read next: reads on there. Answers the partitions whose state was

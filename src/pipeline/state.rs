@@ -84,23 +84,6 @@ impl KeyState {
         }
     }
 
-    /// Forgets what goes on, of which nobody was told; see [`PartitionState::begin_live`]. A key that was silent then has no rhythm until it sends again.
-    fn begin_live(&mut self, era: u32) {
-        self.episodes.own.open = None;
-        self.episodes.own.closed = None;
-        self.episodes.within = None;
-        if self.silence.take().is_some() {
-            self.rhythm = Rhythm::begin(self.rhythm.last, era);
-        }
-        self.silence_suppressed = false;
-        if self.absences.open().next().is_some() {
-            self.absences = Absences::default();
-        }
-        if self.drift.drifting {
-            self.drift = Drift::default();
-        }
-    }
-
     /// Elapsed time of era `era` after which it falls silent; `None`: it is silent, or cannot fall silent.
     pub fn deadline(&self, params: &Params, era: u32) -> Option<Timestamp> {
         match self.silence {
@@ -458,19 +441,6 @@ impl PartitionState {
         open.retain(|open| open.suppressed.is_none());
         open.sort_by(|a, b| a.id.cmp(&b.id));
         (open, self.head.clock.stream())
-    }
-
-    /// Ends what was learnt from records before the first that counts. Nothing was told of what went on there, so nobody waits for its end: what is
-    /// still strange opens with the next record, by the evidence that was gathered.
-    pub fn begin_live(&mut self) {
-        self.looking_back = false;
-        self.head.position = self.head.position.max(self.emit_from);
-        self.head.storm = Storm::default();
-        let era = self.head.clock.era;
-        #[expect(clippy::iter_over_hash_type, reason = "each is set alike")]
-        for entry in self.keys.values_mut() {
-            entry.state.begin_live(era);
-        }
     }
 
     /// Whether what comes next was emitted before, or is only learnt from.

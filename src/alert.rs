@@ -228,6 +228,9 @@ pub struct Attribution {
     pub actual: Option<f64>,
     /// The value the model expected.
     pub expected: f64,
+    /// For how many records the value has stood still, as far as the model's window shows, where that is what is strange of it; absent elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub still: Option<u32>,
 }
 
 /// The place of a record in Kafka.

@@ -83,9 +83,10 @@ fn what_the_schema_of_feedback_allows_is_read_and_nothing_else() {
 
 /// With every field that there is.
 fn alert(event: AlertEvent, kind: AlertKind, severity: Severity) -> Alert {
-    let feature = |actual| Attribution {
+    let feature = |actual: Option<f64>| Attribution {
         feature: "x".to_owned(),
         share: 0.5,
+        still: actual.map(|_| 3),
         actual,
         expected: 1.0,
     };

@@ -204,6 +204,7 @@ mod tests {
                 share: 1.0,
                 actual: None,
                 expected: 0.0,
+                still: None,
             }],
             suppressed: None,
             abandoned: false,

@@ -138,6 +138,7 @@ mod tests {
             share: share.abs(),
             actual: Some(share.signum()),
             expected: 0.0,
+            still: None,
         };
         let attribution: Vec<Attribution> = shares.iter().map(attribution).collect();
         Pattern::of(&attribution, Worst::of(strength, 1e-9))

@@ -67,6 +67,7 @@ impl Fields for Attribution {
         to.double(2, self.share);
         to.optional(3, self.actual, S::double);
         to.double(4, self.expected);
+        to.optional(5, self.still.map(u64::from), S::count);
     }
 }
 

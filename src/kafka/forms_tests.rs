@@ -21,9 +21,10 @@ use crate::time::Timestamp;
 
 /// With every field that there is.
 fn full() -> Alert {
-    let feature = |name: &str, actual| Attribution {
+    let feature = |name: &str, actual: Option<f64>| Attribution {
         feature: name.to_owned(),
         share: 1.0 / 3.0,
+        still: actual.map(|_| 7),
         actual,
         expected: -0.0,
     };

@@ -106,7 +106,11 @@ impl Edges {
                 if beyond > 0.0 {
                     let p = self.p_value(edge, f64::from(beyond));
                     if p < rarest.p {
-                        rarest = OfColumn { p, column };
+                        rarest = OfColumn {
+                            p,
+                            column,
+                            still: 0,
+                        };
                     }
                 }
             }

@@ -33,11 +33,17 @@ pub struct OfColumn {
     pub p: f64,
     /// Which of the M columns it is.
     pub column: usize,
+    /// For how many records it has stood still, by the window: 0 where that is not what is strange of it.
+    pub still: u32,
 }
 
 impl OfColumn {
     /// No column does.
-    pub const NOTHING: Self = Self { p: 1.0, column: 0 };
+    pub const NOTHING: Self = Self {
+        p: 1.0,
+        column: 0,
+        still: 0,
+    };
 
     /// The rarest of so many, of which this is the probability by itself.
     #[must_use]
@@ -127,7 +133,11 @@ impl Held {
             }
             let p = self.share[column] * self.again[column].powi(run as i32 - 1);
             if p < still.p {
-                still = OfColumn { p, column };
+                still = OfColumn {
+                    p,
+                    column,
+                    still: run as u32 + 1,
+                };
             }
         }
         still.among(columns as f64)
@@ -215,7 +225,7 @@ mod tests {
                 window[record * 2] = 0.5;
             }
             let still = held.judge(window.view());
-            assert_eq!(still.column, 0);
+            assert_eq!((still.column, still.still), (0, stuck as u32 + 1));
             assert!(still.p < before);
             before = still.p;
         }

@@ -423,7 +423,7 @@ impl EventEmitter<'_> {
                 let key = &work.slots[scored.slot].key.0;
                 model.expected_of(key, scored.window)
             }
-            _ => self.explained(work, scored).1,
+            _ => self.explained(work, scored).expected,
         }
     }
 

@@ -93,6 +93,7 @@ fn telling<'a>(
     let alike = parts.first().map_or(0.0, |top| top.share / 2.0);
     let least = alike.min(SHARE_MIN);
     let off = |part: &Attribution| match part.actual {
+        _ if part.still.is_some() => true,
         Some(actual) => {
             spreads(actual, part.expected, spread(&part.feature)).is_none_or(|by| by.abs() >= NEAR)
         }
@@ -119,6 +120,9 @@ pub fn feature(part: &Attribution, spread: Option<f64>) -> String {
         return format!("{name} missing, expected {}", number(part.expected, 3));
     };
     let [shown, expected] = pair(actual, part.expected);
+    if let Some(records) = part.still {
+        return format!("{name} stands still at {shown} ({records} records)");
+    }
     match spreads(actual, part.expected, spread) {
         Some(by) if by.abs() < NEAR => {
             format!(
@@ -278,6 +282,7 @@ mod tests {
             share,
             actual,
             expected,
+            still: None,
         }
     }
 
@@ -317,6 +322,14 @@ mod tests {
         let stuck = part(Some(49.3), 49.2, 1.0);
         let told = text(vec![stuck], Some(0.4));
         assert!(told.contains("49.3, about as expected (49.2)"), "{told}");
+        let still = Attribution {
+            still: Some(9),
+            ..part(Some(49.3), 49.2, 0.5)
+        };
+        assert_eq!(
+            text(vec![still], Some(0.4)),
+            "motor.temperature stands still at 49.3 (9 records)"
+        );
         assert!(text(Vec::new(), None).contains("one in 1000000000"));
         // Of two that share alike the one is named that is far off.
         let far = Attribution {

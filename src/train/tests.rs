@@ -474,6 +474,38 @@ fn a_fault_that_only_those_beside_the_model_see_does_not_come_back_into_the_cali
 }
 
 #[test]
+fn a_feature_that_stands_still_is_said_to() {
+    let job = job(4000, "pca", 10);
+    let model = trained(&job).model;
+    let of_a = (0..10).flat_map(|record| job.rows[0].row(3000 + 2 * record).to_vec());
+    let calm: Vec<f64> = of_a.collect();
+    let still = |change: &dyn Fn(usize, &mut [f64])| {
+        let mut window = calm.clone();
+        window
+            .chunks_mut(3)
+            .enumerate()
+            .for_each(|(i, row)| change(i, row));
+        model.explain_of("a", &window).still
+    };
+    assert_eq!(still(&|_, _| ()), None);
+    // Its last seven values are the same, and the sum goes with it: nothing else is strange.
+    let stuck = |i: usize, row: &mut [f64]| {
+        if i >= 3 {
+            row[2] += 0.25 - row[0];
+            row[0] = 0.25;
+        }
+    };
+    assert_eq!(still(&stuck), Some((0, 7)));
+    // What is far off is not said to stand still, though it does.
+    let broken = |i: usize, row: &mut [f64]| {
+        if i >= 8 {
+            row[0] = 9.0;
+        }
+    };
+    assert_eq!(still(&broken), None);
+}
+
+#[test]
 fn a_trend_is_judged_by_how_it_changes() {
     for window in [1, 10] {
         let mut job = job(6000, "pca", window);

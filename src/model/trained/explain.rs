@@ -4,6 +4,7 @@ use ndarray::{Array2, ArrayView2, Axis, Slice, Zip};
 
 use super::{Filled, TrainedModel};
 use crate::model::gaps::Line;
+use crate::model::held::OfColumn;
 use crate::model::judges::Beside;
 use crate::seed::Seed;
 
@@ -17,6 +18,8 @@ pub struct Explanation {
     pub shares: Vec<f64>,
     /// What was expected of the newest record, D numbers in the features' own units.
     pub expected: Vec<f64>,
+    /// A feature that stands still, and for how many records of the window: where that is surer to be strange than all else.
+    pub still: Option<(usize, u32)>,
 }
 
 impl TrainedModel {
@@ -34,6 +37,7 @@ impl TrainedModel {
             !window[(0, record * columns + measured.column(place))].is_nan()
         };
         let mut shares = self.shares(&filled, &seen);
+        let mut still = None;
         let gaps = filled.missing[0] > 0.0;
         let beside = self
             .judges
@@ -65,7 +69,9 @@ impl TrainedModel {
                 *share = (own * *share + theirs * blame) / (own + theirs);
             }
             let whole = own + theirs;
-            blame_single(&mut shares, &beside, whole);
+            still = blame_single(&mut shares, &beside, whole)
+                .filter(|single| single.still > 0)
+                .map(|single| (measured.column(single.column), single.still));
         }
         // What is context is never to blame.
         let mut whole = vec![0.0; columns];
@@ -79,6 +85,7 @@ impl TrainedModel {
                 .iter()
                 .copied()
                 .collect(),
+            still,
         }
     }
 
@@ -163,16 +170,15 @@ fn normalise(shares: &mut [f64]) {
     }
 }
 
-/// Lets a column that is strange by itself have its say in the shares of what others are so sure of, in nats.
-fn blame_single(shares: &mut [f64], beside: &Beside, others: f64) {
-    let Some(single) = beside.single.first().filter(|single| single.p < 1.0) else {
-        return;
-    };
+/// Lets a column that is strange by itself have its say in the shares of what others are so sure of, in nats. Answers it if it is the surest.
+fn blame_single(shares: &mut [f64], beside: &Beside, others: f64) -> Option<OfColumn> {
+    let single = *beside.single.first().filter(|single| single.p < 1.0)?;
     let sure = (-single.p.ln()).min(SURE);
     for (column, share) in shares.iter_mut().enumerate() {
         let blame = if column == single.column { sure } else { 0.0 };
         *share = (others * *share + blame) / (others + sure);
     }
+    (sure > others).then_some(single)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::alerts::attribution;
 use super::{EventEmitter, ScoredRecord};
 use crate::alert::{Alert, AlertEvent, AlertKind, Attribution, Severity};
 use crate::detect::absence::Turn;
+use crate::model::trained::Explanation;
 use crate::stream::EpisodeId;
 
 impl EventEmitter<'_> {
@@ -42,9 +43,13 @@ impl EventEmitter<'_> {
                     f64::from(u8::from(gone)) / turn.columns.len() as f64
                 })
                 .collect();
-            let expected = self.explained(work, scored).1;
+            let explained = Explanation {
+                shares,
+                still: None,
+                ..self.explained(work, scored)
+            };
             let row = self.decoded.row(scored.step.record);
-            let blamed = attribution(self.columns, row, &shares, &expected);
+            let blamed = attribution(self.columns, row, &explained);
             let cause = self.cause(work, scored.step, scored.slot);
             let alert = self.absence_alert(cause, turn, (AlertEvent::Open, blamed));
             self.send(scored.step, alert);

@@ -4,6 +4,7 @@ use super::{EventEmitter, ScoredRecord, judged};
 use crate::alert::{Alert, AlertEvent, Attribution};
 use crate::detect::cold::{ColdStart, ROWS_MAX};
 use crate::detect::episode::Episode;
+use crate::model::trained::Explanation;
 use crate::pipeline::Column;
 use crate::pipeline::output;
 use crate::pipeline::prepare::{Step, Work};
@@ -11,9 +12,6 @@ use crate::stream::EpisodeId;
 
 /// Records after which p-values of a season are half as trusty as they will be.
 const SEASON_RECORDS: f64 = 1000.0;
-
-/// The features' shares in what is strange of a record, and what was expected of them in their own units.
-pub(super) type Explained = (Vec<f64>, Vec<f64>);
 
 impl EventEmitter<'_> {
     pub(super) fn alert(
@@ -34,7 +32,7 @@ impl EventEmitter<'_> {
         work: &Work<'_>,
         scored: &ScoredRecord<'_>,
         (event, episode, outer): (AlertEvent, &Episode, Option<&Episode>),
-        (mut shares, expected): Explained,
+        mut explained: Explanation,
     ) {
         let cause = self.cause(work, scored.step, scored.slot).judged_as(scored);
         let happened = (event, episode);
@@ -63,9 +61,9 @@ impl EventEmitter<'_> {
         if event == AlertEvent::Close
             && let Some(began) = self.shares_at_opening(work, &alert.id)
         {
-            shares = began;
+            explained.shares = began;
         }
-        alert.relevant_attribution = attribution(self.columns, scored.row, &shares, &expected);
+        alert.relevant_attribution = attribution(self.columns, scored.row, &explained);
         self.send(scored.step, alert);
     }
 
@@ -78,16 +76,24 @@ impl EventEmitter<'_> {
     }
 
     /// The shares of the features in a record's score, and what was expected of them.
-    pub(super) fn explained(&self, work: &Work<'_>, scored: &ScoredRecord<'_>) -> Explained {
+    pub(super) fn explained(&self, work: &Work<'_>, scored: &ScoredRecord<'_>) -> Explanation {
         if let Some(season) = &scored.season {
-            (vec![1.0], vec![season.expected])
+            Explanation {
+                shares: vec![1.0],
+                expected: vec![season.expected],
+                still: None,
+            }
         } else if let Some(model) = &work.model {
             let key = &work.slots[scored.slot].key.0;
-            let explained = model.explain_of(key, scored.window);
-            (explained.shares, explained.expected)
+            model.explain_of(key, scored.window)
         } else {
             let row = judged(self.columns, scored.row);
-            work.slots[scored.slot].state.cold.explain(&row)
+            let (shares, expected) = work.slots[scored.slot].state.cold.explain(&row);
+            Explanation {
+                shares,
+                expected,
+                still: None,
+            }
         }
     }
 
@@ -103,17 +109,18 @@ impl EventEmitter<'_> {
 pub(super) fn attribution(
     columns: &[Column],
     row: &[f64],
-    shares: &[f64],
-    expected: &[f64],
+    explained: &Explanation,
 ) -> Vec<Attribution> {
+    let still = |index| explained.still.filter(|(column, _)| *column == index);
     let mut all: Vec<Attribution> = columns
         .iter()
         .enumerate()
         .map(|(index, column)| Attribution {
             feature: column.name.clone(),
-            share: shares[index],
+            share: explained.shares[index],
             actual: Some(row[index]).filter(|value| !value.is_nan()),
-            expected: expected[index],
+            expected: explained.expected[index],
+            still: still(index).map(|(_, records)| records),
         })
         .collect();
     all.sort_by(|a, b| b.share.total_cmp(&a.share));

@@ -2,10 +2,11 @@
 
 use super::super::dismissed::worst;
 use super::super::prepare::Work;
-use super::alerts::{Explained, attribution};
+use super::alerts::attribution;
 use super::{EventEmitter, ScoredRecord};
 use crate::detect::episode::Episode;
 use crate::detect::feedback::Pattern;
+use crate::model::trained::Explanation;
 
 impl EventEmitter<'_> {
     /// How an episode looks by the record at hand.
@@ -13,9 +14,9 @@ impl EventEmitter<'_> {
         &self,
         scored: &ScoredRecord<'_>,
         episode: &Episode,
-        (shares, expected): &Explained,
+        explained: &Explanation,
     ) -> Pattern {
-        let attribution = attribution(self.columns, scored.row, shares, expected);
+        let attribution = attribution(self.columns, scored.row, explained);
         Pattern::of(&attribution, worst(episode))
     }
 

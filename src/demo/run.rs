@@ -395,8 +395,16 @@ impl<W: Write> Telling<W> {
             self.story
                 .text(&format!("\nthis time it did not go as promised: {problem}"))?;
         }
-        self.story
-            .text("\nThe story is over; the plant and the daemon go on. Ctrl-C ends them.")?;
+        let goes_on = match until {
+            Some(until) => {
+                let left = until.saturating_sub(self.clock.monotonic());
+                format!("for {} s more", left.as_secs_f64().ceil())
+            }
+            None => "until Ctrl-C ends them".to_owned(),
+        };
+        self.story.text(&format!(
+            "\nThe story is over; the plant and the daemon go on {goes_on}."
+        ))?;
         let mut board = Scoreboard::new(Vec::new(), GRACE);
         while until.is_none_or(|until| self.clock.monotonic() < until) {
             let live = self.clock.monotonic().saturating_sub(self.live);

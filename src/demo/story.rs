@@ -210,15 +210,15 @@ fn describe(alert: &Alert) -> String {
         .take(2)
         .filter(|part| part.share >= 0.1)
     {
-        let actual = part
-            .actual
-            .map_or_else(|| "missing".to_owned(), |v| format!("{v:.2}"));
-        text.push_str(&format!(
-            "  {} {:.0} % ({actual}, expected {:.2})",
-            part.feature,
-            100.0 * part.share,
-            part.expected
-        ));
+        let why = match (part.actual, part.still) {
+            (Some(actual), Some(records)) => {
+                format!("stands still at {actual:.2} for {records} records")
+            }
+            (Some(actual), None) => format!("{actual:.2}, expected {:.2}", part.expected),
+            (None, _) => format!("missing, expected {:.2}", part.expected),
+        };
+        let percent = 100.0 * part.share;
+        text.push_str(&format!("  {} {percent:.0} % ({why})", part.feature));
     }
     text
 }

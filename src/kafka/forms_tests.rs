@@ -260,8 +260,13 @@ fn the_schemas_have_the_fields_of_json_and_no_others() {
 #[test]
 fn what_a_released_version_wrote_is_read() {
     // What fastavro and protoc's Python made of `full()` by the schemas of version 1: never made anew. A field that is added later has its default here.
+    let mut written = full();
+    written
+        .relevant_attribution
+        .iter_mut()
+        .for_each(|part| part.still = None);
     let json: Alert = serde_json::from_str(&schema("tests/compatibility/1", "alert.json")).unwrap();
-    assert_eq!(json, full());
+    assert_eq!(json, written);
     for (form, ending) in BINARY {
         let text = schema("tests/compatibility/1", &format!("alert.{ending}"));
         let hex = schema("tests/compatibility/1", &format!("alert.{ending}.hex"));
@@ -271,7 +276,7 @@ fn what_a_released_version_wrote_is_read() {
             .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
             .collect();
         let back: Alert = read(&bytes, (form, &text));
-        assert_eq!(back, full(), "{form:?}");
+        assert_eq!(back, written, "{form:?}");
     }
 }
 

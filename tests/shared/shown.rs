@@ -267,7 +267,10 @@ pub fn alert(id: &str, event: &str) -> Alert {
         "anomaly_score": 9.0, "peak_score": 9.0, "anomaly_grade": 1.0, "confidence": 1.0, "severity": "high",
         "p_value": 1e-9, "threshold": 2.0, "records": 1, "model_version": 1,
         "evidence": 20.7, "evidence_threshold": 9.2, "evidence_records": 1,
-        "relevant_attribution": [{"feature": "x", "share": 1.0, "actual": 61.0, "expected": 49.0}],
+        "relevant_attribution": [
+            {"feature": "x", "share": 1.0, "actual": 61.0, "expected": 49.0},
+            {"feature": "y", "share": 0.0, "actual": 1.0, "expected": 1.2, "still": 7},
+        ],
         "input": {"topic": "t", "partition": 0, "offset": 1},
     }))
     .unwrap()

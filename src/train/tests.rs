@@ -506,6 +506,32 @@ fn a_feature_that_stands_still_is_said_to() {
 }
 
 #[test]
+fn a_feature_that_often_repeats_itself_is_not_said_to_stand_still_where_it_does_once() {
+    let mut job = job(4000, "pca", 10);
+    // Five values: one of five repeats the one before.
+    let coarse = |_: usize, row: &mut [f64]| {
+        let x = (2.0 * row[0]).round() / 2.0;
+        row[2] += x - row[0];
+        row[0] = x;
+    };
+    job.rows = vec![changed(&job.rows[0], coarse)];
+    let model = trained(&job).model;
+    // Of the second key.
+    let place = |record: usize| 2 * record + 1;
+    let repeats = |record: &usize| {
+        let x = |record| job.rows[0].row(place(record))[0].to_bits();
+        x(*record) == x(record - 1) && x(*record) != x(record - 2)
+    };
+    let ordinary: Vec<usize> = (1000..1900).filter(repeats).take(50).collect();
+    assert_eq!(ordinary.len(), 50);
+    for newest in ordinary {
+        let rows = (newest - 9..=newest).flat_map(|record| job.rows[0].row(place(record)).to_vec());
+        let window: Vec<f64> = rows.collect();
+        assert_eq!(model.explain_of("b", &window).still, None, "{newest}");
+    }
+}
+
+#[test]
 fn a_trend_is_judged_by_how_it_changes() {
     for window in [1, 10] {
         let mut job = job(6000, "pca", window);

@@ -11,6 +11,9 @@ use crate::seed::Seed;
 /// The −ln p from which on nobody is surer of what is to blame.
 const SURE: f64 = 30.0;
 
+/// The probability up to which a feature that stands still is said to: quantised values often repeat themselves.
+const STILL: f64 = 0.01;
+
 /// Why one window is strange.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Explanation {
@@ -18,7 +21,7 @@ pub struct Explanation {
     pub shares: Vec<f64>,
     /// What was expected of the newest record, D numbers in the features' own units.
     pub expected: Vec<f64>,
-    /// A feature that stands still, and for how many records of the window: where that is surer to be strange than all else.
+    /// A feature that stands still, and for how many records of the window: where that is rare, and surer to be strange than all else.
     pub still: Option<(usize, u32)>,
 }
 
@@ -70,7 +73,7 @@ impl TrainedModel {
             }
             let whole = own + theirs;
             still = blame_single(&mut shares, &beside, whole)
-                .filter(|single| single.still > 0)
+                .filter(|single| single.still > 0 && single.p <= STILL)
                 .map(|single| (measured.column(single.column), single.still));
         }
         // What is context is never to blame.

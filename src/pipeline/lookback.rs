@@ -10,7 +10,7 @@ use super::state::{KeyState, PartitionState, Storm};
 use crate::detect::absence::Absences;
 use crate::detect::drift::Drift;
 use crate::detect::silence::Rhythm;
-use crate::stream::TopicPartition;
+use crate::stream::{Offset, TopicPartition};
 
 /// Records before its beginning that a partition without state learns from, at most: two weeks of ten keys that send once a minute.
 const LOOKBACK_RECORDS: u64 = 200_000;
@@ -40,6 +40,13 @@ impl Pipeline {
 }
 
 impl PartitionState {
+    /// Begins so many records before the first that counts, or at the `first` that there is.
+    pub fn look_back(&mut self, records: u64, first: Offset) {
+        let earliest = Offset(self.emit_from.0.saturating_sub_unsigned(records));
+        self.head.position = earliest.max(first).min(self.emit_from);
+        self.looking_back = self.replaying();
+    }
+
     /// Ends what was learnt from records before the first that counts. Nothing was told of what went on there, so nobody waits for its end: what is
     /// still strange opens with the next record, by the evidence that was gathered.
     pub fn begin_live(&mut self) {

@@ -236,8 +236,8 @@ impl<'a> Work<'a> {
     /// Whether as many keys have learnt from records before the beginning as the first snapshot has room for: others begin with their first record
     /// that counts.
     fn is_full_looking_back(&self) -> bool {
-        let most = (self.weight).keys_in(self.params.snapshot_bytes, (self.live, self.names));
-        self.base.looking_back && self.live >= most
+        let most = || (self.weight).keys_in(self.params.snapshot_bytes, (self.live, self.names));
+        self.base.looking_back && self.live >= most()
     }
 
     fn insert(&mut self, key: &Key, state: KeyState) -> usize {
@@ -454,10 +454,10 @@ impl<'a> Prepared<'a> {
                 whole = false;
                 break;
             }
-            let begins = self.works[work].base.emit_from;
-            if self.works[work].base.looking_back && raw.offset >= begins {
+            let base = self.works[work].base;
+            if base.looking_back && raw.offset >= base.emit_from {
                 // The first that counts is judged by what those before it leave when they are applied.
-                self.works[work].head.position = begins;
+                self.works[work].head.position = base.emit_from;
                 whole = false;
                 break;
             }

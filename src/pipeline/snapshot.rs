@@ -426,6 +426,7 @@ pub(super) fn restore(
                 .values_mut()
                 .for_each(Quarantined::empty);
         }
+        partition.look_back(target.lookback, assignment.first);
     } else if let Some(head) = head {
         let replays = head.offset < assignment.committed;
         let judged_by = |alerts: &AlertParams| *alerts != target.params.alerts();
@@ -442,11 +443,6 @@ pub(super) fn restore(
         let another = target.model.is_none() && head.model != ModelVersion(0);
         partition.unsaved = partition.skipped > 0 || (!replays && another);
         partition.due = partition.due_by(&partition.params);
-    }
-    if discarded.is_some() {
-        let earliest = from.0.saturating_sub_unsigned(target.lookback);
-        partition.head.position = Offset(earliest).max(assignment.first).min(from);
-        partition.looking_back = partition.head.position < from;
     }
     partition.remember_dismissed();
     let had_state = assignment.state.iter().any(|entry| entry.value.is_some());

@@ -370,11 +370,12 @@ impl PartitionState {
         if self.looking_back {
             // What was to be learnt from is no loss that anyone has to hear of.
             self.head.position = to.min(self.emit_from);
-            if to >= self.emit_from {
-                self.begin_live();
+            if self.replaying() {
+                return false;
             }
+            self.begin_live();
         }
-        let replaying = self.replaying() && !self.looking_back;
+        let replaying = self.replaying();
         let from = to.max(self.emit_from);
         if replaying {
             let skipped = u64::try_from(from.0 - self.emit_from.0).unwrap_or(0);

@@ -38,7 +38,7 @@ impl HeldPartitions {
         self.0.remove(at);
     }
 
-    /// Where partitions begin that is not committed yet. Those that stand behind it, as `here` says, have committed more.
+    /// Where partitions begin that is not committed yet. Those that stand beyond it, as `here` says, have committed more.
     pub(super) fn fresh(&mut self, here: &Positions) -> Positions {
         let mut begins = Positions::new();
         for (at, held) in &mut self.0 {

@@ -81,7 +81,7 @@ impl EventEmitter<'_> {
             Explanation {
                 shares: vec![1.0],
                 expected: vec![season.expected],
-                still: None,
+                ..Explanation::default()
             }
         } else if let Some(model) = &work.model {
             let key = &work.slots[scored.slot].key.0;
@@ -92,7 +92,7 @@ impl EventEmitter<'_> {
             Explanation {
                 shares,
                 expected,
-                still: None,
+                ..Explanation::default()
             }
         }
     }
@@ -111,7 +111,6 @@ pub(super) fn attribution(
     row: &[f64],
     explained: &Explanation,
 ) -> Vec<Attribution> {
-    let still = |index| explained.still.filter(|(column, _)| *column == index);
     let mut all: Vec<Attribution> = columns
         .iter()
         .enumerate()
@@ -120,7 +119,9 @@ pub(super) fn attribution(
             share: explained.shares[index],
             actual: Some(row[index]).filter(|value| !value.is_nan()),
             expected: explained.expected[index],
-            still: still(index).map(|(_, records)| records),
+            still: explained
+                .still
+                .and_then(|(column, records)| (column == index).then_some(records)),
         })
         .collect();
     all.sort_by(|a, b| b.share.total_cmp(&a.share));

@@ -230,6 +230,16 @@ impl Daemon {
         (code == 200).then_some(text)
     }
 
+    /// Waits until it says that it is ready.
+    pub fn wait_until_ready(&mut self) {
+        let limit = Instant::now() + Duration::from_secs(60);
+        while self.ask("/readyz").is_none_or(|(code, _)| code != 200) {
+            self.must_live();
+            assert!(Instant::now() < limit, "not ready: {}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// What it answers to a request, head and body, if it serves HTTP by now.
     pub fn ask(&self, page: &str) -> Option<(u16, String)> {
         self.request(&format!("GET {page}"), "")

@@ -124,10 +124,7 @@ fn a_daemon_waits_for_the_registry_at_the_start_and_an_endpoint_is_told_of_what_
             ..start
         },
     );
-    cluster::wait_for("it reads", Duration::from_secs(60), || {
-        notifier.must_live();
-        notifier.ask("/readyz").is_some_and(|(code, _)| code == 200)
-    });
+    notifier.wait_until_ready();
     binary::feed(&site, plant.records(CALM, ROWS, PARTITIONS as usize));
     binary::wait_until_consumed(&site, "g", ROWS * MACHINES, &mut [&mut daemon]);
     let alerts = cluster::read_committed(brokers, &site.output("g", "alerts")).len();

@@ -1,7 +1,7 @@
 //! `anomalyd notify` on a real Kafka: nobody is told of what is old, nothing is lost under kills and endpoints that fail, and it ends in order.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -90,16 +90,6 @@ fn alert(key: &str) -> Value {
     })
 }
 
-/// Waits until the process reads.
-fn ready(daemon: &mut Daemon) {
-    let limit = Instant::now() + Duration::from_secs(60);
-    while daemon.ask("/readyz").is_none_or(|(code, _)| code != 200) {
-        daemon.must_live();
-        assert!(Instant::now() < limit, "{}", daemon.log());
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 #[test]
 fn what_comes_is_told_and_what_is_old_is_not_and_it_ends_in_order() {
     let Some(brokers) = cluster::brokers() else {
@@ -107,7 +97,7 @@ fn what_comes_is_told_and_what_is_old_is_not_and_it_ends_in_order() {
     };
     let scene = Scene::new(brokers, "notify", "secret = \"a-secret-key\"");
     let mut notifier = scene.start("a");
-    ready(&mut notifier);
+    notifier.wait_until_ready();
     scene.tell(["P-1", "P-2"]);
     let all = |keys: &[&str]| {
         keys.iter()
@@ -152,7 +142,7 @@ fn nothing_is_lost_when_it_is_killed_and_the_endpoint_fails() {
     let more = "timeout = \"500ms\", rate_limit = \"1000/second\"";
     let scene = Scene::new(brokers, "notify-kill", more);
     let mut notifier = scene.start("a");
-    ready(&mut notifier);
+    notifier.wait_until_ready();
     let keys: Vec<String> = (0..120).map(|number| format!("P-{number}")).collect();
     let answers = [
         good(),
@@ -179,7 +169,7 @@ fn nothing_is_lost_when_it_is_killed_and_the_endpoint_fails() {
         notifier.must_live();
         scene.told() == expected
     });
-    ready(&mut notifier);
+    notifier.wait_until_ready();
     let (ended, _) = notifier.terminate();
     assert_eq!(ended.code(), Some(0), "{}", notifier.log());
 }
@@ -191,8 +181,8 @@ fn a_second_process_takes_over_and_a_configuration_without_endpoints_is_refused(
     };
     let mut scene = Scene::new(brokers, "notify-two", "timeout = \"1s\"");
     let (mut first, mut second) = (scene.start("a"), scene.start("b"));
-    ready(&mut first);
-    ready(&mut second);
+    first.wait_until_ready();
+    second.wait_until_ready();
     first.kill();
     scene.tell(["P-1", "P-2", "P-3", "P-4", "P-5"]);
     cluster::wait_for("all are told", Duration::from_secs(60), || {

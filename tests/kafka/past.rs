@@ -1,7 +1,5 @@
 //! What people see after a restart: records are read again from the log.
 
-use std::time::Duration;
-
 use anomalyd::time::Timestamp;
 use serde_json::Value;
 
@@ -55,10 +53,7 @@ fn after_a_restart_the_course_of_a_key_and_of_an_episode_come_from_the_log() {
     assert!(ended.success(), "{ended}");
 
     let mut daemon = site.run(told);
-    cluster::wait_for("partitions", Duration::from_secs(60), || {
-        daemon.must_live();
-        daemon.ask("/readyz").is_some_and(|(code, _)| code == 200)
-    });
+    daemon.wait_until_ready();
     the_past_is_told(&mut daemon, &key, (&id, &since));
     the_command_line_asks_it_to_train(&site, &daemon, told);
 }

@@ -1,13 +1,12 @@
 //! A group that begins at the end of a log with days of history: one feature, judged by what its keys do at each time of day.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use anomalyd::seed::Seed;
+use anomalyd::time::{Clock, SystemClock};
 use rand::Rng;
 
 use crate::binary::{self, NO_TRAINING, PARTITIONS};
 use crate::cluster::{self, Record};
-use crate::daemon::{Daemon, Site};
+use crate::daemon::Site;
 
 /// Five minutes between two records of a key, in milliseconds; so many are a day.
 const STEP: i64 = 300_000;
@@ -38,14 +37,6 @@ fn records(began: i64, rows: std::ops::Range<i64>) -> Vec<Record> {
         .collect()
 }
 
-/// Waits until the process says that it is ready, which it is once it has learnt.
-fn wait_until_ready(daemon: &mut Daemon) {
-    cluster::wait_for("readiness", Duration::from_secs(60), || {
-        daemon.must_live();
-        daemon.ask("/readyz").is_some_and(|(code, _)| code == 200)
-    });
-}
-
 #[test]
 fn a_new_group_knows_the_seasons_of_the_history() {
     let Some(brokers) = cluster::brokers() else {
@@ -60,14 +51,13 @@ fn a_new_group_knows_the_seasons_of_the_history() {
     ];
     let start = binary::start("g", &set);
     site.create_topics(start);
-    #[expect(clippy::disallowed_methods, reason = "a test may read the clock")]
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let began = now.as_millis() as i64 - (HISTORY + DAY) * STEP;
+    let began = SystemClock::default().now().0 - (HISTORY + DAY) * STEP;
     // The marker of the transaction is the last offset before the beginning: no record comes there.
     let history = records(began, 0..HISTORY);
     cluster::produce_in_transaction(brokers, &site.input(), history, true);
     let mut daemon = site.run(start);
-    wait_until_ready(&mut daemon);
+    // Once it has learnt.
+    daemon.wait_until_ready();
     let learnt = (HISTORY * i64::from(PARTITIONS)) as u64;
     assert_eq!(daemon.metric("anomalyd_records_replayed_total"), learnt);
     assert_eq!(daemon.metric("anomalyd_records_consumed_total"), 0);

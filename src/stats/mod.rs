@@ -1,6 +1,7 @@
 //! Small numeric functions that several layers share: order statistics, and the calibration of scores.
 
 pub mod calibration;
+pub mod combine;
 pub mod evidence;
 pub mod memory;
 pub mod metrics;

@@ -11,7 +11,6 @@
 //! model's p-value are combined by Cauchy's rule (Liu and Xie, "Cauchy Combination Test", JASA 115, 2020), which holds whatever their dependence.
 
 use std::collections::BTreeMap;
-use std::f64::consts::PI;
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis};
 
@@ -20,6 +19,7 @@ use super::scale::expanded;
 use crate::model::tensors::{ModelFileError, Tensors};
 use crate::simd::{BLOCK, Loop, block, blocks, slice_of, wide};
 use crate::stats::calibration::{Calibration, any_of};
+use crate::stats::combine;
 use crate::stats::order::quantile_sorted;
 
 mod blame;
@@ -41,9 +41,6 @@ const COMPARED: f64 = 0.9;
 /// The say of the sensors beside the model. Small, because on records whose columns have heavy tails their largest residual ranks worse than
 /// any model does (AP of eight tables 0.52 beside 0.77); and enough, because what they alone can see is many times as rare.
 const SAY: f64 = 0.02;
-
-/// The largest p-value that speaks against another: that something is perfectly ordinary does not outweigh that another thing is not.
-const ORDINARY: f64 = 0.99;
 
 /// A fitted judge of columns.
 #[derive(Clone, Debug, PartialEq)]
@@ -336,21 +333,7 @@ impl Sensors {
 
 /// The p-values of a model and of the sensors as one, by Cauchy's rule.
 pub fn together(model: f64, sensors: f64) -> f64 {
-    let tail = |p: f64| {
-        // tan(π / 2 − π p), which is 1 / (π p) where p is small.
-        if p < 1e-6 {
-            1.0 / (PI * p)
-        } else {
-            ((0.5 - p.min(ORDINARY)) * PI).tan()
-        }
-    };
-    let sum = (1.0 - SAY) * tail(model) + SAY * tail(sensors);
-    let p = if sum > 1e6 {
-        1.0 / (PI * sum)
-    } else {
-        0.5 - sum.atan() / PI
-    };
-    p.clamp(crate::stats::calibration::P_MIN, 1.0)
+    combine::cauchy(model, sensors, SAY)
 }
 
 /// Adds a row less the mean, and says how large the largest value of the row is.

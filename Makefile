@@ -40,7 +40,7 @@ quality: ## detection quality on labelled data, beside the peers' figures (needs
 	@[ -x scripts/quality.sh ] || { echo "scripts/quality.sh is not there yet" >&2; exit 1; }
 	scripts/quality.sh
 
-streams: ## what is told of simulated streams of ten kinds under plain defaults (a quarter of an hour)
+streams: ## what is told of simulated streams of sixteen kinds under plain defaults (a quarter of an hour)
 	@scripts/bootstrap.sh
 	$(CARGO) build --profile $(PROFILE) --bin anomalyd
 	@[ -x target/quality-venv/bin/python ] || { python3 -m venv target/quality-venv && target/quality-venv/bin/pip install --quiet pandas scikit-learn; }

@@ -2,7 +2,7 @@
 
     target/quality-venv/bin/python scripts/streams.py [--bin target/quick/anomalyd] [--only web counters] [--seeds 6] [--set KEY=VALUE]
 
-Each stream is fourteen days of one key, a record a minute. The first model learns from three days; from the fifth on there is one fault of two hours at a time.
+Ten kinds have several features, six a single one. Each stream is fourteen days of one key, a record a minute. The first model learns from three days; from the fifth on there is one fault of two hours at a time.
 `anomalyd backtest` replays it with daily trainings at "1/day". Printed for each kind: episodes a day that touch no fault (30 records of grace) after the first model, the
 longest of them, and the share of ordinary records with p <= 0.01; for each fault how often it was found, after how many records, with how many openings, and the share of its
 records within episodes.
@@ -227,7 +227,68 @@ def trend(rng, n):
     return d, {"level - 4": add("level", -4), "flow + 0.8": add("flow", 0.8)}
 
 
-STREAMS = {f.__name__: f for f in (web, counters, machine, quantised, events, heavy, night, gaps, trend, wide)}
+def alone(value, **more):
+    """A stream of a single feature, and what can happen to it: sizes in spreads of its own."""
+    spread = value.std()
+
+    def noise(d, a, b, rng):
+        d.loc[a : b - 1, "value"] += 0.7 * spread * rng.normal(size=b - a)
+
+    def half(d, a, b, rng):
+        d.loc[a : b - 1, "value"] = value.mean() + 0.5 * (d.loc[a : b - 1, "value"] - value.mean())
+
+    def spike(d, a, b, rng):
+        d.loc[a, "value"] += 5 * spread
+
+    faults = {"offset of 1": add("value", spread), "stuck": hold("value"), "noise of 0.7": noise, "half as high": half, "a spike of 5": spike}
+    return pd.DataFrame(dict(value=value)), faults | more
+
+
+def faster(d, a, b, rng):
+    d.loc[a : b - 1, "value"] = d.value.values[a + (1.5 * np.arange(b - a)).astype(int)]
+
+
+def cycle(rng, n):
+    """One feature: a cycle of 37 records."""
+    return alone(50 + 10 * np.sin(2 * np.pi * np.arange(n) / 37) + rng.normal(size=n), **{"1.5 as fast": faster})
+
+
+def beat(rng, n):
+    """One feature: beats, about every 40 records."""
+    value, i = np.zeros(n + 60), 0
+    while i < n:
+        length = int(40 + 1.5 * rng.normal())
+        value[i : i + length] = 8 * np.exp(-0.5 * ((np.arange(length) - 10) / 2) ** 2)
+        i += length
+    return alone(value[:n] + 0.3 * rng.normal(size=n), **{"1.5 as fast": faster})
+
+
+def steady(rng, n):
+    """One feature: a level, and noise that goes on for some ten records."""
+    return alone(100 + 3 * autoregressive(rng, n, 0.9) + 0.5 * rng.normal(size=n))
+
+
+def visits(rng, n):
+    """One feature: visits, fewer by night."""
+    return alone(rng.poisson(200 * np.exp(0.6 * daily(n) + 0.1 * autoregressive(rng, n, 0.9))).astype(float))
+
+
+def room(rng, n):
+    """One feature: a temperature in steps of 0.1 with a daily course."""
+    return alone(np.round(21 + 2 * daily(n) + 0.3 * autoregressive(rng, n, 0.98), 1))
+
+
+def motor(rng, n):
+    """One feature: a current that is switched on and off."""
+    on, i = np.zeros(n), 0
+    while i < n:
+        length = int(rng.integers(60, 240))
+        on[i : i + length] = 1
+        i += length + int(rng.integers(20, 120))
+    return alone(on * (12 + 0.5 * autoregressive(rng, n, 0.8)) + 0.05 * rng.normal(size=n))
+
+
+STREAMS = {f.__name__: f for f in (web, counters, machine, quantised, events, heavy, night, gaps, trend, wide, cycle, beat, steady, visits, room, motor)}
 
 
 def runs(alerts):

@@ -10,6 +10,7 @@ use crate::alert::ScoredBy;
 use crate::detect::episode::{Change, EpisodeState, Reading, Rule};
 use crate::detect::evidence::Place;
 use crate::detect::{BUDGET_MAX, Budget, Params};
+use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
 use crate::stream::Offset;
 use crate::tools::table::Table;
@@ -173,9 +174,20 @@ pub(super) fn by_key(table: &Table) -> BTreeMap<&str, Vec<usize>> {
 #[derive(Default)]
 struct KeyReplay {
     episodes: EpisodeState,
-    scored_by: ScoredBy,
+    model: Option<ModelVersion>,
     rows: usize,
     spans: Vec<Span>,
+}
+
+impl KeyReplay {
+    /// Another model may judge from now on.
+    fn judged_by(&mut self, judge: ScoredBy) {
+        if let ScoredBy::Model(version) = judge
+            && self.model.replace(version) != Some(version)
+        {
+            self.episodes.evidence.change_model();
+        }
+    }
 }
 
 /// The episodes of each key under another budget, by the state machine of the pipeline. `told`: the strength of the evidence at each row.
@@ -201,11 +213,8 @@ fn replay<'a>(
         if !line.judged {
             continue;
         }
-        let evidence = &mut key.episodes.evidence;
-        if line.by_model.is_some() && key.scored_by != line.scored_by {
-            evidence.change_model();
-        }
-        key.scored_by = line.scored_by;
+        key.judged_by(line.scored_by);
+        let evidence = &key.episodes.evidence;
         let reading = Reading {
             p: line.by_model.map_or(line.p_value, |p| evidence.by_key(p)),
             by_model: line.by_model,

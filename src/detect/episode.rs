@@ -91,9 +91,12 @@ impl Rule {
     }
 
     /// The rule for what `model` judges: by the law of evidence that it was trained with, if that is of the time scales of `params`. By an assumed one
-    /// else, and without a model.
+    /// else, and without a model, and where the season of its key judges a single feature, too.
     #[must_use]
     pub fn of(params: &Params, model: Option<&TrainedModel>) -> Self {
+        if params.seasonal && model.is_some_and(|model| model.card.columns.len() == 1) {
+            return Self::without_model(params, model);
+        }
         let law = model.and_then(|model| model.evidence.as_ref());
         match (law, model) {
             (Some(law), Some(model)) if law.scales == params.time_scales => {

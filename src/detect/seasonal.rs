@@ -8,10 +8,10 @@
 //! by the key's own past errors ([`Tally`]); the strangeness is the mean of their logarithms. How they depend on each other differs from
 //! stream to stream, so that p is counted: the share of the key's past records that were as strange, and beyond them a tail.
 //!
-//! What is remembered is a few hundred numbers, whatever the length of the stream.
+//! A season knows nothing of the last few records: that a value stands still, or that a cycle of a minute is broken. A model of windows does, and judges
+//! beside it where there is one; the two p-values are one by Cauchy's rule, each with the same [`SAY`].
 //!
-//! Not every feature has a season. A level alone is kept beside it, and where the season's errors are hardly smaller than the level's
-//! ([`Season::explains`]) it has nothing to say that a model of the last few records would not say better.
+//! What is remembered is a few hundred numbers, whatever the length of the stream.
 
 use std::f64::consts::TAU;
 
@@ -33,18 +33,17 @@ const NEWEST: f64 = 1.0 / 3.0;
 pub const SEEN_MIN: u64 = 20;
 /// Share of the held maximum that each record leaves, see [`Season::onset`].
 const HOLD: f64 = 0.99;
-/// By how much the season's errors must be smaller than a plain level's: a tenth of the variance.
-const EXPLAINED: f64 = 0.05;
 /// Records that the bound on p-values counts as much as.
 const BOUND_RECORDS: f64 = 20.0;
-/// The mean size of standard normal errors.
-const MEAN_SIZE: f64 = 0.797_884_560_802_865_4;
 /// What the shape of the strangeness' tail is heavier by, over the excesses that it is known from: tails are averages over what may be.
 const PREDICTIVE: f64 = 1.0;
 /// Records that may be flagged together and still be counted.
 pub const WAITING_MAX: usize = 64;
 /// Rounding, as a share of the largest value.
 const ROUNDING: f64 = 1e-9;
+
+/// The say of the season beside a model of windows.
+pub const SAY: f64 = 0.5;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -72,10 +71,6 @@ pub struct Season {
     pub waiting: Vec<[f64; 3]>,
     /// Time of the first record learnt.
     pub since: Timestamp,
-    /// A plain level, as told from the origin.
-    pub level: f64,
-    /// Mean sizes of the season's errors and of the level's, bounded.
-    pub errors: [f64; 2],
     /// The largest strangeness lately.
     pub held: f64,
 }
@@ -167,7 +162,6 @@ impl Season {
         let counted = [sizes[0], sizes[1], reading.strangeness];
         if learn || self.young(time) {
             self.count_what_waits();
-            self.compare([error, value - self.origin - self.level]);
             self.count(counted);
             self.learn(&terms, bounded);
             self.seen += 1;
@@ -213,54 +207,10 @@ impl Season {
         p.max(independent).clamp(P_MIN, 1.0)
     }
 
-    /// The strangeness whose p-value is `p`.
-    #[must_use]
-    pub fn threshold(&self, p: f64) -> f64 {
-        let p = p.max(P_MIN);
-        let (mut low, mut high) = (0.0, 1.0 - P_MIN.ln());
-        for _ in 0..60 {
-            let middle = 0.5 * (low + high);
-            if self.p_value(middle) > p {
-                low = middle;
-            } else {
-                high = middle;
-            }
-        }
-        high
-    }
-
-    /// Whether the time of day and week says something of the feature at `time`: there were two days, one to learn and one to show it, and
-    /// errors were smaller by [`EXPLAINED`] than those of a plain level. All errors were told before their record was learnt.
-    #[must_use]
-    pub fn explains(&self, time: Timestamp) -> bool {
-        let [season, level] = self.errors;
-        time.0.saturating_sub(self.since.0) >= 2 * DAY_MS && season < (1.0 - EXPLAINED) * level
-    }
-
     /// Whether there is no normal yet: not a day was seen, nor as many records as are remembered. Then all is learnt, bounded: what a day
     /// has in store is no fault, and what is never learnt would stay strange for ever.
     fn young(&self, time: Timestamp) -> bool {
         time.0.saturating_sub(self.since.0) < DAY_MS && (self.seen as f64) < 1.0 / (1.0 - KEEP)
-    }
-
-    /// Follows the plain level, and the errors of both.
-    fn compare(&mut self, errors: [f64; 2]) {
-        // As long a memory as the season's, but the plain mean of what there is until then.
-        let rate = (1.0 / (self.seen + 1) as f64).max(1.0 - KEEP);
-        let [_, plain] = errors;
-        let bound = |mean: f64| {
-            // Of a value that stood still no error is too large.
-            if self.seen < SEEN_MIN || mean <= 0.0 {
-                f64::INFINITY
-            } else {
-                BOUND / MEAN_SIZE * mean
-            }
-        };
-        let bounds = self.errors.map(bound);
-        self.level += rate * plain.clamp(-bounds[1], bounds[1]);
-        for ((mean, error), bound) in self.errors.iter_mut().zip(errors).zip(bounds) {
-            *mean += rate * (error.abs().min(bound) - *mean);
-        }
     }
 
     fn begin(&mut self, value: f64, time: Timestamp) {
@@ -668,10 +618,6 @@ mod tests {
         assert!(normal.p > 0.1, "{normal:?}");
         let strange = season.take(100.0, time, true);
         assert!(strange.p < 1e-4 && strange.onset > 10.0, "{strange:?}");
-        for p in [0.3, 0.01, 1e-4, 1e-9] {
-            let found = season.p_value(season.threshold(p));
-            assert!((found / p - 1.0).abs() < 1e-6, "{p} {found}");
-        }
     }
 
     #[test]
@@ -808,33 +754,6 @@ mod tests {
             );
             assert!(still.waiting.is_empty());
         }
-    }
-
-    #[test]
-    fn a_season_that_explains_nothing_says_so() {
-        let explains = |value: fn(i64, f64) -> f64, records: i64| {
-            let (mut season, mut rng) = (Season::default(), Seed(9).rng());
-            for i in 0..records {
-                let value = value(i, rng.gen_range(-1.0..1.0));
-                season.take(value, Timestamp(i * STEP), true);
-            }
-            season.explains(Timestamp(records * STEP))
-        };
-        let wave: fn(i64, f64) -> f64 = |i, noise| (TAU * i as f64 / 288.0).sin() + noise;
-        assert!(explains(wave, 288 * 7));
-        // Not before two days are over.
-        assert!(!explains(wave, 288 * 2 - 1));
-        assert!(!explains(|_, noise| noise, 288 * 7));
-        // Still at first, then a square wave.
-        assert!(explains(
-            |i, _| if i % 288 < 96 { 0.0 } else { 50.0 },
-            288 * 7
-        ));
-        // Half an hour is no harmonic of the day that is known here.
-        assert!(!explains(
-            |i, noise| (TAU * i as f64 / 7.3).sin() + noise,
-            288 * 7
-        ));
     }
 
     #[test]

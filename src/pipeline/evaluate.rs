@@ -14,6 +14,7 @@ use ndarray::{Array2, ArrayView1};
 
 use super::output::{self, Cause};
 use super::prepare::{Event, Prepared, Step, Work};
+use super::state::KeyState;
 use super::windows::Group;
 use super::{Column, Outbox, Tally, Watched, Watching};
 use crate::alert::{AlertEvent, InputRef, ScoredBy};
@@ -22,14 +23,18 @@ use crate::detect::clock::Moment;
 use crate::detect::cold::{ColdStart, SUSPICIOUS};
 use crate::detect::drift::Turn;
 use crate::detect::episode::{Change, Episode, Reading};
-use crate::detect::evidence::Place;
-use crate::detect::seasonal::SeasonReading;
+use crate::detect::evidence::{self, Place};
+use crate::detect::seasonal::{SAY, SeasonReading};
 use crate::model::trained::Judged;
 use crate::record::dead_letter::Refusal;
 use crate::record::{DecodedBatch, RecordBatch};
+use crate::stats::combine;
 use crate::stats::memory::Memory;
 use crate::stream::EpisodeId;
 use crate::time::Timestamp;
+
+/// The surprise that a single feature's score is half of 1 at: one record in a thousand.
+const HALFWAY: f64 = 7.0;
 
 /// The second half of staging: what it reads, and the messages and counts that it emits.
 #[derive(Debug)]
@@ -68,13 +73,44 @@ struct ScoredRecord<'a> {
     surprise: Option<f64>,
     clock: Moment,
     cold: bool,
-    /// What the season of the key says, if it judges.
+    /// Whether it is of a single feature that the season of its key judges, beside the model or alone.
+    single: bool,
+    /// What the season of the key says, if that is what is told of the record.
     season: Option<SeasonReading>,
     /// The model's code of the window, if it goes out.
     code: Option<ArrayView1<'a, f32>>,
 }
 
 impl ScoredRecord<'_> {
+    /// Judges a single feature by the season of its key; beside the model's p-value where there is one. Says whether nobody can judge yet.
+    fn by_season(&mut self, state: &mut KeyState, (young_until, by_model): (u64, bool)) -> bool {
+        let season = state.season.get_or_insert_default();
+        // What was found anomalous must not become normal.
+        let learn = state.episodes.own.open.is_none();
+        let young = season.judge.seen < young_until;
+        let found = season.take(self.row[0], self.reading.time, learn);
+        let of_season = if young { 1.0 } else { found.p };
+        let of_model = self.reading.p;
+        if by_model {
+            self.reading.p = combine::cauchy(of_model, of_season, SAY);
+        } else {
+            self.reading.p = of_season;
+        }
+        self.season = (!by_model || of_season.min(SUSPICIOUS) <= of_model).then_some(found);
+        self.emitted_score = found.onset;
+        self.single = true;
+        self.cold = false;
+        young && !by_model
+    }
+
+    /// Tells scores of a single feature: how surprising the record is, whoever found it so; what goes out ranks where something begins before all that
+    /// goes on.
+    fn tell_surprise(&mut self) {
+        let surprise = evidence::surprise(self.reading.p);
+        self.reading.score = surprise;
+        self.emitted_score = self.emitted_score.max(surprise / (surprise + HALFWAY));
+    }
+
     /// Lets what is remembered of the key's surprises have its say in the score that goes out, as much as what is strange now: both are 1 where they are
     /// strange as one record of a hundred. P-values are of what is strange now alone; what lasts, evidence gathers.
     fn remember(&mut self, memory: &mut Memory) {
@@ -180,6 +216,7 @@ impl EventEmitter<'_> {
             surprise: judged.surprise.get(row).copied(),
             clock,
             cold: group.model.is_none(),
+            single: false,
             season: None,
             code: codes.map(|codes| codes.row(row)),
         }
@@ -234,14 +271,9 @@ impl EventEmitter<'_> {
         let change = if warming {
             Change::None
         } else {
-            let rule = if scored.season.is_some() {
-                &work.own_rule
-            } else {
-                &work.rule
-            };
             let state = &mut work.slots[scored.slot].state;
             let before = state.episodes.own.open;
-            let change = state.episodes.own.judge(rule, scored.reading);
+            let change = state.episodes.own.judge(&work.rule, scored.reading);
             match (before, state.episodes.own.open) {
                 (Some(_), Some(outer)) if !scored.cold => self.within(work, &scored, &outer, emit),
                 (Some(outer), None) => {
@@ -337,17 +369,13 @@ impl EventEmitter<'_> {
         let model = super::state::version(work.model.as_ref());
         let state = &mut work.slots[scored.slot].state;
         let cold_start_records = self.params.cold_start_records as u64;
-        if let (true, [value]) = (self.params.seasonal, scored.row) {
-            let season = state.season.get_or_insert_default();
-            warming = season.judge.seen < cold_start_records;
-            // What was found anomalous must not become normal.
-            let learn = state.episodes.own.open.is_none();
-            let found = season.take(*value, scored.reading.time, learn);
-            scored.reading.score = found.strangeness;
-            scored.reading.p = if warming { 1.0 } else { found.p };
-            scored.emitted_score = found.onset;
-            scored.season = Some(found);
-            scored.cold = false;
+        let by_model = !scored.cold && !warming;
+        if !scored.cold && state.model != model {
+            state.episodes.own.evidence.change_model();
+            state.drift.change_model();
+        }
+        if self.params.seasonal && scored.row.len() == 1 {
+            warming = scored.by_season(state, (cold_start_records, by_model));
         } else if scored.cold {
             let found = state.cold.judge(&judged(self.columns, scored.row));
             warming = state.cold.seen < cold_start_records;
@@ -358,19 +386,19 @@ impl EventEmitter<'_> {
             if state.cold.seen > 0 {
                 state.cold = ColdStart::default();
             }
-            let evidence = &mut state.episodes.own.evidence;
-            if state.model != model {
-                evidence.change_model();
-                state.drift.change_model();
-            }
             if warming {
                 // What came before a silence is not remembered.
                 state.surprise = Memory::default();
             } else {
                 scored.remember(&mut state.surprise);
-                scored.reading.by_model = Some(scored.reading.p);
-                scored.reading.p = evidence.by_key(scored.reading.p);
             }
+        }
+        if by_model {
+            scored.reading.by_model = Some(scored.reading.p);
+            scored.reading.p = state.episodes.own.evidence.by_key(scored.reading.p);
+        }
+        if scored.single {
+            scored.tell_surprise();
         }
         state.model = model;
         warming
@@ -378,10 +406,6 @@ impl EventEmitter<'_> {
 
     /// Looks whether the key drifts, by what judged the record alone: what has become usual for the key is what is looked for.
     fn drift(&mut self, work: &mut Work<'_>, scored: &ScoredRecord<'_>, emit: bool) {
-        let rule = match scored.season {
-            Some(_) => &work.own_rule,
-            None => &work.rule,
-        };
         let state = &mut work.slots[scored.slot].state;
         let place = Place {
             record: state.episodes.own.records,
@@ -389,7 +413,7 @@ impl EventEmitter<'_> {
             time: scored.reading.time,
         };
         let p = scored.reading.by_model.unwrap_or(scored.reading.p);
-        if let Some(turn) = state.drift.take(&rule.law, p, place) {
+        if let Some(turn) = state.drift.take(&work.rule.law, p, place) {
             let cause = self.cause(work, scored.step, scored.slot).judged_as(scored);
             self.turned(cause, turn, emit);
         }

@@ -1,8 +1,9 @@
 //! A stream of one feature, judged by the season of its key.
 
 use super::*;
-use crate::alert::ScoredBy;
+use crate::alert::{Alert, Score, ScoredBy};
 use crate::detect::Budget;
+use crate::model::card::ModelVersion;
 use crate::model::trained::TrainedModel;
 use crate::record::{Decoded, Key, Missing};
 use crate::seed::Seed;
@@ -92,17 +93,31 @@ fn a_fault_of_seven_days_is_still_open_on_the_seventh() {
 }
 
 #[test]
-fn the_season_is_named_where_it_judged_and_not_the_model() {
-    let mut pipeline = pipeline();
-    let calibration = Calibration::fit(&[]);
-    let model = Arc::new(TrainedModel::simple(7, &["load"], 1, calibration));
-    pipeline
-        .assign(&assignment(Offset(0), Vec::new()), Some(model))
-        .unwrap();
-    let (outbox, _) = work(&mut pipeline, 0, 3 * DAY, 3 * DAY - 40);
-    let alert = &outbox.alerts[0];
+fn the_season_is_named_unless_the_model_finds_a_record_rarer() {
+    // What a model says that has seen scores up to so much, of loads about 100 and broken ones about 60: its score is the square.
+    let told = |largest: i32, of: std::ops::Range<i64>| {
+        let mut pipeline = pipeline();
+        let seen: Vec<f64> = (0..1000).map(|i| f64::from(i * largest) / 1000.0).collect();
+        let model = TrainedModel::simple(7, &["load"], 1, Calibration::fit(&seen));
+        pipeline
+            .assign(&assignment(Offset(0), Vec::new()), Some(Arc::new(model)))
+            .unwrap();
+        let (outbox, _) = work(&mut pipeline, of.start, of.end, 3 * DAY - 40);
+        outbox
+    };
+    // To this one all is ordinary: what is broken is so by the time of day.
+    let outbox = told(30_000, 0..3 * DAY);
+    let broken = |alert: &&Alert| alert.input.offset.0 >= 3 * DAY - 40;
+    let alert = outbox.alerts.iter().find(broken).unwrap();
     assert_eq!(alert.scored_by, ScoredBy::Seasonal);
-    assert_eq!(outbox.scores[0].scored_by, ScoredBy::Seasonal);
+    let named = |by| move |score: &&Score| score.scored_by == by;
+    let season = outbox.scores.iter().filter(named(ScoredBy::Seasonal));
+    assert_eq!(season.count(), outbox.scores.len());
+    // To this one nothing is: it is named from the first record on, though the season finds them ordinary.
+    let outbox = told(10, 0..DAY);
+    let alert = &outbox.alerts[0];
+    assert_eq!(alert.scored_by, ScoredBy::Model(ModelVersion(7)));
+    assert!(alert.input.offset.0 < 10 && alert.anomaly_score >= alert.threshold);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod fleet;
 mod history;
 mod lasting;
+mod single;
 mod weekly;
 mod world;
 

@@ -12,10 +12,6 @@ impl Writer {
         self.all(season.ignorance.len(), season.ignorance.iter());
         self.f64(season.drift);
         self.i64(season.since.0);
-        self.f64(season.level);
-        for error in season.errors {
-            self.f64(error);
-        }
         for tally in season.tallies.iter().chain([&season.strange]) {
             self.u64(tally.total);
             self.u64(tally.until);
@@ -72,8 +68,6 @@ impl Reader<'_> {
             ignorance: self.all()?,
             drift: self.f64()?,
             since: self.time()?,
-            level: self.f64()?,
-            errors: [self.f64()?, self.f64()?],
             tallies: [self.tally()?, self.tally()?],
             strange: self.tally()?,
             waiting: (0..self.len(24)?)

@@ -14,8 +14,6 @@ fn season() -> Season {
         ignorance: vec![0.2; TERMS * TERMS],
         drift: -0.3,
         since: Timestamp(77),
-        level: 0.5,
-        errors: [0.2, 0.4],
         tallies: [
             Tally {
                 cells: vec![(-9, 2), (4, 5)],

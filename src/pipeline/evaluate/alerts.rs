@@ -4,6 +4,7 @@ use super::{EventEmitter, ScoredRecord, judged};
 use crate::alert::{Alert, AlertEvent, Attribution};
 use crate::detect::cold::{ColdStart, ROWS_MAX};
 use crate::detect::episode::Episode;
+use crate::detect::evidence::surprise;
 use crate::model::trained::Explanation;
 use crate::pipeline::Column;
 use crate::pipeline::output;
@@ -45,10 +46,8 @@ impl EventEmitter<'_> {
         let missing = scored.window.iter().filter(|value| value.is_nan()).count();
         let missing = missing as f64 / scored.window.len().max(1) as f64;
         if scored.season.is_some() {
-            let past = state.season.as_ref().map(|seasons| &seasons.judge);
-            alert.threshold = past.map_or(0.0, |past| past.threshold(work.own_rule.p_value()));
-            let records = past.map_or(0, |past| past.seen) as f64;
-            alert.confidence = records / (records + SEASON_RECORDS);
+            let seen = (state.season.as_ref()).map_or(0, |seasons| seasons.judge.seen) as f64;
+            alert.confidence = seen / (seen + SEASON_RECORDS);
         } else if let Some(model) = &work.model {
             // Scores are emitted on the scale of complete windows, whatever is missing: so is the threshold.
             alert.threshold = model.calibration.full.threshold(work.rule.p_value());
@@ -57,6 +56,9 @@ impl EventEmitter<'_> {
             alert.threshold = ColdStart::threshold(self.columns.len(), work.own_rule.p_value());
             let rows = state.cold.seen as f64;
             alert.confidence = 0.5 * rows / (rows + ROWS_MAX as f64);
+        }
+        if scored.single {
+            alert.threshold = surprise(work.rule.p_value());
         }
         if event == AlertEvent::Close
             && let Some(began) = self.shares_at_opening(work, &alert.id)

@@ -39,11 +39,7 @@ impl EventEmitter<'_> {
         if !of_key.is_some_and(|all| all.iter().any(|(known, _)| known == like)) {
             return true;
         }
-        let rule = match scored.season {
-            Some(_) => &work.own_rule,
-            None => &work.rule,
-        };
-        let extreme = scored.reading.p <= episode.peak_p.max(rule.p_value());
+        let extreme = scored.reading.p <= episode.peak_p.max(work.rule.p_value());
         let now = if extreme {
             &self.pattern(scored, episode, &self.explained(work, scored))
         } else {

@@ -55,6 +55,8 @@ struct Episode {
     named: Option<String>,
     open: bool,
     fault: Option<usize>,
+    /// The fault that an update told of, where it was open for another reason before: when, and the sensor.
+    came_on_top: Option<(usize, Timestamp, String)>,
 }
 
 impl Scoreboard {
@@ -81,14 +83,22 @@ impl Scoreboard {
                 named: None,
                 open: true,
                 fault,
+                came_on_top: None,
             };
             self.episodes.insert(alert.id.clone(), episode);
         }
+        let now = self.fault_at(alert.key.as_str(), alert.data_time);
         let episode = self.episodes.get_mut(&alert.id)?;
         let top = alert
             .relevant_attribution
             .first()
             .map(|top| top.feature.clone());
+        if let (AlertEvent::Update, None, None, Some(now), Some(top)) =
+            (alert.event, episode.fault, &episode.came_on_top, now, &top)
+            && self.schedule[now].fault.sensors.contains(&top.as_str())
+        {
+            episode.came_on_top = Some((now, alert.data_time, top.clone()));
+        }
         episode.open = alert.event != AlertEvent::Close;
         if episode.first.is_none() {
             episode.first.clone_from(&top);
@@ -97,7 +107,9 @@ impl Scoreboard {
             episode.peak = alert.anomaly_score;
             episode.named = top;
         }
-        episode.fault.map(|index| &self.schedule[index].fault)
+        let later = episode.came_on_top.as_ref().map(|(index, ..)| *index);
+        let fault = episode.fault.or(later);
+        fault.map(|index| &self.schedule[index].fault)
     }
 
     fn fault_at(&self, key: &str, at: Timestamp) -> Option<usize> {
@@ -114,7 +126,9 @@ impl Scoreboard {
                 .filter(|episode| episode.fault == Some(index))
                 .collect();
             episodes.sort_by_key(|episode| episode.opened);
-            let first = episodes.first()?;
+            let Some(first) = episodes.first() else {
+                return self.on_top(index);
+            };
             let [at_first, named] = match first.kind {
                 AlertKind::Silence => [(); 2].map(|()| Some("silence".to_owned())),
                 AlertKind::Score | AlertKind::Storm => [first.first.clone(), first.named.clone()],
@@ -136,6 +150,21 @@ impl Scoreboard {
             .filter(|(_, scheduled)| !scheduled.fault.routine)
             .map(|(index, scheduled)| (scheduled, of(index, scheduled).unwrap_or_default()))
             .collect()
+    }
+
+    /// A fault that came on top of what was told already, where an update said so.
+    fn on_top(&self, index: usize) -> Option<Finding> {
+        let mut told = self
+            .episodes
+            .values()
+            .filter_map(|e| e.came_on_top.as_ref());
+        let (_, at, sensor) = told.find(|(fault, ..)| *fault == index)?;
+        Some(Finding {
+            delay: Some(at.since(self.schedule[index].from)),
+            first: Some(sensor.clone()),
+            named: Some(sensor.clone()),
+            right: true,
+        })
     }
 
     /// Whether an episode of this key is open.
@@ -244,6 +273,22 @@ mod tests {
         // What it was at first is remembered, too.
         assert_eq!(board.findings()[1].1.first.as_deref(), Some("flow_m3h"));
         assert!(board.is_open("pump-2") && !board.is_open("pump-1"));
+    }
+
+    #[test]
+    fn an_update_that_names_the_sensor_tells_of_a_fault_on_top_of_a_false_alarm() {
+        let mut board = board();
+        board.see(&alert("a", "pump-2", 69_000, "flow_m3h", 5.0));
+        let update = |feature| Alert {
+            event: AlertEvent::Update,
+            ..alert("a", "pump-2", 75_000, feature, 9.0)
+        };
+        assert!(board.see(&update("flow_m3h")).is_none());
+        assert_eq!(board.findings()[1].1, Finding::default());
+        assert!(board.see(&update("discharge_bar")).is_some());
+        let found = &board.findings()[1].1;
+        assert!(found.right && found.delay == Some(Duration::from_secs(5)));
+        assert_eq!(board.false_alarms(), ["pump-2"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::faults::Fault;
 use super::scoreboard::{Finding, Scheduled, Scoreboard};
-use crate::alert::{Alert, AlertEvent, AlertKind};
+use crate::alert::{Alert, AlertEvent, AlertKind, Severity};
 use crate::time::Timestamp;
 
 /// Writes the story.
@@ -26,6 +26,8 @@ pub enum About {
     Fault,
     /// The daemon raised an alert.
     Alert,
+    /// What it alerted of got worse.
+    Worse,
     /// The daemon closed one.
     Closed,
     /// An alert that no fault explains.
@@ -41,6 +43,7 @@ impl About {
             Self::Model => ("model", "36"),
             Self::Fault => ("plant", "33"),
             Self::Alert => ("ALERT", "1;31"),
+            Self::Worse => ("worse", "1;31"),
             Self::Closed => ("closed", "32"),
             Self::FalseAlarm => ("FALSE", "1;35"),
             Self::People => ("people", "34"),
@@ -104,6 +107,9 @@ impl<W: Write> Story<W> {
         match (alert.event, fault) {
             (AlertEvent::Open, Some(_)) => self.line(at, About::Alert, &describe(alert)),
             (AlertEvent::Open, None) => self.line(at, About::FalseAlarm, &describe(alert)),
+            (AlertEvent::Update, _) if alert.severity == Severity::Critical => {
+                self.line(at, About::Worse, &describe(alert))
+            }
             (AlertEvent::Update, _) => Ok(()),
             (AlertEvent::Close, _) => {
                 let text = match alert.kind {

@@ -24,7 +24,7 @@ pub enum ScoredBy {
     /// Robust z-scores of the key's own past: there is no model yet.
     #[default]
     ColdStart,
-    /// What the key did at this time of day and week (`model.seasonal`): score and threshold are its own, not a model's.
+    /// What the key did at this time of day and week (`model.seasonal`). Scores of a single feature are −ln p, whoever judges.
     Seasonal,
     /// The model of this version.
     Model(ModelVersion),

@@ -175,7 +175,7 @@ pub struct Params {
     pub bytes_max: u64,
     /// How long the state topic remembers closed episodes, for training to leave out: `training.history`.
     pub quarantine_keep: Duration,
-    /// Whether records of a single feature are judged by the season of their key instead of by the model: `model.seasonal`, with
+    /// Whether records of a single feature are judged by the season of their key beside the model, or alone: `model.seasonal`, with
     /// `model.kind = "auto"`.
     pub seasonal: bool,
     /// Whether every record's score goes out too.

@@ -24,7 +24,7 @@ pub struct ModelSpec {
     /// Scaled values beyond ± this count as this in the score, so that one wild value cannot drown the others; p-values know larger ones apart. 0: no bound.
     pub clip: f32,
     /// Whether a stream of a single feature is judged by what its key did at this time of day and week, learnt record by record
-    /// ([`crate::detect::seasonal`]), instead of by the model. For `auto` only.
+    /// ([`crate::detect::seasonal`]), beside the model. For `auto` only.
     pub seasonal: bool,
     /// Share of training rows with the largest loss that is left out: a trimmed fit, against faults nobody flagged.
     pub trim: f32,

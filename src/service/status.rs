@@ -39,7 +39,7 @@ pub struct ProcessInfo {
     pub delivery: Delivery,
     /// Input topics.
     pub topics: Vec<String>,
-    /// Whether a stream of a single feature is judged by the season of its key, and not by the model in use.
+    /// Whether a stream of a single feature is judged by the season of its key, beside the model in use or alone.
     pub seasonal: bool,
 }
 

@@ -4,7 +4,7 @@ import { ask, keyLink } from './tools.js';
 import { chance, legend, levels, strip } from './charts.js';
 import { episodeList, nowBy } from './episodes.js';
 
-/** A stream of a single feature is judged by the season of its key. */
+/** A stream of a single feature is judged by the season of its key, too. */
 const bySeason = status => status.seasonal && status.columns.length === 1;
 
 /** One sentence: is all well? */
@@ -17,7 +17,7 @@ export function health(status) {
 }
 
 export function judge(status) {
-  if (bySeason(status)) return 'Each key is judged by what it did at this time of day and week.';
+  if (bySeason(status)) return `Each key is judged by what it did at this time of day and week${status.model ? `, and its last few records by model ${status.model.version}, trained ${span(Date.now() - Date.parse(status.model.created))} ago` : ''}.`;
   if (!status.model) return 'There is no model yet: records are judged by each key’s own past, with care.';
   return `Model ${status.model.version} (${status.model.kind}) judges, trained ${span(Date.now() - Date.parse(status.model.created))} ago.`;
 }

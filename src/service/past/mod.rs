@@ -111,18 +111,27 @@ fn sentence(
             "no record of it among {looked_at} that were read again from the log; {cut}"
         );
     }
-    let named: Vec<String> = models.iter().map(u64::to_string).collect();
     let by = match (seasonal, models) {
-        (true, _) => "what the key did before at this time of day and week".to_owned(),
-        (_, [0]) => "the key's own past".to_owned(),
-        (_, [one]) => format!("model {one}"),
-        (_, [0, rest @ ..]) => format!(
-            "the key's own past, then model {}",
-            named[named.len() - rest.len()..].join(", ")
+        (true, [] | [0]) => "what the key did before at this time of day and week".to_owned(),
+        (true, _) => format!(
+            "what the key did before at this time of day and week, and by {}",
+            of_models(models)
         ),
-        _ => format!("models {}", named.join(", ")),
+        (_, [0]) => "the key's own past".to_owned(),
+        (_, [0, ..]) => format!("the key's own past, then {}", of_models(models)),
+        _ => of_models(models),
     };
     format!("read again from the log, judged by {by}; {cut}")
+}
+
+/// The models by name, whose versions ascend; 0 is none.
+fn of_models(versions: &[u64]) -> String {
+    let models = versions.iter().filter(|version| **version > 0);
+    let named: Vec<String> = models.map(u64::to_string).collect();
+    match &named[..] {
+        [one] => format!("model {one}"),
+        _ => format!("models {}", named.join(", ")),
+    }
 }
 
 #[cfg(test)]
@@ -143,13 +152,14 @@ mod sentences {
         );
         assert_eq!(
             said(600, &[0, 3, 4], false, Stopped::Beginning),
-            "read again from the log, judged by the key's own past, then model 3, 4; the log begins there"
+            "read again from the log, judged by the key's own past, then models 3, 4; the log begins there"
         );
         assert_eq!(
             said(0, &[], false, Stopped::Records),
             "no record of it among 900 that were read again from the log; cut, for so many records are read at a time"
         );
-        assert!(said(1, &[0], true, Stopped::Time).contains("time of day"));
+        assert!(said(1, &[0], true, Stopped::Time).contains("time of day and week; "));
+        assert!(said(1, &[0, 5], true, Stopped::Time).contains("week, and by model 5; "));
         assert!(said(1, &[0], false, Stopped::Time).contains("the key's own past;"));
         assert!(said(1, &[1, 2], false, Stopped::Bytes).contains("models 1, 2; cut"));
     }

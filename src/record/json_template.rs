@@ -382,7 +382,7 @@ mod tests {
     use super::super::row::Given;
     use super::super::row::Parts;
     use super::super::schema::SchemaSpec;
-    use super::super::{DecodeError, Decoded};
+    use super::super::{DecodeError, Decoded, wire};
     use super::*;
     use crate::time::Timestamp;
 
@@ -659,7 +659,8 @@ mod tests {
                 for value in [good.clone(), changed(good.clone(), changes), good.clone()] {
                     let (fast, slow) = (outcome(&mut fast, &value), outcome(&mut slow, &value));
                     prop_assert_eq!(&fast, &slow, "{}", String::from_utf8_lossy(&value));
-                    prop_assert!(fast.0.is_err() || is_json_object(&value));
+                    // A change may put the id of a schema before it.
+                    prop_assert!(fast.0.is_err() || is_json_object(wire::json(&value)));
                 }
             }
         }

@@ -226,7 +226,7 @@ pub(super) fn score(config: &Config, arguments: &ScoreArgs) -> Result<(), Failur
         return Err(Failure::Usage(problem));
     }
     let found = measure(&table, &outcome, 0, arguments.vus_window);
-    let text = counted(&table, &outcome) + &figures::shown(&found);
+    let text = counted(&outcome, 0) + &figures::shown(&found);
     tell((&table, &outcome), &text, arguments.output.as_deref())
 }
 
@@ -254,7 +254,7 @@ pub(super) fn backtest(config: &Config, arguments: &BacktestArgs) -> Result<(), 
     });
     let mut text = format!(
         "{sentence}\n{}{}\n",
-        counted(&table, &outcome),
+        counted(&outcome, warmup),
         summary::trainings(&outcome)
     );
     text += &figures::shown(&found);
@@ -337,12 +337,14 @@ fn measure(
     figures::figures(keys, &labels[begin..], lines, window)
 }
 
-/// Rows and alerts, in a line; and what was said on the way, in another.
-fn counted(table: &Table, outcome: &Outcome) -> String {
-    let flagged = outcome.lines.iter().filter(|line| line.alert).count();
-    let (rows, drifts) = (table.len(), outcome.drifts);
-    let mut text =
-        format!("{rows} rows, {flagged} of them in alerts; keys that began to drift: {drifts}\n");
+/// Rows from `begin` on and alerts, in a line; and what was said on the way, in another.
+fn counted(outcome: &Outcome, begin: usize) -> String {
+    let judged = outcome.lines.get(begin..).unwrap_or_default();
+    let flagged = judged.iter().filter(|line| line.alert).count();
+    let (rows, drifts) = (judged.len(), outcome.drifts);
+    let mut text = format!(
+        "{rows} rows judged, {flagged} of them in alerts; keys that began to drift: {drifts}\n"
+    );
     let heard = outcome.feedback;
     if heard.statements > 0 {
         writeln!(

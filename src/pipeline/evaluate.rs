@@ -66,8 +66,8 @@ struct ScoredRecord<'a> {
     row: &'a [f64],
     window: &'a [f64],
     reading: Reading,
-    /// The score as it goes out: the reading's, but of the season only where something begins, and of a model that forecasts with what is remembered of
-    /// surprises.
+    /// The score as it goes out: the reading's, but of a single feature its strangeness where something begins and less than 1 elsewhere, and of a model
+    /// that forecasts with what is remembered of surprises.
     emitted_score: f64,
     /// How much of a surprise the record is to a model that forecasts.
     surprise: Option<f64>,

@@ -94,7 +94,7 @@ impl Rule {
     /// else, and without a model, and where the season of its key judges a single feature, too.
     #[must_use]
     pub fn of(params: &Params, model: Option<&TrainedModel>) -> Self {
-        if params.seasonal && model.is_some_and(|model| model.card.columns.len() == 1) {
+        if model.is_some_and(|model| params.by_season(model.card.columns.len())) {
             return Self::without_model(params, model);
         }
         let law = model.and_then(|model| model.evidence.as_ref());

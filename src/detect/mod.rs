@@ -239,6 +239,12 @@ pub struct ParamProblem {
 }
 
 impl Params {
+    /// Whether records of so many columns are judged by the season of their key, too: see [`Self::seasonal`].
+    #[must_use]
+    pub fn by_season(&self, columns: usize) -> bool {
+        self.seasonal && columns == 1
+    }
+
     /// What of them may change.
     #[must_use]
     pub fn alerts(&self) -> AlertParams {

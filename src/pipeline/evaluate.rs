@@ -374,7 +374,7 @@ impl EventEmitter<'_> {
             state.episodes.own.evidence.change_model();
             state.drift.change_model();
         }
-        if self.params.seasonal && scored.row.len() == 1 {
+        if self.params.by_season(scored.row.len()) {
             warming = scored.by_season(state, (cold_start_records, by_model));
         } else if scored.cold {
             let found = state.cold.judge(&judged(self.columns, scored.row));

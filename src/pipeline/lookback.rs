@@ -18,7 +18,7 @@ const LOOKBACK_RECORDS: u64 = 200_000;
 impl Pipeline {
     /// From how many records before its beginning a partition without state learns: none where a model judges, which knows its history.
     pub(super) fn lookback(&self) -> u64 {
-        if self.params.seasonal && self.columns.len() == 1 {
+        if self.params.by_season(self.columns.len()) {
             LOOKBACK_RECORDS
         } else {
             0

@@ -32,6 +32,16 @@ def daily(n, phase=0):
     return np.sin(2 * np.pi * (np.arange(n) + phase) / DAY)
 
 
+def switched(rng, n):
+    """1 while it is on, for one to four hours at a time, else 0."""
+    on, i = np.zeros(n), 0
+    while i < n:
+        length = int(rng.integers(60, 240))
+        on[i : i + length] = 1
+        i += length + int(rng.integers(20, 120))
+    return on
+
+
 def add(column, by):
     return lambda d, a, b, rng: d.__setitem__(column, d[column].where(~d.index.isin(range(a, b)), d[column] + by))
 
@@ -92,12 +102,7 @@ def counters(rng, n):
 
 def machine(rng, n):
     """A machine that is switched on and off, and warms and cools."""
-    on = np.zeros(n)
-    i = 0
-    while i < n:
-        length = int(rng.integers(60, 240))
-        on[i : i + length] = 1
-        i += length + int(rng.integers(20, 120))
+    on = switched(rng, n)
     warmth = np.empty(n)
     warmth[0] = 20
     for i in range(1, n):
@@ -280,11 +285,7 @@ def room(rng, n):
 
 def motor(rng, n):
     """One feature: a current that is switched on and off."""
-    on, i = np.zeros(n), 0
-    while i < n:
-        length = int(rng.integers(60, 240))
-        on[i : i + length] = 1
-        i += length + int(rng.integers(20, 120))
+    on = switched(rng, n)
     return alone(on * (12 + 0.5 * autoregressive(rng, n, 0.8)) + 0.05 * rng.normal(size=n))
 
 

@@ -7,6 +7,8 @@ import { episodeList, nowBy } from './episodes.js';
 /** A stream of a single feature is judged by the season of its key, too. */
 const bySeason = status => status.seasonal && status.columns.length === 1;
 
+const trained = model => `trained ${span(Date.now() - Date.parse(model.created))} ago`;
+
 /** One sentence: is all well? */
 export function health(status) {
   const told = status.episodes.filter(episode => !episode.suppressed);
@@ -17,9 +19,9 @@ export function health(status) {
 }
 
 export function judge(status) {
-  if (bySeason(status)) return `Each key is judged by what it did at this time of day and week${status.model ? `, and its last few records by model ${status.model.version}, trained ${span(Date.now() - Date.parse(status.model.created))} ago` : ''}.`;
+  if (bySeason(status)) return `Each key is judged by what it did at this time of day and week${status.model ? `, and its last few records by model ${status.model.version}, ${trained(status.model)}` : ''}.`;
   if (!status.model) return 'There is no model yet: records are judged by each key’s own past, with care.';
-  return `Model ${status.model.version} (${status.model.kind}) judges, trained ${span(Date.now() - Date.parse(status.model.created))} ago.`;
+  return `Model ${status.model.version} (${status.model.kind}) judges, ${trained(status.model)}.`;
 }
 
 export function flow(status) {

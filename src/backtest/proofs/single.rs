@@ -2,6 +2,7 @@
 
 use super::lived;
 use crate::alert::AlertEvent;
+use crate::backtest::tests::table;
 use crate::seed::Seed;
 use crate::tools::table::{Roles, Table};
 
@@ -24,8 +25,7 @@ fn cycle(seed: Seed, fault: fn(f64, f64, f64) -> f64) -> Table {
         }
         text.push_str(&format!("{value}\n"));
     }
-    let sha256 = crate::tools::table::hex_sha256(text.as_bytes());
-    Table::parse("cycle.csv", sha256, text.as_bytes(), &Roles::default()).unwrap()
+    table(&text, &Roles::default())
 }
 
 /// Share of the fault's records in an episode, how many episodes opened before, and for how many records what opened it stood still.

@@ -354,4 +354,5 @@ def main():
             print(f"  {fault:20s} {len(delays)} of {given.seeds}, {delay}; {np.mean(openings):.1f} openings, {np.mean(covered):.0%} covered", flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

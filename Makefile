@@ -9,7 +9,7 @@ PROFILE ?= quick
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test lint quality streams proofs fuzz chaos measure bench bench-kafka build deploy-test release docs clean-kafka
+.PHONY: help demo demo-kafka test lint quality streams fleets proofs fuzz chaos measure bench bench-kafka build deploy-test release docs clean-kafka
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -45,6 +45,12 @@ streams: ## what is told of simulated streams of sixteen kinds under plain defau
 	$(CARGO) build --profile $(PROFILE) --bin anomalyd
 	@[ -x target/quality-venv/bin/python ] || { python3 -m venv target/quality-venv && target/quality-venv/bin/pip install --quiet pandas scikit-learn; }
 	target/quality-venv/bin/python scripts/streams.py --bin target/$(PROFILE)/anomalyd
+
+fleets: ## what is told of simulated fleets of six kinds under plain defaults (ten minutes)
+	@scripts/bootstrap.sh
+	$(CARGO) build --profile $(PROFILE) --bin anomalyd
+	@[ -x target/quality-venv/bin/python ] || { python3 -m venv target/quality-venv && target/quality-venv/bin/pip install --quiet pandas scikit-learn; }
+	target/quality-venv/bin/python scripts/fleets.py --bin target/$(PROFILE)/anomalyd
 
 proofs: ## the promises about false alarms and training, by simulation with fixed seeds, with their figures (minutes)
 	@scripts/bootstrap.sh

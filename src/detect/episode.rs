@@ -24,6 +24,9 @@ use crate::time::Timestamp;
 /// for more.
 const LEVEL_BOUNDS: (f64, f64) = (2.5, 20.0);
 
+/// The share of the records between two false openings, as often as the budget allows them, that it may take to know that one of them is over.
+const OVER_WITHIN: f64 = 0.1;
+
 /// Records that an episode's mean surprise is reckoned from: at least, and at most.
 const LEVEL_RECORDS: (u64, u64) = (10, 300);
 
@@ -90,6 +93,17 @@ impl Rule {
         rising(|m| m.ln() / (1.0 - 1.0 / m), opens).max(LEVEL_BOUNDS.0)
     }
 
+    /// The same, with episodes that opened on normal records over before half of all records are in one: where a week has 168 of them, as many as it takes to be
+    /// sure at a record a minute are days. Normal records have a mean surprise of 1, and each speaks for the end with ln m − 1 + 1/m on average, if m is the
+    /// mean that an episode is taken to have at least.
+    fn soon_over(mut self) -> Self {
+        let records = OVER_WITHIN / self.per_record();
+        let wanted = self.close_evidence * self.law.dependence / records;
+        let soon = rising(|m| m.ln() - 1.0 + 1.0 / m, wanted);
+        self.level_min = self.level_min.max(soon);
+        self
+    }
+
     /// The rule for what `model` judges: by the law of evidence that it was trained with, if that is of the time scales of `params`. By an assumed one
     /// else, and without a model, and where the season of its key judges a single feature, too.
     #[must_use]
@@ -100,11 +114,11 @@ impl Rule {
         let law = model.and_then(|model| model.evidence.as_ref());
         match (law, model) {
             (Some(law), Some(model)) if law.scales == params.time_scales => {
-                Self::new(params, Arc::clone(law), pace(model))
+                Self::new(params, Arc::clone(law), pace(model)).soon_over()
             }
             (_, Some(model)) => {
                 let law = Arc::new(EvidenceLaw::assumed(&params.time_scales));
-                Self::new(params, law, pace(model))
+                Self::new(params, law, pace(model)).soon_over()
             }
             (_, None) => Self::without_model(params, None),
         }
@@ -114,7 +128,7 @@ impl Rule {
     #[must_use]
     pub fn without_model(params: &Params, model: Option<&TrainedModel>) -> Self {
         let law = Arc::new(EvidenceLaw::following(&params.time_scales));
-        Self::new(params, law, model.map_or((RECORDS_PER_KEY_DAY, 1), pace))
+        Self::new(params, law, model.map_or((RECORDS_PER_KEY_DAY, 1), pace)).soon_over()
     }
 
     /// False openings per record that the budget allows a key which sends `records_per_day`.
@@ -515,6 +529,42 @@ mod tests {
         // k (x − 1 − ln x) = 9.21 at x = 2.36 for k = 18.4; ln m / (1 − 1/m) is that at m = 7.82.
         assert!((held(18.4) - 7.82).abs() < 0.05, "{}", held(18.4));
         assert!((held(1.0) - LEVEL_BOUNDS.1).abs() < 1e-6);
+    }
+
+    #[test]
+    fn an_episode_of_normal_records_is_over_before_the_next_that_the_budget_allows() {
+        let law = Arc::new(EvidenceLaw {
+            dependence: 5.0,
+            ..EvidenceLaw::assumed(&[1, 5, 30, 300])
+        });
+        // Ordinary records, but for one that is just strange enough.
+        let lasts = |per_record: f64| {
+            let wild = |i: u32| {
+                if i == 50 {
+                    0.8 * per_record
+                } else {
+                    f64::from(i % 97 + 1) / 98.0
+                }
+            };
+            let calm: Vec<f64> = (0..2000).map(wild).collect();
+            let params = Params {
+                budget: Budget::PerRecord(per_record),
+                ..Params::default()
+            };
+            let rule = Rule::new(&params, Arc::clone(&law), (1.0, 1));
+            let length = |rule: &Rule| {
+                let found = run_by(rule, &calm);
+                let of = |what| found.iter().find(|(_, found, _)| *found == what);
+                of('c').map_or(2000, |(at, _, _)| *at) - of('o').unwrap().0
+            };
+            (length(&rule), length(&rule.clone().soon_over()))
+        };
+        // A record an hour, one a week: half of all records would be in episodes.
+        let (before, now) = lasts(1.0 / 168.0);
+        assert!(before > 40 && now < 17, "{before} {now}");
+        // A record a minute: nothing changes.
+        let (before, now) = lasts(1.0 / 10_080.0);
+        assert_eq!(before, now);
     }
 
     #[test]

@@ -149,7 +149,7 @@ fn training(trained: &Trained, budget: f64) -> TrainingRow {
         promoted: trained.promoted,
         verdict: trained.verdict.clone(),
         recall: card.and_then(|card| card.measures.get("recall").copied()),
-        threshold: model.map(|model| model.calibration.full.threshold(budget)),
+        threshold: model.map(|model| model.threshold(budget)),
         losses: card.map_or_else(Vec::new, losses),
     }
 }

@@ -256,6 +256,9 @@ pub struct Card {
     /// What a kind that is made of others consists of, as `model.ensemble.members` would have it. Cards of older programs lack it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<String>,
+    /// Types of keys that have a model of their own, by the features that they send.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub types: Vec<TypeOfKeys>,
     /// The same as `losses` for the members of a kind that is made of others: their names, as `model.ensemble.members` has them, and their losses. Of members
     /// that have more than one epoch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -299,6 +302,7 @@ impl Card {
             close_evidence: 0.0,
             losses: Vec::new(),
             members: Vec::new(),
+            types: Vec::new(),
             member_losses: Vec::new(),
             measures: BTreeMap::new(),
             gate: GateReport::default(),
@@ -311,6 +315,17 @@ impl Card {
     pub fn count(&self, name: &str) -> u64 {
         self.rows.get(name).copied().unwrap_or(0)
     }
+}
+
+/// Keys that send the same features, and have a model of these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TypeOfKeys {
+    /// The columns, in order.
+    pub features: Vec<String>,
+    /// How many keys there were.
+    pub keys: u64,
+    /// Windows that its model was fitted on.
+    pub windows: u64,
 }
 
 /// How training used its rows: all that decides which row goes where.

@@ -103,6 +103,54 @@ impl Levels {
         self.unknown.is_none()
     }
 
+    /// The levels of several types of keys, each known by itself, with the columns that it sends: only keys of one type are held against each other. What becomes of
+    /// a column of a key that is not known is what its type says, where only one sends it.
+    #[must_use]
+    pub fn of_types(types: &[(Vec<usize>, Self)], columns: usize) -> Self {
+        if types.iter().all(|(_, levels)| levels.is_empty()) {
+            return Self::default();
+        }
+        // Each type's own shared centre goes into the centres of its keys.
+        let about_zero = |levels: &Self, level: &Level| {
+            let centres = level.centre.iter().zip(&level.ratio).zip(&levels.shared);
+            Level {
+                centre: centres
+                    .map(|((centre, ratio), shared)| centre - shared / ratio)
+                    .collect(),
+                ratio: level.ratio.clone(),
+            }
+        };
+        let mut of_key = BTreeMap::new();
+        let mut unknown = Level {
+            centre: vec![0.0; columns],
+            ratio: vec![1.0; columns],
+        };
+        for (sent, levels) in types {
+            let keys = levels.of_key.iter();
+            of_key.extend(keys.map(|(key, level)| (key.clone(), about_zero(levels, level))));
+            let Some(of_type) = &levels.unknown else {
+                continue;
+            };
+            let of_type = about_zero(levels, of_type);
+            let only = |column: &&usize| {
+                types
+                    .iter()
+                    .filter(|(others, _)| others.contains(column))
+                    .count()
+                    == 1
+            };
+            for &column in sent.iter().filter(only) {
+                unknown.centre[column] = of_type.centre[column];
+                unknown.ratio[column] = of_type.ratio[column];
+            }
+        }
+        Self {
+            shared: vec![0.0; columns],
+            of_key,
+            unknown: Some(unknown),
+        }
+    }
+
     /// How many keys have a level of their own.
     pub fn len(&self) -> usize {
         self.of_key.len()
@@ -563,5 +611,45 @@ mod tests {
         let (_, ratio) = tensors.wide.get_mut("levels.ratio").unwrap();
         ratio[0] = 0.0;
         assert!(Levels::load(&tensors).is_err());
+    }
+
+    #[test]
+    fn keys_of_one_type_are_not_held_against_those_of_another() {
+        // Two types send the first column, around 0 and around 1,000; each has one of its own, and an unlike key.
+        let type_of = |centres: [f64; 4], column: usize, name: &str| {
+            let (rows, places) = fleet(&centres.map(|centre| (centre, 1.0)), 200, 7);
+            let mut whole = Array2::from_elem((rows.nrows(), 3), f64::NAN);
+            for (mut row, value) in whole.rows_mut().into_iter().zip(&rows) {
+                (row[0], row[column]) = (*value, 10.0 * value);
+            }
+            let places: BTreeMap<String, Vec<usize>> = places
+                .into_iter()
+                .map(|(key, rows)| (format!("{name}{key}"), rows))
+                .collect();
+            let levels = Levels::fit(whole.view(), &places, &ContextColumns::default());
+            (vec![0, column], levels)
+        };
+        let types = [
+            type_of([0.0, 50.0, -20.0, 10.0], 1, "a"),
+            type_of([1000.0, 1050.0, 980.0, 1010.0], 2, "b"),
+        ];
+        let levels = Levels::of_types(&types, 3);
+        assert_eq!((levels.len(), levels.columns()), (8, Some(3)));
+        for ((_, own), (key, centre)) in types.iter().zip([("ak01", 50.0), ("bk01", 1050.0)]) {
+            let values = [centre + 2.0, 10.0 * centre, 10.0 * centre];
+            let (mut joined, mut alone) = (values, values);
+            levels.apply(key, &mut joined);
+            own.apply(key, &mut alone);
+            let apart = joined.iter().zip(&alone).map(|(a, b)| (a - b).abs());
+            assert!(apart.fold(0.0, f64::max) < 1e-9, "{joined:?} {alone:?}");
+            levels.undo(key, &mut joined);
+            assert!((joined[0] - values[0]).abs() < 1e-9);
+        }
+        // Of a key that is not known nobody says to which type a column of both belongs.
+        let mut unknown = [7.0, 100.0, 10_000.0];
+        levels.apply("new", &mut unknown);
+        assert!((unknown[0] - 7.0).abs() < 1e-12, "{unknown:?}");
+        assert!((unknown[1] - 100.0).abs() > 1e-3 && (unknown[2] - 10_000.0).abs() > 1e-3);
+        assert!(Levels::of_types(&[(vec![0], Levels::default())], 3).is_empty());
     }
 }

@@ -97,27 +97,27 @@ impl Tensors {
         for (name, tensor) in inner.tensors {
             self.tensors.insert(format!("{prefix}{name}"), tensor);
         }
+        for (name, tensor) in inner.wide {
+            self.wide.insert(format!("{prefix}{name}"), tensor);
+        }
         for (name, json) in inner.settings {
             self.settings.insert(format!("{prefix}{name}"), json);
         }
     }
 
-    /// The tensors whose names begin with `prefix`, without it: the inverse of [`Self::nest`].
+    /// What has a name that begins with `prefix`, without it: the inverse of [`Self::nest`].
     #[must_use]
     pub fn nested(&self, prefix: &str) -> Self {
-        let strip = |name: &String| name.strip_prefix(prefix).map(str::to_owned);
+        fn those<T: Clone>(all: &BTreeMap<String, T>, prefix: &str) -> BTreeMap<String, T> {
+            let strip = |name: &String| name.strip_prefix(prefix).map(str::to_owned);
+            all.iter()
+                .filter_map(|(name, value)| Some((strip(name)?, value.clone())))
+                .collect()
+        }
         Self {
-            tensors: self
-                .tensors
-                .iter()
-                .filter_map(|(n, t)| Some((strip(n)?, t.clone())))
-                .collect(),
-            settings: self
-                .settings
-                .iter()
-                .filter_map(|(n, s)| Some((strip(n)?, s.clone())))
-                .collect(),
-            wide: BTreeMap::new(),
+            tensors: those(&self.tensors, prefix),
+            wide: those(&self.wide, prefix),
+            settings: those(&self.settings, prefix),
         }
     }
 

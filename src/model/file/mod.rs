@@ -21,7 +21,7 @@ use crate::model::reservoir::Reservoir;
 use crate::model::scale::Scaler;
 use crate::model::sensors::Sensors;
 use crate::model::tensors::{ModelFileError, Tensors, invalid, sha256};
-use crate::model::trained::TrainedModel;
+use crate::model::trained::{KeyType, TrainedModel};
 use crate::stats::calibration::CalibrationSet;
 use crate::stats::evidence::EvidenceLaw;
 use golden::Golden;
@@ -48,23 +48,7 @@ impl TrainedModel {
     /// # Errors
     /// If a number of the card is not finite: JSON has no form for it.
     pub fn to_bytes(&self) -> Result<Vec<u8>, ModelFileError> {
-        let mut tensors = Tensors::default();
-        let mut inner = Tensors::default();
-        self.model.save(&mut inner);
-        tensors.nest("model.", inner);
-        tensors.put1(
-            "normal_contribution",
-            ArrayView1::from(&self.normal_contribution),
-        );
-        tensors.set("kind", &self.model.name());
-        self.scaler.save(&mut tensors);
-        self.levels.save(&mut tensors);
-        tensors.set("calibration", &self.calibration);
-        tensors.set("evidence", &self.evidence.as_deref());
-        tensors.set("gaps", &self.gaps);
-        self.judges.save(&mut tensors);
-        self.reservoir.save(&mut tensors);
-        Golden::of(self).save(&mut tensors);
+        let tensors = self.stored();
         let metadata = Metadata {
             format: FORMAT,
             sha256: tensors.digest(&self.card)?,
@@ -86,14 +70,44 @@ impl TrainedModel {
         safetensors::serialize(views, Some(metadata)).map_err(invalid)
     }
 
+    /// All but the card.
+    fn stored(&self) -> Tensors {
+        let mut tensors = Tensors::default();
+        let mut inner = Tensors::default();
+        self.model.save(&mut inner);
+        tensors.nest("model.", inner);
+        tensors.put1(
+            "normal_contribution",
+            ArrayView1::from(&self.normal_contribution),
+        );
+        tensors.set("kind", &self.model.name());
+        self.scaler.save(&mut tensors);
+        self.levels.save(&mut tensors);
+        tensors.set("calibration", &self.calibration);
+        tensors.set("evidence", &self.evidence.as_deref());
+        tensors.set("gaps", &self.gaps);
+        self.judges.save(&mut tensors);
+        self.reservoir.save(&mut tensors);
+        for (at, of) in self.types.iter().enumerate() {
+            let mut inner = of.model.stored();
+            inner.set("columns", &of.columns);
+            inner.set("card", &of.model.card);
+            tensors.nest(&type_prefix(at), inner);
+        }
+        Golden::of(self).save(&mut tensors);
+        tensors
+    }
+
     /// How many of the model's numbers are not finite: none, in a model that may judge.
     pub fn broken_weights(&self) -> usize {
         let mut tensors = Tensors::default();
         self.model.save(&mut tensors);
         let weights = tensors.tensors.values().flat_map(|(_, values)| values);
         let scaling = self.scaler.centre.iter().chain(&self.scaler.spread);
+        let types = self.types.iter().map(|of| of.model.broken_weights());
         weights.filter(|value| !value.is_finite()).count()
             + scaling.filter(|value| !value.is_finite()).count()
+            + types.sum::<usize>()
     }
 
     /// Reads a model file.
@@ -128,19 +142,33 @@ impl TrainedModel {
                 found,
             });
         }
+        let count = (0..).take_while(|&at| tensors.settings.contains_key(&of_type(at)));
+        let types = count
+            .map(|at| KeyType::restored(&tensors.nested(&type_prefix(at)), &metadata.card))
+            .collect::<Result<_, _>>()?;
+        Self::restored(&tensors, metadata.card, types)
+    }
+
+    /// What [`Self::stored`] made.
+    fn restored(
+        tensors: &Tensors,
+        card: Card,
+        types: Vec<KeyType>,
+    ) -> Result<Self, ModelFileError> {
         let model = Self {
-            levels: Levels::load(&tensors)?,
-            scaler: Scaler::load(&tensors)?,
+            levels: Levels::load(tensors)?,
+            scaler: Scaler::load(tensors)?,
             model: KINDS.load(&tensors.get::<String>("kind")?, &tensors.nested("model."))?,
-            judges: Judges::load(&tensors)?,
+            judges: Judges::load(tensors)?,
             calibration: tensors.get::<CalibrationSet>("calibration")?,
             gaps: tensors.get("gaps")?,
             normal_contribution: tensors.get1("normal_contribution")?.to_vec(),
             evidence: tensors
                 .get::<Option<EvidenceLaw>>("evidence")?
                 .map(Arc::new),
-            reservoir: Reservoir::load(&tensors)?,
-            card: metadata.card,
+            reservoir: Reservoir::load(tensors)?,
+            card,
+            types,
         };
         if model.evidence.as_ref().is_some_and(|law| !law.is_sound()) {
             return Err(ModelFileError::Invalid(
@@ -148,7 +176,7 @@ impl TrainedModel {
             ));
         }
         model.check_widths()?;
-        Golden::load(&tensors, model.card.columns.len())?.try_on(&model)?;
+        Golden::load(tensors, model.card.columns.len())?.try_on(&model)?;
         Ok(model)
     }
 
@@ -225,6 +253,37 @@ impl TrainedModel {
         }
         Ok(())
     }
+}
+
+impl KeyType {
+    /// A type of keys of the model that has this card.
+    fn restored(tensors: &Tensors, whole: &Card) -> Result<Self, ModelFileError> {
+        let (columns, card): (Vec<usize>, Card) = (tensors.get("columns")?, tensors.get("card")?);
+        let within = columns
+            .last()
+            .is_some_and(|last| *last < whole.columns.len());
+        let fits = columns.is_sorted_by(|a, b| a < b)
+            && within
+            && columns.len() == card.columns.len()
+            && card.spec.window == whole.spec.window;
+        if !fits {
+            return Err(ModelFileError::Invalid(
+                "a type of keys has other columns or windows than the card says".to_owned(),
+            ));
+        }
+        let model = TrainedModel::restored(tensors, card, Vec::new())?;
+        Ok(Self { columns, model })
+    }
+}
+
+/// Before the names of all that belongs to the model of a type.
+fn type_prefix(at: usize) -> String {
+    format!("type.{at}.")
+}
+
+/// The setting that each type has.
+fn of_type(at: usize) -> String {
+    type_prefix(at) + "columns"
 }
 
 impl Reservoir {

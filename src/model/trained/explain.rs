@@ -32,6 +32,9 @@ impl TrainedModel {
     /// If it is not one window.
     pub fn explain(&self, window: ArrayView2<'_, f64>) -> Explanation {
         assert_eq!(window.nrows(), 1, "one window is explained at a time");
+        if let Some(of) = self.type_of(window.row(0)) {
+            return self.explain_by_type(of, window);
+        }
         let columns = self.card.columns.len();
         let filled = self.fill(window);
         let measured = self.scaler.measured();
@@ -130,10 +133,18 @@ impl TrainedModel {
 
     /// What is expected of the newest record of n windows (`n × D`), in the features' own units.
     pub fn expected(&self, windows: ArrayView2<'_, f64>) -> Array2<f64> {
-        self.expected_newest(windows, &self.fill(windows))
+        if self.types.is_empty() {
+            self.expected_newest(windows, &self.fill(windows))
+        } else {
+            self.expected_by_type(windows)
+        }
     }
 
-    fn expected_newest(&self, windows: ArrayView2<'_, f64>, filled: &Filled) -> Array2<f64> {
+    pub(super) fn expected_newest(
+        &self,
+        windows: ArrayView2<'_, f64>,
+        filled: &Filled,
+    ) -> Array2<f64> {
         let (columns, measured) = (self.card.columns.len(), self.scaler.measured().len());
         let newest_of = |width: usize, columns: usize| Slice::from(width - columns..width);
         let expected = self.model.expected(filled.rows.view());

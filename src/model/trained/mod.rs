@@ -25,6 +25,7 @@ use crate::stats::evidence::EvidenceLaw;
 
 mod explain;
 mod strips;
+pub mod types;
 
 pub use explain::Explanation;
 pub use strips::{Strips, WindowAt};
@@ -56,6 +57,17 @@ pub struct TrainedModel {
     pub evidence: Option<Arc<EvidenceLaw>>,
     /// Windows that this model and those before it were accepted on, for the gate of those after it.
     pub reservoir: Reservoir,
+    /// Types of keys that have a model of their own; none where all send much the same features.
+    pub types: Vec<KeyType>,
+}
+
+/// Keys that send the same features.
+#[derive(Debug)]
+pub struct KeyType {
+    /// Which of the D columns they send, ascending, those of context among them.
+    pub columns: Vec<usize>,
+    /// The model of these columns, for windows that the levels of the model of all have been applied to.
+    pub model: TrainedModel,
 }
 
 /// What was found about n windows.
@@ -169,6 +181,7 @@ impl TrainedModel {
             normal_contribution: vec![1.0; model.width()],
             evidence: None,
             reservoir: Reservoir::default(),
+            types: Vec::new(),
             model,
         }
     }
@@ -190,7 +203,11 @@ impl TrainedModel {
     /// If there is not one seed a window.
     pub fn judge(&self, windows: ArrayView2<'_, f64>, seeds: &[Seed]) -> Judged {
         assert_eq!(windows.nrows(), seeds.len(), "one seed a window");
-        self.judged(self.raw(windows, seeds, true))
+        if self.types.is_empty() {
+            self.judged(self.raw(windows, seeds, true))
+        } else {
+            self.judge_by_type(windows, seeds)
+        }
     }
 
     /// The model's own scores of n windows, and the fraction of each window's inputs that was missing: what calibrations are fitted on.

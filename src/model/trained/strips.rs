@@ -50,6 +50,10 @@ impl TrainedModel {
     pub fn judge_strips(&self, Strips { strips, windows }: Strips<'_>, seeds: &[Seed]) -> Judged {
         assert_eq!(windows.len(), seeds.len(), "one seed a window");
         let width = self.width();
+        if !self.types.is_empty() && !windows.is_empty() {
+            let rows = windows_of(strips, windows, (width, self.card.columns.len()));
+            return self.judge_by_type(rows.view(), seeds);
+        }
         if width == self.card.columns.len() || !self.scaler.changes.is_empty() {
             // What changed is of a window: rows cannot be scaled by themselves.
             let mut raw = RawScores::default();

@@ -43,15 +43,13 @@ impl EventEmitter<'_> {
             alert.anomaly_grade = work.own_rule.grade(episode.strength);
         }
         let state = &work.slots[scored.slot].state;
-        let missing = scored.window.iter().filter(|value| value.is_nan()).count();
-        let missing = missing as f64 / scored.window.len().max(1) as f64;
         if scored.season.is_some() {
             let seen = (state.season.as_ref()).map_or(0, |seasons| seasons.judge.seen) as f64;
             alert.confidence = seen / (seen + SEASON_RECORDS);
         } else if let Some(model) = &work.model {
             // Scores are emitted on the scale of complete windows, whatever is missing: so is the threshold.
-            alert.threshold = model.calibration.full.threshold(work.rule.p_value());
-            alert.confidence = model.calibration.at(missing).confidence();
+            alert.threshold = model.threshold(work.rule.p_value());
+            alert.confidence = model.confidence(scored.window);
         } else {
             alert.threshold = ColdStart::threshold(self.columns.len(), work.own_rule.p_value());
             let rows = state.cold.seen as f64;
@@ -107,7 +105,8 @@ impl EventEmitter<'_> {
     }
 }
 
-/// Shares by feature, the largest first; equal ones in the features' order.
+/// Shares by feature, the largest first; equal ones in the features' order. What was not observed and is not to blame is left out, and so is what nothing was
+/// expected of: other keys may send it.
 pub(super) fn attribution(
     columns: &[Column],
     row: &[f64],
@@ -126,6 +125,36 @@ pub(super) fn attribution(
                 .and_then(|(column, records)| (column == index).then_some(records)),
         })
         .collect();
+    all.retain(|of| of.share > 0.0 || (of.actual.is_some() && !of.expected.is_nan()));
     all.sort_by(|a, b| b.share.total_cmp(&a.share));
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Missing;
+    use crate::record::schema::ContextColumns;
+
+    #[test]
+    fn what_other_keys_send_is_not_told() {
+        let names = ["current", "flow", "heat", "speed"].map(str::to_owned);
+        let missing = vec![Missing::Mask; 4];
+        let columns = Column::list(&names, &missing, &ContextColumns::default());
+        let explained = Explanation {
+            shares: vec![0.3, 0.0, 0.7, 0.0],
+            expected: vec![1.0, f64::NAN, 2.0, 3.0],
+            still: None,
+        };
+        // Flow is sent by others; a speed was expected, but did not come.
+        let told = |row: [f64; 4]| -> Vec<String> {
+            let told = attribution(&columns, &row, &explained);
+            told.into_iter().map(|of| of.feature).collect()
+        };
+        assert_eq!(told([5.0, f64::NAN, 9.0, f64::NAN]), ["heat", "current"]);
+        assert_eq!(
+            told([5.0, 1.0, f64::NAN, 3.0]),
+            ["heat", "current", "speed"]
+        );
+    }
 }

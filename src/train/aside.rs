@@ -3,6 +3,7 @@
 use super::card;
 use super::job::{TrainError, TrainJob};
 use super::suspects::{self, SHARE_MAX};
+use super::types;
 use super::window::{self, Windows};
 use super::young;
 use crate::model::card::{Exclusion, Suspect};
@@ -134,6 +135,20 @@ fn longer<'a>(job: &'a TrainJob, windows: &Windows<'_>, out: &[Exclusion]) -> Op
     (2 * longer.len() >= windows.len()).then_some(longer)
 }
 
+/// The suspects found now: of each type of keys by itself, since what half of its keys do is no fault, however few they are among all.
+fn found(job: &TrainJob, windows: &Windows<'_>) -> Result<Vec<Suspect>, TrainError> {
+    let types = types::and_others(job, windows.all(), windows.recent(windows.all(), 1).view());
+    if types.is_empty() {
+        return suspects::find(job, windows);
+    }
+    let mut found = Vec::new();
+    for of in types {
+        let theirs = job.of_columns(&of.columns);
+        found.extend(suspects::find(&theirs, &windows.of_type(&theirs, &of))?);
+    }
+    Ok(found)
+}
+
 /// The suspects that the model in use knows of, and those found now, in windows of several records first.
 fn known_and_found(
     job: &TrainJob,
@@ -150,7 +165,7 @@ fn known_and_found(
     }
     let longer = longer(job, windows, out);
     for windows in longer.iter().chain([windows]) {
-        let found = suspects::find(job, windows)?;
+        let found = found(job, windows)?;
         let known: Vec<Exclusion> = suspects.iter().map(|s| s.exclusion.clone()).collect();
         let new = |found: &Suspect| !known.iter().any(|known| overlap(known, &found.exclusion));
         suspects.extend(found.into_iter().filter(new));

@@ -4,9 +4,9 @@
 //! take turns: a model of the same kind is fitted on the others, less a gap of a window's length on either side, and scores the fold. A
 //! fold's model has seen a quarter less than the final one, so that its scores are, if anything, a little high, and the threshold with them.
 
-use super::fit::{self, Fitted, HeldOut};
+use super::fit::{self, HeldOut, Sequences};
 use super::job::{FOLDS, TrainError, TrainJob};
-use super::split::{self, Split, Window};
+use super::split::{self, Fold, Window};
 use super::window::Windows;
 use crate::model::Monitor;
 use crate::model::card::Usage;
@@ -17,48 +17,40 @@ use crate::model::trained::TrainedModel;
 pub(super) struct Folds {
     /// What each fold's model says of its windows, in order of time.
     seen: Vec<HeldOut>,
-    /// The model of the last fold, which was fitted on earlier windows only, calibrated on the other folds.
-    last: Fitted,
     /// The windows of the last fold.
     held_out: Vec<Window>,
 }
 
 impl Folds {
-    /// Fits a model for each fold of the windows that the final model learns from, and lets it score the fold.
+    /// Fits a model for each fold of the windows that the final model learns from, and lets it score the fold. Beside it the model of the last fold, which was
+    /// fitted on earlier windows only, calibrated on the other folds.
     pub fn fit(
         job: &TrainJob,
         windows: &Windows<'_>,
-        (split, usage): (&Split, &Usage),
+        (folds, usage): (Vec<Fold>, &Usage),
         monitor: &mut dyn Monitor,
-    ) -> Result<Self, TrainError> {
+    ) -> Result<(Self, TrainedModel), TrainError> {
         let mut seen = Vec::new();
         let mut last = None;
-        for (i, fold) in split::folds(&split.fitted, FOLDS, job.spec.window)
-            .into_iter()
-            .enumerate()
-        {
+        for (i, fold) in folds.into_iter().enumerate() {
             let (train, validation) = split::validated(&fold.rest, &job.spec, usage);
             let seed = job.seed.child("fold").nth(i as u64);
             let fitted = fit::weights(job, windows, (&train, &validation), seed, monitor)?;
             let shared = (seed, job.gaps.then_some(FOLDS));
             seen.push(HeldOut::of(&fitted.model, windows, &fold.held_out, shared));
-            last = Some((fitted, fold.held_out));
+            last = Some((fitted.model, fold.held_out));
         }
         let Some((mut last, held_out)) = last else {
             unreachable!("there are {FOLDS} folds");
         };
         let (_, others) = seen.split_last().unwrap_or_else(|| unreachable!("as many"));
-        together(others).calibrate(job, &mut last.model);
-        Ok(Self {
-            seen,
-            last,
-            held_out,
-        })
+        together(others).calibrate(job, &mut last);
+        Ok((Self { seen, held_out }, last))
     }
 
     /// Calibrates the final model on all folds.
-    pub fn calibrate(&self, job: &TrainJob, model: &mut TrainedModel) {
-        together(&self.seen).calibrate(job, model);
+    pub fn calibrate(&self, job: &TrainJob, model: &mut TrainedModel) -> Sequences {
+        together(&self.seen).calibrate(job, model)
     }
 
     /// How many windows that was.
@@ -71,19 +63,14 @@ impl Folds {
         &self,
         job: &TrainJob,
         (windows, gate): (&Windows<'_>, &[Window]),
-        fitted: &mut Fitted,
-    ) {
+        model: &mut TrainedModel,
+    ) -> Option<Sequences> {
         if gate.is_empty() {
-            return;
+            return None;
         }
         let mut seen = together(&self.seen);
-        seen.extend(&HeldOut::of(&fitted.model, windows, gate, (job.seed, None)));
-        seen.calibrate(job, &mut fitted.model);
-    }
-
-    /// The model of the last fold.
-    pub fn last(&self) -> &TrainedModel {
-        &self.last.model
+        seen.extend(&HeldOut::of(model, windows, gate, (job.seed, None)));
+        Some(seen.calibrate(job, model))
     }
 
     /// The windows of the last fold.

@@ -42,10 +42,18 @@ pub(super) struct Fitted {
     /// The model.
     pub model: TrainedModel,
     /// What gaps make of the scores of the calibration windows.
-    gaps: Vec<(Way, Pairs)>,
+    pub gaps: GapScores,
     /// How the fit went.
     pub losses: FitLosses,
+    /// P-values of held-out windows, those of each run in order: what tells how evidence gathers.
+    pub sequences: Sequences,
 }
+
+/// Scores of windows with inputs and without, by what is taken away.
+pub(super) type GapScores = Vec<(Way, Pairs)>;
+
+/// P-values of windows that follow each other.
+pub(super) type Sequences = Vec<Vec<f64>>;
 
 /// Mean losses after each epoch, (training, validation): for the card.
 #[derive(Clone, Debug, Default)]
@@ -75,7 +83,7 @@ pub(super) fn fit(
         held_out,
         (job.seed, job.gaps.then_some(1)),
     );
-    seen.calibrate(job, &mut fitted.model);
+    fitted.sequences = seen.calibrate(job, &mut fitted.model);
     fitted.gaps = seen.gaps;
     Ok(fitted)
 }
@@ -145,6 +153,7 @@ pub(super) fn weights(
         model,
         gaps: Vec::new(),
         losses: losses.kept(),
+        sequences: Vec::new(),
     })
 }
 
@@ -170,19 +179,19 @@ pub(super) fn calibrate_finally(
     job: &TrainJob,
     windows: &Windows<'_>,
     split: &Split,
-    fitted: &mut Fitted,
-) {
+    (model, gaps): (&mut TrainedModel, GapScores),
+) -> Option<Sequences> {
     if split.gate.is_empty() {
-        return;
+        return None;
     }
     let mut places = split.calibrate.clone();
     places.extend_from_slice(&split.gate);
     let calm = windows.matrix(&places);
-    places.extend(returning(job, windows, split, (&fitted.model, calm.view())));
+    places.extend(returning(job, windows, split, (model, calm.view())));
     places.sort_by_key(Window::order);
-    let mut seen = HeldOut::of(&fitted.model, windows, &places, (job.seed, None));
-    seen.gaps = std::mem::take(&mut fitted.gaps);
-    seen.calibrate(job, &mut fitted.model);
+    let mut seen = HeldOut::of(model, windows, &places, (job.seed, None));
+    seen.gaps = gaps;
+    Some(seen.calibrate(job, model))
 }
 
 /// Windows of short episodes that come back into the calibration. Whoever calibrates without the records that were flagged calls the next
@@ -282,7 +291,7 @@ pub(super) struct HeldOut {
     /// Which window each is: its run, counted through all parts, and its number there.
     places: Vec<(usize, usize)>,
     /// Scores of the same windows with inputs and without, by what is taken away.
-    gaps: Vec<(Way, Pairs)>,
+    gaps: GapScores,
     /// Sums of contributions by input.
     contributions: Vec<f64>,
     /// What the sensors say of each, and of its means: sizes of residuals, `n × M`; no rows where a fold was too small for them.
@@ -351,8 +360,8 @@ impl HeldOut {
         self.scores.len()
     }
 
-    /// Calibrates the model, its sensors, and what opens an episode.
-    pub fn calibrate(&self, job: &TrainJob, model: &mut TrainedModel) {
+    /// Calibrates the model, its sensors, and what opens an episode, by the p-values that come back.
+    pub fn calibrate(&self, job: &TrainJob, model: &mut TrainedModel) -> Sequences {
         model.normal_contribution = self.normal_contribution(model.inputs());
         let complete: Vec<f64> = picked(&self.scores, &self.missing, |missing| missing <= 0.0);
         // Where records are hardly ever complete, those with gaps stand in as they are.
@@ -373,14 +382,16 @@ impl HeldOut {
                 judge.calibrate(sizes);
             }
         }
-        model.evidence = evidence::law(&self.sequences(model), &job.episodes).map(Arc::new);
+        let sequences = self.sequences(model);
+        model.evidence = evidence::law(&sequences, &job.episodes).map(Arc::new);
+        sequences
     }
 
     /// The windows' p-values by `model` as it is calibrated now, those of each run in order.
-    fn sequences(&self, model: &TrainedModel) -> Vec<Vec<f64>> {
+    fn sequences(&self, model: &TrainedModel) -> Sequences {
         let mut order: Vec<usize> = (0..self.len()).collect();
         order.sort_by_key(|&i| self.places[i]);
-        let mut sequences: Vec<Vec<f64>> = Vec::new();
+        let mut sequences: Sequences = Vec::new();
         let mut before = None;
         for i in order {
             let (run, number) = self.places[i];
@@ -474,7 +485,7 @@ fn with_gaps(
     (held_out, models): (ArrayView2<'_, f64>, usize),
     (scores, missing): (&[f64], &[f64]),
     seed: Seed,
-) -> Vec<(Way, Pairs)> {
+) -> GapScores {
     let measured = model.scaler.measured();
     let places: Vec<usize> = (0..measured.len())
         .map(|place| measured.column(place))

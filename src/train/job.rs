@@ -256,6 +256,22 @@ impl TrainJob {
         })
     }
 
+    /// The same of some columns only, without the rows and what was read: for the model of a type of keys.
+    pub(super) fn of_columns(&self, columns: &[usize]) -> Self {
+        let columns: Vec<String> = columns.iter().map(|&at| self.columns[at].clone()).collect();
+        Self {
+            seed: self.seed.child("type").child(&columns.join("\n")),
+            columns,
+            fill_last: Vec::new(),
+            spans: Vec::new(),
+            source: None,
+            exclusions: Vec::new(),
+            feedback: Said::new(),
+            maintenance: Vec::new(),
+            ..self.with(self.spec.clone(), self.gaps)
+        }
+    }
+
     /// The same with principal components, without the rows: the line that the gate draws. Of long windows they are those of the newest records,
     /// as in the pool: the whole of one has more inputs than a covariance is known of. `gaps`: whether it may judge windows with gaps.
     pub(super) fn plain(&self, gaps: bool) -> Self {
@@ -267,6 +283,11 @@ impl TrainJob {
         } else {
             "pca".clone_into(&mut spec.kind);
         }
+        self.with(spec, gaps)
+    }
+
+    /// The same without the rows, to fit something else on windows that were made of them.
+    fn with(&self, spec: ModelSpec, gaps: bool) -> Self {
         Self {
             spec,
             rows: Vec::new(),

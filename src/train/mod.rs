@@ -1,11 +1,12 @@
 //! Training as a function: decoded rows, settings and a seed in; a model and a verdict out. The same job gives the same bytes.
 //!
 //! Reading order: `job` (what is asked for), [`rows`] (what was read), [`sample`] (what to read), `window` (rows to windows), `kept_out` (records that are not learnt from),
-//! `split` (windows by use), `aside` and `suspects` (faults in a history that nobody has judged), `fit` (scaler, model, calibration), `cross` (the calibration of few rows), [`evidence`]
+//! `split` (windows by use), `aside` and `suspects` (faults in a history that nobody has judged), `fit` (scaler, model, calibration), `cross` (the calibration of few rows), `types` (keys that send other features), `calibrated` (all of these together), [`evidence`]
 //! (what opens an episode), [`inject`] (faults that the gate tries), [`gate`] (may this
 //! model judge?), `report` (its card).
 
 mod aside;
+mod calibrated;
 mod card;
 mod cross;
 pub mod evidence;
@@ -20,6 +21,9 @@ pub mod rows;
 pub mod sample;
 mod split;
 mod suspects;
+#[cfg(test)]
+mod type_tests;
+mod types;
 mod window;
 #[cfg(test)]
 mod window_law;
@@ -30,10 +34,10 @@ pub use job::{Params, TrainData, TrainError, TrainJob, TrainSettings};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use ndarray::Array2;
+use calibrated::{Calibrated, TypeFit};
 
 use crate::model::Monitor;
-use crate::model::card::{Card, Usage};
+use crate::model::card::Card;
 use crate::model::gate_report::{GateReport, Instead};
 use crate::model::reservoir::Reservoir;
 use crate::model::trained::TrainedModel;
@@ -69,71 +73,6 @@ pub fn run_watched(job: &TrainJob, monitor: &mut dyn Monitor) -> Result<Candidat
         None => Judged::gated(job, &windows, fitted, monitor)?,
     };
     Ok(judged.report(job, &windows, aside))
-}
-
-/// What was fitted and calibrated, before the gate.
-#[derive(Debug)]
-struct Calibrated {
-    usage: Usage,
-    split: split::Split,
-    fitted: fit::Fitted,
-    folds: Option<cross::Folds>,
-}
-
-impl Calibrated {
-    /// Splits the windows, fits, and calibrates on what was held back.
-    fn fit(
-        job: &TrainJob,
-        windows: &window::Windows<'_>,
-        usage: Usage,
-        monitor: &mut dyn Monitor,
-    ) -> Result<Self, TrainError> {
-        let split = windows.split(&usage, &job.spec);
-        let mut fitted = fit::fit(job, windows, (&split, usage.folds > 0), monitor)?;
-        let folds = if usage.folds > 0 {
-            Some(cross::Folds::fit(job, windows, (&split, &usage), monitor)?)
-        } else {
-            None
-        };
-        if let Some(folds) = &folds {
-            folds.calibrate(job, &mut fitted.model);
-        }
-        Ok(Self {
-            usage,
-            split,
-            fitted,
-            folds,
-        })
-    }
-
-    /// The model that the gate tries: where no windows were held back for it but folds are, that of the last fold.
-    fn tried(&self) -> &TrainedModel {
-        match &self.folds {
-            Some(folds) if self.split.gate.is_empty() => folds.last(),
-            _ => &self.fitted.model,
-        }
-    }
-
-    /// The windows that the gate tries it on, as they were observed, with their keys, and whether it was calibrated on these: those that were held back for this;
-    /// where none were, the last fold; or those that validated it, which can show faults but not how often it alerts.
-    fn held_out(&self, windows: &window::Windows<'_>) -> (Vec<String>, Array2<f64>, bool) {
-        let held_out = match &self.folds {
-            _ if !self.split.gate.is_empty() => &self.split.gate,
-            Some(folds) => folds.held_out(),
-            None => &self.split.validation,
-        };
-        let calibrated_on = self.folds.is_none() && self.split.gate.is_empty();
-        (windows.keys(held_out), windows.raw(held_out), calibrated_on)
-    }
-
-    /// Calibrates on the gate's windows, too.
-    fn finish(&mut self, job: &TrainJob, windows: &window::Windows<'_>) {
-        let (split, fitted) = (&self.split, &mut self.fitted);
-        match &self.folds {
-            Some(folds) => folds.calibrate_finally(job, (windows, &split.gate), fitted),
-            None => fit::calibrate_finally(job, windows, split, fitted),
-        }
-    }
 }
 
 /// What was made, and what was said of it.
@@ -201,6 +140,8 @@ impl Judged {
             split,
             fitted,
             folds,
+            types,
+            ..
         } = self.made;
         let mut model = fitted.model;
         let calibrated = folds.map_or(split.calibrate.len(), |folds| folds.windows());
@@ -211,6 +152,7 @@ impl Judged {
             calibrated,
             losses: fitted.losses,
             members: model.model.members(),
+            types: types.iter().map(TypeFit::in_words).collect(),
             asked: self.asked,
             measures: self.measures,
             verdict: self.verdict.clone(),

@@ -7,7 +7,7 @@ use super::card::judged_from;
 use super::fit::FitLosses;
 use super::job::TrainJob;
 use super::split::Split;
-use crate::model::card::{Card, Usage};
+use crate::model::card::{Card, TypeOfKeys, Usage};
 use crate::model::gate_report::GateReport;
 
 /// What a run found out.
@@ -25,6 +25,8 @@ pub(super) struct Findings<'a> {
     pub losses: FitLosses,
     /// What the model consists of, where its kind is made of others.
     pub members: Vec<String>,
+    /// Types of keys that have a model of their own.
+    pub types: Vec<TypeOfKeys>,
     /// The kind that was asked for, where the baseline took its place.
     pub asked: Option<String>,
     /// What the gate measured.
@@ -57,6 +59,7 @@ pub(super) fn completed(begun: Card, job: &TrainJob, found: Findings<'_>) -> Car
         losses: found.losses.model,
         member_losses: found.losses.members,
         members: found.members,
+        types: found.types,
         asked: found.asked,
         measures: found.measures,
         gate: found.verdict,

@@ -92,6 +92,24 @@ impl Split {
     }
 }
 
+impl Split {
+    /// The same of some keys only.
+    pub fn only(&self, ours: impl Fn(&Window) -> bool) -> Self {
+        Self {
+            fitted: only(&self.fitted, &ours),
+            train: only(&self.train, &ours),
+            validation: only(&self.validation, &ours),
+            calibrate: only(&self.calibrate, &ours),
+            gate: only(&self.gate, &ours),
+        }
+    }
+}
+
+/// Those of the windows that are `ours`.
+pub(super) fn only(windows: &[Window], ours: &impl Fn(&Window) -> bool) -> Vec<Window> {
+    windows.iter().filter(|w| ours(w)).copied().collect()
+}
+
 /// At most `most` of the windows, in whole stretches of neighbours of one run, spread evenly over time, the latest among them. In order.
 pub(super) fn neighbours(windows: &[Window], most: usize, length: usize) -> Vec<Window> {
     let stretch = NEIGHBOURS_MIN.max(8 * length);
@@ -168,6 +186,16 @@ pub(super) struct Fold {
     pub held_out: Vec<Window>,
     /// The others.
     pub rest: Vec<Window>,
+}
+
+impl Fold {
+    /// The same of some keys only.
+    pub fn only(&self, ours: impl Fn(&Window) -> bool) -> Self {
+        Self {
+            held_out: only(&self.held_out, &ours),
+            rest: only(&self.rest, &ours),
+        }
+    }
 }
 
 /// The windows that lie wholly within the stretch; all of them where that would leave next to nothing.

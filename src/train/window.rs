@@ -7,7 +7,8 @@ use ndarray::Array2;
 use super::job::{TrainError, TrainJob};
 use super::kept_out::KeptOut;
 use super::rows::PartitionRows;
-use super::split::{Split, VALIDATION_SHARE, Window, neighbours};
+use super::split::{Split, VALIDATION_SHARE, Window, neighbours, only};
+use super::types::{self, OfType};
 use crate::detect::pace::Sequence;
 use crate::detect::windowing::{self, LateRecords};
 use crate::model::card::{Exclusion, Stretch, Suspect, Usage};
@@ -27,6 +28,8 @@ const DAY_MS: f64 = 86_400_000.0;
 #[derive(Debug)]
 pub(super) struct Windows<'a> {
     job: &'a TrainJob,
+    /// What was read, a part a partition.
+    parts: &'a [PartitionRows],
     /// Records of one key that follow each other, as values `len × D` with `last` filled in.
     runs: Vec<Vec<f64>>,
     windows: Vec<Window>,
@@ -62,6 +65,7 @@ impl<'a> Windows<'a> {
     ) -> Self {
         let mut built = Self {
             job,
+            parts: &job.rows,
             runs: Vec::new(),
             windows: Vec::new(),
             flagged: Vec::new(),
@@ -86,6 +90,33 @@ impl<'a> Windows<'a> {
         let gap = crate::stats::order::quantile_sorted(&gaps, 0.5);
         built.records_per_key_day = if gap > 0.0 { DAY_MS / gap } else { 86_400.0 };
         built
+    }
+
+    /// The windows of a type of keys: with its columns only, by what is usual for each key, for a job of these columns.
+    pub fn of_type<'b>(&'b self, job: &'b TrainJob, of: &OfType) -> Windows<'b> {
+        let columns = self.job.columns.len();
+        let mut runs = vec![Vec::new(); self.runs.len()];
+        let windows = only(&self.windows, &|window| of.has(window));
+        let flagged = only(&self.flagged, &|window| of.has(window));
+        for window in windows.iter().chain(&flagged) {
+            let run = &mut runs[window.run];
+            if run.is_empty() {
+                let mut values = self.runs[window.run].clone();
+                self.levels.apply(&self.place(window).1.0, &mut values);
+                let rows = values.chunks_exact(columns);
+                run.extend(rows.flat_map(|row| of.columns.iter().map(|&column| row[column])));
+            }
+        }
+        Windows {
+            job,
+            parts: self.parts,
+            runs,
+            windows,
+            flagged,
+            keys: of.keys.len(),
+            levels: Levels::default(),
+            ..*self
+        }
     }
 
     /// Leaves out windows that are too many. Those that are fitted on are thinned evenly, so that they are as unlike as may be; the later ones,
@@ -252,7 +283,7 @@ impl<'a> Windows<'a> {
     /// Where a window's newest record lies: its partition, key and offset.
     pub fn place(&self, window: &Window) -> (&'a TopicPartition, &'a Key, Offset) {
         let (part, offset) = window.place;
-        let rows = &self.job.rows[part];
+        let rows = &self.parts[part];
         (&rows.at, &rows.keys()[window.key as usize], offset)
     }
 
@@ -279,10 +310,23 @@ impl<'a> Windows<'a> {
 
     /// Learns what is usual for each key, from the windows that are fitted on: the others show how well that holds for what comes after.
     pub fn level(&mut self, usage: &Usage) {
-        let fitted = self.split(usage, &self.job.spec).fitted;
-        let newest = self.recent(&fitted, 1);
-        let of_key = self.by_key(&fitted);
-        self.levels = Levels::fit(newest.view(), &of_key, &self.job.context_columns());
+        let split = self.split(usage, &self.job.spec);
+        let fitted = &split.fitted;
+        let newest = self.recent(fitted, 1);
+        let context = self.job.context_columns();
+        let levels = |ours: &dyn Fn(&Window) -> bool| {
+            let mut of_key = self.by_key(fitted);
+            of_key.retain(|_, places| places.iter().any(|&place| ours(&fitted[place])));
+            Levels::fit(newest.view(), &of_key, &context)
+        };
+        let types = types::find(self.job, fitted, newest.view());
+        self.levels = if types.is_empty() {
+            levels(&|_| true)
+        } else {
+            let of_type = |of: OfType| (of.columns.clone(), levels(&|window| of.has(window)));
+            let of_types: Vec<_> = types.into_iter().map(of_type).collect();
+            Levels::of_types(&of_types, self.job.columns.len())
+        };
     }
 
     /// Which of these windows are of each key, in their order.

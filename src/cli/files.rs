@@ -22,7 +22,7 @@ use crate::detect::episode::pace;
 use crate::kafka::history::KafkaHistory;
 use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::model::Monitor;
-use crate::model::card::Card;
+use crate::model::card::{Card, TypeOfKeys};
 use crate::model::reservoir::Reservoir;
 use crate::time::{Clock, SystemClock};
 use crate::tools::table::{Roles, Table};
@@ -122,7 +122,20 @@ fn told_of(card: &Card) -> String {
     ];
     let lists = lists.iter().filter(|(_, some)| !some.is_empty());
     let lists = lists.map(|(what, some)| format!("{what}: {}\n", some.join(", ")));
-    lists.collect::<String>() + &unlike(card) + &calibrated(card) + "\n"
+    lists.collect::<String>() + &types(card) + &unlike(card) + &calibrated(card) + "\n"
+}
+
+/// Which features the types of keys send that have a model of their own; nothing where all keys send much the same.
+fn types(card: &Card) -> String {
+    let line = |of: &TypeOfKeys| {
+        let keys = if of.keys == 1 { "key" } else { "keys" };
+        format!(
+            "a model of their own: {} {keys} that send {}\n",
+            of.keys,
+            of.features.join(", ")
+        )
+    };
+    card.types.iter().map(line).collect()
 }
 
 /// How many keys are judged by levels of their own; nothing where keys are alike.

@@ -22,6 +22,7 @@ pub(super) fn model(card: &Card, champion: Option<ModelVersion>) -> Value {
         "program": card.program,
         "columns": card.columns,
         "counters": card.counters,
+        "types": card.types,
         "promoted": gate.is_promoted(),
         "verdict": gate.to_string(),
         "reasons": reasons,

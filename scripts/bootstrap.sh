@@ -2,7 +2,7 @@
 # What a build needs, on a machine with git and rustup: installs it by apt where it may, else says exactly what is missing.
 #
 #   scripts/bootstrap.sh          for building and the demo: a C and C++ compiler, make, pkg-config, OpenSSL, a Rust toolchain
-#   scripts/bootstrap.sh tests    and for the tests: Java 17 or later and Maven, which fetch and run Apache Kafka
+#   scripts/bootstrap.sh tests    and for the tests: Java 17 or later and Maven, which fetch and run Apache Kafka; numpy for Python, if it can be had
 #
 # KAFKA_HOME (an unpacked Apache Kafka) makes Maven unnecessary, ANOMALYD_TEST_BROKERS (a running one) Java too.
 # ANOMALYD_NO_INSTALL=1 installs nothing and only says what is missing.
@@ -12,13 +12,28 @@ say() { printf 'bootstrap: %s\n' "$*" >&2; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
 packages=()
+extras=()
 need() { # need PACKAGE if the command that follows fails
   local package=$1
   shift
   "$@" >/dev/null 2>&1 || packages+=("$package")
 }
 
+wish() { # wish PACKAGE if the command that follows fails: a test is skipped without it, and says so
+  local package=$1
+  shift
+  "$@" >/dev/null 2>&1 || extras+=("$package")
+}
+
 has_header() { echo "#include <$1>" | cc -E - ; }
+
+has_numpy() { # as tests/elsewhere.rs looks for it
+  local python
+  for python in "${ANOMALYD_PYTHON:-}" python3 /usr/bin/python3 target/quality-venv/bin/python; do
+    [ -n "$python" ] && "$python" -c 'import numpy' && return
+  done
+  return 1
+}
 
 java_is_new() {
   local version
@@ -28,11 +43,13 @@ java_is_new() {
 
 missing() {
   packages=()
+  extras=()
   need gcc have cc
   need g++ have c++
   need make have make
   need pkg-config have pkg-config
   need libssl-dev has_header openssl/ssl.h
+  [ "${1:-}" != tests ] || wish python3-numpy has_numpy
   if [ "${1:-}" = tests ] && [ -z "${ANOMALYD_TEST_BROKERS:-}" ]; then
     need openjdk-17-jre-headless java_is_new
     [ -n "${KAFKA_HOME:-}" ] || need maven have mvn
@@ -56,9 +73,13 @@ install() {
   "${as[@]}" apt-get install -y -qq --no-install-recommends "${wanted[@]}" >&2
 }
 
+may_install() {
+  [ -z "${ANOMALYD_NO_INSTALL:-}" ] && have apt-get && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
+}
+
 missing "${1:-}"
 if [ "${#packages[@]}" -gt 0 ]; then
-  if [ -z "${ANOMALYD_NO_INSTALL:-}" ] && have apt-get && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; then
+  if may_install; then
     install || say "the installation failed"
     missing "${1:-}"
   fi
@@ -68,6 +89,11 @@ if [ "${#packages[@]}" -gt 0 ]; then
     say "elsewhere: a C and C++ compiler, make, pkg-config, OpenSSL's headers; for the tests Java 17 or later and Maven"
     exit 1
   fi
+fi
+
+if [ "${#extras[@]}" -gt 0 ] && may_install; then
+  packages=("${extras[@]}")
+  install || say "going on without ${extras[*]}"
 fi
 
 if ! have cargo; then

@@ -24,7 +24,7 @@ use crate::time::Timestamp;
 /// for more.
 const LEVEL_BOUNDS: (f64, f64) = (2.5, 20.0);
 
-/// The share of the records between two false openings, as often as the budget allows them, that it may take to know that one of them is over.
+/// The share of the records between two false openings, as often as the budget allows them, that it may take to know that one of them is over; or a day.
 const OVER_WITHIN: f64 = 0.1;
 
 /// Records that an episode's mean surprise is reckoned from: at least, and at most.
@@ -93,11 +93,11 @@ impl Rule {
         rising(|m| m.ln() / (1.0 - 1.0 / m), opens).max(LEVEL_BOUNDS.0)
     }
 
-    /// The same, with episodes that opened on normal records over before half of all records are in one: where a week has 168 of them, as many as it takes to be
-    /// sure at a record a minute are days. Normal records have a mean surprise of 1, and each speaks for the end with ln m − 1 + 1/m on average, if m is the
-    /// mean that an episode is taken to have at least.
+    /// The same, with an episode that opened on normal records over within a day of them, or within a tenth of those between two that the budget allows, if that
+    /// is longer: as many records as it takes to be sure at one a minute are days at one an hour. Normal records have a mean surprise of 1, and each speaks for the end
+    /// with ln m − 1 + 1/m on average, if m is the mean that an episode is taken to have at least.
     fn soon_over(mut self) -> Self {
-        let records = OVER_WITHIN / self.per_record();
+        let records = (OVER_WITHIN / self.per_record()).max(self.records_per_key_day);
         let wanted = self.close_evidence * self.law.dependence / records;
         let soon = rising(|m| m.ln() - 1.0 + 1.0 / m, wanted);
         self.level_min = self.level_min.max(soon);

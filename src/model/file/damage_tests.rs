@@ -58,7 +58,19 @@ fn models() -> Vec<TrainedModel> {
     ));
     let windows = Array2::from_shape_fn((3, 6), |(i, j)| (i + j) as f64);
     models[1].reservoir = Reservoir::of(&["k", "l", "m"].map(str::to_owned), windows.view());
+    let last = models.len() - 1;
+    models[last].types = [vec![0, 2, 3], vec![1, 4, 5]].map(of_type).into();
     models
+}
+
+/// Keys that send some of the columns.
+fn of_type(columns: Vec<usize>) -> KeyType {
+    let names: Vec<&str> = columns.iter().map(|&column| COLUMNS[column]).collect();
+    let scores: Vec<f64> = (0..400)
+        .map(|i| f64::from(i) * 0.01 * (columns[0] + 1) as f64)
+        .collect();
+    let model = TrainedModel::simple(7, &names, 1, Calibration::fit(&scores));
+    KeyType { columns, model }
 }
 
 /// A place somewhere in a JSON value.
@@ -307,4 +319,14 @@ fn a_model_that_does_not_judge_its_golden_rows_as_it_did_is_refused() {
             assert!(error.contains("golden"), "{what} of {kind}: {error}");
         }
     }
+}
+
+#[test]
+fn a_type_of_keys_that_got_other_columns_is_refused() {
+    let mut model = models().pop().unwrap();
+    let golden = Golden::of(&model);
+    assert_eq!(golden.try_on(&model), Ok(()));
+    model.types[0].columns = vec![0, 2, 4];
+    let error = golden.try_on(&model).unwrap_err().to_string();
+    assert!(error.contains("golden"), "{error}");
 }

@@ -12,7 +12,7 @@ use crate::model::tensors::{ModelFileError, Tensors};
 use crate::model::trained::TrainedModel;
 use crate::seed::Seed;
 
-/// How many windows.
+/// How many windows, beside one of each type of keys.
 const ROWS: usize = 16;
 
 /// How many of them are about the model's centre; the others are beyond any bound that it has, or lack much.
@@ -52,8 +52,10 @@ impl Golden {
     pub fn of(model: &TrainedModel) -> Self {
         let (width, columns) = (model.width(), model.card.columns.len());
         let mut rng = Seed(0).child("golden").rng();
-        let mut windows = Array2::from_shape_fn((ROWS, width), |(row, input)| {
+        let rows = ROWS + model.types.len();
+        let mut windows = Array2::from_shape_fn((rows, width), |(row, input)| {
             let far = match row {
+                ROWS.. => 1.0,
                 NEAR.. if row.is_multiple_of(2) => BEYOND,
                 _ => row as f64 / 3.0,
             };
@@ -68,6 +70,11 @@ impl Golden {
                 windows[(NEAR + 1 + 2 * (input % columns % 2), input)] = f64::NAN;
             }
         }
+        for (row, of) in (ROWS..).zip(&model.types) {
+            for input in (0..width).filter(|input| !of.columns.contains(&(input % columns))) {
+                windows[(row, input)] = f64::NAN;
+            }
+        }
         let mut golden = Self {
             windows,
             ..Self::default()
@@ -79,10 +86,16 @@ impl Golden {
 
     fn judged(&self, model: &TrainedModel) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
         let seeds: Vec<Seed> = (0..self.windows.nrows() as u64).map(Seed).collect();
-        let judged = model.judge(self.windows.view(), &seeds);
+        let (all, of_types) = self.windows.view().split_at(Axis(0), ROWS);
+        let mut judged = model.judge_as_one(all, &seeds[..ROWS]);
+        if of_types.nrows() > 0 {
+            let of_types = model.judge(of_types, &seeds[ROWS..]);
+            judged.score.extend(of_types.score);
+            judged.p_value.extend(of_types.p_value);
+        }
         let explained = EXPLAINED.into_iter().flat_map(|row| {
             let window = self.windows.slice_axis(Axis(0), (row..=row).into());
-            model.explain(window).shares
+            model.explain_as_one(window).shares
         });
         (judged.score, judged.p_value, explained.collect())
     }
@@ -101,11 +114,12 @@ impl Golden {
         put("golden.share", &self.share);
     }
 
-    /// Reads back what [`Self::save`] wrote of a model of `shared` columns.
+    /// Reads back what [`Self::save`] wrote of a model of `shared` columns and so many types of keys.
     ///
     /// # Errors
     /// If it is not there, or not as many as there must be.
-    pub fn load(from: &Tensors, shared: usize) -> Result<Self, ModelFileError> {
+    pub fn load(from: &Tensors, shared: usize, types: usize) -> Result<Self, ModelFileError> {
+        let rows = ROWS + types;
         let wrong = |name: &str| ModelFileError::Invalid(format!("`{name}` is absent or uneven"));
         let find = |name: &str, length: usize| {
             let (_, values) = from.wide.get(name).ok_or_else(|| wrong(name))?;
@@ -117,14 +131,17 @@ impl Golden {
         };
         let name = "golden.windows";
         let (shape, values) = from.wide.get(name).ok_or_else(|| wrong(name))?;
-        let &[ROWS, columns] = &shape[..] else {
+        let &[found, columns] = &shape[..] else {
             return Err(wrong(name));
         };
+        if found != rows {
+            return Err(wrong(name));
+        }
         Ok(Self {
-            windows: Array2::from_shape_vec((ROWS, columns), values.clone())
+            windows: Array2::from_shape_vec((rows, columns), values.clone())
                 .map_err(|_| wrong(name))?,
-            score: find("golden.score", ROWS)?,
-            p_value: find("golden.p_value", ROWS)?,
+            score: find("golden.score", rows)?,
+            p_value: find("golden.p_value", rows)?,
             share: find("golden.share", EXPLAINED.len() * shared)?,
         })
     }
@@ -141,7 +158,7 @@ impl Golden {
         }
         // Parts that do not fit each other show as a panic of arithmetic, which is how a file of any kind is refused, whatever kind may come.
         let tried = catch_unwind(AssertUnwindSafe(|| {
-            let last = self.windows.slice_axis(Axis(0), (ROWS - 1..).into());
+            let last = self.windows.slice_axis(Axis(0), (ROWS - 1..ROWS).into());
             model.codes(last);
             self.judged(model)
         }));

@@ -176,7 +176,7 @@ impl TrainedModel {
             ));
         }
         model.check_widths()?;
-        Golden::load(tensors, model.card.columns.len())?.try_on(&model)?;
+        Golden::load(tensors, model.card.columns.len(), model.types.len())?.try_on(&model)?;
         Ok(model)
     }
 

@@ -32,9 +32,14 @@ impl TrainedModel {
     /// If it is not one window.
     pub fn explain(&self, window: ArrayView2<'_, f64>) -> Explanation {
         assert_eq!(window.nrows(), 1, "one window is explained at a time");
-        if let Some(of) = self.type_of(window.row(0)) {
-            return self.explain_by_type(of, window);
+        match self.type_of(window.row(0)) {
+            Some(of) => self.explain_by_type(of, window),
+            None => self.explain_as_one(window),
         }
+    }
+
+    /// [`Self::explain`] by the model of all, whatever types there are.
+    pub(in crate::model) fn explain_as_one(&self, window: ArrayView2<'_, f64>) -> Explanation {
         let columns = self.card.columns.len();
         let filled = self.fill(window);
         let measured = self.scaler.measured();

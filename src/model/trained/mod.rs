@@ -204,10 +204,19 @@ impl TrainedModel {
     pub fn judge(&self, windows: ArrayView2<'_, f64>, seeds: &[Seed]) -> Judged {
         assert_eq!(windows.nrows(), seeds.len(), "one seed a window");
         if self.types.is_empty() {
-            self.judged(self.raw(windows, seeds, true))
+            self.judge_as_one(windows, seeds)
         } else {
             self.judge_by_type(windows, seeds)
         }
+    }
+
+    /// [`Self::judge`] by the model of all, whatever types there are.
+    pub(in crate::model) fn judge_as_one(
+        &self,
+        windows: ArrayView2<'_, f64>,
+        seeds: &[Seed],
+    ) -> Judged {
+        self.judged(self.raw(windows, seeds, true))
     }
 
     /// The model's own scores of n windows, and the fraction of each window's inputs that was missing: what calibrations are fitted on.

@@ -111,7 +111,7 @@ impl TrainedModel {
                     let columns = of.columns_of(theirs.view(), self.card.columns.len());
                     of.model.judge(columns.view(), &seeds)
                 }
-                None => self.judged(self.raw(theirs.view(), &seeds, true)),
+                None => self.judge_as_one(theirs.view(), &seeds),
             };
             for (&row, p) in rows.iter().zip(found.p_value) {
                 judged.p_value[row] = p;

@@ -1,6 +1,6 @@
 //! Faults put into held-out windows: what the gate tries a model on, since there are no labels.
 
-use ndarray::{Array2, Axis};
+use ndarray::{Array2, ArrayView1, Axis};
 use rand::Rng;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
@@ -71,9 +71,24 @@ pub fn inject(
         let records = width / columns;
         // A fault that began in the last record of a long window has hardly begun; half of the window at least is struck.
         let struck = rng.gen_range(records.div_ceil(2)..=records);
-        let donor = rng.gen_range(0..m);
-        for place in index::sample(&mut rng, measured.len(), rng_count(measured.len())) {
-            let column = measured[place];
+        let mut donor = rng.gen_range(0..m);
+        // A sensor that the window has nothing of, perhaps because its key has none, cannot go wrong in it.
+        let sends = |row: ArrayView1<'_, f64>, column: usize| {
+            (0..records).any(|r| !row[r * columns + column].is_nan())
+        };
+        let observed: Vec<usize> = measured
+            .iter()
+            .copied()
+            .filter(|&column| sends(row.view(), column))
+            .collect();
+        for place in index::sample(&mut rng, observed.len(), rng_count(observed.len())) {
+            let column = observed[place];
+            for _ in 0..DONORS {
+                if sends(windows.row(donor), column) {
+                    break;
+                }
+                donor = rng.gen_range(0..m);
+            }
             let mut track: Vec<f64> = (0..records).map(|r| row[r * columns + column]).collect();
             let other: Vec<f64> = (0..records)
                 .map(|r| windows[(donor, r * columns + column)])
@@ -92,6 +107,9 @@ pub fn inject(
     }
     out
 }
+
+/// How many windows are asked for a feature's course at most: those of other keys may not have it.
+const DONORS: usize = 20;
 
 /// How many features a fault touches: one in ten, at least one.
 fn rng_count(columns: usize) -> usize {
@@ -180,6 +198,28 @@ mod tests {
         }
         for (faulty, _, column) in pairs(Fault::Decouple) {
             assert_eq!(faulty[2 + column] % 100.0, (2 + column) as f64);
+        }
+    }
+
+    #[test]
+    fn what_a_window_has_nothing_of_does_not_go_wrong() {
+        // Every other window sends the first feature only, the others the second only.
+        let lacks = |i: usize, j: usize| i % 2 == j % 2;
+        let windows = Array2::from_shape_fn((50, 4), |(i, j)| {
+            let value = 100.0 * i as f64 + j as f64;
+            if lacks(i, j) { f64::NAN } else { value }
+        });
+        for fault in Fault::ALL {
+            let faulty = inject(fault, &windows, &BASES, &[1.0, 1.0], Seed(5));
+            let mut struck = 0;
+            for (row, &base) in faulty.rows().into_iter().zip(&BASES) {
+                let kept = |j: usize| row[j].is_nan() == lacks(base, j);
+                assert!((0..4).all(kept), "{fault:?} {row}");
+                let both = row.iter().zip(windows.row(base));
+                struck += usize::from(both.into_iter().any(|(a, b)| (a - b).abs() > 0.0));
+            }
+            // A window may be asked for a course of its own.
+            assert!(struck >= 8, "{fault:?}: {struck} of 10");
         }
     }
 

@@ -41,16 +41,12 @@ quality: ## detection quality on labelled data, beside the peers' figures (needs
 	scripts/quality.sh
 
 streams: ## what is told of simulated streams of sixteen kinds under plain defaults (a quarter of an hour)
-	@scripts/bootstrap.sh
-	$(CARGO) build --profile $(PROFILE) --bin anomalyd
-	@[ -x target/quality-venv/bin/python ] || { python3 -m venv target/quality-venv && target/quality-venv/bin/pip install --quiet pandas scikit-learn; }
-	target/quality-venv/bin/python scripts/streams.py --bin target/$(PROFILE)/anomalyd
-
 fleets: ## what is told of simulated fleets of six kinds under plain defaults (ten minutes)
+streams fleets:
 	@scripts/bootstrap.sh
 	$(CARGO) build --profile $(PROFILE) --bin anomalyd
 	@[ -x target/quality-venv/bin/python ] || { python3 -m venv target/quality-venv && target/quality-venv/bin/pip install --quiet pandas scikit-learn; }
-	target/quality-venv/bin/python scripts/fleets.py --bin target/$(PROFILE)/anomalyd
+	target/quality-venv/bin/python scripts/$@.py --bin target/$(PROFILE)/anomalyd
 
 proofs: ## the promises about false alarms and training, by simulation with fixed seeds, with their figures (minutes)
 	@scripts/bootstrap.sh

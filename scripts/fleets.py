@@ -7,9 +7,6 @@ record an hour. `meters`: twenty-four keys of a single feature. `sensors`: keys 
 rest with daily trainings at the default budget, `"1/week"`. Printed for each fleet: faults that touch an episode, and in how many one opened; false episodes a key and day; the share of ordinary records within episodes, and of those with p <= 0.01; then the faults by kind.
 """
 
-import argparse
-import subprocess
-import tempfile
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -52,29 +49,19 @@ def fleet(name, seed):
                 cause(data, a, a + length, rng)
                 at.append((fault, a, a + length))
             faults[key] = (kind, at)
-            times = np.datetime64("2026-01-05T00:00:00") + (np.arange(n) * seconds).astype("timedelta64[s]")
-            data.insert(0, "when", [f"{t}Z" for t in np.datetime_as_string(times)])
-            data.insert(1, "key", key)
-            frames.append(data)
+            data.insert(0, "key", key)
+            frames.append(streams.stamped(data, seconds))
     return pd.concat(frames).sort_values(["when", "key"], kind="stable").reset_index(drop=True), faults, day, length
 
 
 def replay(binary, name, seed, settings):
     records, faults, day, length = fleet(name, seed)
     warmup = int(len(records) * SHARE)
-    with tempfile.TemporaryDirectory() as folder:
-        records.to_csv(f"{folder}/x.csv", index=False)
-        command = [binary, "backtest", "--input", f"{folder}/x.csv", "--timestamp", "when", "--key", "key", "--warmup", str(warmup), "--output", f"{folder}/s.csv"]
-        for setting in ["training.interval=1d", *settings]:
-            command += ["--set", setting]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{name}, seed {seed}: {done.stderr[-500:]}")
-        scores = pd.read_csv(f"{folder}/s.csv")
+    all_alerts, p_values = streams.backtest(binary, records, ["--key", "key", "--warmup", str(warmup)], settings)
     found, within, rare, false, days = {}, [], [], 0, 0
     for key, (kind, at) in faults.items():
         own = (records.key == key).values
-        alerts = scores.alert.fillna(0).astype(float).values[own] > 0
+        alerts = all_alerts[own]
         judged = np.flatnonzero(own) >= warmup
         runs = [run for run in streams.runs(alerts) if judged[run[1] - 1]]
         touches = lambda a, b, run: run[0] < b + length // 2 and run[1] > a
@@ -86,19 +73,13 @@ def replay(binary, name, seed, settings):
         for _, a, b in at:
             ordinary[a : b + length // 2] = False
         within.append(alerts[ordinary].mean())
-        rare.append((scores.p_value.values[own][ordinary] <= 1e-2).mean())
+        rare.append((p_values[own][ordinary] <= 1e-2).mean())
         days += judged.sum() / day
     return found, false / days, np.mean(within), np.max(within), np.mean(rare)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bin", default="target/quick/anomalyd")
-    parser.add_argument("--only", nargs="*", default=list(FLEETS), choices=list(FLEETS))
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--set", action="append", default=[])
-    parser.add_argument("--jobs", type=int, default=2)
-    given = parser.parse_args()
+    given = streams.arguments(__doc__, FLEETS, 2)
     for name in given.only:
         with ProcessPoolExecutor(given.jobs) as pool:
             jobs = [pool.submit(replay, given.bin, name, seed, given.set) for seed in range(given.seeds)]

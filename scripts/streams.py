@@ -297,6 +297,38 @@ def runs(alerts):
     return list(zip(np.where(edges == 1)[0], np.where(edges == -1)[0]))
 
 
+def stamped(data, seconds):
+    """The same with a column `when` in front: a record each so many seconds."""
+    times = np.datetime64("2026-01-05T00:00:00") + np.arange(len(data)) * np.timedelta64(seconds, "s")
+    data.insert(0, "when", [f"{t}Z" for t in np.datetime_as_string(times)])
+    return data
+
+
+def backtest(binary, data, options, settings):
+    """Whether each record is in an episode, and its p-value, by `anomalyd backtest` with daily trainings."""
+    with tempfile.TemporaryDirectory() as folder:
+        data.to_csv(f"{folder}/x.csv", index=False)
+        command = [binary, "backtest", "--input", f"{folder}/x.csv", "--timestamp", "when", "--output", f"{folder}/s.csv", *options]
+        for setting in ["training.interval=1d", *settings]:
+            command += ["--set", setting]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(command)}: {done.stderr[-500:]}")
+        scores = pd.read_csv(f"{folder}/s.csv")
+    return scores.alert.fillna(0).astype(float).values > 0, scores.p_value.values
+
+
+def arguments(about, names, seeds):
+    """What is asked for on the command line."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bin", default="target/quick/anomalyd")
+    parser.add_argument("--only", nargs="*", default=list(names), choices=list(names))
+    parser.add_argument("--seeds", type=int, default=seeds)
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--jobs", type=int, default=2)
+    return parser.parse_args()
+
+
 def replay(binary, name, seed, settings):
     rng = np.random.default_rng(seed * 1000 + sum(map(ord, name)))
     n = DAYS * DAY
@@ -307,18 +339,7 @@ def replay(binary, name, seed, settings):
         a = BEGIN * DAY + i * step + int(rng.integers(0, step - 400))
         cause(data, a, a + LENGTH, rng)
         at.append((fault, a, a + LENGTH))
-    with tempfile.TemporaryDirectory() as folder:
-        minutes = np.datetime64("2026-01-05T00:00:00") + np.arange(n) * np.timedelta64(60, "s")
-        data.insert(0, "when", [f"{t}Z" for t in np.datetime_as_string(minutes)])
-        data.to_csv(f"{folder}/x.csv", index=False)
-        command = [binary, "backtest", "--input", f"{folder}/x.csv", "--timestamp", "when", "--warmup", str(WARMUP * DAY), "--output", f"{folder}/s.csv"]
-        for setting in ["training.interval=1d", "alerts.false_alarm_rate=1/day", *settings]:
-            command += ["--set", setting]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{name}, seed {seed}: {done.stderr[-500:]}")
-        scores = pd.read_csv(f"{folder}/s.csv")
-    alerts = scores.alert.fillna(0).astype(float).values > 0
+    alerts, p_values = backtest(binary, stamped(data, 60), ["--warmup", str(WARMUP * DAY)], ["alerts.false_alarm_rate=1/day", *settings])
     touches = lambda a, b, run: run[0] < b + GRACE and run[1] > a
     judged = [run for run in runs(alerts) if run[1] > WARMUP * DAY]
     found = {}
@@ -330,17 +351,11 @@ def replay(binary, name, seed, settings):
     ordinary[: WARMUP * DAY] = False
     for _, a, b in at:
         ordinary[a : b + GRACE] = False
-    return found, [b - a for a, b in false], (scores.p_value.values[ordinary] <= 1e-2).mean()
+    return found, [b - a for a, b in false], (p_values[ordinary] <= 1e-2).mean()
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bin", default="target/quick/anomalyd")
-    parser.add_argument("--only", nargs="*", default=list(STREAMS), choices=list(STREAMS))
-    parser.add_argument("--seeds", type=int, default=6)
-    parser.add_argument("--set", action="append", default=[])
-    parser.add_argument("--jobs", type=int, default=2)
-    given = parser.parse_args()
+    given = arguments(__doc__, STREAMS, 6)
     for name in given.only:
         with ThreadPoolExecutor(given.jobs) as pool:
             all_seeds = list(pool.map(lambda seed: replay(given.bin, name, seed, given.set), range(given.seeds)))

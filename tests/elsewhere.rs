@@ -52,7 +52,7 @@ fn output(program: impl AsRef<Path>, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Three features of which one goes with the square of another, with a wild record now and then: nothing that principal components would see better.
+/// Three features that go together, with a wild record now and then.
 fn csv() -> String {
     let mut noise = noise(7);
     let mut text = "flow,pressure,power\n".to_owned();

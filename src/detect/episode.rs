@@ -108,20 +108,14 @@ impl Rule {
     /// else, and without a model, and where the season of its key judges a single feature, too.
     #[must_use]
     pub fn of(params: &Params, model: Option<&TrainedModel>) -> Self {
-        if model.is_some_and(|model| params.by_season(model.card.columns.len())) {
+        let Some(model) = model.filter(|of| !params.by_season(of.card.columns.len())) else {
             return Self::without_model(params, model);
-        }
-        let law = model.and_then(|model| model.evidence.as_ref());
-        match (law, model) {
-            (Some(law), Some(model)) if law.scales == params.time_scales => {
-                Self::new(params, Arc::clone(law), pace(model)).soon_over()
-            }
-            (_, Some(model)) => {
-                let law = Arc::new(EvidenceLaw::assumed(&params.time_scales));
-                Self::new(params, law, pace(model)).soon_over()
-            }
-            (_, None) => Self::without_model(params, None),
-        }
+        };
+        let law = match &model.evidence {
+            Some(law) if law.scales == params.time_scales => Arc::clone(law),
+            _ => Arc::new(EvidenceLaw::assumed(&params.time_scales)),
+        };
+        Self::new(params, law, pace(model)).soon_over()
     }
 
     /// The rule for what is judged by a key's own past. `model` only tells how often keys send.

@@ -8,8 +8,8 @@
 //! [`crate::stats::evidence`]); the exponents of the blocks in a row add up. What it cannot see: a rise by less than half, a key with fewer than
 //! some thousand records between two models, and dependence that outlasts a block.
 
-use super::evidence::{Place, surprise};
-use crate::stats::evidence::{ASSUMED_DEPENDENCE, EvidenceLaw, full};
+use super::evidence::Place;
+use crate::stats::evidence::{ASSUMED_DEPENDENCE, EvidenceLaw, full, surprise};
 
 /// Records of a block. Longer than the longest default time scale of evidence, so that most of their dependence lies within one.
 pub const BLOCK_RECORDS: u32 = 500;

@@ -6,7 +6,7 @@
 //! that is known it is learnt late, block by block, so that weak evidence that lasts has opened an episode before it becomes usual.
 
 use crate::stats::calibration::P_MIN;
-use crate::stats::evidence::{EvidenceLaw, SCALES_MAX};
+use crate::stats::evidence::{EvidenceLaw, SCALES_MAX, surprise};
 use crate::stream::Offset;
 use crate::time::Timestamp;
 
@@ -202,15 +202,6 @@ impl Evidence {
     pub fn reset(&mut self) {
         self.levels = [1.0; SCALES_MAX];
     }
-}
-
-/// −ln p; 0 of what is not a number, and that of the smallest p-value of what is smaller.
-#[must_use]
-pub fn surprise(p: f64) -> f64 {
-    if p.is_nan() {
-        return 0.0;
-    }
-    -p.clamp(P_MIN, 1.0).ln()
 }
 
 /// The surprise of a record as far as it may count for more than itself.

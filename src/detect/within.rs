@@ -11,7 +11,7 @@
 //! Assumes that the episode is stationary but for a drift over some thousand records. One that grows without end keeps a second episode open.
 
 use super::episode::{Change, Episode, EpisodeState, Reading, Rule};
-use super::evidence::surprise;
+use crate::stats::evidence::surprise;
 use crate::stream::Offset;
 
 /// Records of an episode that only show how it is: as long as the longest default time scale of evidence.

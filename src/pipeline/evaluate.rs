@@ -23,12 +23,13 @@ use crate::detect::clock::Moment;
 use crate::detect::cold::{ColdStart, SUSPICIOUS};
 use crate::detect::drift::Turn;
 use crate::detect::episode::{Change, Episode, Reading};
-use crate::detect::evidence::{self, Place};
+use crate::detect::evidence::Place;
 use crate::detect::seasonal::{SAY, SeasonReading};
 use crate::model::trained::Judged;
 use crate::record::dead_letter::Refusal;
 use crate::record::{DecodedBatch, RecordBatch};
 use crate::stats::combine;
+use crate::stats::evidence::surprise;
 use crate::stats::memory::Memory;
 use crate::stream::EpisodeId;
 use crate::time::Timestamp;
@@ -106,7 +107,7 @@ impl ScoredRecord<'_> {
     /// Tells scores of a single feature: how surprising the record is, whoever found it so; what goes out ranks where something begins before all that
     /// goes on.
     fn tell_surprise(&mut self) {
-        let surprise = evidence::surprise(self.reading.p);
+        let surprise = surprise(self.reading.p);
         self.reading.score = surprise;
         self.emitted_score = self.emitted_score.max(surprise / (surprise + HALFWAY));
     }

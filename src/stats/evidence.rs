@@ -12,6 +12,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::calibration::P_MIN;
+
 /// The most time scales that evidence gathers over.
 pub const SCALES_MAX: usize = 4;
 
@@ -128,6 +130,16 @@ impl EvidenceLaw {
         let dependence = self.dependence.is_finite() && self.dependence >= 1.0;
         scales && worth && !self.openings.is_empty() && rates && falling && tail && dependence
     }
+}
+
+/// −ln p; 0 of what is not a number, and that of the smallest p-value of what is smaller.
+#[must_use]
+pub fn surprise(p: f64) -> f64 {
+    if p.is_nan() {
+        return 0.0;
+    }
+    // Of p = 1 this is 0, not −0.
+    0.0 - p.clamp(P_MIN, 1.0).ln()
 }
 
 /// How many records an exponentially weighted mean over `scale` of them is worth if they are independent: (2 − α) / α with α = 1 / `scale`.

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::detect::episode::{Change, EpisodeState, Reading, Rule};
-use crate::detect::evidence::{Evidence, Place, surprise};
+use crate::detect::evidence::{Evidence, Place};
 use crate::detect::{Budget, Params};
-use crate::stats::evidence::{ASSUMED_DEPENDENCE, EvidenceLaw, full};
+use crate::stats::evidence::{ASSUMED_DEPENDENCE, EvidenceLaw, full, surprise};
 use crate::stream::Offset;
 use crate::time::Timestamp;
 

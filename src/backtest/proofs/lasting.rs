@@ -22,7 +22,7 @@ fn covered(outcome: &Outcome, day: usize) -> f64 {
 fn surprise(outcome: &Outcome, key: usize, day: usize) -> f64 {
     let rows = (day * DAY..(day + 1) * DAY).map(|i| i * KEYS + key);
     let p = rows.filter_map(|row| outcome.lines[row].by_model);
-    p.map(crate::detect::evidence::surprise).sum::<f64>() / DAY as f64
+    p.map(crate::stats::evidence::surprise).sum::<f64>() / DAY as f64
 }
 
 /// Whether a fault of seven days is open on its seventh, with a training a day.

@@ -4,11 +4,11 @@ use super::{EventEmitter, ScoredRecord, judged};
 use crate::alert::{Alert, AlertEvent, Attribution};
 use crate::detect::cold::{ColdStart, ROWS_MAX};
 use crate::detect::episode::Episode;
-use crate::detect::evidence::surprise;
 use crate::model::trained::Explanation;
 use crate::pipeline::Column;
 use crate::pipeline::output;
 use crate::pipeline::prepare::{Step, Work};
+use crate::stats::evidence::surprise;
 use crate::stream::EpisodeId;
 
 /// Records after which p-values of a season are half as trusty as they will be.

@@ -142,9 +142,10 @@ impl TrainedModel {
                 found,
             });
         }
-        let count = (0..).take_while(|&at| tensors.settings.contains_key(&of_type(at)));
-        let types = count
-            .map(|at| KeyType::restored(&tensors.nested(&type_prefix(at)), &metadata.card))
+        let types = (0..)
+            .map(|at| tensors.nested(&type_prefix(at)))
+            .take_while(|inner| !inner.settings.is_empty())
+            .map(|inner| KeyType::restored(&inner, &metadata.card))
             .collect::<Result<_, _>>()?;
         Self::restored(&tensors, metadata.card, types)
     }
@@ -279,11 +280,6 @@ impl KeyType {
 /// Before the names of all that belongs to the model of a type.
 fn type_prefix(at: usize) -> String {
     format!("type.{at}.")
-}
-
-/// The setting that each type has.
-fn of_type(at: usize) -> String {
-    type_prefix(at) + "columns"
 }
 
 impl Reservoir {

@@ -7,6 +7,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 
 use super::{Explanation, Judged, KeyType, TrainedModel};
 use crate::seed::Seed;
+use crate::stats::evidence::surprise;
 
 /// The share of the features that a window and a type send, either of them, that both send: at least this is of the type.
 pub const ALIKE: f64 = 0.5;
@@ -14,11 +15,6 @@ pub const ALIKE: f64 = 0.5;
 /// How alike two sets of features are: Jaccard's index, 1 where they are equal; 0 if both are empty.
 pub fn alike(both: usize, either: usize) -> f64 {
     both as f64 / either.max(1) as f64
-}
-
-/// The p-value as a score: types are compared by nothing else.
-fn surprise(p: f64) -> f64 {
-    (-p.ln()).max(0.0)
 }
 
 impl KeyType {
@@ -29,6 +25,15 @@ impl KeyType {
             .flat_map(|record| self.columns.iter().map(move |at| record * columns + at))
             .collect();
         windows.select(Axis(1), &inputs)
+    }
+
+    /// What is said of this type's columns, one number each, as it is of all, with `other` for those that it does not send.
+    fn among_all(&self, said: &[f64], columns: usize, other: f64) -> Vec<f64> {
+        let mut all = vec![other; columns];
+        for (&column, said) in self.columns.iter().zip(said) {
+            all[column] = *said;
+        }
+        all
     }
 }
 
@@ -87,33 +92,36 @@ impl TrainedModel {
         best.map(|(at, _)| at)
     }
 
-    /// [`Self::judge`] where there are types: each window by the model of its type. The score is −ln p.
-    pub(super) fn judge_by_type(&self, windows: ArrayView2<'_, f64>, seeds: &[Seed]) -> Judged {
-        let mut rows_of: Vec<Vec<usize>> = vec![Vec::new(); self.types.len() + 1];
+    /// The rows of n windows (`n × (W · D)`) by the type that they are of; those of none last. None without rows.
+    fn rows_by_type(&self, windows: ArrayView2<'_, f64>) -> Vec<(Option<&KeyType>, Vec<usize>)> {
+        let types = self.types.iter().map(Some).chain([None]);
+        let mut all: Vec<_> = types.map(|of| (of, Vec::new())).collect();
         for (row, window) in windows.rows().into_iter().enumerate() {
             let at = self.place_of_type(window).unwrap_or(self.types.len());
-            rows_of[at].push(row);
+            all[at].1.push(row);
         }
+        all.retain(|(_, rows)| !rows.is_empty());
+        all
+    }
+
+    /// [`Self::judge`] where there are types: each window by the model of its type. The score is −ln p: types are compared by nothing else.
+    pub(super) fn judge_by_type(&self, windows: ArrayView2<'_, f64>, seeds: &[Seed]) -> Judged {
         let mut judged = Judged {
             score: vec![0.0; windows.nrows()],
             p_value: vec![1.0; windows.nrows()],
             surprise: Vec::new(),
         };
-        for (at, rows) in rows_of
-            .iter()
-            .enumerate()
-            .filter(|(_, rows)| !rows.is_empty())
-        {
-            let theirs = windows.select(Axis(0), rows);
+        for (of, rows) in self.rows_by_type(windows) {
+            let theirs = windows.select(Axis(0), &rows);
             let seeds: Vec<Seed> = rows.iter().map(|&row| seeds[row]).collect();
-            let found = match self.types.get(at) {
+            let found = match of {
                 Some(of) => {
                     let columns = of.columns_of(theirs.view(), self.card.columns.len());
                     of.model.judge(columns.view(), &seeds)
                 }
                 None => self.judge_as_one(theirs.view(), &seeds),
             };
-            for (&row, p) in rows.iter().zip(found.p_value) {
+            for (row, p) in rows.into_iter().zip(found.p_value) {
                 judged.p_value[row] = p;
                 judged.score[row] = surprise(p);
             }
@@ -125,33 +133,29 @@ impl TrainedModel {
     pub(super) fn explain_by_type(&self, of: &KeyType, window: ArrayView2<'_, f64>) -> Explanation {
         let columns = self.card.columns.len();
         let found = of.model.explain(of.columns_of(window, columns).view());
-        let mut whole = Explanation {
-            shares: vec![0.0; columns],
-            expected: vec![f64::NAN; columns],
-            still: found
-                .still
-                .map(|(column, records)| (of.columns[column], records)),
-        };
-        for (place, &column) in of.columns.iter().enumerate() {
-            whole.shares[column] = found.shares[place];
-            whole.expected[column] = found.expected[place];
+        let still = found.still;
+        Explanation {
+            shares: of.among_all(&found.shares, columns, 0.0),
+            expected: of.among_all(&found.expected, columns, f64::NAN),
+            still: still.map(|(column, records)| (of.columns[column], records)),
         }
-        whole
     }
 
     /// [`Self::expected`] of n windows where there are types; NaN where a type does not send a column.
     pub(super) fn expected_by_type(&self, windows: ArrayView2<'_, f64>) -> Array2<f64> {
         let columns = self.card.columns.len();
         let mut expected = Array2::from_elem((windows.nrows(), columns), f64::NAN);
-        for (row, window) in windows.axis_chunks_iter(Axis(0), 1).enumerate() {
-            let Some(of) = self.type_of(window.row(0)) else {
-                let found = self.expected_newest(window, &self.fill(window));
-                expected.row_mut(row).assign(&found.row(0));
-                continue;
+        for (of, rows) in self.rows_by_type(windows) {
+            let theirs = windows.select(Axis(0), &rows);
+            let found = match of {
+                Some(of) => of
+                    .model
+                    .expected(of.columns_of(theirs.view(), columns).view()),
+                None => self.expected_newest(theirs.view(), &self.fill(theirs.view())),
             };
-            let found = of.model.expected(of.columns_of(window, columns).view());
-            for (place, &column) in of.columns.iter().enumerate() {
-                expected[(row, column)] = found[(0, place)];
+            let sent = |place: usize| of.map_or(place, |of| of.columns[place]);
+            for ((at, place), value) in found.indexed_iter() {
+                expected[(rows[at], sent(place))] = *value;
             }
         }
         expected

@@ -6,10 +6,10 @@ use ndarray::Array2;
 
 use super::cross::Folds;
 use super::evidence;
-use super::fit::{self, Fitted, Sequences};
+use super::fit::{self, Fitted, GapScores, Sequences};
 use super::job::{FOLDS, TrainError, TrainJob};
 use super::split::{self, Fold, Split, Window};
-use super::types::{self, OfType};
+use super::types::OfType;
 use super::window::Windows;
 use crate::model::Monitor;
 use crate::model::card::{TypeOfKeys, Usage};
@@ -45,9 +45,8 @@ impl Calibrated {
         } else {
             Vec::new()
         };
-        let of_types = types::find(job, &split.fitted, windows.recent(&split.fitted, 1).view());
         let mut made = Self::of_split((job, windows), usage, (split, folds.clone()), monitor)?;
-        for of in of_types {
+        for of in windows.types() {
             let parts = (&made.split, folds.as_slice(), &usage);
             let fit = TypeFit::fit((job, windows), of, parts, monitor)?;
             if let Some((fit, model, last)) = fit {
@@ -58,7 +57,6 @@ impl Calibrated {
                 made.types.push(fit);
             }
         }
-        made.gather(job);
         Ok(made)
     }
 
@@ -69,15 +67,14 @@ impl Calibrated {
         (split, folds): (Split, Vec<Fold>),
         monitor: &mut dyn Monitor,
     ) -> Result<Self, TrainError> {
-        let crossed = !folds.is_empty();
-        let mut fitted = fit::fit(job, windows, (&split, crossed), monitor)?;
-        let mut made = (None, None);
-        if crossed {
+        let mut fitted = fit::fit(job, windows, (&split, !folds.is_empty()), monitor)?;
+        let (folds, last) = if folds.is_empty() {
+            (None, None)
+        } else {
             let (folds, last) = Folds::fit(job, windows, (folds, &usage), monitor)?;
-            fitted.sequences = folds.calibrate(job, &mut fitted.model);
-            made = (Some(folds), Some(last));
-        }
-        let (folds, last) = made;
+            fitted.sequences = folds.calibrate(&mut fitted.model);
+            (Some(folds), Some(last))
+        };
         Ok(Self {
             usage,
             split,
@@ -86,20 +83,6 @@ impl Calibrated {
             last,
             types: Vec::new(),
         })
-    }
-
-    /// Learns how evidence gathers from the windows of all types.
-    fn gather(&mut self, job: &TrainJob) {
-        if self.types.is_empty() {
-            return;
-        }
-        let all: Vec<Vec<f64>> = self
-            .types
-            .iter()
-            .flat_map(|fit| fit.sequences().iter().cloned())
-            .collect();
-        let law = evidence::law(&all, &job.episodes).map(Arc::new);
-        self.fitted.model.evidence = law;
     }
 
     /// The model that the gate tries: where no windows were held back for it but folds are, that of the last fold.
@@ -122,21 +105,45 @@ impl Calibrated {
         (windows.keys(held_out), windows.raw(held_out), calibrated_on)
     }
 
-    /// Calibrates on the gate's windows, too.
+    /// Calibrates on the gate's windows, too, and learns how evidence gathers.
     pub fn finish(&mut self, job: &TrainJob, windows: &Windows<'_>) {
-        let model = &mut self.fitted.model;
+        let Fitted {
+            model,
+            gaps,
+            sequences,
+            ..
+        } = &mut self.fitted;
         // The model of all is calibrated as such.
         let mut of_types = std::mem::take(&mut model.types);
-        let gaps = std::mem::take(&mut self.fitted.gaps);
-        match &self.folds {
-            Some(folds) => folds.calibrate_finally(job, (windows, &self.split.gate), model),
-            None => fit::calibrate_finally(job, windows, &self.split, (model, gaps)),
-        };
+        let held = (&self.split, self.folds.as_ref());
+        finally(job, windows, held, (model, gaps, sequences));
         for (fit, of_type) in self.types.iter_mut().zip(&mut of_types) {
             fit.finish(windows, &mut of_type.model);
         }
         model.types = of_types;
-        self.gather(job);
+        if !self.types.is_empty() {
+            let each = self.types.iter_mut();
+            *sequences = each
+                .flat_map(|fit| std::mem::take(&mut fit.sequences))
+                .collect();
+        }
+        model.evidence = evidence::law(sequences, &job.episodes).map(Arc::new);
+    }
+}
+
+/// Calibrates a model on the gate's windows as well as on those that were held back, by folds or not.
+fn finally(
+    job: &TrainJob,
+    windows: &Windows<'_>,
+    (split, folds): (&Split, Option<&Folds>),
+    (model, gaps, sequences): (&mut TrainedModel, &mut GapScores, &mut Sequences),
+) {
+    let found = match folds {
+        Some(folds) => folds.calibrate_finally(job, (windows, &split.gate), model),
+        None => fit::calibrate_finally(job, windows, split, (model, std::mem::take(gaps))),
+    };
+    if let Some(found) = found {
+        *sequences = found;
     }
 }
 
@@ -146,7 +153,7 @@ pub(super) struct TypeFit {
     of: OfType,
     job: TrainJob,
     split: Split,
-    gaps: fit::GapScores,
+    gaps: GapScores,
     folds: Option<Folds>,
     sequences: Sequences,
 }
@@ -156,12 +163,12 @@ impl TypeFit {
     /// of the split, or nothing to learn.
     pub fn fit(
         (job, windows): (&TrainJob, &Windows<'_>),
-        of: OfType,
+        of: &OfType,
         (split, folds, usage): (&Split, &[Fold], &Usage),
         monitor: &mut dyn Monitor,
     ) -> Result<Option<(Self, TrainedModel, Option<TrainedModel>)>, TrainError> {
         let job = job.of_columns(&of.columns);
-        let theirs = windows.of_type(&job, &of);
+        let theirs = windows.of_type(&job, of);
         let split = split.only(|window| of.has(window));
         let folds: Vec<Fold> = folds
             .iter()
@@ -188,7 +195,7 @@ impl TypeFit {
                 ..
             }) => {
                 let fit = Self {
-                    of,
+                    of: of.clone(),
                     job,
                     split,
                     gaps: fitted.gaps,
@@ -211,19 +218,13 @@ impl TypeFit {
     /// Calibrates its model on the gate's windows, too.
     pub fn finish(&mut self, windows: &Windows<'_>, model: &mut TrainedModel) {
         let theirs = windows.of_type(&self.job, &self.of);
-        let gaps = std::mem::take(&mut self.gaps);
-        let found = match &self.folds {
-            Some(folds) => folds.calibrate_finally(&self.job, (&theirs, &self.split.gate), model),
-            None => fit::calibrate_finally(&self.job, &theirs, &self.split, (model, gaps)),
-        };
-        if let Some(found) = found {
-            self.sequences = found;
-        }
-    }
-
-    /// How the p-values of its windows follow each other.
-    pub fn sequences(&self) -> &Sequences {
-        &self.sequences
+        let held = (&self.split, self.folds.as_ref());
+        finally(
+            &self.job,
+            &theirs,
+            held,
+            (model, &mut self.gaps, &mut self.sequences),
+        );
     }
 
     /// What the card says of it.

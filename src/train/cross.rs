@@ -44,13 +44,13 @@ impl Folds {
             unreachable!("there are {FOLDS} folds");
         };
         let (_, others) = seen.split_last().unwrap_or_else(|| unreachable!("as many"));
-        together(others).calibrate(job, &mut last);
+        together(others).calibrate(&mut last);
         Ok((Self { seen, held_out }, last))
     }
 
     /// Calibrates the final model on all folds.
-    pub fn calibrate(&self, job: &TrainJob, model: &mut TrainedModel) -> Sequences {
-        together(&self.seen).calibrate(job, model)
+    pub fn calibrate(&self, model: &mut TrainedModel) -> Sequences {
+        together(&self.seen).calibrate(model)
     }
 
     /// How many windows that was.
@@ -70,7 +70,7 @@ impl Folds {
         }
         let mut seen = together(&self.seen);
         seen.extend(&HeldOut::of(model, windows, gate, (job.seed, None)));
-        Some(seen.calibrate(job, model))
+        Some(seen.calibrate(model))
     }
 
     /// The windows of the last fold.

@@ -1,14 +1,12 @@
 //! Scaler, model, calibration: in this order, each on windows of its own.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView2, Axis, Slice};
 
 use crate::record::schema::ContextColumns;
 
 use super::card;
-use super::evidence;
 use super::job::{TrainError, TrainJob};
 use super::split::{Split, Window};
 use super::window::Windows;
@@ -83,7 +81,7 @@ pub(super) fn fit(
         held_out,
         (job.seed, job.gaps.then_some(1)),
     );
-    fitted.sequences = seen.calibrate(job, &mut fitted.model);
+    fitted.sequences = seen.calibrate(&mut fitted.model);
     fitted.gaps = seen.gaps;
     Ok(fitted)
 }
@@ -191,7 +189,7 @@ pub(super) fn calibrate_finally(
     places.sort_by_key(Window::order);
     let mut seen = HeldOut::of(model, windows, &places, (job.seed, None));
     seen.gaps = gaps;
-    Some(seen.calibrate(job, model))
+    Some(seen.calibrate(model))
 }
 
 /// Windows of short episodes that come back into the calibration. Whoever calibrates without the records that were flagged calls the next
@@ -360,8 +358,8 @@ impl HeldOut {
         self.scores.len()
     }
 
-    /// Calibrates the model, its sensors, and what opens an episode, by the p-values that come back.
-    pub fn calibrate(&self, job: &TrainJob, model: &mut TrainedModel) -> Sequences {
+    /// Calibrates the model and its sensors. What comes back tells how evidence gathers.
+    pub fn calibrate(&self, model: &mut TrainedModel) -> Sequences {
         model.normal_contribution = self.normal_contribution(model.inputs());
         let complete: Vec<f64> = picked(&self.scores, &self.missing, |missing| missing <= 0.0);
         // Where records are hardly ever complete, those with gaps stand in as they are.
@@ -382,9 +380,7 @@ impl HeldOut {
                 judge.calibrate(sizes);
             }
         }
-        let sequences = self.sequences(model);
-        model.evidence = evidence::law(&sequences, &job.episodes).map(Arc::new);
-        sequences
+        self.sequences(model)
     }
 
     /// The windows' p-values by `model` as it is calibrated now, those of each run in order.

@@ -129,10 +129,13 @@ pub(super) fn and_others(
     newest: ArrayView2<'_, f64>,
 ) -> Vec<OfType> {
     let mut types = find(job, among, newest);
+    if types.is_empty() {
+        return types;
+    }
     let typed = |key: &(usize, u32)| types.iter().any(|of| of.keys.contains(key));
     let keys = among.iter().map(Window::key);
     let keys: Keys = keys.filter(|key| !typed(key)).collect();
-    if !types.is_empty() && !keys.is_empty() {
+    if !keys.is_empty() {
         types.push(OfType {
             columns: (0..job.columns.len()).collect(),
             keys,

@@ -47,6 +47,8 @@ pub(super) struct Windows<'a> {
     pub records_per_key_day: f64,
     /// Brings what is usual for a key to what is usual for all.
     levels: Levels,
+    /// Types of keys; see [`Self::level`].
+    types: Vec<OfType>,
     /// Records of a window.
     length: usize,
 }
@@ -75,6 +77,7 @@ impl<'a> Windows<'a> {
             keys: job.rows.iter().map(|rows| rows.keys().len()).sum(),
             records_per_key_day: 0.0,
             levels: Levels::default(),
+            types: Vec::new(),
             length,
         };
         let mut gaps = Vec::new();
@@ -115,6 +118,7 @@ impl<'a> Windows<'a> {
             flagged,
             keys: of.keys.len(),
             levels: Levels::default(),
+            types: Vec::new(),
             ..*self
         }
     }
@@ -308,7 +312,7 @@ impl<'a> Windows<'a> {
         windows.iter().map(key).collect()
     }
 
-    /// Learns what is usual for each key, from the windows that are fitted on: the others show how well that holds for what comes after.
+    /// Finds the types of keys, and learns what is usual for each key among those of its type, from the windows that are fitted on: the others show how well that holds for what comes after.
     pub fn level(&mut self, usage: &Usage) {
         let split = self.split(usage, &self.job.spec);
         let fitted = &split.fitted;
@@ -323,10 +327,16 @@ impl<'a> Windows<'a> {
         self.levels = if types.is_empty() {
             levels(&|_| true)
         } else {
-            let of_type = |of: OfType| (of.columns.clone(), levels(&|window| of.has(window)));
-            let of_types: Vec<_> = types.into_iter().map(of_type).collect();
+            let of_type = |of: &OfType| (of.columns.clone(), levels(&|window| of.has(window)));
+            let of_types: Vec<_> = types.iter().map(of_type).collect();
             Levels::of_types(&of_types, self.job.columns.len())
         };
+        self.types = types;
+    }
+
+    /// Types of keys that have a model of their own.
+    pub fn types(&self) -> &[OfType] {
+        &self.types
     }
 
     /// Which of these windows are of each key, in their order.

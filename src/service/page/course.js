@@ -59,9 +59,11 @@ let shows = false;
 export function featurePart(series, around, first = 6) {
   const stray = at => { const spread = series.spreads[at]; return Math.max(0, ...series.points.filter(point => point.values.length && point.values[at] !== null && point.expected[at] !== null).map(point => spread ? Math.abs(point.values[at] - point.expected[at]) / spread : 0)); };
   const named = around.spans.flatMap(span => span.episode.features.filter(feature => feature.share >= 0.2).map(feature => feature.feature));
+  const sent = at => series.points.some(point => point.values.length && point.values[at] !== null);
+  const each = series.columns.map((column, at) => [column, named.includes(column), stray(at), sent(at)]);
   // What the key never sent belongs to keys of other types, unless an episode is of its absence.
-  const sent = at => series.points.some(point => point.values.length && point.values[at] !== null), some = series.columns.some((_, at) => sent(at));
-  const sorted = series.columns.map((column, at) => [column, named.includes(column), stray(at), sent(at)]).filter(([, named, , sent]) => named || sent || !some).sort((a, b) => b[1] - a[1] || b[2] - a[2]).map(([column]) => column);
+  const own = each.some(([, , , sent]) => sent) ? each.filter(([, named, , sent]) => named || sent) : each;
+  const sorted = own.sort((a, b) => b[1] - a[1] || b[2] - a[2]).map(([column]) => column);
   const charts = columns => h('div', { class: 'charts' }, columns.map(column => featureChart(series, column, around)));
   const rest = sorted.slice(first, 60);
   const toggled = event => { shows = event.target.open; if (shows && !event.target.querySelector('.charts')) event.target.append(charts(rest)); };

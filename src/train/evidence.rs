@@ -152,14 +152,15 @@ fn replay(
 
 /// How many independent records each time scale is worth: the squared mean of its level over the variance, which is the shape of the Gamma
 /// distribution with these moments, drawn towards what the scale before predicts. Never fewer than the scale before, never more than if records were
-/// independent.
+/// independent, and no more than a mean over as many records as were seen in a row: how slowly keys change shows only there.
 fn independent(sequences: &[Vec<f64>], scales: &[u32]) -> Vec<f64> {
     let mut worth: Vec<f64> = Vec::with_capacity(scales.len());
+    let longest = scale_of(in_a_row(sequences));
     for (number, &scale) in scales.iter().enumerate() {
         let before = worth.last().copied().unwrap_or(1.0);
         let stretches: usize = sequences.iter().map(|s| s.len() / scale as usize).sum();
         let earlier = number.checked_sub(1).map_or(1, |number| scales[number]);
-        let predicted = predicted((earlier, before), scale);
+        let predicted = predicted((earlier, before), scale.min(longest).max(earlier));
         if scale == 1 || stretches < STRETCHES_MIN {
             worth.push(predicted.max(before));
             continue;
@@ -176,6 +177,24 @@ fn independent(sequences: &[Vec<f64>], scales: &[u32]) -> Vec<f64> {
         worth.push(shrunk.max(before));
     }
     worth
+}
+
+/// How many records were seen in a row: half of all lie in sequences at least as long.
+fn in_a_row(sequences: &[Vec<f64>]) -> usize {
+    let mut lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
+    lengths.sort_unstable_by_key(|&length| std::cmp::Reverse(length));
+    let all: usize = lengths.iter().sum();
+    let mut so_far = 0;
+    let half = |&length: &usize| {
+        so_far += length;
+        2 * so_far >= all
+    };
+    lengths.into_iter().find(half).unwrap_or(0)
+}
+
+/// The time scale whose weighted mean is as sure as the plain one of so many independent records: the inverse of [`full`].
+fn scale_of(records: usize) -> u32 {
+    u32::try_from(records.div_ceil(2)).unwrap_or(u32::MAX)
 }
 
 /// How many independent records a scale is worth, by what a shorter one is worth, if the correlation of records falls exponentially with their distance.
@@ -313,6 +332,58 @@ mod tests {
         assert!((predicted((5, short), 30) - 59.0 * 0.13 / 1.87).abs() < 1e-9);
         // Independent records stay independent.
         assert!((predicted((5, 9.0), 300) - 599.0).abs() < 1e-9);
+    }
+
+    /// The surprise of a key that is as the model knows it at first, and from then on wanders between calmer and stranger over some hundred records: p-values.
+    fn wandering(n: usize, seed: u64) -> Vec<f64> {
+        let mut rng = Seed(seed).child("slow").rng();
+        let (mut slow, rho) = (0.0, 1.0 - 1.0 / 400.0_f64);
+        let wander = |p: f64| {
+            let noise: f64 = StandardNormal.sample(&mut rng);
+            slow = rho * slow + 0.5 * (1.0 - rho * rho).sqrt() * noise;
+            p.powf(f64::exp(slow)).max(1e-300)
+        };
+        correlated(0.8, n, seed).into_iter().map(wander).collect()
+    }
+
+    /// The share of the records of keys that change slowly that lie in episodes by this law, at one a week and 144 records a day.
+    fn share_in_episodes(law: &EvidenceLaw) -> f64 {
+        let strength = law.threshold(1.0 / 1008.0);
+        let fresh: Vec<Vec<f64>> = (0..20).map(|key| wandering(2_000, 100 + key)).collect();
+        let (_, outside) = replay(&fresh, law, &EpisodeSettings::default(), strength);
+        1.0 - outside as f64 / 40_000.0
+    }
+
+    #[test]
+    fn keys_that_change_slower_than_was_seen_are_seldom_in_an_episode() {
+        let held_out: Vec<Vec<f64>> = (0..20).map(|key| wandering(120, key)).collect();
+        let law = law(&held_out, &EpisodeSettings::default()).unwrap();
+        let believed = EvidenceLaw {
+            independent: {
+                let predicted = predicted((30, law.independent[2]), 300);
+                [&law.independent[..3], &[predicted]].concat()
+            },
+            ..law.clone()
+        };
+        let (share, before) = (share_in_episodes(&law), share_in_episodes(&believed));
+        assert!(
+            share < 0.15 && share < 0.6 * before,
+            "{share:.3}, {before:.3} if the longest scale is believed as predicted"
+        );
+    }
+
+    #[test]
+    fn records_in_a_row_are_those_that_half_of_all_lie_in() {
+        let of = |lengths: &[usize]| {
+            let sequences: Vec<Vec<f64>> = lengths.iter().map(|&n| vec![0.5; n]).collect();
+            in_a_row(&sequences)
+        };
+        assert_eq!(of(&[]), 0);
+        assert_eq!(of(&[100]), 100);
+        assert_eq!(of(&[1, 40, 2, 50, 3]), 50);
+        assert_eq!(of(&[10, 10, 10, 25]), 10);
+        // 59 records are as sure as a scale of 30.
+        assert_eq!((scale_of(59), scale_of(0)), (30, 0));
     }
 
     #[test]

@@ -41,7 +41,7 @@ quality: ## detection quality on labelled data, beside the peers' figures (needs
 	scripts/quality.sh
 
 streams: ## what is told of simulated streams of sixteen kinds under plain defaults (a quarter of an hour)
-fleets: ## what is told of simulated fleets of six kinds under plain defaults (ten minutes)
+fleets: ## what is told of simulated fleets of seven kinds under plain defaults (ten minutes)
 streams fleets:
 	@scripts/bootstrap.sh
 	$(CARGO) build --profile $(PROFILE) --bin anomalyd

@@ -2,7 +2,7 @@
 
     target/quality-venv/bin/python scripts/fleets.py [--bin target/quick/anomalyd] [--only types hourly] [--seeds 2] [--set KEY=VALUE]
 
-The streams are of the kinds of streams.py. `types`: machines, services, rooms and counters in one topic, each with features of its own. `like` and `machines`: twenty keys of one kind, at levels of their own. `hourly`: thirty keys that send a
+The streams are of the kinds of streams.py. `types`: machines, services, rooms and counters in one topic, each with features of its own. `like` and `machines`: twenty keys of one kind, at levels of their own; `many`: two hundred. `hourly`: thirty keys that send a
 record an hour. `meters`: twenty-four keys of a single feature. `sensors`: keys of a single feature that are of four kinds. Each key has each of its kind's faults once, of `LENGTH` records at most. The first model learns from three tenths of the records; `anomalyd backtest` replays the
 rest with daily trainings at the default budget, `"1/week"`. Printed for each fleet: faults that touch an episode, and in how many one opened; false episodes a key and day; the share of ordinary records within episodes, and of those with p <= 0.01; then the faults by kind.
 """
@@ -22,6 +22,7 @@ FLEETS = {
     "types": (["machine", "web", "quantised", "counters"], 3, 600, 30, 0.0),
     "like": (["web"], 20, 600, 20, 0.3),
     "machines": (["machine"], 20, 600, 20, 0.2),
+    "many": (["web"], 200, 600, 12, 0.3),
     "hourly": (["night"], 30, 3600, 60, 0.2),
     "meters": (["visits"], 24, 1800, 40, 1.0),
     "sensors": (["cycle", "steady", "room", "motor"], 3, 600, 30, 0.0),

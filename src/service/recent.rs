@@ -383,13 +383,15 @@ impl Recent {
         }
     }
 
-    /// The time by the records: that of nine of ten keys' last ones, so that one clock that is ahead hides nothing. `None` without any.
+    /// The time by the records: that of nine of ten keys' last ones, of three and more never the latest, so that one clock that is ahead hides nothing.
+    /// `None` without any.
     #[must_use]
     pub fn newest(&self) -> Option<i64> {
         let mut last: Vec<i64> = self.traces.values().map(Trace::last).collect();
         last.sort_unstable();
-        last.get((last.len() * 9 / 10).min(last.len().saturating_sub(1)))
-            .copied()
+        let ahead = usize::from(last.len() >= 3) + 1;
+        let place = (last.len() * 9 / 10).min(last.len().saturating_sub(ahead));
+        last.get(place).copied()
     }
 }
 
@@ -544,6 +546,20 @@ mod tests {
                 .points
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn one_clock_that_is_ahead_is_not_the_time_of_all() {
+        for keys in [3, 5, 10, 40] {
+            let mut recent = named();
+            for key in 0..keys {
+                let ahead = if key == 1 { 7_200_000 } else { 0 };
+                recent.take(&seen(&format!("k{key}"), 1000 + key + ahead, 0.5));
+            }
+            let newest = recent.newest().unwrap();
+            assert!((1000..1100).contains(&newest), "{keys} keys: {newest}");
+        }
+        assert_eq!(named().newest(), None);
     }
 
     #[test]

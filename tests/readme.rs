@@ -134,7 +134,7 @@ fn judged(config: &Config, model: &TrainedModel, text: &str) -> (Vec<f64>, Vec<f
     let last = windows.row(n - 1).insert_axis(ndarray::Axis(0));
     (
         model.judge(windows, &seeds).p_value,
-        model.explain(last).shares,
+        model.explain(last, 0).shares,
     )
 }
 

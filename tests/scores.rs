@@ -240,7 +240,7 @@ fn two_broken_sensors_are_among_the_first_three_that_are_named() {
                     .mapv_inplace(|value| value + 4.0 * sign);
             }
             let flat = struck.to_shape((1, window * COLUMNS)).unwrap();
-            let shares = model.explain(flat.view()).shares;
+            let shares = model.explain(flat.view(), 0).shares;
             let mut order: Vec<usize> = (0..COLUMNS).collect();
             order.sort_by(|&i, &j| shares[j].total_cmp(&shares[i]));
             all += 1;

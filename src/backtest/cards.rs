@@ -1,6 +1,7 @@
 //! Episodes of a backtest as the report's cards: what caused each in words, and the course of what strayed most.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -180,7 +181,7 @@ impl<'a> View<'a> {
         let mut sums = vec![(0.0, 0_usize); self.table.columns.len()];
         for rows in self.rows.values() {
             for at in (0..rows.len()).filter(|at| rows[*at] % apart == 0 && calm(&rows[*at])) {
-                let Some(expected) = self.expected(rows, at) else {
+                let Some(expected) = self.expected(rows, at, 0) else {
                     continue;
                 };
                 for ((sum, seen), (actual, expected)) in sums
@@ -201,8 +202,8 @@ impl<'a> View<'a> {
         sums.into_iter().map(spread).collect()
     }
 
-    /// What was expected of the record in place `at` of a key's rows: by the model that judged it, or by its season.
-    fn expected(&self, rows: &[usize], at: usize) -> Option<Vec<f64>> {
+    /// What was expected of the record in place `at` of a key's rows, the newest `faulty` of which lie in an episode: by the model that judged it, or by its season.
+    fn expected(&self, rows: &[usize], at: usize, faulty: usize) -> Option<Vec<f64>> {
         let row = rows[at];
         if let Some(&expected) = self.input.outcome.expected.get(&row) {
             return Some(vec![expected]);
@@ -218,8 +219,26 @@ impl<'a> View<'a> {
             .map(|&row| self.table.row(row))
             .collect();
         let window = window(&newest, length, &self.table.fill_last())?;
-        let expected = model.expected_of(self.table.keys[row].as_str(), &window);
+        let key = self.table.keys[row].as_str();
+        let expected = if faulty > 0 {
+            model.explain_of(key, &window, faulty as u64).expected
+        } else {
+            model.expected_of(key, &window)
+        };
         (expected.len() == columns).then_some(expected)
+    }
+
+    /// The places of a key's rows that a card shows: those that it is about are among them.
+    fn telling(&self, rows: &[usize], shown: Range<usize>) -> Vec<usize> {
+        let lines = &self.input.outcome.lines;
+        let strength = |at: usize| self.strengths.get(rows[at]).copied().unwrap_or(f64::NAN);
+        let mut places = rarest(shown.clone(), POINTS_MAX, |at| lines[rows[at]].p_value);
+        places.extend(shown.clone().find(|&at| lines[rows[at]].alert));
+        let seen = shown.filter(|&at| strength(at).is_finite());
+        places.extend(seen.max_by(|&a, &b| strength(a).total_cmp(&strength(b))));
+        places.sort_unstable();
+        places.dedup();
+        places
     }
 
     /// The course of what strayed most, from before the episode until after it. None of a silence.
@@ -246,10 +265,14 @@ impl<'a> View<'a> {
         }
         let around = (to - from).clamp(AROUND.0, AROUND.1);
         let shown = from.saturating_sub(around)..(to + around).min(rows.len());
-        let apart = shown.len().div_ceil(POINTS_MAX).max(1);
         let point = |at: usize| {
             let row = rows[at];
-            let expected = self.expected(rows, at);
+            let faulty = if (from..to).contains(&at) {
+                at + 1 - from
+            } else {
+                0
+            };
+            let expected = self.expected(rows, at, faulty);
             let of = |column: &usize| expected.as_ref().map_or(f64::NAN, |all| all[*column]);
             Point {
                 row,
@@ -262,13 +285,24 @@ impl<'a> View<'a> {
         Some(Trace {
             threshold: worst.evidence_threshold,
             spreads: columns.iter().map(|&at| self.spreads[at]).collect(),
-            points: shown.step_by(apart).map(point).collect(),
+            points: self.telling(rows, shown).into_iter().map(point).collect(),
             columns: columns
                 .iter()
                 .map(|&at| self.table.columns[at].clone())
                 .collect(),
         })
     }
+}
+
+/// Places among `shown`, at most about so many: of each stretch the one that is rarest.
+fn rarest(shown: Range<usize>, most: usize, p_value: impl Fn(usize) -> f64) -> Vec<usize> {
+    let apart = shown.len().div_ceil(most).max(1);
+    let stretches = shown.clone().step_by(apart);
+    let rarest = |from: usize| {
+        let stretch = from..(from + apart).min(shown.end);
+        stretch.min_by(|&a, &b| p_value(a).total_cmp(&p_value(b)))
+    };
+    stretches.filter_map(rarest).collect()
 }
 
 /// The window of a key's latest records, the newest first, as scoring filled it: `fills` have the last value where one is missing. `None` if there are too few.
@@ -355,5 +389,14 @@ mod tests {
         assert!(found[5].is_nan());
         assert_eq!(window(&newest[..2], 3, &[0]), None);
         assert_eq!(window(&[], 0, &[]), None);
+    }
+
+    #[test]
+    fn a_long_course_is_thinned_to_what_is_rarest() {
+        let p_value = |at: usize| if at == 1234 { 1e-9 } else { 0.5 };
+        let found = rarest(1000..3000, 140, p_value);
+        assert!(found.len() <= 140 && found.contains(&1234), "{found:?}");
+        assert!(found.windows(2).all(|pair| pair[1] - pair[0] < 30));
+        assert_eq!(rarest(5..9, 140, p_value), [5, 6, 7, 8]);
     }
 }

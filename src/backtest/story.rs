@@ -183,7 +183,7 @@ fn attribution(input: ReportInput<'_>) -> Vec<(usize, Vec<f64>)> {
             && model.width() == window.len()
             && let Ok(view) = ArrayView2::from_shape((1, window.len()), window)
         {
-            shares.insert(row, model.explain(view).shares);
+            shares.insert(row, model.explain(view, 0).shares);
         }
     }
     shares.into_iter().collect()

@@ -32,7 +32,10 @@ fn the_sample_comes_from_all_over_the_batch_and_some_of_it_is_explained() {
     for seen in explained {
         assert_eq!(seen.row, CALM);
         // The model of the tests expects nothing but zeros.
-        assert_eq!(seen.expected, model(1, 1).explain_of("k0", CALM).expected);
+        assert_eq!(
+            seen.expected,
+            model(1, 1).explain_of("k0", CALM, 0).expected
+        );
     }
     // Of few records all are.
     let staged = stage(&watching(Watching::Explained), &records(8, &keys));

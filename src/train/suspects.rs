@@ -403,7 +403,7 @@ impl<'a> Judge<'a> {
         let rows = self.levels.apply(&some, windows.recent(&some, length));
         let mut shares = vec![0.0; columns.len()];
         for row in rows.axis_chunks_iter(Axis(0), 1) {
-            for (sum, share) in shares.iter_mut().zip(self.model.explain(row).shares) {
+            for (sum, share) in shares.iter_mut().zip(self.model.explain(row, 0).shares) {
                 *sum += share / rows.nrows() as f64;
             }
         }

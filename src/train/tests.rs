@@ -474,6 +474,43 @@ fn a_fault_that_only_those_beside_the_model_see_does_not_come_back_into_the_cali
 }
 
 #[test]
+fn what_is_expected_does_not_follow_the_fault() {
+    let mut rng = Seed(8).rng();
+    let mut normal = || rng.sample::<f64, _>(rand_distr::StandardNormal);
+    let mut rows = PartitionRows::new(TopicPartition::new("t", 0), 5);
+    let mut record = || {
+        let cause = normal();
+        [0, 1, 2, 3, 4].map(|column| 10.0 * f64::from(column) + cause + 0.3 * normal())
+    };
+    for i in 0..3000 {
+        let (time, offset) = (Timestamp(1000 * i), Offset(i));
+        rows.push(&Key("a".into()), time, offset, &record());
+    }
+    for (kind, window) in [("pca", 1), ("pca", 10), ("ensemble", 10)] {
+        let mut job = job(10, kind, window);
+        job.columns = ["a", "b", "c", "d", "e"].map(str::to_owned).to_vec();
+        job.rows = vec![rows.clone()];
+        let model = trained(&job).model;
+        let (mut off, mut followed) = (0.0, 0.0);
+        for _ in 0..20 {
+            let mut values: Vec<f64> = (0..window).flat_map(|_| record()).collect();
+            for faulty in values.chunks_mut(5).rev().take(4) {
+                faulty[3] += 6.0;
+            }
+            let newest = &values[5 * (window - 1)..];
+            let others = newest[0] + newest[1] + newest[2] + newest[4];
+            let normal = 30.0 + (others - 70.0) / 4.0;
+            let expected = |faulty: u64| model.explain_of("a", &values, faulty).expected[3];
+            off += (expected(4) - normal).abs() / 20.0;
+            followed += (expected(0) - normal) / 20.0;
+        }
+        assert!(off < 0.5, "{kind} {window}: {off}");
+        // The reconstruction alone would say that much of the fault was expected.
+        assert!(followed > 0.8, "{kind} {window}: {followed}");
+    }
+}
+
+#[test]
 fn a_feature_that_stands_still_is_said_to() {
     let job = job(4000, "pca", 10);
     let model = trained(&job).model;
@@ -485,7 +522,7 @@ fn a_feature_that_stands_still_is_said_to() {
             .chunks_mut(3)
             .enumerate()
             .for_each(|(i, row)| change(i, row));
-        model.explain_of("a", &window).still
+        model.explain_of("a", &window, 0).still
     };
     assert_eq!(still(&|_, _| ()), None);
     // Its last seven values are the same, and the sum goes with it: nothing else is strange.
@@ -527,7 +564,7 @@ fn a_feature_that_often_repeats_itself_is_not_said_to_stand_still_where_it_does_
     for newest in ordinary {
         let rows = (newest - 9..=newest).flat_map(|record| job.rows[0].row(place(record)).to_vec());
         let window: Vec<f64> = rows.collect();
-        assert_eq!(model.explain_of("b", &window).still, None, "{newest}");
+        assert_eq!(model.explain_of("b", &window, 0).still, None, "{newest}");
     }
 }
 

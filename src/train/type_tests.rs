@@ -95,7 +95,7 @@ fn each_type_of_keys_has_a_model_of_its_own_features() {
     let mut odd = fresh(false).select(Axis(0), &[0, 1, 2]);
     odd.column_mut(2).iter_mut().for_each(|sum| *sum += 1.5);
     assert!(p_values(&model, odd.view()).iter().all(|p| *p < 1e-3));
-    let explained = model.explain(odd.select(Axis(0), &[0]).view());
+    let explained = model.explain(odd.select(Axis(0), &[0]).view(), 0);
     assert!(explained.shares[3..].iter().all(|share| *share == 0.0));
     assert!(
         explained.expected[3..]

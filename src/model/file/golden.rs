@@ -95,7 +95,7 @@ impl Golden {
         }
         let explained = EXPLAINED.into_iter().flat_map(|row| {
             let window = self.windows.slice_axis(Axis(0), (row..=row).into());
-            model.explain_as_one(window).shares
+            model.explain_as_one(window, 0).shares
         });
         (judged.score, judged.p_value, explained.collect())
     }

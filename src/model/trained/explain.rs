@@ -11,6 +11,9 @@ use crate::seed::Seed;
 /// The −ln p from which on nobody is surer of what is to blame.
 const SURE: f64 = 30.0;
 
+/// A feature is to blame from this share of the largest share on.
+const BLAMED: f64 = 0.5;
+
 /// The probability up to which a feature that stands still is said to: quantised values often repeat themselves.
 const STILL: f64 = 0.01;
 
@@ -19,7 +22,7 @@ const STILL: f64 = 0.01;
 pub struct Explanation {
     /// Each of the D features' share in the score; none negative, sum 1.
     pub shares: Vec<f64>,
-    /// What was expected of the newest record, D numbers in the features' own units.
+    /// What was expected of the newest record, D numbers in the features' own units; within an episode, had its features not been to blame.
     pub expected: Vec<f64>,
     /// A feature that stands still, and for how many records of the window: where that is rare, and surer to be strange than all else.
     pub still: Option<(usize, u32)>,
@@ -28,18 +31,25 @@ pub struct Explanation {
 impl TrainedModel {
     /// Explains one window (`1 × (W · D)` raw values). An input that was not observed has no share.
     ///
+    /// Of a window whose newest `faulty` records lie in an episode, a reconstruction would follow the fault. What is expected is what all else lets
+    /// expect then: the values of the features that are to blame are taken for missing in those records.
+    ///
     /// # Panics
     /// If it is not one window.
-    pub fn explain(&self, window: ArrayView2<'_, f64>) -> Explanation {
+    pub fn explain(&self, window: ArrayView2<'_, f64>, faulty: u64) -> Explanation {
         assert_eq!(window.nrows(), 1, "one window is explained at a time");
         match self.type_of(window.row(0)) {
-            Some(of) => self.explain_by_type(of, window),
-            None => self.explain_as_one(window),
+            Some(of) => self.explain_by_type(of, window, faulty),
+            None => self.explain_as_one(window, faulty),
         }
     }
 
     /// [`Self::explain`] by the model of all, whatever types there are.
-    pub(in crate::model) fn explain_as_one(&self, window: ArrayView2<'_, f64>) -> Explanation {
+    pub(in crate::model) fn explain_as_one(
+        &self,
+        window: ArrayView2<'_, f64>,
+        faulty: u64,
+    ) -> Explanation {
         let columns = self.card.columns.len();
         let filled = self.fill(window);
         let measured = self.scaler.measured();
@@ -84,6 +94,10 @@ impl TrainedModel {
                 .filter(|single| single.still > 0 && single.p <= STILL)
                 .map(|single| (measured.column(single.column), single.still));
         }
+        let expected = match self.without_blamed(window, &shares, faulty) {
+            Some(without) => self.expected_newest(window, &self.fill(without.view())),
+            None => self.expected_newest(window, &filled),
+        };
         // What is context is never to blame.
         let mut whole = vec![0.0; columns];
         for (place, share) in shares.into_iter().enumerate() {
@@ -91,21 +105,43 @@ impl TrainedModel {
         }
         Explanation {
             shares: whole,
-            expected: self
-                .expected_newest(window, &filled)
-                .iter()
-                .copied()
-                .collect(),
+            expected: expected.into_iter().collect(),
             still,
         }
     }
 
-    /// Explains one window of a key, W · D raw values: what is expected is in the key's own units.
-    pub fn explain_of(&self, key: &str, window: &[f64]) -> Explanation {
+    /// The window without the values of its newest `faulty` records of those measured columns that are to blame; `None` if there are none.
+    fn without_blamed(
+        &self,
+        window: ArrayView2<'_, f64>,
+        shares: &[f64],
+        faulty: u64,
+    ) -> Option<Array2<f64>> {
+        let columns = self.card.columns.len();
+        let records = window.ncols() / columns.max(1);
+        let faulty = usize::try_from(faulty).unwrap_or(records).min(records);
+        let most = shares.iter().copied().fold(0.0, f64::max);
+        if faulty == 0 || most <= 0.0 {
+            return None;
+        }
+        let mut without = window.to_owned();
+        let measured = self.scaler.measured();
+        for (place, share) in shares.iter().enumerate() {
+            if *share >= BLAMED * most {
+                for record in records - faulty..records {
+                    without[(0, record * columns + measured.column(place))] = f64::NAN;
+                }
+            }
+        }
+        Some(without)
+    }
+
+    /// Explains one window of a key, W · D raw values, whose newest `faulty` records lie in an episode: what is expected is in the key's own units.
+    pub fn explain_of(&self, key: &str, window: &[f64], faulty: u64) -> Explanation {
         let mut rows = window.to_vec();
         self.levels.apply(key, &mut rows);
         let view = ArrayView2::from_shape((1, rows.len()), &rows);
-        let mut found = self.explain(view.unwrap_or_else(|_| unreachable!("one window")));
+        let mut found = self.explain(view.unwrap_or_else(|_| unreachable!("one window")), faulty);
         self.levels.undo(key, &mut found.expected);
         found
     }
@@ -212,7 +248,7 @@ mod tests {
         let mut model = TrainedModel::simple(1, &["a", "b"], 1, calibration());
         model.levels = Levels::of_one("k", &[100.0, 50.0], 2.0);
         // The second feature lies ten usual spreads off, twenty of the key's units.
-        let explained = model.explain_of("k", &[100.0, 70.0]);
+        let explained = model.explain_of("k", &[100.0, 70.0], 0);
         assert_eq!(explained.expected, vec![100.0, 50.0]);
         assert_eq!(explained.shares, vec![0.0, 1.0]);
     }
@@ -222,7 +258,7 @@ mod tests {
         let mut model = TrainedModel::simple(1, &["a", "b"], 2, calibration());
         model.normal_contribution = vec![1.0, 4.0, 1.0, 4.0];
         // Squares 1, 4, 4, 16 over 1, 4, 1, 4: a = 1 + 4, b = 1 + 4.
-        let explained = model.explain(array![[1.0, 2.0, 2.0, 4.0]].view());
+        let explained = model.explain(array![[1.0, 2.0, 2.0, 4.0]].view(), 0);
         assert_eq!(explained.shares, vec![0.5, 0.5]);
         assert_eq!(explained.expected, vec![0.0, 0.0]);
     }
@@ -232,7 +268,7 @@ mod tests {
         let mut model = TrainedModel::simple(1, &["a", "b"], 1, calibration());
         model.scaler.centre = vec![20.0, -3.0];
         model.scaler.spread = vec![5.0, 2.0];
-        let explained = model.explain(array![[30.0, -3.0]].view());
+        let explained = model.explain(array![[30.0, -3.0]].view(), 0);
         assert_eq!(explained.expected, vec![20.0, -3.0]);
         assert_eq!(explained.shares, vec![1.0, 0.0]);
     }
@@ -240,11 +276,11 @@ mod tests {
     #[test]
     fn what_is_missing_has_no_share_and_nothing_at_all_is_not_strange() {
         let model = TrainedModel::simple(1, &["a", "b", "c"], 1, calibration());
-        let explained = model.explain(array![[f64::NAN, 1.0, 1.0]].view());
+        let explained = model.explain(array![[f64::NAN, 1.0, 1.0]].view(), 0);
         assert_eq!(explained.shares, vec![0.0, 0.5, 0.5]);
         let nothing = array![[f64::NAN, f64::NAN, f64::NAN]];
         assert_eq!(model.judge(nothing.view(), &seeds(1)).p_value, vec![1.0]);
-        let sum: f64 = model.explain(nothing.view()).shares.iter().sum();
+        let sum: f64 = model.explain(nothing.view(), 0).shares.iter().sum();
         assert!((sum - 1.0).abs() < 1e-12);
     }
 }

@@ -130,9 +130,15 @@ impl TrainedModel {
     }
 
     /// [`Self::explain`] of a window of a type: what others send has no share, and nothing is expected of it.
-    pub(super) fn explain_by_type(&self, of: &KeyType, window: ArrayView2<'_, f64>) -> Explanation {
+    pub(super) fn explain_by_type(
+        &self,
+        of: &KeyType,
+        window: ArrayView2<'_, f64>,
+        faulty: u64,
+    ) -> Explanation {
         let columns = self.card.columns.len();
-        let found = of.model.explain(of.columns_of(window, columns).view());
+        let theirs = of.columns_of(window, columns);
+        let found = of.model.explain(theirs.view(), faulty);
         let still = found.still;
         Explanation {
             shares: of.among_all(&found.shares, columns, 0.0),

@@ -84,8 +84,10 @@ impl EventEmitter<'_> {
                 ..Explanation::default()
             }
         } else if let Some(model) = &work.model {
-            let key = &work.slots[scored.slot].key.0;
-            model.explain_of(key, scored.window)
+            let slot = &work.slots[scored.slot];
+            let open = slot.state.episodes.own.open;
+            let faulty = open.map_or(0, |episode| episode.records);
+            model.explain_of(&slot.key.0, scored.window, faulty)
         } else {
             let row = judged(self.columns, scored.row);
             let (shares, expected) = work.slots[scored.slot].state.cold.explain(&row);

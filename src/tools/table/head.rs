@@ -1,9 +1,17 @@
 //! A file's first rows, as records: what parts its cells, and which column is the time.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::Value;
 
 use super::super::propose::{Leaves, leaves, time_column};
 use super::Roles;
+
+/// Rows that are looked at.
+pub(super) const ROWS: usize = 1_000;
+
+/// Rows that share a name, at least, in the mean: else it is a text.
+const SHARED: usize = 4;
 
 /// The byte that parts the cells of a header: comma, semicolon or tab.
 pub fn separator(content: &[u8]) -> u8 {
@@ -58,6 +66,36 @@ pub(super) fn time(sample: &[Leaves], roles: &Roles) -> Option<String> {
     time_column(sample, |name| !taken.iter().any(|other| *other == name))
 }
 
+/// What to say where no column is the key, and one has names that several rows share: whose series may be mixed up.
+pub(super) fn one_series(sample: &[Leaves], roles: &Roles) -> Option<String> {
+    let mut of_column: BTreeMap<&str, (BTreeSet<&str>, usize)> = BTreeMap::new();
+    for (name, value) in sample.iter().flatten() {
+        if let Value::String(text) = value {
+            let (names, rows) = of_column.entry(name).or_default();
+            names.insert(text);
+            *rows += 1;
+        }
+    }
+    let free = |name: &str| {
+        let used = [&roles.timestamp, &roles.labels];
+        let is_used = used.iter().any(|used| used.as_deref() == Some(name));
+        !is_used && !roles.ignore.iter().any(|n| n == name) && !roles.categories.contains_key(name)
+    };
+    let shared =
+        |(names, rows): &(BTreeSet<&str>, usize)| names.len() >= 2 && SHARED * names.len() <= *rows;
+    let (name, (names, _)) = of_column
+        .iter()
+        .filter(|(name, of)| free(name) && shared(of))
+        .max_by_key(|(name, (names, _))| (names.len(), std::cmp::Reverse(**name)))?;
+    let (least, n) = (
+        if sample.len() < ROWS { "" } else { "at least " },
+        names.len(),
+    );
+    Some(format!(
+        "all rows count as one series; if the {least}{n} values of `{name}` name machines, `--key {name}` judges each by itself"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +117,26 @@ mod tests {
             );
         }
         assert!(rows(b"", 9).is_empty());
+    }
+
+    #[test]
+    fn a_column_of_names_is_said_to_be_none_of_the_series() {
+        let mut text = "host,mode,note,x\n".to_owned();
+        for row in 0..60 {
+            text += &format!("h{},{},text {row},1\n", row % 5, row % 2);
+        }
+        let sample = rows(text.as_bytes(), 100);
+        let said = |roles: &Roles| one_series(&sample, roles);
+        let found = said(&Roles::default()).unwrap();
+        assert!(found.contains("the 5 values of `host`"), "{found}");
+        let ignored = Roles {
+            ignore: vec!["host".to_owned()],
+            ..Roles::default()
+        };
+        // The mode is a number, and notes are no names.
+        assert_eq!(said(&ignored), None);
+        let first = rows(text.as_bytes(), 5);
+        assert_eq!(one_series(&first, &Roles::default()), None);
     }
 
     #[test]

@@ -52,9 +52,9 @@ impl Table {
         } else {
             None
         };
-        let (roles, note) = with_time(roles, || match &rows {
-            Some(rows) => parquet::leaves(rows, ROWS),
-            None => head::rows(content, ROWS),
+        let (roles, notes) = with_time(roles, || match &rows {
+            Some(rows) => parquet::leaves(rows, head::ROWS),
+            None => head::rows(content, head::ROWS),
         });
         let mut cells = Cells::new(path, &roles);
         let first = content.iter().find(|byte| !byte.is_ascii_whitespace());
@@ -64,28 +64,31 @@ impl Table {
             (None, Some(_)) => cells.csv(content)?,
             (None, None) => return Err(cells.table("is empty".to_owned())),
         }
-        cells.notes.extend(note);
+        cells.notes.extend(notes);
         cells.finish(sha256)
     }
 }
 
-/// Rows that are looked at to find the time.
-const ROWS: usize = 1_000;
-
-/// The same roles, with the column of the event time if one is to be found; and what to say of it.
-fn with_time(roles: &Roles, sample: impl Fn() -> Vec<Leaves>) -> (Roles, Option<String>) {
+/// The same roles, with the column of the event time if one is to be found; and what to say of it, and of a key that nobody named.
+fn with_time(roles: &Roles, sample: impl Fn() -> Vec<Leaves>) -> (Roles, Vec<String>) {
     let mut roles = roles.clone();
-    if !roles.find_time || roles.timestamp.is_some() {
-        return (roles, None);
+    let mut notes = Vec::new();
+    if !roles.find_time || (roles.timestamp.is_some() && !roles.key.is_empty()) {
+        return (roles, notes);
     }
-    roles.timestamp = head::time(&sample(), &roles);
-    let note = match &roles.timestamp {
-        Some(name) => format!("times are from `{name}` (--timestamp names another column)"),
-        None => {
-            "no column of times, so rows count as a second apart (--timestamp names one)".to_owned()
-        }
-    };
-    (roles, Some(note))
+    let sample = sample();
+    if roles.timestamp.is_none() {
+        roles.timestamp = head::time(&sample, &roles);
+        notes.push(match &roles.timestamp {
+            Some(name) => format!("times are from `{name}` (--timestamp names another column)"),
+            None => "no column of times, so rows count as a second apart (--timestamp names one)"
+                .to_owned(),
+        });
+    }
+    if roles.key.is_empty() {
+        notes.extend(head::one_series(&sample, &roles));
+    }
+    (roles, notes)
 }
 
 /// sha256 in hexadecimal.

@@ -109,6 +109,7 @@ fn job() -> TrainJob {
         schema: None,
         seed: Seed(2),
         rows: vec![rows],
+        level_rows: Vec::new(),
         spans: Vec::new(),
         source: None,
         feedback: std::collections::BTreeMap::new(),

@@ -28,6 +28,12 @@ impl Seed {
         Self(mix(self.0 ^ mix(n)))
     }
 
+    /// Whether a label is among the one in `one_in`, a power of two, that this seed picks: those of a larger one are among those of a smaller one.
+    #[must_use]
+    pub fn picks(self, label: &str, one_in: u64) -> bool {
+        one_in <= 1 || self.child(label).0 & (one_in - 1) == 0
+    }
+
     /// A generator started from this seed.
     #[must_use]
     pub fn rng(self) -> ChaCha8Rng {

@@ -424,6 +424,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
             columns: self.schema.columns().to_vec(),
             fill_last: filled_with_last(self.schema.missing()),
             rows: sample.rows,
+            level_rows: sample.level_rows,
             spans: sample.stretches,
             source: None,
         };

@@ -61,6 +61,7 @@ fn trained(kind: &str, window: usize, history: &Array2<f64>, spec: ModelSpec) ->
         schema: None,
         seed: Seed(11),
         rows: vec![rows],
+        level_rows: Vec::new(),
         spans: Vec::new(),
         source: None,
         feedback: std::collections::BTreeMap::new(),

@@ -352,7 +352,7 @@ pub struct Training {
     /// How far back training reads.
     #[serde(with = "time")]
     pub history: Duration,
-    /// Rows that training takes at most.
+    /// Windows that training learns from at most; up to four times as many records are read.
     pub rows_max: usize,
     /// Rows without which no training begins.
     pub rows_min: usize,

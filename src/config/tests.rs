@@ -64,6 +64,18 @@ fn flags_beat_the_environment_which_beats_files() {
 }
 
 #[test]
+fn four_times_as_many_records_are_read_as_windows_are_used_while_their_numbers_are_few() {
+    let wanted = |set: &[&str], columns: usize| {
+        let config = load("", &[], set).unwrap();
+        config.train_settings().wanted(columns).rows_max
+    };
+    assert_eq!(wanted(&[], 8), 80_000);
+    assert_eq!(wanted(&["training.rows_max=1000"], 8), 4000);
+    assert_eq!(wanted(&[], 250), 40_000);
+    assert_eq!(wanted(&[], 2000), 20_000);
+}
+
+#[test]
 fn later_files_beat_earlier_ones() {
     let folder = tempfile::tempdir().unwrap();
     let mut both = sources(&folder, "workers = 2\nseed = 5\n", &[], &[]);

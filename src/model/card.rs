@@ -148,6 +148,18 @@ pub struct KeySample {
     pub often: u64,
     /// Of the other keys, one in so many was kept, by a hash: a power of two.
     pub one_in: u64,
+    /// What was kept of every key beside, for levels alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub levels: Option<LevelSample>,
+}
+
+/// The few records of a stretch that were kept of every key, so that what is usual for it is known: those with the least hashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LevelSample {
+    /// Records of each key, at most.
+    pub each: u64,
+    /// One key in so many, by a hash: a power of two.
+    pub one_in: u64,
 }
 
 /// Records that stand out in a history that no model had judged: kept out of training like an episode's, unless somebody lets them in.

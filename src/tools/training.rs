@@ -163,6 +163,7 @@ fn read(settings: &TrainSettings, table: &Table, run: &Run, file: &TopicPartitio
         columns: table.columns.clone(),
         fill_last: table.fill_last(),
         rows: sample.rows,
+        level_rows: sample.level_rows,
         spans: sample.stretches,
         source: table.places.is_none().then(|| source(table)),
     }
@@ -274,16 +275,17 @@ pub fn again_from_log<H: History>(
     let schema = Arc::new(schema);
     let mut decoder = Decoder::new(Arc::clone(&schema));
     let columns = card.columns.len();
-    let rows = sample::again(&card.spans, columns, card.seed, &mut |span, visit| {
+    let sample = sample::again(&card.spans, columns, card.seed, &mut |span, visit| {
         let batch = history.read(span)?;
         sample::visit(&batch, &decoder.decode(&batch), visit);
         Ok(())
     });
-    let rows = rows.map_err(|error: H::Error| ToolError::Log(error.to_string()))?;
+    let sample = sample.map_err(|error: H::Error| ToolError::Log(error.to_string()))?;
     let data = TrainData {
         columns: card.columns.clone(),
         fill_last: filled_with_last(schema.missing()),
-        rows,
+        rows: sample.rows,
+        level_rows: sample.level_rows,
         spans: card.spans.clone(),
         source: None,
     };

@@ -24,6 +24,8 @@ fn overlap(a: &Exclusion, b: &Exclusion) -> bool {
 pub(super) struct Aside {
     /// Suspects, with what somebody said of them.
     pub suspects: Vec<Suspect>,
+    /// What else is kept out.
+    pub out: Vec<Exclusion>,
     /// What was flagged and is learnt all the same, see [`young::accepted`].
     pub accepted: Vec<EpisodeId>,
     /// Since when the process is known, and up to when.
@@ -60,24 +62,24 @@ pub(super) fn set_aside(job: &TrainJob) -> Result<(Windows<'_>, Aside), TrainErr
             None => windows.excluded > 0 && windows.len() < needed || mostly_flagged(job, &windows),
         };
     }
-    let out = if aside.waived {
+    aside.out = if aside.waived {
         flagged_by_models(job, &quarantine)
     } else {
         quarantine
     };
     if aside.waived {
-        windows = Windows::build(job, &out, &[]);
+        windows = Windows::build(job, &aside.out, &[]);
     }
     if windows.len() < needed {
         return Err(windows.too_few(needed));
     }
     if job.remake.is_none() {
-        aside.suspects = known_and_found(job, &windows, &out)?;
+        aside.suspects = known_and_found(job, &windows, &aside.out)?;
     }
     if aside.suspects.is_empty() {
         return Ok((windows, aside));
     }
-    let without = Windows::build(job, &out, &aside.suspects);
+    let without = Windows::build(job, &aside.out, &aside.suspects);
     if without.len() >= needed || job.remake.is_some() {
         return Ok((without, aside));
     }
@@ -87,7 +89,7 @@ pub(super) fn set_aside(job: &TrainJob) -> Result<(Windows<'_>, Aside), TrainErr
     if aside.suspects.is_empty() {
         return Ok((windows, aside));
     }
-    let without = Windows::build(job, &out, &aside.suspects);
+    let without = Windows::build(job, &aside.out, &aside.suspects);
     if without.len() < needed {
         return Err(without.too_few(needed));
     }

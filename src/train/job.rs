@@ -19,6 +19,12 @@ use crate::time::Timestamp;
 /// Records of a window that the gate's baseline looks at.
 const BASELINE_RECORDS: usize = 10;
 
+/// Records that are read for each window that may be used: of many keys, the windows are then of several times as many keys and hours.
+const READ_FACTOR: u64 = 4;
+
+/// Numbers that are read besides, at most: 80 MB.
+const READ_NUMBERS_MAX: u64 = 10_000_000;
+
 /// Folds that calibrate where no windows are held back for it.
 pub(super) const FOLDS: usize = 4;
 
@@ -125,8 +131,10 @@ impl TrainSettings {
     /// What to read of a history, of records of so many columns.
     #[must_use]
     pub fn wanted(&self, columns: usize) -> Wanted {
+        let rows_max = self.params.rows_max as u64;
+        let more = (READ_FACTOR * rows_max).min(READ_NUMBERS_MAX / columns.max(1) as u64);
         Wanted {
-            rows_max: self.params.rows_max as u64,
+            rows_max: rows_max.max(more),
             rows_min: self.params.rows_min as u64,
             window: self.spec.window as u64,
             columns,
@@ -143,6 +151,8 @@ pub struct TrainData {
     pub fill_last: Vec<usize>,
     /// Records, a part a partition.
     pub rows: Vec<PartitionRows>,
+    /// A few records of every key, where `rows` has only some keys: what levels are learnt from.
+    pub level_rows: Vec<PartitionRows>,
     /// The spans they were read from. Empty for a file.
     pub spans: Vec<Stretch>,
     /// The file they were read from: name and sha256.
@@ -170,6 +180,8 @@ pub struct TrainJob {
     pub seed: Seed,
     /// What was read, a part a partition.
     pub rows: Vec<PartitionRows>,
+    /// A few records of every key, where `rows` has only some keys: what levels are learnt from.
+    pub level_rows: Vec<PartitionRows>,
     /// The spans it was read from; windows do not cross from one to another. Empty for a file.
     pub spans: Vec<Stretch>,
     /// The file it was read from: name and sha256.
@@ -214,6 +226,7 @@ impl TrainJob {
             schema: settings.schema.clone(),
             seed: settings.seed_of(version),
             rows: data.rows,
+            level_rows: data.level_rows,
             spans: data.spans,
             source: data.source,
             exclusions: Vec::new(),
@@ -291,6 +304,7 @@ impl TrainJob {
         Self {
             spec,
             rows: Vec::new(),
+            level_rows: Vec::new(),
             detector: self.detector.clone(),
             version: self.version,
             created: self.created,

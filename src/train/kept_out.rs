@@ -51,7 +51,7 @@ impl KeptOut {
     /// Maintenance windows too, by event time.
     pub(super) fn of(
         job: &TrainJob,
-        rows: &PartitionRows,
+        (rows, guard): (&PartitionRows, u64),
         (exclusions, suspects): (&[Exclusion], &[Suspect]),
     ) -> Self {
         let of_keys = OfKeys::new(rows);
@@ -62,7 +62,7 @@ impl KeptOut {
         };
         let mut long: Vec<bool> = (0..rows.len()).map(serviced).collect();
         let mut short = vec![false; rows.len()];
-        let guard = usize::try_from(job.params.guard).unwrap_or(usize::MAX);
+        let guard = usize::try_from(guard).unwrap_or(usize::MAX);
         let suspects = suspects.iter().map(|suspect| (&suspect.exclusion, true));
         let all = exclusions.iter().map(|e| (e, false)).chain(suspects);
         for (exclusion, suspect) in all.filter(|(e, _)| e.at == rows.at && !e.let_in()) {
@@ -134,9 +134,8 @@ mod tests {
                 feedback: [None, Some(Feedback::FalsePositive), Some(Feedback::TruePositive), Some(Feedback::NewNormal)][feedback],
             };
             let exclusions: Vec<Exclusion> = flagged.iter().map(exclusion).collect();
-            let mut job = job(100, "pca", 1);
-            job.params.guard = guard;
-            let out = KeptOut::of(&job, &rows, (&exclusions, &[]));
+            let job = job(100, "pca", 1);
+            let out = KeptOut::of(&job, (&rows, guard), (&exclusions, &[]));
             // Record by record: it is flagged, or fewer than `guard` records of its key lie between it and the flagged stretch.
             let hits = |i: usize, exclusion: &Exclusion| {
                 let own = |j: &usize| rows.key_number(*j) == rows.key_number(i);

@@ -1,7 +1,7 @@
 //! Training as a function: decoded rows, settings and a seed in; a model and a verdict out. The same job gives the same bytes.
 //!
 //! Reading order: `job` (what is asked for), [`rows`] (what was read), [`sample`] (what to read), `window` (rows to windows), `kept_out` (records that are not learnt from),
-//! `split` (windows by use), `aside` and `suspects` (faults in a history that nobody has judged), `fit` (scaler, model, calibration), `cross` (the calibration of few rows), `types` (keys that send other features), `calibrated` (all of these together), [`evidence`]
+//! `split` (windows by use), `aside` and `suspects` (faults in a history that nobody has judged), `fit` (scaler, model, calibration), `cross` (the calibration of few rows), `types` (keys that send other features), `levels` (what is usual for each key, by `level_rows`), `calibrated` (all of these together), [`evidence`]
 //! (what opens an episode), [`inject`] (faults that the gate tries), [`gate`] (may this
 //! model judge?), `report` (its card).
 
@@ -16,6 +16,8 @@ pub mod inject;
 mod job;
 mod kept_out;
 mod key_scales;
+mod level_rows;
+mod levels;
 mod report;
 pub mod rows;
 pub mod sample;
@@ -66,7 +68,8 @@ pub fn run_watched(job: &TrainJob, monitor: &mut dyn Monitor) -> Result<Candidat
     }
     let (mut windows, aside) = aside::set_aside(job)?;
     let usage = job.params.usage(windows.len());
-    windows.level(&usage);
+    let out = (&*aside.out, &*aside.suspects);
+    windows.level(levels::learn(job, &windows, &usage, out));
     let fitted = Calibrated::fit(job, &windows, usage, monitor)?;
     let judged = match &job.remake {
         Some(card) => Judged::as_before(card, &windows, fitted),

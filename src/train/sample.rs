@@ -4,15 +4,17 @@
 //! A stretch grows backwards from its end until the records that it keeps lie in runs that are long enough. Whenever it holds too many, half
 //! of the keys are dropped, by a hash: distinct sampling (Gibbons, "Distinct Sampling for Highly-Accurate Answers to Distinct Values Queries and
 //! Event Reports", VLDB 2001). Which half differs from stretch to stretch and from training to training, so that in time every key is
-//! learnt from. Keys that speak often need no long stretch: they are all kept, from its newest part, as often as they speak.
+//! learnt from. Keys that speak often need no long stretch: they are all kept, from its newest part, as often as they speak. Where keys are dropped, a few
+//! records of every key are kept beside, so that what is usual for it is known (see `level_rows`).
 
 use std::collections::BTreeMap;
 
+use super::level_rows::{self, LevelRows};
 use super::rows::PartitionRows;
 use crate::model::card::{KeySample, Stretch};
 use crate::record::{DecodedBatch, Key, RecordBatch};
 use crate::seed::Seed;
-use crate::stream::{Offset, Span};
+use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::Timestamp;
 
 /// Stretches that a sample of one partition is made of, at most.
@@ -29,7 +31,7 @@ const STRETCH_RUNS: u64 = 4;
 const LONG_SHARE: f64 = 0.75;
 
 /// Records that are read for each one that may be kept, unless too few windows come of it.
-const READ_FACTOR: u64 = 256;
+const READ_FACTOR: u64 = 64;
 
 /// Records that are read at once.
 const PIECE: u64 = 65_536;
@@ -67,6 +69,8 @@ pub struct Sample {
     pub stretches: Vec<Stretch>,
     /// A part a partition.
     pub rows: Vec<PartitionRows>,
+    /// A few records of every key, if `rows` has only some of the keys of a stretch; a part a partition that has any.
+    pub level_rows: Vec<PartitionRows>,
 }
 
 impl Sample {
@@ -79,6 +83,31 @@ impl Sample {
         };
         self.rows.iter().map(of_part).sum()
     }
+
+    /// Adds what was kept of a later stretch.
+    fn push(&mut self, filling: Filling, columns: usize) {
+        let at = filling.span.at.clone();
+        let (stretch, rows, levels) = filling.finish();
+        self.stretches.push(stretch);
+        part(&mut self.rows, &at, columns).append(&rows);
+        if let Some(levels) = levels {
+            levels.append_to(part(&mut self.level_rows, &at, columns));
+        }
+    }
+}
+
+/// The rows of a partition among those of several.
+fn part<'p>(
+    parts: &'p mut Vec<PartitionRows>,
+    at: &TopicPartition,
+    columns: usize,
+) -> &'p mut PartitionRows {
+    let known = parts.iter().position(|rows| rows.at == *at);
+    let place = known.unwrap_or_else(|| {
+        parts.push(PartitionRows::new(at.clone(), columns));
+        parts.len() - 1
+    });
+    &mut parts[place]
 }
 
 /// Reads all of `available` if they hold at most `rows_max` records, else stretches of them.
@@ -95,17 +124,16 @@ pub fn draw<E>(
             vec![whole(span, wanted, seed, read)?]
         } else {
             // Each partition's share, by its size.
-            let share = u128::from(wanted.rows_max) * u128::from(span.len()) / u128::from(total);
-            partition(span, (share as u64).max(1), wanted, (seed, read))?
+            let share =
+                |of: u64| (u128::from(of) * u128::from(span.len()) / u128::from(total)) as u64;
+            let room = Room {
+                rows: share(wanted.rows_max).max(1),
+                level_rows: share(level_rows::NUMBERS_MAX / wanted.columns.max(1) as u64).max(1),
+            };
+            partition(span, room, wanted, (seed, read))?
         };
-        let mut rows = PartitionRows::new(span.at.clone(), wanted.columns);
-        for (stretch, part) in drawn {
-            sample.stretches.push(stretch);
-            rows.append(&part);
-        }
-        match sample.rows.iter_mut().find(|known| known.at == span.at) {
-            Some(known) => known.append(&rows),
-            None => sample.rows.push(rows),
+        for filling in drawn {
+            sample.push(filling, wanted.columns);
         }
     }
     Ok(sample)
@@ -117,8 +145,8 @@ pub fn again<E>(
     columns: usize,
     seed: Seed,
     read: &mut Read<'_, E>,
-) -> Result<Vec<PartitionRows>, E> {
-    let mut parts: BTreeMap<_, PartitionRows> = BTreeMap::new();
+) -> Result<Sample, E> {
+    let mut sample = Sample::default();
     for stretch in stretches {
         let span = &stretch.span;
         let mut filling = Filling::new(span, columns, seed);
@@ -126,43 +154,44 @@ pub fn again<E>(
             Some(keys) => {
                 filling.often = keys.often;
                 filling.one_in = keys.one_in;
+                filling.levels = keys.levels.map(|rule| filling.level_rows().by(rule));
                 filling.grow(keys.near, read)?;
             }
             None => filling.often = u64::MAX,
         }
         filling.grow(span.from, read)?;
-        parts
-            .entry(span.at.clone())
-            .or_insert_with(|| PartitionRows::new(span.at.clone(), columns))
-            .append(&filling.finish().1);
+        sample.push(filling, columns);
     }
-    Ok(parts.into_values().collect())
+    Ok(sample)
 }
 
 /// All records of a span.
-fn whole<E>(
-    span: &Span,
-    wanted: Wanted,
-    seed: Seed,
-    read: &mut Read<'_, E>,
-) -> Result<(Stretch, PartitionRows), E> {
+fn whole<E>(span: &Span, wanted: Wanted, seed: Seed, read: &mut Read<'_, E>) -> Result<Filling, E> {
     let mut filling = Filling::new(span, wanted.columns, seed);
     filling.often = u64::MAX;
     filling.grow(span.from, read)?;
-    Ok(filling.finish())
+    Ok(filling)
 }
 
-/// At most about `rows` records of one partition, as stretches in order.
+/// Records of a partition that may be kept.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    rows: u64,
+    level_rows: u64,
+}
+
+/// At most about as many records of one partition as there is room for, as stretches in order.
 fn partition<E>(
     span: &Span,
-    rows: u64,
+    Room { rows, level_rows }: Room,
     wanted: Wanted,
     (seed, read): (Seed, &mut Read<'_, E>),
-) -> Result<Vec<(Stretch, PartitionRows)>, E> {
+) -> Result<Vec<Filling>, E> {
     let most = (rows / (STRETCH_RUNS * wanted.run())).clamp(1, STRETCHES);
     // The newest stretch shows how long one must be.
     let mut newest = Filling::new(span, wanted.columns, seed);
     newest.often = wanted.run();
+    newest.levels = Some(newest.level_rows());
     newest.grow(back(span, span.to, rows / most), read)?;
     let limit = READ_FACTOR * rows;
     let enough = wanted.rows_min * rows / wanted.rows_max.max(1);
@@ -171,12 +200,18 @@ fn partition<E>(
         if length >= limit && newest.windows(wanted.window) >= enough {
             break;
         }
-        newest.grow(back(span, newest.from, length), read)?;
+        // By little, so that it is hardly longer than it must be: the shorter stretches are, the more there are.
+        newest.grow(back(span, newest.from, length / 4), read)?;
         newest.shrink(rows);
+        newest.shrink_levels(level_rows, 1);
     }
     let length = newest.length().max(1);
     let parts = (limit / length).min(span.len() / length).clamp(1, most);
     newest.shrink(rows / parts);
+    newest.shrink_levels(level_rows, parts);
+    if newest.one_in == 1 {
+        newest.levels = None;
+    }
     let mut drawn = Vec::new();
     let mut rng = seed.child("sample").rng();
     let rest = Span {
@@ -196,15 +231,18 @@ fn partition<E>(
         let mut filling = Filling::new(&place, wanted.columns, seed);
         filling.often = wanted.run();
         filling.one_in = newest.one_in;
+        let levels = newest.levels.as_ref();
+        filling.levels = levels.map(|levels| filling.level_rows().by(levels.rule()));
         filling.grow(back(&place, place.to, rows / parts), read)?;
         while place.from < filling.from {
             let length = filling.length();
             filling.grow(back(&place, filling.from, length), read)?;
             filling.shrink(rows / parts);
+            filling.shrink_levels(level_rows, parts);
         }
-        drawn.push(filling.finish());
+        drawn.push(filling);
     }
-    drawn.push(newest.finish());
+    drawn.push(newest);
     Ok(drawn)
 }
 
@@ -217,6 +255,7 @@ fn back(span: &Span, to: Offset, records: u64) -> Offset {
 /// A stretch that grows backwards.
 #[derive(Debug)]
 struct Filling {
+    seed: Seed,
     span: Span,
     salt: Seed,
     columns: usize,
@@ -229,12 +268,15 @@ struct Filling {
     near: Option<(Offset, BTreeMap<Key, u64>)>,
     /// What is kept, the newest first.
     pieces: Vec<PartitionRows>,
+    /// A few records of every key, where some keys are not kept.
+    levels: Option<LevelRows>,
 }
 
 impl Filling {
     fn new(span: &Span, columns: usize, seed: Seed) -> Self {
         let salt = seed.child("keys").child(&span.at.to_string());
         Self {
+            seed,
             span: span.clone(),
             salt: salt.nth(span.to.0 as u64),
             columns,
@@ -243,7 +285,13 @@ impl Filling {
             from: span.to,
             near: None,
             pieces: Vec::new(),
+            levels: None,
         }
+    }
+
+    /// A few records of every key, none of them seen yet.
+    fn level_rows(&self) -> LevelRows {
+        LevelRows::new(&self.span.at, self.seed)
     }
 
     /// Reads back to `from`. The first time that is the newest part, of which all frequent keys are kept.
@@ -261,11 +309,15 @@ impl Filling {
             };
             let mut piece = PartitionRows::new(self.span.at.clone(), self.columns);
             let (salt, one_in, near) = (self.salt, self.one_in, &self.near);
+            let levels = &mut self.levels;
             read(&span, &mut |key, time, offset, row| {
+                if let Some(levels) = levels {
+                    levels.push(key, time, offset, row);
+                }
                 let kept = match near {
                     None => true,
                     Some((_, frequent)) => {
-                        sampled(salt, key, one_in) && !frequent.contains_key(key)
+                        salt.picks(&key.0, one_in) && !frequent.contains_key(key)
                     }
                 };
                 if kept {
@@ -299,6 +351,13 @@ impl Filling {
         }
     }
 
+    /// Keeps fewer records for levels, so that `most` are enough for `parts` stretches like this.
+    fn shrink_levels(&mut self, most: u64, parts: u64) {
+        if let Some(levels) = &mut self.levels {
+            levels.shrink(most, parts);
+        }
+    }
+
     /// Leaves out the keys that are not kept.
     fn drop_keys(&mut self) {
         let Some((_, frequent)) = &self.near else {
@@ -307,7 +366,7 @@ impl Filling {
         if self.one_in > 1 {
             for piece in &mut self.pieces {
                 piece.retain(|key| {
-                    frequent.contains_key(key) || sampled(self.salt, key, self.one_in)
+                    frequent.contains_key(key) || self.salt.picks(&key.0, self.one_in)
                 });
             }
         }
@@ -357,8 +416,8 @@ impl Filling {
         u64::try_from(self.span.to.0 - self.from.0).unwrap_or(0)
     }
 
-    /// How to read it again, and what was kept, in order.
-    fn finish(self) -> (Stretch, PartitionRows) {
+    /// How to read it again; what was kept, in order; and what was kept for levels.
+    fn finish(self) -> (Stretch, PartitionRows, Option<LevelRows>) {
         let mut rows = PartitionRows::new(self.span.at.clone(), self.columns);
         for piece in self.pieces.iter().rev() {
             rows.append(piece);
@@ -369,6 +428,7 @@ impl Filling {
                 near,
                 often: self.often,
                 one_in: self.one_in,
+                levels: self.levels.as_ref().map(LevelRows::rule),
             })
         };
         let stretch = Stretch {
@@ -378,7 +438,7 @@ impl Filling {
                 ..self.span
             },
         };
-        (stretch, rows)
+        (stretch, rows, self.levels)
     }
 }
 
@@ -389,11 +449,6 @@ pub fn visit(batch: &RecordBatch, decoded: &DecodedBatch, visit: &mut Visit<'_>)
             visit(&found.key, found.time, raw.offset, decoded.row(i));
         }
     }
-}
-
-/// Whether a key is among the one in `one_in`, a power of two, that are kept: those of a larger one are among those of a smaller one.
-fn sampled(salt: Seed, key: &Key, one_in: u64) -> bool {
-    one_in <= 1 || salt.child(&key.0).0 & (one_in - 1) == 0
 }
 
 #[cfg(test)]
@@ -432,12 +487,12 @@ mod tests {
             sample
         }
 
-        fn again(&mut self, stretches: &[Stretch], seed: u64) -> Vec<PartitionRows> {
-            let Ok(rows) = again::<Infallible>(stretches, 1, Seed(seed), &mut |s, v| {
+        fn again(&mut self, stretches: &[Stretch], seed: u64) -> Sample {
+            let Ok(sample) = again::<Infallible>(stretches, 1, Seed(seed), &mut |s, v| {
                 self.read(s, v);
                 Ok(())
             });
-            rows
+            sample
         }
 
         fn read(&mut self, span: &Span, visit: &mut Visit<'_>) {
@@ -520,6 +575,60 @@ mod tests {
         assert!(sample.windows(10) > rows.len() as u64 / 2);
     }
 
+    #[test]
+    fn a_few_records_of_every_key_are_read_from_all_of_the_history() {
+        // The records of a tenth of the keys lie in the last third only.
+        let (keys, records) = (1000, 300_000);
+        let key = |offset: i64| {
+            let key = Seed(offset as u64).nth(1).0 % keys;
+            let young = key.is_multiple_of(10) && offset < 200_000;
+            if young { key + 1 } else { key }
+        };
+        let sample = Log(&key, 0).draw(&[span(0, 0, records)], wanted(20_000, 10), 5);
+        assert!(sample.rows[0].keys().len() < 500);
+        let rows = &sample.level_rows[0];
+        assert_eq!(rows.keys().len(), keys as usize);
+        for (key, records) in rows.keys().iter().zip(rows.of_keys()) {
+            let late = records.iter().filter(|&&i| rows.offset(i).0 >= 200_000);
+            let (all, late) = (records.len(), late.count());
+            let young = key.0.ends_with('0');
+            assert!(all <= 48, "{key:?}: {all}");
+            assert!(young || all >= 30, "{key:?}: {all}");
+            let early = all - late;
+            assert!(
+                late >= 8 && (young || early >= 8),
+                "{key:?}: {late} of {all}"
+            );
+        }
+        // All keys of few are kept anyway.
+        let few =
+            Log(&|offset| offset as u64 % 8, 0).draw(&[span(0, 0, records)], wanted(20_000, 10), 5);
+        assert!(few.level_rows.is_empty());
+    }
+
+    #[test]
+    fn of_too_many_keys_fewer_records_are_read_and_then_fewer_keys() {
+        let keys_and_records = |most: u64| {
+            let mut levels = LevelRows::new(&TopicPartition::new("t", 0), Seed(3));
+            for offset in 0..100_000 {
+                let key = Key(format!("key-{}", offset % 1000).into());
+                levels.push(&key, Timestamp(offset), Offset(offset), &[0.0]);
+                if offset % 10_000 == 0 {
+                    levels.shrink(most, 1);
+                }
+            }
+            levels.shrink(most, 4);
+            let mut rows = PartitionRows::new(TopicPartition::new("t", 0), 1);
+            levels.append_to(&mut rows);
+            (rows.keys().len(), rows.len())
+        };
+        assert_eq!(keys_and_records(u64::MAX), (1000, 10_000));
+        assert_eq!(keys_and_records(24_000), (1000, 6000));
+        let (keys, records) = keys_and_records(10_000);
+        assert!((300..=500).contains(&keys), "{keys}");
+        assert_eq!(records, 5 * keys);
+    }
+
     proptest! {
         #[test]
         fn much_is_sampled_within_bounds(
@@ -534,8 +643,8 @@ mod tests {
             prop_assert!(kept <= rows_max + spans.len() as u64);
             // The card's stretches are enough to read the same again.
             let again = log.again(&sample.stretches, seed);
-            let filled: Vec<_> = offsets(&sample.rows).into_iter().filter(|part| !part.is_empty()).collect();
-            prop_assert_eq!(offsets(&again).into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>(), filled);
+            prop_assert_eq!(offsets(&again.rows), offsets(&sample.rows));
+            prop_assert_eq!(offsets(&again.level_rows), offsets(&sample.level_rows));
             for pair in sample.stretches.windows(2) {
                 let (a, b) = (&pair[0].span, &pair[1].span);
                 prop_assert!(a.at != b.at || a.to <= b.from, "{:?}", pair);

@@ -52,6 +52,7 @@ pub(super) fn job(n: usize, kind: &str, window: usize) -> TrainJob {
         schema: None,
         seed: Seed(11),
         rows: vec![rows(n)],
+        level_rows: Vec::new(),
         spans: Vec::new(),
         source: None,
         exclusions: Vec::new(),

@@ -37,9 +37,13 @@ type Features = BTreeSet<usize>;
 /// A set of keys: partition and number there.
 type Keys = BTreeSet<(usize, u32)>;
 
-/// The types of keys that have windows enough among these, whose newest records are `newest` (`n × D` raw values), those with the most first. None where all
-/// keys send much the same features.
-pub(super) fn find(job: &TrainJob, among: &[Window], newest: ArrayView2<'_, f64>) -> Vec<OfType> {
+/// The types of keys among these windows, whose newest records are `newest` (`n × D` raw values), those with the most first: types that have enough among the
+/// first `fitted`, which are learnt from. None where all keys send much the same features.
+pub(super) fn find(
+    job: &TrainJob,
+    (among, fitted): (&[Window], usize),
+    newest: ArrayView2<'_, f64>,
+) -> Vec<OfType> {
     let context = job.context_columns();
     let types = joined(same_features(job, among, newest));
     if types.len() < 2 {
@@ -55,7 +59,10 @@ pub(super) fn find(job: &TrainJob, among: &[Window], newest: ArrayView2<'_, f64>
         keys,
     };
     let enough = |of: &OfType| {
-        let theirs = among.iter().filter(|window| of.has(window)).count();
+        let theirs = among[..fitted]
+            .iter()
+            .filter(|window| of.has(window))
+            .count();
         theirs >= job.params.rows_min
     };
     types.into_iter().map(whole).filter(enough).collect()
@@ -128,7 +135,7 @@ pub(super) fn and_others(
     among: &[Window],
     newest: ArrayView2<'_, f64>,
 ) -> Vec<OfType> {
-    let mut types = find(job, among, newest);
+    let mut types = find(job, (among, among.len()), newest);
     if types.is_empty() {
         return types;
     }

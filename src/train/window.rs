@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use ndarray::Array2;
+use rand::Rng;
 
 use super::job::{TrainError, TrainJob};
 use super::kept_out::KeptOut;
 use super::rows::PartitionRows;
 use super::split::{Split, VALIDATION_SHARE, Window, neighbours, only};
-use super::types::{self, OfType};
+use super::types::OfType;
 use crate::detect::pace::Sequence;
 use crate::detect::windowing::{self, LateRecords};
 use crate::model::card::{Exclusion, Stretch, Suspect, Usage};
@@ -33,6 +34,8 @@ pub(super) struct Windows<'a> {
     /// Records of one key that follow each other, as values `len × D` with `last` filled in.
     runs: Vec<Vec<f64>>,
     windows: Vec<Window>,
+    /// Those that would be fitted on if they were not too many; empty where they are not.
+    thinned: Vec<Window>,
     /// Those with a record of a short episode, or of its guard: nothing is fitted on them, but what is normal they may tell.
     flagged: Vec<Window>,
     /// Records read.
@@ -60,35 +63,48 @@ impl<'a> Windows<'a> {
     }
 
     /// The same, whatever the length of the windows that are to be scored.
-    pub fn of_length(
+    pub fn of_length(job: &'a TrainJob, length: usize, out: (&[Exclusion], &[Suspect])) -> Self {
+        let mut built = Self::of_rows(job, (&job.rows, job.params.guard), length, out);
+        built.thin();
+        built
+    }
+
+    /// The few records that were read of every key, each by itself, without a guard: they lie far apart.
+    pub fn of_level_rows(job: &'a TrainJob, out: (&[Exclusion], &[Suspect])) -> Self {
+        Self::of_rows(job, (&job.level_rows, 0), 1, out)
+    }
+
+    /// All windows of the rows, with so many records of the key kept out around an episode.
+    fn of_rows(
         job: &'a TrainJob,
+        (parts, guard): (&'a [PartitionRows], u64),
         length: usize,
-        (exclusions, suspects): (&[Exclusion], &[Suspect]),
+        out: (&[Exclusion], &[Suspect]),
     ) -> Self {
         let mut built = Self {
             job,
-            parts: &job.rows,
+            parts,
             runs: Vec::new(),
             windows: Vec::new(),
+            thinned: Vec::new(),
             flagged: Vec::new(),
-            rows: job.rows.iter().map(PartitionRows::len).sum(),
+            rows: parts.iter().map(PartitionRows::len).sum(),
             excluded: 0,
             late: 0,
-            keys: job.rows.iter().map(|rows| rows.keys().len()).sum(),
+            keys: parts.iter().map(|rows| rows.keys().len()).sum(),
             records_per_key_day: 0.0,
             levels: Levels::default(),
             types: Vec::new(),
             length,
         };
         let mut gaps = Vec::new();
-        for (part, rows) in job.rows.iter().enumerate() {
-            let out = KeptOut::of(job, rows, (exclusions, suspects));
+        for (part, rows) in parts.iter().enumerate() {
+            let out = KeptOut::of(job, (rows, guard), out);
             built.add_part(part, rows, (&out, &mut gaps));
         }
         built
             .windows
             .sort_by_key(|window| (window.newest, window.place));
-        built.thin();
         gaps.sort_unstable_by(f64::total_cmp);
         let gap = crate::stats::order::quantile_sorted(&gaps, 0.5);
         built.records_per_key_day = if gap > 0.0 { DAY_MS / gap } else { 86_400.0 };
@@ -115,6 +131,7 @@ impl<'a> Windows<'a> {
             parts: self.parts,
             runs,
             windows,
+            thinned: Vec::new(),
             flagged,
             keys: of.keys.len(),
             levels: Levels::default(),
@@ -140,9 +157,19 @@ impl<'a> Windows<'a> {
         let late = neighbours(&late, (most as f64 * held_out) as usize, self.length);
         let early = most - late.len();
         let step = self.windows.len() as f64 / early as f64;
-        self.windows = (0..early.min(self.windows.len()))
-            .map(|i| self.windows[(i as f64 * step.max(1.0)) as usize])
+        // Of keys that take turns, every so-manyth window may be of the same few: one of as many as lie in a step.
+        let mut rng = self.job.seed.child("thin").rng();
+        let mut within = || {
+            if self.keys > 1 {
+                rng.gen_range(0.0..1.0)
+            } else {
+                0.0
+            }
+        };
+        let chosen = (0..early.min(self.windows.len()))
+            .map(|i| self.windows[((i as f64 + within()) * step.max(1.0)) as usize])
             .collect();
+        self.thinned = std::mem::replace(&mut self.windows, chosen);
         self.windows.extend(late);
     }
 
@@ -279,6 +306,11 @@ impl<'a> Windows<'a> {
         late
     }
 
+    /// Those that would be fitted on if they were not too many, oldest first; none where they are not.
+    pub fn thinned(&self) -> &[Window] {
+        &self.thinned
+    }
+
     /// All of them, oldest first.
     pub fn all(&self) -> &[Window] {
         &self.windows
@@ -312,26 +344,9 @@ impl<'a> Windows<'a> {
         windows.iter().map(key).collect()
     }
 
-    /// Finds the types of keys, and learns what is usual for each key among those of its type, from the windows that are fitted on: the others show how well that holds for what comes after.
-    pub fn level(&mut self, usage: &Usage) {
-        let split = self.split(usage, &self.job.spec);
-        let fitted = &split.fitted;
-        let newest = self.recent(fitted, 1);
-        let context = self.job.context_columns();
-        let levels = |ours: &dyn Fn(&Window) -> bool| {
-            let mut of_key = self.by_key(fitted);
-            of_key.retain(|_, places| places.iter().any(|&place| ours(&fitted[place])));
-            Levels::fit(newest.view(), &of_key, &context)
-        };
-        let types = types::find(self.job, fitted, newest.view());
-        self.levels = if types.is_empty() {
-            levels(&|_| true)
-        } else {
-            let of_type = |of: &OfType| (of.columns.clone(), levels(&|window| of.has(window)));
-            let of_types: Vec<_> = types.iter().map(of_type).collect();
-            Levels::of_types(&of_types, self.job.columns.len())
-        };
-        self.types = types;
+    /// Says what is usual for each key, and which types of keys there are.
+    pub fn level(&mut self, (levels, types): (Levels, Vec<OfType>)) {
+        (self.levels, self.types) = (levels, types);
     }
 
     /// Types of keys that have a model of their own.
@@ -340,7 +355,7 @@ impl<'a> Windows<'a> {
     }
 
     /// Which of these windows are of each key, in their order.
-    fn by_key(&self, windows: &[Window]) -> BTreeMap<&'a str, Vec<usize>> {
+    pub fn by_key(&self, windows: &[Window]) -> BTreeMap<&'a str, Vec<usize>> {
         let mut of_key: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (row, window) in windows.iter().enumerate() {
             of_key.entry(&self.place(window).1.0).or_default().push(row);

@@ -188,6 +188,7 @@ pub fn job(kind: &str, window: usize, rows: PartitionRows, seed: Seed) -> TrainJ
         schema: None,
         seed,
         rows: vec![rows],
+        level_rows: Vec::new(),
         spans: Vec::new(),
         source: None,
         exclusions: Vec::new(),

@@ -11,17 +11,22 @@ use super::output::print;
 use crate::config::Config;
 use crate::kafka::history::{HistoryTopics, KafkaHistory};
 use crate::kafka::watchdog::{Watchdog, end_process};
-use crate::record::wire;
+use crate::record::{RecordBatch, wire};
 use crate::time::{Clock, SystemClock};
-use crate::tools::propose::{Leaves, Names, file, leaves, propose};
+use crate::tools::propose::{Leaves, leaves, propose};
+use crate::tools::proposed::{Names, file, spec};
 use crate::tools::table::head;
+use crate::tools::trial::{lines, trial};
 
 /// Records that are looked at.
 const RECORDS: usize = 1_000;
 
+/// What is looked at: as leaves, and as records of a topic, where it is such.
+type Sample = (Vec<Leaves>, RecordBatch);
+
 /// Proposes, and writes it where it is asked to; never over a file that is there.
 pub(super) fn run(config: &Config, arguments: &ConfigInitArgs) -> Result<(), Failure> {
-    let (sample, source, topic) = match (&arguments.from_topic, &arguments.from_file) {
+    let ((sample, batch), source, topic) = match (&arguments.from_topic, &arguments.from_file) {
         (Some(topic), _) => (
             of_topic(config, topic)?,
             format!("the topic {topic}"),
@@ -60,21 +65,27 @@ pub(super) fn run(config: &Config, arguments: &ConfigInitArgs) -> Result<(), Fai
         topic: &topic,
         source: &source,
     };
-    let text = file(&propose(&sample), &names);
+    let proposal = propose(&sample);
+    let tried = trial(&spec(&proposal), &batch);
+    let text = file(&proposal, Some(&tried), &names);
     let Some(out) = &arguments.out else {
         return print(&text);
     };
     let wrong = |error: std::io::Error| Failure::Io(format!("{}: {error}", out.display()));
     let mut made = File::create_new(out).map_err(wrong)?;
     std::io::Write::write_all(&mut made, text.as_bytes()).map_err(wrong)?;
+    let unread = tried
+        .unread_words()
+        .map(|words| words + "\n")
+        .unwrap_or_default();
     print(&format!(
-        "written to {}: look it over, then `anomalyd validate --config {}`\n",
+        "written to {}: look it over, then `anomalyd validate --config {}`\n{unread}",
         out.display(),
         out.display()
     ))
 }
 
-fn of_topic(config: &Config, topic: &str) -> Result<Vec<Leaves>, Failure> {
+fn of_topic(config: &Config, topic: &str) -> Result<Sample, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
     let topics = HistoryTopics {
@@ -92,10 +103,10 @@ fn of_topic(config: &Config, topic: &str) -> Result<Vec<Leaves>, Failure> {
     let all: Vec<Leaves> = parsed.collect();
     // As many of each partition.
     let apart = all.len().div_ceil(RECORDS).max(1);
-    Ok(all.into_iter().step_by(apart).collect())
+    Ok((all.into_iter().step_by(apart).collect(), batch))
 }
 
-fn of_file(path: &Path) -> Result<Vec<Leaves>, Failure> {
+fn of_file(path: &Path) -> Result<Sample, Failure> {
     let wrong = |error: std::io::Error| Failure::Io(format!("{}: {error}", path.display()));
     let mut head = [0; 2];
     let gzipped = fs::File::open(path)
@@ -115,5 +126,11 @@ fn of_file(path: &Path) -> Result<Vec<Leaves>, Failure> {
         text.extend_from_slice(line.map_err(wrong)?.as_bytes());
         text.push(b'\n');
     }
-    Ok(head::rows(&text, RECORDS))
+    let is_json = text.trim_ascii_start().starts_with(b"{");
+    let batch = if is_json {
+        lines(&text)
+    } else {
+        RecordBatch::default()
+    };
+    Ok((head::rows(&text, RECORDS), batch))
 }

@@ -48,8 +48,9 @@ pub(super) fn split_path(path: &str) -> Option<Vec<String>> {
     names.iter().all(|name| !name.is_empty()).then_some(names)
 }
 
-/// `name` within the object at `parent` (empty: the record itself), as a path.
-pub(super) fn join_path(parent: &str, name: &str) -> String {
+/// `name` within the object at `parent` (empty: the record itself), as a path: a dot of the name is written `\.`.
+#[must_use]
+pub fn join_path(parent: &str, name: &str) -> String {
     let name = name.replace('\\', "\\\\").replace('.', "\\.");
     if parent.is_empty() {
         name

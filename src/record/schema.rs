@@ -14,8 +14,9 @@ use super::calendar::{self, Calendar, CalendarSpec};
 use super::csv_spec::{CsvSpec, Layout};
 use super::envelope::{Attribute, Envelope, FromEvent};
 pub use super::fields::STAND_IN;
+pub use super::fields::join_path;
 use super::fields::split_path;
-pub(super) use super::fields::{Node, Use, join_path};
+pub(super) use super::fields::{Node, Use};
 use super::problem::SchemaProblem;
 use super::protobuf_schema::{ProtobufSpec, Root};
 

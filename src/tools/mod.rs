@@ -1,13 +1,15 @@
 //! What commands on files share: tables of rows from files or stretches of topics, training on them, synthetic records.
 //!
 //! Next: [`table`] and [`topic`] (what is read), [`training`] (`train`, and models made again from their cards), [`sample`] (synthetic records),
-//! [`propose`] (a configuration from a sample).
+//! [`propose`] (a configuration from a sample), [`proposed`] (its file) and [`trial`] (how many records a configuration reads).
 
 pub mod propose;
+pub mod proposed;
 pub mod sample;
 pub mod table;
 pub mod topic;
 pub mod training;
+pub mod trial;
 
 use std::path::PathBuf;
 

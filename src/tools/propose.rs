@@ -1,12 +1,13 @@
 //! A configuration for records that nobody has described: what is the key, the time, a feature, a category. A guess from a sample, with a reason for
 //! each, for a person to look over.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::slice::from_ref;
 
 use serde_json::Value;
 
+use crate::record::schema::join_path;
 use crate::record::{number, timestamp};
 use crate::time::Timestamp;
 
@@ -14,16 +15,19 @@ use crate::time::Timestamp;
 const TIMES: std::ops::Range<i64> = 946_684_800_000..4_102_444_800_000;
 /// Values of a text at most that make it a category.
 const CATEGORY_MAX: usize = 12;
-/// The share of records that must have a field for it to count.
+/// The share of records that must have a field for it to count, of the keys that have it at all; and for it to name the key or the time, without which a
+/// record cannot be read.
 const COMMON: f64 = 0.5;
+const NEARLY_ALL: f64 = 0.9;
 /// The share of a key's records that share their time with others, or that follow one of another series, from which on a key has several series.
 const SEVERAL: f64 = 0.5;
 /// What fields are called that number records.
 const NUMBER_WORDS: [&str; 7] = ["id", "uuid", "seq", "sequence", "number", "no", "nr"];
 /// What fields are called that name a machine, or a time.
-const KEY_WORDS: [&str; 14] = [
-    "key", "machine", "pump", "device", "sensor", "host", "unit", "meter", "asset", "station",
-    "site", "serial", "name", "id",
+const KEY_WORDS: [&str; 22] = [
+    "key", "machine", "pump", "device", "dev", "sensor", "host", "node", "instance", "unit",
+    "meter", "asset", "robot", "turbine", "vehicle", "line", "station", "site", "plant", "serial",
+    "name", "id",
 ];
 const TIME_WORDS: [&str; 7] = [
     "ts",
@@ -34,11 +38,16 @@ const TIME_WORDS: [&str; 7] = [
     "at",
     "created",
 ];
+/// What numbers are called, beside those, that never change and are no readings.
+const LABEL_WORDS: [&str; 15] = [
+    "version", "revision", "rev", "firmware", "fw", "schema", "build", "release", "port", "pid",
+    "type", "model", "tenant", "customer", "account",
+];
 
 /// A record as its leaves, by path.
 pub type Leaves = BTreeMap<String, Value>;
 
-/// The leaves of a JSON object, by dotted path; `None` of anything else.
+/// The leaves of a JSON object, by path as a schema names them; `None` of anything else. What has no name no path leads to.
 #[must_use]
 pub fn leaves(record: &Value) -> Option<Leaves> {
     let mut leaves = Leaves::new();
@@ -47,10 +56,10 @@ pub fn leaves(record: &Value) -> Option<Leaves> {
 }
 
 fn descend(object: &serde_json::Map<String, Value>, prefix: &str, into: &mut Leaves) {
-    for (name, value) in object {
-        let path = format!("{prefix}{name}");
+    for (name, value) in object.iter().filter(|(name, _)| !name.is_empty()) {
+        let path = join_path(prefix, name);
         match value {
-            Value::Object(inner) => descend(inner, &format!("{path}."), into),
+            Value::Object(inner) => descend(inner, &path, into),
             value => {
                 into.insert(path, value.clone());
             }
@@ -156,8 +165,10 @@ pub struct Proposal {
     pub keys: usize,
     /// The field of the event time; `None`: Kafka's timestamp.
     pub timestamp: Option<String>,
-    /// Fields that are numbers.
+    /// Fields that are numbers, as people count.
     pub features: Vec<String>,
+    /// Those of the features that never changed, and what they were.
+    pub constant: Vec<(String, String)>,
     /// Texts of few values.
     pub categories: BTreeMap<String, Vec<String>>,
     /// Fields that are left out, and why.
@@ -173,21 +184,30 @@ pub fn propose(sample: &[Leaves]) -> Proposal {
             fields.entry(path.clone()).or_default().take(value);
         }
     }
+    let nearly_all = NEARLY_ALL * sample.len() as f64;
+    let there = |field: &Field| nearly_all <= field.records as f64;
+    let is_time = |_: &str, field: &Field| there(field) && field.is_time();
+    let names = |path: &str, field: &Field| there(field) && names_machines(path, field);
     let mut proposal = Proposal {
         records: sample.len(),
-        timestamp: best(&fields, &TIME_WORDS, |_, field| field.is_time()),
+        timestamp: best(&fields, &TIME_WORDS, is_time),
         ..Proposal::default()
     };
     let time = proposal.timestamp.as_ref();
     fields.retain(|path, _| Some(path) != time);
-    proposal
-        .key
-        .extend(best(&fields, &KEY_WORDS, names_machines));
+    proposal.key.extend(best(&fields, &KEY_WORDS, names));
     fields.retain(|path, _| !proposal.key.contains(path));
+    let of_key = grouped(sample, &proposal.key);
     for (path, field) in &fields {
-        place(path, field, sample.len(), &mut proposal);
+        // Pumps and ovens have fields of their own.
+        let having = of_key
+            .values()
+            .filter(|all| all.iter().any(|record| record.contains_key(path)));
+        place(path, field, having.map(Vec::len).sum(), &mut proposal);
     }
-    fields.retain(|_, field| is_key(field));
+    proposal.features.sort_by(|a, b| natural(a, b));
+    proposal.left_out.sort_by(|a, b| natural(&a.0, &b.0));
+    fields.retain(|_, field| there(field) && is_key(field));
     for part in series(sample, &fields, &proposal) {
         proposal.categories.remove(&part);
         proposal.left_out.retain(|(path, _)| *path != part);
@@ -209,13 +229,14 @@ pub fn propose(sample: &[Leaves]) -> Proposal {
     proposal
 }
 
-/// The records that have the same in these fields, in their order.
+/// The records that have the same in these fields, in their order; without those that lack one.
 fn grouped<'s>(sample: &'s [Leaves], paths: &[String]) -> BTreeMap<Vec<String>, Vec<&'s Leaves>> {
     let mut groups: BTreeMap<Vec<String>, Vec<&Leaves>> = BTreeMap::new();
     for record in sample {
-        let text = |path| record.get(path).map(Value::to_string).unwrap_or_default();
-        let of = paths.iter().map(text).collect();
-        groups.entry(of).or_default().push(record);
+        let text = |path| Some(record.get(path).filter(|v| !v.is_null())?.to_string());
+        if let Some(of) = paths.iter().map(text).collect() {
+            groups.entry(of).or_default().push(record);
+        }
     }
     groups
 }
@@ -244,7 +265,9 @@ fn series(sample: &[Leaves], texts: &BTreeMap<String, Field>, found: &Proposal) 
             _ => break,
         }
     }
-    if let ([feature], true) = (&found.features[..], parts.len() == key.len()) {
+    let moves = |path: &&String| !found.constant.iter().any(|(constant, _)| constant == *path);
+    let moving: Vec<&String> = found.features.iter().filter(moves).collect();
+    if let ([feature], true) = (&moving[..], parts.len() == key.len()) {
         let names = texts.iter().filter(|(text, _)| {
             changes_often(sample, key, text) && explains(sample, key, text, feature) > SEVERAL
         });
@@ -306,8 +329,14 @@ pub fn time_column(sample: &[Leaves], free: impl Fn(&str) -> bool) -> Option<Str
 
 /// Which of the words is a field's name, or a part of it; as many as there are: none.
 fn called(path: &str, words: &[&str]) -> usize {
+    let parts = words_of(path);
+    let place = |word: &&str| parts.iter().any(|part| part == *word);
+    words.iter().position(place).unwrap_or(words.len())
+}
+
+/// The words that a field's name is made of, in small letters: `orderId` is `order_id`.
+fn words_of(path: &str) -> Vec<String> {
     let name = path.rsplit('.').next().unwrap_or(path);
-    // orderId is order_id.
     let mut parts = vec![String::new()];
     let mut small = false;
     for c in name.chars() {
@@ -321,8 +350,33 @@ fn called(path: &str, words: &[&str]) -> usize {
             last.extend(c.to_lowercase());
         }
     }
-    let place = |word: &&str| parts.iter().any(|part| part == *word);
-    words.iter().position(place).unwrap_or(words.len())
+    parts.retain(|part| !part.is_empty());
+    parts
+}
+
+/// Names in the order in which people count: f2 before f10.
+fn natural(a: &str, b: &str) -> Ordering {
+    let pieces = |text: &str| {
+        let mut pieces: Vec<(bool, String)> = Vec::new();
+        for c in text.chars() {
+            let digit = c.is_ascii_digit();
+            match pieces.last_mut() {
+                Some((digits, piece)) if *digits == digit => piece.push(c),
+                _ => pieces.push((digit, c.to_string())),
+            }
+        }
+        // Of numbers without leading zeros the longer is the larger.
+        let ranked = pieces.into_iter().map(|(digits, piece)| {
+            let length = if digits {
+                piece.trim_start_matches('0').len()
+            } else {
+                0
+            };
+            (length, piece)
+        });
+        ranked.collect::<Vec<_>>()
+    };
+    pieces(a).cmp(&pieces(b)).then_with(|| a.cmp(b))
 }
 
 /// The field that fits best: one that is called so, or else the first.
@@ -340,10 +394,22 @@ fn is_key(field: &Field) -> bool {
     !field.is_time() && field.comes_again() && field.is_text()
 }
 
-/// Whether a field is a text that can name a machine, or is called like one and is a whole number that comes again and again.
+/// Whether a field is a text that can name a machine, or is called like one and is a whole number that comes again and again: `pump_no` is, `pump_speed`
+/// is not.
 fn names_machines(path: &str, field: &Field) -> bool {
     let number = field.is_number() && field.whole && !field.is_time() && field.comes_again();
-    is_key(field) || (number && called(path, &KEY_WORDS) < KEY_WORDS.len())
+    let (words, known) = (words_of(path), |word: &String| {
+        KEY_WORDS.contains(&word.as_str()) || NUMBER_WORDS.contains(&word.as_str())
+    });
+    let named = called(path, &KEY_WORDS) < KEY_WORDS.len() && words.iter().all(known);
+    is_key(field) || (number && named)
+}
+
+/// Whether a number that never changes is called like an identifier or a version: `schema_version` is, `version_errors` is not.
+fn is_label(path: &str) -> bool {
+    let last = words_of(path).pop().unwrap_or_default();
+    let words = [&NUMBER_WORDS[..], &KEY_WORDS, &LABEL_WORDS];
+    words.iter().any(|words| words.contains(&last.as_str()))
 }
 
 fn place(path: &str, field: &Field, records: usize, into: &mut Proposal) {
@@ -360,8 +426,14 @@ fn place(path: &str, field: &Field, records: usize, into: &mut Proposal) {
         "a text"
     } else if !field.is_number() {
         "neither a number nor a text"
+    } else if field.constant && is_label(path) {
+        "always the same, and called like an identifier or a version"
     } else if field.constant {
-        "always the same"
+        // A count of errors is 0 until it is not.
+        into.features.push(path.to_owned());
+        let value = field.values.first().cloned().unwrap_or_default();
+        into.constant.push((path.to_owned(), value));
+        return;
     } else if field.rises && field.values.len() == field.records {
         "it only rises: a counter, or a number of the record"
     } else if field.numbers_records() && called(path, &NUMBER_WORDS) < NUMBER_WORDS.len() {
@@ -373,86 +445,9 @@ fn place(path: &str, field: &Field, records: usize, into: &mut Proposal) {
     into.left_out.push((path.to_owned(), reason));
 }
 
-/// What stands at the head of the file that is written.
-#[derive(Clone, Debug)]
-pub struct Names<'a> {
-    /// The detector's.
-    pub name: &'a str,
-    /// Kafka's addresses.
-    pub brokers: &'a str,
-    /// The input.
-    pub topic: &'a str,
-    /// What was looked at.
-    pub source: &'a str,
-}
-
-/// The proposal as a configuration file, with what was thought.
-#[must_use]
-pub fn file(proposal: &Proposal, names: &Names<'_>) -> String {
-    let text = |text: &str| Value::from(text).to_string();
-    let list = |texts: &[String]| {
-        let texts: Vec<String> = texts.iter().map(|path| text(path)).collect();
-        format!("[{}]", texts.join(", "))
-    };
-    let mut out = format!(
-        "# Proposed by `anomalyd config init` from {} records of {}: look it over, then `anomalyd validate`.\n\n",
-        proposal.records, names.source
-    );
-    let mut line = |text: &str| writeln!(out, "{text}").unwrap_or_default();
-    line(&format!("name = {}\n", text(names.name)));
-    line(&format!("[kafka]\nbrokers = {}\n", text(names.brokers)));
-    line(&format!("[input]\ntopics = [{}]", text(names.topic)));
-    line(&format!(
-        "group = {}",
-        text(&format!("anomalyd-{}", names.name))
-    ));
-    if proposal.key.is_empty() {
-        line("# key = [\"...\"]                # no field names a machine: Kafka's key is taken");
-    } else {
-        line(&format!(
-            "key = {:<30} # {} of them in the sample: each is judged by itself",
-            list(&proposal.key),
-            proposal.keys
-        ));
-    }
-    match &proposal.timestamp {
-        Some(time) => line(&format!("timestamp = {}", text(time))),
-        None => line(
-            "# timestamp = \"...\"            # no field is a time: Kafka's timestamp is taken",
-        ),
-    }
-    if proposal.features.is_empty() {
-        line(
-            "# features = [...]               # no field is a number that changes: every number is taken",
-        );
-    } else {
-        line(&format!("features = {}", list(&proposal.features)));
-    }
-    for (path, why) in &proposal.left_out {
-        line(&format!("# left out: {} ({why})", text(path)));
-    }
-    if !proposal.categories.is_empty() {
-        line(
-            "\n# By what the features are judged; values that are not named here count as none of them.\n[input.categories]",
-        );
-        for (path, values) in &proposal.categories {
-            line(&format!("{} = {}", text(path), list(values)));
-        }
-    }
-    line(&format!(
-        "\n[output]\nalerts = {}",
-        text(&format!("{}.alerts", names.topic))
-    ));
-    line(
-        "\n[alerts]\n# False alarms that you accept, for each key: also /hour, /day, /month, and \"1/day/fleet\" for all keys together.\nfalse_alarm_rate = \"1/week\"",
-    );
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Sources};
     use serde_json::json;
 
     fn sample(records: usize) -> Vec<Leaves> {
@@ -574,33 +569,5 @@ mod tests {
             found.left_out,
             [("where".to_owned(), "always the same for a key")]
         );
-    }
-
-    #[test]
-    fn what_is_proposed_is_valid_and_read_as_it_was_meant() {
-        let names = Names {
-            name: "pumps",
-            brokers: "k:9092",
-            topic: "plant.pumps",
-            source: "the topic plant.pumps",
-        };
-        let folder = tempfile::tempdir().unwrap();
-        let load = |text: &str| {
-            let path = folder.path().join("a.toml");
-            std::fs::write(&path, text).unwrap();
-            let sources = Sources {
-                files: vec![path],
-                ..Sources::default()
-            };
-            Config::load(&sources).unwrap_or_else(|problems| unreachable!("{problems}: {text}"))
-        };
-        let config = load(&file(&propose(&sample(300)), &names));
-        assert_eq!(config.input.key, ["pump"]);
-        assert_eq!(config.input.timestamp, "ts");
-        assert_eq!(config.input.categories["mode"], ["eco", "full"]);
-        assert_eq!(config.output.alerts, "plant.pumps.alerts");
-        // Nothing that can be told: everything is as it comes.
-        let config = load(&file(&propose(&[]), &names));
-        assert!(config.input.key.is_empty() && config.input.schema().is_auto());
     }
 }

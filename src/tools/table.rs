@@ -94,6 +94,12 @@ impl Roles {
             || self.labels.as_deref() == Some(name)
             || self.categories.contains_key(name)
     }
+
+    /// Whether a column was asked for by this name.
+    fn names(&self, name: &str) -> bool {
+        let mut listed = self.features.iter().flatten().chain(&self.ignore);
+        self.is_text(name) || listed.any(|other| other == name)
+    }
 }
 
 /// A file's records.

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::super::ToolError;
 use super::{Roles, Table, head};
 use crate::record::calendar::{self, Calendar};
+use crate::record::schema::join_path;
 use crate::record::{Key, Missing, problem, timestamp};
 use crate::time::Timestamp;
 
@@ -145,7 +146,7 @@ impl<'a> Cells<'a> {
             match serde_json::from_slice(text) {
                 Ok(Value::Object(fields)) => {
                     for (name, value) in &fields {
-                        self.json(name, value, line);
+                        self.json(&self.name("", name), value, line);
                     }
                     self.end_row(line);
                 }
@@ -156,6 +157,19 @@ impl<'a> Cells<'a> {
         Ok(())
     }
 
+    /// What a field of an object is called: as a schema calls it, but where it was asked for by its plain name, so.
+    fn name(&self, parent: &str, name: &str) -> String {
+        let plain = match parent {
+            "" => name.to_owned(),
+            parent => format!("{parent}.{name}"),
+        };
+        if self.roles.names(&plain) {
+            plain
+        } else {
+            join_path(parent, name)
+        }
+    }
+
     fn json(&mut self, name: &str, value: &Value, line: u64) {
         match value {
             Value::Null => {
@@ -163,7 +177,7 @@ impl<'a> Cells<'a> {
             }
             Value::Object(fields) => {
                 for (inner, value) in fields {
-                    self.json(&format!("{name}.{inner}"), value, line);
+                    self.json(&self.name(name, inner), value, line);
                 }
             }
             Value::Array(elements) => {

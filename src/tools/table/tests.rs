@@ -51,6 +51,20 @@ fn json_lines_have_dotted_paths_and_may_lack_fields() {
 }
 
 #[test]
+fn names_with_dots_are_as_a_schema_has_them_or_as_they_were_asked_for() {
+    let text = "{\"host.name\":\"p\",\"cpu\":{\"all.user\":1,\"idle\":2}}\n";
+    let named = |name: &str| Roles {
+        key: vec![name.to_owned()],
+        ..Roles::default()
+    };
+    for name in ["host.name", r"host\.name"] {
+        let read = table(text, &named(name)).unwrap();
+        assert_eq!(read.columns, [r"cpu.all\.user", "cpu.idle"], "{name}");
+        assert_eq!(&*read.keys[0].0, "p");
+    }
+}
+
+#[test]
 fn the_calendar_is_a_column_as_it_is_live() {
     let json = r#"{"features":["a"],"timestamp":"at","calendar":{"utc_offset":"-03:30","holidays":["2026-12-25"]}}"#;
     let spec: SchemaSpec = serde_json::from_str(json).unwrap();

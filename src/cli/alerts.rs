@@ -2,18 +2,17 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::{AlertsTailArgs, EpisodeShowArgs};
 use super::exit::Failure;
 use super::output::print;
+use super::outside::outside;
 use crate::alert::{Alert, AlertEvent, Severity};
 use crate::config::Config;
 use crate::kafka::alert_log::AlertLog;
-use crate::kafka::watchdog::{Watchdog, end_process};
+use crate::kafka::watchdog::Watchdog;
 use crate::service::words;
-use crate::time::{Clock, SystemClock};
 
 /// Messages of each partition that are looked through for the last ones that fit, and for those of an episode.
 const LOOKED_THROUGH: i64 = 2_000;
@@ -22,8 +21,7 @@ const SEARCHED: i64 = 100_000;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 fn open(config: &Config, last: i64) -> Result<(AlertLog, Watchdog), Failure> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
+    let (clock, watchdog) = outside(config)?;
     let topic = (config.output.alerts.as_str(), last);
     let log = AlertLog::open(&config.connection(), topic, (clock, watchdog.clone()))?;
     Ok((log, watchdog))

@@ -6,18 +6,17 @@ use std::sync::Arc;
 use super::args::EpisodesCommand;
 use super::exit::Failure;
 use super::output::print;
+use super::outside::outside;
 use crate::config::Config;
 use crate::kafka::history::KafkaHistory;
-use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::model::card::Feedback;
 use crate::pipeline::EpisodeRecord;
 use crate::service::change;
 use crate::service::models::AnyStore;
-use crate::time::{Clock, SystemClock, Timestamp};
+use crate::time::Timestamp;
 
 pub(super) fn run(config: &Config, command: &EpisodesCommand) -> Result<(), Failure> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
+    let (clock, watchdog) = outside(config)?;
     let connection = config.connection();
     let mut store = AnyStore::open(config, &connection, Arc::clone(&clock), watchdog.clone())?;
     let mut history = KafkaHistory::new(

@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
 
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
 use super::args::{BacktestArgs, ScoreArgs, SourceArgs, TableArgs, TrainArgs};
 use super::exit::Failure;
 use super::output::{print, say};
+use super::outside::outside;
 use crate::backtest::budgets;
 use crate::backtest::evaluate::{self, Outcome, Warmup, Watch};
 use crate::backtest::feedback::Script;
@@ -20,7 +20,6 @@ use crate::backtest::write;
 use crate::config::Config;
 use crate::detect::episode::pace;
 use crate::kafka::history::KafkaHistory;
-use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::model::Monitor;
 use crate::model::card::{Card, TypeOfKeys};
 use crate::model::reservoir::Reservoir;
@@ -192,8 +191,7 @@ fn measured(card: &Card) -> String {
 
 /// The log, read without being a member of the group.
 fn history(config: &Config) -> Result<KafkaHistory, Failure> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
+    let (clock, watchdog) = outside(config)?;
     Ok(KafkaHistory::new(
         &config.connection(),
         config.history_topics(),

@@ -1,18 +1,16 @@
 //! `anomalyd config init`: a configuration file proposed from records that there are.
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{self, BufRead as _, BufReader, Read};
 use std::path::Path;
-use std::sync::Arc;
 
 use super::args::ConfigInitArgs;
 use super::exit::Failure;
 use super::output::print;
+use super::outside::outside;
 use crate::config::Config;
 use crate::kafka::history::{HistoryTopics, KafkaHistory};
-use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::record::{RecordBatch, wire};
-use crate::time::{Clock, SystemClock};
 use crate::tools::propose::{Leaves, leaves, propose};
 use crate::tools::proposed::{Names, file, spec};
 use crate::tools::table::head;
@@ -26,6 +24,9 @@ type Sample = (Vec<Leaves>, RecordBatch);
 
 /// Proposes, and writes it where it is asked to; never over a file that is there.
 pub(super) fn run(config: &Config, arguments: &ConfigInitArgs) -> Result<(), Failure> {
+    if let Some(out) = arguments.out.as_ref().filter(|out| out.exists()) {
+        return Err(there(out));
+    }
     let ((sample, batch), source, topic) = match (&arguments.from_topic, &arguments.from_file) {
         (Some(topic), _) => (
             of_topic(config, topic)?,
@@ -71,9 +72,12 @@ pub(super) fn run(config: &Config, arguments: &ConfigInitArgs) -> Result<(), Fai
     let Some(out) = &arguments.out else {
         return print(&text);
     };
-    let wrong = |error: std::io::Error| Failure::Io(format!("{}: {error}", out.display()));
+    let wrong = |error: std::io::Error| match error.kind() {
+        io::ErrorKind::AlreadyExists => there(out),
+        _ => Failure::Io(format!("{}: {error}", out.display())),
+    };
     let mut made = File::create_new(out).map_err(wrong)?;
-    std::io::Write::write_all(&mut made, text.as_bytes()).map_err(wrong)?;
+    io::Write::write_all(&mut made, text.as_bytes()).map_err(wrong)?;
     let unread = tried
         .unread_words()
         .map(|words| words + "\n")
@@ -85,9 +89,15 @@ pub(super) fn run(config: &Config, arguments: &ConfigInitArgs) -> Result<(), Fai
     ))
 }
 
+fn there(out: &Path) -> Failure {
+    Failure::Io(format!(
+        "{} is there already and stays as it is: move it away, or name another file with --out",
+        out.display()
+    ))
+}
+
 fn of_topic(config: &Config, topic: &str) -> Result<Sample, Failure> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
+    let (clock, watchdog) = outside(config)?;
     let topics = HistoryTopics {
         inputs: vec![topic.to_owned()],
         ..config.history_topics()

@@ -15,6 +15,7 @@ mod init;
 mod models;
 mod models_diff;
 mod output;
+mod outside;
 mod retrain;
 mod sample;
 mod settings;

@@ -3,24 +3,26 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
 use super::args::ModelsCommand;
 use super::exit::Failure;
 use super::models_diff;
 use super::output::print;
+use super::outside::{outside, unasked};
 use crate::config::Config;
-use crate::kafka::watchdog::{Watchdog, end_process};
 use crate::model::card::{Card, ModelVersion};
 use crate::model::trained::TrainedModel;
 use crate::port::ModelStore;
 use crate::service::change::{self, ChangeError, chosen};
 use crate::service::models::{AnyStore, AnyStoreError};
-use crate::time::{Clock, SystemClock};
 
 pub(super) fn run(config: &Config, command: &ModelsCommand) -> Result<(), Failure> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
+    // A directory needs no Kafka.
+    let (clock, watchdog) = if config.models.in_kafka() {
+        outside(config)?
+    } else {
+        unasked()
+    };
     let mut store = AnyStore::open(config, &config.connection(), clock, watchdog)?;
     match command {
         ModelsCommand::Kinds => Ok(()),

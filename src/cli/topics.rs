@@ -5,16 +5,22 @@ use std::time::Duration;
 
 use super::exit::{self, Failure};
 use super::output::print;
+use super::outside::{outside, unasked};
 use crate::config::Config;
 use crate::kafka::KafkaFailure;
 use crate::kafka::admin::{self, Made, TopicPlan};
 use crate::kafka::check::{self, Findings, Wanted};
+use crate::kafka::history::KafkaHistory;
+use crate::kafka::reach::reach;
 use crate::kafka::registration;
-use crate::kafka::watchdog::{Limits, Watchdog, end_process};
-use crate::time::{Clock, SystemClock};
+use crate::kafka::watchdog::{Limits, Watchdog};
+use crate::time::Clock;
+use crate::tools::trial::trial;
 
-/// How long a command tries to reach Kafka.
+/// How long a command tries one thing.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Records of each partition that the configuration is tried on.
+const RECORDS: i64 = 100;
 
 /// Creates the topics that are missing, and says what became of each. Input topics are someone else's: they are created only when
 /// `input_partitions` says how large.
@@ -24,7 +30,7 @@ pub(super) fn create(
     input_partitions: Option<i32>,
 ) -> Result<(), Failure> {
     let connection = config.connection();
-    let (_, watchdog) = outside();
+    let (_, watchdog) = patient(outside(config)?);
     if let Some(partitions) = input_partitions {
         let plans: Vec<TopicPlan> = config
             .input
@@ -78,13 +84,19 @@ fn tell(made: &[(String, Made)]) -> Result<(), Failure> {
 /// Asks Kafka for brokers, topics and rights, and the schema registry for what is written; everything that would keep the daemon from working, at once. Answers
 /// what could not be checked.
 pub(super) fn check(config: &Config) -> Result<Vec<String>, Failure> {
-    let (clock, watchdog) = outside();
+    let away = |failure: KafkaFailure| not_ready(&[failure.to_string()]);
+    reach(
+        &config.connection(),
+        config.input.topics.first().map(String::as_str),
+    )
+    .map_err(away)?;
+    let (clock, watchdog) = patient(unasked());
     // A missing input topic is one of the problems that the check itself finds.
     let plans = plans(config, &watchdog)
         .unwrap_or_else(|_| admin::plan(&config.output_topics(), config.shared_topics(), 1));
     let Findings {
         mut problems,
-        notes,
+        mut notes,
     } = check::check(
         &config.connection(),
         Wanted {
@@ -97,17 +109,35 @@ pub(super) fn check(config: &Config) -> Result<Vec<String>, Failure> {
     let topics = config.output_topics();
     let (registry, wanted) = config.registration(&topics);
     problems.extend(registration::problems(registry, wanted, &watchdog));
-    if problems.is_empty() {
-        return Ok(notes);
+    if !problems.is_empty() {
+        return Err(not_ready(&problems));
     }
-    Err(Failure::Code {
+    notes.push(read(config, (clock, watchdog)));
+    Ok(notes)
+}
+
+fn not_ready(problems: &[String]) -> Failure {
+    Failure::Code {
         code: exit::CONFIGURATION,
         message: format!(
             "Kafka is not ready for this configuration, {} problem(s):\n  {}",
             problems.len(),
             problems.join("\n  ")
         ),
-    })
+    }
+}
+
+/// What comes of reading the newest records.
+fn read(config: &Config, waits: (Arc<dyn Clock>, Watchdog)) -> String {
+    let sample = || {
+        let history = KafkaHistory::new(&config.connection(), config.history_topics(), waits);
+        history?.sample(RECORDS)
+    };
+    match sample() {
+        Ok(batch) if batch.is_empty() => "the input has no records to try it on yet".to_owned(),
+        Ok(batch) => trial(&config.input.schema(), &batch).words(),
+        Err(error) => format!("the newest records could not be tried: {error}"),
+    }
 }
 
 /// The topics that should be there, with as many partitions as the input has.
@@ -120,10 +150,8 @@ fn plans(config: &Config, watchdog: &Watchdog) -> Result<Vec<TopicPlan>, KafkaFa
     ))
 }
 
-/// How commands wait: a person waits with them.
-fn outside() -> (Arc<dyn Clock>, Watchdog) {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
+/// The same for this long at most, once Kafka has answered.
+fn patient((clock, watchdog): (Arc<dyn Clock>, Watchdog)) -> (Arc<dyn Clock>, Watchdog) {
     let limits = Limits {
         retry: PATIENCE,
         ..watchdog.limits()

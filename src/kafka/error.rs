@@ -61,6 +61,16 @@ pub enum KafkaFailure {
         /// The limit.
         limit: Duration,
     },
+    /// Nobody answers at the address.
+    #[error("kafka.brokers: no answer from `{brokers}` within {} s{why}: --brokers, or kafka.brokers, names another address", .limit.as_secs())]
+    Away {
+        /// The address.
+        brokers: String,
+        /// How long it was waited for.
+        limit: Duration,
+        /// What went wrong last, in brackets, if anything is known.
+        why: String,
+    },
     /// A transaction holds something back for longer than any should last.
     #[error(
         "Kafka: a transaction that is neither committed nor aborted has held back {what} for {} s: `An undecided transaction` in the runbook says how to end it",
@@ -183,6 +193,7 @@ impl KafkaFailure {
             | Self::OtherLog(_)
             | Self::Rebalanced
             | Self::TooSlow { .. }
+            | Self::Away { .. }
             | Self::Undecided { .. } => true,
             Self::Client(_)
             | Self::Refused { .. }

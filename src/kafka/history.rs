@@ -86,6 +86,28 @@ impl KafkaHistory {
         Ok(batch)
     }
 
+    /// The newest messages of each partition, at most `each` offsets of it, with the schemas that they were written by.
+    ///
+    /// # Errors
+    /// Where Kafka or the registry cannot be asked.
+    pub fn sample(&mut self, each: i64) -> Result<RecordBatch, KafkaFailure> {
+        let mut batch = RecordBatch::default();
+        for topic in &self.topics.inputs {
+            let spans = self.reader.last(topic, each)?;
+            self.reader.read_spans(&spans, &mut |message| {
+                let at = TopicPartition::new(topic, message.partition());
+                let place = (Offset(message.offset()), timestamp(message));
+                let (key, value) = (message.key(), message.payload());
+                batch.push(&at, place, key, value, headers(message));
+                Ok(ControlFlow::Continue(()))
+            })?;
+        }
+        if let Some(schemas) = &self.schemas {
+            schemas.complete(&mut batch, &self.watchdog, &mut nothing)?;
+        }
+        Ok(batch)
+    }
+
     fn read_into(&self, span: &Span, batch: &mut RecordBatch) -> Result<(), KafkaFailure> {
         self.reader
             .read_spans(std::slice::from_ref(span), &mut |message| {

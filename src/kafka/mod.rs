@@ -9,7 +9,7 @@
 //! (one member of the group) with `partition` (each from assignment to revocation), [`fetch`] (messages to records), [`restore`] (the committed offsets and the state of assigned partitions) and
 //! [`start_offset`] (where reading begins, also where records were deleted), [`publish`] (transactions) with [`messages`] (what goes into them)
 //! and [`error_class`] (what an error means), [`topic_reader`] (reading topics outside the group), [`history`] (what training reads), [`models`]
-//! (the model store), [`topics`] (those that are written), [`forms`] (as what) and [`registration`] (by which schemas), [`admin`] (making topics), [`check`] (is all there, and allowed), [`watchdog`]
+//! (the model store), [`topics`] (those that are written), [`forms`] (as what) and [`registration`] (by which schemas), [`admin`] (making topics), [`check`] (is all there, and allowed), [`reach`] (does it answer at all), [`watchdog`]
 //! (waiting).
 
 pub mod admin;
@@ -40,6 +40,7 @@ pub mod oauth;
 mod partition;
 mod protobuf;
 pub mod publish;
+pub mod reach;
 pub mod reconnecting;
 pub mod registration;
 pub mod registry;

@@ -24,6 +24,13 @@ pub struct Trial {
 }
 
 impl Trial {
+    /// What is to be said of all that were tried.
+    #[must_use]
+    pub fn words(&self) -> String {
+        self.unread_words()
+            .unwrap_or_else(|| format!("the newest {} records can all be read", self.records))
+    }
+
     /// What is to be said of those that cannot be read; `None` if all can.
     #[must_use]
     pub fn unread_words(&self) -> Option<String> {

@@ -545,6 +545,9 @@ pub struct DeadLettersListArgs {
     /// So many of those that there are
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
     pub last: usize,
+    /// Those of other topics than the detector's input, too: several detectors may share the dead-letter topic
+    #[arg(long)]
+    pub all: bool,
     /// A JSON object a line
     #[arg(long)]
     pub json: bool,

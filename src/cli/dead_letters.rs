@@ -2,26 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use super::args::{DeadLettersListArgs, DeadLettersReplayArgs};
 use super::exit::Failure;
 use super::output::print;
+use super::outside::outside;
 use crate::config::Config;
-use crate::kafka::dead_letter_log::{Letter, Original, last, send};
-use crate::kafka::watchdog::{Watchdog, end_process};
-use crate::time::{Clock, SystemClock, Timestamp};
+use crate::kafka::dead_letter_log::{Found, Letter, Original, last, send};
+use crate::time::Timestamp;
 
 /// Characters of a value that are shown.
 const VALUE_MAX: usize = 120;
 
 /// Lists the last dead letters.
 pub(super) fn list(config: &Config, arguments: &DeadLettersListArgs) -> Result<(), Failure> {
-    let letters = read(config, arguments.last)?;
+    let found = read(config, arguments)?;
     if !arguments.json {
-        return print(&shown(&letters, &config.output.dead_letters));
+        return print(&shown(&found, config));
     }
-    for letter in &letters {
+    for letter in &found.letters {
         let line = serde_json::to_string(letter);
         print(&(line.map_err(|error| Failure::Internal(error.to_string()))? + "\n"))?;
     }
@@ -30,9 +29,9 @@ pub(super) fn list(config: &Config, arguments: &DeadLettersListArgs) -> Result<(
 
 /// Sends records again.
 pub(super) fn replay(config: &Config, arguments: &DeadLettersReplayArgs) -> Result<(), Failure> {
-    let of_each = i64::try_from(arguments.last).unwrap_or(i64::MAX);
-    let topic = config.output.dead_letters.as_str();
-    let mut all: Vec<Original> = last(&config.connection(), (topic, of_each), waits())?;
+    let topic = (config.output.dead_letters.as_str(), arguments.last);
+    let waits = outside(config)?;
+    let mut all: Vec<Original> = last(&config.connection(), topic, |_| true, waits)?.letters;
     all.drain(..all.len().saturating_sub(arguments.last));
     let (chosen, passed) = choose(&all, arguments, &config.input.topics);
     if !arguments.dry_run {
@@ -102,25 +101,27 @@ fn told(
     out
 }
 
-fn waits() -> (Arc<dyn Clock>, Watchdog) {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
-    (clock, watchdog)
-}
-
-/// The last letters of all partitions.
-fn read(config: &Config, most: usize) -> Result<Vec<Letter>, Failure> {
-    let of_each = i64::try_from(most).unwrap_or(i64::MAX);
-    let topic = (config.output.dead_letters.as_str(), of_each);
-    let mut letters: Vec<Letter> = last(&config.connection(), topic, waits())?;
-    letters.drain(..letters.len().saturating_sub(most));
-    Ok(letters)
+/// The last letters of all partitions: of the detector's input, for others may write to the same topic, or of all.
+fn read(config: &Config, arguments: &DeadLettersListArgs) -> Result<Found<Letter>, Failure> {
+    let topic = (config.output.dead_letters.as_str(), arguments.last);
+    let wanted = |letter: &Letter| arguments.all || config.input.topics.contains(&letter.topic);
+    let mut found: Found<Letter> = last(&config.connection(), topic, wanted, outside(config)?)?;
+    let more = found.letters.len().saturating_sub(arguments.last);
+    found.letters.drain(..more);
+    Ok(found)
 }
 
 /// A few lines a letter, the oldest first, and how many there are for each reason.
-fn shown(letters: &[Letter], topic: &str) -> String {
-    if letters.is_empty() {
-        return format!("{topic} has no dead letters: every record could be read\n");
+fn shown(Found { letters, others }: &Found<Letter>, config: &Config) -> String {
+    let (topic, inputs) = (&config.output.dead_letters, config.input.topics.join(", "));
+    match (letters.is_empty(), others) {
+        (true, 0) => return format!("{topic} has no dead letters: every record could be read\n"),
+        (true, others) => {
+            return format!(
+                "{topic} has no dead letters of {inputs}, but {others} of other topics: --all lists them\n"
+            );
+        }
+        _ => {}
     }
     let mut out = String::new();
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
@@ -145,7 +146,19 @@ fn shown(letters: &[Letter], topic: &str) -> String {
         .iter()
         .map(|(reason, count)| format!("{count} {reason}"))
         .collect();
-    writeln!(out, "{} shown: {}", letters.len(), counts.join(", ")).unwrap_or_default();
+    let others = match others {
+        0 => String::new(),
+        others => {
+            format!(" ({others} of other topics than {inputs} passed over: --all lists them)")
+        }
+    };
+    writeln!(
+        out,
+        "{} shown: {}{others}",
+        letters.len(),
+        counts.join(", ")
+    )
+    .unwrap_or_default();
     out
 }
 
@@ -170,6 +183,7 @@ mod tests {
     use rdkafka::message::{Header, OwnedHeaders};
     use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
+    use super::super::outside::unasked;
     use super::*;
     use crate::config::Sources;
     use crate::demo::broker::EmbeddedBroker;
@@ -224,7 +238,13 @@ mod tests {
             ],
             ..Sources::default()
         };
-        let found = read(&Config::load(&sources).unwrap(), 3).unwrap();
+        let mut arguments = DeadLettersListArgs {
+            last: 3,
+            all: false,
+            json: false,
+        };
+        let config = Config::load(&sources).unwrap();
+        let found = read(&config, &arguments).unwrap().letters;
         let places: Vec<i64> = found.iter().map(|letter| letter.offset).collect();
         assert_eq!(places, [2, 3, 4]);
         let newest = &found[2];
@@ -238,6 +258,22 @@ mod tests {
             "{}",
             newest.message
         );
+        // Many of another detector, after them.
+        let other = |offset| DeadLetter {
+            at: TopicPartition::new("others", 0),
+            ..refused(offset)
+        };
+        for offset in 10..400 {
+            put(&producer, &other(offset), ("oven", "{"), 1);
+        }
+        producer.flush(Duration::from_secs(30)).unwrap();
+        let found = read(&config, &arguments).unwrap();
+        let places: Vec<i64> = found.letters.iter().map(|letter| letter.offset).collect();
+        assert_eq!((places, found.others), (vec![2, 3, 4], 390));
+        arguments.all = true;
+        let found = read(&config, &arguments).unwrap();
+        let places: Vec<i64> = found.letters.iter().map(|letter| letter.offset).collect();
+        assert_eq!((places, found.others), (vec![397, 398, 399], 0));
     }
 
     #[test]
@@ -276,8 +312,11 @@ mod tests {
             again: false,
             dry_run: true,
         };
-        let back =
-            || -> Vec<Original> { last(&config.connection(), ("records", 1000), waits()).unwrap() };
+        let back = || -> Vec<Original> {
+            last(&config.connection(), ("records", 1000), |_| true, unasked())
+                .unwrap()
+                .letters
+        };
         replay(&config, &arguments).unwrap();
         assert_eq!(back(), []);
         arguments.dry_run = false;
@@ -289,7 +328,9 @@ mod tests {
         assert_eq!(record.letter.timestamp, 1_760_000_000_007);
         // It had such a header of its own, which is taken for the beginning of ours here: it is there all the same.
         assert_eq!(record.letter.topic, "another");
-        let all: Vec<Original> = last(&config.connection(), ("dead", 1000), waits()).unwrap();
+        let all: Vec<Original> = last(&config.connection(), ("dead", 1000), |_| true, unasked())
+            .unwrap()
+            .letters;
         assert_eq!(all[0].headers.len(), 1);
     }
 
@@ -341,7 +382,16 @@ mod tests {
             value: Some(format!("\x1b[31m{}", "x".repeat(200))),
             ..Letter::default()
         };
-        let text = shown(&[letter.clone(), letter], "dead");
+        let sources = Sources {
+            set: vec!["output.dead_letters=dead".to_owned()],
+            ..Sources::default()
+        };
+        let config = Config::load(&sources).unwrap();
+        let mut found = Found {
+            letters: vec![letter.clone(), letter],
+            others: 0,
+        };
+        let text = shown(&found, &config);
         assert!(
             text.contains("records[3]@17  not_json: is not JSON"),
             "{text}"
@@ -351,6 +401,19 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("2 shown: 2 not_json\n"), "{text}");
-        assert!(shown(&[], "dead").contains("dead has no dead letters"));
+        found.others = 7;
+        let text = shown(&found, &config);
+        assert!(
+            text.contains("2 not_json (7 of other topics than records passed over: --all"),
+            "{text}"
+        );
+        found.letters.clear();
+        let text = shown(&found, &config);
+        assert!(
+            text.contains("no dead letters of records, but 7 of other topics"),
+            "{text}"
+        );
+        found.others = 0;
+        assert!(shown(&found, &config).contains("dead has no dead letters: every record"));
     }
 }

@@ -1,5 +1,6 @@
 //! The dead-letter topic, read back: for people who look at it on a terminal, and who send records again once their producer or the configuration is mended.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +17,13 @@ use super::tokens::Authenticated;
 use super::topic_reader::TopicReader;
 use super::watchdog::Watchdog;
 use crate::record::dead_letter::PREFIX;
+use crate::stream::{Offset, Span, TopicPartition};
 use crate::time::Clock;
 
 /// The header of a record that was sent again: topic, partition and offset that it first had.
 const REPLAYED: &str = "anomalyd.replayed";
+/// Offsets that are read together at least.
+const STEP_MIN: i64 = 100;
 /// Records that are sent before it is waited for them, and how long that may take.
 const TOGETHER: usize = 1000;
 const FLUSH_MAX: Duration = Duration::from_secs(30);
@@ -98,25 +102,57 @@ impl Refused for Original {
     }
 }
 
-/// The last ones of each partition of the topic, at most so many of each, in the order of their timestamps.
+/// What was found of a topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found<T> {
+    /// In the order of their timestamps.
+    pub letters: Vec<T>,
+    /// Letters that were not wanted, among those that were looked at.
+    pub others: usize,
+}
+
+/// The last ones of each partition of the topic that are `wanted`, at most so many of each. It is read back until they are found, to its beginning if need
+/// be: markers of transactions and what is not wanted have offsets, too.
 ///
 /// # Errors
 /// Where Kafka cannot be asked, or there is no such topic.
 pub fn last<T: Refused>(
     connection: &Connection,
-    (topic, most): (&str, i64),
+    (topic, most): (&str, usize),
+    wanted: impl Fn(&Letter) -> bool,
     (clock, watchdog): (Arc<dyn Clock>, Watchdog),
-) -> Result<Vec<T>, KafkaFailure> {
+) -> Result<Found<T>, KafkaFailure> {
     let reader = TopicReader::new(connection, clock, watchdog)?;
-    let mut found = Vec::new();
-    for span in reader.last(topic, most)? {
-        reader.read_spans(&[span], &mut |message| {
-            found.push(T::of(message));
-            Ok(ControlFlow::Continue(()))
-        })?;
+    let (mut letters, mut others) = (Vec::new(), 0);
+    for partition in 0..reader.partitions(topic)? {
+        let at = TopicPartition::new(topic, partition);
+        let (first, mut to) = reader.ends(&at)?;
+        let mut step = i64::try_from(most).unwrap_or(i64::MAX).max(STEP_MIN);
+        let mut kept: VecDeque<T> = VecDeque::new();
+        while kept.len() < most && first < to {
+            let from = Offset(first.0.max(to.0.saturating_sub(step)));
+            let mut older = VecDeque::new();
+            let at = at.clone();
+            reader.read_spans(&[Span { at, from, to }], &mut |message| {
+                let one = T::of(message);
+                if wanted(one.letter()) {
+                    older.push_back(one);
+                } else {
+                    others += 1;
+                }
+                if kept.len() + older.len() > most {
+                    older.pop_front();
+                }
+                Ok(ControlFlow::Continue(()))
+            })?;
+            older.append(&mut kept);
+            kept = older;
+            (to, step) = (from, step.saturating_mul(2));
+        }
+        letters.extend(kept);
     }
-    found.sort_by_key(|one| one.letter().timestamp);
-    Ok(found)
+    letters.sort_by_key(|one: &T| one.letter().timestamp);
+    Ok(Found { letters, others })
 }
 
 /// Sends records again: to the topic and partition that they came from, or to another topic. They go as they were, with a header that says so.

@@ -7,6 +7,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// The exit code of a process that was told to end and did not by itself: a thread hung.
 pub const EXIT_CODE: u8 = 79;
 
+/// What comes sooner after a signal that ends is the same one, sent twice.
+const ONCE_MORE: Duration = Duration::from_secs(1);
+
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
@@ -19,7 +22,7 @@ pub enum Request {
 }
 
 /// Calls `request` with each signal, up to the first that ends the process. From then on the process has `limit`, as it is then, to end; a second one ends it at
-/// once, with the exit code that shells know it by.
+/// once, unless it comes within a second: that is the same one, sent twice, with the exit code that shells know it by.
 /// SIGHUP is heard only if `reloads`: else it ends the process as it does any.
 pub fn listen(limit: impl Fn() -> Duration, reloads: bool, mut request: impl FnMut(Request)) {
     let listened = tokio::runtime::Builder::new_current_thread()
@@ -45,14 +48,23 @@ pub fn listen(limit: impl Fn() -> Duration, reloads: bool, mut request: impl FnM
                         }
                     }
                 }
-                tokio::select! {
-                    (name, code) = next(&mut terminate, &mut interrupt) => {
-                        tracing::warn!(signal = name, "told a second time: ending at once");
-                        end(code);
-                    }
-                    () = tokio::time::sleep(limit()) => {
-                        tracing::error!("told to end, but something hangs: ending without it. What was committed stays committed");
-                        end(EXIT_CODE);
+                let told = tokio::time::Instant::now();
+                let patience = tokio::time::sleep(limit());
+                tokio::pin!(patience);
+                loop {
+                    tokio::select! {
+                        (name, code) = next(&mut terminate, &mut interrupt) => {
+                            if is_again(told.elapsed()) {
+                                tracing::warn!(signal = name, "told a second time: ending at once");
+                                end(code);
+                                break;
+                            }
+                        }
+                        () = &mut patience => {
+                            tracing::error!("told to end, but something hangs: ending without it. What was committed stays committed");
+                            end(EXIT_CODE);
+                            break;
+                        }
                     }
                 }
                 Ok(())
@@ -61,6 +73,11 @@ pub fn listen(limit: impl Fn() -> Duration, reloads: bool, mut request: impl FnM
     if let Err(error) = listened {
         tracing::error!(%error, "signals cannot be heard; stop with SIGKILL");
     }
+}
+
+/// Whether a signal so long after the first that ends is another one, and not the same once more: `timeout` tells a process and then its group.
+fn is_again(after: Duration) -> bool {
+    ONCE_MORE <= after
 }
 
 /// The next SIGHUP, if they are heard.
@@ -92,6 +109,12 @@ mod tests {
     use super::*;
     use std::process::Command;
     use std::sync::mpsc::channel;
+
+    #[test]
+    fn a_signal_that_is_sent_twice_is_one() {
+        assert!(!is_again(Duration::ZERO) && !is_again(Duration::from_millis(999)));
+        assert!(is_again(Duration::from_secs(1)));
+    }
 
     #[test]
     fn training_is_asked_for_by_a_signal() {

@@ -42,7 +42,22 @@ pub struct Taken {
 struct Held {
     assignment: u64,
     committed: Offset,
+    /// The offset after the last message handed out.
+    next: Offset,
+    /// Its end, and up to where it was fetched, markers of transactions included, as of the latest statistics by which all was handed out.
     end: Option<Offset>,
+    fetched: Option<Offset>,
+}
+
+impl Held {
+    /// Messages that are not dealt with. Behind the last one there may be a marker of a transaction, which is none.
+    fn lag(&self) -> Option<u64> {
+        let reached = match self.fetched {
+            Some(fetched) if self.next <= self.committed => fetched.max(self.committed),
+            _ => self.committed,
+        };
+        u64::try_from(self.end?.0.saturating_sub(reached.0).max(0)).ok()
+    }
 }
 
 /// A member of the group that reads the alerts topic.
@@ -172,13 +187,24 @@ impl AlertGroup {
             let _guard = self.watchdog.guard("poll", CALL_MAX);
             consumer.poll(wait)
         };
+        // Statistics come through the same queue as messages do. Once it is empty, all that was fetched before them was handed out.
+        let drained = polled.is_none() && !self.paused;
         for (at, statistics) in consumer.context().take_statistics() {
             if let Some(held) = self.held.get_mut(&at) {
                 held.end = Some(statistics.end);
+                if drained {
+                    held.fetched = Some(statistics.fetched);
+                }
             }
         }
         match polled {
-            Some(Ok(message)) => self.taken(&message),
+            Some(Ok(message)) => {
+                let at = TopicPartition::new(message.topic(), message.partition());
+                if let Some(held) = self.held.get_mut(&at) {
+                    held.next = Offset(message.offset() + 1);
+                }
+                self.taken(&message)
+            }
             Some(Err(error)) => tolerate(error).map(|()| None),
             None => Ok(None),
         }
@@ -221,7 +247,9 @@ impl AlertGroup {
             let held = Held {
                 assignment: self.assignments,
                 committed,
+                next: committed,
                 end: None,
+                fetched: None,
             };
             self.held.insert(at, held);
         }
@@ -279,11 +307,7 @@ impl AlertGroup {
         if self.assignments == 0 {
             return None;
         }
-        let each = self.held.values().filter_map(|held| {
-            let end = held.end?;
-            u64::try_from(end.0 - held.committed.0).ok()
-        });
-        Some(each.sum())
+        Some(self.held.values().filter_map(Held::lag).sum())
     }
 }
 
@@ -347,5 +371,34 @@ impl Drop for AlertGroup {
             context::answer_all(&consumer);
             self.watchdog.close("leaving the group", consumer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_marker_behind_the_last_message_is_no_lag() {
+        let held = Held {
+            assignment: 1,
+            committed: Offset(7),
+            next: Offset(7),
+            end: Some(Offset(8)),
+            fetched: None,
+        };
+        assert_eq!(held.lag(), Some(1));
+        let fetched = Some(Offset(8));
+        assert_eq!(Held { fetched, ..held }.lag(), Some(0));
+        // What was handed out but is not told yet counts, with all behind it.
+        let next = Offset(8);
+        let untold = Held {
+            next,
+            fetched,
+            ..held
+        };
+        assert_eq!(untold.lag(), Some(1));
+        let end = None;
+        assert_eq!(Held { end, ..held }.lag(), None);
     }
 }

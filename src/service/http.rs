@@ -58,7 +58,7 @@ impl Server {
 
     /// The same, of other pages.
     pub fn serving(address: SocketAddr, router: Router) -> io::Result<Self> {
-        let listener = TcpListener::bind(address)?;
+        let listener = TcpListener::bind(address).map_err(|error| bound(address, &error))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel();
@@ -104,6 +104,17 @@ impl Drop for Server {
             drop(thread.join());
         }
     }
+}
+
+/// Why an address cannot be listened at, with the address.
+fn bound(address: SocketAddr, error: &io::Error) -> io::Error {
+    let what = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            ": another process has it; `http.listen` takes another one, or none (\"\")"
+        }
+        _ => "",
+    };
+    io::Error::new(error.kind(), format!("{address}: {error}{what}"))
 }
 
 /// Accepts connections, for ever.

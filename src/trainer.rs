@@ -22,8 +22,8 @@ use crate::model::gate_report::{Change, GateReport};
 use crate::model::trained::TrainedModel;
 use crate::port::{History, ModelStore, Quarantine};
 use crate::record::decode::Decoder;
-use crate::record::filled_with_last;
 use crate::record::schema::Schema;
+use crate::record::{DecodedBatch, filled_with_last};
 use crate::seed::Seed;
 use crate::stream::Span;
 use crate::time::{Clock, Timestamp};
@@ -79,11 +79,18 @@ pub enum Waits {
     Windows,
     /// The end of episodes, or feedback on them: most records are kept out.
     Episodes,
+    /// Records that can be read: most cannot.
+    Unreadable,
 }
 
 impl Waits {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Records, Self::Windows, Self::Episodes];
+    pub const ALL: [Self; 4] = [
+        Self::Records,
+        Self::Windows,
+        Self::Episodes,
+        Self::Unreadable,
+    ];
 
     /// A short name: the label of the metric.
     #[must_use]
@@ -92,6 +99,7 @@ impl Waits {
             Self::Records => "too_few_records",
             Self::Windows => "too_few_windows",
             Self::Episodes => "kept_out",
+            Self::Unreadable => "unreadable",
         }
     }
 }
@@ -380,7 +388,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
         self.store.claim().map_err(|error| failed(&error))?;
         let quarantine = self.history.quarantine().map_err(|error| failed(&error))?;
         self.observer.started(version);
-        let sample = self
+        let (sample, tried) = self
             .sample(&available, seed)
             .map_err(|error| failed(&error))?;
         let change = change(&cards, champion.as_deref());
@@ -394,10 +402,10 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                 Ok(candidate) => candidate,
                 Err(error) if error.is_cancelled() => return Err(Failure::Cancelled(version)),
                 Err(error @ TrainError::TooFewRows { .. }) => {
-                    let (waits, what) = waiting(&error);
+                    let (waits, reason) = waiting(&error, &tried);
                     return Err(Failure::NotYet {
                         version,
-                        reason: format!("{error}: it waits for {what}"),
+                        reason,
                         waits,
                         first,
                         read: true,
@@ -464,15 +472,19 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
     }
 
     /// Reads and decodes a sample of the records; what cannot be read is left out, as scoring left it out.
-    fn sample(&mut self, available: &[Span], seed: Seed) -> Result<Sample, H::Error> {
+    fn sample(&mut self, available: &[Span], seed: Seed) -> Result<(Sample, Tried), H::Error> {
+        let mut tried = Tried::default();
         let wanted = self.plan.settings.wanted(self.schema.columns().len());
         let mut decoder = Decoder::new(Arc::clone(&self.schema));
         let history = &mut self.history;
-        sample::draw(available, wanted, seed, &mut |span, visit| {
+        let sample = sample::draw(available, wanted, seed, &mut |span, visit| {
             let batch = history.read(span)?;
-            sample::visit(&batch, &decoder.decode(&batch), visit);
+            let decoded = decoder.decode(&batch);
+            tried.count(&decoded);
+            sample::visit(&batch, &decoded, visit);
             Ok(())
-        })
+        })?;
+        Ok((sample, tried))
     }
 }
 
@@ -511,9 +523,48 @@ fn failed(version: ModelVersion, error: &dyn std::error::Error) -> Failure {
     Failure::Failed { version, reason }
 }
 
-/// What would help against too few windows.
-fn waiting(error: &TrainError) -> (Waits, &'static str) {
-    match error {
+/// How many records were looked at, and how many of them could not be understood.
+#[derive(Debug, Default)]
+struct Tried {
+    records: usize,
+    unreadable: usize,
+    /// Why the last of them could not be.
+    why: Option<String>,
+}
+
+impl Tried {
+    fn count(&mut self, decoded: &DecodedBatch) {
+        let errors = || {
+            decoded
+                .outcomes
+                .iter()
+                .filter_map(|found| found.as_ref().err())
+        };
+        self.records += decoded.outcomes.len();
+        self.unreadable += errors().count();
+        self.why = errors()
+            .next_back()
+            .map(ToString::to_string)
+            .or(self.why.take());
+    }
+
+    /// In words; `None`: all could be understood.
+    fn said(&self) -> Option<String> {
+        let why = self.why.as_ref()?;
+        Some(format!(
+            "{} of {} records cannot be read, the last because {why} (`anomalyd dead-letters list`)",
+            self.unreadable, self.records
+        ))
+    }
+}
+
+/// What would help against too few windows, and what is said of it.
+fn waiting(error: &TrainError, tried: &Tried) -> (Waits, String) {
+    let unreadable = tried.said();
+    let (waits, what) = match error {
+        _ if tried.records < 2 * tried.unreadable => {
+            (Waits::Unreadable, "records that can be read")
+        }
         TrainError::TooFewRows { rows, excluded, .. } if 2 * excluded > *rows => (
             Waits::Episodes,
             "episodes to end, or to be dismissed (`anomalyd episodes`)",
@@ -522,7 +573,9 @@ fn waiting(error: &TrainError) -> (Waits, &'static str) {
             Waits::Windows,
             "more records of each key: a window takes `model.window` of them in a row",
         ),
-    }
+    };
+    let unreadable = unreadable.map_or_else(String::new, |said| format!("; {said}"));
+    (waits, format!("{error}{unreadable}: it waits for {what}"))
 }
 
 /// What a panic said.

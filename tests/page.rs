@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 use anomalyd::alert::{AlertKind, InputRef, ScoredBy};
 use anomalyd::model::card::Card;
 use anomalyd::pipeline::Watched;
-use anomalyd::record::Key;
+use anomalyd::record::dead_letter::{DeadLetter, Refusal};
+use anomalyd::record::{DecodeError, Key};
 use anomalyd::service::status::Status;
 use anomalyd::stream::{Offset, TopicPartition};
 use anomalyd::time::Timestamp;
@@ -483,6 +484,56 @@ fn what_does_not_come_and_what_counts_are_shown_as_such_without_being_asked_for(
             );
         }
     }
+    assert_eq!(browser.problems, Vec::<String>::new());
+}
+
+/// Records that cannot be read.
+fn unread(many: i64) -> Vec<DeadLetter> {
+    let letter = |offset| DeadLetter {
+        detector: "d".into(),
+        at: TopicPartition::new("t", 0),
+        offset: Offset(offset),
+        timestamp: Timestamp(BEGAN),
+        key: None,
+        value: None,
+        headers: Vec::new(),
+        reason: Refusal::Unreadable(DecodeError::NullValue),
+    };
+    (0..many).map(letter).collect()
+}
+
+#[test]
+fn a_page_is_not_green_while_records_cannot_be_read() {
+    let Some(Visit {
+        at,
+        mut browser,
+        shown,
+    }) = Visit::begin()
+    else {
+        return;
+    };
+    let status = &shown.status;
+    status.read(100, &unread(12));
+    browser.open(&format!("{at}/"));
+    // An episode is told first.
+    let text = browser.text();
+    let words = "12 % of the records of the last 60 seconds could not be read";
+    assert!(text.contains("One episode is open"), "{text}");
+    assert!(text.contains(words), "{text}");
+    status.alert(&alert("d/t/0/1", "close"));
+    browser.until("document.querySelector('.health').classList.contains('warn')");
+    let headline = browser.value("document.querySelector('h1').innerText");
+    let headline = headline.as_str().unwrap();
+    assert!(headline.starts_with(words), "{headline}");
+    assert!(
+        headline.contains("anomalyd dead-letters list"),
+        "{headline}"
+    );
+    // A few among many are no reason to come.
+    status.read(10_000, &[]);
+    browser.until("document.querySelector('.health').classList.contains('good')");
+    let text = browser.text();
+    assert!(text.contains("0.12 % of the records"), "{text}");
     assert_eq!(browser.problems, Vec::<String>::new());
 }
 

@@ -346,7 +346,7 @@ pub(super) const TABLE: &[Entry] = &[
     entry(
         "anomalyd_training_waits",
         &["reason"],
-        "1 while there is no model, or no new one, for this reason: too_few_records (in the log), too_few_windows (the records of each key are too few in a row), kept_out (most records lie in episodes).",
+        "1 while there is no model, or no new one, for this reason: too_few_records (in the log), too_few_windows (the records of each key are too few in a row), kept_out (most records lie in episodes), unreadable (most records cannot be read).",
     ),
     entry(
         "anomalyd_training_ended_timestamp_seconds",

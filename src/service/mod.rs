@@ -1,7 +1,7 @@
 //! The process around the workers: HTTP, metrics, status and the log.
 //!
 //! Next: `run` (starts and stops everything), `from_config` (what its parts are given), `prepare` (what it waits for), `models` (the store and who follows it), `feedback` (the same of what people say; both `watch`), `schema` (which features
-//! there are), `observe` (events to metrics and status), `metrics` and `process_metrics` (every name), `exporting` (the same and traces by OpenTelemetry), `status` (what people see), `http` (who answers), `log`,
+//! there are), `observe` (events to metrics and status), `metrics` and `process_metrics` (every name), `exporting` (the same and traces by OpenTelemetry), `status` (what people see; `intake`, what was read and what of it could not be), `http` (who answers), `log`,
 //! `signal`, `reload` (the configuration read again).
 
 pub mod api;
@@ -14,6 +14,7 @@ mod exporting;
 mod feedback;
 mod from_config;
 pub mod http;
+pub mod intake;
 pub mod log;
 pub mod many;
 pub mod many_http;

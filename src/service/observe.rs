@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::intake::Unreadable;
 use super::metrics::Metrics;
 use super::status::{Status, TrainingStatus};
 use crate::alert::{Alert, AlertEvent, Drift};
@@ -134,6 +135,20 @@ impl WorkerObserver {
         }
     }
 
+    /// Says that records cannot be understood: the first of each reason at once, then one a minute.
+    fn say_unreadable(&self) {
+        for found in self.status.unreadable() {
+            let Unreadable {
+                records,
+                at,
+                offset,
+                reason,
+                detail,
+            } = found;
+            tracing::warn!(records, reason, %at, %offset, detail, "records of the input cannot be read, this one first: they go to the dead-letter topic, and `anomalyd dead-letters list` shows them");
+        }
+    }
+
     fn alert(&self, alert: &Alert) {
         let (event, severity) = (alert.event.name(), alert.severity.name());
         self.metrics
@@ -196,6 +211,7 @@ pub fn stepped(metrics: &Metrics, status: &Status, worker: usize, at: Timestamp)
 impl worker::Observer for WorkerObserver {
     fn stepped(&mut self, at: Timestamp) {
         stepped(&self.metrics, &self.status, self.worker, at);
+        self.say_unreadable();
     }
 
     fn committed(&mut self, batch: &Committed<'_>) {
@@ -223,6 +239,8 @@ impl worker::Observer for WorkerObserver {
             name_wrong(clock);
         }
         self.status.watched(batch.watched);
+        self.status.read(batch.consumed, &batch.outbox.dead_letters);
+        self.say_unreadable();
     }
 
     fn attempted(&mut self, attempt: &Attempt) {
@@ -444,7 +462,9 @@ impl trainer::Observer for TrainingObserver {
 mod tests {
     use super::*;
     use crate::model::trained::TrainedModel;
-    use crate::pipeline::WrongClocks;
+    use crate::pipeline::{Outbox, WrongClocks};
+    use crate::record::DecodeError;
+    use crate::record::dead_letter::{DeadLetter, Refusal};
     use crate::service::status::ProcessInfo;
     use crate::stats::calibration::Calibration;
     use crate::time::ManualClock;
@@ -547,6 +567,49 @@ mod tests {
         one.gauges(&Gauges::default());
         assert!((most("ahead") - 90.5).abs() < 1e-9);
         assert_eq!(status.view().wrong_clocks.len(), 2);
+    }
+
+    #[test]
+    fn records_that_cannot_be_read_are_counted_for_people_too() {
+        let (metrics, status, [mut one, _]) = observers();
+        let letter = DeadLetter {
+            detector: "d".into(),
+            at: TopicPartition::new("t", 0),
+            offset: crate::stream::Offset(7),
+            timestamp: Timestamp(0),
+            key: None,
+            value: None,
+            headers: Vec::new(),
+            reason: Refusal::Unreadable(DecodeError::NullValue),
+        };
+        let tally = Tally {
+            dead_lettered: BTreeMap::from([("null_value", 1)]),
+            ..Tally::default()
+        };
+        let outbox = Outbox {
+            dead_letters: vec![letter],
+            ..Outbox::default()
+        };
+        one.stepped(Timestamp(60_000));
+        one.committed(&Committed {
+            tally: &tally,
+            consumed: 8,
+            outbox: &outbox,
+            bytes: 0,
+            decode: Duration::ZERO,
+            stage: Duration::ZERO,
+            publish: Duration::ZERO,
+            alert_latencies: &[],
+            watched: &[],
+            wrong_clocks: &[],
+        });
+        let dead = metrics.dead_lettered.with_label_values(&["null_value"]);
+        assert_eq!((metrics.consumed.get(), dead.get()), (8, 1));
+        let records = status.view().records;
+        assert_eq!((records.read, records.dead_letters), (8, 1));
+        assert_eq!(records.newest_dead_letter.unwrap().offset, 7);
+        // It was said when it came.
+        assert_eq!(status.unreadable(), []);
     }
 
     #[test]

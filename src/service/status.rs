@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::episodes::{EpisodeDetail, EpisodeStatus, Episodes};
+use super::intake::{Intake, RecordsStatus, Unreadable};
 use super::recent::{Overview, Recent, Series, Wanted};
 use super::reloaded::ReloadStatus;
 use super::scored::{ScoredList, Which};
@@ -16,6 +17,7 @@ use crate::alert::{Alert, InputRef};
 use crate::kafka::publish::Delivery;
 use crate::model::card::{Card, Feedback, Said};
 use crate::pipeline::{OpenEpisode, Watched, WrongClock};
+use crate::record::dead_letter::DeadLetter;
 use crate::stream::TopicPartition;
 use crate::time::Timestamp;
 
@@ -162,6 +164,7 @@ struct Inner {
     said: Arc<Said>,
     episodes: Episodes,
     recent: Recent,
+    intake: Intake,
     /// By worker.
     clocks: BTreeMap<usize, Vec<ClockStatus>>,
     budget: f64,
@@ -173,6 +176,13 @@ struct Inner {
     reload: Option<(ReloadStatus, String)>,
     /// What workers have long been waiting for in Kafka.
     workers_wait: BTreeMap<usize, String>,
+}
+
+impl Inner {
+    /// When a worker last said that it goes on.
+    fn now(&self) -> Timestamp {
+        self.steps.values().copied().max().unwrap_or_default()
+    }
 }
 
 /// What the process is doing now.
@@ -194,6 +204,8 @@ pub struct View {
     pub waiting: Option<String>,
     /// Partitions held.
     pub partitions: Vec<PartitionStatus>,
+    /// What was read since the start, and how much of it could not be understood.
+    pub records: RecordsStatus,
     /// The model in use; null in the cold start.
     pub model: Option<ModelStatus>,
     /// The last training run.
@@ -378,6 +390,20 @@ impl Status {
         self.lock().recent.name_columns(columns);
     }
 
+    /// A batch of so many records was committed, and these of them could not be understood.
+    pub fn read(&self, records: u64, dead: &[DeadLetter]) {
+        let mut inner = self.lock();
+        let now = inner.now();
+        inner.intake.take(now, records, dead);
+    }
+
+    /// What the log should say now of records that could not be understood, each once.
+    pub fn unreadable(&self) -> Vec<Unreadable> {
+        let mut inner = self.lock();
+        let now = inner.now();
+        inner.intake.due(now)
+    }
+
     /// Records were judged.
     pub fn watched(&self, watched: &[Watched]) {
         let mut inner = self.lock();
@@ -445,6 +471,7 @@ impl Status {
             ready: not_ready.is_none(),
             waiting: not_ready.or(of_worker),
             partitions: inner.partitions.values().cloned().collect(),
+            records: inner.intake.view(inner.now()),
             model: inner.model.clone(),
             training: inner.training.clone(),
             training_waits: inner.training_waits.clone(),

@@ -22,6 +22,8 @@ struct Log {
     flagged: bool,
     /// Reading it meets a mistake in the program.
     broken: bool,
+    /// Every so many-th record can be read.
+    readable: i64,
 }
 
 impl Log {
@@ -45,7 +47,12 @@ impl History for Log {
         assert!(!self.broken, "a mistake");
         let mut batch = RecordBatch::default();
         for offset in span.from.0..span.to.0 {
-            let value = format!("{{\"x\": {}}}", offset * 7919 % 101);
+            let name = if offset % self.readable == 0 {
+                "x"
+            } else {
+                "a.x"
+            };
+            let value = format!("{{\"{name}\": {}}}", offset * 7919 % 101);
             let place = (Offset(offset), Timestamp(offset * 1000));
             let key = match offset % self.keys {
                 0 => "k".to_owned(),
@@ -165,6 +172,7 @@ fn records_that_cannot_be_used_are_read_again_ever_more_seldom() {
         keys: 1,
         flagged: false,
         broken: false,
+        readable: 1,
     });
     // No key has as many records as a window takes.
     trainer.history.keys = 500;
@@ -195,12 +203,38 @@ fn records_that_cannot_be_used_are_read_again_ever_more_seldom() {
 }
 
 #[test]
+fn records_that_cannot_be_read_are_said_to_be_what_a_first_model_lacks() {
+    let (mut trainer, noting) = trainer(Log {
+        records: 1000,
+        keys: 1,
+        flagged: false,
+        broken: false,
+        readable: 1001,
+    });
+    trainer.attempt().unwrap();
+    let (waits, why) = noting.1.lock().unwrap().clone().unwrap();
+    assert_eq!(waits, Waits::Unreadable);
+    assert!(why.contains("999 of 1000 records cannot be read"), "{why}");
+    let command = "(`anomalyd dead-letters list`): it waits for records that can be read";
+    assert!(why.ends_with(command), "{why}");
+    // Where all can be read nothing is said of that.
+    trainer.history.readable = 1;
+    trainer.history.keys = 500;
+    trainer.plan.settings.spec.window = 10;
+    trainer.attempt().unwrap();
+    let (waits, why) = noting.1.lock().unwrap().clone().unwrap();
+    assert_eq!(waits, Waits::Windows);
+    assert!(!why.contains("cannot be read"), "{why}");
+}
+
+#[test]
 fn a_look_at_offsets_alone_is_cheap_and_stays_frequent() {
     let (mut trainer, noting) = trainer(Log {
         records: 10,
         keys: 1,
         flagged: false,
         broken: false,
+        readable: 1,
     });
     for _ in 0..5 {
         assert_eq!(trainer.attempt(), Some(FIRST_TRY_EVERY));
@@ -220,6 +254,7 @@ fn a_panic_is_a_failed_training_and_the_next_one_comes() {
         keys: 1,
         flagged: false,
         broken: true,
+        readable: 1,
     });
     assert_eq!(trainer.attempt(), Some(Duration::from_secs(60)));
     let told = noting.0.lock().unwrap()[0].clone();
@@ -235,6 +270,7 @@ fn a_first_model_of(keys: i64) -> String {
         keys,
         flagged: false,
         broken: false,
+        readable: 1,
     });
     assert_eq!(trainer.attempt(), None);
     let (outcome, verdict) = noting.0.lock().unwrap().last().unwrap().clone();

@@ -44,7 +44,7 @@ fn several_detectors_are_listed_with_one_sentence_each_and_lead_to_their_pages()
     // What changes is shown by itself, what is worst first, and whoever stands on a link by the keyboard stays there.
     browser.value("document.querySelector('#main a[href=\"/d/halls\"]').focus()");
     failed.failed("the topic `nowhere` is not there".to_owned());
-    browser.until("document.querySelector('#main li').innerText.includes('machines: Not ready: the topic `nowhere` is not there')");
+    browser.until("document.querySelector('#main li').innerText.includes('machines: Not ready: the topic nowhere is not there')");
     browser.until("document.activeElement.getAttribute('href') === '/d/halls'");
     browser.key("Enter");
     browser.until("location.pathname === '/d/halls' && document.getElementById('main')?.dataset.drawn === 'yes'");

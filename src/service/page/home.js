@@ -9,12 +9,23 @@ const bySeason = status => status.seasonal && status.columns.length === 1;
 
 const trained = model => `trained ${span(Date.now() - Date.parse(model.created))} ago`;
 
-/** One sentence: is all well? */
+/** Dead letters of late, in words; `null`: none. */
+function unread(status) {
+  const { seconds, read, dead_letters } = status.records.lately, newest = status.records.newest_dead_letter;
+  if (!dead_letters) return null;
+  return `${percent(dead_letters / read)} of the records of the last ${span(seconds * 1000)} could not be read: ${newest.detail}. \`anomalyd dead-letters list\` shows them.`;
+}
+
+/** From this share of the records on, those that cannot be read are what is said first: that of the alert AnomalydDeadLetters. */
+const UNREAD_MAX = 0.01;
+
+/** Is all well: a state, one sentence, and a word for the state where there are several of it. */
 export function health(status) {
   const told = status.episodes.filter(episode => !episode.suppressed);
   if (!status.ready) return ['bad', `Not ready: ${status.waiting}.`];
   if (told.length) { const worst = told[0]; return [worst.severity, told.length === 1 ? `One episode is open: ${worst.key} is not as it should be.` : `${told.length} episodes are open, the worst is ${worst.severity}: ${worst.key}.`]; }
-  if (!status.model && !bySeason(status)) return ['warn', 'All quiet, but it is still learning what normal is.'];
+  if (status.records.lately.dead_letters > UNREAD_MAX * status.records.lately.read) return ['warn', unread(status), 'unreadable'];
+  if (!status.model && !bySeason(status)) return ['warn', 'All quiet, but it is still learning what normal is.', 'learning'];
   return ['good', 'All quiet: everything is as expected.'];
 }
 
@@ -25,15 +36,16 @@ export function judge(status) {
 }
 
 export function flow(status) {
+  const dead = status.episodes.some(episode => !episode.suppressed) || status.records.lately.dead_letters <= UNREAD_MAX * status.records.lately.read ? unread(status) : null;
   const known = status.partitions.filter(partition => partition.lag !== null);
   const lag = known.reduce((sum, partition) => sum + partition.lag, 0);
   const behind = known.length ? lag ? `${many(lag, 'record')} are still to be read.` : 'All records are read.' : '';
   const late = status.newest && Date.now() - status.newest > 300000 ? ` The newest record is of ${span(Date.now() - status.newest)} ago.` : '';
-  return behind + late;
+  return behind + late + (dead ? ` ${dead}` : '');
 }
 
 /** Text with `code` in it. */
-const prose = text => text.split('`').map((part, at) => at % 2 ? h('code', {}, part) : part);
+export const prose = text => text.split('`').map((part, at) => at % 2 ? h('code', {}, part) : part);
 
 const SPANS = [[1, 'minute'], [2, '2 minutes'], [5, '5 minutes'], [15, '15 minutes'], [60, 'hour'], [360, '6 hours'], [1440, 'day'], [10080, 'week']];
 const KEYS = 40, MORE_KEYS = 200;
@@ -75,7 +87,7 @@ export function home(root) {
   return async status => {
     const now = nowBy(status), [state, sentence] = health(status);
     top.className = `health ${state}`;
-    fill(top, [state, sentence, judge(status), flow(status)], () => [h('h1', {}, sentence), h('p', { class: 'dim' }, `${judge(status)} ${flow(status)}`)]);
+    fill(top, [state, sentence, judge(status), flow(status)], () => [h('h1', {}, prose(sentence)), h('p', { class: 'dim' }, prose(`${judge(status)} ${flow(status)}`))]);
     const told = status.episodes.filter(episode => !episode.suppressed), held = status.episodes.filter(episode => episode.suppressed);
     fill(open, [status.episodes, span(now)], () => [h('h2', {}, 'Open episodes'), told.length ? episodeList(told, now) : h('p', { class: 'dim' }, 'None.'),
       held.length ? h('details', {}, h('summary', {}, `${held.length} more of which nobody was told`), episodeList(held, now)) : null]);

@@ -1,6 +1,6 @@
 // The first page of a process of several detectors: of each in one sentence whether all is well, those first that need somebody.
 import { fill, h, many } from './dom.js';
-import { flow, health, judge } from './home.js';
+import { flow, health, judge, prose } from './home.js';
 
 /** How often it is asked what has changed, in milliseconds. */
 const EVERY = 2000;
@@ -16,24 +16,26 @@ function say(text, state) {
   ready.className = `pill ${state}`;
 }
 
+const learns = one => one.word === 'learning';
+
 /** One line for all: how many need somebody. */
 function summary(all) {
-  const off = all.filter(one => one.state !== 'good' && one.state !== 'warn').length;
+  const off = all.filter(one => one.state !== 'good' && !learns(one)).length;
   if (off) return `${off} of ${many(all.length, 'detector')} ${off === 1 ? 'needs' : 'need'} somebody to look.`;
-  const learning = all.filter(one => one.state === 'warn').length;
+  const learning = all.filter(learns).length;
   return learning ? `All quiet; ${learning} of ${many(all.length, 'detector')} still ${learning === 1 ? 'learns' : 'learn'} what normal is.` : `All ${many(all.length, 'detector')} are quiet: everything is as expected.`;
 }
 
-function item({ status, state, sentence }) {
-  return h('li', {}, h('div', { class: 'row' }, h('span', { class: `pill ${state}` }, { bad: 'not ready', warn: 'learning', good: 'quiet' }[state] ?? state),
-    h('a', { class: 'grow', href: `/d/${encodeURIComponent(status.detector)}` }, h('b', {}, `${status.detector}: `), sentence)),
-  h('p', { class: 'dim small' }, `Reads ${status.topics.join(', ')}. ${status.ready ? `${judge(status)} ${flow(status)}` : ''}`));
+function item({ status, state, sentence, word }) {
+  return h('li', {}, h('div', { class: 'row' }, h('span', { class: `pill ${state}` }, word ?? { bad: 'not ready', good: 'quiet' }[state] ?? state),
+    h('a', { class: 'grow', href: `/d/${encodeURIComponent(status.detector)}` }, h('b', {}, `${status.detector}: `), prose(sentence))),
+  h('p', { class: 'dim small' }, prose(`Reads ${status.topics.join(', ')}. ${status.ready ? `${judge(status)} ${flow(status)}` : ''}`)));
 }
 
 async function draw() {
   const answer = await fetch('/status');
-  const all = (await answer.json()).detectors.map(status => { const [state, sentence] = health(status); return { status, state, sentence }; });
-  all.sort((a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state) || a.status.detector.localeCompare(b.status.detector));
+  const all = (await answer.json()).detectors.map(status => { const [state, sentence, word] = health(status); return { status, state, sentence, word }; });
+  all.sort((a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state) || learns(a) - learns(b) || a.status.detector.localeCompare(b.status.detector));
   const working = all.every(one => one.status.ready), text = summary(all);
   say(working ? 'ready' : 'not ready', working ? 'good' : 'bad');
   document.title = `anomalyd: ${many(all.length, 'detector')}`;

@@ -538,6 +538,44 @@ fn a_page_is_not_green_while_records_cannot_be_read() {
 }
 
 #[test]
+fn a_page_is_not_green_while_nothing_comes() {
+    let Some(Visit {
+        at,
+        mut browser,
+        shown,
+    }) = Visit::begin()
+    else {
+        return;
+    };
+    let status = &shown.status;
+    status.alert(&alert("d/t/0/1", "close"));
+    browser.open(&format!("{at}/"));
+    let headline = |browser: &mut Browser| {
+        let text = browser.value("document.querySelector('h1').innerText");
+        text.as_str().unwrap().to_owned()
+    };
+    let words = headline(&mut browser);
+    let nothing = "No record has been read since this process started";
+    assert!(words.starts_with(nothing), "{words}");
+    status.lag(&TopicPartition::new("t", 0), 0);
+    let step = |second: i64| {
+        status.stepped(0, Timestamp(BEGAN + second * 1000));
+        status.looked(&Arc::default())
+    };
+    for second in 0..700 {
+        step(second);
+        status.read(1, &[]);
+    }
+    browser.until("document.querySelector('.health').classList.contains('good')");
+    step(761);
+    browser.until("document.querySelector('.health').classList.contains('warn')");
+    let words = headline(&mut browser);
+    assert!(words.starts_with("No record has come for "), "{words}");
+    assert!(words.ends_with("longer than usual."), "{words}");
+    assert_eq!(browser.problems, Vec::<String>::new());
+}
+
+#[test]
 fn charts_are_looked_at_closer_by_the_keyboard_and_all_of_a_page_at_once() {
     let Some(Visit {
         at,

@@ -2,7 +2,7 @@
 //!
 //! Judged by the partition's elapsed time (see [`super::clock`]), which only records move, and no single key's: the same records find the same
 //! silences, whenever they are read, and a key is heard when its record comes, whatever its own clock says. So a partition whose every key
-//! falls silent shows none: watch the lag and the record rate for that.
+//! falls silent shows none: the page and a metric tell of an input that has stopped, by the wall clock.
 
 use std::time::Duration;
 

@@ -32,6 +32,12 @@ pub struct RecordsStatus {
     pub lately: LatelyStatus,
     /// The newest that could not be understood.
     pub newest_dead_letter: Option<DeadLetterStatus>,
+    /// When records were last read, RFC 3339; null: not since the start.
+    pub last_read: Option<String>,
+    /// How long may pass without a record by what is usual; null: that is not known yet.
+    pub patience_seconds: Option<f64>,
+    /// Whether none has come for longer.
+    pub silent: bool,
 }
 
 /// What was read lately.
@@ -178,6 +184,7 @@ impl Intake {
             dead_letters: self.dead,
             lately,
             newest_dead_letter: self.newest.clone(),
+            ..RecordsStatus::default()
         }
     }
 }

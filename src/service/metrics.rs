@@ -4,10 +4,11 @@
 //! them, and a test holds the two together.
 
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry,
+    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Registry,
 };
 
+use super::maker::{Entry, Maker, entry, timer};
 use super::reloaded::OUTCOMES;
 use super::status::FeedbackStatus;
 use crate::model::card::Feedback;
@@ -92,6 +93,10 @@ pub struct Metrics {
     pub record_to_alert: Histogram,
     /// Records not yet read, by topic and partition.
     pub lag: IntGaugeVec,
+    /// When records were last read.
+    pub last_record: Gauge,
+    /// Whether none has come for longer than usual.
+    pub silent: IntGauge,
     /// Partitions held now.
     pub partitions: IntGauge,
     /// Changes of assignment.
@@ -126,39 +131,6 @@ pub struct Metrics {
     pub up: IntGauge,
     /// Times that it failed and began anew, or ended.
     pub failures: IntCounter,
-}
-
-/// What a metric is called, and says of itself.
-pub(super) struct Entry {
-    pub(super) name: &'static str,
-    labels: &'static [&'static str],
-    /// Upper bounds of a histogram's buckets.
-    bounds: &'static [f64],
-    help: &'static str,
-}
-
-/// A counter or a gauge.
-pub(super) const fn entry(
-    name: &'static str,
-    labels: &'static [&'static str],
-    help: &'static str,
-) -> Entry {
-    timer(name, labels, &[], help)
-}
-
-/// A histogram.
-const fn timer(
-    name: &'static str,
-    labels: &'static [&'static str],
-    bounds: &'static [f64],
-    help: &'static str,
-) -> Entry {
-    Entry {
-        name,
-        labels,
-        bounds,
-        help,
-    }
 }
 
 /// All metrics: names, labels and help.
@@ -314,6 +286,16 @@ pub(super) const TABLE: &[Entry] = &[
         "Records of a partition that were not yet read.",
     ),
     entry(
+        "anomalyd_last_record_timestamp_seconds",
+        &[],
+        "When this process last read records, in seconds since 1970; 0: not since it started.",
+    ),
+    entry(
+        "anomalyd_input_silent",
+        &[],
+        "1 while no record has come to the partitions held for longer than alerts.silence_factor times the longest time between two, and a minute at least; 0 too until ten have come over ten minutes, while it is not known what is usual.",
+    ),
+    entry(
         "anomalyd_partitions_assigned",
         &[],
         "Input partitions held by this process.",
@@ -401,66 +383,6 @@ pub(super) const TABLE: &[Entry] = &[
     ),
 ];
 
-/// A type of metric, made of what the table says.
-pub(super) trait Made: prometheus::core::Collector + Clone + Sized + 'static {
-    fn made(opts: Opts, entry: &Entry) -> prometheus::Result<Self>;
-}
-
-/// Types without labels, and those with.
-macro_rules! made {
-    ($($plain:ty)*; $($labelled:ty)*) => {
-        $(impl Made for $plain {
-            fn made(opts: Opts, _: &Entry) -> prometheus::Result<Self> {
-                Self::with_opts(opts)
-            }
-        })*
-        $(impl Made for $labelled {
-            fn made(opts: Opts, entry: &Entry) -> prometheus::Result<Self> {
-                Self::new(opts, entry.labels)
-            }
-        })*
-    };
-}
-
-made!(IntCounter IntGauge Gauge; IntCounterVec IntGaugeVec GaugeVec);
-
-impl Made for Histogram {
-    fn made(opts: Opts, entry: &Entry) -> prometheus::Result<Self> {
-        Self::with_opts(HistogramOpts::from(opts).buckets(entry.bounds.to_vec()))
-    }
-}
-
-impl Made for HistogramVec {
-    fn made(opts: Opts, entry: &Entry) -> prometheus::Result<Self> {
-        let opts = HistogramOpts::from(opts).buckets(entry.bounds.to_vec());
-        Self::new(opts, entry.labels)
-    }
-}
-
-/// Makes metrics and registers them.
-pub(super) struct Maker<'a> {
-    pub(super) registry: &'a Registry,
-    /// Whose metrics they are; `None`: those of the process, of no detector alone.
-    pub(super) detector: Option<&'a str>,
-    pub(super) table: &'static [Entry],
-}
-
-impl Maker<'_> {
-    /// The metric of the table that is called so.
-    pub(super) fn metric<M: Made>(&self, name: &str) -> prometheus::Result<M> {
-        let entry = self.table.iter().find(|entry| entry.name == name);
-        let entry =
-            entry.ok_or_else(|| prometheus::Error::Msg(format!("{name} is in no table")))?;
-        let mut opts = Opts::new(name, entry.help);
-        if let Some(detector) = self.detector {
-            opts = opts.const_label("detector", detector);
-        }
-        let metric = M::made(opts, entry)?;
-        self.registry.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-}
-
 impl Metrics {
     /// Makes all metrics and registers them. An error is a bug: a name twice, or an illegal one.
     pub fn register(registry: &Registry, detector: &str) -> prometheus::Result<Self> {
@@ -500,6 +422,8 @@ impl Metrics {
             publish: make.metric("anomalyd_publish_seconds")?,
             record_to_alert: make.metric("anomalyd_record_to_alert_seconds")?,
             lag: make.metric("anomalyd_lag_records")?,
+            last_record: make.metric("anomalyd_last_record_timestamp_seconds")?,
+            silent: make.metric("anomalyd_input_silent")?,
             partitions: make.metric("anomalyd_partitions_assigned")?,
             rebalances: make.metric("anomalyd_rebalances_total")?,
             model_version: make.metric("anomalyd_model_version")?,

@@ -375,6 +375,10 @@ impl worker::Observer for WorkerObserver {
             self.metrics.lag.with_label_values(&labels).set(records);
             self.status.lag(at, *lag);
         }
+        let (last, silent) = self.status.looked(&self.params);
+        let last = last.unwrap_or_default().0 as f64 / 1000.0;
+        self.metrics.last_record.set(last);
+        self.metrics.silent.set(i64::from(silent));
         if gauges.replaying == 0 {
             for at in gauges.judging.keys() {
                 self.status.restored(at);

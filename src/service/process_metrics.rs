@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounterVec, Registry};
 
-use super::metrics::{Entry, Maker, entry};
+use super::maker::{Entry, Maker, entry};
 use crate::telemetry::Counters;
 
 /// All metrics: names, labels and help.

@@ -2,18 +2,20 @@
 //!
 //! Written by the workers and the trainer, read by HTTP; one lock, held for moments. Nothing here reaches an output of the pipeline.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::arrivals::Arrivals;
 use super::episodes::{EpisodeDetail, EpisodeStatus, Episodes};
 use super::intake::{Intake, RecordsStatus, Unreadable};
 use super::recent::{Overview, Recent, Series, Wanted};
 use super::reloaded::ReloadStatus;
 use super::scored::{ScoredList, Which};
 use crate::alert::{Alert, InputRef};
+use crate::detect::Params;
 use crate::kafka::publish::Delivery;
 use crate::model::card::{Card, Feedback, Said};
 use crate::pipeline::{OpenEpisode, Watched, WrongClock};
@@ -165,6 +167,11 @@ struct Inner {
     episodes: Episodes,
     recent: Recent,
     intake: Intake,
+    arrivals: Arrivals,
+    /// Of which partitions.
+    watched: BTreeSet<TopicPartition>,
+    /// What alerts are due by.
+    params: Arc<Params>,
     /// By worker.
     clocks: BTreeMap<usize, Vec<ClockStatus>>,
     budget: f64,
@@ -182,6 +189,34 @@ impl Inner {
     /// When a worker last said that it goes on.
     fn now(&self) -> Timestamp {
         self.steps.values().copied().max().unwrap_or_default()
+    }
+
+    /// Nothing could come until now.
+    fn interrupted(&mut self) {
+        let now = self.now();
+        self.arrivals.interrupted(now);
+    }
+
+    /// Records not yet read; `None`: that is not known of all partitions held.
+    fn lag(&self) -> Option<u64> {
+        self.partitions.values().map(|held| held.lag).sum()
+    }
+
+    /// Whether nothing has come for longer than usual, to partitions that are held and restored.
+    fn silent(&self) -> bool {
+        !self.partitions.is_empty()
+            && !self.partitions.values().any(|held| held.restoring)
+            && self.arrivals.silent(self.now(), &self.params)
+    }
+
+    fn records(&self) -> RecordsStatus {
+        let patience = self.arrivals.patience(&self.params);
+        RecordsStatus {
+            last_read: self.arrivals.last().map(Timestamp::rfc3339),
+            patience_seconds: patience.map(|patience| patience.as_secs_f64()),
+            silent: self.silent(),
+            ..self.intake.view(self.now())
+        }
     }
 }
 
@@ -292,7 +327,9 @@ impl Status {
             lag: None,
             restoring,
         };
-        self.lock().partitions.insert(at.clone(), partition);
+        let mut inner = self.lock();
+        inner.partitions.insert(at.clone(), partition);
+        inner.interrupted();
     }
 
     /// Whether a partition is held.
@@ -302,8 +339,10 @@ impl Status {
 
     /// A partition's state is restored.
     pub fn restored(&self, at: &TopicPartition) {
-        if let Some(partition) = self.lock().partitions.get_mut(at) {
-            partition.restoring = false;
+        let mut inner = self.lock();
+        let held = inner.partitions.get_mut(at);
+        if held.is_some_and(|held| std::mem::take(&mut held.restoring)) {
+            inner.interrupted();
         }
     }
 
@@ -345,6 +384,23 @@ impl Status {
         if let Some(partition) = self.lock().partitions.get_mut(at) {
             partition.lag = Some(records);
         }
+    }
+
+    /// It was looked at how much lies ahead; alerts are due by these parameters. Answers when records were last read, and whether none has
+    /// come for longer than usual.
+    pub fn looked(&self, params: &Arc<Params>) -> (Option<Timestamp>, bool) {
+        let mut inner = self.lock();
+        inner.params = Arc::clone(params);
+        let held: BTreeSet<TopicPartition> = inner.partitions.keys().cloned().collect();
+        if !held.is_empty() {
+            if !held.is_superset(&inner.watched) {
+                inner.arrivals.forget();
+            }
+            inner.watched = held;
+        }
+        let (now, lag) = (inner.now(), inner.lag());
+        inner.arrivals.lag(now, lag);
+        (inner.arrivals.last(), inner.silent())
     }
 
     /// A model was taken up.
@@ -395,6 +451,9 @@ impl Status {
         let mut inner = self.lock();
         let now = inner.now();
         inner.intake.take(now, records, dead);
+        if records > 0 {
+            inner.arrivals.arrive(now, records);
+        }
     }
 
     /// What the log should say now of records that could not be understood, each once.
@@ -471,7 +530,7 @@ impl Status {
             ready: not_ready.is_none(),
             waiting: not_ready.or(of_worker),
             partitions: inner.partitions.values().cloned().collect(),
-            records: inner.intake.view(inner.now()),
+            records: inner.records(),
             model: inner.model.clone(),
             training: inner.training.clone(),
             training_waits: inner.training_waits.clone(),
@@ -568,6 +627,45 @@ mod tests {
         assert_eq!(status.hangs(Timestamp(60_000)), None);
         let why = status.hangs(Timestamp(61_000)).unwrap();
         assert!(why.contains("worker 0") && why.contains("61 s"), "{why}");
+    }
+
+    #[test]
+    fn an_input_that_stopped_is_silent_but_not_while_it_is_away_or_shared_anew() {
+        let status = Status::new(ProcessInfo::default());
+        let [one, other] = [0, 1].map(|partition| TopicPartition::new("t", partition));
+        let silent = |second: i64| {
+            status.stepped(0, Timestamp(second * 1000));
+            let (_, silent) = status.looked(&Arc::default());
+            assert_eq!(status.view().records.silent, silent);
+            silent
+        };
+        for at in [&one, &other] {
+            status.assigned(at, false);
+            status.lag(at, 0);
+        }
+        for second in 0..700 {
+            status.stepped(0, Timestamp(second * 1000));
+            status.read(1, &[]);
+            assert!(!silent(second));
+        }
+        let records = status.view().records;
+        assert_eq!(records.patience_seconds, Some(60.0));
+        let last = "1970-01-01T00:11:39.000Z".to_owned();
+        assert_eq!(records.last_read, Some(last));
+        assert!(silent(760));
+        for at in [&one, &other] {
+            status.revoked(at);
+        }
+        assert!(!silent(800));
+        status.assigned(&one, true);
+        status.assigned(&other, false);
+        assert!(!silent(1000));
+        status.restored(&one);
+        assert!(!silent(1060));
+        assert!(silent(1061));
+        status.revoked(&one);
+        assert!(!silent(1100));
+        assert_eq!(status.view().records.patience_seconds, None);
     }
 
     #[test]

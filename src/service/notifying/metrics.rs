@@ -2,7 +2,7 @@
 
 use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Registry};
 
-use super::super::metrics::{Entry, Maker, entry};
+use super::super::maker::{Entry, Maker, entry};
 use super::super::reloaded::OUTCOMES as RELOADS;
 
 /// What became of alerts.

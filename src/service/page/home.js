@@ -25,6 +25,8 @@ export function health(status) {
   if (!status.ready) return ['bad', `Not ready: ${status.waiting}.`];
   if (told.length) { const worst = told[0]; return [worst.severity, told.length === 1 ? `One episode is open: ${worst.key} is not as it should be.` : `${told.length} episodes are open, the worst is ${worst.severity}: ${worst.key}.`]; }
   if (status.records.lately.dead_letters > UNREAD_MAX * status.records.lately.read) return ['warn', unread(status), 'unreadable'];
+  if (status.records.silent) return ['warn', `No record has come for ${span(Date.now() - Date.parse(status.records.last_read))}, which is longer than usual.`, 'silent'];
+  if (!status.records.read) return ['warn', `No record has been read since this process started, ${span(Date.now() - Date.parse(status.started))} ago.`, 'nothing read'];
   if (!status.model && !bySeason(status)) return ['warn', 'All quiet, but it is still learning what normal is.', 'learning'];
   return ['good', 'All quiet: everything is as expected.'];
 }

@@ -16,14 +16,15 @@ function say(text, state) {
   ready.className = `pill ${state}`;
 }
 
-const learns = one => one.word === 'learning';
+const learns = one => one.word === 'learning', idles = one => one.word === 'nothing read';
 
 /** One line for all: how many need somebody. */
 function summary(all) {
-  const off = all.filter(one => one.state !== 'good' && !learns(one)).length;
+  const off = all.filter(one => one.state !== 'good' && !learns(one) && !idles(one)).length;
   if (off) return `${off} of ${many(all.length, 'detector')} ${off === 1 ? 'needs' : 'need'} somebody to look.`;
-  const learning = all.filter(learns).length;
-  return learning ? `All quiet; ${learning} of ${many(all.length, 'detector')} still ${learning === 1 ? 'learns' : 'learn'} what normal is.` : `All ${many(all.length, 'detector')} are quiet: everything is as expected.`;
+  const learning = all.filter(learns).length, idle = all.filter(idles).length;
+  const notes = [learning && `${learning} of ${many(all.length, 'detector')} still ${learning === 1 ? 'learns' : 'learn'} what normal is`, idle && `${idle} of ${many(all.length, 'detector')} ${idle === 1 ? 'has' : 'have'} read no record yet`].filter(Boolean);
+  return notes.length ? `All quiet; ${notes.join(', ')}.` : `All ${many(all.length, 'detector')} are quiet: everything is as expected.`;
 }
 
 function item({ status, state, sentence, word }) {
@@ -35,7 +36,7 @@ function item({ status, state, sentence, word }) {
 async function draw() {
   const answer = await fetch('/status');
   const all = (await answer.json()).detectors.map(status => { const [state, sentence, word] = health(status); return { status, state, sentence, word }; });
-  all.sort((a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state) || learns(a) - learns(b) || a.status.detector.localeCompare(b.status.detector));
+  all.sort((a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state) || learns(a) - learns(b) || idles(a) - idles(b) || a.status.detector.localeCompare(b.status.detector));
   const working = all.every(one => one.status.ready), text = summary(all);
   say(working ? 'ready' : 'not ready', working ? 'good' : 'bad');
   document.title = `anomalyd: ${many(all.length, 'detector')}`;

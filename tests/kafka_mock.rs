@@ -13,8 +13,8 @@ mod echo;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anomalyd::kafka::KafkaFailure;
@@ -511,4 +511,63 @@ fn settings_that_nobody_tells_are_not_waited_for() {
         "{:?}",
         began.elapsed()
     );
+}
+
+/// A session that reads its input, and what it says it waits for.
+fn speaking(echo: &Echo) -> (KafkaSession, Arc<Mutex<Option<String>>>) {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let said: Arc<Mutex<Option<String>>> = Arc::default();
+    let saying = Arc::clone(&said);
+    let watchdog = Watchdog::start(Arc::clone(&clock), end_process)
+        .with_waits(move |what| *saying.lock().unwrap() = what);
+    let mut session = KafkaSession::join(echo.settings(0), clock, watchdog).unwrap();
+    let batch = next_batch(&mut session);
+    session.recycle(batch);
+    (session, said)
+}
+
+/// Goes on until what is said is as wanted.
+fn until_said(
+    session: &mut KafkaSession,
+    said: &Mutex<Option<String>>,
+    wanted: impl Fn(Option<&str>) -> bool,
+) {
+    let clock = SystemClock::default();
+    let limit = Instant::now() + Duration::from_secs(60);
+    while !wanted(said.lock().unwrap().as_deref()) {
+        assert!(Instant::now() < limit, "said: {:?}", said.lock().unwrap());
+        let until = clock.now().plus(Duration::from_millis(100));
+        if let Input::Assigned(assignments) = session.next(until).unwrap() {
+            let start = assignments.iter().map(|it| (it.at.clone(), it.committed));
+            session.rewind(&start.collect()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn that_no_broker_answers_is_said_with_its_address_until_one_does() {
+    let (cluster, echo) = cluster(true);
+    let (mut session, said) = speaking(&echo);
+    cluster.broker_down(1).unwrap();
+    let words = format!("no broker answers at `{}` since 20", echo.brokers);
+    until_said(&mut session, &said, |what| {
+        what.is_some_and(|what| what.starts_with(&words))
+    });
+    cluster.broker_up(1).unwrap();
+    until_said(&mut session, &said, |what| what.is_none());
+}
+
+#[test]
+fn an_input_that_is_gone_is_named_until_it_is_there_again() {
+    let (cluster, mut echo) = cluster(true);
+    let refresh = "topic.metadata.refresh.interval.ms".to_owned();
+    echo.properties.insert(refresh, "500".to_owned());
+    let (mut session, said) = speaking(&echo);
+    let unknown = Error::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    cluster.topic_error(&echo.input(), unknown).unwrap();
+    let words = format!("the topic `{}` does not exist", echo.input());
+    until_said(&mut session, &said, |what| what == Some(words.as_str()));
+    let well = Error::RD_KAFKA_RESP_ERR_NO_ERROR;
+    cluster.topic_error(&echo.input(), well).unwrap();
+    until_said(&mut session, &said, |what| what.is_none());
 }

@@ -42,6 +42,8 @@ pub(super) struct PartitionStatistics {
 pub(super) struct MemberContext {
     rebalances: Mutex<VecDeque<Rebalance>>,
     statistics: Mutex<BTreeMap<TopicPartition, PartitionStatistics>>,
+    /// Whether any broker was connected, by the newest statistics.
+    answered: Mutex<Option<bool>>,
     closing: AtomicBool,
 }
 
@@ -61,6 +63,11 @@ impl MemberContext {
         std::mem::take(&mut *lock(&self.statistics))
     }
 
+    /// Whether any broker was connected, if statistics came since this was last called.
+    pub(super) fn take_answered(&self) -> Option<bool> {
+        lock(&self.answered).take()
+    }
+
     /// From now on rebalances are answered at once. Returns those that still wait for an answer.
     pub(super) fn close(&self) -> VecDeque<Rebalance> {
         self.closing.store(true, Ordering::SeqCst);
@@ -78,6 +85,11 @@ impl ClientContext for MemberContext {
     }
 
     fn stats(&self, statistics: Statistics) {
+        let up = statistics
+            .brokers
+            .values()
+            .any(|broker| broker.state == "UP");
+        *lock(&self.answered) = Some(up);
         let mut latest = lock(&self.statistics);
         #[expect(clippy::iter_over_hash_type, reason = "collected into an ordered map")]
         for (topic, of_topic) in &statistics.topics {

@@ -72,6 +72,14 @@ impl<'a> KeepAlive<'a> {
     }
 }
 
+/// Whether an error says that a topic, it does not say which, is not there.
+pub(super) fn is_no_topic(error: &KafkaError) -> bool {
+    matches!(
+        code(error),
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)
+    )
+}
+
 /// Errors of a poll: librdkafka goes on by itself after all but those that say that we may not, or are no longer who we were.
 pub(super) fn tolerate(error: KafkaError) -> Result<(), KafkaFailure> {
     // Fatal is the client, and a new one may go on; what is final will be so for that one too.
@@ -84,7 +92,8 @@ pub(super) fn tolerate(error: KafkaError) -> Result<(), KafkaFailure> {
     if hopeless {
         return Err(KafkaFailure::call("reading the input")(error));
     }
-    if passes(&error) {
+    // Which topic it is, and whether it is gone, is looked for.
+    if passes(&error) || is_no_topic(&error) {
         tracing::debug!(%error, "reading the input");
     } else {
         tracing::warn!(%error, "reading the input: going on");

@@ -10,7 +10,7 @@
 //! [`start_offset`] (where reading begins, also where records were deleted), [`publish`] (transactions) with [`messages`] (what goes into them)
 //! and [`error_class`] (what an error means), [`topic_reader`] (reading topics outside the group), [`history`] (what training reads), [`models`]
 //! (the model store), [`topics`] (those that are written), [`forms`] (as what) and [`registration`] (by which schemas), [`admin`] (making topics), [`check`] (is all there, and allowed), [`reach`] (does it answer at all), [`watchdog`]
-//! (waiting).
+//! (waiting), `trouble` (what keeps a member from its records).
 
 pub mod admin;
 pub mod alert_group;
@@ -53,6 +53,7 @@ pub mod tokens;
 mod topic_ids;
 pub mod topic_reader;
 pub mod topics;
+mod trouble;
 pub mod watchdog;
 
 use std::time::Duration;

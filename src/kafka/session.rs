@@ -17,7 +17,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::context::{self, MemberContext, Rebalance};
 use super::fetch::FetchedBatch;
-use super::keep_alive::{KeepAlive, tolerate};
+use super::keep_alive::{KeepAlive, is_no_topic, tolerate};
 use super::partition::AssignedPartitions;
 use super::publish::{Delivery, Publisher};
 use super::restore::{self, StateTopic};
@@ -27,6 +27,7 @@ use super::tokens::Authenticated;
 use super::topic_ids::{Ids, TopicIds};
 use super::topic_reader::{TopicReader, nothing};
 use super::topics::{self, OutputTopics};
+use super::trouble::{News, Trouble};
 use super::watchdog::Watchdog;
 use super::{CALL_MAX, KafkaFailure, bare, joined, list};
 use crate::pipeline::{self, Outbox, PartitionAssignment, StateEntry};
@@ -92,6 +93,7 @@ pub struct KafkaSession {
     names: BTreeMap<String, Arc<str>>,
     /// The last batch's memory.
     spare: RecordBatch,
+    trouble: Trouble,
     clock: Arc<dyn Clock>,
     watchdog: Watchdog,
 }
@@ -154,6 +156,7 @@ impl KafkaSession {
             ids: TopicIds::default(),
             names,
             spare: RecordBatch::default(),
+            trouble: Trouble::default(),
             clock,
             watchdog,
         })
@@ -197,6 +200,7 @@ impl KafkaSession {
         self.seek_due()?;
         let mut batch = self.read_batch(until)?;
         self.note_fetched(&batch);
+        self.mind_trouble();
         self.find_schemas(&mut batch)?;
         Ok(if batch.is_empty() {
             self.spare = batch;
@@ -244,6 +248,33 @@ impl KafkaSession {
         self.partitions.note(statistics, drained);
     }
 
+    /// Says what keeps the member from its records, when that changes.
+    fn mind_trouble(&mut self) {
+        let Some(consumer) = self.consumer.as_deref() else {
+            return;
+        };
+        let now = self.clock.monotonic();
+        if let Some(answered) = consumer.context().take_answered() {
+            self.trouble.answered(answered, (now, self.clock.now()));
+        }
+        if self.trouble.should_look(now) {
+            let missing = topics::missing(consumer, &self.settings.inputs, &self.watchdog);
+            self.trouble.looked(missing, now);
+        }
+        let worker = self.settings.worker;
+        match self.trouble.news(&self.settings.connection.brokers, now) {
+            Some(News::Waits(what)) => {
+                tracing::warn!(worker, "no record can be read: {what}");
+                self.watchdog.waits(Some(what));
+            }
+            Some(News::Over) => {
+                tracing::info!(worker, "records can be read again");
+                self.watchdog.waits(None);
+            }
+            None => {}
+        }
+    }
+
     fn read_batch(&mut self, until: Timestamp) -> Result<RecordBatch, KafkaFailure> {
         let limits = self.settings.batch;
         let mut deadline = self.clock.monotonic() + until.since(self.clock.now());
@@ -286,6 +317,9 @@ impl KafkaSession {
                     self.out_of_range = true;
                 }
                 Some(Err(error)) => {
+                    if is_no_topic(&error) {
+                        self.trouble.suspect(self.clock.monotonic());
+                    }
                     failed = tolerate(error).err();
                     if failed.is_some() {
                         break;
@@ -329,7 +363,10 @@ impl KafkaSession {
         match restored {
             Err(KafkaFailure::Rebalanced) => Ok(Input::Idle),
             // From here on nothing fails: the worker hears of what it is said to hold.
-            restored => Ok(Input::Assigned(self.hand_over(assigned, restored?))),
+            restored => {
+                self.trouble.say_again();
+                Ok(Input::Assigned(self.hand_over(assigned, restored?)))
+            }
         }
     }
 

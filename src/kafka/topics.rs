@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::MetadataTopic;
+
 use super::KafkaFailure;
+use super::context::MemberContext;
 use super::forms::Forms;
 use super::topic_reader::TopicReader;
 use super::watchdog::Watchdog;
@@ -59,6 +64,28 @@ pub(super) fn await_topics(
         }
     }
     reader.partitions(&topics.state)
+}
+
+/// Those of `topics` that do not exist; `None`: nobody answers that.
+pub(super) fn missing(
+    consumer: &BaseConsumer<MemberContext>,
+    topics: &[String],
+    watchdog: &Watchdog,
+) -> Option<Vec<String>> {
+    let limit = watchdog.limits().call;
+    let mut found = Vec::new();
+    for topic in topics {
+        let _guard = watchdog.call("metadata", limit);
+        let metadata = consumer.fetch_metadata(Some(topic), limit).ok()?;
+        let is = metadata.topics().iter().find(|is| is.name() == topic);
+        let error = is
+            .and_then(MetadataTopic::error)
+            .map(RDKafkaErrorCode::from);
+        if error == Some(RDKafkaErrorCode::UnknownTopicOrPartition) {
+            found.push(topic.clone());
+        }
+    }
+    Some(found)
 }
 
 /// The partition of the state topic in which an input partition's entries lie. It depends on the number of its partitions,

@@ -354,7 +354,7 @@ pub(super) const TABLE: &[Entry] = &[
     entry(
         "anomalyd_worker_waits",
         &["worker"],
-        "1 while a worker has long been waiting for Kafka, or for the schema registry; the log and /status say why.",
+        "1 while a worker has long been waiting for Kafka, for an input topic that does not exist, or for the schema registry; the log and /status say why.",
     ),
     entry(
         "anomalyd_http_requests_total",

@@ -186,7 +186,7 @@ impl Follower {
         let mut current = self.current;
         // A champion whose file is no model: it is not read again five times a second.
         let mut unusable = None;
-        let warning = "the model store cannot be read; scoring goes on with the model in use";
+        let warning = "the model store cannot be read: the model in use stays until it can be";
         watch(&self.stop, (&self.wake, LOOK_EVERY), warning, || {
             if let Some(model) = self.look(current, &mut unusable)? {
                 current = Some(model.card.version);

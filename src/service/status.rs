@@ -516,7 +516,7 @@ impl Status {
     /// Everything but the records.
     pub fn view(&self) -> View {
         let inner = self.lock();
-        let not_ready = not_ready(&inner);
+        let not_ready = not_ready(&inner, self.process.workers);
         let mut workers = inner.workers_wait.iter();
         let of_worker = workers.next();
         let of_worker = of_worker.map(|(worker, why)| format!("worker {worker} waits: {why}"));
@@ -557,11 +557,11 @@ impl Status {
 
     /// Why the process is not ready; `None` if partitions are held and restored.
     pub fn not_ready(&self) -> Option<String> {
-        not_ready(&self.lock())
+        not_ready(&self.lock(), self.process.workers)
     }
 }
 
-fn not_ready(inner: &Inner) -> Option<String> {
+fn not_ready(inner: &Inner, workers: usize) -> Option<String> {
     if inner.failed.is_some() {
         return inner.failed.clone();
     }
@@ -569,7 +569,9 @@ fn not_ready(inner: &Inner) -> Option<String> {
     if let Some(why) = &inner.waits {
         return Some(waits(why));
     }
-    if inner.partitions.is_empty() {
+    // What all wait for keeps partitions from being read that are still held.
+    let all_wait = 0 < workers && workers <= inner.workers_wait.len();
+    if inner.partitions.is_empty() || all_wait {
         let why = inner.workers_wait.values().next();
         return Some(why.map_or_else(|| "no partition is assigned yet".to_owned(), waits));
     }
@@ -616,6 +618,23 @@ mod tests {
         status.worker_waits(1, None);
         let why = status.not_ready();
         assert!(why.is_some_and(|why| why.contains("no partition")));
+    }
+
+    #[test]
+    fn what_all_workers_wait_for_is_a_reason_not_to_be_ready() {
+        let status = Status::new(ProcessInfo {
+            workers: 2,
+            ..ProcessInfo::default()
+        });
+        status.assigned(&TopicPartition::new("t", 0), false);
+        let gone = || Some("the topic `t` does not exist".to_owned());
+        status.worker_waits(0, gone());
+        assert_eq!(status.not_ready(), None);
+        status.worker_waits(1, gone());
+        let why = Some("waiting for Kafka: the topic `t` does not exist".to_owned());
+        assert_eq!(status.not_ready(), why);
+        status.worker_waits(0, None);
+        assert_eq!(status.not_ready(), None);
     }
 
     #[test]

@@ -140,7 +140,8 @@ impl Echo {
             .with_stop(stop)
     }
 
-    fn settings(&self, worker: usize) -> SessionSettings {
+    /// The settings of a worker's session.
+    pub fn settings(&self, worker: usize) -> SessionSettings {
         SessionSettings {
             detector: DETECTOR.to_owned(),
             connection: Connection {

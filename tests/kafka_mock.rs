@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use anomalyd::config::Config;
+use anomalyd::config::load::Sources;
 use anomalyd::kafka::KafkaFailure;
 use anomalyd::kafka::admin;
 use anomalyd::kafka::history::{HistoryTopics, KafkaHistory};
@@ -27,6 +29,9 @@ use anomalyd::kafka::watchdog::{Limits, Watchdog, end_process};
 use anomalyd::pipeline::Outbox;
 use anomalyd::port::{Input, Published, Ranges, Session};
 use anomalyd::record::RecordBatch;
+use anomalyd::service::models::AnyStore;
+use anomalyd::service::schema::{SchemaError, Waiting, settle};
+use anomalyd::service::status::Status;
 use anomalyd::stream::{Offset, Positions, Span, TopicPartition};
 use anomalyd::time::{Clock, SystemClock, Timestamp};
 use echo::{Echo, stage};
@@ -570,4 +575,49 @@ fn an_input_that_is_gone_is_named_until_it_is_there_again() {
     let well = Error::RD_KAFKA_RESP_ERR_NO_ERROR;
     cluster.topic_error(&echo.input(), well).unwrap();
     until_said(&mut session, &said, |what| what.is_none());
+}
+
+#[test]
+fn an_input_without_a_record_is_what_auto_waits_for_and_says_so() {
+    let (cluster, echo) = cluster(true);
+    cluster.create_topic("empty", 1, 1).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let set = [
+        format!("kafka.brokers={}", echo.brokers),
+        "input.topics=empty".to_owned(),
+        format!("models.directory={}", folder.path().display()),
+    ];
+    let config = Config::load(&Sources {
+        set: set.to_vec(),
+        ..Sources::default()
+    })
+    .unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
+    let connection = config.connection();
+    let waits = (Arc::clone(&clock), watchdog.clone());
+    let mut store = AnyStore::open(&config, &connection, clock, watchdog).unwrap();
+    let mut history = KafkaHistory::new(&connection, config.history_topics(), waits).unwrap();
+    let (status, stop) = (Status::default(), AtomicBool::new(false));
+    let settled = std::thread::scope(|scope| {
+        let settling = scope.spawn(|| {
+            // Nobody waits between two looks.
+            let (_, woken) = std::sync::mpsc::channel();
+            let waiting = Waiting {
+                stop: &stop,
+                wake: &woken,
+                status: &status,
+            };
+            settle(&config, &mut store, &mut history, &waiting)
+        });
+        let limit = Instant::now() + Duration::from_secs(60);
+        let why = "waiting for a first record in `empty` to find the features in";
+        while status.not_ready().as_deref() != Some(why) && Instant::now() < limit {
+            std::thread::yield_now();
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(status.not_ready().as_deref(), Some(why));
+        settling.join().unwrap()
+    });
+    assert!(matches!(settled, Err(SchemaError::Stopped)));
 }

@@ -50,7 +50,7 @@ pub(super) fn patiently(
         match prepare(config, (clock, watchdog), waiting) {
             Err(error) if error.passes() && !watchdog.stopped() => {
                 tracing::warn!(%error, "Kafka, or what it needs, is away: waiting for it");
-                status.waits(Some(error.to_string()));
+                status.waits(Some(format!("waiting for Kafka: {error}")));
                 // A timeout is what is expected here; a closed channel means stop, which the next attempt sees.
                 waiting.wake.recv_timeout(AGAIN_AFTER).unwrap_or_default();
             }

@@ -160,6 +160,7 @@ pub(super) fn start_in(
     let waiting = Waiting {
         stop: &stop,
         wake: &woken,
+        status,
     };
     let Prepared {
         history,

@@ -5,6 +5,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::models::{AnyStore, AnyStoreError};
+use super::status::Status;
 use crate::config::Config;
 use crate::config::check::{features_max, too_wide};
 use crate::kafka::KafkaFailure;
@@ -50,6 +51,8 @@ pub struct Waiting<'a> {
     pub stop: &'a AtomicBool,
     /// Never sends: waiting on it is a sleep that a stop may cut short.
     pub wake: &'a Receiver<()>,
+    /// Is told what it waits for.
+    pub status: &'a Status,
 }
 
 /// The schema: as configured; with `auto`, as the champion has it, as the store keeps it, or as the input's newest records show it.
@@ -68,7 +71,7 @@ pub fn settle(
         } else if let Some(columns) = champion_columns(store)? {
             spec.resolve_from_columns(&columns);
         } else {
-            peek(&mut spec, history, waiting)?;
+            peek(&mut spec, (history, &config.input.topics), waiting)?;
             // Another process may have seen other records, and been quicker.
             let kept = store.keep_schema(&serde_json::to_string(&spec.features)?)?;
             spec.features = serde_json::from_str::<Features>(&kept)?;
@@ -106,7 +109,7 @@ fn champion_columns(store: &mut AnyStore) -> Result<Option<Vec<String>>, AnyStor
 
 fn peek(
     spec: &mut SchemaSpec,
-    history: &mut KafkaHistory,
+    (history, topics): (&mut KafkaHistory, &[String]),
     waiting: &Waiting<'_>,
 ) -> Result<(), SchemaError> {
     let mut said = false;
@@ -122,7 +125,10 @@ fn peek(
             return Ok(());
         }
         if !said {
-            tracing::info!("waiting for a first record to find the features in");
+            let topics = topics.join("`, `");
+            let what = format!("waiting for a first record in `{topics}` to find the features in");
+            tracing::info!("{what}");
+            waiting.status.waits(Some(what));
             said = true;
         }
         // A timeout is what is expected here; a closed channel means stop, which the loop sees.

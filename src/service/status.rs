@@ -177,7 +177,7 @@ struct Inner {
     budget: f64,
     /// Why nothing is done, and whether it begins anew.
     failed: Option<String>,
-    /// Why Kafka is waited for before anything can begin.
+    /// What is waited for before anything can begin.
     waits: Option<String>,
     /// What the configuration read again came to, and the digest of what is in effect since.
     reload: Option<(ReloadStatus, String)>,
@@ -305,7 +305,7 @@ impl Status {
         self.lock().steps.insert(worker, at);
     }
 
-    /// Kafka is waited for before anything can begin, and why; `None`: no more.
+    /// What is waited for before anything can begin; `None`: nothing any more.
     pub fn waits(&self, why: Option<String>) {
         self.lock().waits = why;
     }
@@ -566,8 +566,8 @@ fn not_ready(inner: &Inner, workers: usize) -> Option<String> {
         return inner.failed.clone();
     }
     let waits = |why: &String| format!("waiting for Kafka: {why}");
-    if let Some(why) = &inner.waits {
-        return Some(waits(why));
+    if inner.waits.is_some() {
+        return inner.waits.clone();
     }
     // What all wait for keeps partitions from being read that are still held.
     let all_wait = 0 < workers && workers <= inner.workers_wait.len();

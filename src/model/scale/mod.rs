@@ -24,6 +24,9 @@ mod loops;
 
 pub use loops::expanded;
 
+/// Scaled values nearer to the centre than this are there: numbers of f32 that are sums of others know no more.
+const ROUNDING: f64 = 1e-6;
+
 /// Bound of what a model sees of a command, in its spreads. Which of its values it has is all there is to see: how many spreads away that is says how rare
 /// it was, not how far anything went, and a rare one would be as loud as a measurement that leaves all bounds.
 const COMMAND_CLIP: f32 = 1.0;
@@ -302,7 +305,11 @@ impl Scaler {
         let mut raw = Array2::zeros((scaled.nrows(), self.columns()));
         let mut last = Found::default();
         for (at, row) in scaled.rows().into_iter().enumerate() {
-            let unit = |place: usize| expanded(f64::from(row[place]), self.clip);
+            // What a model says of a column that rests is the rounding of the others.
+            let unit = |place: usize| {
+                let unit = expanded(f64::from(row[place]), self.clip);
+                if unit.abs() < ROUNDING { 0.0 } else { unit }
+            };
             let back = |place: usize, unit: f64, (centre, spread): (f64, f64)| match (
                 self.ranks.get(place),
                 &self.context,
@@ -509,6 +516,14 @@ mod tests {
             assert_eq!(scaled[[1, 1]].to_bits(), 1.0_f32.to_bits());
             assert!((100.0..300.0).contains(&scaled[[1, 2]]), "{scaled}");
         }
+    }
+
+    #[test]
+    fn what_is_said_of_a_column_that_rests_is_its_centre() {
+        let records = array![[0.0, 1.0], [0.0, 3.0]];
+        let scaler = Scaler::fit(records.view(), Scaling::Standard, 10.0).unwrap();
+        let back = scaler.inverse(array![[3e-9_f32, 1.0]].view(), None);
+        assert_eq!(back, array![[0.0, 3.0]]);
     }
 
     #[test]

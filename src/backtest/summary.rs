@@ -6,7 +6,7 @@ use indicatif::HumanCount;
 
 use super::budgets::{Labelled, Row, value};
 use super::evaluate::Outcome;
-use crate::alert::{AlertEvent, AlertKind};
+use crate::alert::{Alert, AlertEvent, AlertKind};
 use crate::stream::EpisodeId;
 use crate::tools::ToolError;
 use crate::tools::table::Table;
@@ -77,6 +77,14 @@ pub fn sentence(judged: Judged<'_>) -> String {
         many(opened(judged.outcome, judged.warmup), "episode"),
         length(judged)
     );
+    // Budgets are tried on what opens by itself.
+    match opens(judged.outcome, judged.warmup)
+        .filter(|alert| alert.within.is_some())
+        .count()
+    {
+        0 => {}
+        inner => text += &format!(", {inner} of them on top of another"),
+    }
     match gone_on(judged.outcome, judged.warmup) {
         0 => {}
         1 => text += ", beside one that had opened in the warm-up and went on",
@@ -104,11 +112,16 @@ pub fn sentence(judged: Judged<'_>) -> String {
 /// Episodes that somebody was told of after the warm-up.
 #[must_use]
 pub fn opened(outcome: &Outcome, warmup: usize) -> usize {
+    opens(outcome, warmup).count()
+}
+
+/// Alerts that an episode opened, after the warm-up.
+fn opens(outcome: &Outcome, warmup: usize) -> impl Iterator<Item = &Alert> {
     let alerts = outcome.alerts.iter();
-    let opens = alerts.filter(|(row, alert)| {
+    let opens = alerts.filter(move |(row, alert)| {
         *row >= warmup && alert.event == AlertEvent::Open && alert.kind != AlertKind::Storm
     });
-    opens.count()
+    opens.map(|(_, alert)| alert)
 }
 
 /// Episodes that had opened in the warm-up and were told of after it: the report lists them, too.
@@ -296,6 +309,18 @@ mod tests {
         let said =
             "0 episodes in 14 days, beside one that had opened in the warm-up and went on; 2 of 4";
         assert!(sentence(before).starts_with(said), "{}", sentence(before));
+        let mut inner = alert("open");
+        inner.within = Some(inner.id.clone());
+        let outcome = Outcome {
+            alerts: vec![(2, alert("open")), (2, inner)],
+            ..Outcome::default()
+        };
+        let twice = Judged {
+            outcome: &outcome,
+            ..judged
+        };
+        let said = "2 episodes in 14 days, 1 of them on top of another; 2 of 4";
+        assert!(sentence(twice).starts_with(said), "{}", sentence(twice));
         // Where nothing finds more, the one that is as good and quieter.
         let rows = [row("1/day", (3, 9), true), row("1/week", (3, 5), false)];
         let judged = Judged {

@@ -46,11 +46,15 @@ pub(super) fn patiently(
     status: &Status,
     waiting: &Waiting<'_>,
 ) -> Result<Prepared, ServiceError> {
+    let since = clock.now().rfc3339();
     loop {
         match prepare(config, (clock, watchdog), waiting) {
             Err(error) if error.passes() && !watchdog.stopped() => {
-                tracing::warn!(%error, "Kafka, or what it needs, is away: waiting for it");
-                status.waits(Some(format!("waiting for Kafka: {error}")));
+                let brokers = &config.kafka.brokers;
+                tracing::warn!(%error, brokers, "Kafka, or what it needs, is away: waiting for it");
+                status.waits(Some(format!(
+                    "waiting for Kafka at `{brokers}` since {since}: {error}"
+                )));
                 // A timeout is what is expected here; a closed channel means stop, which the next attempt sees.
                 waiting.wake.recv_timeout(AGAIN_AFTER).unwrap_or_default();
             }

@@ -86,7 +86,10 @@ fn waits_for_kafka(daemon: &mut Daemon) {
     let (code, _) = daemon.ask("/healthz").expect("an answer");
     assert_eq!(code, 200);
     let (code, text) = daemon.ask("/readyz").expect("an answer");
-    assert!(code == 503 && text.contains("waiting for Kafka"), "{text}");
+    assert!(
+        code == 503 && text.contains("waiting for Kafka at `"),
+        "{text}"
+    );
 }
 
 #[test]

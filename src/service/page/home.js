@@ -41,7 +41,7 @@ export function flow(status) {
   const dead = status.episodes.some(episode => !episode.suppressed) || status.records.lately.dead_letters <= UNREAD_MAX * status.records.lately.read ? unread(status) : null;
   const known = status.partitions.filter(partition => partition.lag !== null);
   const lag = known.reduce((sum, partition) => sum + partition.lag, 0);
-  const behind = known.length ? lag ? `${many(lag, 'record')} are still to be read.` : 'All records are read.' : '';
+  const behind = known.length ? lag ? `${many(lag, 'record')} are still to be read.` : 'No record waits to be read.' : '';
   const late = status.newest && Date.now() - status.newest > 300000 ? ` The newest record is of ${span(Date.now() - status.newest)} ago.` : '';
   return behind + late + (dead ? ` ${dead}` : '');
 }
@@ -91,7 +91,7 @@ export function home(root) {
     top.className = `health ${state}`;
     fill(top, [state, sentence, judge(status), flow(status)], () => [h('h1', {}, prose(sentence)), h('p', { class: 'dim' }, prose(`${judge(status)} ${flow(status)}`))]);
     const told = status.episodes.filter(episode => !episode.suppressed), held = status.episodes.filter(episode => episode.suppressed);
-    fill(open, [status.episodes, span(now)], () => [h('h2', {}, 'Open episodes'), told.length ? episodeList(told, now) : h('p', { class: 'dim' }, 'None.'),
+    fill(open, [status.episodes, status.partitions.length, span(now)], () => [h('h2', {}, 'Open episodes'), told.length ? episodeList(told, now) : h('p', { class: 'dim' }, status.partitions.length ? 'None.' : 'None that this process knows of: it holds no partition. An episode that was open goes on when it does.'),
       held.length ? h('details', {}, h('summary', {}, `${held.length} more of which nobody was told`), episodeList(held, now)) : null]);
     const waiting = status.training_waits || (status.model || bySeason(status) ? null : 'The first model is trained as soon as the log has enough records.');
     waits.hidden = !waiting;

@@ -57,11 +57,9 @@ impl Reloader {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let found = running.reload();
         let told = ReloadStatus::of(self.clock.now(), &found);
-        self.metrics
-            .reloads
-            .with_label_values(&[told.outcome])
-            .inc();
-        match found {
+        // Counted once all else says so: who waits for the count finds what it came to.
+        let counted = self.metrics.reloads.with_label_values(&[told.outcome]);
+        let outcome = match found {
             Ok(found) => {
                 let waiting = i64::try_from(told.needs_restart.len()).unwrap_or(i64::MAX);
                 self.metrics.restart_needed.set(waiting);
@@ -76,7 +74,9 @@ impl Reloader {
                 self.status.reloaded(told, running.digest());
                 Err(problems)
             }
-        }
+        };
+        counted.inc();
+        outcome
     }
 
     fn apply(&self, before: &Config, config: &Config) {

@@ -6,8 +6,11 @@ use linfa_linalg::eigh::{EigSort, EighInto};
 use linfa_reduction::Pca;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
+use rand::Rng;
+use rand_distr::StandardNormal;
 
 use super::FitError;
+use crate::seed::Seed;
 
 /// Rows of a block that is widened to f64 at a time, so that a large training set is never held twice.
 const BLOCK_ROWS: usize = 1024;
@@ -151,30 +154,111 @@ pub fn principal_axes(
     ))
 }
 
-/// The mean of rows, the variances along their principal axes, and these axes, one a row.
-pub type MeanAndAxes = (Array1<f64>, Array1<f64>, Array2<f64>);
+/// Where rows lie, and in which directions they vary.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowAxes {
+    /// The mean, `width` numbers.
+    pub mean: Array1<f64>,
+    /// The variances along the axes, descending.
+    pub variances: Array1<f64>,
+    /// The axes, `k × width`.
+    pub axes: Array2<f64>,
+    /// The sum of all inputs' variances, of which the axes hold all or the most.
+    pub total: f64,
+}
 
-/// Mean of rows, `n × width`, and the variances and axes of their covariance, as [`principal_axes`] has them. Of fewer rows than inputs the products of
-/// rows with each other have the same variances, and are the smaller problem.
+/// Mean of rows, `n × width`, and the variances and axes of their covariance, as [`principal_axes`] has them; of wide ones the leading axes, see
+/// [`WIDE_AXES`]. Of fewer rows than inputs the products of rows with each other have the same variances, and are the smaller problem.
 ///
 /// # Errors
 /// As [`principal_axes`].
-pub fn axes_of_rows(rows: ArrayView2<'_, f32>) -> Result<MeanAndAxes, FitError> {
+pub fn axes_of_rows(rows: ArrayView2<'_, f32>) -> Result<RowAxes, FitError> {
     if rows.nrows() < rows.ncols() {
         let n = rows.nrows().max(1) as f64;
         let mut centred = rows.mapv(f64::from);
         let mean = centred.sum_axis(Axis(0)) / n;
         centred -= &mean;
-        let (variances, weights) = principal_axes((centred.dot(&centred.t()) / n).view())?;
+        let products = centred.dot(&centred.t()) / n;
+        let (variances, weights, total) = most_of(products.view())?;
         let lengths = variances.mapv(|variance| (n * variance).sqrt());
         let axes = weights.dot(&centred) / &lengths.insert_axis(Axis(1));
         if orthonormal(axes.view()) {
-            return Ok((mean, variances, axes));
+            return Ok(RowAxes {
+                mean,
+                variances,
+                axes,
+                total,
+            });
         }
     }
     let (mean, covariance) = moments(rows);
-    let (variances, axes) = principal_axes(covariance.view())?;
-    Ok((mean, variances, axes))
+    let (variances, axes, total) = most_of(covariance.view())?;
+    Ok(RowAxes {
+        mean,
+        variances,
+        axes,
+        total,
+    })
+}
+
+/// The width from which on a matrix is wide. A dense solver takes the third power of it.
+const WIDE: usize = 768;
+
+/// Axes of a wide matrix, at most.
+pub const WIDE_AXES: usize = 256;
+
+/// Directions beside those, so that the last of them are good, too; and rounds, each of which lets the leading ones grow beyond the others.
+const MORE_AXES: usize = 16;
+const ROUNDS: usize = 8;
+
+/// All variances and axes of a matrix that is not wide, the leading ones of one that is; and the sum of all variances.
+fn most_of(matrix: ArrayView2<'_, f64>) -> Result<(Array1<f64>, Array2<f64>, f64), FitError> {
+    let total = matrix.diag().sum();
+    let finite = matrix.iter().all(|value| value.is_finite());
+    if matrix.nrows() > WIDE && finite && total > 0.0 {
+        let (variances, axes) = leading_axes(matrix, WIDE_AXES)?;
+        return Ok((variances, axes, total));
+    }
+    let (variances, axes) = principal_axes(matrix)?;
+    let total = variances.sum();
+    Ok((variances, axes, total))
+}
+
+/// The `most` largest variances of a covariance and their axes, one a row, by iteration of a random subspace (Halko, Martinsson and Tropp, "Finding Structure
+/// with Randomness", SIAM Review 53, 2011, algorithm 4.4); fewer, if it has no more above some 1e-5 of the largest. From a seed of its own: the same matrix has the same axes.
+fn leading_axes(
+    matrix: ArrayView2<'_, f64>,
+    most: usize,
+) -> Result<(Array1<f64>, Array2<f64>), FitError> {
+    let width = matrix.nrows();
+    let scaled = &matrix / matrix.diag().sum();
+    let mut rng = Seed(0).child("leading axes").rng();
+    let wanted = (most + MORE_AXES).min(width);
+    let mut within = Array2::from_shape_fn((width, wanted), |_| rng.sample(StandardNormal));
+    for _ in 0..ROUNDS {
+        within = at_right_angles(scaled.dot(&within))?;
+    }
+    let inner = within.t().dot(&scaled.dot(&within));
+    let (variances, turned) = principal_axes(((&inner + &inner.t()) / 2.0).view())?;
+    let k = variances.len().min(most);
+    let axes = first_rows(turned.view(), k).dot(&within.t());
+    if !orthonormal(axes.view()) {
+        let problem = "axes of a wide matrix are not orthonormal";
+        return Err(FitError::Library(problem.to_owned()));
+    }
+    let variances = first(variances.view(), k).mapv(|variance| variance * matrix.diag().sum());
+    Ok((variances, axes))
+}
+
+/// An orthonormal basis of what the columns span, without directions that are rounding; twice, since once is not at right angles enough (Stathopoulos and Wu, "A
+/// Block Orthogonalization Procedure with Constant Synchronization Requirements", SIAM Journal on Scientific Computing 23, 2002).
+fn at_right_angles(mut columns: Array2<f64>) -> Result<Array2<f64>, FitError> {
+    for _ in 0..2 {
+        let (lengths, directions) = principal_axes(columns.t().dot(&columns).view())?;
+        let scaled = directions / lengths.mapv(f64::sqrt).insert_axis(Axis(1));
+        columns = columns.dot(&scaled.t());
+    }
+    Ok(columns)
 }
 
 /// The widest covariance that linfa-reduction is asked for.
@@ -237,9 +321,7 @@ fn orthonormal(axes: ArrayView2<'_, f64>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seed::Seed;
     use ndarray::array;
-    use rand::Rng;
 
     #[test]
     fn moments_by_hand() {
@@ -285,13 +367,57 @@ mod tests {
         for (n, width) in [(1, 4), (12, 30), (40, 150), (40, 7)] {
             let rows = Array2::from_shape_fn((n, width), |_| rng.gen_range(-1.0_f32..2.0));
             let (mean, covariance) = moments(rows.view());
-            let (found, variances, axes) = axes_of_rows(rows.view()).unwrap();
-            assert!((&found - &mean).iter().all(|off| off.abs() < 1e-9));
-            let back = axes.t().dot(&(&axes * &variances.insert_axis(Axis(1))));
+            let found = axes_of_rows(rows.view()).unwrap();
+            let RowAxes {
+                variances, axes, ..
+            } = &found;
+            assert!((found.total - covariance.diag().sum()).abs() < 1e-9);
+            assert!((&found.mean - &mean).iter().all(|off| off.abs() < 1e-9));
+            let back = axes
+                .t()
+                .dot(&(axes * &variances.clone().insert_axis(Axis(1))));
             let worst = (&back - &covariance).fold(0.0, |w: f64, v| w.max(v.abs()));
             assert!(worst < 1e-6, "{n} rows of {width}: off by {worst}");
             assert!(axes.nrows() < n.max(2) || n > width);
         }
+    }
+
+    /// A covariance of `rank` directions that count, and noise in all others.
+    fn wide(width: usize, rank: usize, noise: f64) -> Array2<f64> {
+        let mut rng = Seed(5).rng();
+        let factor = Array2::from_shape_fn((width, rank), |(_, j)| {
+            rng.gen_range(-1.0..1.0) * 0.9_f64.powi(j as i32)
+        });
+        let mut matrix = factor.dot(&factor.t());
+        matrix.diag_mut().mapv_inplace(|value| value + noise);
+        matrix
+    }
+
+    #[test]
+    fn the_leading_axes_are_found_by_themselves() {
+        // The second is of less rank than axes are looked for.
+        for noise in [0.01, 0.0] {
+            let matrix = wide(150, 20, noise);
+            let (all, _) = principal_axes(matrix.view()).unwrap();
+            let (variances, axes) = leading_axes(matrix.view(), 40).unwrap();
+            let expected = if noise > 0.0 { 40 } else { 20 };
+            assert_eq!((variances.len(), axes.dim()), (expected, (expected, 150)));
+            for (found, exact) in variances.iter().zip(&all).take(20) {
+                assert!((found / exact - 1.0).abs() < 1e-6, "{found} {exact}");
+            }
+            let rest = matrix.dot(&axes.t()) - &axes.t() * &variances;
+            let off = rest.fold(0.0_f64, |w, v| w.max(v.abs()));
+            assert!(off < 1e-3, "{off}");
+            assert_eq!(leading_axes(matrix.view(), 40).unwrap().1, axes);
+        }
+    }
+
+    #[test]
+    fn a_wide_matrix_has_its_leading_axes_and_the_whole_variance() {
+        let matrix = wide(WIDE + 1, 20, 0.1);
+        let (variances, axes, total) = most_of(matrix.view()).unwrap();
+        assert_eq!(axes.dim(), (WIDE_AXES, WIDE + 1));
+        assert!((total - matrix.diag().sum()).abs() < 1e-9 && variances.sum() < 0.999 * total);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use rand::Rng;
 use rand_distr::StandardNormal;
 
-use crate::model::linalg::{axes_of_rows, first, first_rows};
+use crate::model::linalg::{RowAxes, axes_of_rows, first, first_rows};
 use crate::model::spec::{ModelSpec, Statistic};
 use crate::model::tensors::{ModelFileError, Tensors};
 use crate::model::{Build, FitData, FitError, Kind, Monitor};
@@ -476,26 +476,35 @@ struct Subspace {
     /// `k × width`, one axis a row.
     axes: Array2<f64>,
     variances: Array1<f64>,
+    /// The sum of all inputs' variances.
+    total: f64,
 }
 
 impl Subspace {
-    /// All axes that have variance.
+    /// All axes that have variance; of wide rows the leading ones.
     fn fit(rows: ArrayView2<'_, f32>) -> Result<Self, FitError> {
-        let (mean, variances, axes) = axes_of_rows(rows)?;
+        let RowAxes {
+            mean,
+            variances,
+            axes,
+            total,
+        } = axes_of_rows(rows)?;
         Ok(Self {
             mean,
             axes,
             variances,
+            total,
         })
     }
 
     /// The fewest axes that hold `share` of the variance, but never all.
     fn truncated(&self, share: f64) -> Self {
-        let k = enough(self.variances.view(), share).min(self.mean.len() - 1);
+        let k = enough(self.variances.view(), share * self.total).min(self.mean.len() - 1);
         Self {
             axes: first_rows(self.axes.view(), k).to_owned(),
             variances: first(self.variances.view(), k).to_owned(),
             mean: self.mean.clone(),
+            total: self.total,
         }
     }
 
@@ -569,9 +578,8 @@ impl ResidualSizes {
     }
 }
 
-/// How many of the descending `variances` hold `share` of their sum.
-fn enough(variances: ArrayView1<'_, f64>, share: f64) -> usize {
-    let wanted = share * variances.sum();
+/// How many of the descending `variances` sum to what is wanted; all, if they do not.
+fn enough(variances: ArrayView1<'_, f64>, wanted: f64) -> usize {
     let mut held = 0.0;
     variances
         .iter()
@@ -725,9 +733,9 @@ mod tests {
     #[test]
     fn enough_counts_the_fewest() {
         let variances = array![6.0, 3.0, 1.0];
-        assert_eq!(enough(variances.view(), 0.59), 1);
-        assert_eq!(enough(variances.view(), 0.61), 2);
-        assert_eq!(enough(variances.view(), 0.91), 3);
+        assert_eq!(enough(variances.view(), 0.59 * 10.0), 1);
+        assert_eq!(enough(variances.view(), 0.61 * 10.0), 2);
+        assert_eq!(enough(variances.view(), 0.91 * 10.0), 3);
         assert_eq!(enough(array![].view(), 0.9), 0);
     }
 

@@ -294,6 +294,19 @@ fn by_dense_solver(covariance: Array2<f64>) -> Result<(Array1<f64>, Array2<f64>)
     Ok((variances, columns.t().as_standard_layout().into_owned()))
 }
 
+/// How many of the descending `variances` sum to what is wanted; all, if they do not.
+pub fn enough(variances: ArrayView1<'_, f64>, wanted: f64) -> usize {
+    let mut held = 0.0;
+    variances
+        .iter()
+        .take_while(|&&variance| {
+            let more = held < wanted;
+            held += variance;
+            more
+        })
+        .count()
+}
+
 /// The first `count` elements.
 pub fn first(values: ArrayView1<'_, f64>, count: usize) -> ArrayView1<'_, f64> {
     values.split_at(Axis(0), count).0
@@ -337,6 +350,15 @@ mod tests {
         assert_eq!(lower, array![[2.0, 0.0], [1.0, 2.0]]);
         assert_eq!(invert_lower(lower.view()), array![[0.5, 0.0], [-0.25, 0.5]]);
         assert!(cholesky(array![[1.0, 2.0], [2.0, 1.0]].view()).is_none());
+    }
+
+    #[test]
+    fn enough_counts_the_fewest() {
+        let variances = array![6.0, 3.0, 1.0];
+        assert_eq!(enough(variances.view(), 0.59 * 10.0), 1);
+        assert_eq!(enough(variances.view(), 0.61 * 10.0), 2);
+        assert_eq!(enough(variances.view(), 0.91 * 10.0), 3);
+        assert_eq!(enough(array![].view(), 0.9), 0);
     }
 
     #[test]

@@ -8,11 +8,11 @@
 
 use std::any::Any;
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
+use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rand::Rng;
 use rand_distr::StandardNormal;
 
-use crate::model::linalg::{RowAxes, axes_of_rows, first, first_rows};
+use crate::model::linalg::{RowAxes, axes_of_rows, enough, first, first_rows};
 use crate::model::spec::{ModelSpec, Statistic};
 use crate::model::tensors::{ModelFileError, Tensors};
 use crate::model::{Build, FitData, FitError, Kind, Monitor};
@@ -578,19 +578,6 @@ impl ResidualSizes {
     }
 }
 
-/// How many of the descending `variances` sum to what is wanted; all, if they do not.
-fn enough(variances: ArrayView1<'_, f64>, wanted: f64) -> usize {
-    let mut held = 0.0;
-    variances
-        .iter()
-        .take_while(|&&variance| {
-            let more = held < wanted;
-            held += variance;
-            more
-        })
-        .count()
-}
-
 /// The indices, ascending, of all values but the `trim` share that is largest.
 fn keep_smallest(values: &Array1<f64>, trim: f32) -> Vec<usize> {
     let dropped = (values.len() as f64 * f64::from(trim)).floor() as usize;
@@ -621,7 +608,7 @@ mod tests {
     use super::*;
     use crate::model::testing::{check_kind, correlated, fit_data, of_kind};
     use crate::model::{KINDS, Unwatched};
-    use ndarray::array;
+    use ndarray::{ArrayView1, array};
 
     fn spec() -> ModelSpec {
         of_kind("pca")
@@ -728,15 +715,6 @@ mod tests {
         for statistic in [Statistic::Q, Statistic::Both, Statistic::Group] {
             check_kind(&spec().with(|spec| spec.pca.statistic = statistic), 0.9);
         }
-    }
-
-    #[test]
-    fn enough_counts_the_fewest() {
-        let variances = array![6.0, 3.0, 1.0];
-        assert_eq!(enough(variances.view(), 0.59 * 10.0), 1);
-        assert_eq!(enough(variances.view(), 0.61 * 10.0), 2);
-        assert_eq!(enough(variances.view(), 0.91 * 10.0), 3);
-        assert_eq!(enough(array![].view(), 0.9), 0);
     }
 
     #[test]

@@ -50,11 +50,11 @@ fetch() {
 
 open_port() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-free_port() {
+free_port() { # but none of these
   local port
   for _ in $(seq 100); do
     port=$((20000 + (RANDOM * 32768 + RANDOM) % 12000))
-    open_port "$port" || { echo "$port"; return; }
+    [[ " $* " == *" $port "* ]] || open_port "$port" || { echo "$port"; return; }
   done
   die "no free port"
 }
@@ -166,7 +166,8 @@ start() {
   id=$(java_kafka kafka.tools.StorageTool random-uuid 2>/dev/null | tail -1)
   local -a ports controllers
   for node in $(seq "$count"); do
-    ports[node]=$(free_port); controllers[node]=$(free_port)
+    ports[node]=$(free_port "${ports[@]}" "${controllers[@]}")
+    controllers[node]=$(free_port "${ports[@]}" "${controllers[@]}")
     voters+="${voters:+,}$node@127.0.0.1:${controllers[node]}"
     bootstrap+="${bootstrap:+,}127.0.0.1:${ports[node]}"
   done
@@ -177,7 +178,7 @@ start() {
     java_kafka kafka.tools.StorageTool format -t "$id" -c "$dir/server-$node.properties" >"$dir/format-$node.log" 2>&1 \
       || die "cannot format: $(tail -5 "$dir/format-$node.log")"
     if [ -n "${KAFKA_OAUTH:-}" ]; then
-      local port; port=$(free_port)
+      local port; port=$(free_port "${ports[@]}" "${controllers[@]}")
       # The last of two lines wins.
       oauth "$port" "${ports[node]}" "${controllers[node]}" >>"$dir/server-$node.properties"
       echo "127.0.0.1:$port" >"$dir/oauth"

@@ -132,10 +132,10 @@ impl Build for Pca {
     /// All axes that have variance.
     fn share(spec: &ModelSpec, data: &FitData) -> Result<Box<dyn Any>, FitError> {
         let rows = data.rows("pca", 2)?;
-        let first = Subspace::fit(data.train.view())?;
+        let first = axes_of_rows(data.train.view())?;
         let kept = first.nearest(data.train.view(), spec.trim);
         Ok(Box::new(if kept.len() < rows {
-            Subspace::fit(data.train.select(Axis(0), &kept).view())?
+            axes_of_rows(data.train.select(Axis(0), &kept).view())?
         } else {
             first
         }))
@@ -148,7 +148,7 @@ impl Build for Pca {
         _seed: Seed,
         monitor: &mut dyn Monitor,
     ) -> Result<Self, FitError> {
-        let all: &Subspace = shared
+        let all: &RowAxes = shared
             .downcast_ref()
             .unwrap_or_else(|| unreachable!("what `share` made"));
         let subspace = all.truncated(spec.pca.variance);
@@ -469,34 +469,7 @@ impl Loop for RootsByFeature<'_> {
     }
 }
 
-/// A subspace in f64, while it is fitted.
-#[derive(Debug)]
-struct Subspace {
-    mean: Array1<f64>,
-    /// `k × width`, one axis a row.
-    axes: Array2<f64>,
-    variances: Array1<f64>,
-    /// The sum of all inputs' variances.
-    total: f64,
-}
-
-impl Subspace {
-    /// All axes that have variance; of wide rows the leading ones.
-    fn fit(rows: ArrayView2<'_, f32>) -> Result<Self, FitError> {
-        let RowAxes {
-            mean,
-            variances,
-            axes,
-            total,
-        } = axes_of_rows(rows)?;
-        Ok(Self {
-            mean,
-            axes,
-            variances,
-            total,
-        })
-    }
-
+impl RowAxes {
     /// The fewest axes that hold `share` of the variance, but never all.
     fn truncated(&self, share: f64) -> Self {
         let k = enough(self.variances.view(), share * self.total).min(self.mean.len() - 1);

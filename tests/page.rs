@@ -502,6 +502,12 @@ fn unread(many: i64) -> Vec<DeadLetter> {
     (0..many).map(letter).collect()
 }
 
+/// What a page says first.
+fn headline(browser: &mut Browser) -> String {
+    let text = browser.value("document.querySelector('h1').innerText");
+    text.as_str().unwrap().to_owned()
+}
+
 #[test]
 fn a_page_is_not_green_while_records_cannot_be_read() {
     let Some(Visit {
@@ -522,8 +528,7 @@ fn a_page_is_not_green_while_records_cannot_be_read() {
     assert!(text.contains(words), "{text}");
     status.alert(&alert("d/t/0/1", "close"));
     browser.until("document.querySelector('.health').classList.contains('warn')");
-    let headline = browser.value("document.querySelector('h1').innerText");
-    let headline = headline.as_str().unwrap();
+    let headline = headline(&mut browser);
     assert!(headline.starts_with(words), "{headline}");
     assert!(
         headline.contains("anomalyd dead-letters list"),
@@ -550,10 +555,6 @@ fn a_page_is_not_green_while_nothing_comes() {
     let status = &shown.status;
     status.alert(&alert("d/t/0/1", "close"));
     browser.open(&format!("{at}/"));
-    let headline = |browser: &mut Browser| {
-        let text = browser.value("document.querySelector('h1').innerText");
-        text.as_str().unwrap().to_owned()
-    };
     let words = headline(&mut browser);
     let nothing = "No record has been read since this process started";
     assert!(words.starts_with(nothing), "{words}");

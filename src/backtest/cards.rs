@@ -220,11 +220,7 @@ impl<'a> View<'a> {
             .collect();
         let window = window(&newest, length, &self.table.fill_last())?;
         let key = self.table.keys[row].as_str();
-        let expected = if faulty > 0 {
-            model.explain_of(key, &window, faulty as u64).expected
-        } else {
-            model.expected_of(key, &window)
-        };
+        let expected = model.expected_of(key, &window, faulty as u64);
         (expected.len() == columns).then_some(expected)
     }
 

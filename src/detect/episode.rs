@@ -272,6 +272,11 @@ pub enum Change {
 }
 
 impl EpisodeState {
+    /// Records since the onset of the open episode; 0 if none is open.
+    pub fn lasted(&self) -> u64 {
+        self.open.map_or(0, |episode| episode.records)
+    }
+
     /// Takes in one record.
     pub fn judge(&mut self, rule: &Rule, reading: Reading) -> Change {
         self.records += 1;

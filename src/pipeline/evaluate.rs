@@ -443,10 +443,11 @@ impl EventEmitter<'_> {
 
     /// What was expected of a record.
     fn expected(&self, work: &Work<'_>, scored: &ScoredRecord<'_>) -> Vec<f64> {
-        let slot = &work.slots[scored.slot];
         match (&scored.season, &work.model) {
-            (None, Some(model)) if slot.state.episodes.own.open.is_none() => {
-                model.expected_of(&slot.key.0, scored.window)
+            (None, Some(model)) => {
+                let slot = &work.slots[scored.slot];
+                let faulty = slot.state.episodes.own.lasted();
+                model.expected_of(&slot.key.0, scored.window, faulty)
             }
             _ => self.explained(work, scored).expected,
         }

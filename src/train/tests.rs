@@ -616,7 +616,7 @@ fn a_counter_is_judged_by_what_it_counts() {
             let mut fast = calm.clone();
             fast[(0, 27)] += 50.0;
             assert!(p(&fast) < 1e-3, "{}", p(&fast));
-            let expected = model.expected_of("a", fast.row(0).as_slice().unwrap());
+            let expected = model.expected_of("a", fast.row(0).as_slice().unwrap(), 0);
             assert!((expected[0] - later(9)).abs() < 5.0, "{expected:?}");
         }
     }

@@ -146,8 +146,12 @@ impl TrainedModel {
         found
     }
 
-    /// What is expected of the newest record of one window of a key (W · D raw values), in the key's own units, D values.
-    pub fn expected_of(&self, key: &str, window: &[f64]) -> Vec<f64> {
+    /// What is expected of the newest record of one window of a key (W · D raw values), in the key's own units, D values; where the newest `faulty` records lie
+    /// in an episode, as [`Self::explain_of`] says it.
+    pub fn expected_of(&self, key: &str, window: &[f64], faulty: u64) -> Vec<f64> {
+        if faulty > 0 {
+            return self.explain_of(key, window, faulty).expected;
+        }
         let mut rows = window.to_vec();
         self.levels.apply(key, &mut rows);
         let view = ArrayView2::from_shape((1, rows.len()), &rows);

@@ -85,8 +85,7 @@ impl EventEmitter<'_> {
             }
         } else if let Some(model) = &work.model {
             let slot = &work.slots[scored.slot];
-            let open = slot.state.episodes.own.open;
-            let faulty = open.map_or(0, |episode| episode.records);
+            let faulty = slot.state.episodes.own.lasted();
             model.explain_of(&slot.key.0, scored.window, faulty)
         } else {
             let row = judged(self.columns, scored.row);

@@ -82,9 +82,12 @@ impl Context {
             .filter(|column| !columns.has(*column))
             .collect();
         let seen = Seen::in_all(records, &columns);
-        let common = seen
-            .commonest()
-            .map_or_else(|| vec![0.0; records.ncols()], |at| records.row(at).to_vec());
+        // Its own measured values are one record's, and may be missing; what is known of the context is what counts.
+        let mut common = shared.0.to_vec();
+        for column in columns.all() {
+            let value = seen.commonest().map(|at| records[[at, column]]);
+            common[column] = value.filter(|value| !value.is_nan()).unwrap_or(0.0);
+        }
         let groups = if conditions {
             seen.often_enough()
         } else {
@@ -527,6 +530,30 @@ mod tests {
         let few = fitted(10);
         let cell = few.cell(&[100.0, 0.0, 1.0, 40.0], &mut Found::default());
         assert!(cell.spread[0] > 20.0, "{cell:?}");
+    }
+
+    #[test]
+    fn the_commonest_combination_is_known_whatever_its_first_record_lacks() {
+        for mode in [[1.0, 0.0], [f64::NAN, f64::NAN]] {
+            // Measured, mode=a, mode=b: all of one combination, the first record's own value missing.
+            let records = Array2::from_shape_fn((40, 3), |(i, column)| match column {
+                0 if i == 0 => f64::NAN,
+                0 => 7.0,
+                _ => mode[column - 1],
+            });
+            let columns = ContextColumns {
+                fields: vec![vec![1, 2]],
+                calendar: None,
+            };
+            let shared = ([7.0, 0.0, 0.0], [1.0, 1.0, 1.0]);
+            let fit = |_: &mut [f64]| (7.0, 1.0);
+            let context = Context::fit(records.view(), columns, (&shared.0, &shared.1), true, &fit);
+            let known = [7.0, if mode[0] > 0.0 { 1.0 } else { 0.0 }, 0.0];
+            assert_eq!(context.common(), known);
+            let back: Context =
+                serde_json::from_str(&serde_json::to_string(&context).unwrap()).unwrap();
+            assert_eq!(back, context);
+        }
     }
 
     /// One column that is 50 from Monday to Friday between 6 and 18 and 10 else, and noise up to ± 1; and the calendar. An hour a row, from

@@ -199,7 +199,7 @@ pub(super) const TABLE: &[Entry] = &[
     entry(
         "anomalyd_models_unreadable",
         &[],
-        "Records of the models topic that could not be read since the start; the log says which. They are passed over.",
+        "Records of the models topic that could not be read since the start, and the model to judge by where its file is no model; the log says which. They are passed over.",
     ),
     entry(
         "anomalyd_feedback_episodes",

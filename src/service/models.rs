@@ -208,16 +208,65 @@ impl Follower {
     ) -> Result<Option<Arc<TrainedModel>>, AnyStoreError> {
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         let champion = store.champion();
-        self.metrics
-            .models_unreadable
-            .set(i64::try_from(store.unreadable()).unwrap_or(i64::MAX));
-        match champion? {
-            Some(version) if ![current, *unusable].contains(&Some(version)) => {
+        if champion.as_ref().is_ok_and(|version| version != unusable) {
+            *unusable = None;
+        }
+        let found = match champion {
+            Ok(Some(version)) if current != Some(version) && unusable.is_none() => {
                 store.load(version).inspect_err(|error| {
                     *unusable = Some(version).filter(|_| error.is_content());
                 })
             }
-            _ => Ok(None),
+            found => found.map(|_| None),
+        };
+        let unreadable = store.unreadable() + u64::from(unusable.is_some());
+        self.metrics
+            .models_unreadable
+            .set(i64::try_from(unreadable).unwrap_or(i64::MAX));
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::calibration::Calibration;
+
+    #[test]
+    fn a_champion_whose_file_is_no_model_is_said_once_and_counted_until_another_is() {
+        let place = tempfile::tempdir().unwrap();
+        let mut store = DirectoryStore::open(place.path(), "pumps", 3).unwrap();
+        let calibration = Calibration::fit(&[0.1, 0.5, 0.9]);
+        for version in [1, 2] {
+            let model = TrainedModel::simple(version, &["a", "b"], 2, calibration.clone());
+            store.save(&model, version == 1).unwrap();
         }
+        let files: Vec<_> = std::fs::read_dir(place.path().join("pumps"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|end| end == "safetensors"))
+            .collect();
+        let first = files.iter().min().unwrap();
+        std::fs::write(first, b"no model").unwrap();
+        let metrics = Metrics::register(&prometheus::Registry::new(), "pumps").unwrap();
+        let (_wake, wake) = std::sync::mpsc::channel();
+        let follower = Follower {
+            store: Arc::new(Mutex::new(AnyStore::Directory(store))),
+            workers: Vec::new(),
+            current: None,
+            metrics: metrics.clone(),
+            stop: Arc::new(AtomicBool::new(false)),
+            wake,
+        };
+        let mut unusable = None;
+        assert!(follower.look(None, &mut unusable).is_err());
+        assert_eq!(metrics.models_unreadable.get(), 1);
+        assert!(follower.look(None, &mut unusable).unwrap().is_none());
+        assert_eq!(metrics.models_unreadable.get(), 1);
+        let second = ModelVersion(2);
+        follower.store.lock().unwrap().promote(second).unwrap();
+        let model = follower.look(None, &mut unusable).unwrap().unwrap();
+        assert_eq!(model.card.version, second);
+        assert_eq!(metrics.models_unreadable.get(), 0);
     }
 }

@@ -14,6 +14,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
+use tracing::Span;
 
 use super::oauth::{NoToken, OauthSettings, Token};
 use super::watchdog::Watchdog;
@@ -164,9 +165,10 @@ impl TokenSource {
             shared,
         } = &*self.0;
         let (settings, clock, shared) = (settings.clone(), Arc::clone(clock), Arc::clone(shared));
+        let whose = Span::current();
         let spawned = std::thread::Builder::new()
             .name("tokens".to_owned())
-            .spawn(move || keep(&settings, &*clock, &shared));
+            .spawn(move || whose.in_scope(|| keep(&settings, &*clock, &shared)));
         spawned.map(drop).map_err(|error| {
             state.started = false;
             self.0.settings.failure(NoToken {

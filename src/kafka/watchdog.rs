@@ -12,6 +12,8 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use tracing::Span;
+
 use super::KafkaFailure;
 use crate::time::Clock;
 
@@ -205,9 +207,11 @@ impl Watchdog {
     pub(super) fn close<T: Send + 'static>(&self, what: &'static str, client: T) {
         let (done, closed) = channel();
         let watchdog = self.clone();
+        let whose = Span::current();
         let spawned = std::thread::Builder::new()
             .name("closing".to_owned())
             .spawn(move || {
+                let _whose = whose.entered();
                 let _guard = watchdog.guard(what, HANG);
                 drop(client);
                 // Nobody waits any more if the process is ending.

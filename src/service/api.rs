@@ -16,6 +16,7 @@ use axum::routing::{MethodRouter, get, post};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
+use tracing::Span;
 
 use super::change::{ChangeError, Changes, follows};
 use super::past::{Asked, COURSE, LEAD, TAIL};
@@ -531,8 +532,9 @@ async fn run<T: Send + 'static>(
     let Ok(place) = Arc::clone(places).try_acquire_owned() else {
         return Err(busy("others are at it already: try again in a moment"));
     };
+    let whose = Span::current();
     let done = tokio::task::spawn_blocking(move || {
-        let done = what(&*changes);
+        let done = whose.in_scope(|| what(&*changes));
         drop(place);
         done
     });

@@ -3,6 +3,8 @@
 //!
 //! A detector's life is a loop on a thread of its own: begin, work, and, if it failed, wait and begin anew with the configuration as it is by then.
 //! A call into Kafka's library that hangs ends the process, as ever: nothing else would.
+//!
+//! What is logged on its threads, and on those that they start, says whose it is: by a span, which [`spawn`] passes on.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,8 +13,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tracing::Span;
+
 use super::error::ServiceError;
 use super::http::{Server, if_wanted};
+use super::log;
 use super::many_http::{self, Door};
 use super::run::{END_MAX, StopHandle, start_in};
 use super::shell::{Process, Shell};
@@ -33,6 +38,8 @@ pub(super) struct Detector {
     pub(super) name: String,
     shell: Shell,
     life: Mutex<Life>,
+    /// Says in each line of the log whose it is.
+    span: Span,
 }
 
 /// What it is doing.
@@ -48,6 +55,15 @@ struct Life {
 }
 
 impl Detector {
+    fn new(config: &Config, shell: Shell) -> Self {
+        Self {
+            name: config.name.clone(),
+            shell,
+            life: Mutex::default(),
+            span: log::of(&config.name),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Life> {
         // Whoever panicked while it held the lock left a flag or a handle, each whole.
         self.life.lock().unwrap_or_else(PoisonError::into_inner)
@@ -90,9 +106,7 @@ impl Detector {
             None => {
                 let woken = |wake: &Sender<()>| wake.send(()).is_ok();
                 if !self.lock().wake.as_ref().is_some_and(woken) {
-                    let detector = &*self.name;
                     tracing::warn!(
-                        detector,
                         "it is still starting, by the configuration as it was: ask again once it works"
                     );
                 }
@@ -125,13 +139,12 @@ impl Detector {
         metrics.up.set(0);
         metrics.partitions.set(0);
         metrics.failures.inc();
-        let detector = &*self.name;
         let why = if let Some(again) = again {
             let seconds = again.as_secs();
-            tracing::error!(detector, %error, seconds, "a detector failed: it begins anew after a while, the others go on");
+            tracing::error!(%error, seconds, "a detector failed: it begins anew after a while, the others go on");
             format!("failed: {error}; begins anew after {seconds} s")
         } else {
-            tracing::error!(detector, %error, "a detector ended: somebody must act. The others go on");
+            tracing::error!(%error, "a detector ended: somebody must act. The others go on");
             format!("ended: {error}")
         };
         self.shell.status.failed(why);
@@ -188,7 +201,7 @@ impl Detector {
                 config
             }
             Err(problems) => {
-                tracing::error!(detector = &*self.name, %problems, "the configuration cannot be used any more: it begins anew by what was read before");
+                tracing::error!(%problems, "the configuration cannot be used any more: it begins anew by what was read before");
                 config
             }
         }
@@ -247,12 +260,7 @@ pub fn run(configs: &[Config]) -> Result<(), ServiceError> {
     let mut all: Vec<(Arc<Detector>, Sources)> = Vec::new();
     for config in configs {
         let (shell, sources) = Shell::open(config, &process)?;
-        let detector = Detector {
-            name: config.name.clone(),
-            shell,
-            life: Mutex::default(),
-        };
-        all.push((Arc::new(detector), sources));
+        all.push((Arc::new(Detector::new(config, shell)), sources));
     }
     let detectors: Vec<Arc<Detector>> = all.iter().map(|(one, _)| Arc::clone(one)).collect();
     let told = {
@@ -283,8 +291,11 @@ pub fn run(configs: &[Config]) -> Result<(), ServiceError> {
     let (ended, endings) = channel();
     for (detector, config) in detectors.iter().zip(configs) {
         let (detector, config, ended) = (Arc::clone(detector), config.clone(), ended.clone());
-        spawn("detector", move || {
-            ended.send(detector.live(config)).unwrap_or_default();
+        let span = detector.span.clone();
+        span.in_scope(|| {
+            spawn("detector", move || {
+                ended.send(detector.live(config)).unwrap_or_default();
+            })
         })?;
     }
     drop(ended);
@@ -303,6 +314,7 @@ fn tell(detectors: &[Arc<Detector>], first: &Config, request: &Request) -> Vec<S
         tracing::info!(signal = name, "stopping");
     }
     for detector in detectors {
+        let _whose = detector.span.enter();
         match request {
             Request::Train => detector.train(),
             Request::Reload => detector.reload(),
@@ -339,11 +351,7 @@ mod tests {
     fn detector() -> Detector {
         let config = Config::load(&Settings::default()).unwrap();
         let (shell, _) = Shell::open(&config, &Process::begin(&config).unwrap()).unwrap();
-        Detector {
-            name: config.name,
-            shell,
-            life: Mutex::default(),
-        }
+        Detector::new(&config, shell)
     }
 
     #[test]

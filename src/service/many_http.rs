@@ -4,17 +4,18 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::middleware::{from_fn_with_state, map_response};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{Html, IntoResponse, Json, Redirect, Response};
 use axum::routing::{get, post};
 use prometheus::{IntCounterVec, Registry};
 use serde_json::{Value, json};
+use tracing::Instrument as _;
 
 use super::http::{count, exported, protect, router as of_one, verdict};
 use super::sources::Sources;
-use super::{api, pages};
+use super::{api, log, pages};
 use crate::time::Clock;
 
 /// How one detector is reached.
@@ -64,8 +65,10 @@ pub fn router(
     for door in &*building.doors {
         let (below, slash) = (format!("/d/{}", door.name), format!("/d/{}/", door.name));
         let to = below.clone();
+        let whose = log::of(&door.name);
+        let named = move |request: Request, next: Next| next.run(request).instrument(whose.clone());
         router = router
-            .nest(&below, of_one(door.sources.clone()))
+            .nest(&below, of_one(door.sources.clone()).layer(from_fn(named)))
             .route(&slash, get(async move || Redirect::permanent(&to)));
     }
     router

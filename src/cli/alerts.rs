@@ -142,7 +142,12 @@ fn shown(told: &[Alert]) -> String {
             worst.evidence, worst.evidence_threshold
         ),
     );
-    fact("records", last.records.to_string());
+    let so_far = if last.event == AlertEvent::Close {
+        ""
+    } else {
+        ", at the last of these alerts"
+    };
+    fact("records", format!("{}{so_far}", last.records));
     fact(
         "input",
         format!("{} at offset {}", worst.input.at, worst.input.offset),
@@ -221,7 +226,13 @@ mod tests {
         let mut close = alert("close", "high");
         close.relevant_attribution[0].actual = Some(49.0);
         close.end_time = Some(close.data_time);
+        let open = shown(&[alert("open", "medium"), alert("update", "high")]);
+        assert!(
+            open.contains("records    41, at the last of these alerts\n"),
+            "{open}"
+        );
         let text = shown(&[alert("open", "medium"), alert("update", "high"), close]);
+        assert!(text.contains("records    41\n"), "{text}");
         assert!(
             text.starts_with("P-17: temperature 61.0, expected 49.2\n"),
             "{text}"

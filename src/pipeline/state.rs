@@ -435,6 +435,7 @@ impl PartitionState {
                         severity: Severity::Low,
                         since: quarantined.from_time,
                         peak: 0.0,
+                        records: None,
                         suppressed: None,
                     })
                 }),
@@ -452,7 +453,7 @@ impl PartitionState {
     /// Adds the episodes, silences and the storm that go on, in no order.
     pub fn open(&self, params: &Params, open: &mut Vec<OpenEpisode>) {
         let detector = &*params.detector;
-        let mut add = |key: &str, kind, (id, since), (severity, peak), suppressed| {
+        let mut add = |key: &str, kind, (id, since), (severity, peak, records), suppressed| {
             open.push(OpenEpisode {
                 at: self.at.clone(),
                 id,
@@ -461,6 +462,7 @@ impl PartitionState {
                 severity,
                 since,
                 peak,
+                records,
                 suppressed,
             });
         };
@@ -471,7 +473,7 @@ impl PartitionState {
                 "*",
                 AlertKind::Storm,
                 (id, since),
-                (Severity::High, opens),
+                (Severity::High, opens, None),
                 None,
             );
         }
@@ -479,7 +481,7 @@ impl PartitionState {
         for (key, entry) in &self.keys {
             for episode in entry.state.episodes.all_open() {
                 let id = EpisodeId::new(detector, &self.at, episode.onset);
-                let found = (episode.severity, episode.peak_score);
+                let found = (episode.severity, episode.peak_score, Some(episode.records));
                 let held = |quarantined: &Quarantined| quarantined.held.is_some();
                 let why = if self.quarantine.get(&id).is_some_and(held) {
                     Suppressed::Dismissed
@@ -493,14 +495,15 @@ impl PartitionState {
             if let Some(silence) = &entry.state.silence {
                 let id = EpisodeId::of_silence(detector, &self.at, silence.after);
                 let length = entry.state.rhythm.strangeness(self.head.clock.elapsed);
-                let found = (Severity::Medium, length);
+                let found = (Severity::Medium, length, None);
                 let suppressed = entry.state.silence_suppressed.then_some(Suppressed::Storm);
                 let begun = (id, silence.since);
                 add(&key.0, AlertKind::Silence, begun, found, suppressed);
             }
             for absence in entry.state.absences.open() {
                 let id = EpisodeId::of_absence(detector, &self.at, absence.after);
-                let found = (Severity::Medium, absence.strangeness);
+                let lacking = Some(u64::from(absence.records));
+                let found = (Severity::Medium, absence.strangeness, lacking);
                 let suppressed = absence.suppressed.then_some(Suppressed::Storm);
                 let begun = (id, absence.since);
                 add(&key.0, AlertKind::Silence, begun, found, suppressed);

@@ -1076,19 +1076,29 @@ fn what_goes_on_within_an_episode_outlives_a_restart_and_the_key() {
     }
     let shown = |pipeline: &Pipeline| {
         let open = pipeline.open(10);
-        let mut ids: Vec<EpisodeId> = open.into_iter().map(|open| open.id).collect();
-        ids.sort();
-        ids
+        let mut shown: Vec<(EpisodeId, Option<u64>)> = open
+            .into_iter()
+            .map(|open| (open.id, open.records))
+            .collect();
+        shown.sort();
+        shown
     };
     let both = ["test/in/3/0", "test/in/3/350"];
-    assert_eq!(shown(&pipeline), both);
+    // Their records are counted on, whether anything is told of them or not.
+    let counted = |since| {
+        [
+            (both[0].into(), Some(350 + since)),
+            (both[1].into(), Some(since)),
+        ]
+    };
+    assert_eq!(shown(&pipeline), counted(2));
     let mut successor = self::pipeline(params(), Missing::Mask);
     successor.promote(model(1, 1)).unwrap();
     let state = latest.into_values().collect();
     successor
         .assign(&assignment(351, state), Some(model(1, 1)))
         .unwrap();
-    assert_eq!(shown(&successor), both);
+    assert_eq!(shown(&successor), counted(1));
     // Another key takes its place.
     let (outbox, tally) = work(&mut successor, &[(351, "l", 351_000, CALM)]);
     assert_eq!(tally.closed, 2);

@@ -325,6 +325,8 @@ pub struct OpenEpisode {
     pub since: Timestamp,
     /// The largest score so far; of a silence, its length by stream time as a multiple of the longest gap before.
     pub peak: f64,
+    /// The records of its key since it began; `None` where they are not counted: of a silence, a storm, or one that only the episode log knows.
+    pub records: Option<u64>,
     /// Why no alert of it was emitted; `None`: one was.
     pub suppressed: Option<Suppressed>,
 }

@@ -48,7 +48,7 @@ pub struct EpisodeStatus {
     pub features: Vec<Blamed>,
     /// The largest score so far.
     pub peak: f64,
-    /// Records so far, as its last alert said; 0 if none was seen.
+    /// Records of its key since it began, up to now or to its end; 0 where they are not counted, as of a silence.
     pub records: u64,
     /// Where the record lies that its last alert was of; null if none was seen.
     pub input: Option<InputRef>,
@@ -341,7 +341,10 @@ fn restored(found: &OpenEpisode, known: Option<Known>) -> Known {
         features: before
             .as_ref()
             .map_or_else(Vec::new, |before| before.features.clone()),
-        records: before.as_ref().map_or(0, |before| before.records),
+        records: found
+            .records
+            .or_else(|| Some(before.as_ref()?.records))
+            .unwrap_or_default(),
         input: before.as_ref().and_then(|before| before.input.clone()),
         within: before.and_then(|before| before.within),
         feedback: None,
@@ -454,6 +457,7 @@ mod tests {
             severity: Severity::High,
             since: Timestamp(0),
             peak: 9.0,
+            records: None,
             suppressed,
         }
     }
@@ -511,6 +515,25 @@ mod tests {
         assert_eq!(ids(&episodes), ["b"]);
         episodes.revoked(&one);
         assert!(ids(&episodes).is_empty());
+    }
+
+    #[test]
+    fn records_of_an_open_episode_are_counted_on_after_its_last_alert() {
+        let mut episodes = Episodes::default();
+        let at = TopicPartition::new("t", 0);
+        let records = |episodes: &Episodes| episodes.all_open(&Said::new())[0].records;
+        take(&mut episodes, "a", "open", 0);
+        assert_eq!(records(&episodes), 1);
+        let counted = OpenEpisode {
+            records: Some(9_000),
+            ..open("a", &at, None)
+        };
+        episodes.open([&at], &[counted], None);
+        assert_eq!(records(&episodes), 9_000);
+        // A storm's are not: what its alert said stays.
+        take(&mut episodes, "a", "update", 0);
+        episodes.open([&at], &[open("a", &at, None)], None);
+        assert_eq!(records(&episodes), 1);
     }
 
     #[test]

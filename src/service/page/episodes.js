@@ -21,7 +21,7 @@ export function severity(episode) {
 export const STRENGTH = { low: 'as rare among normal records as your budget of false alarms allows, or up to ten times rarer', medium: 'at least ten times rarer among normal records than your budget of false alarms allows', high: 'at least a hundred times rarer among normal records than your budget of false alarms allows', critical: 'at least a thousand times rarer among normal records than your budget of false alarms allows' };
 
 function item(episode, { now, own }) {
-  const records = episode.kind === 'score' && episode.records && episode.input ? `${many(episode.records, 'record')} up to ${place(episode.input)}; ` : '';
+  const records = episode.kind === 'score' && episode.records && episode.input ? `${many(episode.records, 'record')}, the last alert of ${place(episode.input)}; ` : '';
   const what = trouble(episode);
   return h('li', {}, h('div', { class: 'row' }, severity(episode), what ? h('span', { class: 'pill dim' }, what) : null,
     h('a', { class: 'grow cause', href: episodeLink(episode.id) }, own ? null : h('b', {}, `${episode.key}: `), `${episode.cause}, for ${lasted(episode, now)}`)),

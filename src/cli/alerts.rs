@@ -12,11 +12,11 @@ use crate::alert::{Alert, AlertEvent, Severity};
 use crate::config::Config;
 use crate::kafka::alert_log::AlertLog;
 use crate::kafka::watchdog::Watchdog;
+use crate::service::old_episodes::SEARCHED;
 use crate::service::words;
 
-/// Messages of each partition that are looked through for the last ones that fit, and for those of an episode.
+/// Messages of each partition that are looked through for the last ones that fit.
 const LOOKED_THROUGH: i64 = 2_000;
-const SEARCHED: i64 = 100_000;
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 

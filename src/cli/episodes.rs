@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use super::args::EpisodesCommand;
 use super::exit::Failure;
-use super::output::print;
+use super::output::{print, say};
 use super::outside::outside;
 use crate::config::Config;
 use crate::kafka::history::KafkaHistory;
-use crate::model::card::Feedback;
+use crate::model::card::{Exclusion, Feedback};
 use crate::pipeline::EpisodeRecord;
 use crate::service::change;
 use crate::service::models::AnyStore;
+use crate::service::old_episodes::{self, OldEpisode};
+use crate::stream::EpisodeId;
 use crate::time::Timestamp;
 
 pub(super) fn run(config: &Config, command: &EpisodesCommand) -> Result<(), Failure> {
@@ -22,33 +24,58 @@ pub(super) fn run(config: &Config, command: &EpisodesCommand) -> Result<(), Fail
     let mut history = KafkaHistory::new(
         &connection,
         config.history_topics(),
-        (Arc::clone(&clock), watchdog),
+        (Arc::clone(&clock), watchdog.clone()),
     )?;
+    let waits = (Arc::clone(&clock), watchdog);
     let episodes = change::episodes(&mut store, &mut history)?;
     let (args, says) = match command {
-        EpisodesCommand::List | EpisodesCommand::Show(_) => return print(&table(&episodes)),
+        EpisodesCommand::List | EpisodesCommand::Show(_) => {
+            let known = (&*episodes, &*history.said()?);
+            let old = old_episodes::read(config, waits, known).unwrap_or_else(|error| {
+                let topic = &config.output.alerts;
+                say(&format!("episodes that are too old for training are not listed, for {topic} cannot be read: {error}\n"));
+                Vec::new()
+            });
+            return print(&table(&episodes, &old));
+        }
         EpisodesCommand::Dismiss(args) => (args, Feedback::FalsePositive),
         EpisodesCommand::Confirm(args) => (args, Feedback::TruePositive),
         EpisodesCommand::NewNormal(args) => (args, Feedback::NewNormal),
     };
-    let why = change::judged(&episodes, &args.id, says, args.undo)?;
-    history.say(&connection, (&args.id, why), clock.now())?;
-    print(&(change::follows(&args.id, why) + "\n"))
+    let known = (&*episodes, &mut history);
+    let judged = change::judged((config, waits), known, &args.id, (says, args.undo))?;
+    history.say(&connection, (&args.id, judged.says), clock.now())?;
+    print(&(change::follows(&args.id, judged) + "\n"))
 }
 
-/// One line an episode, the newest last.
-fn table(episodes: &[EpisodeRecord]) -> String {
-    if episodes.is_empty() {
+/// One line an episode, the newest last; before them those that are too `old` for training.
+fn table(episodes: &[EpisodeRecord], old: &[OldEpisode]) -> String {
+    if episodes.is_empty() && old.is_empty() {
         return "no episodes: nothing is kept out of training\n".to_owned();
     }
     let mut out = format!(
         "{:<40} {:<20} {:<24} {:<24} training\n",
         "episode", "key", "from", "to"
     );
+    let mut row = |(id, key): (&EpisodeId, &str),
+                   (from, to): (Timestamp, Option<Timestamp>),
+                   training: &str| {
+        let to = to.map_or_else(|| "open".to_owned(), Timestamp::rfc3339);
+        // Writing to a string cannot fail.
+        writeln!(
+            out,
+            "{id:<40} {key:<20} {:<24} {to:<24} {training}",
+            from.rfc3339()
+        )
+        .unwrap_or_default();
+    };
+    for one in old {
+        let said = one.feedback.map(change::word);
+        let said = said.map(|said| format!(": {said}")).unwrap_or_default();
+        let training = format!("older than what is read{said}");
+        row((&one.id, &one.key), (one.from_time, one.to_time), &training);
+    }
     for record in episodes {
-        let to = record
-            .to_time
-            .map_or_else(|| "open".to_owned(), Timestamp::rfc3339);
         let held = if record.held {
             "; nobody was told: held back as one that was dismissed"
         } else {
@@ -59,15 +86,12 @@ fn table(episodes: &[EpisodeRecord]) -> String {
             Some(said) if said.lets_in() => format!("learnt: {}", change::word(said)),
             Some(said) => format!("left out: {}", change::word(said)),
         };
-        // Writing to a string cannot fail.
-        writeln!(
-            out,
-            "{:<40} {:<20} {:<24} {to:<24} {training}{held}",
-            record.exclusion.because,
-            record.exclusion.key,
-            record.from_time.rfc3339(),
-        )
-        .unwrap_or_default();
+        let Exclusion { because, key, .. } = &record.exclusion;
+        row(
+            (because, key),
+            (record.from_time, record.to_time),
+            &(training + held),
+        );
     }
     out
 }
@@ -75,8 +99,8 @@ fn table(episodes: &[EpisodeRecord]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::card::{Card, Exclusion, Said, Suspect};
-    use crate::service::change::{found, suspects};
+    use crate::model::card::{Card, Said, Suspect};
+    use crate::service::change::suspects;
     use crate::stream::{Offset, TopicPartition};
 
     #[test]
@@ -99,16 +123,25 @@ mod tests {
             record("b", None, Some(Feedback::NewNormal)),
             record("d", None, Some(Feedback::TruePositive)),
         ];
-        let text = table(&episodes);
+        let text = table(&episodes, &[]);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 4);
         assert!(lines[3].ends_with("left out: true positive"));
         assert!(lines[1].ends_with("left out") && lines[1].contains("1970-01-01T00:00:00.009Z"));
         assert!(lines[2].contains("open") && lines[2].ends_with("learnt: new normal"));
-        assert_eq!(found(&episodes, "b").unwrap(), &episodes[1]);
-        let error: Failure = found(&episodes, "c").unwrap_err().into();
-        assert_eq!(error.code(), super::super::exit::USAGE);
-        assert!(table(&[]).contains("no episodes"));
+        let old = |feedback| OldEpisode {
+            id: "o".into(),
+            key: "pump 1".to_owned(),
+            from_time: Timestamp(0),
+            to_time: Some(Timestamp(9)),
+            feedback,
+        };
+        let text = table(&episodes, &[old(None), old(Some(Feedback::TruePositive))]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 6);
+        assert!(lines[1].starts_with("o ") && lines[1].ends_with("older than what is read"));
+        assert!(lines[2].ends_with("older than what is read: true positive"));
+        assert!(table(&[], &[]).contains("no episodes"));
         // A suspect of the model in use is listed like an episode.
         let mut card = Card::blank();
         card.suspects.push(Suspect {
@@ -120,6 +153,6 @@ mod tests {
         });
         let feedback = Said::from([("s".into(), Feedback::NewNormal)]);
         let listed = suspects(&card, &feedback);
-        assert!(table(&listed).contains("learnt: new normal"));
+        assert!(table(&listed, &[]).contains("learnt: new normal"));
     }
 }

@@ -358,10 +358,10 @@ async fn say(
         move |changes| changes.say(&id, says, undo)
     });
     match done.await {
-        Ok(said) => Json(json!({
+        Ok(judged) => Json(json!({
             "episode": id,
-            "feedback": said.map(Feedback::name),
-            "message": follows(&id, said),
+            "feedback": judged.says.map(Feedback::name),
+            "message": follows(&id, judged),
         }))
         .into_response(),
         Err(refused) => refused,

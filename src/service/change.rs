@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use super::models::{AnyStore, AnyStoreError, SharedStore};
+use super::old_episodes::{self, OldEpisode};
 use super::past::{self, Asked, Bounds, Found, ModelsOfThen, Past};
 use super::reload::Reloader;
 use super::reloaded::ReloadStatus;
@@ -47,7 +48,7 @@ pub enum ChangeError {
 /// What the API asks for. One at a time is at work; each may take as long as Kafka does.
 pub trait Changes: std::fmt::Debug + Send + Sync {
     /// Says what an episode was, or takes that back; answers what is known of it then.
-    fn say(&self, id: &str, says: Feedback, undo: bool) -> Result<Option<Feedback>, ChangeError>;
+    fn say(&self, id: &str, says: Feedback, undo: bool) -> Result<Judged, ChangeError>;
     /// The cards of all stored models, and which is in use.
     fn models(&self) -> Result<(Vec<Card>, Option<ModelVersion>), ChangeError>;
     /// Takes a stored model into use.
@@ -95,14 +96,20 @@ impl Controls {
 }
 
 impl Changes for Controls {
-    fn say(&self, id: &str, says: Feedback, undo: bool) -> Result<Option<Feedback>, ChangeError> {
+    fn say(&self, id: &str, says: Feedback, undo: bool) -> Result<Judged, ChangeError> {
         let waits = (Arc::clone(&self.clock), self.watchdog.clone());
         let connection = self.config.connection();
-        let mut history = KafkaHistory::new(&connection, self.config.history_topics(), waits)?;
+        let mut history =
+            KafkaHistory::new(&connection, self.config.history_topics(), waits.clone())?;
         let known = self.with_store(|store| episodes(store, &mut history))?;
-        let says = judged(&known, id, says, undo)?;
-        history.say(&connection, (id, says), self.clock.now())?;
-        Ok(says)
+        let judged = judged(
+            (&self.config, waits),
+            (&known, &mut history),
+            id,
+            (says, undo),
+        )?;
+        history.say(&connection, (id, judged.says), self.clock.now())?;
+        Ok(judged)
     }
 
     fn models(&self) -> Result<(Vec<Card>, Option<ModelVersion>), ChangeError> {
@@ -205,44 +212,65 @@ pub fn suspects(card: &Card, said: &Said) -> Vec<EpisodeRecord> {
     card.suspects.iter().map(record).collect()
 }
 
-/// The episode of this id.
-pub fn found<'a>(
-    episodes: &'a [EpisodeRecord],
-    id: &str,
-) -> Result<&'a EpisodeRecord, ChangeError> {
-    let mut alike = episodes.iter().filter(|n| n.exclusion.because == id);
-    alike.next().ok_or_else(|| {
-        ChangeError::Unknown(format!(
-            "there is no episode `{id}`: `anomalyd episodes list` shows those that training knows of; silences and storms are not learnt from"
-        ))
-    })
+/// What is known of an episode once it was judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// What somebody says of it; `None`: what was said was taken back.
+    pub says: Option<Feedback>,
+    /// It is older than what training reads.
+    pub old: bool,
 }
 
-/// What is to be written of an episode when somebody `says` something of it, or takes that back: `None` forgets what was said.
+/// What is to be written of an episode when somebody `says` something of it, or takes that back.
+///
+/// # Errors
+/// If nobody was told of such an episode, or somebody takes back what nobody said; or where Kafka cannot be asked.
 pub fn judged(
-    episodes: &[EpisodeRecord],
+    (config, waits): (&Config, (Arc<dyn Clock>, Watchdog)),
+    (known, history): (&[EpisodeRecord], &mut KafkaHistory),
     id: &str,
-    says: Feedback,
-    undo: bool,
-) -> Result<Option<Feedback>, ChangeError> {
-    undone(&found(episodes, id)?.exclusion, says, undo)
+    (says, undo): (Feedback, bool),
+) -> Result<Judged, ChangeError> {
+    let mut old = Vec::new();
+    if !known.iter().any(|one| one.exclusion.because == id) {
+        old = old_episodes::read(config, waits, (known, &*history.said()?))?;
+    }
+    judged_among(known, &old, id, (says, undo))
 }
 
-/// What is known of an episode once somebody `says` it, or takes that back.
+fn judged_among(
+    known: &[EpisodeRecord],
+    old: &[OldEpisode],
+    id: &str,
+    (says, undo): (Feedback, bool),
+) -> Result<Judged, ChangeError> {
+    let known = known.iter().map(|one| &one.exclusion);
+    let known = known.map(|one| (&one.because, one.feedback, false));
+    let old = old.iter().map(|one| (&one.id, one.feedback, true));
+    let Some((_, said, old)) = known.chain(old).find(|(its, ..)| **its == *id) else {
+        return Err(ChangeError::Unknown(format!(
+            "there is no episode `{id}`: `anomalyd episodes list` shows those there are; silences and storms are not learnt from"
+        )));
+    };
+    let says = undone(id, said, says, undo)?;
+    Ok(Judged { says, old })
+}
+
+/// What is known of an episode of which somebody `said` something, or nothing, once somebody `says` it, or takes that back.
 ///
 /// # Errors
 /// If somebody takes back what nobody said.
 fn undone(
-    exclusion: &Exclusion,
+    id: &str,
+    said: Option<Feedback>,
     says: Feedback,
     undo: bool,
 ) -> Result<Option<Feedback>, ChangeError> {
-    match exclusion.feedback {
+    match said {
         _ if !undo => Ok(Some(says)),
         Some(said) if said == says => Ok(None),
         said => Err(ChangeError::Impossible(format!(
-            "nothing to take back: of `{}` it was not said that it is a {}, but {}",
-            exclusion.because,
+            "nothing to take back: of `{id}` it was not said that it is a {}, but {}",
             word(says),
             said.map_or("nothing", word)
         ))),
@@ -261,8 +289,14 @@ pub fn word(said: Feedback) -> &'static str {
 
 /// What follows from what was said of an episode.
 #[must_use]
-pub fn follows(id: &str, said: Option<Feedback>) -> String {
-    match said {
+pub fn follows(id: &str, judged: Judged) -> String {
+    match judged.says {
+        Some(_) if judged.old => format!(
+            "{id} counts as judged; it is older than what training reads (`training.history`), so nothing follows for training"
+        ),
+        None if judged.old => format!(
+            "{id} counts as judged no more; it is older than what training reads (`training.history`), so nothing follows for training"
+        ),
         Some(said) if said.lets_in() => {
             format!("training learns the records of {id} from its next run on")
         }
@@ -324,25 +358,60 @@ mod tests {
     use super::*;
     use crate::model::gate_report::{Decision, GateReport};
     use crate::stream::Offset;
+    use crate::time::Timestamp;
 
     #[test]
     fn only_what_was_said_is_taken_back() {
-        let exclusion = |feedback| Exclusion {
-            at: TopicPartition::new("in", 0),
-            key: "k".to_owned(),
-            from: Offset(1),
-            to: None,
-            because: "a".into(),
-            feedback,
-        };
-        let (nothing, fault) = (exclusion(None), exclusion(Some(Feedback::TruePositive)));
         let says = Feedback::TruePositive;
-        assert_eq!(undone(&nothing, says, false).unwrap(), Some(says));
-        assert_eq!(undone(&fault, says, true).unwrap(), None);
-        for (exclusion, says) in [(&nothing, says), (&fault, Feedback::NewNormal)] {
-            let error = undone(exclusion, says, true).unwrap_err();
+        let back = |said, says| undone("a", said, says, true);
+        assert_eq!(undone("a", None, says, false).unwrap(), Some(says));
+        assert_eq!(back(Some(says), says).unwrap(), None);
+        for (said, says) in [(None, says), (Some(says), Feedback::NewNormal)] {
+            let error = back(said, says).unwrap_err();
             assert!(matches!(error, ChangeError::Impossible(_)), "{error}");
         }
+    }
+
+    #[test]
+    fn an_episode_that_is_too_old_to_be_learnt_from_is_judged_all_the_same() {
+        let known = EpisodeRecord {
+            exclusion: Exclusion {
+                at: TopicPartition::new("in", 0),
+                key: "k".to_owned(),
+                from: Offset(1),
+                to: None,
+                because: "a".into(),
+                feedback: None,
+            },
+            from_time: Timestamp(0),
+            to_time: None,
+            held: false,
+        };
+        let old = OldEpisode {
+            id: "b".into(),
+            key: "k".to_owned(),
+            from_time: Timestamp(0),
+            to_time: None,
+            feedback: Some(Feedback::TruePositive),
+        };
+        let judge = |id: &str, says, undo| {
+            judged_among(
+                std::slice::from_ref(&known),
+                std::slice::from_ref(&old),
+                id,
+                (says, undo),
+            )
+        };
+        let dismissed = judge("a", Feedback::FalsePositive, false).unwrap();
+        assert!(!dismissed.old && follows("a", dismissed).contains("learns the records of a"));
+        let says = Some(Feedback::FalsePositive);
+        let dismissed = judge("b", Feedback::FalsePositive, false).unwrap();
+        assert_eq!(dismissed, Judged { says, old: true });
+        assert!(follows("b", dismissed).contains("nothing follows for training"));
+        let taken_back = judge("b", Feedback::TruePositive, true).unwrap();
+        assert!(follows("b", taken_back).contains("judged no more"));
+        let unknown = judge("c", Feedback::FalsePositive, false).unwrap_err();
+        assert!(matches!(unknown, ChangeError::Unknown(_)), "{unknown}");
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod models;
 pub mod notifying;
 pub mod observe;
+pub mod old_episodes;
 pub(crate) mod pages;
 pub mod past;
 mod prepare;

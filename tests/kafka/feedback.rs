@@ -181,5 +181,41 @@ fn what_is_dismissed_under_way_is_held_back_until_that_is_taken_back() {
     cluster::wait_for("a training", Duration::from_secs(60), || {
         daemon.metric("anomalyd_training_runs_total") > runs
     });
+    one_that_training_knows_no_more_is_judged(&site, &mut daemon, start);
     assert!(daemon.terminate().0.success());
+}
+
+/// Only its alerts know of it: it counts as judged, and that is all.
+fn one_that_training_knows_no_more_is_judged(
+    site: &Site,
+    daemon: &mut Daemon,
+    start: crate::daemon::Start<'_>,
+) {
+    let (alerts, id) = (
+        site.output("g", "alerts"),
+        format!("pumps/{}/0/3", site.input()),
+    );
+    let seen = &cluster::read_committed(&site.brokers, &alerts)[0];
+    let mut alert: Value = serde_json::from_str(&seen.text()).unwrap();
+    alert["id"] = id.as_str().into();
+    let value = serde_json::to_vec(&alert).unwrap();
+    let key = seen.key.clone();
+    cluster::produce(&site.brokers, &alerts, [(Some(0), key, Some(value), None)]);
+    let list = || {
+        let (code, text) = site.ask(&["episodes", "list"], start);
+        assert_eq!(code, 0, "{text}");
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(&format!("{id} ")));
+        line.map(str::to_owned).unwrap_or_default()
+    };
+    assert!(list().ends_with("older than what is read"));
+    let path = format!("/api/v1/episodes/{id}/confirm");
+    let (code, text) = daemon.post(&path, "0123456789abcdef").unwrap();
+    assert!(code == 200 && text.contains("nothing follows"), "{text}");
+    heard(daemon, 1);
+    assert!(list().ends_with("older than what is read: true positive"));
+    let (code, text) = site.ask(&["episodes", "confirm", &id, "--undo"], start);
+    assert!(code == 0 && text.contains("judged no more"), "{text}");
+    heard(daemon, 0);
 }

@@ -10,7 +10,7 @@ use anomalyd::model::card::{Card, Exclusion, Feedback, ModelVersion, Said, Suspe
 use anomalyd::model::gate_report::{Decision, Reason};
 use anomalyd::pipeline::{Watched, WrongClock};
 use anomalyd::record::Key;
-use anomalyd::service::change::{ChangeError, Changes};
+use anomalyd::service::change::{ChangeError, Changes, Judged};
 use anomalyd::service::http::Server;
 use anomalyd::service::metrics::Metrics;
 use anomalyd::service::past::{Asked, Past, Stopped};
@@ -51,12 +51,15 @@ impl Notes {
 }
 
 impl Changes for Notes {
-    fn say(&self, id: &str, says: Feedback, undo: bool) -> Result<Option<Feedback>, ChangeError> {
+    fn say(&self, id: &str, says: Feedback, undo: bool) -> Result<Judged, ChangeError> {
         self.note(format!("{id} {} {undo}", says.name()));
         if id == "d/t/0/404" {
             return Err(ChangeError::Unknown("no such episode".to_owned()));
         }
-        Ok((!undo).then_some(says))
+        Ok(Judged {
+            says: (!undo).then_some(says),
+            old: false,
+        })
     }
 
     fn models(&self) -> Result<(Vec<Card>, Option<ModelVersion>), ChangeError> {

@@ -102,6 +102,15 @@ fn the_description_has_what_can_be_asked_and_nothing_else() {
         .map(|e| (e.method.to_owned(), e.path.to_owned()))
         .collect();
     assert_eq!(described, there);
+    for endpoint in endpoints() {
+        let asked = &all["paths"][endpoint.path][endpoint.method]["parameters"];
+        let asked = asked.as_array().into_iter().flatten();
+        let names = asked
+            .filter(|asked| asked["in"] == "query")
+            .map(|asked| asked["name"].as_str());
+        let names: Vec<&str> = names.map(Option::unwrap).collect();
+        assert_eq!(names, endpoint.parameters, "{}", endpoint.path);
+    }
     let shown = shown(&[], true);
     assert_eq!(get(&shown.server, "/api/v1/openapi.json"), (200, all));
     // Whatever changes anything asks for the token, and nothing else does.
@@ -113,7 +122,7 @@ fn the_description_has_what_can_be_asked_and_nothing_else() {
 }
 
 /// What is asked without changing anything: as it is described, as it is asked, and what comes of it.
-const LOOKS: [(&str, &str, u16); 19] = [
+const LOOKS: [(&str, &str, u16); 28] = [
     ("/api/v1/status", "/api/v1/status", 200),
     ("/api/v1/episodes", "/api/v1/episodes", 200),
     ("/api/v1/episodes/{id}", "/api/v1/episodes/d/t/0/1", 200),
@@ -165,6 +174,20 @@ const LOOKS: [(&str, &str, u16); 19] = [
     ("/api/v1/models/{version}", "/api/v1/models/3", 200),
     ("/api/v1/models/{version}", "/api/v1/models/4", 404),
     ("/api/v1/settings", "/api/v1/settings", 200),
+    // What makes no sense is refused in words, and nothing is passed over.
+    ("/api/v1/status", "/api/v1/status?pretty", 400),
+    ("/api/v1/keys", "/api/v1/keys?most=few", 400),
+    ("/api/v1/keys", "/api/v1/keys?mots=3", 400),
+    (
+        "/api/v1/keys/{key}/series",
+        "/api/v1/keys/k/series?from=today",
+        400,
+    ),
+    ("/api/v1/keys/{key}/series", "/api/v1/keys/%FF/series", 400),
+    ("/api/v1/keys/{key}/past", "/api/v1/keys/nobody/past", 404),
+    ("/api/v1/scores", "/api/v1/scores?most=-1", 400),
+    ("/api/v1/models/{version}", "/api/v1/models/abc", 404),
+    ("/api/v1/models/{version}", "/api/v1/models/3?full=1", 400),
 ];
 
 #[test]
@@ -197,13 +220,24 @@ fn every_answer_is_as_it_is_described() {
     let asked = |before, after, place| {
         format!("past of pump 1/α at t[0] {place}: {before} before, {after} after")
     };
-    assert_eq!(shown.notes.taken(), [asked(600, 0, 0), asked(300, 400, 1)]);
+    assert_eq!(
+        shown.notes.taken()[..2],
+        [asked(600, 0, 0), asked(300, 400, 1)]
+    );
     let (_, scores) = get(&shown.server, "/api/v1/scores?p_max=0.1&most=3");
     assert_eq!(scores["found"], 300, "{scores}");
     assert_eq!(scores["scores"][0]["input"]["offset"], 599);
     assert_eq!(scores["scores"].as_array().unwrap().len(), 3);
     let (_, settings) = get(&shown.server, "/api/v1/settings");
     assert!(!settings.to_string().contains(TOKEN), "{settings}");
+    let (_, typo) = get(&shown.server, "/api/v1/keys?mots=3");
+    assert_eq!(
+        typo["error"],
+        "there is no parameter `mots` here; is `most` meant?"
+    );
+    let (_, few) = get(&shown.server, "/api/v1/keys?most=few");
+    let few = few["error"].as_str().unwrap();
+    assert!(few.starts_with("`most` cannot be `few`: "), "{few}");
     let none = get(&shown.server, "/api/v1/nothing");
     assert_eq!(none.0, 404);
 }

@@ -3,23 +3,25 @@
 //! Whoever reaches it may look. To change anything takes `http.token`; without one it answers with the command that does it. What changes anything
 //! goes the way of the command line (`change`), on a thread of its own, one at a time.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{MethodRouter, get, post};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tracing::Span;
 
 use super::change::{ChangeError, Changes, follows};
 use super::past::{Asked, COURSE, LEAD, TAIL};
+use super::query::{
+    InPath, InQuery, KeysQuery, PastQuery, ScoresQuery, SeriesQuery, Undo, only, refuse,
+};
 use super::recent::Wanted;
 use super::scored::Which;
 use super::sources::{Access, LateChanges, Sources};
@@ -28,17 +30,17 @@ use crate::config::Setting;
 use crate::model::card::{Feedback, ModelVersion};
 use crate::stream::EpisodeId;
 
-/// Answers of lists that may be long have so many entries unless told otherwise, and at most.
-const KEYS: usize = 50;
+/// What takes back what was said.
+const UNDO: &[&str] = &["undo"];
+
+/// Answers of lists that may be long have so many entries unless told otherwise, and at most; those of keys unless told otherwise are in `query`.
 const KEYS_MAX: usize = 500;
 const POINTS: usize = 600;
 const POINTS_MAX: usize = 5_000;
 const SCORES: usize = 100;
 const SCORES_MAX: usize = 5_000;
-/// How much of the past keys are shown over, in minutes, and in how many bins.
-const MINUTES: u32 = 60;
+/// How much of the past keys are shown over at most, in minutes, and in how many bins.
 const MINUTES_MAX: u32 = 60 * 24 * 30;
-const BINS: usize = 60;
 const BINS_MAX: usize = 500;
 
 /// What the program answers: the description of all this.
@@ -51,18 +53,26 @@ pub struct Endpoint {
     pub method: &'static str,
     /// Its path as OpenAPI writes it.
     pub path: &'static str,
+    /// Its parameters behind the question mark: no others are taken.
+    pub parameters: &'static [&'static str],
     /// Its path as the router takes it.
     route: &'static str,
     handler: MethodRouter<Sources>,
 }
 
-fn endpoint(method: &'static str, path: &'static str, handler: MethodRouter<Sources>) -> Endpoint {
+fn endpoint(
+    method: &'static str,
+    path: &'static str,
+    parameters: &'static [&'static str],
+    handler: MethodRouter<Sources>,
+) -> Endpoint {
     Endpoint {
         method,
         path,
-        // Ids of episodes have slashes: they are taken as they are, and escaped.
+        parameters,
+        // Ids of episodes have slashes: they are taken as they are, and escaped. So is what is said of them, whatever that is.
         route: match path {
-            "/api/v1/episodes/{id}" => "/api/v1/episodes/{*id}",
+            "/api/v1/episodes/{id}" | "/api/v1/episodes/{id}/dismiss" => "/api/v1/episodes/{*id}",
             path => path,
         },
         handler,
@@ -72,40 +82,53 @@ fn endpoint(method: &'static str, path: &'static str, handler: MethodRouter<Sour
 /// All that can be asked.
 #[must_use]
 pub fn endpoints() -> Vec<Endpoint> {
+    let asked = |path, parameters, handler| endpoint("get", path, parameters, handler);
+    let changed = |path, parameters, handler| endpoint("post", path, parameters, handler);
     vec![
-        endpoint("get", "/api/v1/status", get(status)),
-        endpoint("get", "/api/v1/events", get(watch)),
-        endpoint("get", "/api/v1/episodes", get(episodes)),
-        endpoint("get", "/api/v1/episodes/{id}", get(episode).post(say)),
-        endpoint("post", "/api/v1/episodes/{id}/dismiss", MethodRouter::new()),
-        endpoint("post", "/api/v1/episodes/{id}/confirm", MethodRouter::new()),
-        endpoint(
-            "post",
+        asked("/api/v1/status", &[], get(status)),
+        asked("/api/v1/events", &[], get(watch)),
+        asked("/api/v1/episodes", &[], get(episodes)),
+        asked("/api/v1/episodes/{id}", &[], get(episode)),
+        changed("/api/v1/episodes/{id}/dismiss", UNDO, post(say)),
+        changed("/api/v1/episodes/{id}/confirm", UNDO, MethodRouter::new()),
+        changed(
             "/api/v1/episodes/{id}/new-normal",
+            UNDO,
             MethodRouter::new(),
         ),
-        endpoint("get", "/api/v1/keys", get(keys)),
-        endpoint("get", "/api/v1/keys/{key}/series", get(series)),
-        endpoint("get", "/api/v1/keys/{key}/past", get(past)),
-        endpoint("get", "/api/v1/scores", get(scores)),
-        endpoint("get", "/api/v1/models", get(models)),
-        endpoint("get", "/api/v1/models/{version}", get(model)),
-        endpoint("post", "/api/v1/models/{version}/promote", post(promote)),
-        endpoint("post", "/api/v1/models/rollback", post(rollback)),
-        endpoint("post", "/api/v1/retrain", post(retrain)),
-        endpoint("post", "/api/v1/reload", post(reload)),
-        endpoint("get", "/api/v1/settings", get(settings)),
-        endpoint("get", "/api/v1/openapi.json", get(openapi)),
+        asked(
+            "/api/v1/keys",
+            &["search", "most", "minutes", "bins"],
+            get(keys),
+        ),
+        asked(
+            "/api/v1/keys/{key}/series",
+            &["from", "to", "most"],
+            get(series),
+        ),
+        asked("/api/v1/keys/{key}/past", &["episode", "most"], get(past)),
+        asked("/api/v1/scores", &["key", "p_max", "most"], get(scores)),
+        asked("/api/v1/models", &[], get(models)),
+        asked("/api/v1/models/{version}", &[], get(model)),
+        changed("/api/v1/models/{version}/promote", &[], post(promote)),
+        changed("/api/v1/models/rollback", &[], post(rollback)),
+        changed("/api/v1/retrain", &[], post(retrain)),
+        changed("/api/v1/reload", &[], post(reload)),
+        asked("/api/v1/settings", &[], get(settings)),
+        asked("/api/v1/openapi.json", &[], get(openapi)),
     ]
 }
 
-/// The routes of all endpoints; what is said of an episode is routed with the episode.
+/// The routes of all endpoints; all that is said of an episode has one.
 pub(super) fn router() -> Router<Sources> {
     let routed = endpoints()
         .into_iter()
-        .filter(|e| !e.path.starts_with("/api/v1/episodes/{id}/"));
+        .filter(|e| !e.path.ends_with("/confirm") && !e.path.ends_with("/new-normal"));
     routed
-        .fold(Router::new(), |router, e| router.route(e.route, e.handler))
+        .fold(Router::new(), |router, e| {
+            let asked = move |request, next| only(e.parameters, request, next);
+            router.route(e.route, e.handler.layer(from_fn(asked)))
+        })
         .route("/api/{*path}", axum::routing::any(nowhere))
 }
 
@@ -145,7 +168,7 @@ async fn episodes(State(sources): State<Sources>) -> Response {
     Json(json!({"open": open, "closed": closed})).into_response()
 }
 
-async fn episode(State(sources): State<Sources>, Path(id): Path<String>) -> Response {
+async fn episode(State(sources): State<Sources>, InPath(id): InPath) -> Response {
     match sources.status.episode(&id) {
         Some(found) => Json(found).into_response(),
         None => refuse(
@@ -158,28 +181,7 @@ async fn episode(State(sources): State<Sources>, Path(id): Path<String>) -> Resp
     }
 }
 
-/// `/api/v1/keys?search=...`
-#[derive(Debug, Deserialize)]
-#[serde(default)]
-struct KeysQuery {
-    search: String,
-    most: usize,
-    minutes: u32,
-    bins: usize,
-}
-
-impl Default for KeysQuery {
-    fn default() -> Self {
-        Self {
-            search: String::new(),
-            most: KEYS,
-            minutes: MINUTES,
-            bins: BINS,
-        }
-    }
-}
-
-async fn keys(State(sources): State<Sources>, Query(query): Query<KeysQuery>) -> Response {
+async fn keys(State(sources): State<Sources>, InQuery(query): InQuery<KeysQuery>) -> Response {
     let wanted = Wanted {
         search: &query.search,
         most: query.most.min(KEYS_MAX),
@@ -189,19 +191,10 @@ async fn keys(State(sources): State<Sources>, Query(query): Query<KeysQuery>) ->
     Json(sources.status.overview(wanted)).into_response()
 }
 
-/// `/api/v1/keys/{key}/series?from=...`
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct SeriesQuery {
-    from: Option<i64>,
-    to: Option<i64>,
-    most: Option<usize>,
-}
-
 async fn series(
     State(sources): State<Sources>,
-    Path(key): Path<String>,
-    Query(query): Query<SeriesQuery>,
+    InPath(key): InPath,
+    InQuery(query): InQuery<SeriesQuery>,
 ) -> Response {
     let between = (query.from.unwrap_or(i64::MIN), query.to.unwrap_or(i64::MAX));
     let most = query.most.unwrap_or(POINTS).min(POINTS_MAX);
@@ -215,19 +208,11 @@ async fn series(
     }
 }
 
-/// `/api/v1/keys/{key}/past?episode=...`
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct PastQuery {
-    episode: Option<String>,
-    most: Option<usize>,
-}
-
 /// Reads records that are not remembered again from the log, one question at a time.
 async fn past(
     State(sources): State<Sources>,
-    Path(key): Path<String>,
-    Query(query): Query<PastQuery>,
+    InPath(key): InPath,
+    InQuery(query): InQuery<PastQuery>,
 ) -> Response {
     let asked = match query.episode {
         Some(id) => match EpisodeId::from(id.as_str()).place() {
@@ -255,27 +240,22 @@ async fn past(
             }
         }
     };
-    let access = &sources.access;
+    let (access, known) = (&sources.access, sources.status.oldest(&key).is_some());
     let found = run(&access.changes, &access.reading, move |changes| {
         changes.past(&asked)
     });
     let most = query.most.unwrap_or(POINTS).min(POINTS_MAX);
     match found.await {
+        Ok(found) if found.records.is_empty() && !known => {
+            let why = found.told(&key, most).message;
+            refuse(StatusCode::NOT_FOUND, &why, None)
+        }
         Ok(found) => Json(found.told(&key, most)).into_response(),
         Err(refused) => refused,
     }
 }
 
-/// `/api/v1/scores?key=...`
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct ScoresQuery {
-    key: Option<String>,
-    p_max: Option<f64>,
-    most: Option<usize>,
-}
-
-async fn scores(State(sources): State<Sources>, Query(query): Query<ScoresQuery>) -> Response {
+async fn scores(State(sources): State<Sources>, InQuery(query): InQuery<ScoresQuery>) -> Response {
     let p_max = query.p_max.unwrap_or(1.0);
     if !(0.0..=1.0).contains(&p_max) {
         let why = format!("`p_max` is a probability, from 0 to 1, but is {p_max}");
@@ -310,35 +290,32 @@ async fn models(State(sources): State<Sources>) -> Response {
 }
 
 /// The whole card of a model.
-async fn model(State(sources): State<Sources>, Path(version): Path<u64>) -> Response {
+async fn model(State(sources): State<Sources>, InPath(version): InPath) -> Response {
+    let Some(number) = version_of(&version) else {
+        return no_model(&version);
+    };
     let found = ask(&sources, |changes| changes.models()).await;
-    let card = found.map(|(cards, _)| {
-        cards
-            .into_iter()
-            .find(|card| card.version == ModelVersion(version))
-    });
+    let card = found.map(|(cards, _)| cards.into_iter().find(|card| card.version == number));
     match card {
         Ok(Some(card)) => Json(card).into_response(),
-        Ok(None) => refuse(
-            StatusCode::NOT_FOUND,
-            &format!("there is no model {version}"),
-            None,
-        ),
+        Ok(None) => no_model(&version),
         Err(refused) => refused,
     }
 }
 
-/// `?undo=true`
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Undo {
-    undo: bool,
+fn version_of(text: &str) -> Option<ModelVersion> {
+    text.parse().ok().map(ModelVersion)
+}
+
+fn no_model(version: &str) -> Response {
+    let why = format!("there is no model `{version}`; /api/v1/models has those there are");
+    refuse(StatusCode::NOT_FOUND, &why, None)
 }
 
 async fn say(
     State(sources): State<Sources>,
-    Path(path): Path<String>,
-    Query(Undo { undo }): Query<Undo>,
+    InPath(path): InPath,
+    InQuery(Undo { undo }): InQuery<Undo>,
     headers: HeaderMap,
 ) -> Response {
     let said = path
@@ -380,11 +357,13 @@ fn meant(word: &str) -> Option<Feedback> {
 
 async fn promote(
     State(sources): State<Sources>,
-    Path(version): Path<u64>,
+    InPath(version): InPath,
     headers: HeaderMap,
 ) -> Response {
+    let Some(version) = version_of(&version) else {
+        return no_model(&version);
+    };
     let command = format!("anomalyd models promote {version} {FILE}");
-    let version = ModelVersion(version);
     let done = change(&sources, &headers, &command, move |changes| {
         changes.promote(version)
     });
@@ -423,13 +402,6 @@ async fn reload(State(sources): State<Sources>, headers: HeaderMap) -> Response 
 
 /// What stands for the configuration in a command.
 const FILE: &str = "--config FILE";
-
-/// An answer that says why not, and which command would do it.
-fn refuse(status: StatusCode, why: &str, command: Option<&str>) -> Response {
-    let mut body = BTreeMap::from([("error", why)]);
-    body.extend(command.map(|command| ("command", command)));
-    (status, Json(body)).into_response()
-}
 
 /// Whether somebody may change something; if not, the answer that says so.
 pub(super) fn admit(

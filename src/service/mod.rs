@@ -29,6 +29,7 @@ pub(crate) mod pages;
 pub mod past;
 mod prepare;
 mod process_metrics;
+mod query;
 pub mod recent;
 pub mod reload;
 pub mod reloaded;

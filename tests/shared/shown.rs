@@ -108,7 +108,8 @@ impl Changes for Notes {
             "past of {key} at {at} {place}: {before} before, {after} after"
         ));
         // A record a second, as the remembered ones are, before them.
-        let records = (-400..0).map(|second| record(key, second)).collect();
+        let lasted = if key == "nobody" { 0 } else { 400 };
+        let records = (-lasted..0).map(|second| record(key, second)).collect();
         Ok(Past {
             columns: vec!["x".to_owned(), "y".to_owned()],
             records,

@@ -16,13 +16,14 @@ export function pastOf(drawn) {
     try {
       found = await ask(`keys/${encodeURIComponent(key)}/past?most=900${episode ? `&episode=${encodeURIComponent(episode)}` : ''}`);
       state = 'read';
-    } catch (error) { state = 'failed'; problem = error.message; }
+    } catch (error) { state = error.status === 404 ? 'none' : 'failed'; problem = error.message; }
     show();
     drawn();
   };
   const button = text => h('button', { type: 'button', onclick: () => read(...from) }, text);
   const show = () => fill(note, [state, problem, found?.message], () => {
     if (state === 'reading') return h('p', { class: 'dim small' }, 'Earlier records are being read again from the log …');
+    if (state === 'none') return h('p', { class: 'dim small' }, `${problem}.`);
     if (state === 'failed') return h('p', { class: 'dim small' }, `Earlier records could not be read again from the log: ${problem}. `, button('Try again'));
     if (state === 'offered') return button('Read earlier records again from the log');
     if (state === 'read') return h('p', { class: 'dim small' }, found.points.length ? 'What came before this process began to remember: ' : '', `${found.message}.`);

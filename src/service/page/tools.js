@@ -8,7 +8,7 @@ export const base = (location.pathname.match(/^\/d\/[^/]+/) || [''])[0];
 export async function ask(path) {
   const answer = await fetch(`${base}/api/v1/${path}`);
   const body = await answer.json();
-  if (!answer.ok) throw new Error(body.error || `${answer.status}`);
+  if (!answer.ok) throw Object.assign(new Error(body.error || `${answer.status}`), { status: answer.status });
   return body;
 }
 

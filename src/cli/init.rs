@@ -10,7 +10,7 @@ use super::output::print;
 use super::outside::outside;
 use crate::config::Config;
 use crate::kafka::history::{HistoryTopics, KafkaHistory};
-use crate::record::{RecordBatch, wire};
+use crate::record::{RecordBatch, nonfinite, wire};
 use crate::tools::propose::{Leaves, leaves, propose};
 use crate::tools::proposed::{Names, file, spec};
 use crate::tools::table::head;
@@ -108,8 +108,7 @@ fn of_topic(config: &Config, topic: &str) -> Result<Sample, Failure> {
         .records()
         .iter()
         .filter_map(|record| batch.value(record));
-    let parsed =
-        values.filter_map(|value| leaves(&serde_json::from_slice(wire::json(value)).ok()?));
+    let parsed = values.filter_map(|value| leaves(&nonfinite::parse(wire::json(value)).ok()?));
     let all: Vec<Leaves> = parsed.collect();
     // As many of each partition.
     let apart = all.len().div_ceil(RECORDS).max(1);

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::calendar;
 use super::csv;
+use super::nonfinite;
 use super::number;
 use super::schema::{Features, Format, SchemaSpec, join_path};
 use super::wire;
@@ -151,7 +152,7 @@ fn look_at_line(value: &[u8], spec: &SchemaSpec, fields: &mut BTreeMap<String, S
 
 /// Adds what one record shows. serde_json's own depth limit bounds the recursion.
 fn look(value: &[u8], fields: &mut BTreeMap<String, Seen>) {
-    if let Ok(Value::Object(object)) = serde_json::from_slice(value) {
+    if let Ok(Value::Object(object)) = nonfinite::parse(value) {
         look_into("", &object, fields);
     }
 }

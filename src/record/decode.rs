@@ -362,6 +362,26 @@ mod tests {
     }
 
     #[test]
+    fn python_s_nan_and_infinity_are_missing_values() {
+        let nan = f64::NAN;
+        assert_row(AB, r#"{"a":1,"b":{"c":NaN},"x":[NaN]}"#, &[1.0, nan]);
+        assert_row(AB, r#"{"a":-Infinity,"b":{"c":2}}"#, &[nan, 2.0]);
+        assert_row(AB, r#"{"a": Infinity, "b": {"c": 2}}"#, &[nan, 2.0]);
+        let array = r#"{"features":{"array":"v","len":3},"missing":7}"#;
+        assert_row(array, r#"{"v":[NaN,-Infinity,3]}"#, &[7.0, 7.0, 3.0]);
+        let strict = r#"{"features":["a","b"],"missing":"dead_letter"}"#;
+        assert_eq!(
+            error(strict, br#"{"a":1,"b":NaN}"#).to_string(),
+            "field `b`: is missing, null or out of range"
+        );
+        assert_eq!(error(AB, br#"{"a":NaN}"#).reason(), "nothing_observed");
+        // As texts they were missing before; within others they are letters.
+        let keyed = r#"{"features":["a"],"key":["k"]}"#;
+        let (decoded, _) = decode(keyed, br#"{"a":1,"k":"-Infinity","x":NaN}"#).unwrap();
+        assert_eq!(&*decoded.key.0, "-Infinity");
+    }
+
+    #[test]
     fn categories_and_booleans_become_zeros_and_ones() {
         let spec = r#"{"features":["on"],"categories":{"mode":["idle","1","true"]}}"#;
         assert_row(spec, r#"{"on":true,"mode":"idle"}"#, &[1.0, 1.0, 0.0, 0.0]);
@@ -456,9 +476,15 @@ mod tests {
             time(spec, r#"{"a":1,"t":{"at":1700000000}}"#),
             1_700_000_000_000
         );
+        assert_eq!(
+            time(spec, r#"{"a":1,"t":{"at":"1700000000123"}}"#),
+            1_700_000_000_123
+        );
         for bad in [
             r#"{"a":1}"#,
             r#"{"a":1,"t":{"at":null}}"#,
+            r#"{"a":1,"t":{"at":NaN}}"#,
+            r#"{"a":1,"t":{"at":"170000000"}}"#,
             r#"{"a":1,"t":{"at":"soon"}}"#,
             r#"{"a":1,"t":{"at":-5}}"#,
             r#"{"a":1,"t":{"at":1e400}}"#,
@@ -491,7 +517,8 @@ mod tests {
             b"{\"a\":+1}",
             b"{\"a\":1.}",
             b"{\"a\":.5}",
-            b"{\"a\":NaN}",
+            b"{\"a\":nan}",
+            b"{\"a\":NaN,}",
             b"{\"a\":inf}",
             b"{\"a\":1,}",
             b"{'a':1}",

@@ -1,6 +1,6 @@
 //! JSON by serde_json: the way that takes every record, and says what is wrong with the bad ones.
 //!
-//! A visitor hands each named field's text straight to the row; no tree is built. What counts as JSON is serde_json's judgement alone;
+//! A visitor hands each named field's text straight to the row; no tree is built. What counts as JSON is serde_json's judgement alone, but that [`nonfinite`] numbers are null;
 //! beyond that: a field that the schema names may appear only once (a second value would be a guess), and nothing may nest
 //! deeper than [`DEPTH_MAX`]. A syntax error anywhere is reported before any unusable field.
 
@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::row::{Row, Scalar, wrong};
 use super::schema::{Node, Schema, Use};
-use super::{DecodeError, number};
+use super::{DecodeError, nonfinite, number};
 
 /// Objects and arrays within each other at most, as in serde_json itself.
 pub(super) const DEPTH_MAX: usize = 128;
@@ -36,6 +36,17 @@ impl Seen {
 
 /// Reads one record into an empty row.
 pub(super) fn read(value: &[u8], row: &mut Row<'_>, seen: &mut Seen) -> Result<(), DecodeError> {
+    let read = read_json(value, row, seen);
+    if let Err(DecodeError::Syntax(_)) = read
+        && let Some(value) = nonfinite::as_null(value)
+    {
+        row.clear();
+        return read_json(&value, row, seen);
+    }
+    read
+}
+
+fn read_json(value: &[u8], row: &mut Row<'_>, seen: &mut Seen) -> Result<(), DecodeError> {
     let text = std::str::from_utf8(value).map_err(|error| {
         syntax(format_args!(
             "invalid UTF-8 after byte {}",

@@ -1,7 +1,7 @@
 //! Records: from the bytes of a Kafka message to a row of numbers.
 //!
 //! Pure: no I/O, no clock. What cannot be read is a [`DecodeError`], which becomes a dead letter; never a panic, never a silent drop.
-//! Next: `schema` (which fields are features), `envelope` and `event` (what is around a record), `calendar` (the hour as context), `decode` (bytes into rows), `json` (by serde_json), `json_template` (by the learnt bytes between
+//! Next: `schema` (which fields are features), `envelope` and `event` (what is around a record), `calendar` (the hour as context), `decode` (bytes into rows), `json` (by serde_json), `nonfinite` (numbers that JSON has not), `json_template` (by the learnt bytes between
 //! the values, much faster, same results), `csv`, `floats`, `avro` and `protobuf` (by schemas that `avro_schema` and `protobuf_schema` read, which `wire` finds the ids of), `dead_letter` and `limit` (what becomes of the rest).
 
 pub mod auto;
@@ -21,6 +21,7 @@ mod floats;
 mod json;
 mod json_template;
 pub mod limit;
+pub mod nonfinite;
 pub(crate) mod number;
 pub mod problem;
 mod protobuf;

@@ -1,4 +1,4 @@
-//! Event times as records write them: RFC 3339 text, or a number of seconds, milli-, micro- or nanoseconds since 1970.
+//! Event times as records write them: RFC 3339 text, or a number of seconds, milli-, micro- or nanoseconds since 1970, which a text may be, too.
 //!
 //! Times before 1970 are refused: Kafka takes no negative timestamp, and what is written carries the event time.
 
@@ -12,10 +12,12 @@ pub fn read(text: &str) -> Result<Timestamp, String> {
     }
 }
 
-/// The time that `text` names. RFC 3339; a space may stand for the `T`; without an offset it is UTC.
+/// The time that `text` names. RFC 3339; a space may stand for the `T`; without an offset it is UTC. Or a number, if it has as many digits as one of
+/// today: `20240131` is a date.
 pub(super) fn from_text(text: &str) -> Result<Timestamp, String> {
     let time = match plain_utc(text.as_bytes()) {
         Some(time) => time,
+        None if is_epoch(text) => return from_number(text, text.parse().unwrap_or(f64::NAN)),
         None => any_rfc3339(text)
             .ok_or_else(|| format!("`{}` is not an RFC 3339 time", shortened(text)))?,
     };
@@ -23,6 +25,13 @@ pub(super) fn from_text(text: &str) -> Result<Timestamp, String> {
         return Err(format!("`{}` is before 1970", shortened(text)));
     }
     Ok(Timestamp(time))
+}
+
+/// Whether a text is a number of seconds, milli-, micro- or nanoseconds of our days: from 2001 to 2286 all have these many digits before the point.
+fn is_epoch(text: &str) -> bool {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    matches!(whole.len(), 10 | 13 | 16 | 19) && digits(whole) && digits(fraction)
 }
 
 /// The time that a number names; its magnitude tells the unit. `text` is the number as written, `value` its value.
@@ -195,6 +204,12 @@ mod tests {
         check("2023-11-14T22:13:20", 1_700_000_000_000);
         check("2023-11-14 22:13:20", 1_700_000_000_000);
         check("2024-02-29T00:00:00Z", 1_709_164_800_000);
+        check("20240229", 1_709_164_800_000);
+        check("1700000000", 1_700_000_000_000);
+        check("1700000000.25", 1_700_000_000_250);
+        check("1700000000123", 1_700_000_000_123);
+        check("1700000000123456", 1_700_000_000_123);
+        check("1700000000123456789", 1_700_000_000_123);
     }
 
     #[test]
@@ -207,7 +222,12 @@ mod tests {
             "2023-11-14T24:13:20Z",
             "2023-11-14T22:13:20.Z",
             "1969-12-31T23:59:59Z",
-            "1700000000",
+            "170000000",
+            "20240131120000",
+            "1.7e9",
+            "-1700000000",
+            " 1700000000",
+            "1700000000.",
             "2023-11-14T22:13:20ZZ",
             "2023-11-14T22:13:20+00:00[UTC]",
         ] {

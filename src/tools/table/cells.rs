@@ -9,7 +9,7 @@ use super::super::ToolError;
 use super::{Roles, Table, head};
 use crate::record::calendar::{self, Calendar};
 use crate::record::schema::join_path;
-use crate::record::{Key, Missing, problem, timestamp};
+use crate::record::{Key, Missing, nonfinite, problem, timestamp};
 use crate::time::Timestamp;
 
 /// A column while it is read.
@@ -143,7 +143,7 @@ impl<'a> Cells<'a> {
             if text.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
-            match serde_json::from_slice(text) {
+            match nonfinite::parse(text) {
                 Ok(Value::Object(fields)) => {
                     for (name, value) in &fields {
                         self.json(&self.name("", name), value, line);

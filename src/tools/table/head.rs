@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::super::propose::{Leaves, leaves, time_column};
 use super::Roles;
+use crate::record::nonfinite;
 
 /// Rows that are looked at.
 pub(super) const ROWS: usize = 1_000;
@@ -27,7 +28,7 @@ pub fn rows(content: &[u8], most: usize) -> Vec<Leaves> {
     let first = content.iter().find(|byte| !byte.is_ascii_whitespace());
     if first == Some(&b'{') {
         let lines = content.split(|&byte| byte == b'\n');
-        let json = |line: &[u8]| leaves(&serde_json::from_slice(line).ok()?);
+        let json = |line: &[u8]| leaves(&nonfinite::parse(line).ok()?);
         return lines.take(most).filter_map(json).collect();
     }
     let mut reader = csv::ReaderBuilder::new()

@@ -6,6 +6,7 @@
 mod link;
 mod rate;
 mod turns;
+mod unlearnt;
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -418,6 +419,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
         self.store
             .save(&model, promoted)
             .map_err(|error| failed(&error))?;
+        unlearnt::say(&model.card);
         Ok((version, promoted, verdict.to_string()))
     }
 

@@ -321,6 +321,7 @@ fn the_pages_say_what_is_wrong_and_are_drawn_well_wide_and_narrow_light_and_dark
             "/models",
             "Refused: gives all held-out windows the same score.",
         ),
+        ("/models", "Nothing was left to learn from 1 key:"),
         ("/settings", "http.token"),
     ];
     for (width, scheme) in LOOKS {

@@ -252,6 +252,9 @@ pub struct Card {
     /// Where each partition's records begin that some model of this detector judged when they came: after those of the first model.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub judged_from: Vec<(TopicPartition, Offset)>,
+    /// Keys of which nothing was left to learn from.
+    #[serde(default, skip_serializing_if = "Unlearnt::is_none")]
+    pub unlearnt: Unlearnt,
     /// Rows: fitted on, validated on, calibrated on, gated on; and rows excluded.
     pub rows: BTreeMap<String, u64>,
     /// How training used its rows. Cards of older programs lack it; then the configuration at hand is taken.
@@ -307,6 +310,7 @@ impl Card {
             accepted: Vec::new(),
             known: None,
             judged_from: Vec::new(),
+            unlearnt: Unlearnt::default(),
             rows: BTreeMap::new(),
             usage: None,
             records_per_key_day: RECORDS_PER_KEY_DAY,
@@ -338,6 +342,23 @@ pub struct TypeOfKeys {
     pub keys: u64,
     /// Windows that its model was fitted on.
     pub windows: u64,
+}
+
+/// Keys all of whose records were kept out as flagged: the model has nothing of their own to judge them by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unlearnt {
+    /// How many.
+    pub keys: u64,
+    /// Some of them by name.
+    pub named: Vec<String>,
+}
+
+impl Unlearnt {
+    /// Something was left of each key.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.keys == 0
+    }
 }
 
 /// How training used its rows: all that decides which row goes where.

@@ -105,6 +105,8 @@ pub struct Metrics {
     pub model_version: IntGauge,
     /// When the model in use was made.
     pub model_created: Gauge,
+    /// Keys of which the model in use learnt nothing.
+    pub unlearnt: IntGauge,
     /// Champions that a worker could not take up.
     pub models_refused: IntCounter,
     /// Training runs, by outcome.
@@ -316,6 +318,11 @@ pub(super) const TABLE: &[Entry] = &[
         "When the model in use was trained, in seconds since 1970; its age is time() minus this. 0 without a model.",
     ),
     entry(
+        "anomalyd_model_unlearnt_keys",
+        &[],
+        "Keys of which the model in use learnt nothing, for all of their records are kept out as flagged; /status names some.",
+    ),
+    entry(
         "anomalyd_models_refused_total",
         &[],
         "Times that a worker refused the champion because it was made for other features.",
@@ -428,6 +435,7 @@ impl Metrics {
             rebalances: make.metric("anomalyd_rebalances_total")?,
             model_version: make.metric("anomalyd_model_version")?,
             model_created: make.metric("anomalyd_model_created_timestamp_seconds")?,
+            unlearnt: make.metric("anomalyd_model_unlearnt_keys")?,
             models_refused: make.metric("anomalyd_models_refused_total")?,
             trainings: make.metric("anomalyd_training_runs_total")?,
             training_waits: make.metric("anomalyd_training_waits")?,

@@ -319,6 +319,8 @@ impl worker::Observer for WorkerObserver {
         self.metrics
             .model_created
             .set(card.created.0 as f64 / 1000.0);
+        let unlearnt = i64::try_from(card.unlearnt.keys).unwrap_or(i64::MAX);
+        self.metrics.unlearnt.set(unlearnt);
         self.status.model(card);
         self.status
             .budget(Rule::of(&self.params, Some(model)).p_value());
@@ -465,6 +467,7 @@ impl trainer::Observer for TrainingObserver {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::card::Unlearnt;
     use crate::model::trained::TrainedModel;
     use crate::pipeline::{Outbox, WrongClocks};
     use crate::record::DecodeError;
@@ -499,7 +502,11 @@ mod tests {
     #[test]
     fn the_version_exported_is_the_one_that_judges() {
         let (metrics, status, [mut one, mut two]) = observers();
-        let model = TrainedModel::simple(5, &["x"], 1, Calibration::fit(&[1.0]));
+        let mut model = TrainedModel::simple(5, &["x"], 1, Calibration::fit(&[1.0]));
+        model.card.unlearnt = Unlearnt {
+            keys: 2,
+            named: vec!["k".to_owned()],
+        };
         // A champion that is refused judges nothing.
         one.refused(&ColumnsDiffer {
             version: ModelVersion(5),
@@ -520,8 +527,12 @@ mod tests {
         // Where nothing is held, what was taken up would judge.
         one.promoted(&model);
         one.gauges(&judging(&[]));
-        assert_eq!(metrics.model_version.get(), 5);
-        assert_eq!(status.view().model.map(|model| model.version), Some(5));
+        assert_eq!(
+            (metrics.model_version.get(), metrics.unlearnt.get()),
+            (5, 2)
+        );
+        let shown = status.view().model.unwrap();
+        assert_eq!((shown.version, shown.unlearnt.keys), (5, 2));
         // What was taken up is not what judges while a partition is still replayed by another.
         one.gauges(&judging(&[3, 5]));
         assert_eq!(metrics.model_version.get(), 3);

@@ -17,7 +17,7 @@ use super::scored::{ScoredList, Which};
 use crate::alert::{Alert, InputRef};
 use crate::detect::Params;
 use crate::kafka::publish::Delivery;
-use crate::model::card::{Card, Feedback, Said};
+use crate::model::card::{Card, Feedback, Said, Unlearnt};
 use crate::pipeline::{OpenEpisode, Watched, WrongClock};
 use crate::record::dead_letter::DeadLetter;
 use crate::stream::TopicPartition;
@@ -75,6 +75,8 @@ pub struct ModelStatus {
     pub columns: Vec<String>,
     /// Those of them that count: what they count from one record to the next is judged.
     pub counters: Vec<String>,
+    /// Keys of which it learnt nothing, for all of their records are kept out as flagged.
+    pub unlearnt: Unlearnt,
     /// What the gate said.
     pub verdict: String,
     /// What the gate measured.
@@ -90,6 +92,7 @@ impl From<&Card> for ModelStatus {
             created: card.created.rfc3339(),
             columns: card.columns.clone(),
             counters: card.counters.clone(),
+            unlearnt: card.unlearnt.clone(),
             verdict: card.gate.to_string(),
             measures: card.measures.clone(),
         }

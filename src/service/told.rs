@@ -52,6 +52,7 @@ fn kept_out(card: &Card) -> Value {
         "maintenance": card.maintenance.len(),
         "waived": card.waived,
         "accepted": accepted,
+        "unlearnt": card.unlearnt,
         "named": named.into_iter().take(NAMED_MAX).collect::<Vec<_>>(),
     })
 }

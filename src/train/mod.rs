@@ -3,7 +3,7 @@
 //! Reading order: `job` (what is asked for), [`rows`] (what was read), [`sample`] (what to read), `window` (rows to windows), `kept_out` (records that are not learnt from),
 //! `split` (windows by use), `aside` and `suspects` (faults in a history that nobody has judged), `fit` (scaler, model, calibration), `cross` (the calibration of few rows), `types` (keys that send other features), `levels` (what is usual for each key, by `level_rows`), `calibrated` (all of these together), [`evidence`]
 //! (what opens an episode), [`inject`] (faults that the gate tries), [`gate`] (may this
-//! model judge?), `report` (its card).
+//! model judge?), `report` (its card; `unlearnt`, keys of which nothing is left to learn from).
 
 mod aside;
 mod calibrated;
@@ -26,6 +26,7 @@ mod suspects;
 #[cfg(test)]
 mod type_tests;
 mod types;
+mod unlearnt;
 mod window;
 #[cfg(test)]
 mod window_law;

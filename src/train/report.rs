@@ -7,6 +7,7 @@ use super::card::judged_from;
 use super::fit::FitLosses;
 use super::job::TrainJob;
 use super::split::Split;
+use super::unlearnt::unlearnt;
 use crate::model::card::{Card, TypeOfKeys, Usage};
 use crate::model::gate_report::GateReport;
 
@@ -50,6 +51,7 @@ pub(super) fn completed(begun: Card, job: &TrainJob, found: Findings<'_>) -> Car
     let remade = job.remake.as_ref();
     Card {
         rows,
+        unlearnt: unlearnt(job, (&found.aside.out, &found.aside.suspects)),
         suspects: found.aside.suspects,
         waived: found.aside.waived,
         accepted: found.aside.accepted,

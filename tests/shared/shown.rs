@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use anomalyd::alert::{Alert, InputRef, ScoredBy};
 use anomalyd::config::{Changed, Config, Sources as Settings};
-use anomalyd::model::card::{Card, Exclusion, Feedback, ModelVersion, Said, Suspect};
+use anomalyd::model::card::{Card, Exclusion, Feedback, ModelVersion, Said, Suspect, Unlearnt};
 use anomalyd::model::gate_report::{Decision, Reason};
 use anomalyd::pipeline::{Watched, WrongClock};
 use anomalyd::record::Key;
@@ -81,6 +81,10 @@ impl Changes for Notes {
             feedback: None,
         };
         card.exclusions = vec![flagged("d/t/0/1")];
+        card.unlearnt = Unlearnt {
+            keys: 1,
+            named: vec!["pump 1/α".to_owned()],
+        };
         card.suspects = vec![Suspect {
             exclusion: flagged("d/t/0/0-suspect"),
             from_time: Timestamp(0),

@@ -66,9 +66,10 @@ function keptOut(model) {
   const out = model.kept_out;
   const kept = [out.episodes && many(out.episodes, 'episode'), out.suspects && `${many(out.suspects, 'stretch', 'stretches')} that stood out before any model judged`, out.maintenance && `${many(out.maintenance, 'stretch', 'stretches')} of maintenance`].filter(Boolean);
   const text = `${kept.length ? `${kept.join(', ')}: they may be faults, which must not be learnt` : 'nothing'}${out.let_in ? `; ${many(out.let_in, 'episode')} let in, because somebody said so` : ''}${out.accepted ? `; ${many(out.accepted, 'episode')} of the first days learnt, for together they are more than a fault may be` : ''}${out.waived ? '; what was flagged before there was a model was learnt all the same, for it was too much' : ''}`;
+  const lost = out.unlearnt.keys ? h('p', {}, `Nothing was left to learn from ${many(out.unlearnt.keys, 'key')}: all that they sent is kept out. What is their new normal, or was nothing, can be said on the pages of their episodes: `, out.unlearnt.named.map((key, at) => [at ? ', ' : '', keyName(key)]), out.unlearnt.named.length < out.unlearnt.keys ? ' …' : '') : null;
   const why = entry => entry.suspect ? `stood out before any model judged${entry.features.length ? `, by ${entry.features.join(', ')}` : ''}` : `an episode${entry.open ? ' that was not over' : ''}`;
   const item = entry => h('li', {}, keyName(entry.key), ': ', entry.suspect ? why(entry) : h('a', { href: episodeLink(entry.id) }, why(entry)), entry.feedback ? `; somebody said: ${SAID[entry.feedback]}` : '', entry.let_in ? '; let in' : '');
-  return [text, out.named.length ? h('details', {}, h('summary', {}, 'One by one'), h('ul', {}, out.named.map(item))) : null];
+  return [text, lost, out.named.length ? h('details', {}, h('summary', {}, 'One by one'), h('ul', {}, out.named.map(item))) : null];
 }
 
 function modelCard(model, models, again) {

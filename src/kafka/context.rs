@@ -15,6 +15,7 @@ use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::util::Timeout;
+use tracing::Level;
 
 use super::{bare, places};
 use crate::stream::{Offset, TopicPartition};
@@ -77,7 +78,7 @@ impl MemberContext {
 
 impl ClientContext for MemberContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log(level, facility, message);
+        log((level, Polled::Steadily), facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -199,7 +200,7 @@ impl PlainContext {
 
 impl ClientContext for PlainContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log(level, facility, message);
+        log((level, Polled::WhenUsed), facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -229,22 +230,55 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+/// When a client's lines come, for polls hand them on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Polled {
+    /// At once.
+    Steadily,
+    /// Minutes or hours later, if nobody needs it before.
+    WhenUsed,
+}
+
+/// What librdkafka calls a connection that failed or was closed.
+const CONNECTION: &str = "FAIL";
+
+/// How much a line matters. That a connection failed is told by members of the group when it happens; a client that is polled when it is used would tell of
+/// an outage that is over, as if it were now.
+fn weight((level, polled): (RDKafkaLogLevel, Polled), facility: &str) -> Level {
     match level {
+        _ if facility == CONNECTION && polled == Polled::WhenUsed => Level::DEBUG,
         RDKafkaLogLevel::Emerg
         | RDKafkaLogLevel::Alert
         | RDKafkaLogLevel::Critical
-        | RDKafkaLogLevel::Error => {
-            tracing::warn!(target: "librdkafka", facility, "{message}");
-        }
-        RDKafkaLogLevel::Warning => tracing::info!(target: "librdkafka", facility, "{message}"),
-        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
-            tracing::debug!(target: "librdkafka", facility, "{message}");
-        }
+        | RDKafkaLogLevel::Error => Level::WARN,
+        RDKafkaLogLevel::Warning => Level::INFO,
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => Level::DEBUG,
+    }
+}
+
+fn log(said: (RDKafkaLogLevel, Polled), facility: &str, message: &str) {
+    match weight(said, facility) {
+        Level::WARN => tracing::warn!(target: "librdkafka", facility, "{message}"),
+        Level::INFO => tracing::info!(target: "librdkafka", facility, "{message}"),
+        _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
     }
 }
 
 /// librdkafka goes on by itself after all but fatal errors, and those also come back from a call: a line is enough.
 fn log_error(error: &KafkaError, reason: &str) {
     tracing::debug!(target: "librdkafka", %error, "{reason}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_told_by_those_that_tell_of_it_when_it_happens() {
+        let weight = |polled, facility| weight((RDKafkaLogLevel::Error, polled), facility);
+        assert_eq!(weight(Polled::Steadily, "FAIL"), Level::WARN);
+        assert_eq!(weight(Polled::WhenUsed, "FAIL"), Level::DEBUG);
+        // Nobody else tells of a transaction.
+        assert_eq!(weight(Polled::WhenUsed, "TXNERR"), Level::WARN);
+    }
 }

@@ -14,6 +14,7 @@ use crate::kafka::history::KafkaHistory;
 use crate::kafka::reach::reach;
 use crate::kafka::registration;
 use crate::kafka::watchdog::{Limits, Watchdog};
+use crate::store::DirectoryStore;
 use crate::time::Clock;
 use crate::tools::trial::trial;
 
@@ -81,6 +82,20 @@ fn tell(made: &[(String, Made)]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What is to be said of the directory of models, if there is one; or why nothing can be written there.
+fn models(config: &Config) -> Result<Option<String>, String> {
+    let models = &config.models;
+    if models.in_kafka() {
+        return Ok(None);
+    }
+    let made = DirectoryStore::try_out(&models.directory, &config.name)
+        .map_err(|error| format!("models cannot be written, see `models.directory`: {error}"))?;
+    Ok(made.map(|folder| {
+        let folder = folder.display();
+        format!("{folder} is not there yet: it is made when the daemon starts")
+    }))
+}
+
 /// Asks Kafka for brokers, topics and rights, and the schema registry for what is written; everything that would keep the daemon from working, at once. Answers
 /// what could not be checked.
 pub(super) fn check(config: &Config) -> Result<Vec<String>, Failure> {
@@ -109,6 +124,10 @@ pub(super) fn check(config: &Config) -> Result<Vec<String>, Failure> {
     let topics = config.output_topics();
     let (registry, wanted) = config.registration(&topics);
     problems.extend(registration::problems(registry, wanted, &watchdog));
+    match models(config) {
+        Ok(note) => notes.extend(note),
+        Err(problem) => problems.push(problem),
+    }
     if !problems.is_empty() {
         return Err(not_ready(&problems));
     }

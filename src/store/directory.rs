@@ -33,6 +33,19 @@ impl DirectoryStore {
         Ok(Self { folder, keep })
     }
 
+    /// Whether models of `detector` could be written below `directory`; answers the folder that would be made for them, if it is not there. Nothing stays behind.
+    pub fn try_out(directory: &Path, detector: &str) -> Result<Option<PathBuf>, StoreError> {
+        let folder = directory.join(detector);
+        let there = folder.ancestors().find(|one| one.exists());
+        let there = there.filter(|one| !one.as_os_str().is_empty());
+        let draft = there
+            .unwrap_or(Path::new("."))
+            .join(format!(".{detector}.{}", std::process::id()));
+        let made = File::create_new(&draft).and_then(|_| fs::remove_file(&draft));
+        made.map_err(io(&folder))?;
+        Ok((!folder.exists()).then_some(folder))
+    }
+
     /// The feature columns that were resolved for `auto`, if they have been.
     pub fn schema(&mut self) -> Result<Option<String>, StoreError> {
         Self::read(&self.folder.join("schema.json"))
@@ -201,4 +214,27 @@ impl ModelStore for DirectoryStore {
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
     let path = path.to_owned();
     move |error| StoreError::Io { path, error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_tried_out_and_nothing_stays_behind() {
+        let root = tempfile::tempdir().unwrap();
+        let models = root.path().join("a/models");
+        let folder = models.join("pumps");
+        let made = DirectoryStore::try_out(&models, "pumps").unwrap();
+        assert_eq!(made.as_deref(), Some(&*folder));
+        DirectoryStore::open(&models, "pumps", 1).unwrap();
+        assert_eq!(DirectoryStore::try_out(&models, "pumps").unwrap(), None);
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+        // What cannot be a folder, whoever asks.
+        let file = root.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = DirectoryStore::try_out(&file.join("models"), "pumps").unwrap_err();
+        assert!(error.to_string().contains("file/models/pumps: "), "{error}");
+    }
 }

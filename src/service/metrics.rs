@@ -251,7 +251,7 @@ pub(super) const TABLE: &[Entry] = &[
     entry(
         "anomalyd_clock_skew_seconds",
         &["direction"],
-        "How far the worst clock of a key is ahead of most others of its partition, or behind them, on the partitions held; 0: none is wrong. The log and /status name the keys.",
+        "How far the worst clock of a key is ahead of most others of its partition or of Kafka's, or behind most others, on the partitions held; 0: none is wrong. The log and /status name the keys.",
     ),
     entry(
         "anomalyd_wrong_clocks",

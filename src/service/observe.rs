@@ -20,6 +20,9 @@ use crate::time::{Clock, Timestamp};
 use crate::trainer::{self, Waits};
 use crate::worker::{self, Attempt, Committed, Gauges};
 
+/// Keys with wrong clocks that are named one by one when a batch is committed.
+const WRONG_NAMED: usize = 3;
+
 /// Gauges that are sums over the workers of a process: each worker adds its own values.
 #[derive(Clone, Debug, Default)]
 pub struct WorkerGauges(Arc<Mutex<BTreeMap<usize, GaugeValues>>>);
@@ -188,12 +191,25 @@ fn drift(drift: &Drift) {
     );
 }
 
+/// Names keys whose clocks were found to be wrong, and counts the others where they are many: of all keys at once if they are ahead of Kafka's.
+fn name_all_wrong(found: &[WrongClock]) {
+    let (named, others) = found.split_at(found.len().min(WRONG_NAMED));
+    named.iter().for_each(name_wrong);
+    if !others.is_empty() {
+        let keys = others.len();
+        tracing::warn!(
+            keys,
+            "the clocks of more keys are wrong: /status has the worst"
+        );
+    }
+}
+
 /// Names a key whose clock is wrong.
 fn name_wrong(clock: &WrongClock) {
     let seconds = Duration::from_millis(clock.ahead_ms.unsigned_abs()).as_secs_f64();
     let (key, partition) = (&*clock.key.0, &clock.at);
     if clock.ahead_ms > 0 {
-        tracing::warn!(key, %partition, seconds, "the clock of a key is ahead of most others of its partition");
+        tracing::warn!(key, %partition, seconds, "the clock of a key is ahead of most others of its partition, or of Kafka's");
     } else {
         tracing::warn!(key, %partition, seconds, "the clock of a key, or the way of its records, is behind most others of its partition");
     }
@@ -235,9 +251,7 @@ impl worker::Observer for WorkerObserver {
         for found in &batch.outbox.drift {
             drift(found);
         }
-        for clock in batch.wrong_clocks {
-            name_wrong(clock);
-        }
+        name_all_wrong(batch.wrong_clocks);
         self.status.watched(batch.watched);
         self.status.read(batch.consumed, &batch.outbox.dead_letters);
         self.say_unreadable();
@@ -470,8 +484,8 @@ mod tests {
     use crate::model::card::Unlearnt;
     use crate::model::trained::TrainedModel;
     use crate::pipeline::{Outbox, WrongClocks};
-    use crate::record::DecodeError;
     use crate::record::dead_letter::{DeadLetter, Refusal};
+    use crate::record::{DecodeError, Key};
     use crate::service::status::ProcessInfo;
     use crate::stats::calibration::Calibration;
     use crate::time::ManualClock;
@@ -536,6 +550,33 @@ mod tests {
         // What was taken up is not what judges while a partition is still replayed by another.
         one.gauges(&judging(&[3, 5]));
         assert_eq!(metrics.model_version.get(), 3);
+    }
+
+    #[test]
+    fn clocks_that_are_wrong_all_at_once_are_a_few_lines() {
+        let clock = |number: usize| WrongClock {
+            at: TopicPartition::new("in", 0),
+            key: Key(format!("k{number}").into()),
+            ahead_ms: 7_200_000,
+        };
+        let lines = |keys: usize| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("log");
+            let writer = std::fs::File::create(&path).unwrap();
+            let log = tracing_subscriber::fmt().with_writer(writer).finish();
+            let found: Vec<WrongClock> = (0..keys).map(clock).collect();
+            tracing::subscriber::with_default(log, || name_all_wrong(&found));
+            let text = std::fs::read_to_string(path).unwrap();
+            text.lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let one = lines(1);
+        assert!(
+            one.len() == 1 && one[0].contains("or of Kafka's"),
+            "{one:?}"
+        );
+        let all = lines(10_000);
+        assert_eq!(all.len(), WRONG_NAMED + 1);
+        assert!(all[WRONG_NAMED].contains("9997"), "{all:?}");
     }
 
     #[test]

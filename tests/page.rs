@@ -328,6 +328,12 @@ fn the_pages_say_what_is_wrong_and_are_drawn_well_wide_and_narrow_light_and_dark
         browser.look_like(width, scheme);
         for (path, words) in pages {
             browser.open(&format!("{at}{path}"));
+            if path == "/" {
+                // What is not shown is not explained.
+                browser.until("document.querySelector('.strip .last')");
+                let explained = browser.text().contains("At the right is");
+                assert_eq!(explained, width > 640, "at {width}");
+            }
             let text = browser.text();
             assert!(text.contains(words), "{path}: {text}");
             let flaws = browser.value(FLAWS);

@@ -4,7 +4,10 @@ import { episodeLink, keyLink } from './tools.js';
 
 export const SAID = { false_positive: 'a false alarm', true_positive: 'a fault', new_normal: 'the new normal' };
 export const place = input => `${input.topic}[${input.partition}] at offset ${input.offset}`;
-export const lasted = (episode, now) => span(Math.max(0, (episode.ended ? Date.parse(episode.ended) : now) - Date.parse(episode.since)));
+export const lasted = (episode, now) => {
+  const ms = Math.max(0, (episode.ended ? Date.parse(episode.ended) : now) - Date.parse(episode.since));
+  return episode.ended && ms < 1000 ? 'a moment' : span(ms);
+};
 /** Now, by the records: a plant that is replayed, or a producer that is behind, has a time of its own. */
 export const nowBy = status => Math.min(Date.now(), status.newest ?? Date.now());
 /** Whether it is of features that records lack, and not of a key without records. */
@@ -21,7 +24,9 @@ export function severity(episode) {
 export const STRENGTH = { low: 'as rare among normal records as your budget of false alarms allows, or up to ten times rarer', medium: 'at least ten times rarer among normal records than your budget of false alarms allows', high: 'at least a hundred times rarer among normal records than your budget of false alarms allows', critical: 'at least a thousand times rarer among normal records than your budget of false alarms allows' };
 
 function item(episode, { now, own }) {
-  const records = episode.kind === 'score' && episode.records && episode.input ? `${many(episode.records, 'record')}, the last alert of ${place(episode.input)}; ` : '';
+  // An episode ends with its last strange record; normal ones after it show that it is over.
+  const until = episode.ended ? ' until it was sure that it is over' : '';
+  const records = episode.kind === 'score' && episode.records && episode.input ? `${many(episode.records, 'record')}${until}, the last alert of ${place(episode.input)}; ` : '';
   const what = trouble(episode);
   return h('li', {}, h('div', { class: 'row' }, severity(episode), what ? h('span', { class: 'pill dim' }, what) : null,
     h('a', { class: 'grow cause', href: episodeLink(episode.id) }, own ? null : h('b', {}, `${episode.key}: `), `${episode.cause}, for ${lasted(episode, now)}`)),

@@ -63,7 +63,7 @@ function heatStrip() {
   const section = h('section', {}, h('h2', {}, 'Keys over time: open episodes first, then the strangest'), h('div', { class: 'tools' }, h('label', { for: 'search' }, 'Find'), search, h('label', { for: 'minutes' }, 'in the last'), minutes), rows, meaning, note, more);
   const draw = seen => {
     fill(rows, seen, () => [seen.keys.length ? timeAxis(seen) : null, seen.keys.map(row => [h('a', { href: keyLink(row.key), title: row.key, class: row.open ? 'open' : null }, row.key || '(empty)'), strip(row.key, row.bins, seen.from, seen.to, clock, row.open === 'silence' ? row.last : null), rarest(row)])]);
-    fill(note, [seen.keys.length, seen.keys_found, seen.keys_total], () => seen.keys_total ? `${seen.keys.length} of ${many(seen.keys_found, 'key')}${seen.keys_found === seen.keys_total ? '' : ` found, ${seen.keys_total} in all`}. At the right is the smallest chance that a normal record is as strange as one of these. Where many records come, a sample of them.` : 'No record was judged yet.');
+    fill(note, [seen.keys.length, seen.keys_found, seen.keys_total], () => seen.keys_total ? [`${seen.keys.length} of ${many(seen.keys_found, 'key')}${seen.keys_found === seen.keys_total ? '' : ` found, ${seen.keys_total} in all`}.`, h('span', { class: 'broad' }, ' At the right is the smallest chance that a normal record is as strange as one of these.'), ' Where many records come, a sample of them.'] : 'No record was judged yet.');
     more.hidden = seen.keys.length >= seen.keys_found || seen.keys.length < most;
   };
   const refresh = async () => {

@@ -87,7 +87,7 @@ fn line(alert: &Alert, colour: bool) -> String {
     format!(
         "{}  {what} {}: {cause}  [{}]",
         alert.data_time.rfc3339(),
-        alert.key,
+        alert.key.shown(),
         alert.id
     )
 }
@@ -123,7 +123,11 @@ fn shown(told: &[Alert]) -> String {
         return String::new();
     };
     let last = told.last().unwrap_or(worst);
-    let mut out = format!("{}: {}\n\n", worst.key, words::cause(worst, |_| None));
+    let mut out = format!(
+        "{}: {}\n\n",
+        worst.key.shown(),
+        words::cause(worst, |_| None)
+    );
     let until = last.end_time.map_or_else(
         || "open".to_owned(),
         |end| format!("until {}", end.rfc3339()),
@@ -181,6 +185,7 @@ fn shown(told: &[Alert]) -> String {
 mod tests {
     use super::super::args::Least;
     use super::*;
+    use crate::record::Key;
 
     fn alert(event: &str, severity: &str) -> Alert {
         serde_json::from_value(serde_json::json!({
@@ -202,6 +207,10 @@ mod tests {
         let expected = "2026-01-01T00:00:00.000Z  open   high     P-17: temperature 61.0, expected 49.2  [d/t/0/1]";
         assert_eq!(told, expected);
         assert!(line(&alert("open", "high"), true).contains("\x1b[1;31m"));
+        let mut keyless = alert("open", "high");
+        keyless.key = Key("".into());
+        assert!(line(&keyless, false).contains(" (empty): temperature"));
+        assert!(shown(&[keyless]).starts_with("(empty): temperature"));
         assert!(line(&alert("close", "high"), false).contains("over after 41 records"));
     }
 

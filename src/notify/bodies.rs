@@ -62,7 +62,7 @@ fn line(alert: &Alert, words: Words) -> String {
     } else {
         words(alert)
     };
-    cut(&format!("{how}: {}: {why}", alert.key), LINE_MAX)
+    cut(&format!("{how}: {}: {why}", alert.key.shown()), LINE_MAX)
 }
 
 /// A line an episode, the worst first; `dress` makes each fit for where it goes.
@@ -124,7 +124,7 @@ pub(super) fn pagerduty(
         "client": "anomalyd",
         "payload": {
             "summary": cut(&own.unwrap_or_else(|| line(alert, words)), SUMMARY_MAX),
-            "source": cut(&alert.key.0, SUMMARY_MAX),
+            "source": cut(alert.key.shown(), SUMMARY_MAX),
             "severity": match alert.severity {
                 Severity::Low => "info",
                 Severity::Medium => "warning",
@@ -242,6 +242,12 @@ mod tests {
         assert_eq!(open["dedup_key"], "pumps/records/3/1");
         assert_eq!(open["payload"]["severity"], "warning");
         assert_eq!(open["payload"]["source"], "P-1");
+        // It refuses events without a source: records without a key have one, too.
+        let keyless = alert("", 1, "open", "medium", 7);
+        let keyless = pagerduty(&[&keyless], ("key", None), words);
+        assert_eq!(keyless["payload"]["source"], "(empty)");
+        let summary = keyless["payload"]["summary"].as_str().unwrap();
+        assert!(summary.starts_with("medium: (empty): "), "{summary}");
         let close = of("close", "critical");
         assert_eq!(close["event_action"], "resolve");
         assert_eq!(close["dedup_key"], open["dedup_key"]);

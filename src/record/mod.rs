@@ -59,6 +59,16 @@ impl Key {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// What people are shown of it: the empty one, of records without a key, in a word.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        if self.0.is_empty() {
+            "(empty)"
+        } else {
+            &self.0
+        }
+    }
 }
 
 impl std::fmt::Display for Key {

@@ -29,11 +29,12 @@ function item(episode, { now, own }) {
   const records = episode.kind === 'score' && episode.records && episode.input ? `${many(episode.records, 'record')}${until}, the last alert of ${place(episode.input)}; ` : '';
   const what = trouble(episode);
   return h('li', {}, h('div', { class: 'row' }, severity(episode), what ? h('span', { class: 'pill dim' }, what) : null,
-    h('a', { class: 'grow cause', href: episodeLink(episode.id) }, own ? null : h('b', {}, `${episode.key}: `), `${episode.cause}, for ${lasted(episode, now)}`)),
+    h('a', { class: 'grow cause', href: episodeLink(episode.id) }, own ? null : h('b', {}, `${keyText(episode.key)}: `), `${episode.cause}, for ${lasted(episode, now)}`)),
   h('p', { class: 'dim small' }, records, 'since ', when(episode.since), episode.within ? ['; on top of ', h('a', { href: episodeLink(episode.within) }, 'an episode that has lasted')] : '',
     episode.likeness ? `; ${Math.round(episode.likeness * 100)} % alike` : '', episode.feedback ? `; somebody said: ${SAID[episode.feedback]}` : ''));
 }
 
 /** A list of episodes. `own`: all are of the key that the page is about. */
 export const episodeList = (episodes, now, own = false) => h('ul', { class: 'plain' }, episodes.map(episode => item(episode, { now, own })));
-export const keyName = key => h('a', { href: keyLink(key) }, key || '(empty)');
+export const keyText = key => key || '(empty)';
+export const keyName = key => h('a', { href: keyLink(key) }, keyText(key));

@@ -2,7 +2,7 @@
 import { clock, fill, h, many, percent, span, when } from './dom.js';
 import { ask, keyLink } from './tools.js';
 import { chance, legend, levels, strip } from './charts.js';
-import { episodeList, nowBy } from './episodes.js';
+import { episodeList, keyText, nowBy } from './episodes.js';
 
 /** A stream of a single feature is judged by the season of its key, too. */
 const bySeason = status => status.seasonal && status.columns.length === 1;
@@ -23,7 +23,7 @@ const UNREAD_MAX = 0.01;
 export function health(status) {
   const told = status.episodes.filter(episode => !episode.suppressed);
   if (!status.ready) return ['bad', `Not ready: ${status.waiting}.`];
-  if (told.length) { const worst = told[0]; return [worst.severity, told.length === 1 ? `One episode is open: ${worst.key} is not as it should be.` : `${told.length} episodes are open, the worst is ${worst.severity}: ${worst.key}.`]; }
+  if (told.length) { const worst = told[0]; return [worst.severity, told.length === 1 ? `One episode is open: ${keyText(worst.key)} is not as it should be.` : `${told.length} episodes are open, the worst is ${worst.severity}: ${keyText(worst.key)}.`]; }
   if (status.records.lately.dead_letters > UNREAD_MAX * status.records.lately.read) return ['warn', unread(status), 'unreadable'];
   if (status.records.silent) return ['warn', `No record has come for ${span(Date.now() - Date.parse(status.records.last_read))}, which is longer than usual.`, 'silent'];
   if (!status.records.read) return ['warn', `No record has been read since this process started, ${span(Date.now() - Date.parse(status.started))} ago.`, 'nothing read'];
@@ -62,7 +62,7 @@ function heatStrip() {
   const meaning = legend([...levels.map((words, at) => [`h${at}`, words]), ['silence', 'no records']]);
   const section = h('section', {}, h('h2', {}, 'Keys over time: open episodes first, then the strangest'), h('div', { class: 'tools' }, h('label', { for: 'search' }, 'Find'), search, h('label', { for: 'minutes' }, 'in the last'), minutes), rows, meaning, note, more);
   const draw = seen => {
-    fill(rows, seen, () => [seen.keys.length ? timeAxis(seen) : null, seen.keys.map(row => [h('a', { href: keyLink(row.key), title: row.key, class: row.open ? 'open' : null }, row.key || '(empty)'), strip(row.key, row.bins, seen.from, seen.to, clock, row.open === 'silence' ? row.last : null), rarest(row)])]);
+    fill(rows, seen, () => [seen.keys.length ? timeAxis(seen) : null, seen.keys.map(row => [h('a', { href: keyLink(row.key), title: row.key, class: row.open ? 'open' : null }, keyText(row.key)), strip(row.key, row.bins, seen.from, seen.to, clock, row.open === 'silence' ? row.last : null), rarest(row)])]);
     fill(note, [seen.keys.length, seen.keys_found, seen.keys_total], () => seen.keys_total ? [`${seen.keys.length} of ${many(seen.keys_found, 'key')}${seen.keys_found === seen.keys_total ? '' : ` found, ${seen.keys_total} in all`}.`, h('span', { class: 'broad' }, ' At the right is the smallest chance that a normal record is as strange as one of these.'), ' Where many records come, a sample of them.'] : 'No record was judged yet.');
     more.hidden = seen.keys.length >= seen.keys_found || seen.keys.length < most;
   };
@@ -116,5 +116,5 @@ function drawMore(section, status) {
     h('dt', {}, 'Partitions'), h('dd', {}, status.partitions.length ? status.partitions.map(part => `${part.topic}[${part.partition}]${part.restoring ? ' (being restored)' : part.lag ? ` (${part.lag} to read)` : ''}`).join(', ') : 'none yet'),
     h('dt', {}, 'Last training'), h('dd', {}, training ? [when(training.ended), `, ${training.seconds.toFixed(1)} s: ${OUTCOMES[training.outcome] || training.outcome}${training.detail === training.outcome ? '' : ` (${training.detail})`}`] : 'none yet in this process'),
     h('dt', {}, 'What people said'), h('dd', {}, said.precision === null ? 'Nobody has called an episode a fault or a false alarm yet.' : `Of the episodes that somebody judged ${many(said.true_positive, 'was a fault', 'were faults')} and ${many(said.false_positive, 'was a false alarm', 'were false alarms')}: ${percent(said.precision)} were worth the call.`),
-    status.wrong_clocks.length ? [h('dt', {}, 'Wrong clocks'), h('dd', {}, status.wrong_clocks.map(found => `${found.key} is ${span(Math.abs(found.ahead_seconds) * 1000)} ${found.ahead_seconds > 0 ? 'ahead' : 'behind'}`).join('; '))] : null)]);
+    status.wrong_clocks.length ? [h('dt', {}, 'Wrong clocks'), h('dd', {}, status.wrong_clocks.map(found => `${keyText(found.key)} is ${span(Math.abs(found.ahead_seconds) * 1000)} ${found.ahead_seconds > 0 ? 'ahead' : 'behind'}`).join('; '))] : null)]);
 }

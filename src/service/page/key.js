@@ -1,7 +1,7 @@
 // The page of a key.
 import { fill, h, span } from './dom.js';
 import { ask } from './tools.js';
-import { episodeList, nowBy, trouble } from './episodes.js';
+import { episodeList, keyText, nowBy, trouble } from './episodes.js';
 import { changes, evidenceChart, featurePart, meaning, rareChart, stretches } from './course.js';
 import { borders, pastOf } from './past.js';
 import { zoom } from './charts.js';
@@ -34,7 +34,7 @@ export function key(root, name) {
     if (!wanted || !series) past.want(name, series, null);
     series = past.with(series, wanted);
     if (!series) {
-      fill(top, [unknown, open], () => [h('h1', {}, name || '(empty)'), h('p', {}, open ? state(open) : unknown)]);
+      fill(top, [unknown, open], () => [h('h1', {}, keyText(name)), h('p', {}, open ? state(open) : unknown)]);
       body.hidden = true;
       list.hidden = !own.length;
       return;
@@ -43,7 +43,7 @@ export function key(root, name) {
     const points = series.points, silent = open && trouble(open) === 'silent';
     const [from, to] = wanted || [points[0]?.time ?? now, silent ? now : points.at(-1)?.time ?? now];
     top.className = open ? `health ${open.severity}` : series.remembered_from === null ? 'health' : 'health good';
-    fill(top, [open, series.remembered_from && span(now - series.remembered_from)], () => [h('h1', {}, name || '(empty)'), h('p', {}, !open && series.remembered_from === null ? 'This process has not seen it yet.' : state(open)), h('p', { class: 'dim small' }, series.remembered_from === null ? '' : `What came in the last ${span(now - series.remembered_from)} is remembered here${series.remembered_from > Date.parse(status.started) + 5 * MINUTE ? '' : ', since the process started'}: all records of episodes, of the others a sample. What is older lies in the input topic.`)]);
+    fill(top, [open, series.remembered_from && span(now - series.remembered_from)], () => [h('h1', {}, keyText(name)), h('p', {}, !open && series.remembered_from === null ? 'This process has not seen it yet.' : state(open)), h('p', { class: 'dim small' }, series.remembered_from === null ? '' : `What came in the last ${span(now - series.remembered_from)} is remembered here${series.remembered_from > Date.parse(status.started) + 5 * MINUTE ? '' : ', since the process started'}: all records of episodes, of the others a sample. What is older lies in the input topic.`)]);
     const around = { from, to, spans: stretches(own, now), counters: status.model?.counters ?? [], marks: [...own.filter(episode => episode.kind === 'score').map(episode => ({ time: Date.parse(episode.since), kind: 'onset', name: `an episode began: ${episode.cause}` })), ...changes(points), ...borders(points)] };
     fill(body, [points.length, from, to, own.map(episode => [episode.id, episode.ended])], () => points.length ? [h('div', { class: 'charts wide' }, evidenceChart(series, around), rareChart(series, status, around)), featurePart(series, around), meaning()] : h('p', { class: 'dim' }, 'No record of it was seen in this time.'));
   };

@@ -9,19 +9,23 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::avro_logical::{Scale, write_uuid};
 use super::avro_schema::{Type, TypeId, Writer};
 use super::remembered::{Remembered, of_another, syntax};
 use super::row::{Row, Scalar, wrong};
-use super::schema::{Schema, Use};
+use super::schema::{Node, Schema, Use};
 use super::varint;
 use super::wire;
 use super::writers::{self, SchemaId, Writers};
 use super::{DecodeError, Header};
+use crate::time::Timestamp;
 
 /// Types within each other at most, in a value.
 const DEPTH_MAX: usize = 128;
 /// Parts of a value beyond what its length allows: those that take no bytes.
 const PARTS_MAX: usize = 100_000;
+/// Milliseconds of a day.
+const DAY: i64 = 86_400_000;
 /// Places in writers' schemas that one of ours leads to at most.
 const STEPS_MAX: usize = 200_000;
 
@@ -171,7 +175,14 @@ enum Read<'b> {
     Bool(bool),
     Whole(i64),
     Number(f64),
-    Bytes(&'b [u8]),
+    /// Days since 1970.
+    Date(i64),
+    /// Milliseconds since 1970.
+    Time(i64),
+    Decimal(&'b [u8], Scale),
+    /// A text, and whether the schema calls it bytes.
+    Bytes(&'b [u8], bool),
+    Uuid(&'b [u8]),
     Text(&'b str),
 }
 
@@ -292,8 +303,13 @@ impl<'b> Reader<'b, '_, '_> {
                 let value = match self.scalar(items)? {
                     Some(Read::Null) => Ok(Scalar::Null),
                     Some(Read::Bool(value)) => Ok(Scalar::Bool(value)),
-                    Some(Read::Whole(value)) => Ok(Scalar::Number(value as f64, "")),
+                    Some(Read::Whole(value) | Read::Time(value) | Read::Date(value)) => {
+                        Ok(Scalar::Number(value as f64, ""))
+                    }
                     Some(Read::Number(value)) => Ok(Scalar::Number(value, "")),
+                    Some(Read::Decimal(bytes, scale)) => {
+                        Ok(Scalar::Number(scale.read(bytes, None), ""))
+                    }
                     _ => Err(wrong(field, format!("element {taken} must be a number"))),
                 };
                 if taken < len {
@@ -322,7 +338,8 @@ impl<'b> Reader<'b, '_, '_> {
                 _ => return Err("has a boolean that is neither"),
             },
             Type::Int | Type::Long => Read::Whole(self.long()?),
-            Type::Time(by) => Read::Whole(self.long()?.div_euclid(*by)),
+            Type::Time(by) => Read::Time(self.long()?.div_euclid(*by)),
+            Type::Date => Read::Date(self.long()?),
             Type::Float => {
                 let bytes = self.take(4)?.first_chunk().copied().unwrap_or_default();
                 Read::Number(f64::from(f32::from_le_bytes(bytes)))
@@ -331,11 +348,16 @@ impl<'b> Reader<'b, '_, '_> {
                 let bytes = self.take(8)?.first_chunk().copied().unwrap_or_default();
                 Read::Number(f64::from_le_bytes(bytes))
             }
-            Type::Bytes | Type::String => {
+            kind @ (Type::Bytes | Type::String) => {
                 let length = self.length()?;
-                Read::Bytes(self.take(length)?)
+                Read::Bytes(self.take(length)?, *kind == Type::Bytes)
             }
-            Type::Fixed(size) => Read::Bytes(self.take(*size)?),
+            Type::Fixed(size) => Read::Bytes(self.take(*size)?, true),
+            Type::Decimal(size, scale) => {
+                let length = size.map_or_else(|| self.length(), Ok)?;
+                Read::Decimal(self.take(length)?, *scale)
+            }
+            Type::Uuid => Read::Uuid(self.take(16)?),
             Type::Enum(symbols) => Read::Text(self.branch(symbols)?),
             Type::Union(branches) => {
                 let branch = *self.branch(branches)?;
@@ -356,35 +378,49 @@ impl<'b> Reader<'b, '_, '_> {
         let schema = self.schema;
         let field = &schema.nodes[node];
         self.text.clear();
-        let value = match read {
-            Read::Null => Scalar::Null,
-            Read::Bool(value) => Scalar::Bool(value),
+        let outcome = match read {
+            Read::Null => self.row.take(field, Scalar::Null),
+            Read::Bool(value) => self.row.take(field, Scalar::Bool(value)),
+            Read::Text(text) => self.row.take(field, Scalar::Text(text)),
             Read::Whole(value) => {
-                if texts {
-                    // Writing to a string cannot fail.
-                    let _written = write!(self.text, "{value}");
-                }
-                Scalar::Number(value as f64, self.text)
+                write_if(texts, self.text, value);
+                let value = Scalar::Number(value as f64, self.text);
+                self.row.take(field, value)
             }
             Read::Number(value) => {
-                if texts {
-                    let _written = write!(self.text, "{value}");
-                }
-                Scalar::Number(value, self.text)
+                write_if(texts, self.text, value);
+                self.row.take(field, Scalar::Number(value, self.text))
             }
-            Read::Text(text) => Scalar::Text(text),
-            Read::Bytes(bytes) => match std::str::from_utf8(bytes) {
-                Ok(text) => Scalar::Text(text),
-                Err(_) => {
-                    let problem = wrong(field, "is bytes that are no text".to_owned());
-                    self.problem.get_or_insert(problem);
-                    return;
-                }
-            },
+            Read::Decimal(bytes, scale) => {
+                let value = scale.read(bytes, texts.then_some(&mut *self.text));
+                self.row.take(field, Scalar::Number(value, self.text))
+            }
+            Read::Uuid(bytes) => {
+                write_uuid(self.text, bytes);
+                self.row.take(field, Scalar::Text(self.text))
+            }
+            Read::Time(time) => self.instant(field, texts, (time, time)),
+            Read::Date(days) => self.instant(field, texts, (days.saturating_mul(DAY), days)),
+            Read::Bytes(bytes, any) => {
+                as_text(field, bytes, any).and_then(|text| self.row.take(field, Scalar::Text(text)))
+            }
         };
-        if let Err(problem) = self.row.take(field, value) {
-            self.problem.get_or_insert(problem);
+        self.note(outcome);
+    }
+
+    /// A time in milliseconds since 1970, and the number that it is where it is no event time.
+    fn instant(
+        &mut self,
+        field: &Node,
+        texts: bool,
+        (time, value): (i64, i64),
+    ) -> Result<(), DecodeError> {
+        write_if(texts, self.text, value);
+        if time < 0 && field.uses.contains(&Use::Time) {
+            return Err(wrong(field, format!("{value} is before 1970")));
         }
+        let number = (value as f64, self.text.as_str());
+        self.row.take_instant(field, Timestamp(time), number)
     }
 
     fn skip(&mut self, id: TypeId, depth: usize) -> Result<(), Broken> {
@@ -429,6 +465,24 @@ impl<'b> Reader<'b, '_, '_> {
             self.problem.get_or_insert(problem);
         }
     }
+}
+
+fn write_if(wanted: bool, text: &mut String, value: impl std::fmt::Display) {
+    if wanted {
+        // Writing to a string cannot fail.
+        let _written = write!(text, "{value}");
+    }
+}
+
+/// What is written as text; `any`: the schema says that it may be any bytes. They name things, and are never a number, for digits among them are chance.
+fn as_text<'b>(field: &Node, bytes: &'b [u8], any: bool) -> Result<&'b str, DecodeError> {
+    let names = |used: &Use| matches!(used, Use::Key(_) | Use::Category(_));
+    if any && !field.uses.iter().all(names) {
+        let problem = "is bytes without a logical type, and so no number";
+        return Err(wrong(field, problem.to_owned()));
+    }
+    let text = std::str::from_utf8(bytes);
+    text.map_err(|_| wrong(field, "is bytes that are no text".to_owned()))
 }
 
 #[cfg(test)]

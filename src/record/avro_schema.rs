@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::avro_logical::Scale;
+
 /// Types that a schema may have at most.
 const TYPES_MAX: usize = 10_000;
 
@@ -19,6 +21,12 @@ pub(super) enum Type {
     Long,
     /// A time, and by how much it is divided to be in milliseconds.
     Time(i64),
+    /// Days since 1970.
+    Date,
+    /// A number of so many bytes, or of as many as it says.
+    Decimal(Option<usize>, Scale),
+    /// 16 bytes.
+    Uuid,
     Float,
     Double,
     Bytes,
@@ -140,7 +148,12 @@ impl Parser {
                     .as_u64()
                     .and_then(|size| usize::try_from(size).ok());
                 let size = size.ok_or("the size of a `fixed` is no number")?;
-                let id = self.add(Type::Fixed(size))?;
+                let what = match logical(object) {
+                    Some("decimal") => Type::Decimal(Some(size), scale(object)?),
+                    Some("uuid") if size == 16 => Type::Uuid,
+                    _ => Type::Fixed(size),
+                };
+                let id = self.add(what)?;
                 self.name(object, space, id)?;
                 Ok(id)
             }
@@ -155,14 +168,15 @@ impl Parser {
                 Ok(id)
             }
             "record" | "error" => self.record(object, of("fields")?, space),
-            "long" => {
-                let logical = object.get("logicalType").and_then(Value::as_str);
-                self.add(match logical {
-                    Some("timestamp-millis" | "local-timestamp-millis") => Type::Time(1),
-                    Some("timestamp-micros" | "local-timestamp-micros") => Type::Time(1_000),
-                    Some("timestamp-nanos" | "local-timestamp-nanos") => Type::Time(1_000_000),
-                    _ => Type::Long,
-                })
+            "long" => self.add(match logical(object) {
+                Some("timestamp-millis" | "local-timestamp-millis") => Type::Time(1),
+                Some("timestamp-micros" | "local-timestamp-micros") => Type::Time(1_000),
+                Some("timestamp-nanos" | "local-timestamp-nanos") => Type::Time(1_000_000),
+                _ => Type::Long,
+            }),
+            "int" if logical(object) == Some("date") => self.add(Type::Date),
+            "bytes" if logical(object) == Some("decimal") => {
+                self.add(Type::Decimal(None, scale(object)?))
             }
             name => self.by_name(name, space),
         }
@@ -208,6 +222,16 @@ impl Parser {
         let space = name.rsplit_once('.').map_or("", |(space, _)| space);
         Ok(space.to_owned())
     }
+}
+
+/// What a type means beyond how it is written.
+fn logical(object: &Map<String, Value>) -> Option<&str> {
+    object.get("logicalType").and_then(Value::as_str)
+}
+
+fn scale(object: &Map<String, Value>) -> Result<Scale, String> {
+    let scale = Scale::new(object.get("scale"));
+    scale.ok_or_else(|| "the scale of a `decimal` is no number from -300 to 300".to_owned())
 }
 
 /// A name with its namespace.
@@ -272,6 +296,10 @@ mod tests {
             (
                 r#"{"type":"record","name":"R","fields":[{"name":"a","type":{"type":"array"}}]}"#,
                 "lacks `items`",
+            ),
+            (
+                r#"{"type":"record","name":"R","fields":[{"name":"a","type":{"type":"bytes","logicalType":"decimal","scale":"3"}}]}"#,
+                "`a`: the scale of a `decimal` is no number",
             ),
             (
                 r#"{"type":"record","name":"R","fields":[{"name":"a","type":7}]}"#,

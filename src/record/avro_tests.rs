@@ -118,6 +118,72 @@ fn fields_go_to_their_columns_and_what_the_schema_lacks_is_missing() {
 }
 
 #[test]
+fn logical_types_are_what_they_mean_and_bytes_are_no_number() {
+    let of = |field: &str, value: &[u8], ours: &str| {
+        let writer = format!(
+            r#"{{"type":"record","name":"R","fields":[{{"name":"a","type":{field}}},{{"name":"x","type":"int"}}]}}"#
+        );
+        let ours = format!(r#"{{"format":"avro",{ours}}}"#);
+        plain(&ours, &writer, &[value, &[2]].concat()).map_err(|problem| problem.to_string())
+    };
+    let number = |field: &str, value: &[u8]| {
+        of(field, value, r#""features":["a"]"#).map(|(_, _, row)| row[0])
+    };
+    let fixed = |size: usize, logical: &str| {
+        format!(r#"{{"type":"fixed","name":"F","size":{size},"logicalType":{logical}}}"#)
+    };
+    let decimal = r#"{"type":"bytes","logicalType":"decimal","precision":10,"scale":3}"#;
+    assert_eq!(number(decimal, &[4, 0x0c, 0x36]), Ok(3.126));
+    // Bytes that are digits, too.
+    assert_eq!(number(decimal, &[4, b'3', b'6']), Ok(13.11));
+    let maybe = format!(r#"["null",{decimal}]"#);
+    assert_eq!(number(&maybe, &[2, 2, 0xff]), Ok(-0.001));
+    let four = fixed(4, r#""decimal","precision":9,"scale":2"#);
+    assert_eq!(number(&four, &[0, 0, 1, 0]), Ok(2.56));
+    let list = format!(r#"{{"type":"array","items":{decimal}}}"#);
+    let array = of(
+        &list,
+        &[2, 4, 0x0c, 0x36, 0],
+        r#""features":{"array":"a","len":1}"#,
+    );
+    assert_eq!(array.unwrap().2, [3.126]);
+    for (field, value) in [
+        (r#""bytes""#.to_owned(), &b"\x046."[..]),
+        (fixed(2, r#""none""#), b"36"),
+        (fixed(12, r#""duration""#), b"000000000001"),
+    ] {
+        let problem = "field `a`: is bytes without a logical type, and so no number";
+        assert_eq!(number(&field, value), Err(problem.to_owned()), "{field}");
+    }
+    let key = |field: &str, value: &[u8]| {
+        let read = of(field, value, r#""features":["x"],"key":["a"]"#);
+        read.map(|(key, ..)| key)
+    };
+    assert_eq!(key(decimal, &[4, 0x0c, 0x30]), Ok("3.120".to_owned()));
+    assert_eq!(key(r#""bytes""#, &[4, b'P', b'1']), Ok("P1".to_owned()));
+    let uuid = key(&fixed(16, r#""uuid""#), b"0123456789abcdef").unwrap();
+    assert_eq!(uuid, "30313233-3435-3637-3839-616263646566");
+    let time = |field: &str, value: i64| {
+        let mut bytes = Vec::new();
+        long(value, &mut bytes);
+        let field = format!(r#"{{"type":{field}}}"#);
+        let ours = r#""features":["a"],"timestamp":"a""#;
+        of(&field, &bytes, ours).map(|(_, time, row)| (time, row[0]))
+    };
+    let day = r#""int","logicalType":"date""#;
+    assert_eq!(time(day, 2), Ok((172_800_000, 2.0)));
+    assert!(time(day, -1).unwrap_err().contains("-1 is before 1970"));
+    for (unit, value) in [("millis", 5_000), ("micros", 5_000_000)] {
+        for kind in ["timestamp", "local-timestamp"] {
+            let field = format!(r#""long","logicalType":"{kind}-{unit}""#);
+            assert_eq!(time(&field, value), Ok((5_000, 5_000.0)), "{field}");
+        }
+    }
+    let of_day = r#"{"type":"int","logicalType":"time-millis"}"#;
+    assert_eq!(number(of_day, &[0xd0, 0x0f]), Ok(1_000.0));
+}
+
+#[test]
 fn unusable_fields_are_named() {
     for (ours, problem) in [
         (

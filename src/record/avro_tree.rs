@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::avro_logical;
 use super::avro_schema::{Type, TypeId, Writer};
 use super::tree::Tree;
 use super::varint;
@@ -90,8 +91,12 @@ impl<'a> Reader<'a> {
                 [1] => Tree::Flag(true),
                 [_] => return Err("has a boolean that is neither"),
             },
-            Type::Int | Type::Long => Tree::Whole(self.long()?),
+            Type::Int | Type::Long | Type::Date => Tree::Whole(self.long()?),
             Type::Time(by) => Tree::Time(Timestamp(self.long()?.div_euclid(*by))),
+            Type::Decimal(size, scale) => {
+                let length = size.map_or_else(|| self.length(), Ok)?;
+                Tree::Number(scale.read(self.take(length)?, None))
+            }
             Type::Float => Tree::Number(f32::from_le_bytes(self.chunk()?).into()),
             Type::Double => Tree::Number(f64::from_le_bytes(self.chunk()?)),
             Type::Bytes | Type::String => {
@@ -99,6 +104,11 @@ impl<'a> Reader<'a> {
                 Tree::Text(self.text(length)?)
             }
             Type::Fixed(size) => Tree::Text(self.text(*size)?),
+            Type::Uuid => {
+                let mut text = String::new();
+                avro_logical::write_uuid(&mut text, self.take(16)?);
+                Tree::Text(text.into())
+            }
             Type::Enum(symbols) => Tree::Text(Cow::Borrowed(self.which(symbols)?)),
             Type::Union(branches) => {
                 let branch = *self.which(branches)?;
@@ -170,7 +180,10 @@ mod tests {
         {"name":"word","type":{"type":"enum","name":"E","symbols":["a","b"]}},
         {"name":"maybe","type":["null","R"]},
         {"name":"list","type":{"type":"array","items":"null"}},
-        {"name":"map","type":{"type":"map","values":"long"}}]}"#;
+        {"name":"map","type":{"type":"map","values":"long"}},
+        {"name":"price","type":{"type":"bytes","logicalType":"decimal","precision":10,"scale":3}},
+        {"name":"day","type":{"type":"int","logicalType":"date"}},
+        {"name":"id","type":{"type":"fixed","name":"I","size":16,"logicalType":"uuid"}}]}"#;
 
     /// One value, with `maybe` and the list as they are given.
     fn value(maybe: &[u8], list: &[u8]) -> Vec<u8> {
@@ -182,6 +195,8 @@ mod tests {
         value.extend(list);
         // A block of one entry that says how long it is.
         value.extend([1, 6, 2, b'k', 14, 0]);
+        value.extend([4, 0x0c, 0x36, 2]);
+        value.extend(*b"0123456789abcdef");
         value
     }
 
@@ -205,6 +220,9 @@ mod tests {
             ("maybe", Tree::Null),
             ("list", Tree::List(vec![Tree::Null; 2])),
             ("map", Tree::Fields(vec![("k".into(), Tree::Whole(7))])),
+            ("price", Tree::Number(3.126)),
+            ("day", Tree::Whole(1)),
+            ("id", text("30313233-3435-3637-3839-616263646566")),
         ];
         let wanted = wanted.map(|(name, value)| (Cow::Borrowed(name), value));
         assert_eq!(fields, wanted);

@@ -6,6 +6,7 @@
 
 pub mod auto;
 pub mod avro;
+mod avro_logical;
 pub mod avro_schema;
 pub mod avro_tree;
 pub mod calendar;

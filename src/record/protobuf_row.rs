@@ -26,7 +26,7 @@ pub(super) fn hand(
                 Slot::Time(seconds, nanos) => {
                     let time = millis(seconds, nanos).map_err(|problem| wrong(field, problem))?;
                     write_if(*texts, text, time);
-                    return row.take_instant(field, Timestamp(time), text);
+                    return row.take_instant(field, Timestamp(time), (time as f64, text));
                 }
                 Slot::Bool(value) => row::Scalar::Bool(value),
                 Slot::Bytes(from, to) => {

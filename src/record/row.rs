@@ -156,17 +156,17 @@ impl<'a> Row<'a> {
         Ok(())
     }
 
-    /// Takes a time: as it is where it is the event time, and else in milliseconds since 1970, which `text` has.
+    /// Takes a time: as it is where it is the event time, and else as the number and its text that come with it.
     pub fn take_instant(
         &mut self,
         node: &Node,
         time: Timestamp,
-        text: &str,
+        (value, text): (f64, &str),
     ) -> Result<(), DecodeError> {
         for &what in &node.uses {
             match what {
                 Use::Time => self.parts.time = Some(time),
-                other => self.take_as(other, node, Scalar::Number(time.0 as f64, text))?,
+                other => self.take_as(other, node, Scalar::Number(value, text))?,
             }
         }
         Ok(())

@@ -7,6 +7,7 @@ mod link;
 mod rate;
 mod turns;
 mod unlearnt;
+mod unobserved;
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -34,6 +35,7 @@ pub(crate) use link::Order;
 pub use link::{Control, TrainerLink};
 use rate::Rate;
 pub use turns::Turns;
+use unobserved::Unobserved;
 
 /// How often a trainer without a model looks whether the log has enough records by now.
 const FIRST_TRY_EVERY: Duration = Duration::from_secs(2);
@@ -122,6 +124,8 @@ pub struct Trainer<H, S> {
     running: ModelVersion,
     /// Why there is no model, or no new one, as it was last said.
     waits: Option<Waits>,
+    /// Features that no record had, as it was last said.
+    unobserved: Unobserved,
     /// How fast records come for a first model.
     rate: Rate,
     /// The process's detectors train one after another.
@@ -180,6 +184,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                 patience: FIRST_TRY_EVERY,
                 running: ModelVersion(0),
                 waits: None,
+                unobserved: Unobserved::default(),
                 rate: Rate::default(),
                 turns: Turns::default(),
             },
@@ -415,6 +420,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                 Err(error) => return Err(failed(&error)),
             };
         self.observer.judged(version, &verdict);
+        self.unobserved.tell(&model.card);
         let promoted = verdict.is_promoted();
         self.store
             .save(&model, promoted)

@@ -116,6 +116,10 @@ fn noted((table, _): (Table, bool)) -> Table {
 fn told_of(card: &Card) -> String {
     let lists = [
         ("its members", &card.members),
+        (
+            "not judged, for none of the records has them",
+            &card.unobserved,
+        ),
         ("counters, judged by how they change", &card.counters),
         ("trends, judged by how they change", &card.trends),
     ];

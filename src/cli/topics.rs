@@ -131,7 +131,7 @@ pub(super) fn check(config: &Config) -> Result<Vec<String>, Failure> {
     if !problems.is_empty() {
         return Err(not_ready(&problems));
     }
-    notes.push(read(config, (clock, watchdog)));
+    notes.extend(read(config, (clock, watchdog)));
     Ok(notes)
 }
 
@@ -147,15 +147,24 @@ fn not_ready(problems: &[String]) -> Failure {
 }
 
 /// What comes of reading the newest records.
-fn read(config: &Config, waits: (Arc<dyn Clock>, Watchdog)) -> String {
+fn read(config: &Config, waits: (Arc<dyn Clock>, Watchdog)) -> Vec<String> {
     let sample = || {
         let history = KafkaHistory::new(&config.connection(), config.history_topics(), waits);
         history?.sample(RECORDS)
     };
     match sample() {
-        Ok(batch) if batch.is_empty() => "the input has no records to try it on yet".to_owned(),
-        Ok(batch) => trial(&config.input.schema(), &batch).words(),
-        Err(error) => format!("the newest records could not be tried: {error}"),
+        Ok(batch) if batch.is_empty() => {
+            vec!["the input has no records to try it on yet".to_owned()]
+        }
+        Ok(batch) => {
+            let tried = trial(&config.input.schema(), &batch);
+            let unseen = tried.unseen_words();
+            let unseen = unseen.map(|words| format!("input.features: {words}"));
+            [tried.words()].into_iter().chain(unseen).collect()
+        }
+        Err(error) => vec![format!(
+            "the newest records could not be tried: {error}"
+        )],
     }
 }
 

@@ -504,7 +504,7 @@ pub fn known_keys(table: &Table, prefix: &str, into: &mut Vec<String>) {
 }
 
 /// The known key that `key` most likely means: few letters off, or the same name in another section.
-fn nearest<'a>(key: &str, known: &'a [String]) -> Option<&'a String> {
+pub fn nearest<'a>(key: &str, known: &'a [String]) -> Option<&'a String> {
     let name = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
     let own = name(key);
     known

@@ -21,7 +21,7 @@ pub mod telemetry;
 pub mod units;
 
 pub use detectors::Which;
-pub use load::Sources;
+pub use load::{Sources, nearest};
 pub use problem::{Problem, Problems};
 pub use raw::{Input, LogFormat};
 pub use reload::{Changed, Reloaded};

@@ -211,6 +211,9 @@ pub struct Card {
     pub created: Timestamp,
     /// Names of the D feature columns, in order.
     pub columns: Vec<String>,
+    /// Those of them that none of the records that were read had: they are not judged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unobserved: Vec<String>,
     /// Those of them that count ([`super::scale::changes`]): what they count from one record to the next is judged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counters: Vec<String>,
@@ -295,6 +298,7 @@ impl Card {
             detector: "anomalyd".to_owned(),
             created: Timestamp(0),
             columns: Vec::new(),
+            unobserved: Vec::new(),
             counters: Vec::new(),
             trends: Vec::new(),
             spec: ModelSpec::default(),

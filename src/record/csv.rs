@@ -111,27 +111,30 @@ fn scalar(cell: &str, measured: bool) -> Scalar<'_> {
     }
 }
 
-/// For each cell of a line whether it is a number (or true or false), or empty: `None`. Nothing of what is no such line.
-pub(super) fn look(value: &[u8], spec: &CsvSpec) -> Vec<Option<bool>> {
+/// The cells of a line, as many as there are columns.
+pub(super) fn cells(value: &[u8], spec: &CsvSpec) -> Result<Vec<String>, DecodeError> {
     let mut line = Line::default();
-    let Some(separator) = spec.byte() else {
-        return Vec::new();
-    };
-    let Ok(text) = line
-        .split(value, separator, spec.columns.len())
-        .map(str::to_owned)
-    else {
-        return Vec::new();
-    };
+    let separator = spec.byte();
+    let separator = separator.ok_or_else(|| syntax("has no separator".to_owned()))?;
+    let text = line.split(value, separator, spec.columns.len())?.to_owned();
     let mut begin = 0;
     let cells = line.ends[..spec.columns.len()].iter().map(|end| {
-        let cell = text.get(begin..*end).unwrap_or_default().trim();
+        let cell = text.get(begin..*end).unwrap_or_default();
         begin = *end;
-        match scalar(cell, true) {
-            Scalar::Null => None,
-            Scalar::Number(..) | Scalar::Bool(_) => Some(true),
-            Scalar::Text(_) => Some(false),
-        }
+        cell.trim().to_owned()
+    });
+    Ok(cells.collect())
+}
+
+/// For each cell of a line whether it is a number (or true or false), or empty: `None`. Nothing of what is no such line.
+pub(super) fn look(value: &[u8], spec: &CsvSpec) -> Vec<Option<bool>> {
+    let Ok(cells) = cells(value, spec) else {
+        return Vec::new();
+    };
+    let cells = cells.iter().map(|cell| match scalar(cell, true) {
+        Scalar::Null => None,
+        Scalar::Number(..) | Scalar::Bool(_) => Some(true),
+        Scalar::Text(_) => Some(false),
     });
     cells.collect()
 }

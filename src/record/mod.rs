@@ -37,6 +37,7 @@ pub mod schema;
 pub mod timestamp;
 pub mod tree;
 mod varint;
+pub mod whole;
 pub mod wire;
 pub mod writers;
 

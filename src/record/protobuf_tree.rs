@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::protobuf_schema::{Field, Files, Kind, Meaning, MessageId, Scalar};
+use super::protobuf_schema::{Field, Files, Kind, Meaning, MessageId, Root, Scalar};
 use super::protobuf_wire::{EIGHT, END, FOUR, LENGTH, MISMATCH, START, VARINT, wire_type};
 use super::tree::Tree;
 use super::varint::{self, zigzag};
@@ -28,6 +28,17 @@ pub fn read<'s>(value: &[u8], files: &'s Files) -> Result<Tree<'s>, String> {
     let parts = PARTS_MAX.saturating_add(value.len());
     let mut reader = Reader { files, parts };
     reader.message(id, cursor.0, 0).map_err(said)
+}
+
+/// Reads a value that says nothing of which message it is.
+///
+/// # Errors
+/// Where the bytes are not what the schema says, in words.
+pub(super) fn read_as<'s>(value: &[u8], root: &'s Root) -> Result<Tree<'s>, String> {
+    let parts = PARTS_MAX.saturating_add(value.len());
+    let files = &*root.files;
+    let read = Reader { files, parts }.message(root.message, value, 0);
+    read.map_err(|problem| format!("is not what its Protobuf schema says: it {problem}"))
 }
 
 /// Why the bytes are not what the schema says.

@@ -73,6 +73,8 @@ pub struct ModelStatus {
     pub created: String,
     /// Its features.
     pub columns: Vec<String>,
+    /// Those of them that none of the records had that it was trained on: they are not judged.
+    pub unobserved: Vec<String>,
     /// Those of them that count: what they count from one record to the next is judged.
     pub counters: Vec<String>,
     /// Keys of which it learnt nothing, for all of their records are kept out as flagged.
@@ -91,6 +93,7 @@ impl From<&Card> for ModelStatus {
             members: card.members.clone(),
             created: card.created.rfc3339(),
             columns: card.columns.clone(),
+            unobserved: card.unobserved.clone(),
             counters: card.counters.clone(),
             unlearnt: card.unlearnt.clone(),
             verdict: card.gate.to_string(),

@@ -21,6 +21,7 @@ pub(super) fn model(card: &Card, champion: Option<ModelVersion>) -> Value {
         "created": card.created.rfc3339(),
         "program": card.program,
         "columns": card.columns,
+        "unobserved": card.unobserved,
         "counters": card.counters,
         "types": card.types,
         "promoted": gate.is_promoted(),

@@ -7,7 +7,7 @@ use std::slice::from_ref;
 
 use serde_json::Value;
 
-use crate::record::schema::join_path;
+pub use crate::record::whole::{Leaves, leaves};
 use crate::record::{number, timestamp};
 use crate::time::Timestamp;
 
@@ -43,29 +43,6 @@ const LABEL_WORDS: [&str; 15] = [
     "version", "revision", "rev", "firmware", "fw", "schema", "build", "release", "port", "pid",
     "type", "model", "tenant", "customer", "account",
 ];
-
-/// A record as its leaves, by path.
-pub type Leaves = BTreeMap<String, Value>;
-
-/// The leaves of a JSON object, by path as a schema names them; `None` of anything else. What has no name no path leads to.
-#[must_use]
-pub fn leaves(record: &Value) -> Option<Leaves> {
-    let mut leaves = Leaves::new();
-    descend(record.as_object()?, "", &mut leaves);
-    Some(leaves)
-}
-
-fn descend(object: &serde_json::Map<String, Value>, prefix: &str, into: &mut Leaves) {
-    for (name, value) in object.iter().filter(|(name, _)| !name.is_empty()) {
-        let path = join_path(prefix, name);
-        match value {
-            Value::Object(inner) => descend(inner, &path, into),
-            value => {
-                into.insert(path, value.clone());
-            }
-        }
-    }
-}
 
 /// What a field was in the sample.
 #[derive(Debug, Default)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::job::TrainJob;
+use super::rows::PartitionRows;
 use super::window::Windows;
 use crate::model::card::Card;
 use crate::stream::{Offset, TopicPartition};
@@ -23,6 +24,16 @@ pub(super) fn judged_from(job: &TrainJob) -> Vec<(TopicPartition, Offset)> {
     ends.into_iter().collect()
 }
 
+/// Features that none of the records has.
+fn unobserved(job: &TrainJob) -> Vec<String> {
+    let has = |rows: &PartitionRows, column: usize| {
+        (0..rows.len()).any(|record| !rows.row(record)[column].is_nan())
+    };
+    let columns = job.columns.iter().enumerate();
+    let lacked = columns.filter(|(at, _)| !job.rows.iter().any(|rows| has(rows, *at)));
+    lacked.map(|(_, name)| name.clone()).collect()
+}
+
 /// The card of a model that is being trained, as far as the job and its windows say: as much as scoring with it needs. What training finds out
 /// is added once, at the end, by `report`.
 pub(super) fn begun(job: &TrainJob, windows: &Windows<'_>) -> Card {
@@ -31,6 +42,7 @@ pub(super) fn begun(job: &TrainJob, windows: &Windows<'_>) -> Card {
         detector: job.detector.clone(),
         created: job.created,
         columns: job.columns.clone(),
+        unobserved: unobserved(job),
         spec: job.spec.clone(),
         schema: job.schema.clone(),
         seed: job.seed,

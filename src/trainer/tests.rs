@@ -14,7 +14,7 @@ use crate::stream::{Offset, TopicPartition};
 use crate::time::{ManualClock, Timestamp};
 
 /// A log of one key, or of several in turn.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Log {
     records: i64,
     keys: i64,
@@ -130,8 +130,12 @@ impl Observer for Noting {
 }
 
 fn trainer(log: Log) -> (Trainer<Log, Empty>, Arc<Noting>) {
+    trainer_of(log, &["x"])
+}
+
+fn trainer_of(log: Log, features: &[&str]) -> (Trainer<Log, Empty>, Arc<Noting>) {
     let spec = SchemaSpec {
-        features: Features::List(vec!["x".to_owned()]),
+        features: Features::List(features.iter().map(|path| (*path).to_owned()).collect()),
         ..SchemaSpec::default()
     };
     let plan = Plan {
@@ -291,4 +295,43 @@ fn a_hundred_thousand_keys_in_one_partition_have_a_model() {
     a_first_model_of(100_000);
     let took = clock.monotonic().saturating_sub(began);
     assert!(took < Duration::from_secs(60), "{took:?}");
+}
+
+#[test]
+fn a_feature_that_no_record_has_is_told_of_once() {
+    let mut said = Unobserved::default();
+    let (latncy, both) = (
+        ["latncy".to_owned()],
+        ["heat".to_owned(), "latncy".to_owned()],
+    );
+    assert_eq!(said.news(&[]), None);
+    let words = said.news(&latncy).unwrap();
+    assert!(
+        words.starts_with("none of the records has latncy: "),
+        "{words}"
+    );
+    assert_eq!(said.news(&latncy), None);
+    assert!(
+        said.news(&both)
+            .is_some_and(|words| words.contains("heat, latncy"))
+    );
+    // It came, and went again.
+    assert_eq!(said.news(&[]), None);
+    assert!(said.news(&latncy).is_some());
+}
+
+#[test]
+fn a_model_names_the_features_that_none_of_its_records_had() {
+    let log = Log {
+        records: 2_000,
+        keys: 1,
+        flagged: false,
+        broken: false,
+        readable: 1,
+    };
+    for (features, unobserved) in [(&["x"][..], &[][..]), (&["x", "y"], &["y"])] {
+        let (mut trainer, noting) = trainer_of(log.clone(), features);
+        assert_eq!(trainer.attempt(), None, "{noting:?}");
+        assert_eq!(trainer.unobserved.0, unobserved);
+    }
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::super::propose::{Leaves, leaves, time_column};
 use super::Roles;
 use crate::record::nonfinite;
+use crate::record::whole::cell;
 
 /// Rows that are looked at.
 pub(super) const ROWS: usize = 1_000;
@@ -43,16 +44,6 @@ pub fn rows(content: &[u8], most: usize) -> Vec<Leaves> {
         |record: csv::StringRecord| names.iter().cloned().zip(record.iter().map(cell)).collect();
     let records = reader.records().take(most);
     records.filter_map(Result::ok).map(row).collect()
-}
-
-/// A cell as JSON would have it.
-fn cell(text: &str) -> Value {
-    let text = text.trim();
-    match text.parse::<f64>() {
-        Ok(number) if number.is_finite() => Value::from(number),
-        _ if text.is_empty() => Value::Null,
-        _ => Value::from(text),
-    }
 }
 
 /// The column of the event time, if there is one that nobody uses otherwise.

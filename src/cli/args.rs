@@ -491,6 +491,7 @@ and in the first line of a file:   #:schema ./anomalyd.schema.json")]
     /// Look at a thousand records, and propose a file: key, time, features, categories
     #[command(
         after_help = "  anomalyd config init --from-topic plant.pumps --brokers kafka-1:9092 --out pumps.toml
+  anomalyd config init --from-topic plant.ovens --set input.format=avro --set registry.url=http://registry:8081
   anomalyd config init --from-file pump.csv"
     )]
     Init(ConfigInitArgs),

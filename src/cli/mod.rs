@@ -90,7 +90,9 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Episodes(EpisodesCommand::Show(arguments)) => alerts::show(&load()?, arguments),
         Command::Episodes(command) => episodes::run(&load()?, command),
         Command::Alerts(AlertsCommand::Tail(arguments)) => alerts::tail(&load()?, arguments),
-        Command::Config(ConfigCommand::Init(arguments)) => init::run(&shared()?, arguments),
+        Command::Config(ConfigCommand::Init(arguments)) => {
+            init::run(&load_to_propose(&cli.settings)?, arguments)
+        }
         Command::Config(ConfigCommand::Show(arguments)) => settings::show(&load()?, arguments),
         Command::Config(ConfigCommand::Schema) => settings::schema(),
         Command::DeadLetters(DeadLettersCommand::List(arguments)) => {
@@ -160,6 +162,19 @@ fn load_shared(settings: &Settings) -> Result<Config, Problems> {
         sources.which = Which::Shared;
     }
     load(&sources)
+}
+
+/// The same for who proposes features: that none are listed is no problem.
+fn load_to_propose(settings: &Settings) -> Result<Config, Problems> {
+    let mut settings = settings.clone();
+    let listed = load_shared(&settings);
+    match listed {
+        Err(problems) if problems.0.iter().any(|one| one.key == "input.features") => {
+            settings.set.push("input.features=[\"any\"]".to_owned());
+            load_shared(&settings)
+        }
+        listed => listed,
+    }
 }
 
 /// Does something for one after another.

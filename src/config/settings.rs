@@ -7,7 +7,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::load::Loaded;
-use super::raw;
+use super::{raw, secret};
 use crate::detect::Params;
 use crate::kafka::admin::SharedTopics;
 use crate::kafka::forms::Forms;
@@ -139,6 +139,17 @@ impl Config {
             value,
         })
         .collect()
+    }
+
+    /// The reference that a setting was given as on the command line, if it was.
+    #[must_use]
+    pub fn reference(&self, key: &str) -> Option<&str> {
+        let given = self.loaded.sources.set.iter().rev();
+        given
+            .filter_map(|given| given.split_once('='))
+            .find(|(of, _)| *of == key)
+            .map(|(_, value)| value)
+            .filter(|value| secret::is_reference(value))
     }
 
     /// Where a setting comes from; one of a table that somebody gave as a whole comes from there.

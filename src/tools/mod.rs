@@ -1,8 +1,9 @@
 //! What commands on files share: tables of rows from files or stretches of topics, training on them, synthetic records.
 //!
 //! Next: [`table`] and [`topic`] (what is read), [`training`] (`train`, and models made again from their cards), [`sample`] (synthetic records),
-//! [`propose`] (a configuration from a sample), [`proposed`] (its file) and [`trial`] (how many records a configuration reads).
+//! [`propose`] (a configuration from a sample), [`proposed`] (its file), [`looks`] (which settings would read records) and [`trial`] (how many records a configuration reads).
 
+pub mod looks;
 pub mod propose;
 pub mod proposed;
 pub mod sample;

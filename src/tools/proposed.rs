@@ -22,11 +22,13 @@ pub struct Names<'a> {
     pub topic: &'a str,
     /// What was looked at.
     pub source: &'a str,
+    /// Lines of `[input]` and `[registry]` that somebody gave: how records are written.
+    pub given: (&'a [String], &'a [String]),
 }
 
-/// How records are read by the proposal.
+/// How records are read by the proposal, where they are written as `given` says.
 #[must_use]
-pub fn spec(proposal: &Proposal) -> SchemaSpec {
+pub fn spec(proposal: &Proposal, given: &SchemaSpec) -> SchemaSpec {
     let features = match &proposal.features[..] {
         [] => Features::default(),
         listed => Features::List(listed.to_vec()),
@@ -36,6 +38,11 @@ pub fn spec(proposal: &Proposal) -> SchemaSpec {
         timestamp: proposal.timestamp.clone().unwrap_or_default(),
         features,
         categories: proposal.categories.clone(),
+        format: given.format,
+        envelope: given.envelope,
+        csv: given.csv.clone(),
+        avro: given.avro.clone(),
+        protobuf: given.protobuf.clone(),
         ..SchemaSpec::default()
     }
 }
@@ -67,7 +74,12 @@ pub fn file(proposal: &Proposal, trial: Option<&Trial>, names: &Names<'_>) -> St
         "group = {}",
         text(&format!("anomalyd-{}", names.name))
     ));
+    names.given.0.iter().for_each(|given| line(given));
     fields(proposal, &mut line);
+    if !names.given.1.is_empty() {
+        line("\n[registry]");
+        names.given.1.iter().for_each(|given| line(given));
+    }
     line(&format!(
         "\n[output]\nalerts = {}",
         text(&format!("{}.alerts", names.topic))
@@ -143,6 +155,10 @@ mod tests {
     use super::super::trial::{lines, trial};
     use super::*;
     use crate::config::{Config, Sources};
+    use crate::record::schema::Format;
+    use crate::record::{RecordBatch, whole};
+    use crate::stream::{Offset, TopicPartition};
+    use crate::time::Timestamp;
     use serde_json::json;
 
     const NAMES: Names<'_> = Names {
@@ -150,6 +166,7 @@ mod tests {
         brokers: "k:9092",
         topic: "plant.pumps",
         source: "the topic plant.pumps",
+        given: (&[], &[]),
     };
 
     fn load(text: &str) -> Config {
@@ -170,10 +187,70 @@ mod tests {
         let found = propose(&sample);
         let text: Vec<String> = all.iter().map(Value::to_string).collect();
         let batch = lines(text.join("\n").as_bytes());
-        let tried = trial(&spec(&found), &batch);
+        let of = spec(&found, &SchemaSpec::default());
+        let tried = trial(&of, &batch);
         let text = file(&found, Some(&tried), &NAMES);
-        assert_eq!(load(&text).input.schema(), spec(&found), "{text}");
+        assert_eq!(load(&text).input.schema(), of, "{text}");
         (found, tried, text)
+    }
+
+    #[test]
+    fn what_is_written_in_avro_is_proposed_with_how_it_is_written() {
+        let schema = r#"{"type":"record","name":"R","fields":[{"name":"pump","type":"string"},{"name":"at","type":{"type":"long","logicalType":"timestamp-millis"}},{"name":"flow","type":"double"}]}"#;
+        let given = SchemaSpec {
+            format: Format::Avro,
+            avro: schema.to_owned(),
+            ..SchemaSpec::default()
+        };
+        let mut batch = RecordBatch::default();
+        for i in 0..300_i64 {
+            // The time in seven bits a byte, in zigzag.
+            let mut value = vec![4, b'P', b'0' + (i % 5) as u8];
+            let mut rest = (1_772_366_400_000 + 1_000 * i) << 1;
+            while rest > 0x7f {
+                value.push(rest as u8 | 0x80);
+                rest >>= 7;
+            }
+            value.push(rest as u8);
+            value.extend(((i * 37 % 101) as f64 / 7.0).to_le_bytes());
+            let place = (Offset(i), Timestamp(0));
+            batch.push(
+                &TopicPartition::new("t", 0),
+                place,
+                None,
+                Some(&value),
+                Vec::new(),
+            );
+        }
+        let (sample, why) = whole::all(&given, &batch);
+        assert_eq!((sample.len(), why), (300, None));
+        let found = propose(&sample);
+        let of = spec(&found, &given);
+        assert_eq!(trial(&of, &batch).unread, 0);
+        let input = [
+            "format = \"avro\"".to_owned(),
+            format!("avro.schema = '{schema}'"),
+        ];
+        let registry = ["url = \"http://r:8081\"".to_owned()];
+        let names = Names {
+            given: (&input, &registry),
+            ..NAMES
+        };
+        let text = file(&found, None, &names);
+        assert!(
+            text.contains("features = [\"flow\"]") && text.contains("key = [\"pump\"]"),
+            "{text}"
+        );
+        assert!(text.contains("timestamp = \"at\""), "{text}");
+        assert!(
+            text.contains("\n[registry]\nurl = \"http://r:8081\"\n"),
+            "{text}"
+        );
+        let plain = Names {
+            given: (&input, &[]),
+            ..NAMES
+        };
+        assert_eq!(load(&file(&found, None, &plain)).input.schema(), of);
     }
 
     #[test]

@@ -67,13 +67,11 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
     // Of one, if it is named; else what all share.
     let shared = || load_shared(&cli.settings);
     match &cli.command {
-        Command::Validate(arguments) => each(&all()?, |config| validate::run(config, arguments)),
+        Command::Validate(arguments) => validate::run(&all()?, arguments),
         Command::Topics(TopicsCommand::Create {
             replication,
             input_partitions,
-        }) => each(&all()?, |config| {
-            topics::create(config, *replication, *input_partitions)
-        }),
+        }) => topics::create(&all()?, *replication, *input_partitions),
         Command::Healthcheck(arguments) => match all()?.first() {
             // They have one server.
             Some(config) => healthcheck::run(config, arguments),
@@ -175,14 +173,6 @@ fn load_to_propose(settings: &Settings) -> Result<Config, Problems> {
         }
         listed => listed,
     }
-}
-
-/// Does something for one after another.
-fn each(
-    configs: &[Config],
-    what: impl FnMut(&Config) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    configs.iter().try_for_each(what)
 }
 
 /// The layers of the configuration: the flags that are short for settings come last.

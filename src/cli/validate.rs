@@ -5,24 +5,27 @@ use super::exit::Failure;
 use super::output::print;
 use crate::config::Config;
 
-pub(super) fn run(config: &Config, arguments: &ValidateArgs) -> Result<(), Failure> {
-    let mut notes = Vec::new();
-    if arguments.connect {
-        notes = super::topics::check(config)?;
-    }
+pub(super) fn run(configs: &[Config], arguments: &ValidateArgs) -> Result<(), Failure> {
+    let notes = if arguments.connect {
+        super::topics::check(configs)?
+    } else {
+        Vec::new()
+    };
     if arguments.show {
-        return print(&config.shown);
+        return configs.iter().try_for_each(|config| print(&config.shown));
     }
     let asked = if arguments.connect {
         ", and Kafka is ready for it"
     } else {
         ""
     };
-    print(&format!(
-        "configuration is valid{asked} (detector \"{}\", digest {})\n",
-        config.name,
-        config.digest()
-    ))?;
+    configs.iter().try_for_each(|config| {
+        print(&format!(
+            "configuration is valid{asked} (detector \"{}\", digest {})\n",
+            config.name,
+            config.digest()
+        ))
+    })?;
     notes
         .iter()
         .try_for_each(|note| print(&format!("{note}\n")))

@@ -211,25 +211,39 @@ pub fn forgets(connection: &Connection, topic: &str) -> Option<KafkaFailure> {
 pub(super) fn settings_of(
     connection: &Connection,
     plan: &TopicPlan,
-) -> (Option<KafkaFailure>, Option<String>) {
+) -> (Option<KafkaFailure>, Option<u32>) {
     let compacted = plan
         .settings
         .iter()
         .any(|(name, value)| *name == "cleanup.policy" && value == COMPACTED);
     let wrong = compacted.then(|| forgets(connection, &plan.name)).flatten();
-    (wrong, too_few_replicas(connection, &plan.name))
+    (wrong, least_in_sync(connection, &plan.name))
 }
 
-/// What to beware of where a single broker that fails can take with it what was committed; `None` where that needs two, or is not known.
+/// Replicas that what is committed to a topic is in at least, where these are too few: a single broker that fails can take it along; `None` where that needs two,
+/// or is not known.
+fn least_in_sync(connection: &Connection, topic: &str) -> Option<u32> {
+    let least = setting(connection, topic, "min.insync.replicas")?;
+    least.parse().ok().filter(|least| *least < 2)
+}
+
+/// The same in words.
 pub fn too_few_replicas(connection: &Connection, topic: &str) -> Option<String> {
-    let least: u32 = setting(connection, topic, "min.insync.replicas")?
-        .parse()
-        .ok()?;
-    (least < 2).then(|| {
-        format!(
-            "topic `{topic}` has min.insync.replicas {least}: what was committed can be lost with one broker; with three replicas set it to 2"
-        )
-    })
+    least_in_sync(connection, topic).map(|least| beware(&[topic], least))
+}
+
+/// What to beware of in these topics.
+#[must_use]
+pub fn beware(topics: &[&str], least: u32) -> String {
+    let (one, have) = match topics {
+        [_] => ("topic", "has"),
+        _ => ("topics", "have"),
+    };
+    let names: Vec<String> = topics.iter().map(|topic| format!("`{topic}`")).collect();
+    format!(
+        "{one} {} {have} min.insync.replicas {least}: what was committed can be lost with one broker; with three replicas set it to 2",
+        names.join(", ")
+    )
 }
 
 /// The largest batch of records that `topic` takes, if that may be asked.

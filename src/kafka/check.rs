@@ -32,6 +32,8 @@ pub struct Findings {
     pub problems: Vec<String>,
     /// What could not be tried.
     pub notes: Vec<String>,
+    /// Topics whose records may be lost with one broker, and in how many replicas they are at least.
+    pub in_sync: Vec<(String, u32)>,
 }
 
 /// What is asked for.
@@ -160,7 +162,8 @@ impl Checking<'_> {
                     let (wrong, beware) = settings_of(self.connection, plan);
                     let wrong = wrong.map(|wrong| wrong.to_string());
                     self.findings.problems.extend(wrong);
-                    self.findings.notes.extend(beware);
+                    let topic = |least| (plan.name.clone(), least);
+                    self.findings.in_sync.extend(beware.map(topic));
                 }
                 Err(KafkaFailure::NoTopic(_)) => self.problem(format!(
                     "topic `{}` does not exist: `anomalyd topics create` makes it",

@@ -106,7 +106,7 @@ pub(super) fn run(config: &Config, arguments: &ConfigInitArgs) -> Result<(), Fai
 
 /// What is to be said of the records that the proposal was tried on, a line each.
 fn said(tried: &Trial) -> String {
-    let said = [tried.unread_words()];
+    let said = [tried.unread_words(), tried.spread_words()];
     said.into_iter()
         .flatten()
         .map(|words| words + "\n")

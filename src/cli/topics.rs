@@ -289,6 +289,7 @@ fn read(
             notes.push(tried.words());
             let unseen = tried.unseen_words();
             notes.extend(unseen.map(|words| format!("input.features: {words}")));
+            notes.extend(tried.spread_words());
         }
         Err(error) => notes.push(format!("the newest records could not be tried: {error}")),
     }

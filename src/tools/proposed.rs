@@ -64,8 +64,13 @@ pub fn file(proposal: &Proposal, trial: Option<&Trial>, names: &Names<'_>) -> St
         proposal.records, names.source
     );
     let mut line = |text: &str| writeln!(out, "{text}").unwrap_or_default();
-    for said in trial.iter().filter_map(|trial| trial.unread_words()) {
-        line(&format!("# {said}"));
+    if let Some(trial) = trial {
+        for said in [trial.unread_words(), trial.spread_words()]
+            .iter()
+            .flatten()
+        {
+            line(&format!("# {said}"));
+        }
     }
     line(&format!("\nname = {}\n", text(names.name)));
     line(&format!("[kafka]\nbrokers = {}\n", text(names.brokers)));

@@ -78,6 +78,20 @@ impl HttpPost {
         })
     }
 
+    /// Why there is no answer, and where none is: of the address no more than the server's name, for the rest may be a secret.
+    fn silent(&self, error: &ureq::Error) -> String {
+        let url = self.endpoint.url.parse::<ureq::http::Uri>().ok();
+        let of = url.as_ref().and_then(|url| Some(url.authority()?.as_str()));
+        let of = of.map_or("", |all| all.rsplit('@').next().unwrap_or(all));
+        match error {
+            ureq::Error::Timeout(_) => {
+                let seconds = self.endpoint.timeout.as_secs_f64();
+                format!("no answer from `{of}` within {seconds} s")
+            }
+            error => format!("`{of}`: {error}"),
+        }
+    }
+
     /// Status, `Retry-After` and what was said; or why there is no answer.
     fn send(
         &self,
@@ -118,7 +132,7 @@ impl Post for HttpPost {
             }
             Err(error) => Answer::Later {
                 code: None,
-                why: self.endpoint.redacted(&error.to_string()),
+                why: self.endpoint.redacted(&self.silent(&error)),
                 after: None,
             },
         }
@@ -129,6 +143,13 @@ impl Post for HttpPost {
 fn judge(code: u16, after: Option<&str>, said: &str, now: Timestamp) -> Answer {
     match code {
         200..300 => Answer::Delivered(code),
+        300..400 => Answer::Later {
+            code: Some(code),
+            why: format!(
+                "it answers {code}, that it is at another address: that is not followed, for what is sent is not for others; set `url` to it"
+            ),
+            after: None,
+        },
         408 | 425 | 429 | 500.. => Answer::Later {
             code: Some(code),
             why: format!("it answers {code}: {said}"),
@@ -218,11 +239,13 @@ mod tests {
         let later = |code| matches!(judge(code, None, "", NOW), Answer::Later { .. });
         let refused = |code| matches!(judge(code, None, "", NOW), Answer::Refused { .. });
         assert!([408, 425, 429, 500, 502, 503, 504].into_iter().all(later));
-        assert!(
-            [301, 302, 400, 401, 403, 404, 410, 422]
-                .into_iter()
-                .all(refused)
-        );
+        assert!([400, 401, 403, 404, 410, 422].into_iter().all(refused));
+        // A person changes the address, and nothing is lost meanwhile.
+        assert!([301, 302, 307, 308].into_iter().all(later));
+        let Answer::Later { why, .. } = judge(301, None, "", NOW) else {
+            panic!("it is tried again");
+        };
+        assert!(why.contains("301") && why.contains("`url`"), "{why}");
         assert!(
             [200, 201, 202, 204]
                 .into_iter()
@@ -248,7 +271,13 @@ mod tests {
             said: "at ***".to_owned(),
         };
         assert_eq!(asked(status(404)), refused, "addresses are secrets");
-        assert!(matches!(asked(status(302)), Answer::Refused { .. }));
+        assert!(matches!(
+            asked(status(302)),
+            Answer::Later {
+                code: Some(302),
+                ..
+            }
+        ));
         let Answer::Later { code, after, .. } = asked(TestAnswer::Later(7)) else {
             panic!("429 passes");
         };

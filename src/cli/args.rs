@@ -354,13 +354,24 @@ pub struct ValidateArgs {
 #[derive(Debug, Subcommand)]
 pub enum ModelsCommand {
     /// The kinds of models that `model.kind` can name
-    Kinds,
+    Kinds {
+        /// As a JSON list
+        #[arg(long)]
+        json: bool,
+    },
     /// All stored versions, and which is in use
-    List,
+    List {
+        /// As a JSON list
+        #[arg(long)]
+        json: bool,
+    },
     /// One version's card: what it was made from and what the gate said
     Show {
         /// The version; the one in use if left out.
         version: Option<u64>,
+        /// As JSON, as it is anyway
+        #[arg(long)]
+        json: bool,
     },
     /// In what two versions differ: settings, what they were made from, what the gate measured
     #[command(after_help = "  anomalyd models diff 3 4 --config pumps.toml
@@ -395,7 +406,11 @@ pub enum ModelsCommand {
 #[derive(Debug, Subcommand)]
 pub enum EpisodesCommand {
     /// Those that training knows of, and what was said of them
-    List,
+    List {
+        /// As a JSON list
+        #[arg(long)]
+        json: bool,
+    },
     /// What people were told of one: its cause, since when, which record
     Show(EpisodeShowArgs),
     /// It was a false alarm: training may learn its records

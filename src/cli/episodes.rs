@@ -3,8 +3,11 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use serde_json::{Value, json};
+
 use super::args::EpisodesCommand;
 use super::exit::Failure;
+use super::models::json_of;
 use super::output::{print, say};
 use super::outside::outside;
 use crate::config::Config;
@@ -29,13 +32,16 @@ pub(super) fn run(config: &Config, command: &EpisodesCommand) -> Result<(), Fail
     let waits = (Arc::clone(&clock), watchdog);
     let episodes = change::episodes(&mut store, &mut history)?;
     let (args, says) = match command {
-        EpisodesCommand::List | EpisodesCommand::Show(_) => {
+        EpisodesCommand::List { .. } | EpisodesCommand::Show(_) => {
             let known = (&*episodes, &*history.said()?);
             let old = old_episodes::read(config, waits, known).unwrap_or_else(|error| {
                 let topic = &config.output.alerts;
                 say(&format!("episodes that are too old for training are not listed, for {topic} cannot be read: {error}\n"));
                 Vec::new()
             });
+            if let EpisodesCommand::List { json: true } = command {
+                return json_of(&listed(&episodes, &old));
+            }
             return print(&table(&episodes, &old));
         }
         EpisodesCommand::Dismiss(args) => (args, Feedback::FalsePositive),
@@ -46,6 +52,34 @@ pub(super) fn run(config: &Config, command: &EpisodesCommand) -> Result<(), Fail
     let judged = change::judged((config, waits), known, &args.id, (says, args.undo))?;
     history.say(&connection, (&args.id, judged.says), clock.now())?;
     print(&(change::follows(&args.id, judged) + "\n"))
+}
+
+/// What the table says.
+fn listed(episodes: &[EpisodeRecord], old: &[OldEpisode]) -> Value {
+    let one = |one: &OldEpisode| {
+        json!({
+            "id": one.id,
+            "key": one.key,
+            "from": one.from_time.rfc3339(),
+            "to": one.to_time.map(Timestamp::rfc3339),
+            "feedback": one.feedback.map(Feedback::name),
+            "learnt": false,
+            "held_back": false,
+        })
+    };
+    let line = |record: &EpisodeRecord| {
+        let said = record.exclusion.feedback;
+        json!({
+            "id": record.exclusion.because,
+            "key": record.exclusion.key,
+            "from": record.from_time.rfc3339(),
+            "to": record.to_time.map(Timestamp::rfc3339),
+            "feedback": said.map(Feedback::name),
+            "learnt": said.is_some_and(Feedback::lets_in),
+            "held_back": record.held,
+        })
+    };
+    old.iter().map(one).chain(episodes.iter().map(line)).collect()
 }
 
 /// One line an episode, the newest last; before them those that are too `old` for training.
@@ -123,6 +157,13 @@ mod tests {
             record("b", None, Some(Feedback::NewNormal)),
             record("d", None, Some(Feedback::TruePositive)),
         ];
+        let list = listed(&episodes, &[]);
+        assert_eq!(list[1]["feedback"], "new_normal");
+        assert_eq!(
+            (&list[1]["learnt"], &list[1]["to"]),
+            (&json!(true), &Value::Null)
+        );
+        assert_eq!(list[0]["to"], "1970-01-01T00:00:00.009Z");
         let text = table(&episodes, &[]);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 4);

@@ -81,9 +81,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
             let several = Config::detectors(&sources(&cli.settings)).len() > 1;
             retrain::run(&load()?, several, arguments)
         }
-        Command::Models(ModelsCommand::Kinds) => {
-            print(&format!("{}\n", crate::model::KINDS.names().join("\n")))
-        }
+        Command::Models(ModelsCommand::Kinds { json }) => models::kinds(*json),
         Command::Models(command) => models::run(&load()?, command),
         Command::Episodes(EpisodesCommand::Show(arguments)) => alerts::show(&load()?, arguments),
         Command::Episodes(command) => episodes::run(&load()?, command),

@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use serde::Serialize;
+use serde_json::{Value, json};
+
 use super::args::ModelsCommand;
 use super::exit::Failure;
 use super::models_diff;
@@ -25,13 +28,12 @@ pub(super) fn run(config: &Config, command: &ModelsCommand) -> Result<(), Failur
     };
     let mut store = AnyStore::open(config, &config.connection(), clock, watchdog)?;
     match command {
-        ModelsCommand::Kinds => Ok(()),
-        ModelsCommand::List => print(&table(&store.list()?, store.champion()?)),
-        ModelsCommand::Show { version } => {
+        ModelsCommand::Kinds { json } => kinds(*json),
+        ModelsCommand::List { json: true } => json_of(&listed(&store.list()?, store.champion()?)),
+        ModelsCommand::List { .. } => print(&table(&store.list()?, store.champion()?)),
+        ModelsCommand::Show { version, .. } => {
             let model = chosen(&mut store, version.map(ModelVersion))?;
-            let card = serde_json::to_string_pretty(&model.card)
-                .map_err(|error| Failure::Internal(error.to_string()))?;
-            print(&(card + "\n"))
+            json_of(&model.card)
         }
         ModelsCommand::Diff { a, b, json } => {
             let first = chosen(&mut store, Some(ModelVersion(*a)))?;
@@ -41,8 +43,7 @@ pub(super) fn run(config: &Config, command: &ModelsCommand) -> Result<(), Failur
                 let names = [first.card.version.0, second.card.version.0];
                 return print(&models_diff::shown(&found, names));
             }
-            let text = serde_json::to_string_pretty(&found);
-            print(&(text.map_err(|error| Failure::Internal(error.to_string()))? + "\n"))
+            json_of(&found)
         }
         ModelsCommand::Promote { version } => {
             let version = ModelVersion(*version);
@@ -55,6 +56,37 @@ pub(super) fn run(config: &Config, command: &ModelsCommand) -> Result<(), Failur
             write(&model, out)
         }
     }
+}
+
+/// The kinds that `model.kind` can name.
+pub(super) fn kinds(json: bool) -> Result<(), Failure> {
+    let names = crate::model::KINDS.names();
+    if json {
+        return json_of(&names);
+    }
+    print(&format!("{}\n", names.join("\n")))
+}
+
+/// Prints something as JSON.
+pub(super) fn json_of(what: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(what);
+    print(&(text.map_err(|error| Failure::Internal(error.to_string()))? + "\n"))
+}
+
+/// What the table says.
+fn listed(cards: &[Card], champion: Option<ModelVersion>) -> Value {
+    let line = |card: &Card| {
+        json!({
+            "version": card.version,
+            "in_use": Some(card.version) == champion,
+            "kind": card.spec.kind,
+            "created": card.created.rfc3339(),
+            "rows": card.count("fit"),
+            "promoted": card.gate.is_promoted(),
+            "verdict": card.gate.to_string(),
+        })
+    };
+    cards.iter().map(line).collect()
 }
 
 fn in_use(version: ModelVersion) -> Result<(), Failure> {
@@ -151,6 +183,19 @@ mod tests {
             program: "test".to_owned(),
             ..Card::blank()
         }
+    }
+
+    #[test]
+    fn the_list_says_which_is_in_use() {
+        let cards = [card(1, Decision::Promoted), card(2, Decision::Promoted)];
+        let list = listed(&cards, Some(ModelVersion(2)));
+        assert_eq!(list[1]["in_use"], true);
+        assert_eq!(list[0]["in_use"], false);
+        assert_eq!(
+            (&list[1]["rows"], &list[1]["version"]),
+            (&json!(700), &json!(2))
+        );
+        assert_eq!(listed(&[], None), json!([]));
     }
 
     #[test]

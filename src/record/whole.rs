@@ -13,6 +13,7 @@ use super::csv_spec::CsvSpec;
 use super::envelope::Envelope;
 use super::event;
 use super::fields::join_path;
+use super::nonfinite;
 use super::protobuf_schema::Root;
 use super::protobuf_tree;
 use super::schema::{Format, SchemaSpec};
@@ -107,7 +108,7 @@ impl<'s> Reader<'s> {
         let of_tree = |tree: Tree<'_>| object(&tree.into()?);
         match (self.format, &self.avro, &self.protobuf) {
             (Format::Json, ..) => {
-                let json = serde_json::from_slice(wire::json(&value));
+                let json = nonfinite::parse(wire::json(&value));
                 object(&json.map_err(|error| format!("is no JSON: {error}"))?)
             }
             (Format::Csv, ..) => {

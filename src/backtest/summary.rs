@@ -14,6 +14,8 @@ use crate::tools::table::Table;
 const MINUTE: f64 = 60.0;
 const HOUR: f64 = 60.0 * MINUTE;
 const DAY: f64 = 24.0 * HOUR;
+/// Rows of which a third can be learnt, and most be judged.
+const ROWS_MIN: usize = 3;
 
 /// Refuses what nothing can come of, and says what to do instead.
 ///
@@ -24,8 +26,13 @@ pub fn check(table: &Table, warmup: usize) -> Result<(), ToolError> {
     let count = |n: usize| HumanCount(n as u64);
     if warmup >= rows {
         let third = (rows / 3).max(1);
+        let advice = if rows < ROWS_MIN {
+            "that are too few for a backtest".to_owned()
+        } else {
+            format!("--warmup {third} leaves most of them to judge")
+        };
         return Err(ToolError::Asked(format!(
-            "{}: the first {} rows are to be learnt from, but there are {}: none would be judged. --warmup {third} leaves most of them to judge",
+            "{}: the first {} rows are to be learnt from, but there are {}: none would be judged. {advice}",
             table.path,
             count(warmup),
             count(rows)
@@ -345,6 +352,9 @@ mod tests {
         let labels = [false, false, true, false, false, false];
         assert_eq!(said(&labels, 2), None);
         assert!(said(&labels, 6).is_some_and(|text| text.contains("--warmup 2 ")));
+        assert!(
+            said(&labels[..2], 500).is_some_and(|text| text.ends_with("too few for a backtest"))
+        );
         assert!(said(&labels, 3).is_some_and(|text| text.contains("--warmup 2 ends before")));
         assert!(
             said(&[true, false, false], 1).is_some_and(|text| text.contains("leave --labels out"))

@@ -44,6 +44,10 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
     let (began, now) = (clock.monotonic(), clock.now());
     let mut candidate = match &old {
         Some((card, _)) if !card.spans.is_empty() => {
+            if arguments.source.input.is_some() {
+                let problem = "--input is of no use: the model was trained on topics, whose records its card names, and is made again from those";
+                return Err(Failure::Usage(problem.to_owned()));
+            }
             let mut history = history(config)?;
             training::again_from_log(config, card, &mut history, &mut monitor)?
         }

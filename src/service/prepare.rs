@@ -52,8 +52,12 @@ pub(super) fn patiently(
             Err(error) if error.passes() && !watchdog.stopped() => {
                 let brokers = &config.kafka.brokers;
                 tracing::warn!(%error, brokers, "Kafka, or what it needs, is away: waiting for it");
+                let for_what = match &error {
+                    ServiceError::Kafka(KafkaFailure::Registry { .. }) => String::new(),
+                    _ => format!("Kafka at `{brokers}` "),
+                };
                 status.waits(Some(format!(
-                    "waiting for Kafka at `{brokers}` since {since}: {error}"
+                    "waiting for {for_what}since {since}: {error}"
                 )));
                 // A timeout is what is expected here; a closed channel means stop, which the next attempt sees.
                 waiting.wake.recv_timeout(AGAIN_AFTER).unwrap_or_default();

@@ -111,6 +111,12 @@ impl Field {
         0 < self.texts && self.numbers == 0 && !self.is_number()
     }
 
+    /// Whether it is only ever true or false, which names no machine.
+    fn is_flag(&self) -> bool {
+        let flag = |value: &String| ["true", "false"].contains(&value.to_lowercase().as_str());
+        self.values.iter().all(flag)
+    }
+
     /// Whether it has several values that come again and again.
     fn comes_again(&self) -> bool {
         2 <= self.values.len() && 3 * self.values.len() <= self.records
@@ -368,7 +374,7 @@ fn best(
 
 /// Whether a field can name a machine: a text of several values that come again and again.
 fn is_key(field: &Field) -> bool {
-    !field.is_time() && field.comes_again() && field.is_text()
+    !field.is_time() && field.comes_again() && field.is_text() && !field.is_flag()
 }
 
 /// Whether a field is a text that can name a machine, or is called like one and is a whole number that comes again and again: `pump_no` is, `pump_speed`
@@ -379,7 +385,7 @@ fn names_machines(path: &str, field: &Field) -> bool {
         KEY_WORDS.contains(&word.as_str()) || NUMBER_WORDS.contains(&word.as_str())
     });
     let named = called(path, &KEY_WORDS) < KEY_WORDS.len() && words.iter().all(known);
-    is_key(field) || (number && named)
+    is_key(field) || (number && named && !field.is_flag())
 }
 
 /// Whether a number that never changes is called like an identifier or a version: `schema_version` is, `version_errors` is not.
@@ -459,6 +465,15 @@ mod tests {
     fn proposed(records: usize, record: impl Fn(usize) -> Value) -> Proposal {
         let all = (0..records).filter_map(|i| leaves(&record(i)));
         propose(&all.collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn what_is_true_or_false_names_no_machine() {
+        let flags = [json!("true"), json!("False")];
+        for flag in [&flags, &[json!(true), json!(false)]] {
+            let record = |i: usize| json!({"unit": flag[i % 2], "x": (i * 37 % 101) as f64});
+            assert!(proposed(300, record).key.is_empty(), "{flag:?}");
+        }
     }
 
     #[test]

@@ -318,7 +318,7 @@ const STATE_FRAME: usize = 64 * 1024;
 /// The most features of which a key's state is sure to fit into one record of the state topic: its window, its cold start, and a few numbers of
 /// each feature, eight bytes a number.
 pub fn features_max(window: usize) -> usize {
-    (MESSAGE_MAX - STATE_FRAME) / (8 * (window + ROWS_MAX + EXCURSIONS + 5))
+    (MESSAGE_MAX - STATE_FRAME) / (8 * (window + ROWS_MAX + EXCURSIONS + 4))
 }
 
 /// A key's state is one record. `auto` features are counted when they are found.

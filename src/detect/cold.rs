@@ -1,12 +1,7 @@
 //! The cold start: scores before there is a model, from the key's own last rows.
 //!
 //! Robust z-scores per feature, and a p-value by a heavy-tailed law (Student's t with 3 degrees of freedom), corrected for the number of
-//! features. Deliberately hard to alarm: with a few rows nobody knows what is normal.
-//!
-//! A feature that has rested at one value has no spread. That it moves after n rows has a probability of 1 / (n + 2), by Laplace's rule of succession, and no
-//! less, however far it moves: errors that were 0 for a thousand rows are told when they come and stay, not when there is one. And it must move by
-//! more than a step of a gauge: a twentieth of where it rests, and one where it is whole. What rested for long is no longer at rest only when it has moved for
-//! long, too: the rows of its movement are not learnt.
+//! features. Deliberately hard to alarm: with a few rows nobody knows what is normal. A feature that has not moved yet says nothing.
 //!
 //! Two things tell what is strange from what is only rare. A feature that was at least half as far off before, k times in n rows, is so again with a probability
 //! of (k + 1) / (n + 1) at least, whatever a law says of its tail: bursts of a counter of retries are told of once, and once more if they are much
@@ -32,10 +27,6 @@ const FARTHEST: usize = 8;
 const PART: f64 = 0.05;
 /// Numbers that are remembered of the excursions of a feature: those of the past, and the present one, on two sides.
 pub const EXCURSIONS: usize = 2 * (FARTHEST + 1);
-/// A movement is told in steps: this share of where the feature rests, or one, where it is a whole number.
-const STEP: f64 = 0.05;
-/// Rows that a feature rested for, from which on the rows of its movement are not learnt until they are many.
-const RESTED_LONG: u64 = 4 * ROWS_MAX as u64;
 /// The p-value from which on a row is strange: neither learnt from, as long as it may be a fault, nor calm.
 pub const SUSPICIOUS: f64 = 1e-3;
 
@@ -55,10 +46,8 @@ pub struct ColdStart {
     pub rows: VecDeque<f64>,
     /// D medians.
     pub centre: Vec<f64>,
-    /// D spreads, in standard deviations; 0: the feature rests.
+    /// D spreads, in standard deviations; 0: the feature has not moved.
     pub spread: Vec<f64>,
-    /// For each feature, how many rows it has rested for; 0 of one that moves.
-    pub rested: Vec<u64>,
 }
 
 /// What the cold start makes of a row.
@@ -77,45 +66,8 @@ impl ColdStart {
             Some(spread) if *spread > 0.0 && !value.is_nan() => {
                 (value - self.centre[column]) / spread
             }
-            Some(_) if !value.is_nan() => self.off_rest(column, value),
             _ => 0.0,
         }
-    }
-
-    /// z of a feature that rests: by steps, and no more than what has the probability of a first movement.
-    fn off_rest(&self, column: usize, value: f64) -> f64 {
-        let rested = self.rested.get(column).copied().unwrap_or(0);
-        let (centre, off) = (self.centre[column], value - self.centre[column]);
-        let one = if centre.fract() == 0.0 && value.fract() == 0.0 {
-            1.0
-        } else {
-            0.0
-        };
-        let step = (STEP * centre.abs()).max(one);
-        if rested == 0 || is_rounding(off, centre) {
-            return 0.0;
-        }
-        let steps = if step > 0.0 {
-            off.abs() / step
-        } else {
-            f64::INFINITY
-        };
-        let first = 1.0 / (rested as f64 + 2.0);
-        if student3_two_sided(steps) < first {
-            Self::threshold(1, first).copysign(off)
-        } else {
-            steps.copysign(off)
-        }
-    }
-
-    /// Whether a feature moves that has rested for long.
-    fn moves(&self, row: &[f64]) -> bool {
-        row.iter().enumerate().any(|(column, value)| {
-            self.rested
-                .get(column)
-                .is_some_and(|rested| RESTED_LONG <= *rested)
-                && student3_two_sided(self.z(column, *value).abs()) <= PART
-        })
     }
 
     /// Scores a row by the rows before it.
@@ -201,7 +153,7 @@ impl ColdStart {
     /// have lasted for longer than what was known before.
     pub fn take(&mut self, row: &[f64], calm: bool) {
         self.taken += 1;
-        if calm && !self.moves(row) {
+        if calm {
             self.end_excursions();
             self.strange = 0;
             self.push(row);
@@ -251,22 +203,10 @@ impl ColdStart {
         if self.rows.len() + row.len() > kept {
             self.rows.drain(..row.len());
         }
-        self.rest(row);
         self.rows.extend(row);
         self.seen += 1;
         if self.seen <= FOLLOW_ALL || self.seen.is_multiple_of(REFRESH) {
             self.refresh(row.len());
-        }
-    }
-
-    /// Counts the rows for which features rest.
-    fn rest(&mut self, row: &[f64]) {
-        self.rested.resize(row.len(), 0);
-        for (column, value) in row.iter().enumerate().filter(|(_, value)| !value.is_nan()) {
-            let centre = self.centre.get(column).filter(|centre| !centre.is_nan());
-            let rests = self.spread.get(column).is_some_and(|spread| *spread <= 0.0)
-                && centre.is_some_and(|centre| is_rounding(value - centre, *centre));
-            self.rested[column] = if rests { self.rested[column] + 1 } else { 0 };
         }
     }
 
@@ -289,18 +229,10 @@ impl ColdStart {
             let (centre, spread) = median_and_spread(&mut values);
             // The larger of the two: cautious both where half of the values are equal and where they wander. Rounding is no movement.
             let spread = spread.max(deviation);
-            let moved = !is_rounding(spread, centre);
+            let moved = spread > 1e-9 * centre.abs().max(1e-9);
             (self.centre[column], self.spread[column]) = (centre, if moved { spread } else { 0.0 });
-            if !moved {
-                self.rested[column] = self.rested[column].max(values.len() as u64);
-            }
         }
     }
-}
-
-/// Whether a difference from a value is none.
-fn is_rounding(off: f64, from: f64) -> bool {
-    off.abs() <= 1e-9 * from.abs().max(1e-9)
 }
 
 /// The probability that one of so many features is as far off as `z`, at most (Bonferroni).
@@ -345,8 +277,8 @@ mod tests {
         }
         assert_eq!(cold.rows.len(), 2 * ROWS_MAX);
         assert!(cold.judge(&[0.5, 5.0]).p > 0.5);
-        // A feature that never moved says little; one far out of its range does.
-        assert!(cold.judge(&[0.5, 9.0]).p > 0.05);
+        // A feature that never moved says nothing; one far out of its range does.
+        assert!(cold.judge(&[0.5, 9.0]).p > 0.5);
         assert!(cold.judge(&[100.0, 5.0]).p < 1e-5);
         let (shares, expected) = cold.explain(&[100.0, 5.0]);
         assert!((shares[0] - 1.0).abs() < 1e-9);
@@ -401,81 +333,6 @@ mod tests {
         // A fault of the other feature is blamed on that, though this one is at its worst.
         let (shares, _) = cold.explain(&[30.0, 500.0]);
         assert!(shares[0] > 0.99);
-    }
-
-    /// One feature that varies, and one that has rested at a value for so many rows.
-    fn rested(rows: usize, at: f64) -> ColdStart {
-        let mut cold = ColdStart::default();
-        let mut rng = Seed(4).rng();
-        for _ in 0..rows {
-            cold.take(&[rng.gen_range(-1.0..1.0), at], true);
-        }
-        assert_eq!((cold.rested[1], cold.rested[0]), (rows as u64, 0));
-        cold
-    }
-
-    #[test]
-    fn what_rested_and_moves_is_as_improbable_as_the_rule_of_succession_has_it() {
-        for rows in [40, 100, 1_000] {
-            let p = rested(rows, 0.0).judge(&[0.0, 25.0]).p;
-            let wanted = (2.0 / (rows as f64 + 2.0)).max(2.0 * student3_two_sided(25.0));
-            assert!((p / wanted - 1.0).abs() < 1e-6, "{rows}: {p} {wanted}");
-        }
-        let cold = rested(1_000, 0.0);
-        assert!((cold.judge(&[0.0, 1e9]).p * 501.0 - 1.0).abs() < 1e-6);
-        assert!((cold.judge(&[0.0, 0.3]).p * 501.0 - 1.0).abs() < 1e-6);
-        assert!((cold.explain(&[0.5, 25.0]).0[1] - 1.0).abs() < 0.02);
-        // It does not drown what is wilder.
-        let (shares, _) = cold.explain(&[60.0, 25.0]);
-        assert!(shares[0] > 0.95, "{shares:?}");
-    }
-
-    #[test]
-    fn a_step_of_a_gauge_and_rounding_say_nothing() {
-        // A battery, a first restart, a setting in decimals.
-        for (at, next) in [
-            (100.0, 99.0),
-            (0.0, 1.0),
-            (0.75, 0.76),
-            (21.5, 21.5 + 1e-10),
-        ] {
-            let cold = rested(1_000, at);
-            assert!(cold.judge(&[0.0, next]).p > 0.5, "{at} {next}");
-        }
-    }
-
-    #[test]
-    fn the_rows_of_a_movement_are_not_learnt_after_a_long_rest_and_what_lasts_is() {
-        let mut cold = rested(500, 0.0);
-        let mut at = |value: f64| {
-            let p = cold.judge(&[0.0, value]).p;
-            cold.take(&[0.0, value], true);
-            p
-        };
-        assert!((0..40).all(|_| at(25.0) < 0.004 + 1e-9));
-        // Each is remembered as one, however long it lasted.
-        assert!(at(0.0) > 0.5);
-        assert!(at(25.0) * 503.0 < 2.0 + 1e-6);
-        assert!(at(0.0) > 0.5);
-        assert!((at(25.0) * 544.0 - 3.0).abs() < 1e-6);
-        assert!((0..600).map(|_| at(25.0)).last().unwrap() > 0.5);
-        let mut young = rested(100, 0.0);
-        for _ in 0..16 {
-            young.take(&[0.0, 25.0], true);
-        }
-        assert!(young.judge(&[0.0, 25.0]).p > 0.03);
-    }
-
-    #[test]
-    fn what_rests_again_rests_since_then() {
-        let mut cold = rested(300, 0.0);
-        cold.push(&[0.0, 1.0]);
-        assert_eq!(cold.rested[1], 0);
-        for _ in 0..200 {
-            cold.push(&[0.0, 0.0]);
-        }
-        let known = 64..=200;
-        assert!(known.contains(&cold.rested[1]), "{}", cold.rested[1]);
     }
 
     #[test]

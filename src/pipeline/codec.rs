@@ -25,7 +25,7 @@ use crate::time::Timestamp;
 pub(super) const FORMAT: u8 = 2;
 
 /// The version that keys begin with.
-const KEY_FORMAT: u8 = 10;
+const KEY_FORMAT: u8 = 9;
 
 /// Little-endian numbers, one after the other.
 #[derive(Debug, Default)]
@@ -383,9 +383,6 @@ pub(super) fn write_key(state: &KeyState) -> Vec<u8> {
     to.all(state.cold.rows.len(), state.cold.rows.iter());
     to.all(state.cold.centre.len(), state.cold.centre.iter());
     to.all(state.cold.spread.len(), state.cold.spread.iter());
-    for rested in &state.cold.rested {
-        to.u64(*rested);
-    }
     // At the end, and absent where several features are judged together.
     if let Some(seasons) = &state.season {
         to.season(&seasons.judge);
@@ -435,11 +432,7 @@ pub(super) fn read_key(bytes: &[u8]) -> Option<KeyState> {
         rows: from.all()?,
         centre: from.all()?,
         spread: from.all()?,
-        rested: Vec::new(),
     };
-    let columns = cold.spread.len();
-    let rested = (0..columns).map(|_| from.u64()).collect::<Option<_>>()?;
-    let cold = ColdStart { rested, ..cold };
     let season = from.seasons()?;
     from.0.is_empty().then_some(KeyState {
         newest,

@@ -109,7 +109,7 @@ pub(super) struct Weight(u64);
 impl Weight {
     /// Of keys whose rows have `columns` numbers; without a model the cold start remembers more of them.
     pub fn of(params: &Params, columns: usize, judged_cold: bool) -> Self {
-        let cold = cold::ROWS_MAX + cold::EXCURSIONS + 3;
+        let cold = cold::ROWS_MAX + cold::EXCURSIONS + 2;
         let rows = if judged_cold { cold } else { 0 } + params.window + 1;
         let season = if params.seasonal { SEASON } else { 0 };
         Self((ENTRY + season + columns * (8 * rows + ABSENCE)) as u64)

@@ -368,37 +368,6 @@ fn without_a_model_records_are_scored_by_the_cold_start() {
 }
 
 #[test]
-fn what_rested_for_long_and_moves_opens_an_episode_of_the_cold_start_unless_it_is_a_step() {
-    let opened = |rested: usize, from: f64, to: f64, rows: usize| {
-        let params = Params {
-            // One a week, of a record every ten seconds.
-            budget: Budget::PerRecord(1.65e-5),
-            time_scales: Params::default().time_scales,
-            ..params()
-        };
-        let mut pipeline = pipeline(params, Missing::Mask);
-        pipeline.assign(&assignment(0, Vec::new()), None).unwrap();
-        let value = |i: usize| [(i * 7919 % 101) as f64, if i < rested { from } else { to }];
-        let values: Vec<[f64; 2]> = (0..rested + rows).map(value).collect();
-        let rows: Vec<Row<'_>> = values
-            .iter()
-            .zip(0..)
-            .map(|(values, i)| (i, "k", i, values.as_slice()))
-            .collect();
-        let (outbox, _) = work(&mut pipeline, &rows);
-        let first = outbox.alerts.first();
-        first.map(|alert| alert.relevant_attribution[0].feature.clone())
-    };
-    assert_eq!(opened(1_000, 0.0, 25.0, 40).as_deref(), Some("y"));
-    // One record of it, a step of a gauge, and what moves in the first minutes.
-    assert_eq!(opened(1_000, 0.0, 25.0, 1), None);
-    assert_eq!(opened(1_000, 100.0, 99.0, 40), None);
-    for rested in [0, 35, 60, 120] {
-        assert_eq!(opened(rested, 0.0, 25.0, 300), None, "{rested}");
-    }
-}
-
-#[test]
 fn a_model_changes_between_batches_with_a_snapshot_and_never_in_replay() {
     let mut pipeline = ready(params(), 1);
     let (outbox, _) = work(&mut pipeline, &[(0, "k", 1, CALM)]);

@@ -177,7 +177,6 @@ fn sample() -> KeyState {
             rows: VecDeque::from([0.3]),
             centre: vec![0.1],
             spread: vec![0.0],
-            rested: vec![5],
         },
         season: Some(Box::new(Seasons {
             judge: season(),
@@ -197,7 +196,6 @@ fn a_key_comes_back_bit_for_bit() {
         assert_eq!(back.drift, state.drift);
         assert_eq!(back.surprise, state.surprise);
         assert_eq!(back.season, state.season);
-        assert_eq!(back.cold.rested, state.cold.rested);
         assert_eq!((back.clock, back.rhythm), (state.clock, state.rhythm));
         assert!(back.rows.get(1).is_none_or(|value| value.is_nan()));
     }

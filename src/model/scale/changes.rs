@@ -26,11 +26,18 @@ const NEW_MIN: f64 = 0.5;
 /// Blocks of a key's time whose medians all go one way where there is a trend: by chance, of blocks in any order, two in 40,320 do.
 const BLOCKS: usize = 8;
 
+/// Pairs of the 28 of them that may lie level: what is read in whole numbers stands still between two of them. Kendall's S is then 24 at least, as it is
+/// for one order of 1,150 of those that may be. A step has twelve, and a ramp that begins in the sixth block ten.
+const LEVEL_MAX: usize = 4;
+
 /// Values in a block, at least.
 const BLOCK_MIN: usize = 20;
 
 /// How far a trend gets from its first block to its last, in spreads within a block, at least: what goes slower stays where it was for as long as a model is used.
 const FAR: f64 = 2.0;
+
+/// How far at least in steps of what its values are read in: a setting that was changed twice got two far, and a little more or less by what is odd now and then.
+const GRAINS: f64 = 2.25;
 
 /// Which of D columns are judged by their changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,15 +178,58 @@ fn trends(values: Vec<f64>) -> Option<bool> {
         let ends = [place, place + 1].map(|end| end * values.len() / BLOCKS);
         let mut block = values[ends[0]..ends[1]].to_vec();
         block.sort_unstable_by(f64::total_cmp);
-        let [low, middle, high] = [0.16, 0.5, 0.84].map(|q| quantile_sorted(&block, q));
-        (middle, (high - low) / 2.0)
+        let [low, high] = [0.16, 0.84].map(|q| quantile_sorted(&block, q));
+        (mid_median(&block), (high - low) / 2.0)
     };
     let (middles, mut spreads): (Vec<f64>, Vec<f64>) = (0..BLOCKS).map(block).unzip();
     spreads.sort_unstable_by(f64::total_cmp);
-    let up = middles.is_sorted_by(|a, b| a < b);
-    let down = middles.is_sorted_by(|a, b| a > b);
     let far = (middles[BLOCKS - 1] - middles[0]).abs();
-    Some((up || down) && far >= FAR * quantile_sorted(&spreads, 0.5))
+    let spread = quantile_sorted(&spreads, 0.5);
+    Some(one_way(&middles) && far >= FAR * spread && far > GRAINS * grain(values))
+}
+
+/// The step that values are read in: the median distance between neighbours of those that there are; 0 if there is but one.
+fn grain(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.dedup();
+    let mut gaps: Vec<f64> = values.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    gaps.sort_unstable_by(f64::total_cmp);
+    if gaps.is_empty() {
+        return 0.0;
+    }
+    quantile_sorted(&gaps, 0.5)
+}
+
+/// Whether no block lies back from one before it, and few lie level (Mann and Kendall's test, of the strictest kind).
+fn one_way(middles: &[f64]) -> bool {
+    let pairs = || {
+        let later = |i: usize| middles[i + 1..].iter().map(move |b| (middles[i], *b));
+        (0..middles.len()).flat_map(later)
+    };
+    let (up, down) = (
+        pairs().filter(|(a, b)| b > a).count(),
+        pairs().filter(|(a, b)| b < a).count(),
+    );
+    up.min(down) == 0 && pairs().count() - up.max(down) <= LEVEL_MAX
+}
+
+/// The median of ascending values by their mid-distribution: between two values by how many there are of each. Where none are equal it is the median; of
+/// whole numbers it tells how far they got on their way from one to the next (Ma, Genton and Parzen, "Asymptotic properties of sample quantiles of discrete
+/// distributions", 2011).
+fn mid_median(sorted: &[f64]) -> f64 {
+    let half = sorted.len() as f64 / 2.0;
+    let (mut seen, mut below) = (0.0, None);
+    for equal in sorted.chunk_by(|a, b| a.total_cmp(b).is_eq()) {
+        let (value, mid) = (equal[0], seen + equal.len() as f64 / 2.0);
+        if mid >= half {
+            let between =
+                |(before, at): (f64, f64)| before + (value - before) * (half - at) / (mid - at);
+            return below.map_or(value, between);
+        }
+        below = Some((value, mid));
+        seen += equal.len() as f64;
+    }
+    below.map_or(f64::NAN, |(value, _)| value)
 }
 
 /// How many places steps up lead to, of each run by itself.
@@ -245,10 +295,15 @@ mod tests {
 
     /// Whether values that these functions of time make go one way, for the keys together.
     fn trend(keys: &[&dyn Fn(f64) -> f64]) -> bool {
+        trend_of(keys, |value| value)
+    }
+
+    /// The same, as somebody reads them.
+    fn trend_of(keys: &[&dyn Fn(f64) -> f64], read: impl Fn(f64) -> f64) -> bool {
         let n = 4000;
         let values = Array2::from_shape_fn((n * keys.len(), 1), |(row, _)| {
             let noise = ((row * 7919) % 997) as f64 / 997.0 - 0.5;
-            keys[row % keys.len()]((row / keys.len()) as f64 / n as f64) + noise
+            read(keys[row % keys.len()]((row / keys.len()) as f64 / n as f64) + noise)
         });
         let rows = |key| (0..n).map(|i| i * keys.len() + key).collect();
         let of_key = (0..keys.len()).map(|key| (key, rows(key))).collect();
@@ -271,6 +326,38 @@ mod tests {
         // Most keys decide.
         assert!(trend(&[&|t| 3.0 * t, &|t| -4.0 * t, &|_| 0.0]));
         assert!(!trend(&[&|t| 3.0 * t, &|_| 0.0, &|_| 0.0]));
+    }
+
+    #[test]
+    fn a_trend_in_whole_numbers_is_one_and_what_stands_or_steps_is_not() {
+        let whole = |keys: &[&dyn Fn(f64) -> f64]| trend_of(keys, f64::round);
+        for begins in [88.0, 88.2, 88.5, 88.9] {
+            for falls in [3.0, 4.0, 5.0, 11.0] {
+                assert!(whole(&[&|t| begins - falls * t]), "{begins} {falls}");
+            }
+            // As a display has it, without noise.
+            assert!(trend_of(&[&|t| begins + 6.0 * t], f64::floor));
+        }
+        assert!(!whole(&[&|_| 88.2]) && !trend_of(&[&|_| 88.2], |_| 88.0));
+        assert!(!whole(&[&|t| 88.0 - 1.5 * t]), "no further than its noise");
+        assert!(!whole(&[&|t| if t > 0.7 { 5.0 } else { 0.0 }]), "a step");
+        let late = |t: f64| (20.0 * (t - 0.7)).max(0.0);
+        assert!(!whole(&[&late]) && !trend_of(&[&late], f64::floor));
+        assert!(!whole(&[&|t| 3.0 * (9.0 * t).sin()]), "a daily course");
+        assert!(!whole(&[&|t| (40.0 * t).floor() % 2.0]), "a command");
+        let set_twice = |t: f64| f64::from(u8::from(t > 0.31)) + f64::from(u8::from(t > 0.69));
+        assert!(!trend_of(&[&set_twice], f64::floor) && !trend_of(&[&set_twice], f64::round));
+    }
+
+    #[test]
+    fn medians_tell_how_far_whole_numbers_got() {
+        let of = [&[1.0, 2.0, 4.0][..], &[1.0, 2.0, 4.0, 9.0], &[7.0; 5]].map(mid_median);
+        assert_eq!(of.to_vec(), [2.0, 3.0, 7.0]);
+        let of = |below: usize| mid_median(&[vec![87.0; below], vec![88.0; 100 - below]].concat());
+        assert!((of(40) - 87.6).abs() < 1e-9 && (of(90) - 87.1).abs() < 1e-9);
+        assert!(mid_median(&[]).is_nan());
+        let back = [0.0, 1.0, 2.0, 4.0, 3.0, 5.0, 6.0, 7.0];
+        assert!(!one_way(&back) && one_way(&[0.0, 1.0, 1.0, 1.0, 2.0, 3.0, 4.0, 5.0]));
     }
 
     #[test]

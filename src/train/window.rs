@@ -400,13 +400,14 @@ impl<'a> Windows<'a> {
             .unwrap_or_else(|error| unreachable!("steps are of two records: {error}"));
         let context = self.job.context_columns();
         let judged = |column| !context.has(column);
+        let (newest, of_key) = (self.recent(windows, 1), self.by_key(windows));
         let counters = Changes::find(steps.view(), &runs, judged);
+        let counters = counters.with_seldom(newest.view(), &of_key, judged);
         if self.length == 1 {
             // Single records do not say how they changed.
             return counters;
         }
-        let newest = self.recent(windows, 1);
-        counters.with_trends(newest.view(), &self.by_key(windows), judged)
+        counters.with_trends(newest.view(), &of_key, judged)
     }
 
     /// The values of the newest `length` records of windows, `n × (length · D)`, as they were observed.

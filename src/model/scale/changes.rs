@@ -23,6 +23,18 @@ const DOWN_OF_UP: f64 = 0.02;
 /// The share of steps up that lead to where the key never was: the hour of the day goes up most of the time, too, but comes back.
 const NEW_MIN: f64 = 0.5;
 
+/// Moves up of what counts so seldom that hardly a step goes up, at least: of what goes up and down alike, one in a thousand goes up so often in a row. And
+/// of each key that moves: what was set anew once or twice has not begun to count.
+const SELDOM_MIN: usize = 10;
+const SELDOM_OF_KEY: usize = 3;
+
+/// Moves up for each restart, at least, and where the key begins again: at a tenth of where it stood, at most.
+const UPS_OF_RESTART: usize = 5;
+const RESTARTS_AT: f64 = 0.1;
+
+/// Restarts of a key up to which it may go through the same places after each; what does so more often is a saw, and so is what turns at the same place.
+const RESTARTS_MAX: usize = 2;
+
 /// Blocks of a key's time whose medians all go one way where there is a trend: by chance, of blocks in any order, two in 40,320 do.
 const BLOCKS: usize = 8;
 
@@ -49,6 +61,29 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// Finds, besides, those that count so seldom that single steps hardly tell, in values `n × D` as [`Self::with_trends`] has them.
+    #[must_use]
+    pub fn with_seldom<K: Ord>(
+        mut self,
+        values: ArrayView2<'_, f64>,
+        of_key: &BTreeMap<K, Vec<usize>>,
+        judged: impl Fn(usize) -> bool,
+    ) -> Self {
+        let counts = |column: &usize| {
+            let of_column = |rows: &Vec<usize>| {
+                let values = rows.iter().map(|&row| values[[row, *column]]);
+                Moves::of(values.filter(|value| value.is_finite()))
+            };
+            let all: Option<Vec<Moves>> = of_key.values().map(of_column).collect();
+            all.is_some_and(|all| Moves::count(&all))
+        };
+        let others = |column: &usize| judged(*column) && !self.counters.contains(column);
+        let seldom: Vec<usize> = (0..values.ncols()).filter(others).filter(counts).collect();
+        self.counters.extend(seldom);
+        self.counters.sort_unstable();
+        self
+    }
+
     /// Finds those that go one way for at least half of the keys, in values `n × D` whose rows are given by key, in order of time.
     #[must_use]
     pub fn with_trends<K: Ord>(
@@ -169,6 +204,58 @@ impl Changes {
     }
 }
 
+/// How a key's values move that only rise, or begin again near 0.
+struct Moves {
+    ups: usize,
+    restarts: usize,
+    /// To how many places it went up.
+    places: usize,
+    /// From how many it began again.
+    tops: usize,
+}
+
+impl Moves {
+    /// `None` if they fall to anywhere else.
+    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+        let (mut ups, mut restarts, mut before) = (0, 0, f64::NAN);
+        let (mut places, mut tops) = (FxHashSet::default(), FxHashSet::default());
+        for value in values {
+            if value < before {
+                restarts += 1;
+                tops.insert(before.to_bits());
+                if value < 0.0 || value > RESTARTS_AT * before {
+                    return None;
+                }
+            } else if value > before {
+                ups += 1;
+                places.insert(value.to_bits());
+            }
+            before = value;
+        }
+        Some(Self {
+            ups,
+            restarts,
+            places: places.len(),
+            tops: tops.len(),
+        })
+    }
+
+    /// Whether keys that move like this count.
+    fn count(all: &[Self]) -> bool {
+        let sum = |of: fn(&Self) -> usize| all.iter().map(of).sum::<usize>();
+        let (ups, restarts) = (sum(|key| key.ups), sum(|key| key.restarts));
+        let moving = all.iter().filter(|key| key.ups + key.restarts > 0).count();
+        let saw = |key: &&Self| {
+            let anew = key.places as f64 >= NEW_MIN * key.ups as f64;
+            key.tops < key.restarts || (key.restarts > RESTARTS_MAX && !anew)
+        };
+        let restarted = || all.iter().filter(|key| key.restarts > 0);
+        ups >= SELDOM_MIN.max(SELDOM_OF_KEY * moving)
+            && ups >= UPS_OF_RESTART * restarts
+            && 2 * restarted().filter(saw).count() <= restarted().count()
+    }
+}
+
 /// Whether a key's values go one way; nothing if they are too few to say.
 fn trends(values: Vec<f64>) -> Option<bool> {
     if values.len() < BLOCKS * BLOCK_MIN {
@@ -270,6 +357,67 @@ mod tests {
         assert!(!found(|_| f64::NAN));
         assert!(!found(|i| (i % 200) as f64 + 1e-6 * (i as f64)), "a saw");
         assert!(!found(|i| -(i as f64)));
+    }
+
+    /// Whether keys with these values count seldom.
+    fn seldom(keys: &[&dyn Fn(usize) -> f64]) -> bool {
+        let n = 3000;
+        let value = |(row, _): (usize, usize)| keys[row % keys.len()](row / keys.len());
+        let values = Array2::from_shape_fn((n * keys.len(), 1), value);
+        let rows = |key| (0..n).map(|i| i * keys.len() + key).collect();
+        let of_key = (0..keys.len()).map(|key| (key, rows(key))).collect();
+        let found = Changes::default().with_seldom(values.view(), &of_key, |_| true);
+        found.counters == [0]
+    }
+
+    #[test]
+    fn what_hardly_ever_counts_counts_too_and_what_is_set_or_comes_back_does_not() {
+        let whole = |value: usize| value as f64;
+        assert!(seldom(&[&|i| whole(i / 250)]), "errors");
+        assert!(seldom(&[&|i| 312.0 + whole(i / 250)]), "for long");
+        let life = |i: usize| if i < 2000 { i } else { i - 2000 };
+        assert!(seldom(&[&|i| whole(life(i) / 200)]), "a restart");
+        let lives = |i: usize| [i, i.wrapping_sub(1200), i.wrapping_sub(2200)];
+        let lives = |i: usize| lives(i).into_iter().filter(|&life| life < 3000).min();
+        assert!(
+            seldom(&[&|i| whole(lives(i).unwrap_or(0) / 60)]),
+            "two, each through the same"
+        );
+        assert!(seldom(&[&|i| whole(i / 500), &|i| whole(i / 400), &|_| {
+            0.0
+        }]));
+        assert!(!seldom(&[&|_| 5.0]) && !seldom(&[&|_| f64::NAN]));
+        assert!(!seldom(&[&|i| whole(i / 350)]), "too few to say");
+        assert!(!seldom(&[&|i| whole(i / 10 % 3)]), "a state");
+        assert!(!seldom(&[&|i| whole(i / 40 % 2)]), "a command");
+        assert!(!seldom(&[&|i| whole(i / 60 % 24)]), "the hour of the day");
+        assert!(
+            !seldom(&[&|i| whole((i % 500) / 50)]),
+            "a queue that is emptied"
+        );
+        let since = |i: usize| [2250, 1800, 1200, 500, 0].into_iter().find(|at| *at <= i);
+        let emptied = |i: usize| whole((i - since(i).unwrap_or(0)) / 50);
+        assert!(!seldom(&[&emptied]), "at any time");
+        let phases = |i: usize| whole(if i < 2600 { i / 700 } else { 0 });
+        assert!(!seldom(&[&phases, &phases, &phases, &phases]), "phases");
+        assert!(
+            !seldom(&[&|i| whole(i / 100) - 2.0 * whole(i / 900)]),
+            "a gauge"
+        );
+        assert!(
+            !seldom(&[&|i| 60.0 + whole((i % 2000) / 100)]),
+            "a disk that is tidied"
+        );
+        assert!(!seldom(&[&|i| -whole(i / 100)]), "a battery");
+        // Each of twenty machines was set anew once; and one of two that count is put back.
+        let set: Vec<Box<dyn Fn(usize) -> f64>> = (0..20_usize)
+            .map(|key| Box::new(move |i: usize| whole(usize::from(i > 100 * key) + 7)) as _)
+            .collect();
+        let set: Vec<&dyn Fn(usize) -> f64> = set.iter().map(AsRef::as_ref).collect();
+        assert!(!seldom(&set));
+        assert!(!seldom(&[&|i| whole(i / 100), &|i| whole(
+            i / 100 - usize::from(i > 2000)
+        )]));
     }
 
     #[test]

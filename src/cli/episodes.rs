@@ -79,7 +79,10 @@ fn listed(episodes: &[EpisodeRecord], old: &[OldEpisode]) -> Value {
             "held_back": record.held,
         })
     };
-    old.iter().map(one).chain(episodes.iter().map(line)).collect()
+    old.iter()
+        .map(one)
+        .chain(episodes.iter().map(line))
+        .collect()
 }
 
 /// One line an episode, the newest last; before them those that are too `old` for training.

@@ -148,15 +148,30 @@ impl Edge {
         let mut sorted: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
         sorted.sort_unstable_by(f64::total_cmp);
         let tail = quantile_sorted(&sorted, TAIL);
-        let over = sorted.iter().filter(|value| **value > tail);
-        let (count, sum) = over.fold((0.0, 0.0), |(n, sum), value| (n + 1.0, sum + value - tail));
-        let excess: f64 = if count > 0.0 { sum / count } else { 0.0 };
+        let excess = excess(&sorted, tail);
         Self {
             at: top[TOP - 1] as f32,
             scale: apart.max(excess).max(SCALE_MIN) as f32,
             index: extremal_index(values, tail, runs) as f32,
         }
     }
+}
+
+/// How far values lie beyond `tail` in the mean, of `sorted` ones. Where more than half of all values are `tail`, a column rests there and what lies beyond is another
+/// kind of value, none of which need lie near: they count from the least of them on. Yet to lie so far out that the whole way there was made again is at least as probable as
+/// the rule of succession lets what was not seen in so many be: e times less than one of them.
+fn excess(sorted: &[f64], tail: f64) -> f64 {
+    let beyond = &sorted[sorted.partition_point(|value| *value <= tail)..];
+    if beyond.is_empty() {
+        return 0.0;
+    }
+    let count = beyond.len() as f64;
+    let mean = beyond.iter().sum::<f64>() / count;
+    let rests = sorted.len() - beyond.len() - sorted.partition_point(|value| *value < tail);
+    if 2 * rests <= sorted.len() {
+        return mean - tail;
+    }
+    (mean - beyond[0]).max((beyond[0] - tail) / (1.0 + count.ln()))
 }
 
 /// One over the mean length of stays of a run's values, in order of time, beyond a threshold.
@@ -216,6 +231,28 @@ mod tests {
                 &[0; 300]
             )
             .is_none()
+        );
+    }
+
+    #[test]
+    fn what_a_column_that_rests_does_when_it_moves_is_the_scale_of_how_far_it_goes() {
+        let records = Array2::from_shape_fn((8000, 1), |(i, _)| match (i % 100, i % 200) {
+            (0, 0) => 10.0,
+            (0, _) => 17.0,
+            _ => 0.0,
+        });
+        let edges = Edges::fit(records.view(), &vec![0; 8000]).unwrap();
+        let p = |value: f32| edges.judge(array![value].view()).p;
+        assert!(
+            (excess(&[0.0, 0.0, 0.0, 0.0, 0.0, 10.0, 17.0], 0.0) - 10.0 / (1.0 + 2.0_f64.ln()))
+                .abs()
+                < 1e-12
+        );
+        assert!(
+            p(17.0) > 0.999 && p(20.0) > 1e-5 && p(60.0) < 1e-8,
+            "{} {}",
+            p(20.0),
+            p(60.0)
         );
     }
 

@@ -5,6 +5,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2, Axis, Slice};
 
 use super::edges::Edges;
 use super::held::{Held, OfColumn};
+use super::rest::Resting;
 use super::sensors::{self, Sensors};
 use super::tensors::{ModelFileError, Tensors};
 
@@ -17,6 +18,8 @@ pub struct Judges {
     pub means: Option<Sensors>,
     /// Looks for columns that stand still; `None` for windows that are too short.
     pub held: Option<Held>,
+    /// Looks for columns that leave the value they rest at more often than they did; `None` where none rests.
+    pub rest: Option<Resting>,
     /// Looks for values beyond all that a column ever took; `None` where too little was fitted on.
     pub edges: Option<Edges>,
 }
@@ -67,9 +70,10 @@ impl Judges {
         }
     }
 
-    /// For each scaled window the column that stands still, or lies beyond all that it ever was, the most strangely; empty where nobody looks.
+    /// For each scaled window the column that stands still, leaves its rest, or lies beyond all that it ever was, the most strangely; empty where nobody
+    /// looks.
     pub fn single_columns(&self, rows: ArrayView2<'_, f32>) -> Vec<OfColumn> {
-        if self.held.is_none() && self.edges.is_none() {
+        if self.held.is_none() && self.rest.is_none() && self.edges.is_none() {
             return Vec::new();
         }
         let judge = |row: ArrayView1<'_, f32>| {
@@ -78,8 +82,9 @@ impl Judges {
                 let older = row.len() - edges.columns();
                 edges.judge(row.slice_axis(Axis(0), Slice::from(older..)))
             });
-            let both = still.into_iter().chain(beyond);
-            both.min_by(|a, b| a.p.total_cmp(&b.p))
+            let off = self.rest.as_ref().map(|rest| rest.judge(row));
+            let all = still.into_iter().chain(off).chain(beyond);
+            all.min_by(|a, b| a.p.total_cmp(&b.p))
                 .unwrap_or(OfColumn::NOTHING)
         };
         rows.rows().into_iter().map(judge).collect()
@@ -96,6 +101,7 @@ impl Judges {
             to.nest("means.", inner);
         }
         to.set("held", &self.held);
+        to.set("rest", &self.rest);
         to.set("edges", &self.edges);
     }
 
@@ -108,6 +114,7 @@ impl Judges {
             sensors: Sensors::load(from)?,
             means: Sensors::load(&from.nested("means."))?,
             held: from.get("held")?,
+            rest: from.get("rest")?,
             edges: from.get("edges")?,
         };
         let unsound = [

@@ -26,6 +26,7 @@ pub mod ranks;
 pub mod registry;
 pub mod reservoir;
 mod residual;
+pub mod rest;
 pub mod scale;
 pub mod sensors;
 pub mod spec;

@@ -15,6 +15,7 @@ use crate::model::edges::Edges;
 use crate::model::gaps::{self, Gaps, Pairs, Way};
 use crate::model::held::{Held, OfColumn};
 use crate::model::judges::{Judges, means_of};
+use crate::model::rest::Resting;
 use crate::model::scale::Scaler;
 use crate::model::sensors::{self, Sensors};
 use crate::model::trained::TrainedModel;
@@ -122,6 +123,7 @@ pub(super) fn weights(
     let both = (scaled.view(), unseen.view());
     let means = means(job, both, sensors.as_ref(), measured);
     let held = Held::fit(scaled.view(), measured);
+    let rest = Resting::fit(scaled.view(), measured);
     let runs: Vec<usize> = train.iter().map(Window::run).collect();
     let edges = Edges::fit(sensors::newest(scaled.view(), measured), &runs);
     let inputs = |rows| inputs(rows, &scaler, sensors.as_ref());
@@ -143,6 +145,7 @@ pub(super) fn weights(
             sensors,
             means,
             held,
+            rest,
             edges,
         },
         ..TrainedModel::uncalibrated(card, scaler, model)

@@ -364,6 +364,7 @@ impl<'a> Judge<'a> {
                 sensors,
                 means,
                 held,
+                rest: None,
                 // Blocks that were judged by others may lie beyond them, as weeks lie beyond weekends.
                 edges: None,
             },

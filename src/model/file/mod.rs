@@ -18,6 +18,7 @@ use crate::model::held::Held;
 use crate::model::judges::Judges;
 use crate::model::levels::Levels;
 use crate::model::reservoir::Reservoir;
+use crate::model::rest::Resting;
 use crate::model::scale::Scaler;
 use crate::model::sensors::Sensors;
 use crate::model::tensors::{ModelFileError, Tensors, invalid, sha256};
@@ -229,11 +230,19 @@ impl TrainedModel {
             .as_ref()
             .map_or(measured, Sensors::columns);
         let held = self.judges.held.as_ref().map_or(measured, Held::columns);
+        let rest = self.judges.rest.as_ref();
+        let resting = rest.map_or(measured, Resting::columns);
+        if rest.is_some_and(|rest| !rest.is_sound(self.card.spec.window)) {
+            return Err(ModelFileError::Invalid(
+                "`rest` has numbers that cannot be used".to_owned(),
+            ));
+        }
         let edges = self.judges.edges.as_ref().map_or(measured, Edges::columns);
         let parts = [
             ("sensors.mean", sensors, measured),
             ("means.sensors.mean", means, measured),
             ("held", held, measured),
+            ("rest", resting, measured),
             ("edges", edges, measured),
             (
                 "levels.shared",

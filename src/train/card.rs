@@ -25,7 +25,7 @@ pub(super) fn judged_from(job: &TrainJob) -> Vec<(TopicPartition, Offset)> {
 }
 
 /// Features that none of the records has.
-fn unobserved(job: &TrainJob) -> Vec<String> {
+pub(super) fn unobserved(job: &TrainJob) -> Vec<String> {
     let has = |rows: &PartitionRows, column: usize| {
         (0..rows.len()).any(|record| !rows.row(record)[column].is_nan())
     };
@@ -42,7 +42,6 @@ pub(super) fn begun(job: &TrainJob, windows: &Windows<'_>) -> Card {
         detector: job.detector.clone(),
         created: job.created,
         columns: job.columns.clone(),
-        unobserved: unobserved(job),
         spec: job.spec.clone(),
         schema: job.schema.clone(),
         seed: job.seed,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::aside::Aside;
-use super::card::judged_from;
+use super::card::{judged_from, unobserved};
 use super::fit::FitLosses;
 use super::job::TrainJob;
 use super::split::Split;
@@ -51,6 +51,7 @@ pub(super) fn completed(begun: Card, job: &TrainJob, found: Findings<'_>) -> Car
     let remade = job.remake.as_ref();
     Card {
         rows,
+        unobserved: unobserved(job),
         unlearnt: unlearnt(job, (&found.aside.out, &found.aside.suspects)),
         suspects: found.aside.suspects,
         waived: found.aside.waived,

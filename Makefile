@@ -9,7 +9,7 @@ PROFILE ?= quick
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test lint quality streams fleets proofs fuzz chaos measure bench bench-kafka build deploy-test release docs clean-kafka
+.PHONY: help demo demo-kafka test lint quality streams fleets services proofs fuzz chaos measure bench bench-kafka build deploy-test release docs clean-kafka
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -42,7 +42,8 @@ quality: ## detection quality on labelled data, beside the peers' figures (needs
 
 streams: ## what is told of simulated streams of sixteen kinds under plain defaults (a quarter of an hour)
 fleets: ## what is told of simulated fleets of seven kinds under plain defaults (ten minutes)
-streams fleets:
+services: ## what is told of simulated services, jobs and devices of eleven kinds under plain defaults (five minutes)
+streams fleets services:
 	@scripts/bootstrap.sh
 	$(CARGO) build --profile $(PROFILE) --bin anomalyd
 	@[ -x target/quality-venv/bin/python ] || { python3 -m venv target/quality-venv && target/quality-venv/bin/pip install --quiet pandas scikit-learn; }

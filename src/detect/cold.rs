@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 
+use crate::stats::bisect::crossing;
 use crate::stats::order::median_and_spread;
 
 /// Rows that are remembered.
@@ -110,16 +111,7 @@ impl ColdStart {
     /// The score that has the p-value `p` with `columns` features: by bisection, for the alert's threshold.
     #[must_use]
     pub fn threshold(columns: usize, p: f64) -> f64 {
-        let (mut low, mut high) = (0.0, 1e9);
-        for _ in 0..200 {
-            let middle = 0.5 * (low + high);
-            if by_law(columns, middle) > p {
-                low = middle;
-            } else {
-                high = middle;
-            }
-        }
-        high
+        crossing((0.0, 1e9), 200, |score| by_law(columns, score) > p).1
     }
 
     /// Each feature's share in the score of `row` (sum 1) and the values expected.

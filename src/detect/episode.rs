@@ -16,6 +16,7 @@ use super::{Budget, Params};
 use crate::alert::Severity;
 use crate::model::card::RECORDS_PER_KEY_DAY;
 use crate::model::trained::TrainedModel;
+use crate::stats::bisect::crossing;
 use crate::stats::evidence::EvidenceLaw;
 use crate::stream::Offset;
 use crate::time::Timestamp;
@@ -156,16 +157,7 @@ impl Rule {
 
 /// Where a rising function reaches `wanted`, within [`LEVEL_BOUNDS`]: by bisection.
 fn rising(function: impl Fn(f64) -> f64, wanted: f64) -> f64 {
-    let (mut low, mut high) = (1.0 + 1e-9, LEVEL_BOUNDS.1);
-    for _ in 0..60 {
-        let middle = 0.5 * (low + high);
-        if function(middle) < wanted {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    high
+    crossing((1.0 + 1e-9, LEVEL_BOUNDS.1), 60, |x| function(x) < wanted).1
 }
 
 /// How far apart two times are, in either direction: a clock that was ahead once must not make trouble recur for years.

@@ -15,7 +15,7 @@ use crate::simd::{BLOCK, Loop, block, blocks, wide};
 use crate::stats::calibration::{P_MIN, any_of};
 
 /// Records of a window without which nothing is counted.
-const WINDOW_MIN: usize = 3;
+pub(super) const WINDOW_MIN: usize = 3;
 
 /// How often each column repeats itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -172,7 +172,7 @@ impl Loop for SomeSame<'_> {
 
 /// Whether a value is that of another record, bit for bit.
 #[inline(always)]
-fn same(a: f32, b: f32) -> bool {
+pub(super) fn same(a: f32, b: f32) -> bool {
     a.to_bits() == b.to_bits() && !a.is_nan()
 }
 

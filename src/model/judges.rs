@@ -123,6 +123,10 @@ impl Judges {
                 judges.held.as_ref().is_some_and(|held| !held.is_sound()),
             ),
             (
+                "rest",
+                judges.rest.as_ref().is_some_and(|rest| !rest.is_sound()),
+            ),
+            (
                 "edges",
                 judges.edges.as_ref().is_some_and(|edges| !edges.is_sound()),
             ),

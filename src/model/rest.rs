@@ -14,13 +14,11 @@ use ndarray::{ArrayView1, ArrayView2};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use super::held::OfColumn;
+use super::held::{OfColumn, WINDOW_MIN, same};
+use crate::stats::bisect::crossing;
 
 /// The share of values from which on a column rests at one of them.
 const SHARE_MIN: f64 = 0.8;
-
-/// Records of a window without which nothing is counted.
-const WINDOW_MIN: usize = 3;
 
 /// Where a column rests, and how it leaves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,19 +53,25 @@ impl Resting {
         (!of.is_empty()).then_some(Self { columns, of })
     }
 
-    /// M.
+    /// W · M: how wide the windows are that it looks at.
     #[must_use]
-    pub fn columns(&self) -> usize {
-        self.columns
+    pub fn width(&self) -> usize {
+        self.records().saturating_mul(self.columns)
     }
 
-    /// Whether its numbers can be used for windows of `records`: what is read from a model file may be anything.
+    /// W.
+    fn records(&self) -> usize {
+        let first = self.of.first();
+        first.map_or(0, |column| column.off.len().saturating_sub(1))
+    }
+
+    /// Whether its numbers can be used: what is read from a model file may be anything.
     #[must_use]
-    pub fn is_sound(&self, records: usize) -> bool {
+    pub fn is_sound(&self) -> bool {
         let sound = |column: &Column| {
             column.at < self.columns
                 && column.rest.is_finite()
-                && column.off.len() == records + 1
+                && column.off.len() == self.records() + 1
                 && column.off.iter().all(|p| *p > 0.0 && *p <= 1.0)
         };
         self.of.iter().all(sound) && self.of.windows(2).all(|pair| pair[0].at < pair[1].at)
@@ -142,7 +146,7 @@ impl Column {
 
 /// Whether a value lies off the resting one; what is missing does not.
 fn off(value: f32, rest: f32) -> bool {
-    value.to_bits() != rest.to_bits() && !value.is_nan()
+    !value.is_nan() && !same(value, rest)
 }
 
 /// The value that nearly all are, if there is one.
@@ -165,16 +169,7 @@ fn dependence(trials: usize, ratio: f64) -> f64 {
         let lags = (1..trials).map(|j| (1.0 - j as f64 / trials as f64) * r.powi(j as i32));
         1.0 + 2.0 * lags.sum::<f64>()
     };
-    let (mut low, mut high) = (0.0, 1.0);
-    for _ in 0..50 {
-        let middle = 0.5 * (low + high);
-        if inflation(middle) < ratio {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    low
+    crossing((0.0, 1.0), 50, |r| inflation(r) < ratio).0
 }
 
 /// The probability that at least k of so many records are off, for k from 0 to all of them: a share of them is, and one that is off is followed by another
@@ -346,6 +341,10 @@ mod tests {
         let resting = Resting::fit(windows(5000, (0.02, 1.0), 1).view(), 2).unwrap();
         let missing = ndarray::Array1::from_elem(W * 2, f32::NAN);
         assert_eq!(resting.judge(missing.view()), OfColumn::NOTHING);
-        assert!(resting.is_sound(W) && !resting.is_sound(W + 1));
+        assert!(resting.is_sound() && resting.width() == 2 * W);
+        let mut of_others = resting.clone();
+        of_others.of[0].off.push(0.5);
+        of_others.of.push(resting.of[0].clone());
+        assert!(!of_others.is_sound());
     }
 }

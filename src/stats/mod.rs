@@ -1,5 +1,6 @@
 //! Small numeric functions that several layers share: order statistics, and the calibration of scores.
 
+pub mod bisect;
 pub mod calibration;
 pub mod combine;
 pub mod evidence;

@@ -14,6 +14,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::bisect::crossing;
+
 /// Mean and spread of shapes, before anything was seen.
 pub(super) const SHAPE_PRIOR: (f64, f64) = (0.1, 0.25);
 /// Bounds of the shape. Below: tails are never taken for more bounded than this. Above: beyond it not even a mean exists.
@@ -251,19 +253,13 @@ fn scale_of(excesses: &[f64], shape: f64) -> f64 {
     let mean = excesses.iter().sum::<f64>() / k;
     let largest = excesses.iter().copied().fold(0.0, f64::max);
     let end = (-shape).max(0.0) * largest;
-    let mut low = end;
-    let mut high = end + (1.0 + shape) * mean;
-    for _ in 0..HALVINGS {
-        let scale = 0.5 * (low + high);
+    let within = (end, end + (1.0 + shape) * mean);
+    let below = |scale: f64| {
         let ratio: f64 = excesses.iter().map(|y| y / (scale + shape * y)).sum();
-        if (1.0 + shape) * ratio > k {
-            low = scale;
-        } else {
-            high = scale;
-        }
-    }
-    // Above the end, whatever rounding did.
-    high
+        (1.0 + shape) * ratio > k
+    };
+    // The upper end: above `end`, whatever rounding did.
+    crossing(within, HALVINGS, below).1
 }
 
 /// The least scale of a tail beginning at `start`: differences below it are rounding, not strangeness.

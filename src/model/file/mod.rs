@@ -59,7 +59,11 @@ impl TrainedModel {
         }
     }
 
-    fn written(&self) -> Result<Vec<u8>, ModelFileError> {
+    /// The same, whether or not they could be read back: of a model that is stored already, or only to know it by.
+    ///
+    /// # Errors
+    /// If a number of the card is not finite.
+    pub(crate) fn written(&self) -> Result<Vec<u8>, ModelFileError> {
         let tensors = self.stored();
         let metadata = Metadata {
             format: FORMAT,
@@ -230,19 +234,14 @@ impl TrainedModel {
             .as_ref()
             .map_or(measured, Sensors::columns);
         let held = self.judges.held.as_ref().map_or(measured, Held::columns);
-        let rest = self.judges.rest.as_ref();
-        let resting = rest.map_or(measured, Resting::columns);
-        if rest.is_some_and(|rest| !rest.is_sound(self.card.spec.window)) {
-            return Err(ModelFileError::Invalid(
-                "`rest` has numbers that cannot be used".to_owned(),
-            ));
-        }
+        let inputs = self.inputs();
+        let rest = self.judges.rest.as_ref().map_or(inputs, Resting::width);
         let edges = self.judges.edges.as_ref().map_or(measured, Edges::columns);
         let parts = [
             ("sensors.mean", sensors, measured),
             ("means.sensors.mean", means, measured),
             ("held", held, measured),
-            ("rest", resting, measured),
+            ("rest", rest, inputs),
             ("edges", edges, measured),
             (
                 "levels.shared",
@@ -251,11 +250,11 @@ impl TrainedModel {
             ),
             ("scaler.centre", self.scaler.centre.len(), columns),
             ("scaler.spread", self.scaler.spread.len(), columns),
-            ("model", self.model.width(), self.inputs()),
+            ("model", self.model.width(), inputs),
             (
                 "normal_contribution",
                 self.normal_contribution.len(),
-                self.inputs(),
+                inputs,
             ),
         ];
         for (name, found, needed) in parts {

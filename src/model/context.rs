@@ -83,9 +83,9 @@ impl Context {
             .collect();
         let seen = Seen::in_all(records, &columns);
         // Its own measured values are one record's, and may be missing; what is known of the context is what counts.
-        let mut common = shared.0.to_vec();
+        let (mut common, commonest) = (shared.0.to_vec(), seen.commonest());
         for column in columns.all() {
-            let value = seen.commonest().map(|at| records[[at, column]]);
+            let value = commonest.map(|at| records[[at, column]]);
             common[column] = value.filter(|value| !value.is_nan()).unwrap_or(0.0);
         }
         let groups = if conditions {

@@ -144,7 +144,7 @@ pub(super) fn names_with(
 
 /// The sha256 of a model's file: what it is known by, whatever its number; `None` of one that has no file, because its card has numbers that are none.
 pub(super) fn digest(model: &TrainedModel) -> Option<Arc<str>> {
-    let bytes = model.to_bytes().ok()?;
+    let bytes = model.written().ok()?;
     Some(Arc::from(sha256(&bytes)))
 }
 

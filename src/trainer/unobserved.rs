@@ -10,7 +10,7 @@ impl Unobserved {
     /// Tells of those of a model that was trained, if they are others.
     pub fn tell(&mut self, card: &Card) {
         if let Some(words) = self.news(&card.unobserved) {
-            tracing::warn!(detector = card.detector, version = %card.version, "{words}");
+            tracing::warn!(version = %card.version, "{words}");
         }
     }
 

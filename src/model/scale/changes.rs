@@ -359,13 +359,20 @@ mod tests {
         assert!(!found(|i| -(i as f64)));
     }
 
+    /// One column of so many records of each of so many keys that take turns, and which rows are whose.
+    fn turns(
+        (records, keys): (usize, usize),
+        value: impl Fn(usize, usize) -> f64,
+    ) -> (Array2<f64>, BTreeMap<usize, Vec<usize>>) {
+        let shape = (records * keys, 1);
+        let values = Array2::from_shape_fn(shape, |(row, _)| value(row % keys, row / keys));
+        let rows = |key| (0..records).map(|i| i * keys + key).collect();
+        (values, (0..keys).map(|key| (key, rows(key))).collect())
+    }
+
     /// Whether keys with these values count seldom.
     fn seldom(keys: &[&dyn Fn(usize) -> f64]) -> bool {
-        let n = 3000;
-        let value = |(row, _): (usize, usize)| keys[row % keys.len()](row / keys.len());
-        let values = Array2::from_shape_fn((n * keys.len(), 1), value);
-        let rows = |key| (0..n).map(|i| i * keys.len() + key).collect();
-        let of_key = (0..keys.len()).map(|key| (key, rows(key))).collect();
+        let (values, of_key) = turns((3000, keys.len()), |key, i| keys[key](i));
         let found = Changes::default().with_seldom(values.view(), &of_key, |_| true);
         found.counters == [0]
     }
@@ -449,12 +456,10 @@ mod tests {
     /// The same, as somebody reads them.
     fn trend_of(keys: &[&dyn Fn(f64) -> f64], read: impl Fn(f64) -> f64) -> bool {
         let n = 4000;
-        let values = Array2::from_shape_fn((n * keys.len(), 1), |(row, _)| {
-            let noise = ((row * 7919) % 997) as f64 / 997.0 - 0.5;
-            read(keys[row % keys.len()]((row / keys.len()) as f64 / n as f64) + noise)
+        let (values, of_key) = turns((n, keys.len()), |key, i| {
+            let noise = (((i * keys.len() + key) * 7919) % 997) as f64 / 997.0 - 0.5;
+            read(keys[key](i as f64 / n as f64) + noise)
         });
-        let rows = |key| (0..n).map(|i| i * keys.len() + key).collect();
-        let of_key = (0..keys.len()).map(|key| (key, rows(key))).collect();
         let found = Changes::default().with_trends(values.view(), &of_key, |_| true);
         found.trends == [0]
     }

@@ -1,6 +1,6 @@
 """What is told of streams such as services, jobs and devices send, three keys each, under plain defaults: faults found, false alarms, time in false episodes.
 
-    target/quality-venv/bin/python scripts/services.py [--bin target/quick/anomalyd] [--only web zeros] [--seeds 4] [--first 1] [--set KEY=VALUE]
+    target/quality-venv/bin/python scripts/services.py [--bin target/quick/anomalyd] [--only web zeros] [--seeds 4] [--set KEY=VALUE]
 
 `web`: six figures of a web service, with a backup every night; `webs`: its requests alone; `missing`: `web` with a twentieth of its values missing; `release`: `web` with a
 release that changes two of them for good, and no fault. `batch`: a job every ten minutes, with a big run a night. `iot`: a device that skips records, with a battery in whole percent. `counters`: counters with
@@ -9,14 +9,16 @@ two restarts, one of which hardly ever counts. `zeros`: counts that are nearly a
 An episode that begins within an hour of a fault's end is no false one.
 """
 
-import argparse
 import collections
 import datetime
 import json
-import subprocess
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
+
+import streams
+from streams import autoregressive
 
 DAY = 86_400
 BEGIN = datetime.datetime(2026, 3, 2, tzinfo=datetime.timezone.utc).timestamp()  # A Monday.
@@ -29,15 +31,6 @@ def stamp(seconds):
 
 def seconds(text):
     return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
-
-
-def wander(rng, n, rho):
-    """An AR(1) course of standard deviation 1."""
-    steps, course = rng.normal(size=n) * np.sqrt(1 - rho * rho), np.empty(n)
-    course[0] = rng.normal()
-    for i in range(1, n):
-        course[i] = rho * course[i - 1] + steps[i]
-    return course
 
 
 def of_day(times):
@@ -73,7 +66,7 @@ def becomes(columns, name, value):
 def web(rng, key):
     times = every_minute(rng, 3)
     n = len(times)
-    busy, size = load(times) * np.exp(0.08 * wander(rng, n, 0.9)), [1, 0.4, 2.5][key % 3]
+    busy, size = load(times) * np.exp(0.08 * autoregressive(rng, n, 0.9)), [1, 0.4, 2.5][key % 3]
     hour = of_day(times) * 24
     p50 = np.exp(3.6 + 0.15 * np.log(busy) + 0.12 * rng.normal(size=n)) * np.where((hour >= 2) & (hour < 2.25), 1.5, 1)
     columns = {"requests": rng.poisson(800 * busy * size), "latency_p50": np.round(p50, 1)}
@@ -116,7 +109,7 @@ def missing(rng, key):
 def release(rng, key):
     times, columns, _, length = web(rng, key)
     n = len(times)
-    columns["memory_mb"] = np.round(900 + 20 * wander(rng, n, 0.95) + 3 * rng.normal(size=n))
+    columns["memory_mb"] = np.round(900 + 20 * autoregressive(rng, n, 0.95) + 3 * rng.normal(size=n))
     after = int(n * 0.62)
     columns["memory_mb"][after:] *= 1.3
     for name in ["latency_p50", "latency_p99"]:
@@ -152,12 +145,12 @@ def iot(rng, key):
         there[gap : gap + int(rng.exponential(10))] = False
     times = times[there & (rng.random(n) > 0.03)]
     n = len(times)
-    temperature = 14 + 6 * np.sin(2 * np.pi * (of_day(times) - 0.35)) + 2.5 * wander(rng, n, 0.995) + 0.15 * rng.normal(size=n)
+    temperature = 14 + 6 * np.sin(2 * np.pi * (of_day(times) - 0.35)) + 2.5 * autoregressive(rng, n, 0.995) + 0.15 * rng.normal(size=n)
     battery = 100 - ((times - BEGIN) / DAY * 1.6 + rng.uniform(0, 20)) % 85
     columns = {"temperature": np.round(temperature, 1)}
-    columns["humidity"] = np.round(np.clip(70 - 2.2 * (temperature - 14) + 4 * wander(rng, n, 0.98), 15, 100))
+    columns["humidity"] = np.round(np.clip(70 - 2.2 * (temperature - 14) + 4 * autoregressive(rng, n, 0.98), 15, 100))
     columns["battery"] = np.round(battery + 0.3 * rng.normal(size=n))
-    columns["rssi"] = np.round(-75 + 4 * wander(rng, n, 0.9) + rng.normal(size=n))
+    columns["rssi"] = np.round(-75 + 4 * autoregressive(rng, n, 0.9) + rng.normal(size=n))
 
     def warmer(a, b):
         columns["temperature"][a:b] += 8
@@ -173,7 +166,7 @@ def iot(rng, key):
 def counters(rng, key):
     times = every_minute(rng, 2)
     n = len(times)
-    busy = load(times) * np.exp(0.1 * wander(rng, n, 0.8))
+    busy = load(times) * np.exp(0.1 * autoregressive(rng, n, 0.8))
     steps = {"bytes_in_total": rng.poisson(2e6 * busy).astype(float)}
     steps["bytes_out_total"] = steps["bytes_in_total"] * 0.3 * np.exp(0.05 * rng.normal(size=n))
     steps["errors_total"] = (rng.random(n) < 0.003).astype(float)
@@ -215,7 +208,7 @@ def pct(rng, key):
     n = len(times)
     busy, days = load(times), (times - BEGIN) / DAY
     columns = {"availability": np.round(100 - (rng.random(n) < 0.01) * rng.exponential(0.3, n), 2)}
-    columns["cache_hit"] = np.round(100 - np.exp(0.2 + 0.5 * wander(rng, n, 0.9)), 1)
+    columns["cache_hit"] = np.round(100 - np.exp(0.2 + 0.5 * autoregressive(rng, n, 0.9)), 1)
     columns["disk_used"] = np.round(60 + days * 8 % 8 + days * 0.5, 1)
     columns["cpu"] = np.round(np.clip(20 * busy + 5 * np.abs(rng.normal(size=n)), 0, 100), 1)
     return times, columns, {
@@ -272,9 +265,8 @@ def replay(binary, kind, seed, settings):
     with tempfile.TemporaryDirectory() as folder:
         with open(f"{folder}/in.jsonl", "w") as file:
             file.writelines(line + "\n" for line in lines)
-        command = [binary, "backtest", "--input", f"{folder}/in.jsonl", "--key", "host", "--timestamp", "ts", "--warmup", str(warm_up), "--as-live"]
-        command += ["--alerts", f"{folder}/alerts", "--output", "/dev/null", "--set", "training.interval=1d"]
-        subprocess.run(command + [part for one in settings for part in ("--set", one)], check=True, capture_output=True)
+        options = ["--input", f"{folder}/in.jsonl", "--key", "host", "--timestamp", "ts", "--warmup", str(warm_up), "--as-live"]
+        streams.anomalyd_backtest(binary, [*options, "--alerts", f"{folder}/alerts", "--output", "/dev/null"], settings)
         with open(f"{folder}/alerts") as file:
             alerts = [json.loads(line) for line in file]
     episodes = {}
@@ -296,23 +288,16 @@ def replay(binary, kind, seed, settings):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bin", default="target/quick/anomalyd")
-    parser.add_argument("--only", nargs="*", default=list(KINDS), choices=list(KINDS))
-    parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--first", type=int, default=1)
-    parser.add_argument("--set", action="append", default=[])
-    args = parser.parse_args()
-    for kind in args.only:
-        told, every, false, inside = collections.Counter(), collections.Counter(), 0, 0.0
-        for seed in range(args.first, args.first + args.seeds):
-            found, all_of, more, days = replay(args.bin, kind, seed, args.set)
-            told.update(found)
-            every.update(all_of)
-            false, inside = false + more, inside + days
-        days = args.seeds * KEYS * (DAYS - WARM_UP)
+    given = streams.arguments(__doc__, KINDS, 4)
+    for kind in given.only:
+        with ProcessPoolExecutor(given.jobs) as pool:
+            jobs = [pool.submit(replay, given.bin, kind, seed, given.set) for seed in range(1, given.seeds + 1)]
+            told, every, false, inside = zip(*[job.result() for job in jobs])
+        told, every = (collections.Counter(name for names in all_seeds for name in names) for all_seeds in (told, every))
+        days = given.seeds * KEYS * (DAYS - WARM_UP)
         by_name = ", ".join(f"{name} {told[name]} of {every[name]}" for name in every)
-        print(f"{kind:9} told {told.total():3} of {every.total():3}, false {false / days:.3f} a key and day, {100 * inside / days:4.1f} % of the time in false episodes; {by_name}", flush=True)
+        print(f"{kind:9} told {told.total():3} of {every.total():3}, false {sum(false) / days:.3f} a key and day, {100 * sum(inside) / days:4.1f} % of the time in false episodes; {by_name}", flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -304,16 +304,21 @@ def stamped(data, seconds):
     return data
 
 
+def anomalyd_backtest(binary, options, settings):
+    """Runs `anomalyd backtest` with daily trainings."""
+    command = [binary, "backtest", *options]
+    for setting in ["training.interval=1d", *settings]:
+        command += ["--set", setting]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}: {done.stderr[-500:]}")
+
+
 def backtest(binary, data, options, settings):
     """Whether each record is in an episode, and its p-value, by `anomalyd backtest` with daily trainings."""
     with tempfile.TemporaryDirectory() as folder:
         data.to_csv(f"{folder}/x.csv", index=False)
-        command = [binary, "backtest", "--input", f"{folder}/x.csv", "--timestamp", "when", "--output", f"{folder}/s.csv", *options]
-        for setting in ["training.interval=1d", *settings]:
-            command += ["--set", setting]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{' '.join(command)}: {done.stderr[-500:]}")
+        anomalyd_backtest(binary, ["--input", f"{folder}/x.csv", "--timestamp", "when", "--output", f"{folder}/s.csv", *options], settings)
         scores = pd.read_csv(f"{folder}/s.csv")
     return scores.alert.fillna(0).astype(float).values > 0, scores.p_value.values
 

@@ -117,7 +117,7 @@ fn one_that_fails_keeps_no_other_from_publishing_exactly_once() {
     }
     wait_until_consumed(&site, "killed", 8 * 500, &mut daemon);
 
-    each_line_names_its_detector(&daemon.log());
+    each_line_names_its_detector(&mut daemon);
     what_failed_is_said(&mut daemon);
     it_begins_once_its_topic_is_there(&site, &mut daemon);
     let (ended, took) = daemon.terminate();
@@ -129,12 +129,17 @@ fn one_that_fails_keeps_no_other_from_publishing_exactly_once() {
     as_each_by_itself(&site);
 }
 
-fn each_line_names_its_detector(log: &str) {
+/// Also of a process that has just begun: those before it may have read all records.
+fn each_line_names_its_detector(daemon: &mut Daemon) {
     for message in ["started", "partition assigned"] {
         for detector in ["machines", "halls"] {
             let line = format!(" of{{detector={detector}}}: {message} ");
-            assert!(log.contains(&line), "{line}: {log}");
+            cluster::wait_for(&line, Duration::from_secs(60), || {
+                daemon.must_live();
+                daemon.log().contains(&line)
+            });
         }
+        let log = daemon.log();
         let mut lines = log.lines().filter(|line| line.contains(message));
         assert!(lines.all(|line| line.contains(" of{detector=")), "{log}");
     }

@@ -22,6 +22,7 @@ use anomalyd::config::load::Sources;
 use anomalyd::kafka::KafkaFailure;
 use anomalyd::kafka::admin;
 use anomalyd::kafka::history::{HistoryTopics, KafkaHistory};
+use anomalyd::kafka::models::{ModelTopic, TopicStore, TopicStoreError};
 use anomalyd::kafka::session::KafkaSession;
 use anomalyd::kafka::settings::Connection;
 use anomalyd::kafka::topic_reader::TopicReader;
@@ -314,6 +315,47 @@ fn a_producer_that_fenced_itself_is_made_again() {
     assert!(
         matches!(published, Err(KafkaFailure::Fenced(_))),
         "{published:?}"
+    );
+}
+
+/// A store of models in a topic of that cluster.
+fn store(cluster: &Cluster, topic: &str) -> TopicStore {
+    cluster.create_topic(topic, 1, 1).unwrap();
+    let connection = Connection {
+        brokers: cluster.bootstrap_servers(),
+        group: "g".to_owned(),
+        properties: BTreeMap::new(),
+        tokens: None,
+        schemas: None,
+    };
+    let settings = ModelTopic {
+        topic: topic.to_owned(),
+        detector: "pumps".to_owned(),
+        group: "g".to_owned(),
+        keep: 3,
+    };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
+    TopicStore::open(settings, &connection, clock, watchdog).unwrap()
+}
+
+/// Where another's claim meets the end of a transaction, a broker may answer with an error that says nothing: a Kafka 4 did.
+#[test]
+fn features_are_kept_though_a_broker_does_not_say_what_became_of_them() {
+    let (cluster, _echo) = cluster(true);
+    let columns = "[\"a\"]";
+    cluster.request_errors(Api::EndTxn, &[Error::RD_KAFKA_RESP_ERR_UNKNOWN]);
+    let mut first = store(&cluster, "models");
+    assert_eq!(first.keep_schema(columns).unwrap(), columns);
+    assert_eq!(first.schema().unwrap().as_deref(), Some(columns));
+    // What no new attempt can mend is said at once.
+    let refused = Error::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
+    let mut second = store(&cluster, "others");
+    cluster.request_errors(Api::EndTxn, &[refused]);
+    let error = second.keep_schema(columns).unwrap_err();
+    assert!(
+        matches!(error, TopicStoreError::Kafka(KafkaFailure::Refused { .. })),
+        "{error:?}"
     );
 }
 

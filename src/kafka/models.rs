@@ -22,7 +22,7 @@ use super::settings::Connection;
 use super::tokens::Authenticated;
 use super::topic_reader::{TopicReader, nothing};
 use super::watchdog::Watchdog;
-use super::{CALL_MAX, KafkaFailure, code, joined, retry};
+use super::{CALL_MAX, KafkaFailure, code, is_final, joined, retry};
 use crate::model::card::{Card, ModelVersion};
 use crate::model::trained::TrainedModel;
 use crate::port::ModelStore;
@@ -147,6 +147,7 @@ impl TopicStore {
     /// the other reads.
     pub fn keep_schema(&mut self, schema: &str) -> Result<String, TopicStoreError> {
         let record = [(self.key("schema"), Some(schema.as_bytes().to_vec()))];
+        let mut last = TopicStoreError::Superseded;
         for _ in 0..CLAIMS_MAX {
             self.claim()?;
             if let Some(kept) = self.schema()? {
@@ -154,12 +155,17 @@ impl TopicStore {
             }
             match self.write(&record) {
                 Ok(()) => return Ok(schema.to_owned()),
-                // Another one claimed in between: it has written, or is about to.
+                // Another one claimed in between: it has written, or is about to. Where its claim met the end of this transaction, brokers
+                // may answer with any error, and what was written is seen after the next claim.
                 Err(TopicStoreError::Superseded) => {}
+                Err(TopicStoreError::Kafka(failure)) if failure.passes() => {
+                    tracing::info!(error = %failure, "keeping the features failed: looking again");
+                    last = failure.into();
+                }
                 Err(error) => return Err(error),
             }
         }
-        Err(TopicStoreError::Superseded)
+        Err(last)
     }
 
     /// Reads what is new in the topic.
@@ -494,7 +500,11 @@ fn transact(
     producer.commit_transaction(CALL_MAX)
 }
 
+/// Whether another one may have claimed: librdkafka calls an epoch that is no longer the newest fatal, but so it does a missing right.
 fn is_fenced(error: &KafkaError) -> bool {
+    if is_final(error) {
+        return false;
+    }
     let fatal = matches!(error, KafkaError::Transaction(inner) if inner.is_fatal());
     fatal
         || matches!(

@@ -120,6 +120,7 @@ fn job() -> TrainJob {
         champion: None,
         change: None,
         gaps: true,
+        unsettled: std::collections::BTreeSet::new(),
         remake: None,
         params: Params::default(),
     }

@@ -72,6 +72,7 @@ fn trained(kind: &str, window: usize, history: &Array2<f64>, spec: ModelSpec) ->
         champion: None,
         change: None,
         gaps: true,
+        unsettled: std::collections::BTreeSet::new(),
         remake: None,
         params: Params::default(),
     };

@@ -1,5 +1,6 @@
 //! What a training run is asked for: rows, settings, and why there may be no model.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -202,6 +203,8 @@ pub struct TrainJob {
     pub change: Option<Change>,
     /// Whether what gaps make of scores is calibrated: not of a model that only says how many faults are found.
     pub gaps: bool,
+    /// Keys whose older records were moved to a new level that less than a day tells of: what was remembered of them does not count.
+    pub unsettled: BTreeSet<String>,
     /// Make again the model of this card: its verdict and measures are taken over instead of asking the gate.
     pub remake: Option<Card>,
     /// How rows are used.
@@ -237,6 +240,7 @@ impl TrainJob {
             champion: None,
             change: None,
             gaps: true,
+            unsettled: BTreeSet::new(),
             remake: None,
             params: settings.params,
         }
@@ -299,6 +303,22 @@ impl TrainJob {
         self.with(spec, gaps)
     }
 
+    /// The same on records that were moved to new levels, which less than a day tells of for some keys.
+    pub(super) fn moved(
+        &self,
+        [rows, level_rows]: [Vec<PartitionRows>; 2],
+        unsettled: BTreeSet<String>,
+    ) -> Self {
+        Self {
+            rows,
+            level_rows,
+            unsettled,
+            change: self.change,
+            remake: self.remake.clone(),
+            ..self.with(self.spec.clone(), self.gaps)
+        }
+    }
+
     /// The same without the rows, to fit something else on windows that were made of them.
     fn with(&self, spec: ModelSpec, gaps: bool) -> Self {
         Self {
@@ -322,6 +342,7 @@ impl TrainJob {
             champion: self.champion.clone(),
             change: None,
             gaps,
+            unsettled: BTreeSet::new(),
             remake: None,
             params: self.params,
         }

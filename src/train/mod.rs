@@ -1,6 +1,6 @@
 //! Training as a function: decoded rows, settings and a seed in; a model and a verdict out. The same job gives the same bytes.
 //!
-//! Reading order: `job` (what is asked for), [`rows`] (what was read), [`sample`] (what to read), `window` (rows to windows), `kept_out` (records that are not learnt from),
+//! Reading order: `job` (what is asked for), [`rows`] (what was read), [`sample`] (what to read), `window` (rows to windows), `kept_out` (records that are not learnt from), `moved` (records of what is normal no more),
 //! `split` (windows by use), `aside` and `suspects` (faults in a history that nobody has judged), `fit` (scaler, model, calibration), `cross` (the calibration of few rows), `types` (keys that send other features), `levels` (what is usual for each key, by `level_rows`), `calibrated` (all of these together), [`evidence`]
 //! (what opens an episode), [`inject`] (faults that the gate tries), [`gate`] (may this
 //! model judge?), `report` (its card; `unlearnt`, keys of which nothing is left to learn from).
@@ -18,6 +18,7 @@ mod kept_out;
 mod key_scales;
 mod level_rows;
 mod levels;
+mod moved;
 mod report;
 pub mod rows;
 pub mod sample;
@@ -67,6 +68,8 @@ pub fn run_watched(job: &TrainJob, monitor: &mut dyn Monitor) -> Result<Candidat
         let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
         return Err(TrainError::Settings(text.join("; ")));
     }
+    let moved = moved::moved(job);
+    let job = moved.as_ref().unwrap_or(job);
     let (mut windows, aside) = aside::set_aside(job)?;
     let usage = job.params.usage(windows.len());
     let out = (&*aside.out, &*aside.suspects);

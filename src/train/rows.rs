@@ -38,6 +38,11 @@ impl PartitionRows {
         }
     }
 
+    /// Of the same partition and columns, without records.
+    pub(super) fn emptied(&self) -> Self {
+        Self::new(self.at.clone(), self.columns)
+    }
+
     /// Adds a record; offsets ascend.
     ///
     /// # Panics

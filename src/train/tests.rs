@@ -1,5 +1,6 @@
 //! Whole training runs.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +64,7 @@ pub(super) fn job(n: usize, kind: &str, window: usize) -> TrainJob {
         champion: None,
         change: None,
         gaps: true,
+        unsettled: BTreeSet::new(),
         remake: None,
         params: Params {
             rows_min: 100,

@@ -8,7 +8,8 @@
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis, Slice};
 
 use self::changes::Changes;
-use self::column::{fit_column, is_command, own_scale};
+pub use self::column::is_command;
+use self::column::{fit_column, own_scale};
 use self::loops::{CutOff, ScaleAll, compress, within};
 use super::FitError;
 use super::context::{Context, Found};

@@ -1,6 +1,6 @@
 //! Processes, candidates and what is wrong with them, for the gate's tests and proofs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -199,6 +199,7 @@ pub fn job(kind: &str, window: usize, rows: PartitionRows, seed: Seed) -> TrainJ
         champion: None,
         change: None,
         gaps: true,
+        unsettled: BTreeSet::new(),
         remake: None,
         params: Params {
             rows_min: 30,

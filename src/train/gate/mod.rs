@@ -114,7 +114,8 @@ impl<'a> Gate<'a> {
         });
         let reservoir = champion.map_or_else(Reservoir::default, |champion| {
             let changed = newly_normal(job, &champion.card);
-            champion.reservoir.of_keys(|key| !changed.contains(key))
+            let counts = |key: &str| !changed.contains(key) && !job.unsettled.contains(key);
+            champion.reservoir.of_keys(counts)
         });
         let seed = job.seed.child("earlier");
         let ground = |of: &Reservoir| {
@@ -270,7 +271,8 @@ impl<'a> Gate<'a> {
         measures.insert("auc".to_owned(), Ground::auc(&tried.seen));
         reasons.extend(self.against_earlier(tried.model, measures));
         // Where the model in use alerts as often, it is the latest records that are strange: but only who passes on the earlier ones may say so.
-        let sound = self.earlier.is_some() && reasons.is_empty();
+        let knows = self.earlier.is_some() || !self.job.unsettled.is_empty();
+        let sound = knows && reasons.is_empty();
         if !self.calibrated_on {
             reasons.extend(self.alert_rate(tried, sound, measures));
         }

@@ -162,6 +162,10 @@ fn a_step_that_stays_is_adopted_where_somebody_said_so_and_not_before() {
     back.exclusions = new_normal(&back.rows[0]);
     back.champion = Some(Arc::new(adopted.model));
     assert!(!trained(&back).verdict.is_promoted());
+    // While less than a day tells where to a key went, what was remembered of it does not count.
+    let keys = back.rows[0].keys().iter();
+    back.unsettled = keys.map(|key| key.0.to_string()).collect();
+    assert!(trained(&back).verdict.is_promoted());
 }
 
 const HOUR_MS: i64 = 3_600_000;

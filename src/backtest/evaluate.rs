@@ -158,6 +158,13 @@ pub fn backtest_with(
         if replay.lines.len() >= table.len() {
             break;
         }
+        let asked = replay.asked();
+        if replay.lines.len() < next {
+            if !asked || replay.champion().is_none() {
+                continue;
+            }
+            next = replay.lines.len();
+        }
         let trained = retrain(config, table, &mut replay, (&models, next, warmup), watch)?;
         models.push(trained);
         next = if replay.champion().is_some() {

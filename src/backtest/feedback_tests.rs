@@ -163,3 +163,73 @@ fn what_is_taken_back_is_told_again_and_what_is_unknown_is_counted() {
         "{error}"
     );
 }
+
+/// A release at this row moves the first of [`simulated`]'s features for good; later there is a fault.
+const RELEASE: usize = WARMUP + 500;
+const FAULT: usize = RELEASE + 1500;
+
+fn released() -> Table {
+    let mut random = crate::seed::Seed(9).rng();
+    let mut noise = || random.sample::<f64, _>(StandardNormal);
+    let mut text = String::from("a,b,c,d\n");
+    for row in 0..FAULT + 500 {
+        let cause = noise();
+        let mut values = [(); 4].map(|()| cause + 0.3 * noise());
+        values[0] += if row >= RELEASE { 6.0 } else { 0.0 };
+        // As before the release, for a while.
+        values[0] -= if (FAULT..FAULT + LASTS).contains(&row) {
+            6.0
+        } else {
+            0.0
+        };
+        text += &format!("{},{},{},{}\n", values[0], values[1], values[2], values[3]);
+    }
+    table(&text, &Roles::default())
+}
+
+#[test]
+fn what_is_normal_from_now_on_is_learnt_at_once_and_the_episode_is_over() {
+    let table = released();
+    let opened_at = |outcome: &Outcome| -> Vec<usize> {
+        let opened = |(row, alert): &&(usize, crate::alert::Alert)| {
+            *row >= RELEASE && alert.event == AlertEvent::Open && alert.within.is_none()
+        };
+        outcome
+            .alerts
+            .iter()
+            .filter(opened)
+            .map(|(row, _)| *row)
+            .collect()
+    };
+    let plain = run(&table, &[], "");
+    let lasts = |outcome: &Outcome| {
+        (RELEASE..FAULT)
+            .filter(|&row| outcome.lines[row].alert)
+            .count()
+    };
+    let before = opened_at(&plain).iter().filter(|row| **row < FAULT).count();
+    assert_eq!((plain.models.len(), before), (1, 1));
+    assert!(lasts(&plain) > 1450, "{}", lasts(&plain));
+    let (_, first) = plain
+        .alerts
+        .iter()
+        .find(|(row, _)| *row >= RELEASE)
+        .unwrap();
+    let said = RELEASE + 100;
+    let at = table.times[said - 1].rfc3339();
+    let script = format!(
+        "{{\"feedback\":\"new_normal\",\"episode\":\"{}\",\"at\":\"{at}\"}}\n",
+        first.id
+    );
+    for size in ["batch.records_max=7", "batch.records_max=500"] {
+        let found = run(&table, &[size], &script);
+        let rows: Vec<usize> = found.models.iter().map(|model| model.row).collect();
+        assert_eq!(rows, [WARMUP, said]);
+        assert!(found.models[1].promoted, "{}", found.models[1].verdict);
+        assert!(lasts(&found) < 140, "{}", lasts(&found));
+        // What was normal before is a fault now.
+        let opened = opened_at(&found);
+        let faulty = |row: &usize| (FAULT..FAULT + LASTS).contains(row);
+        assert_eq!(opened.into_iter().filter(faulty).count(), 1);
+    }
+}

@@ -73,6 +73,8 @@ pub(super) struct Replay<'a> {
     /// ... and what came of it.
     pub feedback: FeedbackCounts,
     said: Said,
+    /// Somebody said that an episode is the new normal: a training is asked for.
+    asked: bool,
     /// What training leaves out because somebody said so.
     pub maintenance: Vec<Maintenance>,
 }
@@ -179,6 +181,7 @@ impl<'a> Replay<'a> {
             script: Script::default(),
             feedback: FeedbackCounts::default(),
             said: Said::new(),
+            asked: false,
             maintenance: Vec::new(),
         })
     }
@@ -202,12 +205,15 @@ impl<'a> Replay<'a> {
         self.pipeline.current().cloned()
     }
 
-    /// Takes in the rows before `to`. `seen` is told how far it is.
+    /// Takes in the rows before `to`, or those before which a training was asked for. `seen` is told how far it is.
     pub fn advance(&mut self, to: usize, seen: &dyn Fn(usize)) {
         let to = to.min(self.table.len());
         while self.lines.len() < to {
             let from = self.lines.len();
             self.listen(from);
+            if self.asked {
+                return;
+            }
             let next = self.script.next_row().unwrap_or(to);
             self.take(from, to.min(from + self.batch).min(next));
             seen(self.lines.len());
@@ -230,11 +236,18 @@ impl<'a> Replay<'a> {
         }
     }
 
+    /// Whether a training was asked for since this was last answered.
+    pub fn asked(&mut self) -> bool {
+        std::mem::take(&mut self.asked)
+    }
+
     fn say(&mut self, id: &EpisodeId, called: Option<Feedback>) {
         if !self.quarantine().iter().any(|known| known.because == *id) {
             self.feedback.unknown += 1;
             return;
         }
+        let before = self.said.get(id);
+        self.asked |= called == Some(Feedback::NewNormal) && before != called.as_ref();
         match called {
             Some(feedback) => self.said.insert(id.clone(), feedback),
             None => self.said.remove(id),

@@ -69,6 +69,14 @@ impl Feedback {
         }
     }
 
+    /// Whether anything is called the new normal that was not before.
+    #[must_use]
+    pub fn newly_normal(before: &Said, said: &Said) -> bool {
+        let news = |(id, called): (&EpisodeId, &Self)| before.get(id) != Some(called);
+        said.iter()
+            .any(|said| *said.1 == Self::NewNormal && news(said))
+    }
+
     /// All there are.
     pub const ALL: [Self; 3] = [Self::FalsePositive, Self::TruePositive, Self::NewNormal];
 

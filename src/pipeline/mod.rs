@@ -34,7 +34,7 @@ pub use types::{
 };
 
 use crate::detect::{AlertParams, Params};
-use crate::model::card::{ModelVersion, Said};
+use crate::model::card::{Feedback, ModelVersion, Said};
 use crate::model::trained::TrainedModel;
 use crate::record::{DecodedBatch, Key, Missing, RecordBatch};
 use crate::stream::{EpisodeId, Offset, Positions, TopicPartition};
@@ -310,12 +310,15 @@ impl Pipeline {
 
     /// Takes in what people said of episodes, all of it: what is like one that they dismissed is held back from the next batch on, which carries
     /// a snapshot. A partition that replays hears it when it has caught up, one that is taken over later, then. Who hears nothing leaves what is
-    /// held back as the state has it.
-    pub fn hear(&mut self, said: Arc<Said>) {
+    /// held back as the state has it. Answers whether anything was called the new normal since what was heard before.
+    pub fn hear(&mut self, said: Arc<Said>) -> bool {
+        let before = self.said.as_ref();
+        let news = before.is_some_and(|before| Feedback::newly_normal(before, &said));
         for partition in self.partitions.values_mut() {
             partition.hear(&said, &self.params);
         }
         self.said = Some(said);
+        news
     }
 
     /// The champion, if there is one.

@@ -297,6 +297,9 @@ pub fn follows(id: &str, judged: Judged) -> String {
         None if judged.old => format!(
             "{id} counts as judged no more; it is older than what training reads (`training.history`), so nothing follows for training"
         ),
+        Some(Feedback::NewNormal) => format!(
+            "training learns the records of {id} from its next run on, which the process that trains begins at once; where its model finds them normal, the episode closes"
+        ),
         Some(said) if said.lets_in() => {
             format!("training learns the records of {id} from its next run on")
         }

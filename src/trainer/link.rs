@@ -102,4 +102,9 @@ impl TrainerLink {
     pub fn drift(&self) {
         self.orders.send(Order::Drift).unwrap_or_default();
     }
+
+    /// Tells that somebody said what is normal from now on: that is trained at once, if this process is the one that trains.
+    pub fn new_normal(&self) {
+        self.orders.send(Order::Now).unwrap_or_default();
+    }
 }

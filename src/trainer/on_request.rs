@@ -166,6 +166,26 @@ fn a_run_that_is_asked_for_does_not_wait_for_the_interval() {
 }
 
 #[test]
+fn what_is_normal_from_now_on_is_trained_at_once() {
+    for on_drift in [true, false] {
+        let (control, outcomes, _, thread) = start(on_drift);
+        let soon = |wait| outcomes.recv_timeout(Duration::from_millis(wait)).ok();
+        let link = control.link(0);
+        // Another process leads.
+        link.new_normal();
+        link.leads(true);
+        assert_eq!(soon(100), None);
+        for _ in 0..2 {
+            link.new_normal();
+            assert_eq!(soon(10_000), Some("skipped"));
+        }
+        assert_eq!(soon(100), None);
+        control.stop();
+        thread.join().unwrap();
+    }
+}
+
+#[test]
 fn another_interval_counts_from_the_last_run() {
     let (control, outcomes, clock, thread) = start(true);
     let soon = |wait| outcomes.recv_timeout(Duration::from_millis(wait)).ok();

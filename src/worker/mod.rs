@@ -422,10 +422,15 @@ impl<S: Session, O: Observer> Worker<S, O> {
     }
 
     fn report_holding(&mut self) {
+        self.ports.trainer.leads(self.leads());
+        let held = self.pipeline.positions().len();
+        self.ports.observer.holds(held);
+    }
+
+    /// Whether this process trains for the group.
+    fn leads(&self) -> bool {
         let held = self.pipeline.positions();
-        let leads = held.contains_key(&self.settings.first);
-        self.ports.trainer.leads(leads);
-        self.ports.observer.holds(held.len());
+        held.contains_key(&self.settings.first)
     }
 
     fn take_promotions(&mut self) {
@@ -455,10 +460,14 @@ impl<S: Session, O: Observer> Worker<S, O> {
         self.looked = None;
     }
 
-    /// Takes in what people said. It becomes state with the next batch, or when a quiet partition is saved.
+    /// Takes in what people said. It becomes state with the next batch, or when a quiet partition is saved. Of the group's workers the one that leads asks for
+    /// a training where anything is the new normal.
     fn hear(&mut self) {
-        if let Some(said) = self.ports.said.try_iter().last() {
-            self.pipeline.hear(said);
+        if let Some(said) = self.ports.said.try_iter().last()
+            && self.pipeline.hear(said)
+            && self.leads()
+        {
+            self.ports.trainer.new_normal();
         }
     }
 

@@ -518,6 +518,35 @@ fn told<O: Observer>(observe: impl Fn(&Shared) -> O) -> (Vec<Outbox>, Vec<Positi
 }
 
 #[test]
+fn a_training_is_asked_for_once_where_somebody_says_what_is_normal_from_now_on() {
+    let log = Shared::default();
+    let (trainer, orders) = TrainerLink::connected(7);
+    let (say, said) = channel();
+    let feedback: (Listen, _) = (Box::new(|| Ok(())), said);
+    let (mut worker, _) = watched(&log, (1, &[1]), feedback, (trainer, log.clone()));
+    let heard = |worker: &mut Worker<Shared, Shared>, called: &[(&str, Feedback)]| {
+        let called = called.iter().map(|(id, called)| ((*id).into(), *called));
+        say.send(Arc::new(called.collect::<Said>())).unwrap();
+        worker.poll().unwrap();
+        orders
+            .try_iter()
+            .filter(|order| *order == Order::Now)
+            .count()
+    };
+    let (normal, nothing) = (Feedback::NewNormal, Feedback::FalsePositive);
+    step(&mut worker, assignment(0, 0, &Log::default()));
+    // What was said before it began has been trained, or is with the interval.
+    assert_eq!(heard(&mut worker, &[("a", normal)]), 0);
+    assert_eq!(heard(&mut worker, &[("a", normal), ("b", nothing)]), 0);
+    assert_eq!(heard(&mut worker, &[("a", normal), ("b", normal)]), 1);
+    assert_eq!(heard(&mut worker, &[("a", normal), ("b", normal)]), 0);
+    assert_eq!(heard(&mut worker, &[("b", normal)]), 0);
+    // The one that leads is another.
+    worker.handle(Input::Revoked(vec![at()])).unwrap();
+    assert_eq!(heard(&mut worker, &[("c", normal)]), 0);
+}
+
+#[test]
 fn an_observer_has_no_say() {
     let (published, rewound, orders) = told(Shared::clone);
     let lead = |leads| Order::Lead { worker: 7, leads };

@@ -50,7 +50,7 @@ function drawAct(act, found, redo) {
     if (found.kind !== 'score') return [h('h2', {}, 'Nothing to say of it'), h('p', { class: 'dim' }, 'Training does not learn from silences and storms, so that calling them false alarms would change nothing.')];
     const said = found.feedback;
     return [h('h2', {}, said ? `Somebody said that it is ${SAID[said]}` : 'What is it?'),
-      h('p', { class: 'dim small' }, 'A false alarm and what is normal from now on are learnt by the next model, and episodes like a false alarm are held back at once. A fault is never learnt.'),
+      h('p', { class: 'dim small' }, 'What is normal from now on is trained at once, and the episode closes by that model. A false alarm is learnt by the next one, and episodes like it are held back at once. A fault is never learnt.'),
       buttons([['False alarm', 'dismiss'], ['Confirm', 'confirm'], ['New normal', 'new-normal'], ...(said ? [['Take it back', `${WORD[said]}?undo=true`]] : [])].map(([text, path]) => [text, `episodes/${encodeURIComponent(found.id)}/${path}`]), redo)];
   });
 }

@@ -39,6 +39,8 @@ const BOUND_RECORDS: f64 = 20.0;
 const PREDICTIVE: f64 = 1.0;
 /// Records that may be flagged together and still be counted.
 pub const WAITING_MAX: usize = 64;
+/// A level that begins anew may be so many usual errors off, at most.
+const LEVEL_SPREADS: f64 = 100.0;
 /// Rounding, as a share of the largest value.
 const ROUNDING: f64 = 1e-9;
 
@@ -99,6 +101,12 @@ impl Seasons {
             },
             None => found,
         }
+    }
+
+    /// Begins at another level, from `now` on: somebody said that it is normal. Its course remains.
+    pub fn begin_anew(&mut self, now: Timestamp) {
+        self.ranking = None;
+        self.judge.begin_anew(now);
     }
 }
 
@@ -221,6 +229,31 @@ impl Season {
         for term in 0..TERMS {
             self.ignorance[term * (TERMS + 1)] = 1.0;
         }
+    }
+
+    /// Forgets the level and how large the course is, so that the next records tell both, and whatever comes is learnt for a day. That all is some times what it
+    /// was is as likely as that it is some more.
+    fn begin_anew(&mut self, now: Timestamp) {
+        let mut course = self.weights.clone();
+        if let Some(level) = course.first_mut() {
+            *level += self.origin;
+            let rounding = (ROUNDING * self.largest).max(f64::MIN_POSITIVE);
+            let unit = self.tallies[0].spread().max(rounding);
+            let unit = unit.max(level.abs() / LEVEL_SPREADS);
+            for weight in &mut course {
+                *weight /= unit;
+            }
+            self.ignorance[0] += 1.0 + course[0] * course[0];
+            for (row, a) in self.ignorance.chunks_exact_mut(TERMS).zip(&course) {
+                for (unknown, b) in row.iter_mut().zip(&course) {
+                    *unknown += a * b;
+                }
+            }
+        }
+        self.seen = 0;
+        self.since = now;
+        (self.drift, self.held) = (0.0, 0.0);
+        self.waiting.clear();
     }
 
     fn read(&self, strangeness: f64, expected: f64) -> SeasonReading {
@@ -547,6 +580,43 @@ mod tests {
                 (value, Timestamp(i * STEP))
             })
             .collect()
+    }
+
+    #[test]
+    fn a_season_begins_at_another_level_and_keeps_its_course() {
+        let day = DAY_MS / STEP;
+        for (times, more) in [(1.0, 40.0), (2.2, 0.0)] {
+            let mut seasons = Seasons::default();
+            let wave = wave(16 * day, 3);
+            let steps = 10 * day + 30;
+            let mut p = Vec::new();
+            let mut off: f64 = 0.0;
+            for (i, &(value, time)) in (0..).zip(&wave) {
+                let stepped = i >= steps;
+                let value = if stepped { times * value + more } else { value };
+                if i == steps + 24 {
+                    seasons.begin_anew(time);
+                }
+                // As in an episode that does not close.
+                let found = seasons.take(value, time, !stepped);
+                p.push(found.p);
+                // What is expected from half a day on.
+                if i > steps + 24 + day / 2 {
+                    off = off.max((found.expected - value).abs());
+                }
+            }
+            let rare = |of: std::ops::Range<i64>| {
+                let some = &p[of.start as usize..of.end as usize];
+                some.iter().filter(|p| **p < 1e-3).count()
+            };
+            assert_eq!(rare(steps..steps + 24), 24);
+            assert!(
+                rare(steps + 24..steps + 2 * day) < 6,
+                "{}",
+                rare(steps + 24..steps + 2 * day)
+            );
+            assert!(off < 4.0 * times, "{off}");
+        }
     }
 
     #[test]

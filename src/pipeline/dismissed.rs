@@ -21,13 +21,16 @@ impl PartitionState {
         if self.unheard {
             return;
         }
-        let dismissed = |id: &EpisodeId| said.get(id) == Some(&Feedback::FalsePositive);
-        let changed: Vec<EpisodeId> = self
-            .quarantine
-            .iter()
-            .filter(|(id, quarantined)| quarantined.dismissed != dismissed(id))
-            .map(|(id, _)| id.clone())
-            .collect();
+        let called = |id: &EpisodeId, what| said.get(id) == Some(&what);
+        let dismissed = |id: &EpisodeId| called(id, Feedback::FalsePositive);
+        let ids = |is_changed: &dyn Fn(&EpisodeId, &Quarantined) -> bool| -> Vec<EpisodeId> {
+            let all = self.quarantine.iter();
+            let changed = all.filter(|(id, quarantined)| is_changed(id, quarantined));
+            changed.map(|(id, _)| id.clone()).collect()
+        };
+        let normal = ids(&|id, known| known.normal != called(id, Feedback::NewNormal));
+        let changed = ids(&|id, known| known.dismissed != dismissed(id));
+        self.begin_anew(&normal, params);
         for id in &changed {
             let worst = self.worst(id, params);
             if let Some(quarantined) = self.quarantine.get_mut(id) {
@@ -40,6 +43,28 @@ impl PartitionState {
         if !changed.is_empty() {
             self.unsaved = true;
             self.remember_dismissed();
+        }
+    }
+
+    /// Notes of which episodes it is heard, or taken back, that they are the new normal. While one is open, its key's season waits for it to end: it begins at
+    /// the level that is normal now.
+    fn begin_anew(&mut self, ids: &[EpisodeId], params: &Params) {
+        for id in ids {
+            let is_open = self.worst(id, params).is_some();
+            let Some(quarantined) = self.quarantine.get_mut(id) else {
+                continue;
+            };
+            quarantined.normal = !quarantined.normal;
+            self.unsaved = true;
+            if !(is_open && quarantined.normal) {
+                continue;
+            }
+            if let Some(entry) = self.keys.get_mut(quarantined.key.as_str())
+                && let Some(season) = &mut entry.state.season
+            {
+                season.begin_anew(entry.state.newest);
+                entry.dirty = true;
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::alert::{Alert, Score, ScoredBy};
 use crate::detect::Budget;
-use crate::model::card::ModelVersion;
+use crate::model::card::{Feedback, ModelVersion, Said};
 use crate::model::trained::TrainedModel;
 use crate::record::{Decoded, Key, Missing};
 use crate::seed::Seed;
@@ -118,6 +118,55 @@ fn the_season_is_named_unless_the_model_finds_a_record_rarer() {
     let alert = &outbox.alerts[0];
     assert_eq!(alert.scored_by, ScoredBy::Model(ModelVersion(7)));
     assert!(alert.input.offset.0 < 10 && alert.anomaly_score >= alert.threshold);
+}
+
+#[test]
+fn what_is_normal_from_now_on_is_ordinary_soon_the_same_after_a_restart() {
+    let said = |called: &[Feedback]| {
+        let id = EpisodeId::new(
+            "anomalyd",
+            &assignment(Offset(0), Vec::new()).at,
+            Offset(10 * DAY),
+        );
+        let called = called.iter().map(|called| (id.clone(), *called));
+        Arc::new(called.collect::<Said>())
+    };
+    let run = |called: &[Feedback], restarts: bool| {
+        let mut pipeline = pipeline();
+        let mut state = std::collections::BTreeMap::new();
+        let none = assignment(Offset(0), Vec::new());
+        pipeline.assign(&none, None).unwrap();
+        let mut keep = |outbox: &Outbox| {
+            state.extend(
+                outbox
+                    .state
+                    .iter()
+                    .map(|entry| (entry.key.clone(), entry.clone())),
+            );
+            state.values().cloned().collect::<Vec<StateEntry>>()
+        };
+        keep(&work(&mut pipeline, 0, 10 * DAY, i64::MAX).0);
+        keep(&work(&mut pipeline, 10 * DAY, 10 * DAY + 24, 10 * DAY).0);
+        pipeline.hear(said(called));
+        let (outbox, mut tally) = work(&mut pipeline, 10 * DAY + 24, 10 * DAY + 30, 0);
+        let state = keep(&outbox);
+        if restarts {
+            pipeline = self::pipeline();
+            let committed = assignment(Offset(10 * DAY + 30), state);
+            pipeline.assign(&committed, None).unwrap();
+            let from = pipeline.positions()[&committed.at].0;
+            work(&mut pipeline, from, 10 * DAY + 30, 0);
+        }
+        let (outbox, rest) = work(&mut pipeline, 10 * DAY + 30, 12 * DAY, 0);
+        tally.closed += rest.closed;
+        (tally.closed, rest.opened, outbox.scores, outbox.alerts)
+    };
+    let normal = run(&[Feedback::NewNormal], false);
+    assert_eq!((normal.0, normal.1), (1, 0));
+    assert_eq!(run(&[], false).0, 0);
+    assert_eq!(run(&[Feedback::TruePositive], false).0, 0);
+    let restarted = run(&[Feedback::NewNormal], true);
+    assert!((restarted.2, restarted.3) == (normal.2, normal.3));
 }
 
 #[test]

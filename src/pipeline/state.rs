@@ -204,6 +204,9 @@ pub(super) struct Quarantined {
     /// The partition knows that somebody called it a false alarm: what is like it is held back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dismissed: bool,
+    /// The partition knows that somebody called it the new normal.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub normal: bool,
     /// The dismissed episode that it is like, for which no alert of it was emitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<EpisodeId>,
@@ -222,6 +225,7 @@ impl Quarantined {
             known: None,
             pattern: None,
             dismissed: false,
+            normal: false,
             held: None,
         }
     }

@@ -5,7 +5,8 @@
 //! combinations, the centre towards the shared one by as much as the few rows leave open.
 //!
 //! The calendar is context, too, as finely as there are rows for: the hour of the week, or else the hour of a working day, a Saturday or a
-//! Sunday, or else the hour, or else it says nothing ([`Grain`]).
+//! Sunday, or else of a working day or one of a weekend, or else the hour, or else it says nothing ([`Grain`]). Where training has seen no weekend, or nothing else, the
+//! hours of the days that it knows say nothing of the others: a record of these is judged as of the hour that fits it best.
 //!
 //! A combination that is unknown (rare in training, not listed, not observed) has no say. Its record is judged as the combination under which
 //! most of its measured columns are ordinary, so that a lost or misspelt mode does not hide a fault in one of them; and where none is, by
@@ -63,6 +64,8 @@ pub struct Context {
     cells: Vec<(Vec<u16>, Cell)>,
     /// Where no combination fits.
     unknown: Cell,
+    /// With a calendar: whether working days were never seen, or weekends, but the others were.
+    new_days: [bool; 2],
     /// The values of the context's columns in the commonest combination, D numbers.
     common: Vec<f64>,
 }
@@ -88,6 +91,7 @@ impl Context {
             let value = commonest.map(|at| records[[at, column]]);
             common[column] = value.filter(|value| !value.is_nan()).unwrap_or(0.0);
         }
+        let new_days = seen.new_days();
         let groups = if conditions {
             seen.often_enough()
         } else {
@@ -126,6 +130,7 @@ impl Context {
                 centre,
                 spread: spread.iter().map(|spread| wide * spread).collect(),
             },
+            new_days,
             common,
         }
     }
@@ -165,6 +170,9 @@ impl Context {
         let Some(calendar) = self.columns.calendar else {
             return find(code);
         };
+        if self.is_new_day(record) {
+            return None;
+        }
         let fields = code.len();
         Grain::ALL.iter().find_map(|grain| {
             code.truncate(fields);
@@ -173,10 +181,15 @@ impl Context {
         })
     }
 
-    /// The combination under which most measured columns are ordinary, of those of its hour.
+    /// Whether the record is of a weekend, and training has seen none; or of a working day.
+    fn is_new_day(&self, record: &[f64]) -> bool {
+        let calendar = self.columns.calendar;
+        let now = calendar.and_then(|column| Hour::of(record[column]));
+        now.is_some_and(|now| self.new_days[now.part()])
+    }
+
+    /// The combination under which most measured columns are ordinary, of those of its hour; or of any hour, where its day is of a kind that was never seen.
     fn likeliest(&self, record: &[f64]) -> &Cell {
-        let mut off = Vec::with_capacity(self.measured.len());
-        let mut best = (ORDINARY, f64::INFINITY, &self.unknown);
         let calendar = self.columns.calendar;
         let now = calendar.and_then(|column| Hour::of(record[column]));
         let of_now = |code: &[u16]| {
@@ -185,24 +198,44 @@ impl Context {
                 Grain::ALL.iter().any(known)
             })
         };
-        for (_, cell) in self.cells.iter().filter(|(code, _)| of_now(code)) {
-            off.clear();
+        let new_day = self.is_new_day(record);
+        let some = if new_day {
+            self.parts(record)
+        } else {
+            &self.cells[..]
+        };
+        let mut best = (f64::INFINITY, &self.unknown);
+        for (_, cell) in some.iter().filter(|(code, _)| new_day || of_now(code)) {
+            let (mut sum, mut observed, mut ordinary) = (0.0, 0, 0);
             for (place, &column) in self.measured.iter().enumerate() {
                 let unit = ((record[column] - cell.centre[place]) / cell.spread[place]).abs();
                 if unit.is_finite() {
-                    off.push(unit);
+                    observed += 1;
+                    ordinary += usize::from(unit < ORDINARY);
+                    sum += unit.min(ORDINARY);
+                    if sum >= best.0 {
+                        break;
+                    }
                 }
             }
-            if off.is_empty() {
-                continue;
-            }
-            off.sort_unstable_by(f64::total_cmp);
-            let sum: f64 = off.iter().map(|unit| unit.min(ORDINARY)).sum();
-            if off[off.len() / 2] < ORDINARY && sum < best.1 {
-                best = (off[off.len() / 2], sum, cell);
+            if 2 * ordinary > observed && sum < best.0 {
+                best = (sum, cell);
             }
         }
-        best.2
+        best.1
+    }
+
+    /// What is normal at each hour of the parts of the week that are known, with the record's categories.
+    fn parts(&self, record: &[f64]) -> &[(Vec<u16>, Cell)] {
+        let mut code = Vec::new();
+        code_of(&self.columns.fields, |column| record[column], &mut code);
+        let mut before = |hour: u16| {
+            code.truncate(self.columns.fields.len());
+            code.push(hour);
+            self.cells.partition_point(|(known, _)| *known < code)
+        };
+        let (from, to) = (before(PARTS.start), before(PARTS.end));
+        &self.cells[from..to]
     }
 
     /// All D columns of a record from its measured ones; the others as in `like`, or else as in the commonest combination.
@@ -253,6 +286,9 @@ pub struct Found {
     place: Option<usize>,
 }
 
+/// The codes of [`Grain::Part`].
+const PARTS: std::ops::Range<u16> = 300..348;
+
 /// How finely the calendar is told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Grain {
@@ -260,6 +296,8 @@ enum Grain {
     Week,
     /// The hour of a working day, a Saturday, a Sunday.
     Kind,
+    /// The hour of a working day, of a day of the weekend.
+    Part,
     /// The hour of the day.
     Day,
     /// Not at all.
@@ -268,7 +306,7 @@ enum Grain {
 
 impl Grain {
     /// The finest first.
-    const ALL: [Self; 4] = [Self::Week, Self::Kind, Self::Day, Self::Any];
+    const ALL: [Self; 5] = [Self::Week, Self::Kind, Self::Part, Self::Day, Self::Any];
 
     /// A number that no other hour of no other grain has.
     fn code(self, at: Hour) -> u16 {
@@ -276,8 +314,9 @@ impl Grain {
         match self {
             Self::Week => of_day(0, at.weekday),
             Self::Kind => of_day(200, at.weekday.saturating_sub(4)),
-            Self::Day => of_day(300, 0),
-            Self::Any => 400,
+            Self::Part => of_day(PARTS.start, at.part() as u16),
+            Self::Day => of_day(400, 0),
+            Self::Any => 500,
         }
     }
 }
@@ -331,6 +370,17 @@ impl<'a> Seen<'a> {
         let (_, finest) = self.by_grain.first()?;
         let most = finest.values().max_by_key(|rows| rows.len());
         most.and_then(|rows| rows.first()).copied()
+    }
+
+    /// Whether working days were seen on too few days to tell anything, or weekends, and the others were not.
+    fn new_days(&self) -> [bool; 2] {
+        let mut days = [BTreeSet::new(), BTreeSet::new()];
+        let values = self.calendar.map(|column| self.records.column(column));
+        for hour in values.iter().flatten().filter_map(|value| Hour::of(*value)) {
+            days[hour.part()].insert(hour.day);
+        }
+        let few = days.map(|days| days.len() < DAYS_MIN);
+        [few[0] && !few[1], few[1] && !few[0]]
     }
 
     /// The combinations that were seen often enough, by grain.
@@ -621,21 +671,62 @@ mod tests {
         ] {
             near(cell(&weeks, day, hour), level);
         }
-        // One week: working days are alike, the only Saturday and Sunday are judged as any day.
+        // One week: working days are alike, and so are the only Saturday and Sunday.
         let week = by_the_clock(7);
         near(cell(&week, 7, 9), 50.0);
         near(cell(&week, 7, 3), 10.0);
-        let (centre, spread) = cell(&week, 12, 9);
-        assert!(
-            ((10.0 - centre) / spread).abs() < 2.0 && spread > 10.0,
-            "{centre} {spread}"
-        );
+        near(cell(&week, 12, 9), 10.0);
         // A day says nothing of the next.
         let (centre, spread) = cell(&by_the_clock(1), 1, 9);
         assert!(
             (centre - 30.0).abs() < 1.0 && spread > 10.0,
             "{centre} {spread}"
         );
+    }
+
+    #[test]
+    fn the_first_weekend_is_judged_as_the_hour_that_fits_it() {
+        let monday = 20_605;
+        // Monday to Friday, and with the Saturday: one day of a weekend says nothing of the next.
+        for days in [5, 6] {
+            let context = by_the_clock(days);
+            let centre = |day: i64, hour: i64, value: f64| {
+                let time = ((monday + day) * 24 + hour) as f64;
+                let cell = context.cell(&[value, time], &mut Found::default());
+                (cell.centre[0], cell.spread[0])
+            };
+            for (value, level) in [(10.3, 10.0), (50.3, 50.0)] {
+                let (weekend, _) = centre(6, 9, value);
+                assert!((weekend - level).abs() < 3.0, "{weekend} of {level}");
+                // Monday's nine o'clock is known.
+                let (working, _) = centre(7, 9, value);
+                assert!((working - 50.0).abs() < 3.0, "{working}");
+            }
+            // What is like no hour is judged widely, and is not ordinary all the same.
+            let (middle, spread) = centre(6, 9, 500.0);
+            assert!(
+                spread > 30.0 && (500.0 - middle) / spread > 4.0,
+                "{middle} {spread}"
+            );
+        }
+        // Nor do two days of a weekend tell of working days.
+        let calendar = |hours: std::ops::Range<usize>| {
+            let of = |(i, column): (usize, usize)| match column {
+                0 => (i * 7919 % 101) as f64,
+                _ => (monday * 24) as f64 + (hours.start + i) as f64,
+            };
+            let records = Array2::from_shape_fn((hours.len(), 2), of);
+            let columns = ContextColumns {
+                fields: Vec::new(),
+                calendar: Some(1),
+            };
+            Seen::in_all(records.view(), &columns).new_days()
+        };
+        assert_eq!(calendar(0..5 * 24), [false, true]);
+        assert_eq!(calendar(0..6 * 24), [false, true]);
+        assert_eq!(calendar(0..7 * 24), [false, false]);
+        assert_eq!(calendar(5 * 24..7 * 24), [true, false]);
+        assert_eq!(calendar(0..24), [false, false]);
     }
 
     #[test]

@@ -19,6 +19,7 @@ const HOUR_MS: i64 = 3_600_000;
 const HOURS_A_DAY: i64 = 24;
 /// 1970 began on a Thursday, the fourth day of a week.
 const FIRST_DAY: i64 = 3;
+const SATURDAY: u16 = 5;
 const SUNDAY: i64 = 6;
 
 /// The calendar as users write it; unchecked.
@@ -115,6 +116,11 @@ impl Hour {
             weekday: weekday(day) as u16,
             hour: hours.rem_euclid(HOURS_A_DAY) as u16,
         })
+    }
+
+    /// The part of the week: 0 for working days, 1 for the weekend.
+    pub fn part(self) -> usize {
+        usize::from(self.weekday >= SATURDAY)
     }
 }
 

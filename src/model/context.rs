@@ -167,45 +167,49 @@ impl Context {
                 .binary_search_by(|(known, _)| known.as_slice().cmp(code));
             found.ok()
         };
-        let Some(calendar) = self.columns.calendar else {
+        if self.columns.calendar.is_none() {
             return find(code);
-        };
-        if self.is_new_day(record) {
+        }
+        let now = self.hour(record)?;
+        if self.new_days[now.part()] {
             return None;
         }
         let fields = code.len();
         Grain::ALL.iter().find_map(|grain| {
             code.truncate(fields);
-            code.push(grain.code(Hour::of(record[calendar])?));
+            code.push(grain.code(now));
             find(code)
         })
     }
 
-    /// Whether the record is of a weekend, and training has seen none; or of a working day.
-    fn is_new_day(&self, record: &[f64]) -> bool {
-        let calendar = self.columns.calendar;
-        let now = calendar.and_then(|column| Hour::of(record[column]));
-        now.is_some_and(|now| self.new_days[now.part()])
+    /// What the calendar says of a record.
+    fn hour(&self, record: &[f64]) -> Option<Hour> {
+        Hour::of(record[self.columns.calendar?])
     }
 
     /// The combination under which most measured columns are ordinary, of those of its hour; or of any hour, where its day is of a kind that was never seen.
     fn likeliest(&self, record: &[f64]) -> &Cell {
-        let calendar = self.columns.calendar;
-        let now = calendar.and_then(|column| Hour::of(record[column]));
+        let now = self.hour(record);
+        if now.is_some_and(|now| self.new_days[now.part()]) {
+            return self.most_ordinary(record, self.parts(record).iter());
+        }
         let of_now = |code: &[u16]| {
             now.is_none_or(|now| {
                 let known = |grain: &Grain| code.last() == Some(&grain.code(now));
                 Grain::ALL.iter().any(known)
             })
         };
-        let new_day = self.is_new_day(record);
-        let some = if new_day {
-            self.parts(record)
-        } else {
-            &self.cells[..]
-        };
+        self.most_ordinary(record, self.cells.iter().filter(|(code, _)| of_now(code)))
+    }
+
+    /// Of some combinations that under which the record's measured columns are most ordinary, if most are.
+    fn most_ordinary<'a>(
+        &'a self,
+        record: &[f64],
+        some: impl Iterator<Item = &'a (Vec<u16>, Cell)>,
+    ) -> &'a Cell {
         let mut best = (f64::INFINITY, &self.unknown);
-        for (_, cell) in some.iter().filter(|(code, _)| new_day || of_now(code)) {
+        for (_, cell) in some {
             let (mut sum, mut observed, mut ordinary) = (0.0, 0, 0);
             for (place, &column) in self.measured.iter().enumerate() {
                 let unit = ((record[column] - cell.centre[place]) / cell.spread[place]).abs();

@@ -55,7 +55,7 @@ pub(super) fn set_aside(job: &TrainJob) -> Result<(Windows<'_>, Aside), TrainErr
     let mut windows = Windows::build(job, &quarantine, &[]);
     if let Some(card) = &job.remake {
         aside.waived = card.waived;
-        aside.suspects.clone_from(&card.suspects);
+        aside.suspects = job.known_suspects();
     } else {
         aside.waived = match &job.champion {
             Some(champion) => champion.card.waived,
@@ -157,14 +157,7 @@ fn known_and_found(
     windows: &Windows<'_>,
     out: &[Exclusion],
 ) -> Result<Vec<Suspect>, TrainError> {
-    let mut suspects = match &job.champion {
-        Some(champion) => champion.card.suspects.clone(),
-        None => Vec::new(),
-    };
-    for suspect in &mut suspects {
-        let exclusion = &mut suspect.exclusion;
-        exclusion.feedback = job.feedback.get(&exclusion.because).copied();
-    }
+    let mut suspects = job.known_suspects();
     let longer = longer(job, windows, out);
     for windows in longer.iter().chain([windows]) {
         let found = found(job, windows)?;

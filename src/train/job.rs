@@ -9,7 +9,9 @@ use super::rows::PartitionRows;
 use super::sample::Wanted;
 use crate::detect::Budget;
 use crate::model::FitError;
-use crate::model::card::{Card, Exclusion, Maintenance, ModelVersion, Said, Stretch, Usage};
+use crate::model::card::{
+    Card, Exclusion, Maintenance, ModelVersion, Said, Stretch, Suspect, Usage,
+};
 use crate::model::gate_report::Change;
 use crate::model::spec::{Combine, ModelSpec};
 use crate::model::trained::TrainedModel;
@@ -301,6 +303,22 @@ impl TrainJob {
             "pca".clone_into(&mut spec.kind);
         }
         self.with(spec, gaps)
+    }
+
+    /// The suspects that the model in use knows of, with what somebody said of them; of a model that is made again, those of its card.
+    pub(super) fn known_suspects(&self) -> Vec<Suspect> {
+        if let Some(card) = &self.remake {
+            return card.suspects.clone();
+        }
+        let mut suspects = match &self.champion {
+            Some(champion) => champion.card.suspects.clone(),
+            None => Vec::new(),
+        };
+        for suspect in &mut suspects {
+            let exclusion = &mut suspect.exclusion;
+            exclusion.feedback = self.feedback.get(&exclusion.because).copied();
+        }
+        suspects
     }
 
     /// The same on records that were moved to new levels, which less than a day tells of for some keys.

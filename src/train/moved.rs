@@ -11,11 +11,11 @@ use std::time::Duration;
 use ndarray::ArrayView1;
 
 use super::job::TrainJob;
-use super::kept_out::KeptOut;
+use super::kept_out::{KeptOut, OfKeys};
 use super::rows::PartitionRows;
 use crate::model::card::{Exclusion, Feedback};
 use crate::model::scale::is_command;
-use crate::stats::order::quantile_sorted;
+use crate::stats::order::{median, quantile_sorted};
 use crate::stream::Offset;
 use crate::time::Timestamp;
 
@@ -107,33 +107,20 @@ fn of_rows<'a>(job: &TrainJob, rows: &PartitionRows, said: &'a [Exclusion]) -> F
         return Found::new();
     }
     let out = KeptOut::of(job, (rows, job.params.guard), (&job.exclusions, &[]));
-    let records = rows.of_keys();
-    let moves = |(key, of_it): (&'a str, Vec<&Exclusion>)| {
-        let number = rows.keys().iter().position(|known| *known.0 == *key)?;
-        let of_job = Key {
-            job,
-            rows,
-            out: &out,
-        };
-        Some((key, of_job.moves(&records[number], of_it)?))
+    let of_keys = OfKeys::new(rows);
+    let of_job = Key {
+        job,
+        rows,
+        out: &out,
     };
+    let moves =
+        |(key, of_it): (&'a str, Vec<&Exclusion>)| Some((key, of_job.moves(&of_keys, of_it)?));
     of_key.into_iter().filter_map(moves).collect()
 }
 
 /// Episodes and suspects of which somebody said that they are the new normal.
 fn said(job: &TrainJob) -> Vec<Exclusion> {
-    let suspects = match (&job.remake, &job.champion) {
-        (Some(card), _) => &card.suspects[..],
-        (None, Some(champion)) => &champion.card.suspects[..],
-        (None, None) => &[],
-    };
-    let suspects = suspects.iter().map(|suspect| {
-        let mut exclusion = suspect.exclusion.clone();
-        if job.remake.is_none() {
-            exclusion.feedback = job.feedback.get(&exclusion.because).copied();
-        }
-        exclusion
-    });
+    let suspects = job.known_suspects().into_iter().map(|of| of.exclusion);
     let all = job.exclusions.iter().cloned().chain(suspects);
     all.filter(|exclusion| exclusion.feedback == Some(Feedback::NewNormal))
         .collect()
@@ -174,10 +161,10 @@ struct Key<'a> {
 
 impl Key<'_> {
     /// By episodes of the key with these records. Between two of them it had a level of its own, which each becomes the last.
-    fn moves(&self, records: &[usize], mut said: Vec<&Exclusion>) -> Option<Moves> {
+    fn moves(&self, of_keys: &OfKeys<'_>, mut said: Vec<&Exclusion>) -> Option<Moves> {
         said.sort_unstable();
         let last = said.last()?;
-        let place = |offset: Offset| records.partition_point(|&i| self.rows.offset(i) < offset);
+        let (records, flagged) = of_keys.flagged(last)?;
         let guard = usize::try_from(self.job.params.guard).unwrap_or(usize::MAX);
         let near = |at: usize| (at.saturating_sub(guard), (at + guard).min(records.len()));
         let learnt = |from: usize, to: usize| -> Vec<usize> {
@@ -185,11 +172,9 @@ impl Key<'_> {
             some.filter(|&i| !self.out.long[i] && !self.out.short[i])
                 .collect()
         };
-        let since = learnt(near(place(last.from)).1, records.len());
-        let left = last
-            .to
-            .map(|to| learnt(place(to), records.len()))
-            .unwrap_or_default();
+        let since = learnt(near(flagged.start).1, records.len());
+        // None while it is open.
+        let left = learnt(flagged.end, records.len());
         let newest = self.last_day(if left.len() < RECORDS_MIN {
             &since
         } else {
@@ -203,7 +188,7 @@ impl Key<'_> {
         };
         let mut begin = 0;
         for exclusion in &said {
-            let (end, after) = near(place(exclusion.from));
+            let (end, after) = near(of_keys.flagged(exclusion)?.1.start);
             let earlier = learnt(begin, end);
             let first = begin == 0;
             begin = after.max(begin);
@@ -308,7 +293,7 @@ impl Key<'_> {
             let all: Vec<f64> = days.iter().map(of).collect();
             // Of two days, the later: which way a trend goes shows in three.
             let usual = if all.len() > 2 {
-                median(&all)
+                median(&mut all.clone())
             } else {
                 *all.first()?
             };
@@ -353,11 +338,6 @@ impl Key<'_> {
         let [low, middle, high] = [0.16, 0.5, 0.84].map(|q| quantile_sorted(&values, q));
         Some((middle, (high - low) / 2.0))
     }
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    crate::stats::order::median(&mut values)
 }
 
 #[cfg(test)]
@@ -574,11 +554,8 @@ mod tests {
         let mut values: Vec<f64> = some.iter().flat_map(|&i| rows.row(i)).copied().collect();
         model.levels.apply("a", &mut values);
         let windows = Array2::from_shape_vec((some.len(), 4), values).unwrap();
-        median(
-            &model
-                .judge(windows.view(), &vec![Seed(1); some.len()])
-                .p_value,
-        )
+        let seeds = vec![Seed(1); some.len()];
+        median(&mut model.judge(windows.view(), &seeds).p_value)
     }
 
     #[test]

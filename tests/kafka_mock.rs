@@ -75,6 +75,17 @@ fn cluster(exactly_once: bool) -> (Cluster, Echo) {
     (cluster, echo)
 }
 
+/// As a group of that cluster has it, without any properties.
+fn connection(brokers: &str) -> Connection {
+    Connection {
+        brokers: brokers.to_owned(),
+        group: "g".to_owned(),
+        properties: BTreeMap::new(),
+        tokens: None,
+        schemas: None,
+    }
+}
+
 /// The next batch, taking over what is assigned on the way.
 fn next_batch<S: Session<Fatal = KafkaFailure>>(session: &mut S) -> RecordBatch {
     let clock = SystemClock::default();
@@ -321,13 +332,7 @@ fn a_producer_that_fenced_itself_is_made_again() {
 /// A store of models in a topic of that cluster.
 fn store(cluster: &Cluster, topic: &str) -> TopicStore {
     cluster.create_topic(topic, 1, 1).unwrap();
-    let connection = Connection {
-        brokers: cluster.bootstrap_servers(),
-        group: "g".to_owned(),
-        properties: BTreeMap::new(),
-        tokens: None,
-        schemas: None,
-    };
+    let connection = connection(&cluster.bootstrap_servers());
     let settings = ModelTopic {
         topic: topic.to_owned(),
         detector: "pumps".to_owned(),
@@ -452,13 +457,7 @@ fn what_is_read_ends_where_it_was_to_end_and_not_where_a_replica_does() {
         }
         producer.flush(Duration::from_secs(10)).unwrap();
     };
-    let connection = Connection {
-        brokers: brokers.clone(),
-        group: "g".to_owned(),
-        properties: BTreeMap::new(),
-        tokens: None,
-        schemas: None,
-    };
+    let connection = connection(&brokers);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let watchdog = Watchdog::start(Arc::clone(&clock), end_process).with_limits(Limits {
         call: Duration::from_secs(2),
@@ -512,13 +511,7 @@ fn history_is_found_where_brokers_know_no_times() {
     producer.flush(Duration::from_secs(10)).unwrap();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let watchdog = Watchdog::start(Arc::clone(&clock), end_process);
-    let connection = Connection {
-        brokers: echo.brokers.clone(),
-        group: "g".to_owned(),
-        properties: BTreeMap::new(),
-        tokens: None,
-        schemas: None,
-    };
+    let connection = connection(&echo.brokers);
     let topics = HistoryTopics {
         detector: "d".to_owned(),
         inputs: vec![topic.to_owned()],
@@ -543,13 +536,7 @@ fn history_is_found_where_brokers_know_no_times() {
 #[test]
 fn settings_that_nobody_tells_are_not_waited_for() {
     let (_cluster, echo) = cluster(true);
-    let connection = Connection {
-        brokers: echo.brokers.clone(),
-        group: "g".to_owned(),
-        properties: BTreeMap::new(),
-        tokens: None,
-        schemas: None,
-    };
+    let connection = connection(&echo.brokers);
     let began = Instant::now();
     assert!(admin::forgets(&connection, &echo.state()).is_none());
     assert!(admin::too_few_replicas(&connection, &echo.state()).is_none());

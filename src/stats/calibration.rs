@@ -20,6 +20,13 @@ const EXCESSES: usize = 300;
 const TAIL_SHARE: f64 = 0.02;
 /// The most of the scores that the tail may take to find them.
 const TAIL_SHARE_MAX: f64 = 0.1;
+/// How much rarer than they were seen a tail may call the largest scores, if they were seen on at least so many occasions: a fault that nobody noticed is
+/// one or two, a count that is nearly always 0 is many.
+const RARER: f64 = 1000.0;
+const OCCASIONS_MIN: usize = 5;
+/// Scores that lie between two occasions, at least; and the share of all.
+const APART: usize = 10;
+const APART_SHARE: f64 = 0.01;
 /// Points of the thinned body.
 const BODY_POINTS_MAX: usize = 1024;
 /// The smallest p-value that is ever answered: p-values are above 0, so that their logarithm exists.
@@ -82,7 +89,40 @@ impl Calibration {
         let parts = tail::posterior(&excesses, worth);
         let exceedance = (excesses.len() as f64 + 1.0) / (n as f64 + 1.0);
         let body = thin(&sorted[..n - excesses.len()]);
-        Self::of(body, &parts, exceedance, (n, clusters))
+        let fitted = Self::of(body, &parts, exceedance, (n, clusters));
+        fitted.no_rarer_than_seen(&ordered, &sorted, excesses.len())
+    }
+
+    /// Where the largest scores, of so many excesses, are those of something else that happens now and then, no law of tails joins them to the others: then they are as
+    /// rare as they were seen, and what is beyond them is as for scores of which nothing is known.
+    fn no_rarer_than_seen(mut self, ordered: &[f64], sorted: &[f64], excesses: usize) -> Self {
+        let n = sorted.len();
+        let seen = |count: usize| count as f64 / (n as f64 + 1.0);
+        let far_rarer = |count: &usize| {
+            let p = self.p_value(sorted[n - count]);
+            p * RARER < seen(*count)
+        };
+        let Some(count) = (1..=excesses).rev().find(far_rarer) else {
+            return self;
+        };
+        let (from, largest) = (sorted[n - count], sorted[n - 1]);
+        if occasions(ordered, from) < OCCASIONS_MIN {
+            return self;
+        }
+        self.knots.retain(|(score, _)| *score < from);
+        for (_, log) in &mut self.knots {
+            *log = log.max(seen(count).ln());
+        }
+        let mut at = n - count;
+        while sorted[at] < largest {
+            self.knots.push((sorted[at], seen(n - at).ln()));
+            at = sorted.partition_point(|score| *score <= sorted[at]);
+        }
+        let scale = (largest - from).max(largest.abs() * 0.05).max(1e-3);
+        let parts = tail::scaled(tail::posterior(&[], 0.0), scale);
+        let (beyond, tail) = tail::predictive(&parts, (largest, seen(n - at)), n);
+        self.knots.extend(beyond);
+        Self { tail, ..self }
     }
 
     /// A body, and beyond it the average of tails, as a number of scores and of clusters showed them.
@@ -277,6 +317,14 @@ fn clusters(ordered: &[f64], start: f64) -> f64 {
     (index.clamp(0.0, 1.0) * places.len() as f64).max(1.0)
 }
 
+/// On how many occasions scores were seen that are at least `from`.
+fn occasions(ordered: &[f64], from: f64) -> usize {
+    let apart = APART.max((APART_SHARE * ordered.len() as f64) as usize);
+    let places: Vec<usize> = (0..ordered.len()).filter(|i| ordered[*i] >= from).collect();
+    let gaps = places.windows(2).filter(|pair| pair[1] - pair[0] > apart);
+    gaps.count() + usize::from(!places.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,6 +353,41 @@ mod tests {
             assert!(p[2] <= rare, "{n} {p:?}");
             assert!(p.windows(2).all(|pair| pair[1] < pair[0] * 0.1));
         }
+    }
+
+    #[test]
+    fn what_was_seen_now_and_then_is_as_rare_as_it_was_seen() {
+        // One in 200 is a million; in one stretch, or on ten occasions.
+        let scores = |together: bool| {
+            let mut scores = exponential(2000, 9);
+            for i in 0..10 {
+                scores[if together { 700 + i } else { 100 + 190 * i }] = 1e6 + i as f64;
+            }
+            scores
+        };
+        let apart = Calibration::fit(&scores(false));
+        for (at, seen) in [(1e6, 0.005), (1e6 + 5.0, 0.0025), (1e6 + 9.0, 0.0005)] {
+            let p = apart.p_value(at);
+            assert!((0.8..1.2).contains(&(p / seen)), "{at}: {p}, not {seen}");
+            let back = apart.p_value(apart.threshold(p));
+            assert!((back / p - 1.0).abs() < 1e-6, "{p} gave {back}");
+        }
+        let p = [
+            1.0,
+            3.0,
+            7.0,
+            20.0,
+            1e6,
+            1e6 + 3.0,
+            1e6 + 20.0,
+            1e6 + 80.0,
+            1e7,
+        ];
+        let p = p.map(|score| apart.p_value(score));
+        assert!(p.windows(2).all(|pair| pair[1] <= pair[0]), "{p:?}");
+        assert!(p[8] < 1e-9, "{p:?}");
+        let once = Calibration::fit(&scores(true)).p_value(1e6);
+        assert!(once < 1e-5, "{once}");
     }
 
     #[test]

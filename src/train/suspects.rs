@@ -86,7 +86,9 @@ pub(super) fn find(job: &TrainJob, windows: &Windows<'_>) -> Result<Vec<Suspect>
         let neighbours = scale * NEIGHBOURS_MIN.max(2 * windows.length());
         stretches.extend(standing_out(all, &excess, neighbours));
     }
-    let stretches = merged(stretches);
+    let mut stretches = merged(stretches);
+    // One record is in as many windows as each has records.
+    stretches.retain(|stretch| stretch.len() > looked_at.0);
     let count: usize = stretches.iter().map(Vec::len).sum();
     if count == 0 || count as f64 > SHARE_MAX * all.len() as f64 {
         return Ok(Vec::new());
@@ -515,6 +517,22 @@ mod tests {
                     "{kind}, window {window}: {records} of 4800: {found:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_single_wild_record_is_no_suspect_though_ten_windows_have_it() {
+        for wild in [1, 2] {
+            let fault = |key: usize, i: usize, row: &mut [f64; 4]| {
+                if key == 2 && (0..wild).any(|more| i == 700 + more) {
+                    row[3] += 100.0;
+                }
+            };
+            let job = job(fleet("independent", 1200, 6, &fault), 10);
+            let found = find(&job, &Windows::build(&job, &[], &[])).unwrap();
+            let there = |s: &&Suspect| s.exclusion.key == "pump-2" && s.exclusion.from.0 / 4 <= 700;
+            let there = found.iter().filter(there).count();
+            assert_eq!(there, wild - 1, "{found:?}");
         }
     }
 

@@ -230,9 +230,16 @@ fn card(path: &Path) -> Result<(Card, Option<Old>), Failure> {
 /// `anomalyd score`
 pub(super) fn score(config: &Config, arguments: &ScoreArgs) -> Result<(), Failure> {
     let (model, _) = write::read_model(&arguments.model)?;
-    let mut roles = roles(config, &arguments.table);
-    roles.features = Some(model.card.columns.clone());
     let columns = model.card.columns.clone();
+    let mut roles = Roles {
+        features: Some(columns.clone()),
+        ..roles(config, &arguments.table)
+    };
+    if let Some(schema) = &model.card.schema {
+        // Its columns are made as they were for the model, whatever the configuration at hand says.
+        roles.categories.clone_from(&schema.categories);
+        roles.calendar.clone_from(&schema.calendar);
+    }
     let table = noted(rows(config, &arguments.source, (roles, Some(&columns)))?);
     let kind = model.card.spec.kind.clone();
     let bar = rows_bar(table.len());

@@ -107,7 +107,7 @@ impl EventEmitter<'_> {
 }
 
 /// Shares by feature, the largest first; equal ones in the features' order. What was not observed and is not to blame is left out, and so is what nothing was
-/// expected of: other keys may send it.
+/// expected of: other keys may send it. Context is never to blame.
 pub(super) fn attribution(
     columns: &[Column],
     row: &[f64],
@@ -116,6 +116,7 @@ pub(super) fn attribution(
     let mut all: Vec<Attribution> = columns
         .iter()
         .enumerate()
+        .filter(|(_, column)| !column.context)
         .map(|(index, column)| Attribution {
             feature: column.name.clone(),
             share: explained.shares[index],
@@ -147,6 +148,14 @@ mod tests {
             expected: vec![1.0, f64::NAN, 2.0, 3.0],
             still: None,
         };
+        let by_hour = ContextColumns {
+            calendar: Some(3),
+            ..ContextColumns::default()
+        };
+        let timed = Column::list(&names, &missing, &by_hour);
+        let told = attribution(&timed, &[5.0, f64::NAN, 9.0, 492_393.5], &explained);
+        let told: Vec<&str> = told.iter().map(|of| of.feature.as_str()).collect();
+        assert_eq!(told, ["heat", "current"]);
         // Flow is sent by others; a speed was expected, but did not come.
         let told = |row: [f64; 4]| -> Vec<String> {
             let told = attribution(&columns, &row, &explained);

@@ -228,6 +228,9 @@ pub struct Card {
     /// Those of them that went one way all the time: how they change from one record to the next is judged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trends: Vec<String>,
+    /// Those of them that the hour of the day tells, as days showed that were left out: they are judged by it where there is a calendar.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hourly: Vec<String>,
     /// The checked model settings, complete with defaults.
     pub spec: ModelSpec,
     /// The kind that was asked for, where the baseline took its place: `spec` names what was made.
@@ -298,6 +301,18 @@ pub struct Card {
 }
 
 impl Card {
+    /// Its columns without that of a calendar.
+    #[must_use]
+    pub fn features(&self) -> &[String] {
+        &self.columns[..self.columns.len() - usize::from(self.has_calendar())]
+    }
+
+    /// Whether its last column is that of a calendar.
+    #[must_use]
+    pub fn has_calendar(&self) -> bool {
+        self.schema.as_ref().is_some_and(SchemaSpec::has_calendar)
+    }
+
     /// A card that says nothing yet, of the current format.
     pub fn blank() -> Self {
         Self {
@@ -309,6 +324,7 @@ impl Card {
             unobserved: Vec::new(),
             counters: Vec::new(),
             trends: Vec::new(),
+            hourly: Vec::new(),
             spec: ModelSpec::default(),
             schema: None,
             seed: Seed(1),

@@ -110,12 +110,21 @@ impl Hour {
     /// `None`: no value of the column.
     pub fn of(value: f64) -> Option<Self> {
         let hours = value.is_finite().then_some(value as i64)?;
+        Some(Self::since_1970(hours))
+    }
+
+    /// That of Greenwich at `time`.
+    pub fn utc(time: Timestamp) -> Self {
+        Self::since_1970(time.0.div_euclid(HOUR_MS))
+    }
+
+    fn since_1970(hours: i64) -> Self {
         let day = hours.div_euclid(HOURS_A_DAY);
-        Some(Self {
+        Self {
             day,
             weekday: weekday(day) as u16,
             hour: hours.rem_euclid(HOURS_A_DAY) as u16,
-        })
+        }
     }
 
     /// The part of the week: 0 for working days, 1 for the weekend.

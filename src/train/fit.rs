@@ -8,6 +8,7 @@ use crate::record::schema::ContextColumns;
 
 use super::card;
 use super::job::{TrainError, TrainJob};
+use super::scaled::{hourly, scaler_of};
 use super::split::{Split, Window};
 use super::window::Windows;
 use crate::model::card::Card;
@@ -104,9 +105,8 @@ pub(super) fn weights(
             rows: windows.rows,
         });
     }
-    let how = (job.spec.scale, job.spec.clip);
-    let given = (windows.changes(train), job.context_columns());
-    let scaler = Scaler::fit_windows(raw.view(), given, columns, how)?;
+    let scaler = scaler_of(job, windows, (train, raw.view()))?;
+    let hourly = hourly(job, (train, newest), &scaler);
     let (scaled, unseen) = (
         scaler.transform(raw.view()),
         scaler.transform(windows.matrix(validation).view()),
@@ -137,6 +137,7 @@ pub(super) fn weights(
     let card = Card {
         counters: names(&scaler.changes.counters),
         trends: names(&scaler.changes.trends),
+        hourly: names(&hourly),
         ..card::begun(job, windows)
     };
     let model = TrainedModel {

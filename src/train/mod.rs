@@ -22,6 +22,7 @@ mod moved;
 mod report;
 pub mod rows;
 pub mod sample;
+mod scaled;
 mod split;
 mod suspects;
 #[cfg(test)]

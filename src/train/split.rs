@@ -59,6 +59,16 @@ impl Window {
     }
 }
 
+/// Whose each window is, by numbers that tell keys apart.
+pub(super) fn keys_of(windows: &[Window]) -> Vec<usize> {
+    let mut known = BTreeMap::new();
+    let number = |window: &Window| {
+        let next = known.len();
+        *known.entry(window.key()).or_insert(next)
+    };
+    windows.iter().map(number).collect()
+}
+
 /// The windows by use, each oldest first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Split {

@@ -20,12 +20,12 @@ use super::card;
 use super::fit;
 use super::job::{TrainError, TrainJob};
 use super::key_scales::{BLOCKS, KEY_MIN, KeyScales};
+use super::scaled::scaler_of;
 use super::split::Window;
 use super::window::Windows;
 use crate::model::card::{Card, Exclusion, Suspect};
 use crate::model::held::Held;
 use crate::model::judges::Judges;
-use crate::model::scale::Scaler;
 use crate::model::sensors::{self, Sensors};
 use crate::model::spec::{ModelSpec, PcaSpec, Statistic};
 use crate::model::trained::TrainedModel;
@@ -335,9 +335,7 @@ impl<'a> Judge<'a> {
             ..job.spec.clone()
         };
         let raw = levels.apply(fitted, windows.recent(fitted, length));
-        let columns = job.columns.len();
-        let given = (windows.changes(fitted), job.context_columns());
-        let scaler = Scaler::fit_windows(raw.view(), given, columns, (spec.scale, spec.clip))?;
+        let scaler = scaler_of(job, windows, (fitted, raw.view()))?;
         let (scaled, measured) = (scaler.transform(raw.view()), scaler.measured().len());
         let judge_of = |records: ArrayView2<'_, f32>| {
             let unseen = Array2::zeros((0, measured));

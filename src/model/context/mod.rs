@@ -12,28 +12,20 @@
 //! most of its measured columns are ordinary, so that a lost or misspelt mode does not hide a fault in one of them; and where none is, by
 //! the shared centre and a wide spread, because a new mode is no fault by itself.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
+use self::choice::Choice;
+use self::grain::{Grain, PARTS};
+use self::seen::{Combination, Seen, code_of};
+use self::shrink::{Own, shrunk};
 use crate::record::calendar::Hour;
 use crate::record::schema::ContextColumns;
 
-/// Rows of a combination of categories from which on it has a centre and a spread of its own.
-const ROWS_MIN: usize = 20;
-
-/// Days on which an hour must have been seen to have a centre of its own: what one day was like says nothing of the next.
-const DAYS_MIN: usize = 2;
-
-/// Rows that the spread within all combinations counts as, beside a combination's own.
-const PRIOR_ROWS: f64 = 20.0;
-
-/// Rows of a combination that tell as much of its centre as one by itself would: neighbours are of one stay in the mode.
-const ROWS_A_STAY: f64 = 10.0;
-
-/// The least spread, as a share of that within all combinations: a column that rests in one mode is not infinitely strict there.
-const SPREAD_MIN: f64 = 0.1;
+mod choice;
+mod grain;
+mod seen;
+mod shrink;
 
 /// Spreads within which a column is ordinary.
 const ORDINARY: f64 = 4.0;
@@ -41,11 +33,8 @@ const ORDINARY: f64 = 4.0;
 /// Shared spreads that count as one where no known mode fits.
 const WIDE: f64 = 3.0;
 
-/// The code of a field that was not observed.
-const UNSEEN: u16 = u16::MAX;
-
 /// What is normal in one combination of categories.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
     /// One number a measured column.
     pub centre: Vec<f64>,
@@ -59,6 +48,8 @@ pub struct Context {
     columns: ContextColumns,
     /// The other columns, ascending: what is judged.
     measured: Vec<usize>,
+    /// Places of the measured columns that the calendar tells, ascending.
+    timed: Vec<usize>,
     /// By what each field has: the place of its value from 1 on, or 0 for none of those that are listed; and last, with a calendar, by the
     /// hour at some [`Grain`].
     cells: Vec<(Vec<u16>, Cell)>,
@@ -70,68 +61,118 @@ pub struct Context {
     common: Vec<f64>,
 }
 
+/// What a context learns from.
+#[expect(missing_debug_implementations, reason = "it has functions")]
+pub struct Records<'a, 'v> {
+    /// `n × D` raw values.
+    pub values: ArrayView2<'v, f64>,
+    /// Whose each row is.
+    pub key: &'a dyn Fn(usize) -> usize,
+    /// Centres and spreads of all D columns over all records.
+    pub shared: (&'a [f64], &'a [f64]),
+    /// Gives centre and spread of one column's observed values.
+    pub scale: &'a dyn Fn(&mut [f64]) -> (f64, f64),
+}
+
 impl Context {
-    /// Learns from `records`, `n × D` raw values. `columns` says which are context; `shared` is the centre and spread of all D
-    /// columns over all records; `fit` gives centre and spread of one column's observed values. With `conditions` off the context is only
-    /// kept from being judged.
-    pub fn fit(
-        records: ArrayView2<'_, f64>,
-        columns: ContextColumns,
-        shared: (&[f64], &[f64]),
-        conditions: bool,
-        fit: &dyn Fn(&mut [f64]) -> (f64, f64),
-    ) -> Self {
-        let measured: Vec<usize> = (0..records.ncols())
+    /// Learns from `records`. `columns` says which are context. With `conditions` off the context is only kept from being judged.
+    pub fn fit(records: &Records<'_, '_>, columns: ContextColumns, conditions: bool) -> Self {
+        let values = records.values;
+        let measured: Vec<usize> = (0..values.ncols())
             .filter(|column| !columns.has(*column))
             .collect();
-        let seen = Seen::in_all(records, &columns);
+        let seen = Seen::in_all(values, &columns);
         // Its own measured values are one record's, and may be missing; what is known of the context is what counts.
-        let (mut common, commonest) = (shared.0.to_vec(), seen.commonest());
+        let (mut common, commonest) = (records.shared.0.to_vec(), seen.commonest());
         for column in columns.all() {
-            let value = commonest.map(|at| records[[at, column]]);
+            let value = commonest.map(|at| values[[at, column]]);
             common[column] = value.filter(|value| !value.is_nan()).unwrap_or(0.0);
         }
-        let new_days = seen.new_days();
-        let groups = if conditions {
-            seen.often_enough()
-        } else {
-            Vec::new()
-        };
         let of = |values: &[f64]| -> Vec<f64> { measured.iter().map(|&at| values[at]).collect() };
-        let (centre, spread) = (of(shared.0), of(shared.1));
-        let blank = Cell {
-            centre: vec![0.0; measured.len()],
-            spread: vec![1.0; measured.len()],
+        let shared = Cell {
+            centre: of(records.shared.0),
+            spread: of(records.shared.1),
         };
-        let mut cells: Vec<(Vec<u16>, Cell)> = Vec::new();
-        for combinations in groups {
-            let first = cells.len();
-            let codes = combinations.iter().map(|of| of.code.clone());
-            cells.extend(codes.map(|code| (code, blank.clone())));
-            for (place, &column) in measured.iter().enumerate() {
-                let own: Vec<Own> = combinations
-                    .iter()
-                    .map(|of| Own::of(records, (of, column), fit))
+        let finest = if conditions {
+            finest_of(records, &columns, &measured, &shared)
+        } else {
+            vec![Grain::ANY; measured.len()]
+        };
+        let timed = (0..measured.len()).filter(|&place| finest[place] < Grain::ANY);
+        let mut context = Self {
+            timed: timed.collect(),
+            columns,
+            measured,
+            cells: Vec::new(),
+            unknown: shared,
+            new_days: [false; 2],
+            common,
+        };
+        if conditions && context.tells() {
+            context.new_days = seen.new_days();
+            context.fill(records, seen.often_enough(), &finest);
+            for place in context.told() {
+                context.unknown.spread[place] *= WIDE;
+            }
+        }
+        context
+    }
+
+    /// Whether anything is judged by it.
+    fn tells(&self) -> bool {
+        !self.columns.fields.is_empty() || !self.timed.is_empty()
+    }
+
+    /// The places of the measured columns that are judged by it.
+    fn told(&self) -> Vec<usize> {
+        if self.columns.fields.is_empty() {
+            self.timed.clone()
+        } else {
+            (0..self.measured.len()).collect()
+        }
+    }
+
+    /// Says what is normal in each combination.
+    fn fill(
+        &mut self,
+        records: &Records<'_, '_>,
+        by_grain: Vec<Vec<Combination>>,
+        finest: &[usize],
+    ) {
+        let (places, grains) = (self.told(), by_grain.len());
+        let values = records.values;
+        // The coarsest first: of these the finer ones have what is told no more finely.
+        for (grain, combinations) in by_grain.into_iter().enumerate().rev() {
+            let blank = |of: &Combination| {
+                let coarser = of.rows.first().and_then(|&row| {
+                    let record = values.row(row);
+                    let hour = Hour::of(record[self.columns.calendar?])?;
+                    let mut code = of.code.clone();
+                    let coarser = &Grain::ALL[grain + 1..];
+                    let at = self.find(&mut code, self.columns.fields.len(), hour, coarser)?;
+                    Some(&self.cells[at].1)
+                });
+                coarser.unwrap_or(&self.unknown).clone()
+            };
+            let mut cells: Vec<Cell> = combinations.iter().map(blank).collect();
+            for &place in &places {
+                if grains > 1 && grain < finest[place] {
+                    continue;
+                }
+                let column = values.column(self.measured[place]);
+                let own: Vec<Own> = (combinations.iter())
+                    .map(|of| Own::of(of, column, records.scale))
                     .collect();
-                let fitted = shrunk(&own, (centre[place], spread[place]));
-                for ((_, cell), (centre, spread)) in cells[first..].iter_mut().zip(fitted) {
+                let shared = (self.unknown.centre[place], self.unknown.spread[place]);
+                let fitted = shrunk(&own, shared);
+                for (cell, (centre, spread)) in cells.iter_mut().zip(fitted) {
                     cell.centre[place] = centre;
                     cell.spread[place] = spread;
                 }
             }
-        }
-        cells.sort_by(|a, b| a.0.cmp(&b.0));
-        let wide = if conditions { WIDE } else { 1.0 };
-        Self {
-            columns,
-            measured,
-            cells,
-            unknown: Cell {
-                centre,
-                spread: spread.iter().map(|spread| wide * spread).collect(),
-            },
-            new_days,
-            common,
+            let codes = combinations.into_iter().map(|of| of.code);
+            self.cells.extend(codes.zip(cells));
+            self.cells.sort_by(|a, b| a.0.cmp(&b.0));
         }
     }
 
@@ -140,17 +181,26 @@ impl Context {
         &self.measured
     }
 
+    /// Those of them that are judged by the hour, ascending.
+    pub fn timed(&self) -> impl Iterator<Item = usize> + '_ {
+        self.timed.iter().map(|&place| self.measured[place])
+    }
+
     /// What is normal where these D values were seen; `last` is where the one before was found.
     pub fn cell(&self, record: &[f64], last: &mut Found) -> &Cell {
-        let same = last.place.is_some()
-            && (self.columns.all())
+        let hour = self.hour(record);
+        let fields = || self.columns.fields.iter().flatten();
+        let same = last.known
+            && last.hour == hour
+            && fields()
                 .zip(&last.values)
-                .all(|(column, value)| record[column].to_bits() == value.to_bits());
+                .all(|(&column, value)| record[column].to_bits() == value.to_bits());
         if !same {
-            last.place = self.known(record, &mut last.code);
+            last.known = true;
+            last.hour = hour;
             last.values.clear();
-            let context = self.columns.all();
-            last.values.extend(context.map(|column| record[column]));
+            last.values.extend(fields().map(|&column| record[column]));
+            last.place = self.known(record, hour, &mut last.code);
         }
         match last.place {
             Some(place) => &self.cells[place].1,
@@ -159,27 +209,34 @@ impl Context {
     }
 
     /// The place of the record's combination, at the finest grain of its hour that is known.
-    fn known(&self, record: &[f64], code: &mut Vec<u16>) -> Option<usize> {
+    fn known(&self, record: &[f64], hour: Option<Hour>, code: &mut Vec<u16>) -> Option<usize> {
         code_of(&self.columns.fields, |column| record[column], code);
-        let find = |code: &[u16]| {
-            let found = self
-                .cells
-                .binary_search_by(|(known, _)| known.as_slice().cmp(code));
-            found.ok()
-        };
         if self.columns.calendar.is_none() {
-            return find(code);
+            return self.place(code);
         }
-        let now = self.hour(record)?;
-        if self.new_days[now.part()] {
-            return None;
-        }
-        let fields = code.len();
-        Grain::ALL.iter().find_map(|grain| {
+        let hour = hour.filter(|hour| !self.new_days[hour.part()])?;
+        self.find(code, self.columns.fields.len(), hour, &Grain::ALL)
+    }
+
+    /// The place of a combination, of which `code` begins with those of its `fields`, at the first of these grains of an hour that is known.
+    fn find(
+        &self,
+        code: &mut Vec<u16>,
+        fields: usize,
+        hour: Hour,
+        grains: &[Grain],
+    ) -> Option<usize> {
+        grains.iter().find_map(|grain| {
             code.truncate(fields);
-            code.push(grain.code(now));
-            find(code)
+            code.push(grain.code(hour));
+            self.place(code)
         })
+    }
+
+    fn place(&self, code: &[u16]) -> Option<usize> {
+        let cells = &self.cells;
+        let found = cells.binary_search_by(|(known, _)| known.as_slice().cmp(code));
+        found.ok()
     }
 
     /// What the calendar says of a record.
@@ -282,227 +339,79 @@ impl Context {
     }
 }
 
-/// Where the last record's combination was found: neighbours are often of one mode.
+/// Which of the D columns a calendar would tell, ascending, where there is none; `hour` gives that of each row.
+pub fn that_follow(
+    records: &Records<'_, '_>,
+    hour: impl Fn(usize) -> Option<Hour>,
+    judged: impl Fn(usize) -> bool,
+) -> Vec<usize> {
+    let values = records.values;
+    let choice = Choice::of(values.nrows(), records.key, |_, code| code.clear(), hour);
+    let (centre, spread) = records.shared;
+    let follows = |&column: &usize| {
+        let scale = (centre[column], spread[column]);
+        judged(column) && choice.finest(values.column(column), scale) < Grain::ANY
+    };
+    (0..values.ncols()).filter(follows).collect()
+}
+
+/// How finely each measured column is told by the calendar, as places in [`Grain::ALL`].
+fn finest_of(
+    records: &Records<'_, '_>,
+    columns: &ContextColumns,
+    measured: &[usize],
+    shared: &Cell,
+) -> Vec<usize> {
+    let Some(calendar) = columns.calendar else {
+        return vec![Grain::ANY; measured.len()];
+    };
+    let values = records.values;
+    let categories = |row: usize, code: &mut Vec<u16>| {
+        code_of(&columns.fields, |column| values[[row, column]], code);
+    };
+    let hour = |row: usize| Hour::of(values[[row, calendar]]);
+    let choice = Choice::of(values.nrows(), records.key, categories, hour);
+    let scales = shared.centre.iter().zip(&shared.spread);
+    let finest = measured.iter().zip(scales);
+    finest
+        .map(|(&column, (&centre, &spread))| choice.finest(values.column(column), (centre, spread)))
+        .collect()
+}
+
+/// Where the last record's combination was found: neighbours are often of one mode, and of one hour.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
+    known: bool,
     code: Vec<u16>,
     values: Vec<f64>,
+    hour: Option<Hour>,
     place: Option<usize>,
-}
-
-/// The codes of [`Grain::Part`].
-const PARTS: std::ops::Range<u16> = 300..348;
-
-/// How finely the calendar is told apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Grain {
-    /// The hour of the week.
-    Week,
-    /// The hour of a working day, a Saturday, a Sunday.
-    Kind,
-    /// The hour of a working day, of a day of the weekend.
-    Part,
-    /// The hour of the day.
-    Day,
-    /// Not at all.
-    Any,
-}
-
-impl Grain {
-    /// The finest first.
-    const ALL: [Self; 5] = [Self::Week, Self::Kind, Self::Part, Self::Day, Self::Any];
-
-    /// A number that no other hour of no other grain has.
-    fn code(self, at: Hour) -> u16 {
-        let of_day = |first: u16, day: u16| first + 24 * day + at.hour;
-        match self {
-            Self::Week => of_day(0, at.weekday),
-            Self::Kind => of_day(200, at.weekday.saturating_sub(4)),
-            Self::Part => of_day(PARTS.start, at.part() as u16),
-            Self::Day => of_day(400, 0),
-            Self::Any => 500,
-        }
-    }
-}
-
-/// Rows by combination.
-type Rows = BTreeMap<Vec<u16>, Vec<usize>>;
-
-/// A combination that was seen often enough.
-struct Combination {
-    code: Vec<u16>,
-    /// In which rows.
-    rows: Vec<usize>,
-    /// How many rows by themselves would tell as much of its centre: neighbours are of one stay in a mode, or of one day.
-    stays: f64,
-}
-
-/// In which combinations records were seen: by grain of the calendar, or once without one.
-struct Seen<'a> {
-    records: ArrayView2<'a, f64>,
-    calendar: Option<usize>,
-    by_grain: Vec<(Grain, Rows)>,
-}
-
-impl<'a> Seen<'a> {
-    fn in_all(records: ArrayView2<'a, f64>, columns: &ContextColumns) -> Self {
-        let grains: &[Grain] = match columns.calendar {
-            Some(_) => &Grain::ALL,
-            None => &[Grain::Any],
-        };
-        let by_grain = grains.iter().map(|&grain| {
-            let mut rows = Rows::new();
-            let mut code = Vec::new();
-            for (at, record) in records.rows().into_iter().enumerate() {
-                code_of(&columns.fields, |column| record[column], &mut code);
-                if let Some(calendar) = columns.calendar {
-                    code.push(Hour::of(record[calendar]).map_or(UNSEEN, |hour| grain.code(hour)));
-                }
-                rows.entry(code.clone()).or_default().push(at);
-            }
-            (grain, rows)
-        });
-        Self {
-            records,
-            calendar: columns.calendar,
-            by_grain: by_grain.collect(),
-        }
-    }
-
-    /// A row of the combination that most have.
-    fn commonest(&self) -> Option<usize> {
-        let (_, finest) = self.by_grain.first()?;
-        let most = finest.values().max_by_key(|rows| rows.len());
-        most.and_then(|rows| rows.first()).copied()
-    }
-
-    /// Whether working days were seen on too few days to tell anything, or weekends, and the others were not.
-    fn new_days(&self) -> [bool; 2] {
-        let mut days = [BTreeSet::new(), BTreeSet::new()];
-        let values = self.calendar.map(|column| self.records.column(column));
-        for hour in values.iter().flatten().filter_map(|value| Hour::of(*value)) {
-            days[hour.part()].insert(hour.day);
-        }
-        let few = days.map(|days| days.len() < DAYS_MIN);
-        [few[0] && !few[1], few[1] && !few[0]]
-    }
-
-    /// The combinations that were seen often enough, by grain.
-    fn often_enough(self) -> Vec<Vec<Combination>> {
-        let Self {
-            records,
-            calendar,
-            by_grain,
-        } = self;
-        let days = |rows: &[usize]| {
-            let hours = rows
-                .iter()
-                .filter_map(|&row| Hour::of(records[[row, calendar?]]));
-            hours.map(|hour| hour.day).collect::<BTreeSet<_>>().len()
-        };
-        let by_grain = by_grain.into_iter().map(|(grain, rows)| {
-            let often = rows.into_iter().filter_map(|(code, rows)| {
-                let (enough, stays) = match grain {
-                    Grain::Any => (rows.len() >= ROWS_MIN, rows.len() as f64 / ROWS_A_STAY),
-                    _ => (days(&rows) >= DAYS_MIN, days(&rows) as f64),
-                };
-                enough.then_some(Combination { code, rows, stays })
-            });
-            often.collect()
-        });
-        by_grain.collect()
-    }
-}
-
-/// What each field has: 0 for none of the listed values.
-fn code_of(fields: &[Vec<usize>], value: impl Fn(usize) -> f64, code: &mut Vec<u16>) {
-    code.clear();
-    for columns in fields {
-        let on = columns.iter().position(|&column| value(column) > 0.5);
-        let seen = columns.iter().any(|&column| !value(column).is_nan());
-        code.push(match on {
-            Some(place) => u16::try_from(place + 1).unwrap_or(UNSEEN - 1),
-            None if seen => 0,
-            None => UNSEEN,
-        });
-    }
-}
-
-/// One column's values in one combination.
-struct Own {
-    rows: f64,
-    stays: f64,
-    centre: f64,
-    variance: f64,
-}
-
-impl Own {
-    fn of(
-        records: ArrayView2<'_, f64>,
-        (of, column): (&Combination, usize),
-        fit: &dyn Fn(&mut [f64]) -> (f64, f64),
-    ) -> Self {
-        let mut observed: Vec<f64> = of
-            .rows
-            .iter()
-            .map(|&row| records[[row, column]])
-            .filter(|value| value.is_finite())
-            .collect();
-        if observed.is_empty() {
-            return Self {
-                rows: 0.0,
-                stays: 0.0,
-                centre: 0.0,
-                variance: 0.0,
-            };
-        }
-        let (centre, spread) = fit(&mut observed);
-        Self {
-            rows: observed.len() as f64,
-            stays: of.stays * observed.len() as f64 / of.rows.len() as f64,
-            centre,
-            variance: spread * spread,
-        }
-    }
-}
-
-/// Centres and spreads of one column in all combinations, shrunk.
-fn shrunk(own: &[Own], (centre, spread): (f64, f64)) -> Vec<(f64, f64)> {
-    let rows: f64 = own.iter().map(|own| own.rows).sum();
-    let within = own.iter().map(|own| own.rows * own.variance).sum::<f64>() / rows.max(1.0);
-    // A column that is constant within every combination has no spread there: its change between them is all there is.
-    let floor = 1e-9 * centre.abs().max(spread);
-    let within = if within > floor * floor {
-        within
-    } else {
-        (0.01 * spread).powi(2)
-    };
-    // As much as all differ more than those within; or as the centres themselves do, where the shared spread does not know rare ones.
-    let mean = own.iter().map(|own| own.rows * own.centre).sum::<f64>() / rows.max(1.0);
-    let apart = own.iter().map(|own| own.rows * (own.centre - mean).powi(2));
-    let stays = own.iter().map(|own| own.stays).sum::<f64>();
-    let noise = within * own.len() as f64 / stays.max(f64::MIN_POSITIVE);
-    let between = (spread * spread - within)
-        .max(apart.sum::<f64>() / rows.max(1.0) - noise)
-        .max(0.0);
-    let of = |own: &Own| {
-        let noise = within / own.stays.max(f64::MIN_POSITIVE);
-        let known = if between > 0.0 {
-            between / (between + noise)
-        } else {
-            0.0
-        };
-        let own_spread = (own.rows * own.variance + PRIOR_ROWS * within) / (own.rows + PRIOR_ROWS);
-        let variance = own_spread.max(SPREAD_MIN * SPREAD_MIN * within) + (1.0 - known) * between;
-        (centre + known * (own.centre - centre), variance.sqrt())
-    };
-    own.iter().map(of).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use ndarray::Array2;
+
+    /// What is normal where a record was seen.
+    fn cell_of(context: &Context, record: &[f64]) -> Cell {
+        context.cell(record, &mut Found::default()).clone()
+    }
+
+    fn learnt(
+        values: ArrayView2<'_, f64>,
+        shared: (&[f64], &[f64]),
+        columns: ContextColumns,
+        scale: &dyn Fn(&mut [f64]) -> (f64, f64),
+    ) -> Context {
+        let records = Records {
+            values,
+            key: &|_| 0,
+            shared,
+            scale,
+        };
+        Context::fit(&records, columns, true)
+    }
 
     /// Columns: measured, mode=a, mode=b, measured.
     fn fitted(rows_of_b: usize) -> Context {
@@ -533,16 +442,11 @@ mod tests {
             .map(|c| mean(&mut records.column(c).to_vec()))
             .collect();
         let (centre, spread): (Vec<f64>, Vec<f64>) = shared.into_iter().unzip();
-        Context::fit(
-            records.view(),
-            ContextColumns {
-                fields: vec![vec![1, 2]],
-                calendar: None,
-            },
-            (&centre, &spread),
-            true,
-            &mean,
-        )
+        let columns = ContextColumns {
+            fields: vec![vec![1, 2]],
+            calendar: None,
+        };
+        learnt(records.view(), (&centre, &spread), columns, &mean)
     }
 
     #[test]
@@ -582,7 +486,7 @@ mod tests {
         );
         // Fewer rows than tell anything: as unknown as one that was never seen.
         let few = fitted(10);
-        let cell = few.cell(&[100.0, 0.0, 1.0, 40.0], &mut Found::default());
+        let cell = cell_of(&few, &[100.0, 0.0, 1.0, 40.0]);
         assert!(cell.spread[0] > 20.0, "{cell:?}");
     }
 
@@ -601,7 +505,7 @@ mod tests {
             };
             let shared = ([7.0, 0.0, 0.0], [1.0, 1.0, 1.0]);
             let fit = |_: &mut [f64]| (7.0, 1.0);
-            let context = Context::fit(records.view(), columns, (&shared.0, &shared.1), true, &fit);
+            let context = learnt(records.view(), (&shared.0, &shared.1), columns, &fit);
             let known = [7.0, if mode[0] > 0.0 { 1.0 } else { 0.0 }, 0.0];
             assert_eq!(context.common(), known);
             let back: Context =
@@ -639,13 +543,8 @@ mod tests {
             (mean, square.sqrt())
         };
         let (centre, spread) = mean(&mut records.column(0).to_vec());
-        Context::fit(
-            records.view(),
-            columns,
-            (&[centre, 0.0], &[spread, 1.0]),
-            true,
-            &mean,
-        )
+        let shared: (&[f64], &[f64]) = (&[centre, 0.0], &[spread, 1.0]);
+        learnt(records.view(), shared, columns, &mean)
     }
 
     #[test]
@@ -653,7 +552,7 @@ mod tests {
         let monday = 20_605;
         let cell = |context: &Context, day: i64, hour: i64| {
             let time = ((monday + day) * 24 + hour) as f64;
-            let cell = context.cell(&[0.0, time], &mut Found::default());
+            let cell = cell_of(context, &[0.0, time]);
             (cell.centre[0], cell.spread[0])
         };
         let near = |(centre, spread): (f64, f64), level: f64| {
@@ -696,7 +595,7 @@ mod tests {
             let context = by_the_clock(days);
             let centre = |day: i64, hour: i64, value: f64| {
                 let time = ((monday + day) * 24 + hour) as f64;
-                let cell = context.cell(&[value, time], &mut Found::default());
+                let cell = cell_of(&context, &[value, time]);
                 (cell.centre[0], cell.spread[0])
             };
             for (value, level) in [(10.3, 10.0), (50.3, 50.0)] {

@@ -12,7 +12,7 @@ pub use self::column::is_command;
 use self::column::{fit_column, own_scale};
 use self::loops::{CutOff, ScaleAll, compress, within};
 use super::FitError;
-use super::context::{Context, Found};
+use super::context::{Context, Found, Records};
 use super::ranks::Ranks;
 use super::spec::Scaling;
 use crate::model::tensors::{ModelFileError, Tensors};
@@ -55,6 +55,15 @@ pub struct Scaler {
     pub sparse: Vec<usize>,
 }
 
+/// What is known of records beside their values.
+#[derive(Clone, Debug, Default)]
+pub struct Given<'a> {
+    /// Which columns are context.
+    pub columns: ContextColumns,
+    /// Whose each record is, by numbers; empty: all are of one key.
+    pub keys: &'a [usize],
+}
+
 impl Scaler {
     /// Fits on `records`, `n × D` raw values, each column by itself on what was observed of it.
     ///
@@ -69,7 +78,7 @@ impl Scaler {
         scaling: Scaling,
         clip: f32,
     ) -> Result<Self, FitError> {
-        Self::fit_given(records, ContextColumns::default(), scaling, clip)
+        Self::fit_given(records, Given::default(), scaling, clip)
     }
 
     /// [`Self::fit`], where the columns in `given` are context, and not scaled.
@@ -78,7 +87,7 @@ impl Scaler {
     /// As [`Self::fit`].
     pub fn fit_given(
         records: ArrayView2<'_, f64>,
-        given: ContextColumns,
+        given: Given<'_>,
         scaling: Scaling,
         clip: f32,
     ) -> Result<Self, FitError> {
@@ -96,10 +105,14 @@ impl Scaler {
             spread.push(width);
         }
         let conditions = scaling != Scaling::None;
-        let context = (!given.is_empty()).then(|| {
-            Context::fit(records, given, (&centre, &spread), conditions, &|values| {
-                own_scale(values, scaling)
-            })
+        let context = (!given.columns.is_empty()).then(|| {
+            let records = Records {
+                values: records,
+                key: &|row| given.keys.get(row).copied().unwrap_or_default(),
+                shared: (&centre, &spread),
+                scale: &|values| own_scale(values, scaling),
+            };
+            Context::fit(&records, given.columns, conditions)
         });
         let mut scaler = Self {
             centre,
@@ -125,7 +138,7 @@ impl Scaler {
     /// As [`Self::fit`].
     pub fn fit_windows(
         windows: ArrayView2<'_, f64>,
-        (changes, given): (Changes, ContextColumns),
+        (changes, given): (Changes, Given<'_>),
         columns: usize,
         (scaling, clip): (Scaling, f32),
     ) -> Result<Self, FitError> {
@@ -603,14 +616,17 @@ mod tests {
         let nothing = Scaler {
             bounds: Vec::new(),
             context: Some(Context::fit(
-                records,
+                &Records {
+                    values: records,
+                    key: &|_| 0,
+                    shared: (&scaler.centre, &scaler.spread),
+                    scale: &|values| own_scale(values, Scaling::Robust),
+                },
                 ContextColumns {
                     fields: vec![vec![0, 1, 2]],
                     ..ContextColumns::default()
                 },
-                (&scaler.centre, &scaler.spread),
                 true,
-                &|values| own_scale(values, Scaling::Robust),
             )),
             ..scaler
         };
@@ -651,9 +667,12 @@ mod tests {
             }
         });
         for scaling in [Scaling::Robust, Scaling::RankGauss, Scaling::None] {
-            let given = ContextColumns {
-                fields: vec![vec![0, 1]],
-                calendar: None,
+            let given = Given {
+                columns: ContextColumns {
+                    fields: vec![vec![0, 1]],
+                    calendar: None,
+                },
+                keys: &[],
             };
             let scaler = Scaler::fit_given(records.view(), given, scaling, 10.0).unwrap();
             assert_eq!(scaler.measured().len(), 1);

@@ -4,10 +4,10 @@
 //! never delays scoring: it has its own thread and its own reader of the log, and meets the workers only through the store.
 
 mod link;
+mod news;
 mod rate;
 mod turns;
 mod unlearnt;
-mod unobserved;
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -33,9 +33,9 @@ use crate::train::sample::{self, Sample};
 use crate::train::{self, Candidate, TrainData, TrainError, TrainJob, TrainSettings};
 pub(crate) use link::Order;
 pub use link::{Control, TrainerLink};
+use news::News;
 use rate::Rate;
 pub use turns::Turns;
-use unobserved::Unobserved;
 
 /// How often a trainer without a model looks whether the log has enough records by now.
 const FIRST_TRY_EVERY: Duration = Duration::from_secs(2);
@@ -125,7 +125,7 @@ pub struct Trainer<H, S> {
     /// Why there is no model, or no new one, as it was last said.
     waits: Option<Waits>,
     /// Features that no record had, as it was last said.
-    unobserved: Unobserved,
+    news: News,
     /// How fast records come for a first model.
     rate: Rate,
     /// The process's detectors train one after another.
@@ -184,7 +184,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                 patience: FIRST_TRY_EVERY,
                 running: ModelVersion(0),
                 waits: None,
-                unobserved: Unobserved::default(),
+                news: News::default(),
                 rate: Rate::default(),
                 turns: Turns::default(),
             },
@@ -420,7 +420,7 @@ impl<H: History, S: ModelStore> Trainer<H, S> {
                 Err(error) => return Err(failed(&error)),
             };
         self.observer.judged(version, &verdict);
-        self.unobserved.tell(&model.card);
+        self.news.tell(&model.card);
         let promoted = verdict.is_promoted();
         self.store
             .save(&model, promoted)

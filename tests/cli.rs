@@ -468,6 +468,57 @@ fn training_says_what_the_default_kind_picked() {
     );
 }
 
+#[test]
+fn training_says_which_features_follow_the_hour_and_scoring_reads_as_the_model_was_made() {
+    let folder = Folder::new();
+    let (input, model) = (folder.path("days.csv"), folder.path("model.st"));
+    // Eight days, a record each ten minutes: a load with a daily course, and noise that has none.
+    let mut noise = 7_u32;
+    let mut next = || {
+        noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f64::from(noise >> 8) / f64::from(1 << 24) - 0.5
+    };
+    let mut text = "time,load,heat\n".to_owned();
+    for i in 0..8 * 144 {
+        let (day, minute) = (i / 144 + 1, i % 144 * 10);
+        let course = (f64::from(i) / 144.0 * std::f64::consts::TAU).sin();
+        let (load, heat) = (50.0 + 20.0 * course + 9.0 * next(), 20.0 + next());
+        let (hour, minute) = (minute / 60, minute % 60);
+        text += &format!("2026-03-{day:02}T{hour:02}:{minute:02}:00Z,{load:.2},{heat:.3}\n");
+    }
+    fs::write(&input, text).unwrap();
+    let calendar = "input.calendar.utc_offset=\"Z\"";
+    let train = [
+        "train",
+        "--input",
+        &input,
+        "--timestamp",
+        "time",
+        "--model",
+        &model,
+    ];
+    let (code, out, err) = outcome(&train);
+    assert_eq!(code, 0, "{err}");
+    let hint =
+        "\nthey follow the hour of the day, by which [input.calendar] would judge them: load\n";
+    assert!(out.contains(hint), "{out}");
+    let (code, out, err) = outcome(&[&train[..], &["-s", calendar]].concat());
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("1152 rows of 2 features;"), "{out}");
+    assert!(out.contains("\njudged by the hour: load\n"), "{out}");
+    let score = [
+        "score",
+        "--input",
+        &input,
+        "--timestamp",
+        "time",
+        "--model",
+        &model,
+    ];
+    let (code, _, err) = outcome(&score);
+    assert_eq!(code, 0, "{err}");
+}
+
 /// Trains a model of single records for a few epochs.
 fn trained_briefly(input: &str, model: &str, kind: &str) {
     let kind = format!("model.kind={kind}");

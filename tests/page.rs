@@ -423,6 +423,7 @@ fn gone(status: &Status) {
     status.watched(&records);
     let mut card = Card::blank();
     card.counters = vec!["y".to_owned()];
+    card.hourly = vec!["x".to_owned()];
     status.model(&card);
     let mut silence = alert("d/t/0/5-silence", "open");
     silence.kind = AlertKind::Silence;

@@ -83,7 +83,7 @@ pub(super) fn train(config: &Config, arguments: &TrainArgs) -> Result<(), Failur
     let mut text = format!(
         "{} rows of {} features; model {} of {}-record windows, fitted on {} of them in {took:.2} s\n",
         card.count("read"),
-        card.columns.len(),
+        card.features().len(),
         card.spec.kind,
         card.spec.window,
         card.count("fit"),
@@ -118,6 +118,11 @@ fn noted((table, _): (Table, bool)) -> Table {
 
 /// What it is made of, which features are judged otherwise than by where they stand, and what it is calibrated on: a line each.
 fn told_of(card: &Card) -> String {
+    let hourly = if card.has_calendar() {
+        "judged by the hour"
+    } else {
+        "they follow the hour of the day, by which [input.calendar] would judge them"
+    };
     let lists = [
         ("its members", &card.members),
         (
@@ -126,6 +131,7 @@ fn told_of(card: &Card) -> String {
         ),
         ("counters, judged by how they change", &card.counters),
         ("trends, judged by how they change", &card.trends),
+        (hourly, &card.hourly),
     ];
     let lists = lists.iter().filter(|(_, some)| !some.is_empty());
     let lists = lists.map(|(what, some)| format!("{what}: {}\n", some.join(", ")));

@@ -77,6 +77,8 @@ pub struct ModelStatus {
     pub unobserved: Vec<String>,
     /// Those of them that count: what they count from one record to the next is judged.
     pub counters: Vec<String>,
+    /// Those of them that the hour of the day tells: they are judged by it where there is a calendar.
+    pub hourly: Vec<String>,
     /// Keys of which it learnt nothing, for all of their records are kept out as flagged.
     pub unlearnt: Unlearnt,
     /// What the gate said.
@@ -95,6 +97,7 @@ impl From<&Card> for ModelStatus {
             columns: card.columns.clone(),
             unobserved: card.unobserved.clone(),
             counters: card.counters.clone(),
+            hourly: card.hourly.clone(),
             unlearnt: card.unlearnt.clone(),
             verdict: card.gate.to_string(),
             measures: card.measures.clone(),

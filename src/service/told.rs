@@ -23,6 +23,8 @@ pub(super) fn model(card: &Card, champion: Option<ModelVersion>) -> Value {
         "columns": card.columns,
         "unobserved": card.unobserved,
         "counters": card.counters,
+        "hourly": card.hourly,
+        "calendar": card.has_calendar(),
         "types": card.types,
         "promoted": gate.is_promoted(),
         "verdict": gate.to_string(),

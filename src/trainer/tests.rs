@@ -9,6 +9,7 @@ use crate::model::card::{Card, Exclusion};
 use crate::model::spec::ModelSpec;
 use crate::port::Quarantine;
 use crate::record::RecordBatch;
+use crate::record::calendar::CalendarSpec;
 use crate::record::schema::{Features, SchemaSpec};
 use crate::stream::{Offset, TopicPartition};
 use crate::time::{ManualClock, Timestamp};
@@ -299,25 +300,47 @@ fn a_hundred_thousand_keys_in_one_partition_have_a_model() {
 
 #[test]
 fn a_feature_that_no_record_has_is_told_of_once() {
-    let mut said = Unobserved::default();
+    let mut said = News::default();
     let (latncy, both) = (
         ["latncy".to_owned()],
         ["heat".to_owned(), "latncy".to_owned()],
     );
-    assert_eq!(said.news(&[]), None);
-    let words = said.news(&latncy).unwrap();
+    assert_eq!(said.of_unobserved(&[]), None);
+    let words = said.of_unobserved(&latncy).unwrap();
     assert!(
         words.starts_with("none of the records has latncy: "),
         "{words}"
     );
-    assert_eq!(said.news(&latncy), None);
+    assert_eq!(said.of_unobserved(&latncy), None);
     assert!(
-        said.news(&both)
+        said.of_unobserved(&both)
             .is_some_and(|words| words.contains("heat, latncy"))
     );
     // It came, and went again.
-    assert_eq!(said.news(&[]), None);
-    assert!(said.news(&latncy).is_some());
+    assert_eq!(said.of_unobserved(&[]), None);
+    assert!(said.of_unobserved(&latncy).is_some());
+}
+
+#[test]
+fn features_that_follow_the_hour_are_told_of_once_and_not_where_they_are_judged_by_it() {
+    let mut said = News::default();
+    let mut card = Card::blank();
+    assert_eq!(said.of_hourly(&card), None);
+    card.hourly = vec!["load".to_owned(), "rate".to_owned()];
+    let words = said.of_hourly(&card).unwrap();
+    assert!(
+        words.starts_with("load, rate follow the hour of the day: "),
+        "{words}"
+    );
+    assert_eq!(said.of_hourly(&card), None);
+    card.schema = Some(SchemaSpec {
+        calendar: Some(CalendarSpec {
+            utc_offset: "Z".to_owned(),
+            holidays: Vec::new(),
+        }),
+        ..SchemaSpec::default()
+    });
+    assert_eq!(said.of_hourly(&card), None);
 }
 
 #[test]
@@ -332,6 +355,6 @@ fn a_model_names_the_features_that_none_of_its_records_had() {
     for (features, unobserved) in [(&["x"][..], &[][..]), (&["x", "y"], &["y"])] {
         let (mut trainer, noting) = trainer_of(log.clone(), features);
         assert_eq!(trainer.attempt(), None, "{noting:?}");
-        assert_eq!(trainer.unobserved.0, unobserved);
+        assert_eq!(trainer.news.unobserved, unobserved);
     }
 }

@@ -82,6 +82,7 @@ function modelCard(model, models, again) {
       h('dt', {}, 'Features'), h('dd', {}, model.columns.slice(0, 16).join(', ') + (model.columns.length > 16 ? ` and ${model.columns.length - 16} more` : '')),
       model.unobserved.length ? [h('dt', {}, 'Not judged'), h('dd', {}, `${model.unobserved.join(', ')}: in none of the records that it was trained on`)] : null,
       model.counters.length ? [h('dt', {}, 'That count'), h('dd', {}, `${model.counters.join(', ')}: judged by what they count from one record to the next`)] : null,
+      model.hourly.length ? [h('dt', {}, 'That follow the hour'), h('dd', {}, `${model.hourly.join(', ')}: ${model.calendar ? 'judged by what they were like at that hour of other days' : '[input.calendar] would judge them by it'}`)] : null,
       model.types.length ? [h('dt', {}, 'Types of keys'), h('dd', {}, `each with a model of its own features: ${model.types.map(of => `${of.features.slice(0, 8).join(', ')}${of.features.length > 8 ? ' …' : ''} (${many(of.keys, 'key')})`).join('; ')}`)] : null),
     model.findings.length ? h('details', { open: model.in_use }, h('summary', {}, 'What it finds, and what it does not'), h('ul', {}, model.findings.map(text => h('li', {}, text)))) : null,
     model.in_use ? null : buttons([[`Use model ${model.version}`, `models/${model.version}/promote`]], again));

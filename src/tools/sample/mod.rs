@@ -15,7 +15,6 @@ use super::table::{Roles, Table};
 use crate::model::tensors::ModelFileError;
 use crate::model::trained::TrainedModel;
 use crate::model::{KINDS, Trait};
-use crate::record::schema::SchemaSpec;
 use crate::seed::Seed;
 use fidelity::Fidelity;
 
@@ -79,8 +78,7 @@ pub fn run(request: &Request, out: &mut dyn Write) -> Result<Option<Fidelity>, S
     })?;
     let drawn = draw(&model, request.n, request.seed, request.truncation)?;
     // The hours of the calendar are no feature.
-    let calendar = (model.card.schema.as_ref()).is_some_and(SchemaSpec::has_calendar);
-    let columns = &model.card.columns[..model.card.columns.len() - usize::from(calendar)];
+    let columns = model.card.features();
     let drawn = drawn.slice_axis(Axis(1), Slice::from(..columns.len()));
     let fidelity = match &request.against {
         None => None,

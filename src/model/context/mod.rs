@@ -4,8 +4,8 @@
 //! empirical Bayes (Efron and Morris, "Data Analysis Using Stein's Estimator", JASA 70, 1975): the spread towards that within all
 //! combinations, the centre towards the shared one by as much as the few rows leave open.
 //!
-//! The calendar is context, too, as finely as there are rows for: the hour of the week, or else the hour of a working day, a Saturday or a
-//! Sunday, or else of a working day or one of a weekend, or else the hour, or else it says nothing ([`Grain`]). Where training has seen no weekend, or nothing else, the
+//! The calendar is context, too, for the columns that it tells, as left-out days show ([`choice`]): by the hour of the week, or else the hour of a working day, a Saturday or a
+//! Sunday, or else of a working day or one of a weekend, or else the hour ([`Grain`]). Each is told no more finely than is of use, and there are rows for. Where training has seen no weekend, or nothing else, the
 //! hours of the days that it knows say nothing of the others: a record of these is judged as of the hour that fits it best.
 //!
 //! A combination that is unknown (rare in training, not listed, not observed) has no say. Its record is judged as the combination under which
@@ -188,19 +188,15 @@ impl Context {
 
     /// What is normal where these D values were seen; `last` is where the one before was found.
     pub fn cell(&self, record: &[f64], last: &mut Found) -> &Cell {
-        let hour = self.hour(record);
-        let fields = || self.columns.fields.iter().flatten();
-        let same = last.known
-            && last.hour == hour
-            && fields()
+        let same = last.place.is_some()
+            && (self.columns.all())
                 .zip(&last.values)
-                .all(|(&column, value)| record[column].to_bits() == value.to_bits());
+                .all(|(column, value)| record[column].to_bits() == value.to_bits());
         if !same {
-            last.known = true;
-            last.hour = hour;
+            last.place = self.known(record, &mut last.code);
             last.values.clear();
-            last.values.extend(fields().map(|&column| record[column]));
-            last.place = self.known(record, hour, &mut last.code);
+            let context = self.columns.all();
+            last.values.extend(context.map(|column| record[column]));
         }
         match last.place {
             Some(place) => &self.cells[place].1,
@@ -209,12 +205,14 @@ impl Context {
     }
 
     /// The place of the record's combination, at the finest grain of its hour that is known.
-    fn known(&self, record: &[f64], hour: Option<Hour>, code: &mut Vec<u16>) -> Option<usize> {
+    fn known(&self, record: &[f64], code: &mut Vec<u16>) -> Option<usize> {
         code_of(&self.columns.fields, |column| record[column], code);
         if self.columns.calendar.is_none() {
             return self.place(code);
         }
-        let hour = hour.filter(|hour| !self.new_days[hour.part()])?;
+        let hour = self
+            .hour(record)
+            .filter(|hour| !self.new_days[hour.part()])?;
         self.find(code, self.columns.fields.len(), hour, &Grain::ALL)
     }
 
@@ -334,6 +332,7 @@ impl Context {
         };
         all.into_iter().eq(0..columns)
             && self.common.len() == columns
+            && self.timed.iter().all(|&place| place < self.measured.len())
             && self.cells.windows(2).all(|pair| pair[0].0 < pair[1].0)
             && cells.into_iter().all(fits)
     }
@@ -381,10 +380,8 @@ fn finest_of(
 /// Where the last record's combination was found: neighbours are often of one mode, and of one hour.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    known: bool,
     code: Vec<u16>,
     values: Vec<f64>,
-    hour: Option<Hour>,
     place: Option<usize>,
 }
 
@@ -467,6 +464,11 @@ mod tests {
             "{cell:?}"
         );
         assert!(context.is_whole(4) && !context.is_whole(5));
+        let beyond = Context {
+            timed: vec![2],
+            ..context
+        };
+        assert!(!beyond.is_whole(4));
     }
 
     #[test]

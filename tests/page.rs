@@ -322,6 +322,7 @@ fn the_pages_say_what_is_wrong_and_are_drawn_well_wide_and_narrow_light_and_dark
             "Refused: gives all held-out windows the same score.",
         ),
         ("/models", "Nothing was left to learn from 1 key:"),
+        ("/models", "x: [input.calendar] would judge them by it"),
         ("/settings", "http.token"),
     ];
     for (width, scheme) in LOOKS {
@@ -423,7 +424,6 @@ fn gone(status: &Status) {
     status.watched(&records);
     let mut card = Card::blank();
     card.counters = vec!["y".to_owned()];
-    card.hourly = vec!["x".to_owned()];
     status.model(&card);
     let mut silence = alert("d/t/0/5-silence", "open");
     silence.kind = AlertKind::Silence;

@@ -72,6 +72,7 @@ impl Changes for Notes {
         card.gate.decision = Decision::Promoted;
         card.measures = BTreeMap::from([("recall".to_owned(), 0.5)]);
         card.counters = vec!["y".to_owned()];
+        card.hourly = vec!["x".to_owned()];
         let flagged = |id: &str| Exclusion {
             at: TopicPartition::new("t", 0),
             key: "pump 1/α".to_owned(),

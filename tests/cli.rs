@@ -499,9 +499,15 @@ fn training_says_which_features_follow_the_hour_and_scoring_reads_as_the_model_w
     ];
     let (code, out, err) = outcome(&train);
     assert_eq!(code, 0, "{err}");
-    let hint =
-        "\nthey follow the hour of the day, by which [input.calendar] would judge them: load\n";
+    let hint = "\nload follows the hour of the day: with `input.calendar.utc_offset` features are judged by it\n";
     assert!(out.contains(hint), "{out}");
+    let replay = [
+        &["backtest", "--input", &input, "--timestamp", "time"][..],
+        &["--warmup", "900", "--output", &folder.path("scores")],
+    ];
+    let (code, out, err) = outcome(&replay.concat());
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains(hint), "{out}{err}");
     let (code, out, err) = outcome(&[&train[..], &["-s", calendar]].concat());
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("1152 rows of 2 features;"), "{out}");

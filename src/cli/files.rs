@@ -118,24 +118,35 @@ fn noted((table, _): (Table, bool)) -> Table {
 
 /// What it is made of, which features are judged otherwise than by where they stand, and what it is calibrated on: a line each.
 fn told_of(card: &Card) -> String {
-    let hourly = if card.has_calendar() {
-        "judged by the hour"
+    let hourly: &[String] = if card.has_calendar() {
+        &card.hourly
     } else {
-        "they follow the hour of the day, by which [input.calendar] would judge them"
+        &[]
     };
     let lists = [
-        ("its members", &card.members),
+        ("its members", &card.members[..]),
         (
             "not judged, for none of the records has them",
             &card.unobserved,
         ),
         ("counters, judged by how they change", &card.counters),
         ("trends, judged by how they change", &card.trends),
-        (hourly, &card.hourly),
+        ("judged by the hour", hourly),
     ];
     let lists = lists.iter().filter(|(_, some)| !some.is_empty());
     let lists = lists.map(|(what, some)| format!("{what}: {}\n", some.join(", ")));
-    lists.collect::<String>() + &types(card) + &unlike(card) + &calibrated(card) + "\n"
+    lists.collect::<String>()
+        + &hour_of(card)
+        + &types(card)
+        + &unlike(card)
+        + &calibrated(card)
+        + "\n"
+}
+
+/// Which features a calendar would judge by the hour: a line, if there are some.
+fn hour_of(card: &Card) -> String {
+    card.without_hour()
+        .map_or_else(String::new, |words| words + "\n")
 }
 
 /// Which features the types of keys send that have a model of their own; nothing where all keys send much the same.
@@ -289,6 +300,12 @@ pub(super) fn backtest(config: &Config, arguments: &BacktestArgs) -> Result<(), 
         counted(&outcome, warmup),
         summary::trainings(&outcome)
     );
+    // Of rows without times nobody knows the hour.
+    let judged_by = outcome.models.iter().rev().find(|trained| trained.promoted);
+    let model = judged_by.and_then(|trained| trained.model.as_ref());
+    text += &model
+        .filter(|_| timed)
+        .map_or_else(String::new, |model| hour_of(&model.card));
     text += &figures::shown(&found);
     text += &budgets::shown(&budgets, nothing.as_deref(), warmup);
     if let Some(path) = &arguments.report {

@@ -307,6 +307,21 @@ impl Card {
         &self.columns[..self.columns.len() - usize::from(self.has_calendar())]
     }
 
+    /// Which features a calendar would judge by the hour, in words, if there are some and it has none.
+    #[must_use]
+    pub fn without_hour(&self) -> Option<String> {
+        let follow = match self.hourly.len() {
+            1 => "follows",
+            _ => "follow",
+        };
+        (!self.hourly.is_empty() && !self.has_calendar()).then(|| {
+            format!(
+                "{} {follow} the hour of the day: with `input.calendar.utc_offset` features are judged by it",
+                self.hourly.join(", ")
+            )
+        })
+    }
+
     /// Whether its last column is that of a calendar.
     #[must_use]
     pub fn has_calendar(&self) -> bool {

@@ -34,17 +34,10 @@ impl News {
 
     /// The same of those that follow the hour, and are not judged by it.
     pub fn of_hourly(&mut self, card: &Card) -> Option<String> {
-        let hourly: &[String] = if card.has_calendar() {
-            &[]
-        } else {
-            &card.hourly
-        };
-        changed(&mut self.hourly, hourly).then(|| {
-            format!(
-                "{} follow the hour of the day: [input.calendar] would judge them by it",
-                hourly.join(", ")
-            )
-        })
+        let words = card.without_hour();
+        let named: &[String] = words.as_ref().map_or(&[], |_| &card.hourly);
+        let new = changed(&mut self.hourly, named);
+        words.filter(|_| new)
     }
 }
 

@@ -488,40 +488,24 @@ fn training_says_which_features_follow_the_hour_and_scoring_reads_as_the_model_w
     }
     fs::write(&input, text).unwrap();
     let calendar = "input.calendar.utc_offset=\"Z\"";
-    let train = [
-        "train",
-        "--input",
-        &input,
-        "--timestamp",
-        "time",
-        "--model",
-        &model,
-    ];
-    let (code, out, err) = outcome(&train);
+    let read = ["--input", &input, "--timestamp", "time"];
+    let by_model = |command, set: &[&str]| {
+        outcome(&[&[command], &read[..], &["--model", &model], set].concat())
+    };
+    let (code, out, err) = by_model("train", &[]);
     assert_eq!(code, 0, "{err}");
     let hint = "\nload follows the hour of the day: with `input.calendar.utc_offset` features are judged by it\n";
     assert!(out.contains(hint), "{out}");
-    let replay = [
-        &["backtest", "--input", &input, "--timestamp", "time"][..],
-        &["--warmup", "900", "--output", &folder.path("scores")],
-    ];
-    let (code, out, err) = outcome(&replay.concat());
+    let kept = folder.path("scores");
+    let replay = ["--warmup", "900", "--output", &kept];
+    let (code, out, err) = outcome(&[&["backtest"], &read[..], &replay].concat());
     assert_eq!(code, 0, "{err}");
     assert!(out.contains(hint), "{out}{err}");
-    let (code, out, err) = outcome(&[&train[..], &["-s", calendar]].concat());
+    let (code, out, err) = by_model("train", &["-s", calendar]);
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("1152 rows of 2 features;"), "{out}");
     assert!(out.contains("\njudged by the hour: load\n"), "{out}");
-    let score = [
-        "score",
-        "--input",
-        &input,
-        "--timestamp",
-        "time",
-        "--model",
-        &model,
-    ];
-    let (code, _, err) = outcome(&score);
+    let (code, _, err) = by_model("score", &[]);
     assert_eq!(code, 0, "{err}");
 }
 
